@@ -1,0 +1,1 @@
+"""Latency and throughput, measured side by side in fresh processes."""

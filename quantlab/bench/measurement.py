@@ -1,0 +1,135 @@
+"""Measurement: raw latency samples with their conditions. Nothing is aggregated away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from quantlab.errors import RecordError
+from quantlab.store import write_whole
+
+MAX_BYTES = 256 * 1024**2
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What must be the same before two measurements may be compared."""
+
+    threads: int
+    batch_size: int
+    rounds: int
+    runs: int
+    warmup: int = 0
+    seed: int = 0
+    cpu: str = ""
+    isa: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One model at one batch size.
+
+    ``bytes`` is the file's size; ``rounds`` holds the milliseconds of every run (of a whole batch),
+    one inner tuple per round; ``session_ms`` is what creating the session took; ``peak_rss_bytes``
+    the most memory its process held, None where that was not measured.
+    """
+
+    model_name: str
+    model_sha256: str
+    bytes: int
+    rounds: tuple[tuple[float, ...], ...]
+    session_ms: float
+    peak_rss_bytes: int | None
+    conditions: Conditions
+
+    @cached_property
+    def samples(self) -> NDArray[np.float64]:
+        """All runs in the order they were made: float64 [runs], milliseconds.
+
+        Raises RecordError when there are none.
+        """
+        samples = np.fromiter(chain.from_iterable(self.rounds), np.float64)
+        if not samples.size:
+            raise RecordError(f"the measurement of {self.model_name} holds no runs.")
+        return samples
+
+    @property
+    def p50(self) -> float:
+        """The median run, in milliseconds."""
+        return self._percentile(50)
+
+    @property
+    def p90(self) -> float:
+        """Nine runs in ten were no slower than this many milliseconds."""
+        return self._percentile(90)
+
+    @property
+    def p99(self) -> float:
+        """Ninety-nine runs in a hundred were no slower than this many milliseconds."""
+        return self._percentile(99)
+
+    @property
+    def mean(self) -> float:
+        """The mean run, in milliseconds."""
+        return float(self.samples.mean())
+
+    @property
+    def std(self) -> float:
+        """The standard deviation of the runs, in milliseconds; 0 for a single run."""
+        return float(self.samples.std(ddof=1)) if self.samples.size > 1 else 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """The throughput at the median run."""
+        return 1000 * self.conditions.batch_size / self.p50
+
+    def _percentile(self, q: float) -> float:
+        return float(np.percentile(self.samples, q))
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """Models measured side by side in one process.
+
+    ``measurements`` holds one inner tuple per model, in the order given; ``noise`` is the first
+    model measured once more among the others (A/A). Each inner tuple, and ``noise``, holds one
+    Measurement per batch size.
+    """
+
+    measurements: tuple[tuple[Measurement, ...], ...]
+    noise: tuple[Measurement, ...]
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The batch sizes measured."""
+        return tuple(m.conditions.batch_size for m in self.noise)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON. Raises OutputError."""
+        write_whole(path, _RESULT.dump_json(self, indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> BenchResult:
+        """Read what ``save`` wrote. Raises RecordError."""
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise RecordError(f"{path} is larger than {MAX_BYTES >> 20} MiB.")
+            return _RESULT.validate_json(path.read_bytes())
+        except OSError as error:
+            raise RecordError(f"cannot read {path}: {error.strerror}.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise RecordError(
+                f"{path} is not a stored measurement: {where}: {first['msg']}."
+            ) from error
+
+
+_RESULT = TypeAdapter(BenchResult)

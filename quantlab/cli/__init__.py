@@ -1,0 +1,48 @@
+"""The command line: one file a verb. Nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from quantlab import __version__
+from quantlab.errors import QuantlabError
+
+VERBS = ("tune", "quantize", "evaluate", "bench", "compare", "inspect", "fetch", "recipes")
+
+
+class Verbs(click.Group):
+    """Finds each verb in its own module and turns QuantlabErrors into two lines and exit code 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs in the order a newcomer meets them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb's click command, or None."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = import_module(f"quantlab.cli.{cmd_name}").command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; what is the user's to mend is said in one or two lines."""
+        try:
+            return super().invoke(ctx)
+        except QuantlabError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="quantlab")
+def main() -> None:
+    """Quantize ONNX image classifiers to int8, and know what it cost.
+
+    Exit codes: 0 pass or done, 1 regression, 2 usage or input error, 3 inconclusive.
+    """

@@ -1,0 +1,49 @@
+"""quantlab compare"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from quantlab.cli.options import data_options, job, model_options, pick, run_options
+
+
+@click.command("compare", short_help="What int8 lost and gained, with a verdict.")
+@click.argument("fp32")
+@click.argument("int8")
+@data_options
+@click.option(
+    "--max-decline",
+    default="1%",
+    show_default=True,
+    help="Accepted top-1 decline: 1% of fp32's accuracy, or 0.5pp points.",
+)
+@click.option(
+    "--batch",
+    "batch_sizes",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(1,),
+    show_default=True,
+    help="Batch sizes to time; may be given several times.",
+)
+@click.option("--rounds", type=click.IntRange(2), default=30, show_default=True)
+@click.option("--no-bench", is_flag=True, help="Leave the timing out.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@model_options
+@run_options
+@click.pass_context
+def command(ctx: click.Context, /, **params: Any) -> None:
+    """Compare INT8 with FP32 on the same images: accuracy, fidelity, latency, size.
+
+    Exits with the verdict: 0 pass, 1 regression, 3 inconclusive.
+    """
+    from quantlab.jobs.compare import CompareSpec, compare_job
+    from quantlab.report.text import compare_summary
+
+    with job("compare", params) as (run, talk):
+        result = compare_job(CompareSpec(**pick(params, CompareSpec)), run, talk)
+    if not params["as_json"]:
+        click.echo(compare_summary(result.comparison, result.verdict))
+    ctx.exit(result.verdict.exit_code)

@@ -1,0 +1,45 @@
+"""Talk on a terminal: words and progress bars on stderr, bars only where somebody watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from quantlab.talk import Advance
+
+
+class ConsoleTalk:
+    """A Talk for people. ``NO_COLOR`` and redirected output are honoured by rich."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.quiet = quiet
+        self.warnings: list[str] = []
+
+    def say(self, text: str) -> None:
+        """One line on stderr."""
+        if not self.quiet:
+            self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """One yellow line on stderr, also when quiet; kept for the record."""
+        self.warnings.append(text)
+        self.console.print(f"Warning: {text}", style="yellow", markup=False)
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Advance]:
+        """A bar with the current estimate that vanishes when done; silent when not a terminal."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+        )
+        hidden = self.quiet or not self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=hidden) as bar:
+            task = bar.add_task(label, total=total, note="")
+            yield lambda done, note: bar.update(task, completed=done, note=note)

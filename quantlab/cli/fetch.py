@@ -1,0 +1,23 @@
+"""quantlab fetch"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from quantlab.cli.options import PATH, job, pick, run_options
+
+
+@click.command("fetch", short_help="Get a published model or dataset by name.")
+@click.argument("name")
+@click.option("--from", "from_dir", type=PATH, help="A folder that holds the file or its wheel.")
+@run_options
+def command(**params: Any) -> None:
+    """Fetch NAME into the cache folder and print its path. quantlab recipes lists the names."""
+    from quantlab.jobs.fetch import FetchSpec, fetch_job
+
+    with job("fetch", params) as (run, talk):
+        path = fetch_job(FetchSpec(**pick(params, FetchSpec)), run, talk)
+    if not params["as_json"]:
+        click.echo(path)

@@ -1,0 +1,29 @@
+"""quantlab quantize"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from quantlab.cli.options import PATH, data_options, job, model_options, pick, run_options
+
+
+@click.command("quantize", short_help="One model, one recipe, one int8 file; no search.")
+@click.option("--model", required=True, help="A .onnx file, or a published model's name.")
+@click.option(
+    "--recipe", help="A YAML file or a published model's name. Default: the best we have."
+)
+@click.option("--output", type=PATH, required=True)
+@click.option("--seed", type=click.IntRange(0), help="Overrides the recipe's.")
+@data_options
+@model_options
+@run_options
+def command(**params: Any) -> None:
+    """Calibrate and quantize by one recipe."""
+    from quantlab.jobs.quantize import QuantizeSpec, quantize_job
+
+    with job("quantize", params) as (run, talk):
+        output = quantize_job(QuantizeSpec(**pick(params, QuantizeSpec)), run, talk)
+    if not params["as_json"]:
+        click.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")

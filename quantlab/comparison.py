@@ -1,0 +1,212 @@
+"""Comparison: what two models' answers and speeds look like side by side. Shapes only.
+
+Everything here is small and goes to JSON and back. Rates, declines and limits are fractions of 1,
+times are milliseconds, sizes are bytes. A positive decline means that the int8 model is worse.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from quantlab.stats import Interval
+
+FlipKind = Literal["lost", "gained", "changed"]
+SpeedConclusion = Literal["faster", "slower", "same", "too noisy"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Share(_Frozen):
+    """A count of images as a fraction of all, with Wilson's interval."""
+
+    count: int
+    n: int
+    value: float
+    interval: Interval
+
+
+class ModelScore(_Frozen):
+    """One model alone. The accuracies are None without labels; ``nonfinite`` counts the images on
+    which it gave a NaN or an infinity."""
+
+    name: str
+    sha256: str
+    size_bytes: int | None
+    output_kind: str
+    top1: Share | None
+    top5: Share | None
+    nonfinite: int
+
+
+class Change(_Frozen):
+    """How an accuracy changed, image by image.
+
+    ``difference`` is (fp32 - int8) as a fraction of all images, with Tango's interval; ``ratio`` is
+    (fp32 - int8) / fp32 with the score interval of Tang, Tang & Chan, None when fp32 is never
+    right.
+    """
+
+    n: int
+    both: int
+    lost: int
+    gained: int
+    difference: float
+    difference_interval: Interval
+    ratio: float | None
+    ratio_interval: Interval | None
+    mcnemar_p: float
+
+
+class Fidelity(_Frozen):
+    """How near int8 stays to fp32, labels or not.
+
+    ``agreement`` is the share of images with the same first answer; ``kl`` the mean
+    KL(softmax fp32 || softmax int8) in nats; ``sqnr_db`` the signal to noise ratio over the
+    ``compared`` values, None when there is no noise (``identical``) or no finite output.
+    """
+
+    agreement: Share
+    kl: float | None
+    sqnr_db: float | None
+    compared: Literal["logits", "log-probabilities"]
+    identical: bool
+
+
+class ClassChange(_Frozen):
+    """One class: its images, how many each model gets right, and which of them changed."""
+
+    index: int
+    name: str
+    n: int
+    fp32_right: int
+    int8_right: int
+    lost: int
+    gained: int
+
+    @property
+    def net_loss(self) -> int:
+        """Images lost less images gained."""
+        return self.lost - self.gained
+
+
+class Answer(_Frozen):
+    """A model's first answer; ``index`` is -1 when it gave a NaN."""
+
+    index: int
+    name: str
+    probability: float
+
+
+class Flip(_Frozen):
+    """An image on which the two models' first answers differ.
+
+    ``kind`` is lost (only fp32 is right), gained (only int8 is), or changed (both wrong, or no
+    label to tell).
+    """
+
+    image: str
+    kind: FlipKind
+    label: int | None
+    label_name: str
+    fp32: Answer
+    int8: Answer
+
+
+class Confidence(_Frozen):
+    """Counts of images by probability of the first answer, in equal bins from 0 to 1.
+
+    ``changed`` counts, by fp32's probability, the images on which the answers differ.
+    """
+
+    fp32: tuple[int, ...]
+    int8: tuple[int, ...]
+    changed: tuple[int, ...]
+
+
+class Latency(_Frozen):
+    """One model's run times at one batch size, in milliseconds per batch; ``samples`` are all."""
+
+    p50: float
+    p90: float
+    p99: float
+    mean: float
+    std: float
+    images_per_second: float
+    session_ms: float
+    peak_rss_bytes: int | None
+    samples: tuple[float, ...]
+
+
+class Speed(_Frozen):
+    """Both models at one batch size.
+
+    ``speedup`` is the ratio of the median latencies, fp32 / int8, with its bootstrap interval.
+    ``noise`` is the same interval for the fp32 model against itself in the same run, and
+    ``noise_floor`` its farther end as a fraction: a difference below it means nothing.
+    """
+
+    batch_size: int
+    threads: int
+    fp32: Latency
+    int8: Latency
+    speedup: float
+    interval: Interval
+    noise: Interval | None
+    noise_floor: float | None
+    conclusion: SpeedConclusion
+
+    @property
+    def too_noisy(self) -> bool:
+        """Whether the machine was too noisy to tell which model is faster."""
+        return self.conclusion == "too noisy"
+
+
+class Comparison(_Frozen):
+    """Two models on the same images.
+
+    ``unmatched`` counts the images that only one of them was evaluated on; ``classes`` is the table
+    of all classes that have images; ``flips`` is bounded, the surest fp32 answers first; ``notes``
+    are sentences for the reader.
+    """
+
+    n: int
+    num_classes: int
+    labelled: bool
+    unmatched: int
+    data_digest: str
+    pipeline: dict[str, Any]
+    fp32: ModelScore
+    int8: ModelScore
+    top1: Change | None
+    top5: Change | None
+    fidelity: Fidelity
+    classes: tuple[ClassChange, ...]
+    flips: tuple[Flip, ...]
+    confidence: Confidence
+    speeds: tuple[Speed, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def size_ratio(self) -> float | None:
+        """How many times smaller the int8 file is."""
+        if not self.fp32.size_bytes or not self.int8.size_bytes:
+            return None
+        return self.fp32.size_bytes / self.int8.size_bytes
+
+    @property
+    def speedup(self) -> float | None:
+        """The speedup at the smallest batch size measured."""
+        return min(self.speeds, key=lambda s: s.batch_size).speedup if self.speeds else None
+
+    def worst_classes(self, count: int = 10) -> tuple[ClassChange, ...]:
+        """The classes that lost most images net, the worst first; only those that lost any."""
+        losing = [c for c in self.classes if c.net_loss > 0]
+        return tuple(sorted(losing, key=lambda c: (-c.net_loss, -c.lost, c.index))[:count])
+
+    def flips_of(self, kind: FlipKind) -> tuple[Flip, ...]:
+        """The flips of one kind."""
+        return tuple(flip for flip in self.flips if flip.kind == kind)

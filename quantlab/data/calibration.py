@@ -1,0 +1,37 @@
+"""Calibration images as batches for a model's input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.data.crops import Crops
+from quantlab.model import InputSpec
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """Crops, normalised batch by batch for the model's input; iterable any number of times.
+
+    Memory stays at one batch: the crops are a memory map. A model with a fixed batch size gets
+    batches of just that size, the last one filled up with copies of its last image.
+    """
+
+    crops: Crops
+    spec: InputSpec
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __iter__(self) -> Iterator[NDArray[np.generic]]:
+        step = self.spec.batch or BATCH_SIZE
+        for start in range(0, len(self), step):
+            rows = np.arange(start, start + step)
+            last = len(self) - 1
+            chosen = np.minimum(rows, last) if self.spec.batch else rows[rows <= last]
+            yield self.crops.pipeline.to_input(self.crops.array[chosen], self.spec)

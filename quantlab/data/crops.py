@@ -1,0 +1,176 @@
+"""Crops: a dataset through a pipeline's geometry, decoded once and kept on disk as uint8."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import PIL
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from quantlab.data.dataset import Dataset, Problem, describe
+from quantlab.data.images import quiet_pillow
+from quantlab.data.preprocess import Pipeline, opencv_version
+from quantlab.data.threads import ordered_map
+from quantlab.errors import DataError, OutputError
+from quantlab.store import atomic_path, write_whole
+
+_FORMAT = 1  # raised whenever the same images would give other crops or another file
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """The readable images of a dataset, cropped.
+
+    ``array`` is a read-only memory map, uint8 [n, crop, crop, 3], RGB. ``digests`` are the content
+    digests of the n images; ``problems`` are all images of the dataset that are not among them.
+    """
+
+    array: NDArray[np.uint8]
+    names: tuple[str, ...]
+    labels: NDArray[np.int64] | None
+    digests: tuple[str, ...]
+    dataset_digest: str
+    pipeline: Pipeline
+    problems: tuple[Problem, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def load_crops(
+    dataset: Dataset,
+    pipeline: Pipeline,
+    *,
+    cache_dir: Path,
+    max_bad: float = 0.01,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Crops:
+    """The dataset's crops in its order, from the cache or decoded into it.
+
+    ``max_bad`` is the share of images that may be unusable; these are left out and recorded.
+    ``progress(done, total)`` is called while decoding. Raises DataError when there are more of
+    them, OutputError when ``cache_dir`` cannot be written.
+    """
+    path = cache_dir / f"{cache_key(dataset, pipeline)}.npy"
+    cached = _read_cache(path, len(dataset), pipeline.crop)
+    if cached is None:
+        _decode_to(path, dataset, pipeline, progress, workers)
+        cached = _read_cache(path, len(dataset), pipeline.crop)
+        if cached is None:
+            raise OutputError(f"{path} vanished right after it was written.", "Run again.")
+    array, bad = cached
+    return _assemble(dataset, pipeline, array, bad, max_bad)
+
+
+def cache_key(dataset: Dataset, pipeline: Pipeline) -> str:
+    """Changes whenever the crops may: with images, geometry, decoder and resizer versions."""
+    cv2 = opencv_version() if pipeline.resizer.startswith("opencv") else ""
+    images = [dataset.digest, dataset.max_pixels]
+    parts = [_FORMAT, images, pipeline.crop_digest, PIL.__version__, cv2]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _assemble(
+    dataset: Dataset,
+    pipeline: Pipeline,
+    array: NDArray[np.uint8],
+    bad: dict[int, str],
+    max_bad: float,
+) -> Crops:
+    problems = _check_bad(dataset, bad, max_bad)
+    kept = [i for i in range(len(dataset)) if i not in bad]
+    return Crops(
+        array=array,
+        names=tuple(dataset.names[i] for i in kept),
+        labels=None if dataset.labels is None else dataset.labels[kept],
+        digests=tuple(dataset.content_digests[i] for i in kept),
+        dataset_digest=dataset.digest,
+        pipeline=pipeline,
+        problems=problems,
+    )
+
+
+def _check_bad(dataset: Dataset, bad: dict[int, str], max_bad: float) -> tuple[Problem, ...]:
+    """All problems, the reader's first. Raises DataError when they are too many."""
+    found = tuple(Problem(dataset.names[i], reason) for i, reason in bad.items())
+    problems = (*dataset.problems, *found)
+    total = len(dataset) + len(dataset.problems)
+    if len(bad) < len(dataset) and len(problems) <= max_bad * total:
+        return problems
+    raise DataError(
+        f"{dataset.root}: {len(problems)} of {total} images cannot be used "
+        f"({100 * len(problems) / max(total, 1):.3g}%, allowed are {100 * max_bad:.3g}%): "
+        f"{describe(problems)}.",
+        "Mend them or take them out; --max-bad allows more.",
+    )
+
+
+def _decode_to(
+    path: Path,
+    dataset: Dataset,
+    pipeline: Pipeline,
+    progress: Progress | None,
+    workers: int | None,
+) -> None:
+    """Writes the crops row by row, then the bad rows' reasons beside them.
+
+    Plain writes, not a writable memory map: a full disk is then an error and not a crash.
+    """
+    bad: dict[int, str] = {}
+    total = len(dataset)
+    with atomic_path(path) as temporary, temporary.open("wb") as file, quiet_pillow():
+        _write_header(file, total, pipeline.crop)
+        rows = ordered_map(lambda i: _crop_or_reason(dataset, pipeline, i), total, workers)
+        for index, row in enumerate(rows):
+            if isinstance(row, str):
+                bad[index] = row
+            else:
+                file.write(row.tobytes())
+            if progress is not None:
+                progress(index + 1, total)
+        file.seek(0)
+        _write_header(file, total - len(bad), pipeline.crop)
+    write_whole(_side(path), json.dumps({"rows": total - len(bad), "bad": list(bad.items())}))
+
+
+def _write_header(file: BinaryIO, rows: int, crop: int) -> None:
+    """NumPy pads it so that its length does not depend on the number of rows."""
+    header = {"shape": (rows, crop, crop, 3), "fortran_order": False, "descr": "|u1"}
+    npy.write_array_header_1_0(file, header)
+
+
+def _crop_or_reason(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray[np.uint8] | str:
+    try:
+        return pipeline.crop_image(dataset[index].image)
+    except DataError as error:
+        return error.problem.removeprefix(f"{dataset.names[index]}: ").removesuffix(".")
+
+
+def _side(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _read_cache(
+    path: Path, total: int, crop: int
+) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
+    """What the cache holds, or None when it holds nothing usable."""
+    try:
+        side = json.loads(_side(path).read_bytes())
+        bad = {int(index): str(reason) for index, reason in side["bad"]}
+        rows = total - len(bad)
+        if rows == 0:
+            return np.empty((0, crop, crop, 3), np.uint8), bad
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (array, bad) if array.shape == (rows, crop, crop, 3) else None

@@ -1,0 +1,141 @@
+"""Dataset: an ordered, indexable source of images with their labels and names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from quantlab.data.images import MAX_PIXELS, decode
+from quantlab.data.threads import ordered_map
+from quantlab.errors import DataError
+
+Content = bytes | NDArray[np.uint8]
+"""One image as stored: an encoded file, or pixels of shape [h, w, 3]."""
+
+
+class Source(Protocol):
+    """Where a dataset's images come from."""
+
+    def read(self, index: int) -> Content:
+        """The image as stored. Raises DataError when it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An image that cannot be used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image: RGB, upright. ``label`` is None in unlabelled datasets."""
+
+    image: Image.Image
+    label: int | None
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images in a fixed order. Nothing is decoded before it is asked for.
+
+    ``labels`` is int64 [n], or None for unlabelled images; ``label_source`` says in words how the
+    labels were found; ``problems`` are images that the reader already found missing;
+    ``class_names`` are in index order.
+    """
+
+    root: str
+    names: tuple[str, ...]
+    labels: NDArray[np.int64] | None
+    source: Source
+    problems: tuple[Problem, ...] = ()
+    class_names: tuple[str, ...] | None = None
+    label_source: str = "none"
+    max_pixels: int = MAX_PIXELS
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The decoded image. Raises DataError when it cannot be read."""
+        name = self.names[index]
+        index = range(len(self))[index]
+        label = None if self.labels is None else int(self.labels[index])
+        return Sample(self._decoded(index), label, name)
+
+    def _decoded(self, index: int) -> Image.Image:
+        content = self.source.read(index)
+        if isinstance(content, bytes):
+            return decode(content, self.names[index], self.max_pixels)
+        return Image.fromarray(content)
+
+    def content_digest(self, index: int) -> str:
+        """The sha256 of the image as stored, in hex. Raises DataError when it cannot be read."""
+        return _digest(self.source.read(index))
+
+    @cached_property
+    def content_digests(self) -> tuple[str, ...]:
+        """All content digests; empty strings for images that cannot be read."""
+        return tuple(ordered_map(self._digest_or_empty, len(self)))
+
+    def _digest_or_empty(self, index: int) -> str:
+        try:
+            return self.content_digest(index)
+        except DataError:
+            return ""
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256, in hex, over all names, labels and contents in order."""
+        whole = hashlib.sha256()
+        labels = self.labels if self.labels is not None else [None] * len(self)
+        for row in zip(self.names, labels, self.content_digests, strict=True):
+            whole.update(repr([str(part) for part in row]).encode())
+        return whole.hexdigest()
+
+    def subset(self, indices: ArrayLike) -> Dataset:
+        """The images at these indices, in this order, without the reader's problems."""
+        rows = [int(i) for i in np.asarray(indices, np.int64)]
+        taken = replace(
+            self,
+            names=tuple(self.names[i] for i in rows),
+            labels=None if self.labels is None else self.labels[rows],
+            source=_Selection(self.source, tuple(rows)),
+            problems=(),
+        )
+        if (known := self.__dict__.get("content_digests")) is not None:
+            taken.__dict__["content_digests"] = tuple(known[i] for i in rows)
+        return taken
+
+
+@dataclass(frozen=True)
+class _Selection:
+    source: Source
+    rows: tuple[int, ...]
+
+    def read(self, index: int) -> Content:
+        return self.source.read(self.rows[index])
+
+
+def _digest(content: Content) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    header = repr(content.shape).encode()
+    return hashlib.sha256(header + content.tobytes()).hexdigest()
+
+
+def describe(problems: Sequence[Problem], limit: int = 10) -> str:
+    """The first problems by name, and how many more there are."""
+    named = "; ".join(f"{p.name}: {p.reason}" for p in problems[:limit])
+    more = len(problems) - limit
+    return f"{named}; and {more} more" if more > 0 else named

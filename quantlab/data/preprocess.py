@@ -1,0 +1,227 @@
+"""Pipelines: from an upright image to the model's input, pinned to a resizer and versioned."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from quantlab.errors import DataError, MissingExtra, RecipeError
+from quantlab.model import InputSpec
+from quantlab.yamlfile import read_yaml, validate
+
+_MAX_SIDE = 4096
+_MAX_RESIZED = 25_000_000
+
+Resizer = Literal["pillow-bilinear", "pillow-bicubic", "opencv-bilinear"]
+Side = Annotated[int, Field(ge=1, le=_MAX_SIDE)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Size = tuple[int, int]  # width, height, as Pillow and OpenCV have it
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class Pipeline(BaseModel):
+    """How images become inputs.
+
+    ``resize`` is the length of the shorter side, or (height, width) to resize straight to;
+    ``mean`` and ``std`` are on the scale 0 to 255 and in the order that ``color`` names.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("custom", max_length=100)
+    version: int = Field(1, ge=1)
+    resizer: Resizer
+    resize: int | tuple[int, int]
+    crop: Side
+    color: Literal["RGB", "BGR"] = "RGB"
+    mean: tuple[Number, Number, Number]
+    std: tuple[Positive, Positive, Positive]
+
+    @field_validator("resize", mode="before")
+    @classmethod
+    def _resize_in_words(cls, value: object) -> object:
+        sides = value if isinstance(value, (list, tuple)) and len(value) == 2 else [value]
+        if all(type(side) is int and 1 <= side <= _MAX_SIDE for side in sides):
+            return value
+        raise ValueError(f"must be one side or [height, width], each from 1 to {_MAX_SIDE}")
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        smallest = self.resize if isinstance(self.resize, int) else min(self.resize)
+        if self.crop > smallest:
+            raise ValueError(f"the crop ({self.crop}) is larger than its source ({smallest})")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits that change whenever anything but the name does."""
+        return _short_hash(self.model_dump_json(exclude={"name"}))
+
+    @property
+    def crop_digest(self) -> str:
+        """Twelve hex digits of what decides the uint8 crops; who shares it shares the crops."""
+        return _short_hash(self.model_dump_json(include={"resizer", "resize", "crop"}))
+
+    def crop_image(self, image: Image.Image) -> NDArray[np.uint8]:
+        """An upright RGB image as uint8 [crop, crop, 3], RGB whatever ``color`` says.
+
+        Raises DataError for an image so elongated that resizing it would take too much memory,
+        MissingExtra when the resizer is OpenCV's and that is not installed.
+        """
+        width, height = self._resized(*image.size)
+        if width * height > _MAX_RESIZED:
+            raise DataError(f"{image.width} x {image.height} is too elongated to be resized.")
+        pixels = _RESIZERS[self.resizer](image, (width, height))
+        left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
+        return np.ascontiguousarray(pixels[top : top + self.crop, left : left + self.crop])
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) after resizing, rounded as torchvision's functional.resize does."""
+        if isinstance(self.resize, tuple):
+            return self.resize[1], self.resize[0]
+        if width < height:
+            return self.resize, int(self.resize * height / width)
+        return int(self.resize * width / height), self.resize
+
+    def normalize(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB [n, h, w, 3] as float32 [n, h, w, 3]: colours ordered, minus mean, by std."""
+        return np.ascontiguousarray(self._planes(crops).transpose(0, 2, 3, 1))
+
+    def to_input(self, crops: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
+        """uint8 RGB [n, h, w, 3] in the model's layout and dtype.
+
+        A uint8 model normalizes by itself and gets raw pixels, colours ordered. Raises RecipeError
+        when the crops are not of the model's size.
+        """
+        if crops.shape[1:3] != (spec.height, spec.width):
+            raise RecipeError(
+                f"The pipeline {self.name} gives {crops.shape[1]} x {crops.shape[2]} pixels, the "
+                f"model's input {spec.name} takes {spec.height} x {spec.width}.",
+                "Choose a pipeline with the model's crop.",
+            )
+        planes = self._ordered(crops) if spec.dtype == "uint8" else self._planes(crops)
+        ordered = planes if spec.layout == "NCHW" else planes.transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(ordered)
+
+    def _ordered(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """[n, 3, h, w], colours ordered."""
+        ordered = crops if self.color == "RGB" else crops[..., ::-1]
+        return np.ascontiguousarray(ordered.transpose(0, 3, 1, 2))
+
+    def _planes(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        planes = self._ordered(crops).astype(np.float32)
+        planes -= np.array(self.mean, np.float32).reshape(3, 1, 1)
+        planes /= np.array(self.std, np.float32).reshape(3, 1, 1)
+        return planes
+
+    def sized(self, size: int) -> Pipeline:
+        """The same pipeline for a model of this input size.
+
+        A size between the crop and the shorter side is cut from the same resized image (caffe:
+        227 from 256); any other scales the resizing with the crop.
+        """
+        sides = (self.resize,) if isinstance(self.resize, int) else self.resize
+        if self.crop <= size <= min(sides):
+            return self.model_copy(update={"crop": size})
+        scaled = [round(side * size / self.crop) for side in sides]
+        resize = scaled[0] if isinstance(self.resize, int) else tuple(scaled)
+        return validate(Pipeline, {**dict(self), "crop": size, "resize": resize}, self.name)
+
+
+def get_pipeline(
+    spec: Pipeline | Mapping[str, Any] | Path | str, size: int | None = None
+) -> Pipeline:
+    """A pipeline by name, from a mapping of all its fields, or from a YAML file of them.
+
+    ``size`` is the model's input height; the pipeline is adapted to it. Raises RecipeError.
+    """
+    pipeline = _find(spec)
+    return pipeline if size is None or size == pipeline.crop else pipeline.sized(size)
+
+
+def _find(spec: Pipeline | Mapping[str, Any] | Path | str) -> Pipeline:
+    if isinstance(spec, Pipeline):
+        return spec
+    if isinstance(spec, Mapping):
+        return validate(Pipeline, spec, "pipeline")
+    if str(spec) in PIPELINES:
+        return PIPELINES[str(spec)]
+    path = Path(spec)
+    if path.suffix.lower() in (".yaml", ".yml") or path.is_file():
+        return validate(Pipeline, read_yaml(path), str(path))
+    near = difflib.get_close_matches(str(spec), PIPELINES, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise RecipeError(
+        f"There is no pipeline {str(spec)!r}.",
+        f"{hint}Known: {', '.join(PIPELINES)}; or give a YAML file.",
+    )
+
+
+def opencv_version() -> str:
+    """The version of OpenCV. Raises MissingExtra when it is not installed."""
+    return str(_opencv().__version__)
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        purpose = "The resizer opencv-bilinear"
+        raise MissingExtra("opencv-python-headless", "opencv", purpose) from error
+    return cv2
+
+
+def _pillow(method: Image.Resampling, image: Image.Image, size: Size) -> NDArray[np.uint8]:
+    return np.asarray(image.resize(size, method), np.uint8)
+
+
+def _opencv_bilinear(image: Image.Image, size: Size) -> NDArray[np.uint8]:
+    cv2 = _opencv()
+    pixels: NDArray[np.uint8] = cv2.resize(np.asarray(image), size, interpolation=cv2.INTER_LINEAR)
+    return pixels
+
+
+_RESIZERS: dict[Resizer, Callable[[Image.Image, Size], NDArray[np.uint8]]] = {
+    "pillow-bilinear": lambda image, size: _pillow(Image.Resampling.BILINEAR, image, size),
+    "pillow-bicubic": lambda image, size: _pillow(Image.Resampling.BICUBIC, image, size),
+    "opencv-bilinear": _opencv_bilinear,
+}
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _pipeline(
+    name: str,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    **fields: Any,
+) -> Pipeline:
+    geometry = {"resizer": "pillow-bilinear", "resize": 256, "crop": 224}
+    return Pipeline.model_validate({"name": name, **geometry, "mean": mean, "std": std, **fields})
+
+
+PIPELINES: dict[str, Pipeline] = {
+    pipeline.name: pipeline
+    for pipeline in (
+        _pipeline("torchvision", IMAGENET_MEAN, IMAGENET_STD),
+        _pipeline("timm-bicubic", IMAGENET_MEAN, IMAGENET_STD, resizer="pillow-bicubic"),
+        _pipeline("tf", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+        _pipeline("caffe", (104, 117, 123), (1, 1, 1), color="BGR"),
+        _pipeline("lite", (127, 127, 127), (128, 128, 128), resizer="pillow-bicubic"),
+        _pipeline("inc", IMAGENET_MEAN, IMAGENET_STD, resizer="opencv-bilinear", resize=(256, 256)),
+    )
+}
+"""The named pipelines. A change of one's pixels or numbers raises its version."""

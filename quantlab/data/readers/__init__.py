@@ -1,0 +1,89 @@
+"""open_dataset: looks at a path and picks the reader for what lies there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quantlab.data.dataset import Dataset
+from quantlab.data.labels import check_labels
+from quantlab.errors import DataError
+
+LIST_NAMES = ("val.txt", "val_label.txt", "val_map.txt")
+_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+
+
+def open_dataset(
+    path: Path | str,
+    *,
+    list_file: Path | None = None,
+    synsets: Path | None = None,
+    num_classes: int | None = None,
+    labelled: bool = True,
+) -> Dataset:
+    """The images under ``path``, indexed but not yet read.
+
+    An ``.npz``, a folder with a list file (``val.txt``, ``val_label.txt``, ``val_map.txt`` or
+    ``list_file``), a folder of class folders, or a folder of images without labels. ``synsets``
+    names the classes in index order; ``num_classes`` (the model's) makes sure that labels fit;
+    ``labelled=False`` ignores folder names and lists. Raises DataError.
+    """
+    path = Path(path)
+    dataset = _open(path, list_file, synsets, num_classes, labelled)
+    if len(dataset) == 0:
+        raise DataError(f"{path} holds no images.", "Give a folder with images or an .npz file.")
+    if num_classes is not None and dataset.labels is not None:
+        check_labels(dataset.labels, num_classes, dataset.names)
+    return dataset
+
+
+def _open(
+    path: Path,
+    list_file: Path | None,
+    synsets: Path | None,
+    num_classes: int | None,
+    labelled: bool,
+) -> Dataset:
+    from quantlab.data.readers import imagefolder, listed, npz, unlabelled
+
+    if path.is_file():
+        if path.suffix.lower() != ".npz":
+            raise _not_data(path)
+        return npz.read(path)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder or file.", "Give the folder with the images.")
+    if not labelled:
+        return unlabelled.read(path)
+    if (found := list_file or _find_list(path)) is not None:
+        return listed.read(path, found, synsets=synsets, num_classes=num_classes)
+    if _has_class_folders(path):
+        return imagefolder.read(path, synsets=synsets, num_classes=num_classes)
+    return unlabelled.read(path)
+
+
+def _not_data(path: Path) -> DataError:
+    if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz"):
+        return DataError(f"{path} is an archive.", "Unpack it and give the folder.")
+    return DataError(
+        f"{path} is not a data set.",
+        "Give a folder of images or an .npz file; a list of labels lies in that folder.",
+    )
+
+
+def _find_list(path: Path) -> Path | None:
+    return next((path / name for name in LIST_NAMES if (path / name).is_file()), None)
+
+
+def _has_class_folders(path: Path) -> bool:
+    """Whether labels are in folder names: no image in the folder itself, class folders in it."""
+    from quantlab.data.readers import classes, files
+
+    folders = files.folders(path)
+    if not folders or files.holds_image(path):
+        return False
+    if {folder.lower() for folder in folders} <= _SPLITS:
+        raise DataError(
+            f"{path} holds the folders {', '.join(folders)}, which are splits and not classes.",
+            f"Give one of them, such as {path / folders[-1]}.",
+        )
+    named = all(classes.is_index(name) or classes.is_wnid(name) for name in folders)
+    return named or any(files.holds_image(path / name) for name in folders)

@@ -1,0 +1,150 @@
+"""A flat folder and a list file of ``name label`` lines (``val.txt``; MLPerf's ``val_map.txt``)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+
+from quantlab.data.dataset import Dataset, Problem
+from quantlab.data.readers.classes import (
+    find_synsets,
+    fitting_names,
+    is_wnid,
+    resolve,
+    shorten,
+)
+from quantlab.data.readers.files import FileSource, read_text
+from quantlab.errors import DataError
+
+_LABEL = re.compile(r"-?[0-9]{1,9}")
+_FORM = "Each line is an image's name, a space and its label: a class index or a wnid."
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a list: its number, the image's name and the label as written."""
+
+    number: int
+    name: str
+    label: str
+
+
+def read(
+    path: Path, list_file: Path, *, synsets: Path | None = None, num_classes: int | None = None
+) -> Dataset:
+    """The listed images, in the list's order; names are relative to ``path`` or ``path``/val.
+
+    Missing files and names listed twice become problems. Raises DataError when no file is there,
+    for lines that cannot be read, names outside the folder and wnids that cannot be resolved.
+    """
+    lines, repeated = _without_repeats(parse_list(list_file), list_file)
+    labels, rule, class_names = _labels(lines, path, list_file, synsets, num_classes)
+    paths = [_locate(path, line.name) for line in lines]
+    present = [i for i, file in enumerate(paths) if file is not None]
+    if not present:
+        raise _nothing_there(path, list_file, lines)
+    names = [lines[i].name for i in present]
+    missing = [
+        Problem(line.name, "in the list, but there is no such file")
+        for line, file in zip(lines, paths, strict=True)
+        if file is None
+    ]
+    return Dataset(
+        root=str(path),
+        names=tuple(names),
+        labels=np.array([labels[i] for i in present], np.int64),
+        source=FileSource(names, [paths[i] or "" for i in present]),
+        problems=(*missing, *repeated),
+        class_names=class_names,
+        label_source=f"{list_file.name}: {rule}",
+    )
+
+
+def parse_list(list_file: Path) -> list[Line]:
+    """The list's lines. Raises DataError, naming the first lines that are not ``name label``."""
+    lines: list[Line] = []
+    bad: list[str] = []
+    for number, text in enumerate(read_text(list_file).splitlines(), 1):
+        parts = text.rsplit(None, 1)
+        if len(parts) == 2 and (is_wnid(parts[1]) or _LABEL.fullmatch(parts[1])):
+            lines.append(Line(number, parts[0].strip(), parts[1]))
+        elif parts:
+            bad.append(f"line {number} ({text.strip()[:60]!r})")
+    if bad:
+        raise DataError(f"{list_file}: {shorten(bad, 3)} cannot be read as name and label.", _FORM)
+    if not lines:
+        raise DataError(f"{list_file} is empty.", _FORM)
+    _check_inside(lines, list_file)
+    return lines
+
+
+def _check_inside(lines: Sequence[Line], list_file: Path) -> None:
+    for line in lines:
+        windows, posix = PureWindowsPath(line.name), PurePosixPath(line.name)
+        if windows.anchor or posix.is_absolute() or ".." in windows.parts:
+            raise DataError(
+                f"{list_file}, line {line.number}: {line.name!r} is outside the image folder.",
+                "Names in a list are relative to the folder and hold no '..'.",
+            )
+
+
+def _without_repeats(lines: Sequence[Line], list_file: Path) -> tuple[list[Line], list[Problem]]:
+    first: dict[str, Line] = {}
+    problems: list[Problem] = []
+    for line in lines:
+        known = first.setdefault(line.name, line)
+        if known is line:
+            continue
+        if known.label != line.label:
+            raise DataError(
+                f"{list_file}: {line.name} has the label {known.label} in line {known.number} and "
+                f"{line.label} in line {line.number}.",
+                "Remove the wrong line.",
+            )
+        problems.append(Problem(line.name, f"listed again in line {line.number}"))
+    return list(first.values()), problems
+
+
+def _labels(
+    lines: Sequence[Line],
+    path: Path,
+    list_file: Path,
+    synsets: Path | None,
+    num_classes: int | None,
+) -> tuple[list[int], str, tuple[str, ...] | None]:
+    table = find_synsets(path, synsets, num_classes)
+    wnids = sorted({line.label for line in lines if is_wnid(line.label)})
+    if not wnids:
+        return [int(x.label) for x in lines], "class indices", fitting_names(table, num_classes)
+    if any(not is_wnid(line.label) for line in lines):
+        raise DataError(f"{list_file}: some labels are wnids, some are indices.", "Use one kind.")
+    resolved = resolve(
+        wnids,
+        table,
+        where=str(list_file),
+        num_classes=num_classes,
+        explicit=synsets is not None,
+    )
+    index = dict(zip(wnids, resolved.indices, strict=True))
+    return [index[line.label] for line in lines], resolved.rule, resolved.class_names
+
+
+def _locate(path: Path, name: str) -> str | None:
+    for place in (path, path / "val"):
+        file = os.path.join(place, name)  # noqa: PTH118 - fifty thousand names: Path is slow
+        if os.path.isfile(file):  # noqa: PTH113
+            return file
+    return None
+
+
+def _nothing_there(path: Path, list_file: Path, lines: Sequence[Line]) -> DataError:
+    return DataError(
+        f"{list_file} names {len(lines)} images, but none of them is in {path} or {path / 'val'} "
+        f"(first: {shorten([line.name for line in lines], 3)}).",
+        "Give the folder that holds them, or the list that belongs to this folder.",
+    )

@@ -1,0 +1,39 @@
+"""An ordered, bounded map over threads: decoding, resizing and hashing release Python's lock."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_WINDOW = 4  # results in flight per worker: what bounds the memory
+
+
+def default_workers() -> int:
+    """The cores this process may use, at most 8."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(8, len(os.sched_getaffinity(0)))
+    return min(8, os.cpu_count() or 1)
+
+
+def ordered_map(
+    function: Callable[[int], T], count: int, workers: int | None = None
+) -> Iterator[T]:
+    """``function(0) … function(count - 1)`` in order, a few ahead of the consumer and no more."""
+    workers = workers or default_workers()
+    pending: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="quantlab-data") as pool:
+        try:
+            for index in range(count):
+                pending.append(pool.submit(function, index))
+                if len(pending) >= _WINDOW * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

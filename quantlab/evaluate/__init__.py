@@ -1,0 +1,1 @@
+"""Evaluation: a model's answers on a dataset, and metrics of them."""

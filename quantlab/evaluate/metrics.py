@@ -1,0 +1,86 @@
+"""Metrics of classifier outputs: pure functions of arrays [images, classes]."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32] | NDArray[np.float64]
+
+SMALLEST_PROBABILITY = 1e-7
+"""Probabilities are clipped here before their logarithm: half a step of float32 below 1, and far
+below the step of an 8-bit softmax, whose zeros would otherwise make every divergence infinite."""
+
+
+def logits_of(probabilities: Floats) -> NDArray[np.float32]:
+    """The logits of probabilities, up to a constant per image: their clipped logarithm.
+
+    A softmax of the result gives the probabilities back, so nothing is softmaxed twice.
+    """
+    clipped = np.clip(probabilities, SMALLEST_PROBABILITY, 1.0)
+    return np.asarray(np.log(clipped), np.float32)
+
+
+def log_softmax(logits: Floats) -> NDArray[np.float64]:
+    """Log-probabilities [n, classes] in nats, in float64."""
+    shifted = np.asarray(logits, np.float64)
+    shifted = shifted - shifted.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.float64)
+
+
+def top_k(outputs: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """The ``k`` highest classes [n, k], best first; of equal ones the lower index comes first.
+
+    An image whose outputs hold a NaN has no answer: its row is -1. ``k`` beyond the number of
+    classes gives all classes.
+    """
+    k = min(k, outputs.shape[1])
+    left = np.array(outputs, np.float32)
+    rows = np.arange(len(left))
+    top = np.empty((len(left), k), np.int64)
+    answered = ~np.isnan(left).any(axis=1)
+    left[np.isneginf(left)] = np.finfo(np.float32).min
+    for column in range(k):
+        top[:, column] = left.argmax(axis=1)
+        left[rows, top[:, column]] = -np.inf
+    top[~answered] = -1
+    return top
+
+
+def hits(top: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which images [n] have their label among the classes ``top`` [n, k]."""
+    return np.asarray((top == labels[:, None]).any(axis=1), np.bool_)
+
+
+def kl_divergence(reference: Floats, other: Floats) -> NDArray[np.float64]:
+    """KL(softmax(reference) || softmax(other)) of each image [n], in nats, from logits."""
+    divergence = np.empty(len(reference))
+    for rows in _row_blocks(len(reference)):
+        p, q = log_softmax(reference[rows]), log_softmax(other[rows])
+        divergence[rows] = (np.exp(p) * (p - q)).sum(axis=1)
+    return divergence
+
+
+def sqnr_db(reference: Floats, other: Floats) -> float | None:
+    """Signal to quantization noise of all logits together, in dB; None when there is no noise."""
+    noise = power = 0.0
+    for rows in _row_blocks(len(reference)):
+        signal = np.asarray(reference[rows], np.float64)
+        noise += float(np.square(signal - other[rows]).sum())
+        power += float(np.square(signal).sum())
+    return 10 * math.log10(power / noise) if noise > 0 and power > 0 else None
+
+
+def top_probability(logits: Floats) -> NDArray[np.float64]:
+    """The highest probability of each image [n]."""
+    probability = np.empty(len(logits))
+    for rows in _row_blocks(len(logits)):
+        probability[rows] = np.exp(log_softmax(logits[rows]).max(axis=1))
+    return probability
+
+
+def _row_blocks(n: int, size: int = 4096) -> list[slice]:
+    """Rows taken so many at a time that float64 copies of 50,000 x 1,000 logits stay small."""
+    return [slice(start, start + size) for start in range(0, n, size)]

@@ -1,0 +1,167 @@
+"""The published models and data that quantlab knows: one YAML file each, in ``tuning/``."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from quantlab.errors import RecipeError
+from quantlab.recipe import Recipe
+from quantlab.yamlfile import parse_yaml
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Size = Annotated[int, Field(gt=0, le=512 * 1024**2)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class UrlSource(_Part):
+    """The published file itself, at a public address."""
+
+    url: str = Field(pattern="^https://")
+    sha256: Sha256
+    size: Size = Field(description="bytes")
+
+
+class WheelSource(_Part):
+    """A wheel of the Python package index, and how the file is made from what it holds."""
+
+    package: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    version: str = Field(pattern="^[0-9][0-9A-Za-z.]*$")
+    wheel: FileName
+    sha256: Sha256
+    size: Size = Field(description="bytes")
+    member: str = Field(description="path inside the wheel; * matches several")
+    builder: Literal["mobilenet-v2", "efficientnet-lite0", "photos", "class-names"]
+    built_sha256: Sha256 = Field(description="of what the builder makes; a folder: digest.py")
+
+
+def _source_kind(source: Any) -> str:
+    given = source if isinstance(source, dict) else getattr(source, "__dict__", {})
+    return "wheel" if "package" in given or "wheel" in given else "url"
+
+
+Source = Annotated[
+    Annotated[UrlSource, Tag("url")] | Annotated[WheelSource, Tag("wheel")],
+    Discriminator(_source_kind),
+]
+
+
+class Accuracy(_Part):
+    """ImageNet validation accuracy in percent, and who published it."""
+
+    top1: float = Field(gt=0, le=100)
+    top5: float | None = Field(None, gt=0, le=100)
+    source: str
+
+
+class Criterion(_Part):
+    """What an int8 file of this model must keep to."""
+
+    max_decline: str = Field("1%", pattern=r"^[0-9]+(\.[0-9]+)?(%|pp)$")
+
+
+class PublishedModel(_Part):
+    """One published model, dataset or label list: where it is, what it is, what to expect of it."""
+
+    name: FileName
+    kind: Literal["model", "dataset", "labels"] = "model"
+    description: str
+    licence: str
+    file: FileName = Field(description="its name in the cache; a folder for a dataset")
+    sources: tuple[Source, ...] = Field(min_length=1)
+    pipeline: str | None = None
+    accuracy: Accuracy | None = None
+    recipe: Recipe | None = None
+    criterion: Criterion = Criterion()
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Self:
+        if self.kind == "model" and self.pipeline is None:
+            raise ValueError("a model names its pipeline")
+        return self
+
+    @property
+    def promised(self) -> tuple[str, ...]:
+        """The sha256 of every file that may bear this name, in the order of the sources."""
+        each = (s.sha256 if isinstance(s, UrlSource) else s.built_sha256 for s in self.sources)
+        return tuple(dict.fromkeys(each))
+
+    def matches(self, sha256: str) -> bool:
+        """Whether a file with this sha256 is the published one."""
+        return sha256 in self.promised
+
+
+@cache
+def catalog() -> dict[str, PublishedModel]:
+    """Every entry of ``tuning/`` by name, in name order. Raises RecipeError for a wrong one."""
+    found = (f for f in tuning_folder().iterdir() if f.name.endswith(".yaml"))
+    entries = [parse_entry(f.read_text("utf-8"), f.name) for f in found]
+    return {entry.name: entry for entry in sorted(entries, key=lambda e: e.name)}
+
+
+def published(name: str) -> PublishedModel:
+    """The entry of that name; the name of its file will do. Raises RecipeError with the nearest."""
+    known = catalog()
+    by_file = {entry.file: entry for entry in known.values()}
+    if found := known.get(name) or by_file.get(name):
+        return found
+    nearest = difflib.get_close_matches(name, [*known, *by_file], n=1)
+    hint = f"Did you mean {nearest[0]}? " if nearest else ""
+    raise RecipeError(
+        f"no published model or data is called {name!r}.", f"{hint}Known: {', '.join(known)}."
+    )
+
+
+def tuning_folder() -> Traversable:
+    """The YAML files: inside the installed package, or beside it in a checkout."""
+    packaged = files("quantlab") / "tuning"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "tuning"
+
+
+def parse_entry(text: str, where: str) -> PublishedModel:
+    """One YAML file's entry. Raises RecipeError that names the file, the key and the right one."""
+    try:
+        return PublishedModel.model_validate(parse_yaml(text, where))
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_first_problem(error)}.") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The first thing wrong, an unknown key before all else."""
+    problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
+    path = tuple(str(step) for step in problems[0]["loc"])
+    if problems[0]["type"] != "extra_forbidden":
+        return f"{'.'.join(path) or 'the entry'}: {problems[0]['msg']}"
+    nearest = difflib.get_close_matches(path[-1], _keys(path), n=1)
+    return f"unknown key {'.'.join(path)}" + (f" (did you mean {nearest[0]}?)" if nearest else "")
+
+
+def _keys(path: tuple[str, ...]) -> list[str]:
+    """The keys that the mapping at ``path`` may hold."""
+    parts: dict[str, type[BaseModel]] = {
+        "url": UrlSource,
+        "wheel": WheelSource,
+        "accuracy": Accuracy,
+        "recipe": Recipe,
+        "criterion": Criterion,
+    }
+    owner: Any = next((parts[p] for p in reversed(path[:-1]) if p in parts), PublishedModel)
+    return list(owner.model_fields)

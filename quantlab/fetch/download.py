@@ -1,0 +1,94 @@
+"""One file from one address or folder, checked to be the promised one before anybody sees it."""
+
+from __future__ import annotations
+
+import http.client
+import queue
+import shutil
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from quantlab.errors import FetchError
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that have come and the bytes expected."""
+
+MAX_BYTES = 512 * 1024**2
+OPEN_SECONDS = 4.0
+STALL_SECONDS = 15.0
+_CHUNK = 1 << 18
+_AGENT = {"User-Agent": "quantlab"}
+
+
+def download(
+    url: str, target: Path, *, size: int, progress: Progress | None = None,
+    open_seconds: float = OPEN_SECONDS,
+) -> None:  # fmt: skip
+    """Stream ``url`` to ``target``.
+
+    Raises FetchError when there is no answer, it breaks off or brings more than ``size`` bytes.
+    """
+    done = 0
+    with target.open("wb") as file, _open(url, open_seconds) as response:
+        for chunk in _chunks(response):
+            done += len(chunk)
+            if done > size:
+                raise FetchError(f"refused: it is larger than the {size} bytes expected")
+            file.write(chunk)
+            if progress is not None:
+                progress(done, size)
+
+
+def copy_from(place: str, name: str, target: Path) -> None:
+    """Copy ``name`` out of a folder, or from below a base address. Raises FetchError."""
+    if urlsplit(place).scheme in ("http", "https"):
+        return download(f"{place.rstrip('/')}/{quote(name)}", target, size=MAX_BYTES)
+    source = Path(place).expanduser() / name
+    if not source.is_file():
+        raise FetchError("no such file")
+    if source.stat().st_size > MAX_BYTES:
+        raise FetchError(f"larger than {MAX_BYTES} bytes")
+    shutil.copyfile(source, target)
+    return None
+
+
+def _open(url: str, seconds: float) -> http.client.HTTPResponse:
+    """``urlopen``, given up after ``seconds`` in all.
+
+    Its own timeout counts anew for each address of the host and not at all while the name is
+    looked up: behind a firewall that drops packets this would take minutes.
+    """
+    answers: queue.Queue[Any] = queue.Queue(maxsize=1)
+    threading.Thread(target=_answer, args=(url, answers), daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise FetchError(f"no answer within {seconds:g} s") from None
+    if isinstance(answer, Exception):
+        reason = answer.reason if type(answer) is urllib.error.URLError else answer
+        raise FetchError(f"no download: {reason}") from answer
+    response: http.client.HTTPResponse = answer
+    return response
+
+
+def _answer(url: str, answers: queue.Queue[Any]) -> None:
+    request = urllib.request.Request(url, headers=_AGENT)
+    try:
+        answers.put(urllib.request.urlopen(request, timeout=STALL_SECONDS))
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        answers.put(error)
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    try:
+        while chunk := response.read(_CHUNK):
+            yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        raise FetchError(f"the download broke off: {error}") from error
+    if response.length:
+        raise FetchError(f"the download broke off, {response.length} bytes before its end")

@@ -1,0 +1,153 @@
+"""Small questions asked of an ONNX graph, and small changes made to one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper, shape_inference
+
+Array = NDArray[np.generic]
+Dim = int | str | None
+"""One dimension of a shape: its size, its symbol, or None when nothing is known."""
+
+T = TypeVar("T", int, float, str, list[int])
+_DEFAULT_DOMAINS = ("", "ai.onnx")
+
+
+def attribute(node: onnx.NodeProto, name: str, default: T) -> T:
+    """The node's attribute (int, float, str or list of ints), or the default when not given."""
+    for found in node.attribute:
+        if found.name == name:
+            value: Any = onnx.helper.get_attribute_value(found)
+            value = value.decode() if isinstance(value, bytes) else value
+            return cast(T, list(value) if isinstance(default, list) else value)
+    return default
+
+
+def is_standard(node: onnx.NodeProto, *op_types: str) -> bool:
+    """Whether the node is one of these operators of the standard operator set."""
+    return node.op_type in op_types and node.domain in _DEFAULT_DOMAINS
+
+
+def initializers(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """The weights by name."""
+    return {t.name: t for t in graph.initializer}
+
+
+def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    """The node that makes each tensor, by the tensor's name."""
+    return {name: node for node in graph.node for name in node.output if name}
+
+
+def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """The nodes that read each tensor, in their subgraphs too."""
+    found: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node_reads(node):
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def node_reads(node: onnx.NodeProto) -> Iterator[str]:
+    """The names that the node reads, its subgraphs' included."""
+    yield from (name for name in node.input if name)
+    for subgraph in subgraphs(node):
+        for inner in subgraph.node:
+            yield from node_reads(inner)
+        yield from (v.name for v in subgraph.output)
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that the node holds (If, Loop, Scan)."""
+    for found in node.attribute:
+        if found.HasField("g"):
+            yield found.g
+        yield from found.graphs
+
+
+def tensor_shapes(proto: onnx.ModelProto) -> dict[str, tuple[Dim, ...]]:
+    """The inferred shape of every tensor that has one, weights included."""
+    graph = shape_inference.infer_shapes(proto, data_prop=True).graph
+    found: dict[str, tuple[Dim, ...]] = {t.name: tuple(t.dims) for t in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            found[value.name] = tuple(_dim(d) for d in value.type.tensor_type.shape.dim)
+    return found
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
+    return dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+
+
+def set_initializer(graph: onnx.GraphProto, name: str, array: Array) -> None:
+    """Adds the weight, or replaces the one of that name."""
+    tensor = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+    for old in graph.initializer:
+        if old.name == name:
+            old.CopyFrom(tensor)
+            return
+    graph.initializer.append(tensor)
+
+
+def set_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Makes these the graph's nodes, in this order."""
+    kept = [onnx.NodeProto.FromString(n.SerializeToString(deterministic=True)) for n in nodes]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Lets every node that reads ``old`` read ``new`` instead."""
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            if name == old:
+                node.input[i] = new
+
+
+def prune(graph: onnx.GraphProto) -> None:
+    """Removes the nodes that lead to no output, and the weights that no node reads."""
+    made_by = producers(graph)
+    wanted, queue = set[str](), [v.name for v in graph.output]
+    while queue:
+        name = queue.pop()
+        if name not in wanted:
+            wanted.add(name)
+            queue.extend(node_reads(made_by[name]) if name in made_by else ())
+    set_nodes(graph, [n for n in graph.node if wanted.intersection(n.output)])
+    weights = [t for t in graph.initializer if t.name in wanted]
+    if len(weights) < len(graph.initializer):
+        kept = [onnx.TensorProto.FromString(t.SerializeToString()) for t in weights]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+
+
+def unique_name(taken: Callable[[str], bool], wanted: str) -> str:
+    """``wanted``, or ``wanted_2``, ``wanted_3`` … when it is taken."""
+    name, count = wanted, 1
+    while taken(name):
+        count += 1
+        name = f"{wanted}_{count}"
+    return name
+
+
+def tensor_names(graph: onnx.GraphProto) -> set[str]:
+    """The name of every tensor of the graph."""
+    names = {name for node in graph.node for name in (*node.input, *node.output)}
+    return names | {t.name for t in graph.initializer} | {v.name for v in graph.input}
+
+
+def name_nodes(graph: onnx.GraphProto) -> None:
+    """Gives every node without a name, or with another's, one made of its operator and output."""
+    seen = Counter(n.name for n in graph.node if n.name)
+    given: set[str] = set()
+    for node in graph.node:
+        if not node.name or node.name in given:
+            first = next((o for o in node.output if o), "")
+            wanted = node.name or f"{node.op_type}_{first}"
+            node.name = unique_name(lambda n: n in given or n in seen, wanted)
+        given.add(node.name)

@@ -1,0 +1,93 @@
+"""Which images calibrate: a seeded, stratified sample that no evaluation image is part of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from quantlab.data import sampler
+from quantlab.data.calibration import CalibrationImages
+from quantlab.data.crops import Crops
+from quantlab.data.dataset import Dataset
+from quantlab.data.preprocess import Pipeline
+from quantlab.errors import DataError
+from quantlab.jobs.inputs import DataOptions, Found, load_images
+from quantlab.model import Model
+from quantlab.recipe import Recipe
+from quantlab.talk import Talk
+
+
+def drawn(dataset: Dataset, model: Model, recipe: Recipe, talk: Talk) -> Dataset:
+    """The recipe's sample of the dataset; says which classes it cannot cover."""
+    if dataset.labels is None:
+        size = recipe.calibration_size or recipe.images_per_class * model.num_classes
+        return dataset.subset(sampler.random_sample(len(dataset), size, recipe.seed))
+    indices = sampler.stratified(
+        dataset.labels,
+        model.num_classes,
+        images_per_class=recipe.images_per_class,
+        size=recipe.calibration_size,
+        seed=recipe.seed,
+    )
+    return _covering(dataset.subset(indices), model, talk)
+
+
+def divided(dataset: Dataset, model: Model, recipe: Recipe, talk: Talk) -> tuple[Dataset, Dataset]:
+    """One dataset for both purposes: what calibrates, and what is left to judge."""
+    parts = sampler.split(
+        dataset.labels,
+        dataset.content_digests,
+        images_per_class=recipe.images_per_class,
+        size=recipe.calibration_size,
+        seed=recipe.seed,
+    )
+    talk.say(
+        f"{dataset.root} serves for both: {len(parts.calibration)} images calibrate, "
+        f"{len(parts.evaluation)} others judge."
+    )
+    calibration = _covering(dataset.subset(parts.calibration), model, talk)
+    evaluation = replace(dataset.subset(parts.evaluation), problems=dataset.problems)
+    return calibration, evaluation
+
+
+def _covering(sample: Dataset, model: Model, talk: Talk) -> Dataset:
+    """Warns of classes of the label space that calibration will not see, the first ten by name."""
+    missing = (
+        [] if sample.labels is None else sampler.missing_classes(sample.labels, model.num_classes)
+    )
+    if missing:
+        names = sample.class_names
+        first = ", ".join(names[c] if names else str(c) for c in missing[:10])
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        talk.warn(
+            f"{len(missing)} of {model.num_classes} classes have no calibration image: "
+            f"{first}{more}."
+        )
+    return sample
+
+
+def calibration_images(
+    found: Found,
+    sample: Dataset,
+    model: Model,
+    pipeline: Pipeline,
+    options: DataOptions,
+    talk: Talk,
+) -> CalibrationImages:
+    """The sample, decoded. Raises DataError when nothing of it can be read."""
+    crops = load_images(found.of(sample), pipeline, options, talk)
+    if not len(crops):
+        raise DataError(f"{sample.root}: no calibration image can be read.")
+    return CalibrationImages(crops, model.input)
+
+
+def check_disjoint(calibration: Crops, evaluation: Crops, *, allow_overlap: bool) -> None:
+    """Raises DataError when an image both calibrates and judges, unless that is allowed."""
+    shared = sampler.overlap(calibration.digests, evaluation.digests)
+    if shared and not allow_overlap:
+        name = next(
+            n for n, d in zip(evaluation.names, evaluation.digests, strict=True) if d in shared
+        )
+        raise DataError(
+            f"{len(shared)} images both calibrate and judge, for example {name}.",
+            "Give other --eval-data, or --allow-overlap to judge on them all the same.",
+        )

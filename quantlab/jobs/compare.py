@@ -1,0 +1,148 @@
+"""compare: two models on the same images, side by side, with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from quantlab.bench.harness import ROUNDS
+from quantlab.bench.measurement import BenchResult
+from quantlab.compare import compare
+from quantlab.comparison import Comparison
+from quantlab.data.crops import Crops
+from quantlab.errors import DataError
+from quantlab.evaluate.predictions import Predictions
+from quantlab.gate import Verdict, judge, parse_policy
+from quantlab.jobs import inputs
+from quantlab.jobs.bench import BenchSpec, timed
+from quantlab.jobs.evaluate import predict
+from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
+from quantlab.model import Model
+from quantlab.quantize.stamp import calibrated_on
+from quantlab.report.context import ReportContext
+from quantlab.report.markdown import write_report
+from quantlab.store import Run
+from quantlab.talk import Talk
+
+
+class CompareSpec(DataOptions, ModelOptions):
+    """The options of ``quantlab compare``."""
+
+    fp32: str
+    int8: str
+    max_decline: str = "1%"
+    batch_sizes: tuple[int, ...] = (1,)
+    rounds: int = ROUNDS
+    no_bench: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A Comparison with its Verdict."""
+
+    comparison: Comparison
+    verdict: Verdict
+
+
+def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
+    """Evaluate both, time both, compare, judge, report."""
+    policy = parse_policy(spec.max_decline)
+    models = [inputs.find_model(text, spec, talk) for text in (spec.fp32, spec.int8)]
+    check_comparable(*models)
+    pipeline = inputs.find_pipeline(models[0], spec, talk)
+    found = inputs.find_evaluation_data(spec, models[0], talk)
+    crops = inputs.load_images(found, pipeline, spec, talk)
+    warn_of_calibration_images(models[1], crops, talk)
+    predictions = [predict(model, crops, talk, spec.threads) for model in models]
+    timing = None if spec.no_bench else timed(models, bench_spec(spec), talk)
+    inputs.check_all_unchanged(models)
+    comparison = compared(models, predictions, timing, found.dataset.class_names, spec.seed)
+    verdict = judge(comparison, policy)
+    save_artifacts(run, predictions, timing)
+    context = ReportContext(
+        command=run.record.command,
+        environment=run.record.environment,
+        data=inputs.data_words(found, crops),
+        recipe=inputs.stamped_recipe(models[1]),
+        problems=crops.problems,
+        warnings=tuple(talk.warnings),
+    )
+    write_report(run.folder, comparison, verdict, context)
+    run.artifact("report", "report.md")
+    run.record.results = {
+        "models": [model_facts(model) for model in models],
+        "data": inputs.data_facts(found, crops),
+        **results(comparison, verdict),
+    }
+    return Compared(comparison, verdict)
+
+
+def check_comparable(fp32: Model, int8: Model) -> None:
+    """Raises DataError when the two do not take images of one size or differ in their classes."""
+    sizes = {(m.input.height, m.input.width) for m in (fp32, int8)}
+    if len(sizes) > 1 or fp32.num_classes != int8.num_classes:
+        raise DataError(
+            f"{fp32.path.name} and {int8.path.name} differ in image size or number of classes.",
+            "Compare a model with its own quantized version.",
+        )
+
+
+def warn_of_calibration_images(int8: Model, crops: Crops, talk: Talk) -> None:
+    """An image that calibrated the int8 model flatters it."""
+    used = calibrated_on(int8.metadata, crops.digests)
+    if used:
+        talk.warn(
+            f"{used} of these {len(crops)} images calibrated {int8.path.name}: they flatter it."
+        )
+
+
+def bench_spec(spec: CompareSpec) -> BenchSpec:
+    """Latency is measured on one thread unless threads are given: the least noisy figure."""
+    return BenchSpec(
+        models=(),
+        batch_sizes=spec.batch_sizes,
+        rounds=spec.rounds,
+        threads=spec.threads or 1,
+        seed=spec.seed,
+    )
+
+
+def compared(
+    models: Sequence[Model],
+    predictions: Sequence[Predictions],
+    timing: BenchResult | None,
+    class_names: Sequence[str] | None,
+    seed: int,
+) -> Comparison:
+    """``compare`` of fp32 and int8 with their files' sizes and, where measured, their speeds."""
+    return compare(
+        predictions[0],
+        predictions[1],
+        fp32_speed=timing.measurements[0] if timing else None,
+        int8_speed=timing.measurements[1] if timing else None,
+        noise=timing.noise if timing else None,
+        fp32_bytes=models[0].size_bytes,
+        int8_bytes=models[1].size_bytes,
+        class_names=class_names,
+        seed=seed,
+    )
+
+
+def save_artifacts(
+    run: Run, predictions: Sequence[Predictions], timing: BenchResult | None
+) -> None:
+    """Keep what the comparison was computed from: the answers and the raw latencies."""
+    for kind, answers in zip(("fp32", "int8"), predictions, strict=True):
+        answers.save(run.artifact(f"{kind}_predictions", f"{kind}-predictions.npz"))
+    if timing is not None:
+        timing.save(run.artifact("measurements", "measurements.json"))
+
+
+def results(comparison: Comparison, verdict: Verdict) -> dict[str, object]:
+    """The record's view: all figures but the raw samples, which are artifacts."""
+    samples = {"speeds": {"__all__": {"fp32": {"samples"}, "int8": {"samples"}}}}
+    return {
+        "verdict": verdict.model_dump(mode="json"),
+        "comparison": comparison.model_dump(mode="json", exclude=samples),
+    }

@@ -1,0 +1,90 @@
+"""evaluate: a model's accuracy on a labelled dataset, and its Predictions."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.data.crops import Crops
+from quantlab.evaluate.accuracy import Accuracy, accuracy
+from quantlab.evaluate.evaluator import evaluate
+from quantlab.evaluate.metrics import hits, top_k
+from quantlab.evaluate.predictions import Predictions
+from quantlab.jobs import inputs
+from quantlab.jobs.inputs import DataOptions, ModelOptions
+from quantlab.model import Model
+from quantlab.runtime.runner import Runner
+from quantlab.store import Run
+from quantlab.talk import Talk
+
+
+class EvaluateSpec(DataOptions, ModelOptions):
+    """The options of ``quantlab evaluate``."""
+
+    model: str
+    log_interval: int | None = None
+
+
+def evaluate_job(spec: EvaluateSpec, run: Run, talk: Talk) -> tuple[Accuracy | None, int]:
+    """Accuracy (None without labels) and the number of images. Saves the Predictions."""
+    model = inputs.find_model(spec.model, spec, talk)
+    pipeline = inputs.find_pipeline(model, spec, talk)
+    found = inputs.find_evaluation_data(spec, model, talk)
+    crops = inputs.load_images(found, pipeline, spec, talk)
+    predictions = predict(model, crops, talk, spec.threads, spec.log_interval)
+    model.check_unchanged()
+    predictions.save(run.artifact("predictions", "predictions.npz"))
+    result = accuracy(predictions)
+    run.record.results = {
+        "model": inputs.model_facts(model),
+        "data": inputs.data_facts(found, crops),
+        "pipeline": pipeline.model_dump(mode="json"),
+        "accuracy": None if result is None else result.model_dump(mode="json"),
+    }
+    return result, len(predictions)
+
+
+def predict(
+    model: Model,
+    crops: Crops,
+    talk: Talk,
+    threads: int,
+    log_interval: int | None = None,
+) -> Predictions:
+    """The model's Predictions, with progress that shows the accuracy so far and the speed."""
+    with (
+        Runner(model, threads=threads) as runner,
+        talk.progress(f"Evaluating {model.name}", len(crops.names)) as advance,
+    ):
+        running = _Running(crops.labels, talk, log_interval)
+
+        def progress(done: int, outputs: NDArray[np.float32]) -> None:
+            advance(done, running.note(done, outputs))
+
+        return evaluate(model, crops, runner, progress=progress)
+
+
+class _Running:
+    """Accuracy and images/s so far; a line every ``interval`` images where that is asked for."""
+
+    def __init__(self, labels: NDArray[np.int64] | None, talk: Talk, interval: int | None) -> None:
+        self.labels, self.talk, self.interval = labels, talk, interval
+        self.top1 = self.top5 = self.said = 0
+        self.start = time.perf_counter()
+
+    def note(self, done: int, outputs: NDArray[np.float32]) -> str:
+        parts = [f"{done} images"]
+        if self.labels is not None:
+            truth = self.labels[done - len(outputs) : done]
+            top = top_k(outputs, 5)
+            self.top1 += int(hits(top[:, :1], truth).sum())
+            self.top5 += int(hits(top, truth).sum())
+            parts += [f"top-1 {self.top1 / done:.2%}", f"top-5 {self.top5 / done:.2%}"]
+        parts.append(f"{done / (time.perf_counter() - self.start):.1f} images/s")
+        note = ", ".join(parts)
+        if self.interval and done // self.interval > self.said:
+            self.said = done // self.interval
+            self.talk.say(note)
+        return note

@@ -1,0 +1,281 @@
+"""From what the user named to Models, Datasets and Pipelines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from quantlab.config import load_config
+from quantlab.data.crops import Crops, load_crops
+from quantlab.data.dataset import Dataset, describe
+from quantlab.data.preprocess import Pipeline, get_pipeline
+from quantlab.data.readers import open_dataset
+from quantlab.errors import DataError, ModelError
+from quantlab.fetch import catalog, fetch
+from quantlab.model import Layout, Model, OutputKind
+from quantlab.paths import cache_dir
+from quantlab.quantize.stamp import PIPELINE_KEY, RECIPE_KEY
+from quantlab.talk import Talk
+from quantlab.yamlfile import parse_yaml
+
+
+class ModelOptions(BaseModel):
+    """How to read a model where detection is wrong, and with what to feed it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    layout: Layout | None = None
+    output_kind: OutputKind | None = None
+    pipeline: str | None = None
+    threads: int = Field(0, ge=0, description="0: all cores of this process")
+
+
+class DataOptions(BaseModel):
+    """Where images come from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: Path | None = None
+    list_file: Path | None = None
+    synsets: Path | None = None
+    max_bad: float = Field(0.01, ge=0, le=1)
+
+    def without_list(self) -> DataOptions:
+        """For another folder than ``data``: the list file was that folder's."""
+        return self.model_copy(update={"list_file": None})
+
+
+@dataclass(frozen=True)
+class Found:
+    """A dataset and, in words, where it was found. ``embedded``: it is the twenty photos."""
+
+    dataset: Dataset
+    origin: str
+    embedded: bool = False
+
+    def of(self, part: Dataset) -> Found:
+        """The same origin, another (or a part of the) dataset."""
+        return replace(self, dataset=part)
+
+
+def find_model(text: str, options: ModelOptions, talk: Talk) -> Model:
+    """A classifier from a path, or from the name of a published model, fetched when it is not here.
+
+    Raises ModelError or FetchError.
+    """
+    path = Path(text)
+    name = path.name.removesuffix(".onnx")
+    if not path.exists() and path.parent == Path() and name in catalog():
+        talk.say(f"{text} is not here: fetching the published model {name}.")
+        path = fetch_with_talk(name, talk)
+    model = Model.load(path).with_overrides(layout=options.layout, output_kind=options.output_kind)
+    return model.check_classifier()
+
+
+def fetch_with_talk(name: str, talk: Talk, from_dir: Path | None = None) -> Path:
+    """``fetch`` with a progress bar in bytes."""
+    with talk.progress(f"Fetching {name}", 0) as advance:
+        return fetch(
+            name, from_dir=from_dir, progress=lambda done, total: advance(done, f"of {total} bytes")
+        )
+
+
+def require_fp32(model: Model, verb: str) -> Model:
+    """The model itself. Raises ModelError when it is quantized already."""
+    if model.is_quantized:
+        raise ModelError(
+            f"{model.path} is already quantized ({_quantized_ops(model.op_census)}).",
+            f"quantlab {verb} starts from the fp32 model; quantlab compare judges this one.",
+        )
+    return model
+
+
+def _quantized_ops(census: dict[str, int]) -> str:
+    ops = [
+        f"{n} {op}" for op, n in census.items() if "QLinear" in op or "quantizeLinear" in op.lower()
+    ]
+    return ", ".join(ops[:3]) or "integer operators"
+
+
+def find_pipeline(model: Model, options: ModelOptions, talk: Talk) -> Pipeline:
+    """The pipeline: named by the user, by quantlab.yaml, by the model's metadata, by the published
+    model with these bytes, else torchvision, which is said."""
+    named: str | dict[str, Any] | None = options.pipeline or load_config(Path.cwd()).pipeline
+    named = named or known_pipeline(model)
+    if named is None:
+        talk.warn(
+            f"No pipeline is known for {model.path.name}: torchvision is assumed "
+            "(--pipeline names another)."
+        )
+        named = "torchvision"
+    return get_pipeline(named, size=model.input.height)
+
+
+def known_pipeline(model: Model) -> str | dict[str, Any] | None:
+    """The pipeline that the file's metadata or the published models' sha256 name, if any."""
+    if PIPELINE_KEY in model.metadata:
+        return parse_yaml(model.metadata[PIPELINE_KEY], f"{model.path}, {PIPELINE_KEY}")
+    return next(
+        (entry.pipeline for entry in catalog().values() if entry.matches(model.sha256)), None
+    )
+
+
+def find_evaluation_data(options: DataOptions, model: Model, talk: Talk) -> Found:
+    """Images to evaluate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos."""
+    config = load_config(Path.cwd())
+    places = (
+        (options.data, "--data"),
+        (config.eval_data or config.data, "quantlab.yaml"),
+        (_from_environment("val"), "QUANTLAB_DATA"),
+    )
+    return _first(places, options, model, talk)
+
+
+def find_calibration_data(options: DataOptions, model: Model, talk: Talk) -> Found:
+    """Images to calibrate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos."""
+    config = load_config(Path.cwd())
+    places = (
+        (options.data, "--data"),
+        (config.data, "quantlab.yaml"),
+        (_from_environment("calib"), "QUANTLAB_DATA"),
+    )
+    return _first(places, options, model, talk)
+
+
+def find_both(
+    options: DataOptions, eval_data: Path | None, model: Model, talk: Talk
+) -> tuple[Found, Found]:
+    """Both datasets of a tune; the same one twice when it has to serve for both (see divided).
+
+    An evaluation folder comes from where the calibration folder came from, or from --eval-data.
+    """
+    calibration = find_calibration_data(options, model, talk)
+    if eval_data is not None:
+        return calibration, _open(eval_data, "--eval-data", options.without_list(), model)
+    beside = {
+        "quantlab.yaml": load_config(Path.cwd()).eval_data,
+        "QUANTLAB_DATA": _from_environment("val"),
+    }.get(calibration.origin)
+    if beside is None or str(beside) == calibration.dataset.root:
+        return calibration, calibration
+    return calibration, _open(beside, calibration.origin, options, model)
+
+
+def _first(
+    places: tuple[tuple[Path | None, str], ...], options: DataOptions, model: Model, talk: Talk
+) -> Found:
+    for path, origin in places:
+        if path is not None:
+            return _open(path, origin, options, model)
+    return embedded_photos(talk)
+
+
+def embedded_photos(talk: Talk) -> Found:
+    """The twenty labelled ImageNet photos of the foolbox package, with a warning."""
+    talk.warn(
+        "No data given: using twenty embedded photos. They show that all works and how nearly the "
+        "models agree; they cannot decide an accuracy. Give --data DIR."
+    )
+    return Found(open_dataset(fetch_with_talk("photos", talk)), "embedded photos", embedded=True)
+
+
+def _open(path: Path, origin: str, options: DataOptions, model: Model) -> Found:
+    dataset = open_dataset(
+        path,
+        list_file=options.list_file,
+        synsets=options.synsets,
+        num_classes=model.num_classes,
+    )
+    return Found(dataset, origin)
+
+
+def _from_environment(prefix: str) -> Path | None:
+    """QUANTLAB_DATA is a dataset, or holds ``calib*`` and ``val*``, perhaps under imagenet/."""
+    value = os.environ.get("QUANTLAB_DATA")
+    if not value:
+        return None
+    root = Path(value)
+    if not root.is_dir():
+        raise DataError(
+            f"QUANTLAB_DATA names {root}, which is not a folder.", "Unset it or give --data DIR."
+        )
+    for folder in (root, root / "imagenet"):
+        matches = sorted(p for p in folder.glob(f"{prefix}*") if p.is_dir())
+        if matches and any(folder.glob("calib*")):
+            return matches[0]
+    return root
+
+
+def load_images(found: Found, pipeline: Pipeline, options: DataOptions, talk: Talk) -> Crops:
+    """The decoded crops (from the cache where they are), every problem said.
+
+    Raises DataError when more than ``max_bad`` of the images are bad.
+    """
+    dataset = found.dataset
+    with talk.progress(f"Reading {dataset.root}", len(dataset)) as advance:
+        crops = load_crops(
+            dataset,
+            pipeline,
+            cache_dir=cache_dir() / "crops",
+            max_bad=options.max_bad,
+            progress=lambda done, total: advance(done, ""),
+        )
+    say_problems(crops, talk)
+    return crops
+
+
+def say_problems(crops: Crops, talk: Talk) -> None:
+    """Count the images that had to be left out and name the first ten."""
+    if crops.problems:
+        talk.warn(f"{len(crops.problems)} images were left out: {describe(crops.problems)}")
+
+
+def model_facts(model: Model) -> dict[str, Any]:
+    """What the record keeps of a model."""
+    return {
+        "path": str(model.path),
+        "sha256": model.sha256,
+        "bytes": model.size_bytes,
+        "opset": model.opset,
+        "input": asdict(model.input),
+        "output_kind": model.output_kind,
+        "classes": model.num_classes,
+    }
+
+
+def data_facts(found: Found, crops: Crops) -> dict[str, Any]:
+    """What the record keeps of a dataset."""
+    return {
+        "root": found.dataset.root,
+        "origin": found.origin,
+        "images": len(crops.names),
+        "left_out": len(crops.problems),
+        "labelled": crops.labels is not None,
+        "digest": crops.dataset_digest,
+    }
+
+
+def check_all_unchanged(models: Iterable[Model]) -> None:
+    """Raises ModelError when an input model's file changed during the run."""
+    for model in models:
+        model.check_unchanged()
+
+
+def data_words(found: Found, crops: Crops) -> dict[str, str]:
+    """What a report says of the evaluation images."""
+    return {
+        "Evaluation images": f"{found.dataset.root} ({found.origin})",
+        "Labels": found.dataset.label_source,
+        "Data digest": crops.dataset_digest[:16],
+    }
+
+
+def stamped_recipe(model: Model) -> dict[str, object]:
+    """The recipe that a file made by quantlab carries, else nothing."""
+    text = model.metadata.get(RECIPE_KEY)
+    return parse_yaml(text, f"{model.path}, {RECIPE_KEY}") if text else {}

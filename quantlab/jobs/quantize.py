@@ -1,0 +1,79 @@
+"""quantize: one model, one recipe, one file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from quantlab.data.calibration import CalibrationImages
+from quantlab.errors import RecipeError
+from quantlab.fetch import catalog
+from quantlab.jobs import inputs
+from quantlab.jobs.calibration import calibration_images, drawn
+from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
+from quantlab.model import Model
+from quantlab.quantize import get_engine
+from quantlab.quantize.stamp import stamp
+from quantlab.recipe import Recipe
+from quantlab.store import Run, check_writable, write_whole
+from quantlab.talk import Talk
+from quantlab.yamlfile import read_yaml, validate
+
+
+class QuantizeSpec(DataOptions, ModelOptions):
+    """The options of ``quantlab quantize``."""
+
+    model: str
+    output: Path
+    recipe: str | None = None
+    seed: int | None = None
+
+
+def quantize_job(spec: QuantizeSpec, run: Run, talk: Talk) -> Path:
+    """Write the quantized model to ``spec.output``."""
+    check_writable(spec.output)
+    model = inputs.require_fp32(inputs.find_model(spec.model, spec, talk), "quantize")
+    recipe = find_recipe(spec.recipe)
+    if spec.seed is not None:
+        recipe = recipe.model_copy(update={"seed": spec.seed})
+    pipeline = inputs.find_pipeline(model, spec, talk)
+    found = inputs.find_calibration_data(spec, model, talk)
+    sample = drawn(found.dataset, model, recipe, talk)
+    images = calibration_images(found, sample, model, pipeline, spec, talk)
+    talk.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")
+    write_whole(spec.output, quantized(model, recipe, images))
+    model.check_unchanged()
+    run.record.results = {
+        "model": model_facts(model),
+        "calibration": inputs.data_facts(found, images.crops),
+        "pipeline": pipeline.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+        "output": model_facts(Model.load(spec.output)),
+    }
+    return spec.output
+
+
+def find_recipe(text: str | None) -> Recipe:
+    """The recipe of a YAML file or a published model's name, else the default.
+
+    Raises RecipeError. A YAML file may be a recipe, or hold one under the key ``recipe`` as those in ``tuning/`` do.
+    """
+    if text is None:
+        return Recipe()
+    if Path(text).is_file():
+        data = read_yaml(Path(text))
+        return validate(Recipe, data.get("recipe", data), text)
+    entry = catalog().get(text)
+    if entry is not None and entry.recipe is not None:
+        return entry.recipe
+    raise RecipeError(
+        f"{text} is neither a recipe file nor a published model with a recipe.",
+        "quantlab recipes lists the names.",
+    )
+
+
+def quantized(model: Model, recipe: Recipe, images: CalibrationImages) -> bytes:
+    """The quantized file's bytes, stamped with how it was made. Raises QuantizeError."""
+    proto = get_engine(recipe.engine).quantize(model, recipe, images)
+    definition = json.dumps(images.crops.pipeline.model_dump(mode="json"), sort_keys=True)
+    return stamp(proto, model, recipe, definition, images.crops.digests)

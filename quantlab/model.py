@@ -1,0 +1,306 @@
+"""Model: an ONNX file seen read-only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from quantlab.errors import ModelError
+
+Layout = Literal["NCHW", "NHWC"]
+OutputKind = Literal["logits", "probabilities"]
+
+MAX_BYTES = 2 * 1024**3
+_QUANTIZED_OPS = {
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "ConvInteger",
+    "MatMulInteger",
+    "DynamicQuantizeLinear",
+}
+_PASS_THROUGH = {
+    "Squeeze",
+    "Unsqueeze",
+    "Reshape",
+    "Flatten",
+    "Identity",
+    "Cast",
+    "QuantizeLinear",
+    "DequantizeLinear",
+}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A graph input or output. ``shape`` holds None where the dimension is symbolic."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How the model wants its images. ``batch`` is None when any batch size goes."""
+
+    name: str
+    layout: Layout
+    dtype: str
+    height: int
+    width: int
+    batch: int | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """An ONNX image classifier: one image input, one [N, classes] output. Never written to.
+
+    ``input`` and ``output_kind`` are detected from the graph; ``with_overrides`` corrects them.
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    opset: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    op_census: dict[str, int]
+    output_kind: OutputKind
+    metadata: dict[str, str]
+    layout: Layout | None = None
+
+    @classmethod
+    def load(cls, path: Path | str) -> Model:
+        """Read the file's structure. Raises ModelError when it is not a usable ONNX file."""
+        path = Path(path)
+        proto = read_proto(path)
+        return cls(
+            path=path,
+            sha256=file_sha256(path, *external_files(proto, path)),
+            size_bytes=sum(p.stat().st_size for p in (path, *external_files(proto, path))),
+            opset=main_opset(proto),
+            inputs=_graph_inputs(proto),
+            outputs=tuple(_tensor_info(v) for v in proto.graph.output),
+            op_census=dict(Counter(_op_name(n) for n in proto.graph.node).most_common()),
+            output_kind=_output_kind(proto.graph),
+            metadata={p.key: p.value for p in proto.metadata_props},
+        )
+
+    def proto(self) -> onnx.ModelProto:
+        """A fresh copy of the graph with all weights inside; free to be changed."""
+        proto = read_proto(self.path)
+        onnx.load_external_data_for_model(proto, str(self.path.parent))
+        return proto
+
+    @property
+    def name(self) -> str:
+        """The file's name without the ending."""
+        return self.path.stem
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the graph already holds quantized operators."""
+        return any(op in _QUANTIZED_OPS or "QLinear" in op for op in self.op_census)
+
+    @cached_property
+    def input(self) -> InputSpec:
+        """The image input. Raises ModelError unless there is exactly one, of four dimensions."""
+        if len(self.inputs) != 1:
+            names = ", ".join(t.name for t in self.inputs) or "none"
+            raise ModelError(
+                f"{self.path}: an image classifier has one input, this model has "
+                f"{len(self.inputs)} ({names})."
+            )
+        return _input_spec(self.inputs[0], self.layout, self.path)
+
+    @cached_property
+    def num_classes(self) -> int:
+        """The number of classes. Raises ModelError when the output is not [N, classes]."""
+        shapes = [t.shape for t in self.outputs]
+        if len(shapes) == 1 and len(shapes[0]) == 2 and (shapes[0][1] or 0) > 1:
+            return int(shapes[0][1] or 0)
+        found = ", ".join(f"{t.name} {_shape_text(t.shape)}" for t in self.outputs)
+        raise ModelError(
+            f"{self.path}: not an image classifier: its output must be one [N, classes] tensor, "
+            f"found {found}.",
+            "Detection, segmentation and embedding models are not supported.",
+        )
+
+    def with_overrides(
+        self, *, layout: Layout | None = None, output_kind: OutputKind | None = None
+    ) -> Model:
+        """The same model with what was detected wrongly set right."""
+        return replace(
+            self, layout=layout or self.layout, output_kind=output_kind or self.output_kind
+        )
+
+    def check_classifier(self) -> Model:
+        """Itself. Raises ModelError unless it has one image input and one [N, classes] output."""
+        _ = self.input, self.num_classes
+        return self
+
+    def check_unchanged(self) -> None:
+        """Raises ModelError when the file on disk is no longer the one that was loaded."""
+        proto = read_proto(self.path)
+        if file_sha256(self.path, *external_files(proto, self.path)) != self.sha256:
+            raise ModelError(f"{self.path} changed while quantlab was reading it.", "Run again.")
+
+
+def read_proto(path: Path) -> onnx.ModelProto:
+    """The protobuf without its external data. Raises ModelError with the reason in plain words."""
+    if not path.exists():
+        raise ModelError(
+            f"{path}: no such model file.", "quantlab recipes lists the models it can fetch."
+        )
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file.", "Give the path of an .onnx file.")
+    if path.stat().st_size > MAX_BYTES:
+        raise ModelError(f"{path} is larger than 2 GiB, the limit of one ONNX protobuf.")
+    try:
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
+    except DecodeError as error:
+        raise ModelError(
+            f"{path} is not a readable ONNX file: it is truncated or of another format.",
+            "Fetch or export it again; a complete file passes onnx.checker.check_model.",
+        ) from error
+    _check_structure(proto, path)
+    return proto
+
+
+def _check_structure(proto: onnx.ModelProto, path: Path) -> None:
+    if not proto.graph.node or not proto.opset_import:
+        raise ModelError(
+            f"{path} is not an ONNX model: it holds no graph.", "Give the path of an .onnx file."
+        )
+    for file in external_files(proto, path):
+        if not file.is_file():
+            raise ModelError(f"{path}: its external data file {file.name} is missing.")
+    for tensor in proto.graph.initializer:
+        if not external_location(tensor) and not _payload_fits(tensor):
+            raise ModelError(
+                f"{path}: the weight {tensor.name} is incomplete: the file is damaged.",
+                "Fetch or export it again.",
+            )
+
+
+def _payload_fits(tensor: onnx.TensorProto) -> bool:
+    if not tensor.HasField("raw_data"):
+        return True
+    try:
+        bits = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * 8
+    except (KeyError, TypeError):
+        return False
+    count = 1
+    for dim in tensor.dims:
+        count *= dim
+    if tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
+        bits = 4
+    return len(tensor.raw_data) * 8 >= count * bits
+
+
+def external_location(tensor: onnx.TensorProto) -> str:
+    """The relative path of the tensor's external data, or ''."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return ""
+    return next((e.value for e in tensor.external_data if e.key == "location"), "")
+
+
+def external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
+    """The external data files, by name. Raises ModelError for one outside the model's folder."""
+    folder = path.parent.resolve()
+    files = set()
+    for tensor in _all_tensors(proto.graph):
+        location = external_location(tensor)
+        if not location:
+            continue
+        file = (folder / location).resolve()
+        if not file.is_relative_to(folder):
+            raise ModelError(
+                f"{path}: the weight {tensor.name} points outside the model's folder ({location})."
+            )
+        files.add(file)
+    return tuple(sorted(files))
+
+
+def _all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            if attribute.HasField("g"):
+                yield from _all_tensors(attribute.g)
+
+
+def file_sha256(*paths: Path) -> str:
+    """The sha256 of the files' contents one after the other, in hex."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def main_opset(proto: onnx.ModelProto) -> int:
+    """The version of the standard operator set that the graph uses."""
+    return next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+
+def _op_name(node: onnx.NodeProto) -> str:
+    return node.op_type
+
+
+def _graph_inputs(proto: onnx.ModelProto) -> tuple[TensorInfo, ...]:
+    weights = {t.name for t in proto.graph.initializer}
+    return tuple(_tensor_info(v) for v in proto.graph.input if v.name not in weights)
+
+
+def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
+    tensor = value.type.tensor_type
+    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    return TensorInfo(value.name, _dtype_name(tensor.elem_type), shape)
+
+
+def _dtype_name(elem_type: int) -> str:
+    try:
+        return str(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
+    except (KeyError, TypeError):
+        return f"type {elem_type}"
+
+
+def _shape_text(shape: tuple[int | None, ...]) -> str:
+    return "[" + ", ".join("N" if d is None else str(d) for d in shape) + "]"
+
+
+def _input_spec(tensor: TensorInfo, layout: Layout | None, path: Path) -> InputSpec:
+    shape = tensor.shape
+    if layout is None and len(shape) == 4:
+        layout = "NCHW" if shape[1] == 3 else "NHWC" if shape[3] == 3 else None
+    if layout is None or len(shape) != 4 or tensor.dtype not in ("float32", "uint8"):
+        raise ModelError(
+            f"{path}: the input {tensor.name} is {tensor.dtype} {_shape_text(shape)}, "
+            "not float32 or uint8 images of shape [N, 3, H, W] or [N, H, W, 3].",
+            "If the layout was not recognised, give --layout NCHW or --layout NHWC.",
+        )
+    height, width = (shape[2], shape[3]) if layout == "NCHW" else (shape[1], shape[2])
+    return InputSpec(
+        tensor.name, layout, tensor.dtype, height or 224, width or 224, shape[0] or None
+    )
+
+
+def _output_kind(graph: onnx.GraphProto) -> OutputKind:
+    """Walks back from the output over shape-only nodes to see whether a Softmax made it."""
+    producers = {name: node for node in graph.node for name in node.output}
+    name = graph.output[0].name if graph.output else ""
+    while (node := producers.get(name)) is not None and node.op_type in _PASS_THROUGH:
+        name = node.input[0]
+    return "probabilities" if node is not None and "Softmax" in node.op_type else "logits"

@@ -1,0 +1,193 @@
+"""Constant folding, and shape arithmetic that turns out to be a plain Flatten or Reshape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from quantlab import graph as g
+from quantlab.model import main_opset
+
+_FOLDABLE = {
+    "Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Reciprocal", "Pow", "Abs", "Min", "Max", "Floor",
+    "Ceil", "Cast", "Concat", "Gather", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice",
+    "Split", "Flatten", "Shape", "Size", "Equal", "Where", "ReduceProd",
+}  # fmt: skip
+_Symbolic = list[g.Dim]
+
+
+def fold_constants(proto: onnx.ModelProto) -> None:
+    """Computes, in place, every node of which all inputs are weights.
+
+    Operators that could blow the file up (Expand, Tile …) and quantizers of weights stay.
+    """
+    shapes = g.tensor_shapes(proto)
+    weights = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    kept = []
+    for node in proto.graph.node:
+        values = _evaluate(node, weights, shapes, main_opset(proto))
+        if values is None:
+            kept.append(node)
+            continue
+        for name, value in values.items():
+            weights[name] = value
+            g.set_initializer(proto.graph, name, value)
+    g.set_nodes(proto.graph, kept)
+    _keep_outputs_computed(proto.graph)
+
+
+def _evaluate(
+    node: onnx.NodeProto,
+    weights: Mapping[str, g.Array],
+    shapes: Mapping[str, tuple[g.Dim, ...]],
+    opset: int,
+) -> dict[str, g.Array] | None:
+    if not g.is_standard(node, *_FOLDABLE):
+        return None
+    if node.op_type == "Shape" and node.input[0] not in weights:
+        return _static_shape(node, shapes)
+    inputs = {name: weights[name] for name in node.input if name in weights}
+    if set(inputs) != {name for name in node.input if name}:
+        return None
+    values = ReferenceEvaluator(_one_node_model(node, inputs, opset)).run(None, inputs)
+    return {name: np.asarray(v) for name, v in zip(filter(None, node.output), values, strict=True)}
+
+
+def _static_shape(
+    node: onnx.NodeProto, shapes: Mapping[str, tuple[g.Dim, ...]]
+) -> dict[str, g.Array] | None:
+    value = _shape_slice(node, shapes.get(node.input[0]))
+    if value is None or not all(isinstance(d, int) for d in value):
+        return None
+    return {node.output[0]: np.array(value, np.int64)}
+
+
+def _shape_slice(node: onnx.NodeProto, shape: tuple[g.Dim, ...] | None) -> _Symbolic | None:
+    if shape is None:
+        return None
+    return list(shape)[g.attribute(node, "start", 0) : g.attribute(node, "end", len(shape))]
+
+
+def _one_node_model(
+    node: onnx.NodeProto, inputs: Mapping[str, g.Array], opset: int
+) -> onnx.ModelProto:
+    given = [
+        helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+        for k, v in inputs.items()
+    ]
+    made = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+    graph = helper.make_graph([node], "constant", given, made)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+
+
+def _keep_outputs_computed(graph: onnx.GraphProto) -> None:
+    """A graph output that turned out constant still needs a node that makes it."""
+    weights = g.initializers(graph)
+    for value in graph.output:
+        if value.name in weights:
+            source = f"{value.name}_constant"
+            g.set_initializer(graph, source, numpy_helper.to_array(weights[value.name]))
+            graph.initializer.remove(weights[value.name])
+            graph.node.append(helper.make_node("Identity", [source], [value.name]))
+
+
+def simplify_reshapes(proto: onnx.ModelProto) -> None:
+    """In place: a Reshape that provably keeps the batch and joins the rest becomes a Flatten.
+
+    Any other whose target is computed from the input's own batch dimension gets a constant
+    target. Exporters write ``x.reshape(x.shape[0], -1)`` as Shape, Gather, Unsqueeze, Concat,
+    Reshape; quantizers cannot see through that.
+    """
+    _name_unknown_dims(proto.graph)
+    shapes = g.tensor_shapes(proto)
+    made_by = g.producers(proto.graph)
+    weights = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer if len(t.dims) < 2}
+    for node in proto.graph.node:
+        if not g.is_standard(node, "Reshape") or g.attribute(node, "allowzero", 0):
+            continue
+        data = shapes.get(node.input[0])
+        target = _symbolic(node.input[1], made_by, shapes, weights)
+        if data is None or target is None:
+            continue
+        if _flattens(data, target):
+            _make_flatten(node)
+        elif node.input[1] not in weights and _same_batch(data, target):
+            name = f"{node.output[0]}_shape"
+            g.set_initializer(proto.graph, name, np.array([0, *target[1:]], np.int64))
+            node.input[1] = name
+
+
+def _name_unknown_dims(graph: onnx.GraphProto) -> None:
+    """An input dimension without size or symbol gets one, so that it can be followed."""
+    for value in graph.input:
+        for i, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value") and not dim.dim_param:
+                dim.dim_param = "batch" if i == 0 else f"{value.name}_dim{i}"
+
+
+def _symbolic(
+    name: str,
+    made_by: Mapping[str, onnx.NodeProto],
+    shapes: Mapping[str, tuple[g.Dim, ...]],
+    weights: Mapping[str, g.Array],
+) -> _Symbolic | None:
+    """The integers held by a small tensor, with symbols where they depend on the input's shape."""
+    if name in weights:
+        return [int(v) for v in weights[name].reshape(-1)]
+    node = made_by.get(name)
+    if node is None:
+        return None
+    if g.is_standard(node, "Shape"):
+        return _shape_slice(node, shapes.get(node.input[0]))
+    if g.is_standard(node, "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast", "Slice"):
+        reads = node.input[:1] if node.op_type in ("Unsqueeze", "Squeeze", "Cast") else node.input
+        values = [_symbolic(n, made_by, shapes, weights) for n in reads]
+        known = [v for v in values if v is not None]
+        return _combine(node.op_type, known) if len(known) == len(values) else None
+    return None
+
+
+def _combine(op_type: str, values: list[_Symbolic]) -> _Symbolic | None:
+    if op_type == "Concat":
+        return [d for value in values for d in value]
+    if op_type == "Gather":
+        data, indices = values
+        ok = all(isinstance(i, int) and -len(data) <= i < len(data) for i in indices)
+        return [data[i] for i in indices if isinstance(i, int)] if ok else None
+    if op_type == "Slice":  # data, starts, ends, axes, steps
+        bounds = [i for v in values[1:] if len(v) == 1 for i in v if isinstance(i, int)]
+        ok = len(bounds) == len(values) - 1 and bounds[2:] in ([], [0], [0, 1])
+        return values[0][slice(*bounds[:2])] if ok else None
+    return values[0]
+
+
+def _same_batch(data: tuple[g.Dim, ...], target: _Symbolic) -> bool:
+    """Whether the target keeps the first dimension and is known in the others."""
+    return (
+        len(target) > 1
+        and target[0] is not None
+        and (target[0] == data[0] or target[0] == 0)
+        and all(isinstance(d, int) for d in target[1:])
+    )
+
+
+def _flattens(data: tuple[g.Dim, ...], target: _Symbolic) -> bool:
+    if len(target) != 2 or len(data) < 2:
+        return False
+    rest = [d for d in data[1:] if isinstance(d, int)]
+    size = int(np.prod(rest)) if len(rest) == len(data) - 1 else None
+    keeps_rest = size is not None and target[1] == size
+    if target[0] == -1:
+        return keeps_rest
+    return _same_batch(data, target) and (target[1] == -1 or keeps_rest)
+
+
+def _make_flatten(node: onnx.NodeProto) -> None:
+    node.op_type = "Flatten"
+    del node.input[1:]
+    del node.attribute[:]
+    node.attribute.append(helper.make_attribute("axis", 1))

@@ -1,0 +1,286 @@
+"""Net: the prepared graph as layers, each with its activation folded in.
+
+A layer is a node that is quantized (or any other node, left in fp32) together with the ReLU or Clip
+after it, which costs nothing once it is the range of the layer's output quantizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from quantlab import graph as g
+from quantlab.errors import QuantizeError
+from quantlab.quantize.engine.grid import Floats
+from quantlab.recipe import Recipe
+
+COMPUTE = ("Conv", "Gemm", "MatMul")
+SAME_SCALE = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
+"""They move numbers about: output and input have one quantizer."""
+FOLLOW = ("Add", "Concat", "GlobalAveragePool", "AveragePool", *SAME_SCALE)
+"""Quantized when all that they read is quantized."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One node, or a node and the activation after it.
+
+    ``weight`` is float32 [out, in/groups, kernel…] or [out, in] and ``bias`` float32 [out], both
+    None for layers without weights. ``low`` and ``high`` are the activation's bounds.
+    """
+
+    node: onnx.NodeProto
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    quantized: bool = False
+    float_output: bool = False
+    weight: Floats | None = None
+    bias: Floats | None = None
+    activation: onnx.NodeProto | None = None
+    low: float = -np.inf
+    high: float = np.inf
+
+    @property
+    def kind(self) -> str:
+        """The node's operator."""
+        return self.node.op_type
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.node.name
+
+    @property
+    def output(self) -> str:
+        """The first output."""
+        return self.outputs[0]
+
+    @property
+    def groups(self) -> int:
+        """The number of groups of a convolution, else 1."""
+        return g.attribute(self.node, "group", 1)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every output channel reads one input channel of its own."""
+        return self.weight is not None and 1 < self.groups == len(self.weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Net:
+    """Layers in the order of their computation, over the prepared graph."""
+
+    proto: onnx.ModelProto
+    layers: tuple[Layer, ...]
+
+    @property
+    def input(self) -> str:
+        """The name of the image input."""
+        return self.proto.graph.input[0].name
+
+    @cached_property
+    def quantized_tensors(self) -> tuple[str, ...]:
+        """Every tensor that gets a quantizer, in order of appearance."""
+        names = (n for layer in self.layers if layer.quantized for n in _quantized_ends(layer))
+        return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def makers(self) -> dict[str, Layer]:
+        """The layer that makes each tensor."""
+        return {name: layer for layer in self.layers for name in layer.outputs}
+
+    @cached_property
+    def readers(self) -> dict[str, list[Layer]]:
+        """The layers that read each tensor."""
+        found: dict[str, list[Layer]] = {}
+        for layer in self.layers:
+            for name in dict.fromkeys(layer.inputs):
+                found.setdefault(name, []).append(layer)
+        return found
+
+    def never_negative(self, name: str) -> bool:
+        """Whether an activation keeps the tensor at or above zero."""
+        maker = self.makers.get(name)
+        return maker is not None and maker.low == 0
+
+
+def _quantized_ends(layer: Layer) -> Iterator[str]:
+    yield from layer.inputs
+    if not layer.float_output:
+        yield layer.output
+
+
+def read_net(prepared: onnx.ModelProto, recipe: Recipe) -> Net:
+    """The prepared graph as a Net.
+
+    Raises QuantizeError when no node can be quantized, a node to exclude does not exist, or a
+    weight holds NaN or infinity.
+    """
+    graph = prepared.graph
+    _check_excluded(graph, recipe)
+    weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    layers = [_layer(node, weights) for node in graph.node]
+    layers = _fold_activations(layers, graph, weights)
+    net = Net(prepared, tuple(_decide(layers, graph, recipe)))
+    if not any(layer.quantized and layer.weight is not None for layer in net.layers):
+        raise QuantizeError(
+            "nothing to quantize: no Conv or Gemm with constant weights outside of exclude."
+        )
+    return net
+
+
+def _check_excluded(graph: onnx.GraphProto, recipe: Recipe) -> None:
+    unknown = sorted(set(recipe.exclude) - {node.name for node in graph.node})
+    if unknown:
+        raise QuantizeError(
+            f"exclude: the model has no node called {unknown[0]!r}.",
+            "quantlab inspect --layers lists the names.",
+        )
+
+
+def _layer(node: onnx.NodeProto, weights: dict[str, g.Array]) -> Layer:
+    dynamic = tuple(n for n in g.node_reads(node) if n not in weights)
+    layer = Layer(node, dynamic, tuple(n for n in node.output if n))
+    if not g.is_standard(node, "Conv", "Gemm") or len(dynamic) != 1:
+        return layer
+    kernel = weights.get(node.input[1])
+    if kernel is None or kernel.dtype != np.float32 or not _plain(node):
+        return layer
+    if node.op_type == "Gemm" and not g.attribute(node, "transB", 0):
+        kernel = kernel.T
+    bias = weights[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros(1)
+    bias = np.broadcast_to(bias.reshape(-1), len(kernel)) if bias.size in (1, len(kernel)) else None
+    if bias is None:
+        return layer
+    _check_finite(node.name, kernel, bias)
+    return replace(layer, weight=np.ascontiguousarray(kernel), bias=bias.astype(np.float32))
+
+
+def _plain(node: onnx.NodeProto) -> bool:
+    if node.op_type == "Conv":
+        return g.attribute(node, "auto_pad", "NOTSET") == "NOTSET"
+    ones = (g.attribute(node, name, 1.0) for name in ("alpha", "beta"))
+    return all(one == 1.0 for one in ones) and not g.attribute(node, "transA", 0)
+
+
+def _check_finite(name: str, *arrays: g.Array) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise QuantizeError(
+            f"the weights of node {name} hold NaN or infinity.", "Export the model again."
+        )
+
+
+def _fold_activations(
+    layers: list[Layer], graph: onnx.GraphProto, weights: dict[str, g.Array]
+) -> list[Layer]:
+    """Relu, and Clip that holds zero, join the layer whose output nobody else reads."""
+    read_by = g.consumers(graph)
+    outputs = {v.name for v in graph.output}
+    made: dict[str, int] = {}
+    folded: list[Layer] = []
+    for layer in layers:
+        bounds = _bounds(layer.node, weights)
+        i = made.get(layer.inputs[0], -1) if bounds and layer.inputs else -1
+        if bounds and i >= 0 and len(read_by[folded[i].output]) == 1 and (
+            folded[i].output not in outputs
+        ):
+            folded[i] = replace(
+                folded[i], activation=layer.node, outputs=layer.outputs, low=bounds[0], high=bounds[1]
+            )
+            made[layer.output] = -1
+            continue
+        if layer.weight is not None or layer.kind == "Add":
+            made[layer.output] = len(folded)
+        folded.append(layer)
+    return folded
+
+
+def _bounds(node: onnx.NodeProto, weights: dict[str, g.Array]) -> tuple[float, float] | None:
+    if g.is_standard(node, "Relu"):
+        return 0.0, np.inf
+    if not g.is_standard(node, "Clip"):
+        return None
+    limits = [-np.inf, np.inf]
+    for i, name in enumerate(node.input[1:3]):
+        if name and name not in weights:
+            return None
+        limits[i] = float(weights[name].item()) if name else limits[i]
+    return (limits[0], limits[1]) if limits[0] <= 0 <= limits[1] else None
+
+
+def _decide(layers: list[Layer], graph: onnx.GraphProto, recipe: Recipe) -> Iterator[Layer]:
+    """Marks the layers to quantize. After the last layer with weights nothing is quantized when
+    the recipe keeps the classifier's output in fp32, and a Gemm there gives fp32 itself."""
+    exclude = set(recipe.exclude)
+    last = max((i for i, layer in enumerate(layers) if layer.weight is not None), default=-1)
+    outputs = {v.name for v in graph.output}
+    made: set[str] = set()
+    for i, layer in enumerate(layers):
+        wanted = layer.name not in exclude and not (recipe.fp32_output and i > last)
+        if layer.weight is not None:
+            ends = recipe.fp32_output and i == last
+            floats = ends and layer.kind == "Gemm" and layer.activation is None
+            wanted = wanted and (floats or not (ends and layer.output in outputs))
+            layer = replace(layer, quantized=wanted, float_output=wanted and floats)
+        elif wanted and g.is_standard(layer.node, *FOLLOW):
+            layer = replace(layer, quantized=set(layer.inputs) <= made and _follows(layer))
+        if layer.quantized and not layer.float_output:
+            made.add(layer.output)
+        yield layer
+
+
+def _follows(layer: Layer) -> bool:
+    reads = len(tuple(n for n in layer.node.input if n))
+    constant_ok = layer.kind in SAME_SCALE
+    return bool(layer.inputs) and (constant_ok or reads == len(layer.node.input) == _dynamic(layer))
+
+
+def _dynamic(layer: Layer) -> int:
+    return sum(name in layer.inputs for name in layer.node.input)
+
+
+def classifier_as_gemm(proto: onnx.ModelProto) -> None:
+    """In place: GlobalAveragePool, 1×1 Conv, Flatten becomes GlobalAveragePool, Flatten, Gemm.
+
+    A quantized Gemm can give fp32 logits at full speed; a quantized Conv cannot.
+    """
+    weights = {t.name: t for t in proto.graph.initializer}
+    made_by, read_by = g.producers(proto.graph), g.consumers(proto.graph)
+    outputs = {v.name for v in proto.graph.output}
+    for flat in proto.graph.node:
+        conv = made_by.get(flat.input[0]) if g.is_standard(flat, "Flatten") else None
+        if conv is None or not g.is_standard(conv, "Conv") or conv.output[0] in outputs:
+            continue
+        pool = made_by.get(conv.input[0])
+        kernel = weights.get(conv.input[1])
+        if pool is None or kernel is None or not g.is_standard(pool, "GlobalAveragePool"):
+            continue
+        if len(read_by[conv.output[0]]) == 1 and _is_pointwise(conv, list(kernel.dims)):
+            _swap(proto.graph, conv, flat, numpy_helper.to_array(kernel))
+
+
+def _is_pointwise(conv: onnx.NodeProto, dims: list[int]) -> bool:
+    return (
+        dims[2:] == [1, 1]
+        and g.attribute(conv, "group", 1) == 1
+        and not any(g.attribute(conv, "pads", [0, 0, 0, 0]))
+    )
+
+
+def _swap(
+    graph: onnx.GraphProto, conv: onnx.NodeProto, flat: onnx.NodeProto, kernel: g.Array
+) -> None:
+    taken = g.tensor_names(graph)
+    flattened = g.unique_name(taken.__contains__, f"{conv.input[0]}_flat")
+    matrix = g.unique_name(taken.__contains__, f"{conv.input[1]}_matrix")
+    g.set_initializer(graph, matrix, kernel.reshape(kernel.shape[:2]))
+    first = helper.make_node("Flatten", [conv.input[0]], [flattened], name=flat.name, axis=1)
+    reads = [flattened, matrix, *conv.input[2:]]
+    second = helper.make_node("Gemm", reads, list(flat.output), name=conv.name, transB=1)
+    conv.CopyFrom(first)
+    flat.CopyFrom(second)

@@ -1,0 +1,63 @@
+"""Plan: everything that a writer needs to know to write the quantized file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.quantize.engine.grid import Affine, Doubles, Floats, Grid
+from quantlab.quantize.engine.net import Net
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """A layer's weights: ``integers`` (int32, shaped like the weight) times ``scales`` float32
+    [out], and its bias in real units, float64 [out]."""
+
+    integers: NDArray[np.int32]
+    scales: Floats
+    bias: Doubles
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The net, the quantizer of each tensor, the weights of each layer (by its output's name)."""
+
+    net: Net
+    grid: Grid
+    weight_dtype: np.dtype[np.generic]
+    weight_zero: int
+    tensors: Mapping[str, Affine]
+    weights: Mapping[str, Rounded]
+
+    @property
+    def integer_bias(self) -> bool:
+        """Whether biases are int32, as integer kernels want them: with 8-bit types only."""
+        return self.grid.dtype.itemsize == 1 and self.weight_dtype in (np.int8, np.uint8)
+
+    def stored_weight(self, name: str) -> NDArray[np.generic]:
+        """The integers as they are stored."""
+        return (self.weights[name].integers + self.weight_zero).astype(self.weight_dtype)
+
+    def bias_scales(self, name: str) -> Floats:
+        """The scale of each int32 bias: that of the input times that of the weight."""
+        source = self.net.makers[name].inputs[0]
+        scale = np.float32(self.tensors[source].scale)
+        return np.asarray(scale * self.weights[name].scales, np.float32)
+
+    def stored_bias(self, name: str) -> NDArray[np.int32]:
+        """Biases in units of ``bias_scales``, int32 [out]."""
+        units = self.weights[name].bias / self.bias_scales(name).astype(np.float64)
+        return np.clip(np.rint(units), -(2**31), 2**31 - 1).astype(np.int32)
+
+
+def room_for_bias(scales: Doubles, bias: Doubles, input_scale: float) -> Doubles:
+    """Weight scales [out] raised, where needed, so that the bias fits well into 32 bits.
+
+    Dead channels have weights near zero beside an ordinary bias.
+    """
+    least = np.abs(bias) / (2.0**30 * input_scale)
+    return np.maximum(scales, np.maximum(least, 1e-30))

@@ -1,0 +1,202 @@
+"""The QDQ writer: fp32 operators between QuantizeLinear and DequantizeLinear.
+
+ONNX Runtime fuses each such group into one integer kernel when it loads the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from quantlab import graph as g
+from quantlab.quantize.engine.net import Layer
+from quantlab.quantize.engine.plan import Plan
+
+INT16_OPSET = 21
+"""QuantizeLinear and DequantizeLinear know 16-bit and 4-bit integers from here on."""
+
+
+@dataclass
+class Parts:
+    """Nodes and weights of a graph under construction."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    weights: dict[str, onnx.TensorProto] = field(default_factory=dict)
+
+    def constant(self, name: str, value: g.Array) -> str:
+        """Adds the weight and returns its name."""
+        self.weights[name] = numpy_helper.from_array(np.asarray(value), name)
+        return name
+
+    def node(self, op: str, reads: list[str], makes: list[str], name: str, **more: Any) -> None:
+        """Adds a node."""
+        self.nodes.append(helper.make_node(op, reads, makes, name=name, **more))
+
+
+def write_qdq(plan: Plan) -> onnx.ModelProto:
+    """The whole quantized model. Equal plans give equal bytes."""
+    parts = Parts()
+    outputs = {v.name for v in plan.net.proto.graph.output}
+    if plan.net.input in plan.tensors:
+        add_quantize(parts, plan, plan.net.input, plan.net.input)
+        add_dequantize(parts, plan, plan.net.input)
+    for layer in plan.net.layers:
+        add_layer(parts, plan, layer)
+        for name in layer.outputs:
+            if name in plan.tensors:
+                add_quantize(parts, plan, name, raw(name))
+                target = name if name in outputs else dequantized(name)
+                add_dequantize(parts, plan, name, target)
+                if name in outputs:
+                    parts.node("Identity", [name], [dequantized(name)], f"quantlab/{name}/copy")
+    return assembled(plan, parts)
+
+
+def assembled(plan: Plan, parts: Parts) -> onnx.ModelProto:
+    """The prepared model with these nodes and weights in place of its own."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(plan.net.proto)
+    del proto.graph.value_info[:]
+    proto.graph.initializer.extend(parts.weights.values())
+    g.set_nodes(proto.graph, parts.nodes)
+    g.prune(proto.graph)
+    g.name_nodes(proto.graph)
+    return proto
+
+
+def raw(name: str) -> str:
+    """The name of a tensor before its quantizer."""
+    return f"quantlab/{name}/fp32"
+
+
+def integers(name: str) -> str:
+    """The name of a tensor as integers."""
+    return f"quantlab/{name}/quantized"
+
+
+def dequantized(name: str) -> str:
+    """The name of a tensor after its quantizer."""
+    return f"quantlab/{name}/dequantized"
+
+
+def add_quantize(parts: Parts, plan: Plan, name: str, source: str) -> None:
+    """``source`` → the tensor's integers."""
+    reads = [source, *quantizer(parts, plan, name)]
+    parts.node("QuantizeLinear", reads, [integers(name)], f"quantlab/{name}/QuantizeLinear")
+
+
+def add_dequantize(parts: Parts, plan: Plan, name: str, target: str = "") -> None:
+    """The tensor's integers → real numbers."""
+    reads = [integers(name), *quantizer(parts, plan, name)]
+    makes = [target or dequantized(name)]
+    parts.node("DequantizeLinear", reads, makes, f"quantlab/{name}/DequantizeLinear")
+
+
+def quantizer(parts: Parts, plan: Plan, name: str) -> list[str]:
+    """The names of the tensor's scale and zero point."""
+    found = plan.tensors[name]
+    return [
+        parts.constant(f"quantlab/{name}/scale", np.array(found.scale, np.float32)),
+        parts.constant(f"quantlab/{name}/zero", np.array(found.zero, plan.grid.dtype)),
+    ]
+
+
+def add_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
+    """The layer in fp32 on dequantized inputs and weights; makes ``raw`` of quantized outputs.
+
+    A quantized layer's activation is left to its output's quantizer.
+    """
+    tail = None if layer.quantized and layer.output in plan.tensors else layer.activation
+    main = _renamed(layer.node, plan)
+    ends = [raw(n) if n in plan.tensors else n for n in layer.outputs]
+    if layer.output in plan.weights:
+        _use_quantized_weights(parts, plan, layer, main)
+    if layer.activation is not None or len(layer.outputs) == 1:
+        main.output[0] = ends[0] if tail is None else f"quantlab/{layer.output}/before"
+    else:
+        names = dict(zip(layer.outputs, ends, strict=True))
+        for i, name in enumerate(main.output):
+            main.output[i] = names.get(name, name)
+    parts.nodes.append(main)
+    if tail is not None:
+        after = onnx.NodeProto.FromString(tail.SerializeToString())
+        after.input[0], after.output[0] = main.output[0], ends[0]
+        parts.nodes.append(after)
+
+
+def _renamed(node: onnx.NodeProto, plan: Plan) -> onnx.NodeProto:
+    copy = onnx.NodeProto.FromString(node.SerializeToString())
+    for i, name in enumerate(copy.input):
+        if name in plan.tensors:
+            copy.input[i] = dequantized(name)
+    return copy
+
+
+def _use_quantized_weights(
+    parts: Parts, plan: Plan, layer: Layer, main: onnx.NodeProto
+) -> None:
+    name = layer.output
+    weight = f"quantlab/{name}/weight"
+    zeros = np.full(len(plan.weights[name].scales), plan.weight_zero).astype(plan.weight_dtype)
+    reads = [
+        parts.constant(f"{weight}/quantized", plan.stored_weight(name)),
+        parts.constant(f"{weight}/scale", plan.weights[name].scales),
+        parts.constant(f"{weight}/zero", zeros),
+    ]
+    parts.node("DequantizeLinear", reads, [weight], f"{weight}/DequantizeLinear", axis=0)
+    del main.input[1:]
+    main.input.extend([weight, _bias(parts, plan, name)])
+    if main.op_type == "Gemm":
+        attributes = [a for a in main.attribute if a.name != "transB"]
+        del main.attribute[:]
+        main.attribute.extend([*attributes, helper.make_attribute("transB", 1)])
+
+
+def _bias(parts: Parts, plan: Plan, name: str) -> str:
+    bias = f"quantlab/{name}/bias"
+    if not plan.integer_bias:
+        return parts.constant(bias, plan.weights[name].bias.astype(np.float32))
+    stored = plan.stored_bias(name)
+    reads = [
+        parts.constant(f"{bias}/quantized", stored),
+        parts.constant(f"{bias}/scale", plan.bias_scales(name)),
+        parts.constant(f"{bias}/zero", np.zeros_like(stored)),
+    ]
+    parts.node("DequantizeLinear", reads, [bias], f"{bias}/DequantizeLinear", axis=0)
+    return bias
+
+
+def one_layer(plan: Plan, layer: Layer) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """A model of this layer alone, and the name of its input (value) for each tensor it reads.
+
+    Quantized tensors go in and come out as integers, others as float32.
+    """
+    parts = Parts()
+    feeds = {n: integers(n) if n in plan.tensors else n for n in layer.inputs}
+    kind = helper.np_dtype_to_tensor_dtype(plan.grid.dtype)
+    given = [_value(f, kind if n in plan.tensors else TensorProto.FLOAT) for n, f in feeds.items()]
+    for name in feeds:
+        if name in plan.tensors:
+            add_dequantize(parts, plan, name)
+    add_layer(parts, plan, layer)
+    made = []
+    for name in layer.outputs:
+        if name in plan.tensors:
+            add_quantize(parts, plan, name, raw(name))
+            made.append(_value(integers(name), kind))
+        else:
+            made.append(_value(name, TensorProto.FLOAT))
+    proto = assembled(plan, parts)
+    del proto.graph.input[:], proto.graph.output[:]
+    proto.graph.input.extend(given)
+    proto.graph.output.extend(made)
+    g.prune(proto.graph)
+    return proto, feeds
+
+
+def _value(name: str, kind: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, None)

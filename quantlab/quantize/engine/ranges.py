@@ -1,0 +1,271 @@
+"""Range estimators: what interval of a tensor's values its quantizer should cover.
+
+Each is fed batches in order and keeps a fixed amount of memory however many images it sees:
+``update`` with float32 values [n, …], n images; ``merge`` another one that saw later images;
+``range`` gives (low, high), real units, in float64. All raise QuantizeError on NaN or infinity.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import rel_entr
+
+from quantlab.errors import QuantizeError
+from quantlab.quantize.engine.grid import Doubles, Floats
+from quantlab.recipe import Recipe
+
+Range = tuple[float, float]
+
+
+class RangeEstimator(Protocol):
+    """See the module's docstring."""
+
+    def update(self, values: Floats) -> None:
+        """Sees the values of n images, [n, …]."""
+
+    def merge(self, other: Self) -> None:
+        """As if all that ``other`` saw had been seen now."""
+
+    def range(self) -> Range:
+        """(low, high) of what has been seen."""
+
+
+def range_estimator(recipe: Recipe, steps: int) -> RangeEstimator:
+    """A fresh estimator for the recipe's method and a grid of ``steps`` intervals."""
+    match recipe.ranges:
+        case "minmax":
+            return MinMax()
+        case "mean":
+            return MeanOfImages()
+        case "moving-average":
+            return MovingAverage()
+        case "percentile":
+            return Percentile(recipe.percentile)
+        case "entropy":
+            return Entropy(steps)
+        case "mse":
+            return LeastSquares(steps)
+
+
+def image_extremes(values: Floats) -> tuple[Doubles, Doubles]:
+    """Each image's minimum and maximum, float64 [n]. Raises QuantizeError on NaN or infinity."""
+    flat = values.reshape(len(values), -1)
+    low, high = flat.min(1).astype(np.float64), flat.max(1).astype(np.float64)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise QuantizeError("an activation is NaN or infinite on a calibration image.")
+    return low, high
+
+
+class MinMax:
+    """The least and the greatest value of all images."""
+
+    def __init__(self) -> None:
+        self.low, self.high = np.inf, -np.inf
+
+    def update(self, values: Floats) -> None:
+        low, high = image_extremes(values)
+        self.low, self.high = min(self.low, low.min()), max(self.high, high.max())
+
+    def merge(self, other: Self) -> None:
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+
+    def range(self) -> Range:
+        return float(self.low), float(self.high)
+
+
+class MeanOfImages:
+    """The mean over images of each image's minimum and maximum: rare outliers are clipped."""
+
+    def __init__(self) -> None:
+        self.low, self.high, self.images = 0.0, 0.0, 0
+
+    def update(self, values: Floats) -> None:
+        low, high = image_extremes(values)
+        self.low += low.sum()
+        self.high += high.sum()
+        self.images += len(values)
+
+    def merge(self, other: Self) -> None:
+        self.low += other.low
+        self.high += other.high
+        self.images += other.images
+
+    def range(self) -> Range:
+        return float(self.low / self.images), float(self.high / self.images)
+
+
+class MovingAverage:
+    """Exponential average of each image's extremes: r ← r + c · (image − r), c = 0.01; the first
+    image sets it (Jacob et al. 2018, Quantization and training of neural networks)."""
+
+    def __init__(self, constant: float = 0.01) -> None:
+        self.keep = 1 - constant
+        self.first: tuple[float, float] | None = None
+        self.tail = np.zeros(2)
+        self.images = 0
+
+    def update(self, values: Floats) -> None:
+        for pair in zip(*image_extremes(values), strict=True):
+            if self.first is None:
+                self.first = (float(pair[0]), float(pair[1]))
+            else:
+                self._step(np.array(pair))
+
+    def _step(self, pair: Doubles) -> None:
+        self.tail = self.keep * self.tail + (1 - self.keep) * pair
+        self.images += 1
+
+    def merge(self, other: Self) -> None:
+        if other.first is None:
+            return
+        if self.first is None:
+            self.first = other.first
+        else:
+            self._step(np.array(other.first))
+        self.tail = self.keep**other.images * self.tail + other.tail
+        self.images += other.images
+
+    def range(self) -> Range:
+        first = np.array(self.first if self.first is not None else (0.0, 0.0))
+        low, high = self.keep**self.images * first + self.tail
+        return float(low), float(high)
+
+
+class Histogram:
+    """Counts over a symmetric interval that doubles, by joining neighbouring bins, when a value
+    falls outside: ``bins`` equal bins on [−reach, reach]. Exact extremes are kept beside it.
+
+    ``reach`` is a power of two, so that histograms of any history merge exactly.
+    """
+
+    def __init__(self, bins: int = 8192) -> None:
+        self.counts = np.zeros(bins, np.int64)
+        self.reach = 0.0
+        self.low, self.high = np.inf, -np.inf
+
+    def update(self, values: Floats) -> None:
+        low, high = image_extremes(values)
+        self.low, self.high = min(self.low, low.min()), max(self.high, high.max())
+        self._grow(max(abs(low.min()), abs(high.max())))
+        scale = np.float32(len(self.counts) / (2 * self.reach))
+        index = ((values.reshape(-1) + np.float32(self.reach)) * scale).astype(np.int32)
+        np.clip(index, 0, len(self.counts) - 1, out=index)
+        self.counts += np.bincount(index, minlength=len(self.counts))
+
+    def _grow(self, magnitude: float) -> None:
+        wanted = 2.0 ** np.ceil(np.log2(max(magnitude, 1e-30)))
+        if self.reach == 0:
+            self.reach = wanted
+        while self.reach < wanted:
+            quarter = len(self.counts) // 4
+            joined = self.counts.reshape(-1, 2).sum(1)
+            self.counts = np.pad(joined, quarter)
+            self.reach *= 2
+
+    def merge(self, other: Self) -> None:
+        if other.reach == 0:
+            return
+        theirs = Histogram(len(other.counts))
+        theirs.counts, theirs.reach = other.counts.copy(), other.reach
+        self._grow(other.reach)
+        theirs._grow(self.reach)
+        self.counts = self.counts + theirs.counts
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+
+    @property
+    def edges(self) -> Doubles:
+        """The bins' edges, [bins + 1]."""
+        return np.linspace(-self.reach, self.reach, len(self.counts) + 1)
+
+    @property
+    def centres(self) -> Doubles:
+        """The bins' centres, [bins]."""
+        edges = self.edges
+        return np.asarray((edges[1:] + edges[:-1]) / 2)
+
+
+class Percentile(Histogram):
+    """Cuts off as many values at each end as lie beyond the percentile: 99.99 leaves 0.01 % of
+    all values below and 0.01 % above; from a histogram, to within one of its bins."""
+
+    def __init__(self, percentile: float) -> None:
+        super().__init__()
+        self.percentile = percentile
+
+    def range(self) -> Range:
+        share = np.cumsum(self.counts) / max(self.counts.sum(), 1)
+        edges, cut = self.edges, 1 - self.percentile / 100
+        low = edges[np.searchsorted(share, cut, "right")] if cut > 0 else self.low
+        high = edges[1 + np.searchsorted(share, 1 - cut, "left")] if cut > 0 else self.high
+        return float(max(low, self.low)), float(min(high, self.high))
+
+
+class LeastSquares(Histogram):
+    """The range with the least expected squared error: what is clipped plus rounding, step² / 12.
+
+    Candidates shrink the two ends independently (Banner et al. 2019, Post training 4-bit
+    quantization, searched on the histogram rather than in closed form).
+    """
+
+    fractions = np.linspace(1.0, 0.05, 96)
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def range(self) -> Range:
+        weight = self.counts / max(self.counts.sum(), 1)
+        highs = self.fractions * max(self.high, 0.0)
+        lows = self.fractions * min(self.low, 0.0)
+        x = self.centres
+        above = np.array([(weight * np.maximum(x - h, 0) ** 2).sum() for h in highs])
+        below = np.array([(weight * np.maximum(v - x, 0) ** 2).sum() for v in lows])
+        step = (highs[None] - lows[:, None]) / self.steps
+        error = above[None] + below[:, None] + step**2 / 12
+        i, j = np.unravel_index(int(error.argmin()), error.shape)
+        return float(lows[i]), float(highs[j])
+
+
+class Entropy(Histogram):
+    """The clipping at which the quantized histogram stays nearest to the clipped one in
+    Kullback-Leibler divergence (Migacz 2017, 8-bit inference with TensorRT): both ends shrink by
+    the same fraction; the reference keeps clipped values in its outermost bins."""
+
+    fractions = np.linspace(1.0, 0.1, 91)
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.levels = min(steps + 1, 256)
+
+    def range(self) -> Range:
+        low, high = min(self.low, 0.0), max(self.high, 0.0)
+        costs = [self.divergence(f * low, f * high) for f in self.fractions]
+        best = float(self.fractions[int(np.argmin(costs))])
+        return best * low, best * high
+
+    def divergence(self, low: float, high: float) -> float:
+        """KL(reference ‖ quantized) in nats when values are clipped to [low, high]."""
+        x = self.centres
+        inside = (x >= low) & (x <= high)
+        kept = self.counts[inside].astype(np.float64)
+        if len(kept) < 2 or not kept.any():
+            return np.inf
+        reference = kept.copy()
+        reference[0] += self.counts[x < low].sum()
+        reference[-1] += self.counts[x > high].sum()
+        return float(rel_entr(_shares(reference), _shares(self._quantized(kept))).sum())
+
+    def _quantized(self, kept: Doubles) -> Doubles:
+        level: NDArray[np.int64] = np.arange(len(kept)) * self.levels // len(kept)
+        filled = np.bincount(level, kept > 0, self.levels)
+        mean = np.bincount(level, kept, self.levels) / np.maximum(filled, 1)
+        return np.where(kept > 0, mean[level], 0.0)
+
+
+def _shares(counts: Doubles) -> Doubles:
+    """Shares of the whole; empty bins get a little, so that the divergence is finite."""
+    smooth = counts + 1e-6 * max(counts.sum(), 1.0) / len(counts)
+    return np.asarray(smooth / smooth.sum())

@@ -1,0 +1,134 @@
+"""Layer by layer, in order: weights rounded and biases corrected on what the quantized layers before
+really hand on.
+
+Each layer runs alone, on integers, so memory holds the few tensors that are still to be read, for a
+fixed number of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.quantize.engine.grid import Affine, Doubles, Floats, Grid, weight_limit
+from quantlab.quantize.engine.moments import Moments, input_moments
+from quantlab.quantize.engine.net import Layer
+from quantlab.quantize.engine.plan import Plan, Rounded, room_for_bias
+from quantlab.quantize.engine.qdq import integers, one_layer
+from quantlab.quantize.engine.rounding import nearest, plain_scales, round_depthwise, round_rows
+from quantlab.recipe import Recipe
+from quantlab.runtime.environment import default_threads
+from quantlab.runtime.session import create_session
+
+IMAGES = 96
+"""Images that the layers are fitted on; more gain little (see docs/engine.md)."""
+_CHUNK = 16
+Tensors = dict[str, NDArray[np.generic]]
+
+
+def nearest_weights(plan: Plan, recipe: Recipe) -> Plan:
+    """Weights to the nearest integer, biases as they are; needs no images."""
+    made = {
+        layer.output: round_layer(layer, None, plan, recipe)
+        for layer in plan.net.layers
+        if layer.quantized and layer.weight is not None
+    }
+    return replace(plan, weights=made)
+
+
+def fitted_weights(plan: Plan, recipe: Recipe, images: Floats) -> Plan:
+    """Weights and biases by the recipe's ``rounding`` and ``bias_correction``.
+
+    ``images`` are some calibration images as the model wants them, [n, …].
+    """
+    rng = np.random.default_rng(recipe.seed)
+    last = {name: i for i, layer in enumerate(plan.net.layers) for name in layer.inputs}
+    source = plan.net.input
+    held: Tensors = {source: _first(plan, images)}
+    for i, layer in enumerate(plan.net.layers):
+        if layer.quantized and layer.weight is not None:
+            name = layer.inputs[0]
+            seen = np.asarray(held[name], dtype=plan.grid.dtype)
+            moments = input_moments(layer, seen, plan.tensors[name], rng)
+            made = round_layer(layer, moments, plan, recipe)
+            plan = replace(plan, weights={**plan.weights, layer.output: made})
+        if set(layer.outputs) & set(last):
+            held.update(_run(plan, layer, held))
+        held = {name: array for name, array in held.items() if last.get(name, -1) > i}
+    return plan
+
+
+def _first(plan: Plan, images: Floats) -> NDArray[np.generic]:
+    if plan.net.input not in plan.tensors:
+        return images
+    return quantized(images, plan.tensors[plan.net.input], plan.grid)
+
+
+def quantized(values: Floats, by: Affine, grid: Grid) -> NDArray[np.generic]:
+    """What QuantizeLinear makes of float32 values: nearest even, saturated."""
+    units = np.rint(values / np.float32(by.scale)) + by.zero
+    return np.clip(units, grid.low, grid.high).astype(grid.dtype)
+
+
+def _run(plan: Plan, layer: Layer, held: Mapping[str, NDArray[np.generic]]) -> Tensors:
+    proto, feeds = one_layer(plan, layer)
+    session = create_session(proto.SerializeToString(), threads=default_threads())
+    names = [value.name for value in proto.graph.output]
+    count = len(held[layer.inputs[0]]) if layer.inputs else 0
+    step = proto_batch(plan) or _CHUNK
+    parts = [
+        session.run(names, {f: held[n][start : start + step] for n, f in feeds.items()})
+        for start in range(0, count, step)
+    ]
+    arrays = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    back = {integers(name): name for name in layer.outputs}
+    return {back.get(name, name): array for name, array in zip(names, arrays, strict=True)}
+
+
+def proto_batch(plan: Plan) -> int | None:
+    """The model's fixed batch size, or None."""
+    shape = plan.net.proto.graph.input[0].type.tensor_type.shape.dim
+    return shape[0].dim_value or None if shape else None
+
+
+def round_layer(layer: Layer, moments: Moments | None, plan: Plan, recipe: Recipe) -> Rounded:
+    """The layer's integers, scales and bias. Without ``moments``: nearest, bias as it is.
+
+    The bias is corrected for what rounding did to the mean of each output channel:
+    b' = b + (W − Ŵ) · E[x] (Nagel et al. 2019, Data-free quantization, with E[x] measured).
+    """
+    assert layer.weight is not None and layer.bias is not None
+    rows = layer.weight.reshape(len(layer.weight), -1).astype(np.float64)
+    bias = layer.bias.astype(np.float64)
+    least = room_for_bias(np.zeros(len(rows)), bias, plan.tensors[layer.inputs[0]].scale)
+    made, scales = _integers(layer, rows, moments, least, recipe)
+    scales = scales.astype(np.float32)
+    if moments is not None and recipe.bias_correction:
+        lost = (rows - made * scales.astype(np.float64)[:, None]).reshape(layer.groups, -1, rows.shape[1])
+        bias = bias + np.einsum("grk,gk->gr", lost, moments.mean).reshape(-1)
+    return Rounded(made.astype(np.int32).reshape(layer.weight.shape), scales, bias)
+
+
+def _integers(
+    layer: Layer, rows: Doubles, moments: Moments | None, least: Doubles, recipe: Recipe
+) -> tuple[Doubles, Doubles]:
+    limit = weight_limit(recipe)
+    if moments is None or recipe.rounding == "nearest" or not recipe.per_channel:
+        scales = plain_scales(rows, limit)
+        if not recipe.per_channel:
+            scales = np.full(len(rows), scales.max())
+        scales = np.maximum(scales, least).astype(np.float32).astype(np.float64)
+        return nearest(rows, scales, limit), scales
+    if layer.depthwise:
+        return round_depthwise(rows, moments.covariance, limit, least)
+    parts = [
+        round_rows(part, H, limit, low)
+        for part, H, low in zip(
+            np.split(rows, layer.groups), moments.covariance, np.split(least, layer.groups),
+            strict=True,
+        )
+    ]
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])

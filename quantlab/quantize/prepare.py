@@ -1,0 +1,257 @@
+"""prepare: the fp32 graph, tidied, as every quantization engine wants to find it.
+
+The result computes what the original does (to float rounding, where batch norm was folded), and is
+the same byte for byte each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, shape_inference, version_converter
+
+from quantlab import graph as g
+from quantlab.errors import QuantizeError
+from quantlab.model import main_opset
+from quantlab.quantize.constants import fold_constants, simplify_reshapes
+
+MIN_OPSET = 13
+"""Per-channel QuantizeLinear and DequantizeLinear begin here."""
+MIN_IR_VERSION = 8
+
+
+def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.ModelProto:
+    """A tidied copy of the graph; ``proto`` itself is not changed.
+
+    In order: weights are no longer graph inputs; Constant nodes become weights and what depends
+    on constants alone is computed; Clip bounds are scalars; the opset is at least ``min_opset``;
+    Identity and Dropout are gone; BatchNormalization is folded into the Conv before it; a Reshape
+    that flattens is a Flatten (so that no Shape, Gather, Concat chain stays behind); dead nodes
+    and unused weights are gone; every node has a name of its own and every tensor its shape.
+    Names of inputs, outputs and of nodes that have one are kept, and so is a fixed batch size.
+
+    Raises QuantizeError when the graph cannot be upgraded or is not valid.
+    """
+    copy = _copy(proto)
+    _raise_ir(copy)
+    for step in (_constants_to_initializers, _scalar_clip_bounds):
+        step(copy.graph)
+    copy = upgrade_opset(copy, min_opset)
+    _apply(copy, _constants_to_initializers, _remove_no_ops, _fold_batch_norms, _scalar_clip_bounds)
+    fold_constants(copy)
+    simplify_reshapes(copy)
+    _apply(copy, _remove_no_ops, g.prune, g.name_nodes)
+    _drop_unused_domains(copy)
+    return _checked(_with_shapes(copy))
+
+
+def _apply(proto: onnx.ModelProto, *steps: Callable[[onnx.GraphProto], None]) -> None:
+    for step in steps:
+        step(proto.graph)
+
+
+def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return copy
+
+
+def _raise_ir(proto: onnx.ModelProto) -> None:
+    """From IR version 4 on, weights need not be graph inputs; as inputs they cannot be folded."""
+    proto.ir_version = max(proto.ir_version, MIN_IR_VERSION)
+    weights = g.initializers(proto.graph)
+    inputs = [v for v in proto.graph.input if v.name not in weights]
+    if len(inputs) < len(proto.graph.input):
+        kept = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in inputs]
+        del proto.graph.input[:]
+        proto.graph.input.extend(kept)
+
+
+def upgrade_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """The graph in at least this version of the standard operator set.
+
+    Raises QuantizeError when ONNX's own version converter cannot do it.
+    """
+    if main_opset(proto) >= opset:
+        return proto
+    try:
+        upgraded = version_converter.convert_version(proto, opset)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise QuantizeError(
+            f"The model's opset {main_opset(proto)} cannot be upgraded to {opset}: {reason}",
+            f"Export the model again with opset {opset} or later.",
+        ) from error
+    upgraded.ir_version = max(upgraded.ir_version, proto.ir_version)
+    del upgraded.metadata_props[:]
+    upgraded.metadata_props.extend(proto.metadata_props)
+    return upgraded
+
+
+def _constants_to_initializers(graph: onnx.GraphProto) -> None:
+    kept = []
+    for node in graph.node:
+        array = _constant_value(node) if g.is_standard(node, "Constant") else None
+        if array is None:
+            kept.append(node)
+        else:
+            g.set_initializer(graph, node.output[0], array)
+    g.set_nodes(graph, kept)
+
+
+def _constant_value(node: onnx.NodeProto) -> g.Array | None:
+    for found in node.attribute:
+        value = onnx.helper.get_attribute_value(found)
+        if found.name == "value":
+            return numpy_helper.to_array(value)
+        if found.name in ("value_float", "value_floats"):
+            return np.asarray(value, np.float32)
+        if found.name in ("value_int", "value_ints"):
+            return np.asarray(value, np.int64)
+    return None
+
+
+def _scalar_clip_bounds(graph: onnx.GraphProto) -> None:
+    """Clip bounds of shape [1] (the ONNX zoo has them) become the scalars that ONNX asks for."""
+    weights = {t.name: t for t in graph.initializer if list(t.dims) == [1]}
+    for node in graph.node:
+        for i, name in enumerate(node.input if g.is_standard(node, "Clip") else ()):
+            if i > 0 and name in weights:
+                node.input[i] = f"{name}_scalar"
+                g.set_initializer(
+                    graph, node.input[i], numpy_helper.to_array(weights[name]).reshape(())
+                )
+
+
+def _remove_no_ops(graph: onnx.GraphProto) -> None:
+    """Removes Identity, and Dropout as it is at inference, keeping the graph's output names."""
+    inputs = {v.name for v in graph.input} | set(g.initializers(graph))
+    outputs = {v.name for v in graph.output}
+    removed = []
+    for i, node in enumerate(graph.node):
+        if not _is_no_op(node, g.initializers(graph)) or _used(graph, list(node.output[1:])):
+            continue
+        source, target = node.input[0], node.output[0]
+        if target in outputs:
+            if source in inputs or source in outputs or _read_by_subgraph(graph, source):
+                continue
+            _rename_tensor(graph, source, target)
+        elif _read_by_subgraph(graph, target):
+            continue
+        else:
+            g.rename_reads(graph, target, source)
+        removed.append(i)
+    g.set_nodes(graph, [n for i, n in enumerate(graph.node) if i not in removed])
+
+
+def _is_no_op(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> bool:
+    if g.is_standard(node, "Identity"):
+        return True
+    training = node.input[2] if len(node.input) > 2 else ""
+    return g.is_standard(node, "Dropout") and (
+        not training or (training in weights and not numpy_helper.to_array(weights[training]).any())
+    )
+
+
+def _used(graph: onnx.GraphProto, names: list[str]) -> bool:
+    readers = g.consumers(graph) if any(names) else {}
+    return any(n in readers or n in {v.name for v in graph.output} for n in names if n)
+
+
+def _read_by_subgraph(graph: onnx.GraphProto, name: str) -> bool:
+    return any(
+        name in g.node_reads(inner)
+        for node in graph.node
+        for sub in g.subgraphs(node)
+        for inner in sub.node
+    )
+
+
+def _rename_tensor(graph: onnx.GraphProto, old: str, new: str) -> None:
+    g.rename_reads(graph, old, new)
+    for node in graph.node:
+        for i, name in enumerate(node.output):
+            if name == old:
+                node.output[i] = new
+
+
+def _fold_batch_norms(graph: onnx.GraphProto) -> None:
+    """BatchNormalization right after a Conv becomes part of the Conv's weights and bias.
+
+    With s = scale / sqrt(variance + epsilon): W' = W · s, b' = (b − mean) · s + shift, in double
+    precision.
+    """
+    weights = g.initializers(graph)
+    made_by, read_by = g.producers(graph), g.consumers(graph)
+    outputs = {v.name for v in graph.output}
+    kept = []
+    for norm in graph.node:
+        kept.append(norm)
+        conv = made_by.get(norm.input[0]) if g.is_standard(norm, "BatchNormalization") else None
+        if conv is None or not _foldable(conv, norm, weights):
+            continue
+        if len(read_by[conv.output[0]]) > 1 or conv.output[0] in outputs:
+            continue
+        _fold_pair(graph, conv, norm, weights)
+        kept.pop()
+    g.set_nodes(graph, kept)
+
+
+def _foldable(
+    conv: onnx.NodeProto, norm: onnx.NodeProto, weights: dict[str, onnx.TensorProto]
+) -> bool:
+    constant = [*conv.input[1:], *norm.input[1:5]]
+    return (
+        g.is_standard(conv, "Conv")
+        and all(name in weights for name in constant if name)
+        and g.attribute(norm, "training_mode", 0) == 0
+        and not any(norm.output[1:])
+    )
+
+
+def _fold_pair(
+    graph: onnx.GraphProto,
+    conv: onnx.NodeProto,
+    norm: onnx.NodeProto,
+    weights: dict[str, onnx.TensorProto],
+) -> None:
+    def value(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        return numpy_helper.to_array(weights[name]).astype(np.float64)
+
+    scale, shift, mean, variance = (value(name) for name in norm.input[1:5])
+    factor = scale / np.sqrt(variance + g.attribute(norm, "epsilon", 1e-5))
+    kernel = value(conv.input[1])
+    bias = value(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else np.zeros_like(mean)
+    dtype = numpy_helper.to_array(weights[conv.input[1]]).dtype
+    taken = g.tensor_names(graph)
+    names = [g.unique_name(taken.__contains__, f"{conv.output[0]}_{k}") for k in ("weight", "bias")]
+    kernel = kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1))
+    g.set_initializer(graph, names[0], kernel.astype(dtype))
+    g.set_initializer(graph, names[1], ((bias - mean) * factor + shift).astype(dtype))
+    data, output = conv.input[0], norm.output[0]
+    del conv.input[:]
+    conv.input.extend([data, *names])
+    conv.output[0] = output
+
+
+def _drop_unused_domains(proto: onnx.ModelProto) -> None:
+    used = {node.domain or "" for node in proto.graph.node}
+    kept = [(o.domain, o.version) for o in proto.opset_import if o.domain in used | {"", "ai.onnx"}]
+    del proto.opset_import[:]
+    proto.opset_import.extend(onnx.helper.make_opsetid(d, v) for d, v in kept)
+
+
+def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    del proto.graph.value_info[:]
+    return shape_inference.infer_shapes(proto, data_prop=True)
+
+
+def _checked(proto: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise QuantizeError(f"The model is not valid ONNX: {reason}") from error
+    return proto

@@ -1,0 +1,43 @@
+"""What a quantized file says of itself, in the ONNX metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx
+
+from quantlab.model import Model
+from quantlab.recipe import Recipe
+
+SOURCE_KEY = "quantlab.fp32_sha256"
+RECIPE_KEY = "quantlab.recipe"
+PIPELINE_KEY = "quantlab.pipeline"
+IMAGES_KEY = "quantlab.calibration_images"
+_HEX = 12
+
+
+def stamp(
+    proto: onnx.ModelProto, model: Model, recipe: Recipe, pipeline: str, digests: Sequence[str]
+) -> bytes:
+    """The file's bytes: the graph with its recipe, its fp32 model's sha256, its pipeline and (12
+    hex digits each) the content digests of its calibration images. The same input, the same bytes.
+    """
+    proto.producer_name = "quantlab"
+    proto.producer_version = ""
+    del proto.metadata_props[:]
+    facts = {
+        IMAGES_KEY: " ".join(sorted(digest[:_HEX] for digest in digests)),
+        PIPELINE_KEY: pipeline,
+        RECIPE_KEY: recipe.model_dump_json(),
+        SOURCE_KEY: model.sha256,
+    }
+    for key, value in facts.items():
+        proto.metadata_props.add(key=key, value=value)
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content
+
+
+def calibrated_on(metadata: dict[str, str], digests: Sequence[str]) -> int:
+    """How many of these images (content digests) the quantized file was calibrated on."""
+    used = set(metadata.get(IMAGES_KEY, "").split())
+    return sum(digest[:_HEX] in used for digest in digests)

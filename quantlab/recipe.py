@@ -1,0 +1,65 @@
+"""Recipe: everything that decides an int8 file. Frozen, hashable, YAML in and out."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+RangeMethod = Literal["minmax", "mean", "moving-average", "percentile", "entropy", "mse"]
+ActivationType = Literal["u8", "s8", "u16", "s16"]
+WeightType = Literal["u8", "s8", "s4", "s16"]
+
+
+class Recipe(BaseModel):
+    """How to make one quantized model out of one fp32 model.
+
+    Two equal recipes applied to the same model with the same calibration images give the same
+    file, byte for byte.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "default"
+    engine: str = Field("quantlab", description="who quantizes: quantlab or ort")
+    format: Literal["qdq", "qoperator"] = "qdq"
+    activations: ActivationType = "u8"
+    weights: WeightType = "s8"
+    per_channel: bool = True
+    ranges: RangeMethod = Field("mean", description="how activation ranges are estimated")
+    percentile: float = Field(99.99, gt=50, le=100, description="for ranges: percentile")
+    fp32_output: bool = Field(True, description="keep the classifier's output (logits) in fp32")
+    portable: bool = Field(
+        False, description="7-bit weights: no 16-bit saturation on CPUs without VNNI"
+    )
+    equalize: bool = Field(False, description="cross-layer equalization")
+    bias_correction: bool = Field(
+        False, description="correct the mean error of each output channel"
+    )
+    rounding: Literal["nearest", "output-error"] = Field(
+        "nearest", description="round weights to the nearest, or to the least output error"
+    )
+    range_search: bool = Field(False, description="choose each range by the layer's output error")
+    smooth: float | None = Field(None, ge=0, le=1, description="SmoothQuant migration strength")
+    exclude: tuple[str, ...] = Field((), description="names of nodes that stay in fp32")
+    images_per_class: int = Field(1, ge=1)
+    calibration_size: int | None = Field(None, ge=1, description="overrides images_per_class")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        if self.portable and self.weights not in ("s8", "u8"):
+            raise ValueError("portable: true means 7-bit weights and goes with weights: s8 or u8")
+        if self.format == "qoperator" and (self.activations, self.weights) not in _QOPERATOR_TYPES:
+            raise ValueError("format: qoperator knows 8-bit activations and weights only")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits that change whenever anything but the name does."""
+        text = self.model_dump_json(exclude={"name"})
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+_QOPERATOR_TYPES = {("u8", "s8"), ("u8", "u8"), ("s8", "s8")}

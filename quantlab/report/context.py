@@ -1,0 +1,52 @@
+"""What a report tells beyond the comparison itself: where, how and from what it came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from quantlab.data.dataset import Problem
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One recipe that tuning tried. Rates are fractions; None where it was not measured.
+
+    ``decline`` is the ratio (fp32 - int8) / fp32; ``error`` says why a trial failed.
+    """
+
+    recipe: str
+    format: str
+    ranges: str
+    top1: float | None = None
+    decline: float | None = None
+    agreement: float | None = None
+    kl: float | None = None
+    speedup: float | None = None
+    size_bytes: int | None = None
+    chosen: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ReportContext:
+    """``command`` repeats the run. The mappings are rows of tables, shown in their order.
+
+    ``environment`` is the machine and the versions, ``data`` the evaluation images beyond what the
+    comparison knows (folder, label source), ``calibration`` and ``recipe`` how the int8 model was
+    made, empty when it came as a file. ``shortfall`` says by how much the best trial misses the
+    criterion, empty when it is met, and ``suggestions`` what to try then. ``problems`` are all
+    images that could not be used.
+    """
+
+    command: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    calibration: Mapping[str, str] = field(default_factory=dict)
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    output: str = ""
+    trials: tuple[TrialRow, ...] = ()
+    shortfall: str = ""
+    suggestions: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()

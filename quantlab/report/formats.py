@@ -1,0 +1,107 @@
+"""Numbers and tables as markdown text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from quantlab.stats import Interval
+
+MAX_WIDTH = 98
+NOTHING = "–"
+
+
+def percent(fraction: float | None, decimals: int = 2) -> str:
+    """``79.69%``."""
+    return NOTHING if fraction is None else f"{_plain(100 * fraction, decimals)}%"
+
+
+def percents(interval: Interval | None, decimals: int = 2) -> str:
+    """``77.42% to 81.79%``."""
+    if interval is None:
+        return NOTHING
+    return f"{percent(interval.low, decimals)} to {percent(interval.high, decimals)}"
+
+
+def points(fraction: float) -> str:
+    """``0.15 points``."""
+    return f"{_plain(100 * fraction, 2)} points"
+
+
+def points_span(interval: Interval) -> str:
+    """``-0.92 to 1.23 points``."""
+    return f"{_plain(100 * interval.low, 2)} to {_plain(100 * interval.high, 2)} points"
+
+
+def number(value: float | None, form: str) -> str:
+    """``value`` in this format, or a dash."""
+    return NOTHING if value is None else format(value, form)
+
+
+def times(ratio: float | None) -> str:
+    """``2.05x``."""
+    return NOTHING if ratio is None else f"{ratio:.2f}x"
+
+
+def times_span(interval: Interval) -> str:
+    """``2.01x to 2.09x``."""
+    return f"{times(interval.low)} to {times(interval.high)}"
+
+
+def megabytes(size: int | None) -> str:
+    """``13.96 MB``, a megabyte being a million bytes."""
+    if size is None:
+        return NOTHING
+    return f"{size / 1e6:.2f} MB" if size >= 1e4 else f"{size:,} bytes"
+
+
+def p_value(p: float) -> str:
+    """``0.44``, ``0.0031`` or ``below 0.0001``."""
+    return "below 0.0001" if p < 0.0001 else f"{p:.2g}"
+
+
+def _plain(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> str:
+    """A markdown table with aligned columns, at most MAX_WIDTH wide, or ``""`` without rows.
+
+    ``right`` has one character per column: ``r`` for those aligned to the right. Cells too long
+    lose their middle.
+    """
+    if not rows:
+        return ""
+    lines = [[_escaped(cell) for cell in row] for row in (head, *rows)]
+    widths = _fitted([max(3, *map(len, column)) for column in zip(*lines, strict=True)])
+    to_right = [mark == "r" for mark in right.ljust(len(head))]
+    rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, to_right, strict=True)]
+    texts = [
+        [
+            shortened(cell, w).rjust(w) if r else shortened(cell, w).ljust(w)
+            for cell, w, r in zip(line, widths, to_right, strict=True)
+        ]
+        for line in lines
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [texts[0], rule, *texts[1:]])
+
+
+def _escaped(cell: str) -> str:
+    return " ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _fitted(widths: list[int]) -> list[int]:
+    """The widths with the widest column narrowed until the table fits."""
+    room = MAX_WIDTH - 3 * len(widths) - 1
+    while sum(widths) > room:
+        widest = widths.index(max(widths))
+        widths[widest] -= 1
+    return widths
+
+
+def shortened(text: str, width: int) -> str:
+    """The text, or its two ends around an ellipsis."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"

@@ -1,0 +1,136 @@
+"""The plots of a report, as PNG files. Figures are objects of their own: no pyplot, no display."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from quantlab.comparison import ClassChange, Comparison, Speed
+from quantlab.store import atomic_path
+
+FP32, INT8, LOST, GAINED = "#4c6a92", "#d9822b", "#b5382a", "#3b7d4f"
+GREY = "#666666"
+CLASSES_SHOWN = 20
+PANELS = 4
+
+
+def draw(comparison: Comparison, folder: Path) -> dict[str, str]:
+    """Draw what the comparison has data for; maps each plot's name to its file name in ``folder``.
+
+    Raises OutputError.
+    """
+    painters: dict[str, Callable[[Comparison], Figure | None]] = {
+        "latency": latency,
+        "classes": classes,
+        "confidence": confidence,
+    }
+    figures = {name: paint(comparison) for name, paint in painters.items()}
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    for name, figure in drawn.items():
+        _save(figure, folder / f"{name}.png")
+    return {name: f"{name}.png" for name in drawn}
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        FigureCanvasAgg(figure)
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def _figure(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(8, height), layout="constrained")
+    axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure, list(axes)
+
+
+def latency(comparison: Comparison) -> Figure | None:
+    """Latency distributions of both models, one panel per batch size."""
+    shown = comparison.speeds[:PANELS]
+    if not shown:
+        return None
+    figure, axes = _figure(0.6 + 2.2 * len(shown), len(shown))
+    for ax, speed in zip(axes, shown, strict=True):
+        _latency_panel(ax, speed)
+    axes[-1].set_xlabel("milliseconds per run (slowest 1% not shown)")
+    return figure
+
+
+def _latency_panel(ax: Axes, speed: Speed) -> None:
+    pairs = (("fp32", speed.fp32, FP32), ("int8", speed.int8, INT8))
+    top = max(x.p99 for _, x, _ in pairs) * 1.02
+    bins = np.linspace(0, top, 120).tolist()
+    for name, x, colour in pairs:
+        label = f"{name}, median {x.p50:.2f} ms"
+        ax.hist(x.samples, bins, color=colour, alpha=0.75, label=label)
+        ax.axvline(x.p50, color=colour, linewidth=1)
+    ax.set_xlim(0, top)
+    ax.set_ylabel("runs")
+    ax.set_title(f"Batch {speed.batch_size}", loc="left", fontsize=10)
+    ax.legend(frameon=False, loc="upper left")
+
+
+def classes(comparison: Comparison) -> Figure | None:
+    """Images lost and gained of the classes that changed most, worst first.
+
+    None when no class changed by more than one image: there is nothing to see in that.
+    """
+    changed = [c for c in comparison.classes if c.lost or c.gained]
+    if not any(c.lost + c.gained > 1 for c in changed):
+        return None
+    changed.sort(key=lambda c: (-c.net_loss, -c.lost, c.index))
+    shown = _ends(changed)
+    figure, (ax,) = _figure(1.2 + 0.24 * len(shown))
+    rows = np.arange(len(shown))
+    ax.barh(rows, [-c.lost for c in shown], color=LOST, label="lost: only fp32 is right")
+    ax.barh(rows, [c.gained for c in shown], color=GAINED, label="gained: only int8 is right")
+    ax.axvline(0, color=GREY, linewidth=0.8)
+    ax.set_yticks(rows, [_class_label(c) for c in shown], fontsize=8)
+    ax.invert_yaxis()
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
+    ax.set_xlabel(f"images ({len(shown)} of the {len(changed)} classes that changed)")
+    figure.legend(frameon=False, loc="outside upper left", ncols=2)
+    return figure
+
+
+def _ends(changed: list[ClassChange]) -> list[ClassChange]:
+    """The classes that lost most and those that gained most, from a sorted list."""
+    if len(changed) <= CLASSES_SHOWN:
+        return changed
+    worst = CLASSES_SHOWN * 3 // 4
+    return changed[:worst] + changed[worst - CLASSES_SHOWN :]
+
+
+def _class_label(c: ClassChange) -> str:
+    name = c.name.split(",")[0][:28]
+    return f"{name or 'class'} ({c.index}), {c.n} images"
+
+
+def confidence(comparison: Comparison) -> Figure:
+    """How sure both models are, and how sure fp32 was where the answers differ."""
+    data = comparison.confidence
+    edges = np.linspace(0, 1, len(data.fp32) + 1)
+    figure, (ax, below) = _figure(4.4, 2)
+    ax.stairs(data.fp32, edges, color=FP32, linewidth=1.8, label="fp32")
+    ax.stairs(data.int8, edges, color=INT8, linewidth=1.8, label="int8")
+    ax.set_title("All images", loc="left", fontsize=10)
+    figure.legend(frameon=False, loc="outside upper right", ncols=2)
+    below.stairs(data.changed, edges, color=LOST, fill=True, alpha=0.8)
+    below.set_title(
+        "Images whose first answer changed, by fp32's probability", loc="left", fontsize=10
+    )
+    for panel in (ax, below):
+        panel.set_xlim(0, 1)
+        panel.set_ylabel("images")
+    below.set_ylim(0, max(1, *data.changed) * 1.1)
+    below.yaxis.set_major_locator(MaxNLocator(integer=True))
+    below.set_xlabel("probability of the first answer")
+    return figure

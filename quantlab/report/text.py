@@ -1,0 +1,184 @@
+"""What verbs print on a terminal: short, plain text. Nothing is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from quantlab.bench.measurement import BenchResult, Measurement
+from quantlab.comparison import Comparison, Share, Speed
+from quantlab.evaluate.accuracy import Accuracy
+from quantlab.fetch import PublishedModel
+from quantlab.gate import Verdict
+from quantlab.inspect import Inspection, QuantizedTensor
+from quantlab.model import TensorInfo
+from quantlab.recipe import Recipe
+from quantlab.report import tables
+from quantlab.report.context import TrialRow
+from quantlab.report.formats import (
+    megabytes,
+    number,
+    percent,
+    percents,
+    table,
+    times,
+    times_span,
+)
+from quantlab.report.markdown import headline, zoo_sentence
+
+FP32_SHOWN = 10
+
+
+def compare_summary(comparison: Comparison, verdict: Verdict) -> str:
+    """The verdict, the figures, the zoo's sentence."""
+    fidelity = comparison.fidelity
+    noise = "no noise" if fidelity.identical else f"{number(fidelity.sqnr_db, '.1f')} dB"
+    lines = [headline(comparison, verdict), verdict.reason]
+    lines += [verdict.remedy] if verdict.remedy else []
+    lines += ["", tables.summary(comparison), ""]
+    lines += [
+        f"Agreement {percent(fidelity.agreement.value)} "
+        f"({percents(fidelity.agreement.interval)}), KL {number(fidelity.kl, '.4f')}, SQNR {noise}"
+    ]
+    lines += [
+        f"Speedup {times(s.speedup)} (95% interval {times_span(s.interval)}) at batch "
+        f"{s.batch_size}, threads {s.threads}"
+        for s in comparison.speeds
+    ]
+    lines += [zoo_sentence(comparison)]
+    return "\n".join(lines).strip()
+
+
+def tune_summary(
+    comparison: Comparison,
+    verdict: Verdict,
+    trials: tuple[TrialRow, ...],
+    missed: str,
+    places: Mapping[str, Path],
+) -> str:
+    """The trials, then the verdict on the best, then where everything is."""
+    parts = [tables.trials(trials), "", compare_summary(comparison, verdict)]
+    parts += [missed] if missed else []
+    width = max(len(name) for name in places) + 1
+    return "\n".join(
+        [*parts, "", *(f"{name + ':':{width}} {path}" for name, path in places.items())]
+    )
+
+
+def accuracy_summary(result: Accuracy | None, images: int) -> str:
+    """Top-1 and top-5 with their intervals."""
+    if result is None:
+        return f"{images} images without labels: no accuracy. Predictions are in the run folder."
+    return "\n".join((_rate("Top-1", result.top1), _rate("Top-5", result.top5)))
+
+
+def _rate(name: str, share: Share) -> str:
+    return (
+        f"{name} {percent(share.value)}  95% interval {percents(share.interval)}  "
+        f"({share.count:,} of {share.n:,})"
+    )
+
+
+def bench_summary(result: BenchResult, ratios: Sequence[tuple[str, str, Speed]]) -> str:
+    """One row per model and batch size, then every later model against the first."""
+    rows = [_bench_row(m.model_name, m) for row in result.measurements for m in row]
+    rows += [_bench_row(f"{m.model_name} (A/A)", m) for m in result.noise]
+    head = ["model", "batch", "p50 ms", "p90", "p99", "mean ± σ", "images/s", "session ms", "RSS"]
+    return "\n".join([table(head, rows, right=" rrrrrrrr"), "", *map(_ratio, ratios)]).strip()
+
+
+def _ratio(row: tuple[str, str, Speed]) -> str:
+    name, first, speed = row
+    floor = "" if speed.noise_floor is None else f", noise floor {percent(speed.noise_floor, 1)}"
+    return (
+        f"batch {speed.batch_size}: {name} is {tables.speed_words(speed)} than {first} "
+        f"(95% interval {times_span(speed.interval)}{floor})"
+    )
+
+
+def _bench_row(name: str, m: Measurement) -> list[str]:
+    figures = [f"{m.p50:.2f}", f"{m.p90:.2f}", f"{m.p99:.2f}", f"{m.mean:.2f} ± {m.std:.2f}"]
+    cost = [f"{m.images_per_second:.1f}", f"{m.session_ms:.0f}", megabytes(m.peak_rss_bytes)]
+    return [name, str(m.conditions.batch_size), *figures, *cost]
+
+
+def inspect_summary(i: Inspection, *, scales: bool) -> str:
+    """The model's outside, its operators, and what runs in int8."""
+    lines = [
+        f"{i.name}: opset {i.opset}, {megabytes(i.size_bytes)}, {i.parameters:,} parameters, "
+        f"{i.macs / 1e6:,.2f} M MACs an image",
+        f"sha256   {i.sha256}",
+        *(f"input    {_tensor(t)} ({i.layout})" for t in i.inputs),
+        *(f"output   {_tensor(t)} ({i.output_kind}, {i.num_classes} classes)" for t in i.outputs),
+        f"graph    {_census(i.op_census)}",
+        f"runs as  {_census(i.executed_census)} (ONNX Runtime, optimization {i.optimization})",
+        f"kernels  {len(i.of_kind('int8'))} int8, {len(i.of_kind('fp32'))} fp32, "
+        f"{len(i.of_kind('quantize'))} quantize or dequantize, {len(i.of_kind('move'))} that only "
+        "move data",
+    ]
+    if i.is_quantized:
+        lines += ["", *_fp32_nodes(i)]
+    if i.quantized_tensors:
+        shown = "" if scales else " (--scales lists them)"
+        lines.append(f"{len(i.quantized_tensors)} quantized tensors{shown}")
+    if scales:
+        lines += ["", _scales(i.quantized_tensors)]
+    return "\n".join(lines)
+
+
+def _tensor(t: TensorInfo) -> str:
+    return f"{t.name} {t.dtype} [{', '.join('N' if d is None else str(d) for d in t.shape)}]"
+
+
+def _census(census: dict[str, int]) -> str:
+    return ", ".join(f"{n} {op}" for op, n in census.items())
+
+
+def _fp32_nodes(i: Inspection) -> list[str]:
+    nodes = i.of_kind("fp32")
+    lines = [f"{k.op_type} {k.name}: fp32, {k.reason}" for k in nodes[:FP32_SHOWN]]
+    more = len(nodes) - FP32_SHOWN
+    return [*lines, f"and {more} more fp32 nodes (inspection.json has all)"] if more > 0 else lines
+
+
+def _scales(tensors: tuple[QuantizedTensor, ...]) -> str:
+    rows = [
+        [
+            t.name,
+            t.role,
+            t.dtype,
+            str(t.channels),
+            _span(t.scale_min, t.scale_max, ".4g"),
+            _span(t.zero_point_min, t.zero_point_max, "d"),
+        ]
+        for t in tensors
+    ]
+    return table(["tensor", "role", "type", "channels", "scale", "zero point"], rows)
+
+
+def _span(low: float, high: float, form: str) -> str:
+    return format(low, form) if low == high else f"{low:{form}} to {high:{form}}"
+
+
+def recipes_summary(published: tuple[PublishedModel, ...], rungs: tuple[Recipe, ...]) -> str:
+    """What can be fetched, and the ladder."""
+    names = [
+        [
+            e.name,
+            e.kind,
+            e.pipeline or "",
+            "" if e.accuracy is None else f"{e.accuracy.top1:.2f}",
+            e.description,
+        ]
+        for e in published
+    ]
+    steps = [[r.name, r.engine, r.format, r.ranges, f"{r.activations}{r.weights}"] for r in rungs]
+    return "\n".join(
+        (
+            table(["name", "kind", "pipeline", "top-1", "what it is"], names),
+            "",
+            "The ladder that tune climbs:",
+            "",
+            table(["recipe", "engine", "format", "ranges", "types"], steps),
+        )
+    )

@@ -1,0 +1,1 @@
+"""ONNX Runtime sessions, and the facts of the machine they run on."""

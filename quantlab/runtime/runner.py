@@ -1,0 +1,106 @@
+"""Runner: an ONNX Runtime session with a lifecycle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from quantlab.errors import ModelError
+from quantlab.model import Model
+from quantlab.runtime.environment import default_threads
+from quantlab.runtime.session import CPU, Optimization, create_session, plain_errors
+
+
+class Runner:
+    """``with Runner(model) as run: logits = run(batch)``.
+
+    ``model`` is a Model, a path, an onnx.ModelProto or its bytes; ``threads=0`` takes every
+    physical core that this process may use. Raises ModelError when ONNX Runtime refuses the model,
+    a provider is unknown, or a batch does not fit.
+    """
+
+    def __init__(
+        self,
+        model: Model | Path | str | bytes | onnx.ModelProto,
+        *,
+        threads: int = 0,
+        inter_threads: int = 1,
+        providers: Sequence[str] = CPU,
+        optimization: Optimization = "all",
+    ) -> None:
+        self.threads = threads or default_threads()
+        self.providers = tuple(providers)
+        self._session: ort.InferenceSession | None = create_session(
+            _source(model),
+            threads=self.threads,
+            inter_threads=inter_threads,
+            providers=providers,
+            optimization=optimization,
+        )
+        given = self._session.get_inputs()
+        if len(given) != 1:
+            names = ", ".join(i.name for i in given) or "none"
+            raise ModelError(f"a classifier has one input, this model has {len(given)} ({names}).")
+        self.input_name: str = given[0].name
+        first = given[0].shape[0] if given[0].shape else None
+        self.batch: int | None = first if isinstance(first, int) and first > 0 else None
+
+    @property
+    def session(self) -> ort.InferenceSession:
+        """The session itself. Raises ModelError once the runner is closed."""
+        if self._session is None:
+            raise ModelError("this runner is closed.", "Use it inside its with block.")
+        return self._session
+
+    def __call__(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        """The model's first output, float32 [n, classes], for inputs of any number n ≥ 1.
+
+        A model with a fixed batch size b is run on b inputs at a time (the last piece is filled up
+        with copies of its last input, and their answers dropped). Raises ModelError.
+        """
+        if self.batch is None or len(batch) == self.batch:
+            return self._run(batch)
+        pieces = [batch[i : i + self.batch] for i in range(0, len(batch), self.batch)]
+        answers = [self._run(_filled(piece, self.batch))[: len(piece)] for piece in pieces]
+        return np.concatenate(answers)
+
+    def _run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        feed = {self.input_name: np.ascontiguousarray(batch)}
+        with plain_errors("ONNX Runtime cannot run the model on this batch"):
+            answer = np.asarray(self.session.run(None, feed)[0])
+        return answer.reshape(len(batch), -1).astype(np.float32, copy=False)
+
+    def close(self) -> None:
+        """Frees the session; closing twice does nothing."""
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _source(model: Model | Path | str | bytes | onnx.ModelProto) -> Path | bytes:
+    if isinstance(model, Model):
+        return model.path
+    if isinstance(model, onnx.ModelProto):
+        return bytes(model.SerializeToString())
+    return model if isinstance(model, bytes) else Path(model)
+
+
+def _filled(piece: NDArray[np.generic], size: int) -> NDArray[np.generic]:
+    missing = size - len(piece)
+    return np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)]) if missing else piece

@@ -1,0 +1,301 @@
+"""Intervals, tests and sample sizes for two models judged on the same images. Pure; scipy only.
+
+Throughout, of ``n`` images ``both`` are right with the first (fp32) model and with the second
+(int8), ``lost`` only with the first, ``gained`` only with the second. Rates are fractions of 1.
+
+Methods: Wilson (1927) for one proportion; Tango (1998, Statistics in Medicine 17:891) for the
+difference and Tang, Tang & Chan (2003, Statistics in Medicine 22:1217) for the ratio of two paired
+proportions, both by inverting a score test, which keeps its level when few images, or none at all,
+change; Bonett & Price (2006, Statistics in Medicine 25:3039) as the second opinion on the ratio;
+McNemar's exact test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from scipy.stats import binomtest
+
+CONFIDENCE = 0.95
+POWER = 0.8
+PRACTICAL_LIMIT = 1_000_000
+_CHUNK = 2_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Two bounds, both included."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    @property
+    def width(self) -> float:
+        """``high - low``."""
+        return self.high - self.low
+
+
+def z_value(confidence: float = CONFIDENCE) -> float:
+    """The two-sided normal quantile: 1.96 for 0.95."""
+    return float(ndtri(0.5 + confidence / 2))
+
+
+def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interval:
+    """Wilson's score interval for ``successes / n``. Raises ValueError for no images."""
+    if n <= 0:
+        raise ValueError("a proportion of no images has no interval")
+    return _wilson(successes, n, z_value(confidence))
+
+
+def _wilson(successes: float, n: float, z: float) -> Interval:
+    centre = successes + z * z / 2
+    spread = z * math.sqrt(max(0.0, successes * (n - successes) / n) + z * z / 4)
+    total = n + z * z
+    return Interval(max(0.0, (centre - spread) / total), min(1.0, (centre + spread) / total))
+
+
+def paired_difference(
+    lost: float, gained: float, n: float, confidence: float = CONFIDENCE
+) -> Interval:
+    """Tango's score interval for ``(lost - gained) / n``, the decline as a fraction of all images.
+
+    Raises ValueError when ``n`` is not positive or the counts do not fit into it.
+    """
+    if n <= 0 or min(lost, gained) < 0 or lost + gained > n:
+        raise ValueError(f"{lost} lost and {gained} gained do not fit into {n} images")
+    return _tango(lost, gained, n, z_value(confidence))
+
+
+def _tango(lost: float, gained: float, n: float, z: float) -> Interval:
+    estimate = (lost - gained) / n
+
+    def score(delta: float) -> float:
+        b = -lost - gained + (2 * n - lost + gained) * delta
+        c = -gained * delta * (1 - delta)
+        rate = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
+        return _standardised(lost - gained - n * delta, n * (2 * rate + delta * (1 - delta)))
+
+    return Interval(
+        _crossing(score, z, -1.0, estimate, estimate), _crossing(score, -z, estimate, 1.0, estimate)
+    )
+
+
+def paired_ratio(
+    both: float, lost: float, gained: float, confidence: float = CONFIDENCE
+) -> Interval:
+    """The score interval of Tang, Tang & Chan for ``(both + gained) / (both + lost)``.
+
+    One minus it is the interval of the decline ratio (fp32 - int8) / fp32. Images that neither
+    model gets right do not enter. Raises ValueError when the first model is never right.
+    """
+    _check_ratio(both, lost, gained)
+    return _tang(both, lost, gained, z_value(confidence))
+
+
+def _tang(both: float, lost: float, gained: float, z: float) -> Interval:
+    first, second, total = both + lost, both + gained, both + lost + gained
+    estimate = second / first
+
+    def score(ratio: float) -> float:
+        if ratio <= 0:
+            return math.inf if second else 0.0
+        b = ratio * ratio * (first + 2 * gained) - second
+        root = math.sqrt(
+            max(0.0, (second - ratio * ratio * first) ** 2 + 4 * ratio**2 * lost * gained)
+        )
+        only_second = (b + root) / (2 * ratio * (1 + ratio))
+        only_first = total * (1 - ratio) + ratio * only_second
+        return _standardised(second - ratio * first, ratio * (only_first + only_second))
+
+    top = max(2 * estimate, 2.0)
+    while score(top) > -z and top < 1e9:
+        top *= 2
+    return Interval(
+        _crossing(score, z, 0.0, estimate, estimate), _crossing(score, -z, estimate, top, estimate)
+    )
+
+
+def paired_ratio_bonett_price(
+    both: float, lost: float, gained: float, confidence: float = CONFIDENCE
+) -> Interval:
+    """Bonett & Price's hybrid Wilson interval for ``(both + gained) / (both + lost)``.
+
+    Closed form and close to ``paired_ratio`` once a dozen images changed; with fewer it is too
+    narrow for a gate (with none its bound is half as far as it must be), so no verdict uses it.
+    Raises ValueError when the first model is never right.
+    """
+    _check_ratio(both, lost, gained)
+    first, second, total = both + lost, both + gained, both + lost + gained
+    together = math.sqrt((lost + gained + 2) / ((first + 1) * (second + 1)))
+    apart = sum(math.sqrt((1 - (x + 1) / (total + 2)) / (x + 1)) for x in (first, second))
+    z = together / apart * z_value(confidence)
+    of_first, of_second = _wilson(first, total, z), _wilson(second, total, z)
+    return Interval(of_second.low / of_first.high, of_second.high / of_first.low)
+
+
+def _check_ratio(both: float, lost: float, gained: float) -> None:
+    if min(both, lost, gained) < 0 or both + lost <= 0:
+        raise ValueError("the ratio needs a first model that is right at least once")
+
+
+def _standardised(value: float, variance: float) -> float:
+    if variance > 1e-12:
+        return value / math.sqrt(variance)
+    return 0.0 if abs(value) < 1e-12 else math.copysign(math.inf, value)
+
+
+def _crossing(
+    score: Callable[[float], float], target: float, low: float, high: float, estimate: float
+) -> float:
+    """Where a falling ``score`` passes ``target`` between ``low`` and ``high``, by bisection."""
+    if target > 0 and score(low) <= target:
+        return low
+    if target < 0 and score(high) >= target:
+        return high
+    for _ in range(60):
+        middle = (low + high) / 2
+        if score(middle) > target:
+            low = middle
+        else:
+            high = middle
+    return min(low, estimate) if target > 0 else max(high, estimate)
+
+
+def mcnemar_exact(lost: int, gained: int) -> float:
+    """The exact two-sided p of a fair coin giving ``lost`` and ``gained``; 1 if both are 0."""
+    if lost + gained == 0:
+        return 1.0
+    return float(binomtest(lost, lost + gained, 0.5).pvalue)
+
+
+def images_needed(
+    both: int,
+    lost: int,
+    gained: int,
+    n: int,
+    *,
+    limit: float,
+    relative: bool,
+    confidence: float = CONFIDENCE,
+    power: float = POWER,
+) -> int | None:
+    """How many images would decide whether the decline is within ``limit``, or None.
+
+    Assumes that the true rates of lost and gained images are the ones seen, each with half an image
+    added (so that no change among a few images is not read as no change ever), and asks that the
+    interval lies on one side of the limit with probability ``power``. The limit is a fraction of
+    all images, or of the first model's right ones when ``relative``. None means that more than a
+    million would be needed: the estimate lies on the limit.
+    """
+    z = z_value(confidence) + float(ndtri(power))
+    rates = [x / (n + 1) for x in (both, lost + 0.5, gained + 0.5)]
+
+    def decided(size: int) -> bool:
+        right, less, more = (rate * size for rate in rates)
+        bounds = (
+            decline_of(_tang(right, less, more, z)) if relative else _tango(less, more, size, z)
+        )
+        return bounds.high <= limit or bounds.low > limit
+
+    return _smallest(decided, n + 1, PRACTICAL_LIMIT)
+
+
+def decline_of(ratio: Interval) -> Interval:
+    """The interval of ``1 - ratio``."""
+    return Interval(1 - ratio.high, 1 - ratio.low)
+
+
+def _smallest(holds: Callable[[int], bool], low: int, high: int) -> int | None:
+    """The smallest integer in ``low..high`` from which ``holds`` stays true, or None."""
+    if low > high or not holds(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return high
+
+
+def smallest_decline(
+    lost: int, gained: int, n: int, *, confidence: float = CONFIDENCE, power: float = POWER
+) -> float:
+    """The smallest true decline (a fraction of all images) that ``n`` images tell from none.
+
+    Told means: the interval leaves zero out, with probability ``power``, when as many images change
+    as were seen to (plus one, for the same reason as in ``images_needed``).
+    """
+    changed = (lost + gained + 1) / (n + 1)
+    z = z_value(confidence) + float(ndtri(power))
+    return min(1.0, z * math.sqrt(changed / n))
+
+
+Rounds = Sequence[Sequence[float]]
+
+
+def bootstrap_ratio(
+    rounds_a: Rounds,
+    rounds_b: Rounds,
+    seed: int = 0,
+    *,
+    confidence: float = CONFIDENCE,
+    resamples: int = 2000,
+) -> Interval:
+    """The percentile interval of ``median(a) / median(b)``; 2 means that b is twice as fast.
+
+    Each inner sequence holds one round's run times. Rounds are resampled first and runs within
+    them after, because runs of one round share the machine's mood. When both have as many rounds,
+    these are taken as measured side by side and resampled together. The same seed gives the same
+    interval. Raises ValueError when either has no runs.
+    """
+    a, b = _padded(rounds_a), _padded(rounds_b)
+    rng = np.random.default_rng(seed)
+    ratios: list[NDArray[np.float64]] = []
+    step = max(1, min(resamples, _CHUNK // max(a.values.size, b.values.size)))
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        chosen = rng.integers(len(a.values), size=(count, len(a.values)))
+        same = len(a.values) == len(b.values)
+        other = chosen if same else rng.integers(len(b.values), size=(count, len(b.values)))
+        ratios.append(_medians(a, chosen, rng) / _medians(b, other, rng))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.concatenate(ratios), [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+@dataclass(frozen=True)
+class _Padded:
+    """Rounds as rows [rounds, most runs], with the number of true runs in each."""
+
+    values: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+
+
+def _padded(rounds: Rounds) -> _Padded:
+    kept = [r for r in rounds if len(r)]
+    if not kept:
+        raise ValueError("no runs to resample")
+    lengths = np.array([len(r) for r in kept])
+    values = np.zeros((len(kept), int(lengths.max())))
+    for row, runs in zip(values, kept, strict=True):
+        row[: len(runs)] = runs
+    return _Padded(values, lengths)
+
+
+def _medians(
+    data: _Padded, chosen: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Medians [resamples] of runs drawn with replacement from the chosen rounds."""
+    draws = rng.random((*chosen.shape, data.values.shape[1]))
+    runs = (draws * data.lengths[chosen][..., None]).astype(np.int64)
+    picked = data.values[chosen[..., None], runs]
+    return np.asarray(np.median(picked.reshape(len(chosen), -1), axis=1), np.float64)

@@ -1,0 +1,134 @@
+"""Run folders and whole files: what quantlab writes appears complete or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from quantlab.errors import OutputError, QuantlabError
+from quantlab.record import RunRecord, Status
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its place when the block ends without an error.
+
+    Raises OutputError when the folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+    except OSError as error:
+        raise _output_error(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise _output_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all. Raises OutputError."""
+    data = content.encode() if isinstance(content, str) else content
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def check_writable(path: Path) -> None:
+    """Raises OutputError when ``path`` could not be written later: asked before hours of work."""
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder.", "Give a file name.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(
+            f"cannot write {path}: the disk is full.", "Free some space and run again."
+        )
+    reason = (error.strerror or str(error)).lower()
+    return OutputError(f"cannot write {path}: {reason}.", "Choose a place you may write to.")
+
+
+class Run:
+    """One run's folder and its record, which is on disk from the first moment.
+
+    ``with Run(verb, spec, command, root) as run`` ends the record with success, or with the error
+    that left the block (which goes on to the caller).
+    """
+
+    def __init__(self, verb: str, spec: dict[str, Any], command: str, root: Path) -> None:
+        now = datetime.now(UTC)
+        run_id = f"{now:%Y%m%dT%H%M%SZ}-{verb}-{secrets.token_hex(3)}"
+        self.folder = root / run_id
+        self.record = RunRecord(
+            id=run_id,
+            verb=verb,
+            started=now.isoformat(timespec="seconds"),
+            command=command,
+            spec=spec,
+        )
+        self.save()
+
+    def artifact(self, name: str, filename: str) -> Path:
+        """Registers a file of the run folder and returns its path; the caller writes it."""
+        self.record.artifacts[name] = filename
+        return self.folder / filename
+
+    def save(self) -> None:
+        """Write ``run.json``. Raises OutputError."""
+        text = json.dumps(self.record.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        write_whole(self.folder / "run.json", text + "\n")
+
+    def finish(self, status: Status, error: str | None = None) -> None:
+        """End the record."""
+        self.record.status = status
+        self.record.error = error
+        self.record.finished = datetime.now(UTC).isoformat(timespec="seconds")
+        self.save()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            if self.record.status == "started":
+                self.finish("success")
+            return
+        status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
+        message = str(error) if isinstance(error, QuantlabError) else repr(error)
+        try:
+            self.finish(status, message)
+        except OutputError:
+            # The disk may be full: the error under way says more than this one would.
+            return

@@ -1,0 +1,18 @@
+"""What tests are built from: tiny models, fakes and images made in code."""
+
+from quantlab.testing.images import image_folder, listed_folder, npz_file, photo, pixels, truncate
+from quantlab.testing.models import FakeRunner, pixel_logits, tiny_classifier
+from quantlab.testing.predictions import fake_predictions
+
+__all__ = [
+    "FakeRunner",
+    "fake_predictions",
+    "image_folder",
+    "listed_folder",
+    "npz_file",
+    "photo",
+    "pixel_logits",
+    "pixels",
+    "tiny_classifier",
+    "truncate",
+]

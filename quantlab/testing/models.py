@@ -1,0 +1,187 @@
+"""Tiny models, and a Runner without a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from quantlab.model import Layout
+
+_CHANNELS = 16
+
+
+class _Builder:
+    """Nodes and weights of a graph under construction; every method returns a tensor's name."""
+
+    def __init__(self, opset: int, seed: int) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.opset = opset
+        self.rng = np.random.default_rng(seed)
+
+    def weight(self, name: str, value: NDArray[np.generic]) -> str:
+        self.weights.append(numpy_helper.from_array(value, name))
+        return name
+
+    def normal(self, name: str, *shape: int, scale: float) -> str:
+        return self.weight(name, (self.rng.standard_normal(shape) * scale).astype(np.float32))
+
+    def node(self, op: str, name: str, *inputs: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def conv(
+        self, name: str, data: str, shape: tuple[int, ...], *, norm: bool, **attributes: Any
+    ) -> str:
+        """A convolution with a bias, or with batch normalization after it."""
+        fan_in = int(np.prod(shape[1:]))
+        kernel = self.normal(f"{name}.w", *shape, scale=(2 / fan_in) ** 0.5)
+        if not norm:
+            bias = self.normal(f"{name}.b", shape[0], scale=0.1)
+            return self.node("Conv", name, data, kernel, bias, **attributes)
+        made = self.node("Conv", name, data, kernel, **attributes)
+        around_one = [
+            self.weight(f"{name}.{k}", self.rng.uniform(0.5, 1.5, shape[0]).astype(np.float32))
+            for k in ("scale", "var")
+        ]
+        around_zero = [self.normal(f"{name}.{k}", shape[0], scale=0.1) for k in ("shift", "mean")]
+        reads = (around_one[0], *around_zero, around_one[1])
+        return self.node("BatchNormalization", f"{name}_bn", made, *reads)
+
+    def activation(self, name: str, data: str, *, relu6: bool) -> str:
+        if not relu6:
+            return self.node("Relu", name, data)
+        if self.opset < 11:
+            return self.node("Clip", name, data, min=0.0, max=6.0)
+        bounds = [
+            self.weight(f"{name}.{k}", np.array(v, np.float32))
+            for k, v in (("min", 0.0), ("max", 6.0))
+        ]
+        return self.node("Clip", name, data, *bounds)
+
+
+def tiny_classifier(
+    path: Path,
+    *,
+    classes: int = 10,
+    size: int = 32,
+    opset: int = 13,
+    layout: Layout = "NCHW",
+    dtype: Literal["float32", "uint8"] = "float32",
+    batch: int | None = None,
+    softmax: bool = False,
+    batch_norm: bool = False,
+    relu6: bool = True,
+    residual: bool = True,
+    seed: int = 0,
+) -> Path:
+    """Writes a MobileNet-like classifier of a few thousand weights and returns its path.
+
+    ``input`` [batch, 3, size, size] (or NHWC; uint8 pixels are scaled inside) → ``output``
+    [batch, classes]: a convolution, a depthwise one, a pointwise one added to the first's output,
+    global average pooling and Gemm. The same arguments give the same bytes.
+    """
+    b = _Builder(opset, seed)
+    data = _image_input(b, layout, dtype)
+    data = _body(b, data, batch_norm=batch_norm, relu6=relu6, residual=residual)
+    b.normal("fc.w", classes, _CHANNELS, scale=1.0)
+    b.normal("fc.b", classes, scale=0.1)
+    data = b.node("Gemm", "logits" if softmax else "output", data, "fc.w", "fc.b", transB=1)
+    if softmax:
+        b.node("Softmax", "output", data, axis=1)
+    shape = (3, size, size) if layout == "NCHW" else (size, size, 3)
+    onnx.save(_model(b, (batch or "batch", *shape), dtype, classes), path)
+    return path
+
+
+def _image_input(b: _Builder, layout: Layout, dtype: str) -> str:
+    data = "input"
+    if dtype == "uint8":
+        data = b.node("Cast", "pixels", data, to=TensorProto.FLOAT)
+        data = b.node("Div", "scaled", data, b.weight("div", np.array(64, np.float32)))
+        data = b.node("Sub", "centred", data, b.weight("sub", np.array(2, np.float32)))
+    if layout == "NHWC":
+        data = b.node("Transpose", "nchw", data, perm=[0, 3, 1, 2])
+    return data
+
+
+def _body(b: _Builder, data: str, *, batch_norm: bool, relu6: bool, residual: bool) -> str:
+    c = _CHANNELS
+    pads = [1, 1, 1, 1]
+    data = b.conv("stem", data, (c, 3, 3, 3), norm=batch_norm, strides=[2, 2], pads=pads)
+    stem = data = b.activation("stem_act", data, relu6=relu6)
+    data = b.conv("depthwise", data, (c, 1, 3, 3), norm=batch_norm, group=c, pads=pads)
+    data = b.activation("depthwise_act", data, relu6=relu6)
+    data = b.conv("pointwise", data, (c, c, 1, 1), norm=batch_norm)
+    if residual:
+        data = b.node("Add", "residual", data, stem)
+    return b.node("Flatten", "flat", b.node("GlobalAveragePool", "pool", data), axis=1)
+
+
+def _model(b: _Builder, shape: tuple[int | str, ...], dtype: str, classes: int) -> onnx.ModelProto:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    given = helper.make_tensor_value_info("input", kind, shape)
+    made = helper.make_tensor_value_info("output", TensorProto.FLOAT, (shape[0], classes))
+    opsets = [helper.make_opsetid("", b.opset)]
+    ir_version = helper.find_min_ir_version_for(opsets)
+    # As in files of that age: before IR version 4, weights are graph inputs too.
+    weights = b.weights if ir_version < 4 else []
+    inputs = [given, *(helper.make_tensor_value_info(w.name, w.data_type, w.dims) for w in weights)]
+    graph = helper.make_graph(b.nodes, "tiny", inputs, [made], b.weights)
+    return helper.make_model(
+        graph, producer_name="quantlab.testing", opset_imports=opsets, ir_version=ir_version
+    )
+
+
+class FakeRunner:
+    """Runner's interface without a session: ``function`` makes the answers.
+
+    ``function`` maps a batch to float32 [n, classes]; without one the answers are a fixed linear
+    map of each image's pixels to ``classes``. ``batches`` lists the size of every batch seen.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[NDArray[np.generic]], NDArray[np.floating]] | None = None,
+        *,
+        classes: int = 10,
+        seed: int = 0,
+    ) -> None:
+        self._function = function or (lambda batch: pixel_logits(batch, classes, seed))
+        self.batch: int | None = None
+        self.batches: list[int] = []
+
+    def __call__(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
+        self.batches.append(len(batch))
+        return np.asarray(self._function(batch), np.float32)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def pixel_logits(
+    batch: NDArray[np.generic], classes: int = 10, seed: int = 0
+) -> NDArray[np.float32]:
+    """Logits float32 [n, classes]: each image's 64 block means through a fixed random matrix."""
+    flat = batch.reshape(len(batch), -1).astype(np.float64)
+    blocks = np.array([[part.mean() for part in np.array_split(row, 64)] for row in flat])
+    weights = np.random.default_rng(seed).standard_normal((64, classes))
+    return np.asarray(blocks @ weights, np.float32)

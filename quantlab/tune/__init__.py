@@ -1,0 +1,1 @@
+"""Tuning: the ladder of recipes, and trying them one after the other."""

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quantlab.data.readers import open_dataset
+from quantlab.errors import DataError
+from quantlab.testing import image_folder, listed_folder, npz_file, photo
+
+
+def test_what_lies_there_decides(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "folder", ["cat", "dog"])
+    listed = listed_folder(tmp_path / "listed", [1, 0])
+    npz = npz_file(tmp_path / "a.npz", [1, 0])
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    photo().save(flat / "x.png")
+    sources = [open_dataset(p).label_source for p in (folder, listed, npz, str(flat))]
+    assert sources == [
+        "folder names: sorted order of 2 class names",
+        "val.txt: class indices",
+        "the array 'labels'",
+        "none",
+    ]
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    (tmp_path / "empty/n01440764").mkdir(parents=True)
+    with pytest.raises(DataError, match="no such folder or file"):
+        open_dataset(tmp_path / "none")
+    with pytest.raises(DataError, match="empty holds no images"):
+        open_dataset(tmp_path / "empty", labelled=False)
+    with pytest.raises(DataError, match="holds no images"):
+        open_dataset(tmp_path / "empty", num_classes=1)
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(DataError, match=r"bare holds no images.\nGive a folder with images"):
+        open_dataset(tmp_path / "bare")
+
+
+def test_other_files(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    (tmp_path / "val.txt").write_text("a.png 0\n")
+    with pytest.raises(DataError, match=r"is an archive.\nUnpack it"):
+        open_dataset(tmp_path / "a.zip")
+    with pytest.raises(DataError, match=r"val\.txt is not a data set"):
+        open_dataset(tmp_path / "val.txt")
+
+
+def test_splits_are_not_classes(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        image_folder(tmp_path / name, ["n01440764", "n01443537"])
+    with pytest.raises(DataError, match=r"train, val, which are splits.*\nGive one of them.*val"):
+        open_dataset(tmp_path)
+
+
+def test_labels_must_fit_the_model(tmp_path: Path) -> None:
+    root = listed_folder(tmp_path, [1, 2, 3])
+    assert len(open_dataset(root, num_classes=4)) == 3
+    with pytest.raises(DataError, match=r"002\.png has 3.*\n.*subtract 1"):
+        open_dataset(root, num_classes=3)
+
+
+def test_labels_can_be_ignored(tmp_path: Path) -> None:
+    root = image_folder(tmp_path, ["b", "a"])
+    dataset = open_dataset(root, labelled=False, num_classes=1)
+    assert dataset.labels is None
+    assert dataset.names == ("a/000.png", "a/001.png", "b/000.png", "b/001.png")
+
+
+@pytest.mark.data
+def test_the_real_folders(data_root: Path) -> None:
+    root = data_root / "imagenet"
+    calibration = open_dataset(root / "calib1000", num_classes=1000)
+    assert calibration.label_source == "folder names: wnids in synset_words.txt"
+    assert calibration.labels is not None
+    assert calibration.labels.tolist() == list(range(1000))
+    assert calibration.class_names is not None
+    assert calibration.class_names[0] == "tench, Tinca tinca"
+    validation = open_dataset(root / "val1300", num_classes=1000)
+    assert (len(validation), validation.problems) == (1300, ())
+    assert validation.names[0] == "ILSVRC2012_val_00000347.JPEG"
+    assert validation[0].label == 472
+    few = open_dataset(root / "imagenette500/val", list_file=root / "imagenette500/val.txt")
+    assert few.labels is not None
+    assert np.unique(few.labels).size == 10
+    with pytest.raises(DataError, match=r"names 50000 images, but none of them is in"):
+        open_dataset(root)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantlab.data.threads import default_workers, ordered_map
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 50), st.integers(1, 4))
+def test_order_is_kept(count: int, workers: int) -> None:
+    def slow(i: int) -> int:
+        time.sleep(0.0005 * (i % 3))
+        return i * i
+
+    assert list(ordered_map(slow, count, workers)) == [i * i for i in range(count)]
+
+
+def test_few_results_are_in_flight() -> None:
+    started = []
+    lock = threading.Lock()
+
+    def note(i: int) -> int:
+        with lock:
+            started.append(i)
+        return i
+
+    results = ordered_map(note, 1000, workers=2)
+    next(results)
+    time.sleep(0.05)
+    assert len(started) <= 8
+    results.close()  # type: ignore[attr-defined]
+    assert len(started) <= 8
+
+
+def test_errors_reach_the_caller() -> None:
+    def fail(i: int) -> int:
+        if i == 3:
+            raise KeyError(i)
+        return i
+
+    with pytest.raises(KeyError):
+        list(ordered_map(fail, 100, 2))
+
+
+def test_there_is_a_worker() -> None:
+    assert 1 <= default_workers() <= 8

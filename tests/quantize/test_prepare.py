@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from PIL import Image
+
+from quantlab.errors import QuantizeError
+from quantlab.model import main_opset
+from quantlab.quantize.prepare import prepare
+
+RNG = np.random.default_rng(0)
+BATCH_NORM_OPSET = 15
+"""Below it onnx's reference evaluator normalises with the batch's own statistics."""
+IMAGES = RNG.standard_normal((1, 3, 8, 8)).astype(np.float32)
+
+
+def floats(*shape: int) -> NDArray[np.float32]:
+    return np.asarray(RNG.standard_normal(shape) + 0.1, np.float32)
+
+
+def model(
+    nodes: list[onnx.NodeProto],
+    weights: dict[str, NDArray[np.generic]],
+    *,
+    opset: int = 13,
+    ir_version: int = 8,
+    batch: int | str | None = 1,
+    output: list[int | str] | None = None,
+) -> onnx.ModelProto:
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 8, 8])]
+    if ir_version < 4:
+        inputs += [
+            helper.make_tensor_value_info(
+                k, helper.np_dtype_to_tensor_dtype(v.dtype), list(v.shape)
+            )
+            for k, v in weights.items()
+        ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)]
+    initializers = [numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items()]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, initializers)
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+
+
+def batch_norm_weights() -> dict[str, NDArray[np.generic]]:
+    return {
+        "W": floats(4, 3, 3, 3),
+        "scale": floats(4),
+        "shift": floats(4),
+        "mean": floats(4),
+        "var": np.abs(floats(4)) + np.float32(0.01),
+    }
+
+
+def node(op: str, reads: str, makes: str, **attributes: object) -> onnx.NodeProto:
+    return helper.make_node(op, reads.split(), makes.split(), **attributes)
+
+
+def flat_tail(*nodes: onnx.NodeProto) -> list[onnx.NodeProto]:
+    return [*nodes, node("GlobalAveragePool", "a", "pool"), node("Flatten", "pool", "y")]
+
+
+def run(proto: onnx.ModelProto, images: NDArray[np.float32] = IMAGES) -> NDArray[np.float32]:
+    return np.asarray(ReferenceEvaluator(proto).run(None, {"x": images})[0])
+
+
+def ops(proto: onnx.ModelProto) -> dict[str, int]:
+    return dict(Counter(n.op_type for n in proto.graph.node))
+
+
+def test_batch_norm_is_folded_and_the_answers_stay() -> None:
+    nodes = flat_tail(
+        node("Conv", "x W", "c", pads=[1, 1, 1, 1]),
+        node("BatchNormalization", "c scale shift mean var", "a", epsilon=0.002),
+    )
+    before = model(nodes, batch_norm_weights(), opset=BATCH_NORM_OPSET)
+    after = prepare(before)
+    assert ops(after) == {"Conv": 1, "GlobalAveragePool": 1, "Flatten": 1}
+    np.testing.assert_allclose(run(after), run(before), atol=1e-5)
+
+
+def test_a_shared_weight_is_folded_once_for_each_reader() -> None:
+    weights = batch_norm_weights() | {"bias": floats(4)}
+    nodes = flat_tail(
+        node("Conv", "x W bias", "c"),
+        node("BatchNormalization", "c scale shift mean var", "n"),
+        node("Conv", "x W", "d"),
+        node("Add", "n d", "a"),
+    )
+    before = model(nodes, weights, opset=BATCH_NORM_OPSET)
+    after = prepare(before)
+    assert "BatchNormalization" not in ops(after)
+    np.testing.assert_allclose(run(after), run(before), atol=1e-5)
+
+
+def test_batch_norm_stays_where_another_node_reads_the_conv() -> None:
+    nodes = flat_tail(
+        node("Conv", "x W", "c"),
+        node("BatchNormalization", "c scale shift mean var", "n"),
+        node("Add", "n c", "a"),
+    )
+    before = model(nodes, batch_norm_weights(), opset=BATCH_NORM_OPSET)
+    after = prepare(before)
+    assert ops(after)["BatchNormalization"] == 1
+    np.testing.assert_allclose(run(after), run(before), atol=1e-5)
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [(7, 3), (9, 4), (10, 6)])
+def test_old_opsets_are_upgraded(opset: int, ir_version: int) -> None:
+    nodes = flat_tail(
+        node("Conv", "x W", "c"),
+        node("BatchNormalization", "c scale shift mean var", "n"),
+        node("Clip", "n", "k", min=0.0, max=6.0),
+        node("Dropout", "k", "a mask", ratio=0.5),
+    )
+    before = model(nodes, batch_norm_weights(), opset=opset, ir_version=ir_version)
+    after = prepare(before)
+    assert main_opset(after) == 13
+    assert after.ir_version >= 8
+    assert [v.name for v in after.graph.input] == ["x"]
+    assert ops(after) == {"Conv": 1, "Clip": 1, "GlobalAveragePool": 1, "Flatten": 1}
+    session = ort.InferenceSession(after.SerializeToString())
+    old = ort.InferenceSession(before.SerializeToString())
+    np.testing.assert_allclose(
+        session.run(None, {"x": IMAGES})[0], old.run(None, {"x": IMAGES})[0], atol=1e-5
+    )
+
+
+def test_clip_bounds_of_shape_1_become_scalars() -> None:
+    weights = {"low": np.zeros(1, np.float32), "high": np.full(1, 6, np.float32)}
+    before = model(flat_tail(node("Clip", "x low high", "a")), weights, opset=12)
+    after = prepare(before)
+    assert [list(t.dims) for t in after.graph.initializer] == [[], []]
+    assert main_opset(after) == 13
+
+
+def test_constant_nodes_and_what_follows_from_them_are_computed() -> None:
+    three = numpy_helper.from_array(np.float32(3))
+    nodes = flat_tail(
+        node("Constant", "", "three", value=three),
+        node("Mul", "three two", "six"),
+        node("Mul", "x six", "a"),
+    )
+    before = model(nodes, {"two": np.float32(2) * np.ones((), np.float32)})
+    after = prepare(before)
+    assert ops(after) == {"Mul": 1, "GlobalAveragePool": 1, "Flatten": 1}
+    assert [numpy_helper.to_array(t) for t in after.graph.initializer] == [6.0]
+    np.testing.assert_allclose(run(after), run(before))
+
+
+RESHAPE_TAILS = {
+    "exported x.shape[0], -1": [
+        node("Shape", "x", "s"),
+        node("Gather", "s zero", "n", axis=0),
+        node("Unsqueeze", "n axes", "n1"),
+        node("Concat", "n1 rest", "target", axis=0),
+        node("Reshape", "pool target", "y"),
+    ],
+    "sliced shape": [
+        node("Shape", "pool", "s"),
+        node("Slice", "s starts ends", "n1"),
+        node("Concat", "n1 rest", "target", axis=0),
+        node("Reshape", "pool target", "y"),
+    ],
+    "0, -1": [node("Reshape", "pool keep", "y")],
+    "-1, size": [node("Reshape", "pool size", "y")],
+}
+SHAPES: dict[str, NDArray[np.generic]] = {
+    "zero": np.array(0),
+    "axes": np.array([0]),
+    "rest": np.array([-1]),
+    "keep": np.array([0, -1]),
+    "size": np.array([-1, 3]),
+    "starts": np.array([0]),
+    "ends": np.array([1]),
+}
+
+
+@pytest.mark.parametrize("tail", RESHAPE_TAILS)
+@pytest.mark.parametrize("batch", [1, "N", None])
+def test_reshapes_that_flatten_become_flatten(tail: str, batch: int | str | None) -> None:
+    nodes = [node("GlobalAveragePool", "x", "pool"), *RESHAPE_TAILS[tail]]
+    before = model(nodes, SHAPES, batch=batch)
+    after = prepare(before)
+    assert ops(after) == {"GlobalAveragePool": 1, "Flatten": 1}
+    np.testing.assert_array_equal(run(after), run(before))
+
+
+def test_a_reshape_that_mixes_the_batch_stays() -> None:
+    weights = {"target": np.array([-1, 3, 32])}
+    after = prepare(model([node("Reshape", "x target", "y")], weights, batch="N"))
+    assert ops(after) == {"Reshape": 1}
+
+
+def test_a_shape_chain_to_more_dimensions_becomes_a_constant_target() -> None:
+    nodes = [
+        node("Shape", "x", "s"),
+        node("Gather", "s first", "n", axis=0),
+        node("Concat", "n rest", "target", axis=0),
+        node("Reshape", "x target", "y"),
+    ]
+    weights = {"first": np.array([0]), "rest": np.array([3, 4, 16])}
+    before = model(nodes, weights, batch="N")
+    after = prepare(before)
+    assert ops(after) == {"Reshape": 1}
+    np.testing.assert_array_equal(run(after), run(before))
+
+
+def test_identities_go_and_output_names_stay() -> None:
+    nodes = [node("Relu", "x", "a"), node("Identity", "a", "b"), node("Identity", "b", "y")]
+    after = prepare(model(nodes, {}))
+    assert ops(after) == {"Relu": 1}
+    assert list(after.graph.node[0].output) == ["y"]
+
+
+def test_nodes_get_unique_stable_names_and_keep_theirs() -> None:
+    nodes = flat_tail(
+        helper.make_node("Relu", ["x"], ["r"], name="mine"),
+        helper.make_node("Relu", ["r"], ["s"], name="mine"),
+        node("Relu", "s", "a"),
+    )
+    names = [n.name for n in prepare(model(nodes, {})).graph.node]
+    assert names == ["mine", "mine_2", "Relu_a", "GlobalAveragePool_pool", "Flatten_y"]
+
+
+def test_a_fixed_batch_stays_and_the_original_is_untouched() -> None:
+    before = model(flat_tail(node("Identity", "x", "a")), {"unused": floats(3)}, opset=11)
+    content = before.SerializeToString()
+    after = prepare(before)
+    assert before.SerializeToString() == content
+    assert after.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+    assert not after.graph.initializer
+
+
+def test_every_tensor_has_a_shape_and_the_bytes_repeat() -> None:
+    nodes = flat_tail(node("Conv", "x W", "c"), node("Relu", "c", "a"))
+    proto = model(nodes, {"W": floats(4, 3, 1, 1)}, batch="N")
+    after = prepare(proto)
+    assert {v.name for v in after.graph.value_info} == {"c", "a", "pool"}
+    assert after.SerializeToString() == prepare(proto).SerializeToString()
+
+
+def test_what_cannot_be_upgraded_is_one_clear_error() -> None:
+    proto = model(flat_tail(node("Upsample", "x s", "a")), {"s": floats(4)}, opset=9)
+    proto.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(QuantizeError, match="opset 9 cannot be upgraded to 13"):
+        prepare(proto)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["mobilenetv2-12", "mobilenetv1-tf", "squeezenet1.1-caffe"])
+def test_real_models_answer_the_same(data_root: Path, name: str) -> None:
+    before = onnx.load(data_root / "models" / f"{name}.onnx")
+    after = prepare(before)
+    assert not {"Shape", "Gather", "Unsqueeze", "Reshape"} & set(ops(after))
+    assert main_opset(after) >= 13
+    side = before.graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    images = real_images(data_root, side)
+    answers = [
+        ort.InferenceSession(p.SerializeToString()).run(None, {p.graph.input[0].name: images})[0]
+        for p in (before, after)
+    ]
+    np.testing.assert_allclose(answers[1], answers[0], atol=1e-4)
+    assert after.SerializeToString() == prepare(before).SerializeToString()
+
+
+def real_images(data_root: Path, side: int) -> NDArray[np.float32]:
+    files = sorted((data_root / "imagenet" / "val1300" / "val").iterdir())[:4]
+    pixels = [np.asarray(Image.open(f).convert("RGB").resize((side, side))) for f in files]
+    images = (np.stack(pixels).astype(np.float32) - 117) / 58
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))

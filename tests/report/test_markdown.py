@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from markdown_it import MarkdownIt
+from PIL import Image
+
+from quantlab.bench.measurement import Conditions, Measurement
+from quantlab.compare import compare
+from quantlab.comparison import Comparison
+from quantlab.data.dataset import Problem
+from quantlab.gate import judge, parse_policy
+from quantlab.report.context import ReportContext, TrialRow
+from quantlab.report.markdown import render, write_report
+from quantlab.testing.predictions import fake_predictions
+
+CONTEXT = ReportContext(
+    command="quantlab compare a.onnx b.onnx",
+    environment={"CPU": "Some CPU", "int8 instructions": "AVX-512 VNNI"},
+    calibration={"images": "1,000"},
+    recipe={"name": "qdq-mean", "exclude": ("conv1", "conv2")},
+    warnings=("This CPU has no VNNI.",),
+)
+
+
+def _measured(name: str, ms: float, seed: int) -> Measurement:
+    times = ms * (1 + 0.02 * np.random.default_rng(seed).exponential(size=(10, 10)))
+    rounds = tuple(tuple(row) for row in times.tolist())
+    return Measurement(name, "ab", int(ms * 1e6), rounds, 5.0, None, Conditions(1, 1, 10, 10))
+
+
+def _comparison(
+    n: int = 1300, flip: float = 0.08, *, labelled: bool = True, classes: int = 30
+) -> Comparison:
+    return compare(
+        fake_predictions(n, classes, 0, 1, labelled, name="zoo"),
+        fake_predictions(n, classes, flip, 1, labelled, name="zoo-int8"),
+        fp32_speed=_measured("zoo", 10, 1),
+        int8_speed=_measured("zoo-int8", 5, 2),
+        noise=_measured("zoo", 10, 3),
+        class_names=[f"kind <{i}>, other | name" for i in range(classes)],
+    )
+
+
+def _page(comparison: Comparison, context: ReportContext = CONTEXT, limit: str = "1%") -> str:
+    return render(comparison, judge(comparison, parse_policy(limit)), context)
+
+
+def _tables(page: str) -> int:
+    tokens = MarkdownIt("commonmark").enable("table").parse(page)
+    return sum(token.type == "table_open" for token in tokens)
+
+
+def test_the_verdict_is_the_first_line() -> None:
+    assert _page(_comparison(), limit="20%").startswith("# PASS: zoo-int8, top-1 decline ")
+    assert _page(_comparison(5000, 0.3), limit="0.1%").startswith(
+        "# FAIL: zoo-int8, top-1 decline "
+    )
+
+
+def test_the_zoos_phrase() -> None:
+    pattern = (
+        r"> Compared with the fp32 zoo, int8 zoo-int8's Top-1 accuracy decline ratio is -?[\d.]+%, "
+        r"Top-5 accuracy decline ratio is -?[\d.]+% and performance improvement is 2\.0\dx\."
+    )
+    assert re.search(pattern, _page(_comparison()))
+
+
+@pytest.mark.parametrize("n", [20, 1300])
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("flip", [0.0, 0.1])
+def test_pages_are_markdown_with_narrow_tables(n: int, labelled: bool, flip: float) -> None:
+    page = _page(_comparison(n, flip, labelled=labelled))
+    tables = [line for line in page.splitlines() if line.startswith("|")]
+    assert max(map(len, tables)) < 100
+    assert _tables(page) == len(re.findall(r"^\| -", page, re.MULTILINE))
+    assert "\n\n\n" not in page
+    assert "None" not in page
+    assert "nan" not in page
+
+
+def test_few_images_and_unlabelled_ones_lead_with_agreement() -> None:
+    for comparison in (_comparison(20), _comparison(500, labelled=False)):
+        page = _page(comparison)
+        assert page.splitlines()[0].startswith("# INCONCLUSIVE: ")
+        assert "zoo-int8 agrees with fp32 on " in page.splitlines()[0]
+        accuracy = page.find("## Accuracy")
+        assert accuracy == -1 or page.index("## Fidelity") < accuracy
+    assert "too few to quote" in _page(_comparison(20))
+    assert page.count("Top-1") == 0
+
+
+def test_conditions_recipe_and_command_are_there() -> None:
+    comparison = _comparison()
+    page = _page(comparison)
+    for text in (
+        f"`{comparison.fp32.sha256}`",
+        f"`{comparison.int8.sha256}`",
+        f"`{comparison.data_digest}`",
+        "AVX-512 VNNI",
+        "- conv1\n- conv2\n",
+        "```\nquantlab compare a.onnx b.onnx\n```",
+        "- **Note:** This CPU has no VNNI.",
+    ):
+        assert text in page
+
+
+def test_tuning_and_problems() -> None:
+    context = replace(
+        CONTEXT,
+        trials=(
+            TrialRow("qdq-mean", "qdq", "mean", 0.79, 0.012, 0.95, 0.016, 2.0, 3_700_000, True),
+            TrialRow("qdq-entropy", "qdq", "entropy", error="out of memory"),
+        ),
+        shortfall="The best declines by 1.2%, 0.2% more than allowed.",
+        suggestions=("More calibration images.",),
+        problems=tuple(Problem(f"{i}.jpg", "truncated") for i in range(12)),
+    )
+    page = _page(_comparison(), context)
+    assert "**No recipe met the criterion.** The best declines by 1.2%" in page
+    assert re.search(r"\| → qdq-mean +\| qdq", page)
+    assert "- `qdq-entropy` failed: out of memory" in page
+    assert "- More calibration images." in page
+    assert "12 images are left out; the first 10:" in page
+    assert "`9.jpg`: truncated" in page
+    assert "`10.jpg`" not in page
+
+
+def test_names_cannot_break_the_page() -> None:
+    page = _page(_comparison())
+    assert "kind <" not in page
+    assert "kind &lt;" in page
+
+
+def test_written_with_its_plots(tmp_path: Path) -> None:
+    comparison = _comparison()
+    path = write_report(
+        tmp_path / "run", comparison, judge(comparison, parse_policy("1%")), CONTEXT
+    )
+    page = path.read_text()
+    linked = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
+    assert sorted(linked) == ["classes.png", "confidence.png", "latency.png"]
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted([*linked, "report.md"])
+    for name in linked:
+        with Image.open(path.parent / name) as picture:
+            assert picture.size[0] == 960
+
+
+def test_without_speeds_and_changes_only_confidence_is_drawn(tmp_path: Path) -> None:
+    made = fake_predictions(50, 5, 0, 1)
+    comparison = compare(made, made)
+    path = write_report(tmp_path, comparison, judge(comparison, parse_policy("1%")), CONTEXT)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["confidence.png", "report.md"]
+    assert "## Speed" not in path.read_text()
+    assert "performance improvement" not in path.read_text()

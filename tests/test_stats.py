@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from scipy.stats import binom, binomtest, chi2
+
+from quantlab import stats
+from quantlab.stats import Interval
+
+
+def test_interval_contains_its_bounds() -> None:
+    interval = Interval(0.0, 1.0)
+    assert 0.0 in interval
+    assert 1.0 in interval
+    assert 1.1 not in interval
+    assert interval.width == 1.0
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 20), (3, 20), (20, 20), (1036, 1300)])
+def test_wilson_equals_scipys(k: int, n: int) -> None:
+    expected = binomtest(k, n).proportion_ci(method="wilson")
+    got = stats.wilson(k, n)
+    assert (got.low, got.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilson_of_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no images"):
+        stats.wilson(0, 0)
+
+
+# Cavo et al. (2012), as published with Fagerland, Lydersen & Laake's tests for paired proportions:
+# 59 both, 6 only first, 16 only second, 80 neither.
+def test_published_example() -> None:
+    difference = stats.paired_difference(6, 16, 161)
+    assert (difference.low, difference.high) == pytest.approx((-0.1240, -0.0054), abs=5e-5)
+    ratio = stats.paired_ratio(59, 16, 6)
+    assert (ratio.low, ratio.high) == pytest.approx((0.7476, 0.9876), abs=5e-5)
+    hybrid = stats.paired_ratio_bonett_price(59, 16, 6)
+    assert (hybrid.low, hybrid.high) == pytest.approx((0.7579, 0.9910), abs=5e-5)
+    assert stats.mcnemar_exact(6, 16) == pytest.approx(0.052479, abs=5e-7)
+
+
+def _profile(
+    both: int, lost: int, gained: int, neither: int, theta: float, relative: bool
+) -> float:
+    """The rate of gained images that is likeliest when the difference or the ratio is theta."""
+    n = both + lost + gained + neither
+
+    def cells(g: float) -> tuple[float, float, float, float]:
+        if not relative:
+            rest = 1 - 2 * g - theta
+            both_share = both / max(both + neither, 1)
+            return rest * both_share, g + theta, g, rest * (1 - both_share)
+        total = (both + lost + gained) / n
+        loss = total * (1 - theta) + theta * g
+        return total - loss - g, loss, g, neither / n
+
+    def cost(g: float) -> float:
+        likelihood = 0.0
+        for count, p in zip((both, lost, gained, neither), cells(g), strict=True):
+            if count:
+                likelihood += count * math.log(p) if p > 0 else -1e9
+            elif p < 0:
+                likelihood -= 1e9
+        return -likelihood
+
+    total = (both + lost + gained) / n
+    if relative:
+        bounds = max(0.0, total * (theta - 1) / theta), total * theta / (1 + theta)
+    else:
+        bounds = max(0.0, -theta), (1 - theta) / 2
+    best = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-12})
+    return float(best.x)
+
+
+@pytest.mark.parametrize("counts", [(70, 12, 9, 30), (900, 40, 35, 225), (12, 3, 1, 4)])
+def test_score_bounds_are_where_the_score_test_turns(counts: tuple[int, int, int, int]) -> None:
+    """At each bound the score statistic, its variance maximised numerically, is 1.96."""
+    both, lost, gained, _ = counts
+    n = sum(counts)
+    difference = stats.paired_difference(lost, gained, n)
+    for delta in (difference.low, difference.high):
+        g = _profile(*counts, delta, relative=False)
+        z = (lost - gained - n * delta) / math.sqrt(n * (2 * g + delta * (1 - delta)))
+        assert abs(z) == pytest.approx(1.96, abs=0.01)
+    ratio = stats.paired_ratio(both, lost, gained)
+    for theta in (ratio.low, ratio.high):
+        g = _profile(*counts, theta, relative=True)
+        loss = (both + lost + gained) / n * (1 - theta) + theta * g
+        z = (both + gained - theta * (both + lost)) / math.sqrt(n * theta * (g + loss))
+        assert abs(z) == pytest.approx(1.96, abs=0.01)
+
+
+def test_no_change_leaves_the_rule_of_four() -> None:
+    """With no discordant pair the bound is z² / (n + z²), for the ratio of the right ones."""
+    z2 = chi2.ppf(0.95, 1)
+    difference = stats.paired_difference(0, 0, 1000)
+    assert difference.high == pytest.approx(z2 / (1000 + z2), rel=1e-6)
+    assert difference.low == pytest.approx(-difference.high)
+    ratio = stats.paired_ratio(800, 0, 0)
+    assert ratio.low == pytest.approx(800 / (800 + z2), rel=1e-6)
+    assert ratio.high == pytest.approx((800 + z2) / 800, rel=1e-6)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 300), st.integers(0, 300))
+@settings(deadline=None)
+def test_intervals_hold_their_estimate_and_mirror(
+    lost: int, gained: int, both: int, neither: int
+) -> None:
+    n = both + lost + gained + neither
+    if n:
+        got, mirrored = (
+            stats.paired_difference(lost, gained, n),
+            stats.paired_difference(gained, lost, n),
+        )
+        assert -1 <= got.low <= (lost - gained) / n <= got.high <= 1
+        assert (mirrored.low, mirrored.high) == pytest.approx((-got.high, -got.low), abs=1e-9)
+    if both + lost:
+        for method in (stats.paired_ratio, stats.paired_ratio_bonett_price):
+            ratio = method(both, lost, gained)
+            estimate = (both + gained) / (both + lost)
+            assert 0 <= ratio.low <= estimate + 1e-9
+            assert estimate <= ratio.high + 1e-9
+    if both + lost and both + gained:
+        there, back = stats.paired_ratio(both, lost, gained), stats.paired_ratio(both, gained, lost)
+        assert there.low == pytest.approx(1 / back.high, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", [stats.paired_ratio, stats.paired_ratio_bonett_price])
+def test_ratio_needs_a_first_model_that_is_right(
+    method: Callable[[int, int, int], Interval],
+) -> None:
+    with pytest.raises(ValueError, match="at least once"):
+        method(0, 0, 4)
+
+
+@pytest.mark.parametrize(("lost", "gained", "n"), [(0, 0, 0), (3, 3, 5), (-1, 0, 5)])
+def test_difference_needs_counts_that_fit(lost: int, gained: int, n: int) -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        stats.paired_difference(lost, gained, n)
+
+
+_difference = cache(stats.paired_difference)
+_ratio = cache(stats.paired_ratio)
+_hybrid = cache(stats.paired_ratio_bonett_price)
+TRUTHS = [(0.0, 0.0005), (0.002, 0.0), (0.005, 0.005), (0.01, 0.0), (0.02, 0.001), (0.05, 0.04)]
+
+
+def _draws(n: int, lost: float, gained: float) -> list[list[int]]:
+    cells = [0.8 - lost, lost, gained, 0.2 - gained]
+    drawn: list[list[int]] = np.random.default_rng(n).multinomial(n, cells, 1000).tolist()
+    return drawn
+
+
+@pytest.mark.parametrize("n", [100, 1000, 5000])
+@pytest.mark.parametrize(("lost", "gained"), TRUTHS)
+def test_score_intervals_cover_at_every_size(n: int, lost: float, gained: float) -> None:
+    """95% coverage, and neither side misses more than 5% (a false pass or fail of the gate)."""
+    truth = {"difference": lost - gained, "ratio": (0.8 - lost + gained) / 0.8}
+    below, above = dict.fromkeys(truth, 0), dict.fromkeys(truth, 0)
+    for both, b, c, _ in _draws(n, lost, gained):
+        for name, interval in (
+            ("difference", _difference(b, c, n)),
+            ("ratio", _ratio(both, b, c)),
+        ):
+            below[name] += truth[name] < interval.low
+            above[name] += truth[name] > interval.high
+    for name in truth:
+        assert max(below[name], above[name]) <= 50
+        assert below[name] + above[name] <= 70
+
+
+@pytest.mark.parametrize("n", [1000, 5000])
+def test_bonett_price_covers_when_enough_images_changed(n: int) -> None:
+    truth = (0.8 - 0.05 + 0.04) / 0.8
+    covered = [truth in _hybrid(both, b, c) for both, b, c, _ in _draws(n, 0.05, 0.04)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+
+
+def test_bonett_price_is_too_narrow_when_few_changed() -> None:
+    """Why no verdict uses it: it misses on one side far more often than it may."""
+    truth = (0.8 - 0.002) / 0.8
+    missed = [_hybrid(both, b, c).low > truth for both, b, c, _ in _draws(1000, 0.002, 0.0)]
+    assert np.mean(missed) > 0.1
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mcnemar_is_twice_the_binomial_tail(lost: int, gained: int) -> None:
+    expected = min(1.0, 2 * float(binom.cdf(min(lost, gained), lost + gained, 0.5)))
+    assert stats.mcnemar_exact(lost, gained) == pytest.approx(expected)
+
+
+def _power(n: int, lost: float, gained: float, limit: float, relative: bool) -> float:
+    decided = 0
+    for both, b, c, _ in _draws(n, lost, gained):
+        interval = stats.decline_of(_ratio(both, b, c)) if relative else _difference(b, c, n)
+        decided += interval.high <= limit or interval.low > limit
+    return decided / 1000
+
+
+@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize(("lost", "gained"), [(40, 35), (60, 30)])
+def test_images_needed_decide_four_times_in_five(lost: int, gained: int, relative: bool) -> None:
+    n = 1000
+    needed = stats.images_needed(800 - lost, lost, gained, n, limit=0.01, relative=relative)
+    assert needed is not None
+    assert needed > n
+    power = _power(needed, lost / n, gained / n, 0.01, relative)
+    assert power == pytest.approx(0.8, abs=0.06)
+
+
+def test_images_needed_without_any_change_is_not_zero() -> None:
+    needed = stats.images_needed(16, 0, 0, 20, limit=0.01, relative=True)
+    assert needed is not None
+    assert 1000 < needed < 20000
+    many = stats.images_needed(400, 0, 0, 450, limit=0.01, relative=True)
+    assert many is not None
+    assert 450 < many < needed
+
+
+def test_images_needed_is_none_when_the_estimate_lies_on_the_limit() -> None:
+    assert stats.images_needed(760, 40, 32, 1000, limit=0.01, relative=True) is None
+    assert stats.images_needed(760, 40, 30, 1000, limit=0.01, relative=False) is None
+
+
+def test_smallest_decline_is_seen_four_times_in_five() -> None:
+    smallest = stats.smallest_decline(40, 40, 1000)
+    lost, gained = 0.04 + smallest / 2, 0.04 - smallest / 2
+    seen = [_difference(b, c, 1000).low > 0 for _, b, c, _ in _draws(1000, lost, gained)]
+    assert np.mean(seen) == pytest.approx(0.8, abs=0.05)
+    assert stats.smallest_decline(0, 0, 20) > 0.05
+
+
+def _rounds(scale: float, seed: int, rounds: int = 20, runs: int = 10) -> list[list[float]]:
+    rng = np.random.default_rng(seed)
+    mood = 1 + rng.normal(0, 0.02, (rounds, 1))
+    times: list[list[float]] = (scale * mood * (1 + rng.exponential(0.05, (rounds, runs)))).tolist()
+    return times
+
+
+def test_bootstrap_is_seeded_and_near_the_truth() -> None:
+    a, b = _rounds(2.0, 1), _rounds(1.0, 2)
+    interval = stats.bootstrap_ratio(a, b, 7)
+    assert interval == stats.bootstrap_ratio(a, b, 7)
+    assert interval != stats.bootstrap_ratio(a, b, 8)
+    assert 1.9 < interval.low < np.median(a) / np.median(b) < interval.high < 2.1
+
+
+def test_bootstrap_covers_a_ratio_of_one() -> None:
+    covered = [
+        1 in stats.bootstrap_ratio(_rounds(1.0, 2 * s), _rounds(1.0, 2 * s + 1), s, resamples=400)
+        for s in range(100)
+    ]
+    assert sum(covered) >= 88
+
+
+def test_bootstrap_of_a_model_with_itself_is_one() -> None:
+    a = _rounds(3.0, 4)
+    assert 1 in stats.bootstrap_ratio(a, a)
+
+
+def test_bootstrap_takes_uneven_rounds() -> None:
+    interval = stats.bootstrap_ratio([[2.0, 2.0], [], [2.0]], [[1.0], [1.0, 1.0, 1.0]])
+    assert (interval.low, interval.high) == (2.0, 2.0)
+    with pytest.raises(ValueError, match="no runs"):
+        stats.bootstrap_ratio([[]], [[1.0]])
