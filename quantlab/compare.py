@@ -225,6 +225,13 @@ class _View:
             broken = int((~np.isfinite(predictions.outputs).all(1)).sum())
             if broken:
                 yield f"{predictions.model_name} gave a NaN or an infinity on {broken} images."
+            tied = int(metrics.tied_first(predictions.outputs).sum())
+            if tied:
+                yield (
+                    f"{predictions.model_name} gives two classes the same highest score on {tied} "
+                    "images; the lower class index counts as its answer. A tool that breaks ties "
+                    "in another way finds another accuracy."
+                )
         if self.labels is not None and _is_guessing(self.right()[0], first.outputs.shape[1]):
             yield (
                 f"{first.model_name} is no better than guessing on these images: the labels are "

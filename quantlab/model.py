@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ _QUANTIZED_OPS = {
     "MatMulInteger",
     "DynamicQuantizeLinear",
 }
+_SOFTMAX = {"Softmax", "QLinearSoftmax"}
+"""LogSoftmax is none: logarithms of probabilities are logits."""
 _PASS_THROUGH = {
     "Squeeze",
     "Unsqueeze",
@@ -95,9 +98,19 @@ class Model:
         )
 
     def proto(self) -> onnx.ModelProto:
-        """A fresh copy of the graph with all weights inside; free to be changed."""
+        """A fresh copy of the graph with all weights inside; free to be changed.
+
+        Raises ModelError when its external data is incomplete.
+        """
         proto = read_proto(self.path)
-        onnx.load_external_data_for_model(proto, str(self.path.parent))
+        try:
+            onnx.load_external_data_for_model(proto, str(self.path.parent))
+        except (ValueError, OSError, onnx.checker.ValidationError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(
+                f"{self.path}: its external data cannot be read: {reason}",
+                "Fetch or export it again.",
+            ) from error
         return proto
 
     @property
@@ -166,6 +179,9 @@ def read_proto(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path} is larger than 2 GiB, the limit of one ONNX protobuf.")
     try:
         proto: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ModelError(f"{path} cannot be read: {reason}.") from error
     except DecodeError as error:
         raise ModelError(
             f"{path} is not a readable ONNX file: it is truncated or of another format.",
@@ -184,7 +200,7 @@ def _check_structure(proto: onnx.ModelProto, path: Path) -> None:
         if not file.is_file():
             raise ModelError(f"{path}: its external data file {file.name} is missing.")
     for tensor in proto.graph.initializer:
-        if not external_location(tensor) and not _payload_fits(tensor):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL and not _payload_fits(tensor):
             raise ModelError(
                 f"{path}: the weight {tensor.name} is incomplete: the file is damaged.",
                 "Fetch or export it again.",
@@ -192,18 +208,16 @@ def _check_structure(proto: onnx.ModelProto, path: Path) -> None:
 
 
 def _payload_fits(tensor: onnx.TensorProto) -> bool:
-    if not tensor.HasField("raw_data"):
-        return True
     try:
+        if not tensor.HasField("raw_data"):
+            return onnx.numpy_helper.to_array(tensor).shape == tuple(tensor.dims)
         bits = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * 8
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return False
-    count = 1
-    for dim in tensor.dims:
-        count *= dim
     if tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
         bits = 4
-    return len(tensor.raw_data) * 8 >= count * bits
+    count = math.prod(tensor.dims)
+    return min(tensor.dims, default=0) >= 0 and len(tensor.raw_data) * 8 >= count * bits
 
 
 def external_location(tensor: onnx.TensorProto) -> str:
@@ -236,8 +250,9 @@ def _all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
-            if attribute.HasField("g"):
-                yield from _all_tensors(attribute.g)
+            yield from attribute.tensors
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from _all_tensors(inner)
 
 
 def file_sha256(*paths: Path) -> str:
@@ -303,4 +318,4 @@ def _output_kind(graph: onnx.GraphProto) -> OutputKind:
     name = graph.output[0].name if graph.output else ""
     while (node := producers.get(name)) is not None and node.op_type in _PASS_THROUGH:
         name = node.input[0]
-    return "probabilities" if node is not None and "Softmax" in node.op_type else "logits"
+    return "probabilities" if node is not None and node.op_type in _SOFTMAX else "logits"

@@ -124,6 +124,8 @@ class Run:
         if error is None:
             if self.record.status == "started":
                 self.finish("success")
+            else:
+                self.save()
             return
         status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
         message = str(error) if isinstance(error, QuantlabError) else repr(error)

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from quantlab.cli.console import ConsoleTalk
     from quantlab.store import Run
 
+    FloatParam = click.ParamType[float]
+else:
+    FloatParam = click.ParamType  # click before 8.4 gives it no type argument
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Share(click.ParamType[float]):
+class Share(FloatParam):
     """``1%`` or ``0.01``, as a share of one."""
 
     name = "share"
@@ -29,7 +33,7 @@ class Share(click.ParamType[float]):
         """A float between 0 and 1."""
         if isinstance(value, float):
             return value
-        match = re.fullmatch(r"\s*([0-9.]+)\s*(%?)\s*", str(value))
+        match = re.fullmatch(r"\s*([0-9.]+(?:e-?\d+)?)\s*(%?)\s*", str(value))
         try:
             share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
         except ValueError:
@@ -39,7 +43,7 @@ class Share(click.ParamType[float]):
         return share
 
 
-class Duration(click.ParamType[float]):
+class Duration(FloatParam):
     """``90s``, ``5m``, ``1h`` or a number of seconds."""
 
     name = "duration"

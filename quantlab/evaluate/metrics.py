@@ -49,6 +49,12 @@ def top_k(outputs: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return top
 
 
+def tied_first(outputs: Floats) -> NDArray[np.bool_]:
+    """On which images [n] more than one class has the highest output, as int8 outputs often do."""
+    best = outputs.max(axis=1, keepdims=True)
+    return np.asarray((outputs == best).sum(axis=1) > 1, np.bool_)
+
+
 def hits(top: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which images [n] have their label among the classes ``top`` [n, k]."""
     return np.asarray((top == labels[:, None]).any(axis=1), np.bool_)

@@ -58,7 +58,7 @@ def executed_graph(
             optimization=optimization,
             optimized_path=target,
         )
-        return onnx.load(target)
+        return onnx.load(target, load_external_data=False)
 
 
 def list_kernels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from quantlab.data import sampler
@@ -28,7 +29,7 @@ def drawn(dataset: Dataset, model: Model, recipe: Recipe, talk: Talk) -> Dataset
         size=recipe.calibration_size,
         seed=recipe.seed,
     )
-    return _covering(dataset.subset(indices), model, talk)
+    return _covering(dataset.subset(indices), model, recipe, talk)
 
 
 def divided(dataset: Dataset, model: Model, recipe: Recipe, talk: Talk) -> tuple[Dataset, Dataset]:
@@ -44,25 +45,35 @@ def divided(dataset: Dataset, model: Model, recipe: Recipe, talk: Talk) -> tuple
         f"{dataset.root} serves for both: {len(parts.calibration)} images calibrate, "
         f"{len(parts.evaluation)} others judge."
     )
-    calibration = _covering(dataset.subset(parts.calibration), model, talk)
+    calibration = _covering(dataset.subset(parts.calibration), model, recipe, talk)
     evaluation = replace(dataset.subset(parts.evaluation), problems=dataset.problems)
     return calibration, evaluation
 
 
-def _covering(sample: Dataset, model: Model, talk: Talk) -> Dataset:
-    """Warns of classes of the label space that calibration will not see, the first ten by name."""
-    missing = (
-        [] if sample.labels is None else sampler.missing_classes(sample.labels, model.num_classes)
-    )
-    if missing:
-        names = sample.class_names
-        first = ", ".join(names[c] if names else str(c) for c in missing[:10])
-        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+def _covering(sample: Dataset, model: Model, recipe: Recipe, talk: Talk) -> Dataset:
+    """Warns of classes of the label space that calibration will not see, the first ten by name.
+
+    Who asks for fewer images than there are classes is told how many are covered, no more.
+    """
+    if sample.labels is None:
+        return sample
+    classes = model.num_classes
+    missing = sampler.missing_classes(sample.labels, classes)
+    if recipe.calibration_size is not None and recipe.calibration_size < classes:
+        talk.say(f"{len(sample)} calibration images cover {classes - len(missing)} classes.")
+    elif missing:
         talk.warn(
-            f"{len(missing)} of {model.num_classes} classes have no calibration image: "
-            f"{first}{more}."
+            f"{len(missing)} of {classes} classes have no calibration image: "
+            f"{_named(missing, sample.class_names)}."
         )
     return sample
+
+
+def _named(classes: Sequence[int], names: Sequence[str] | None) -> str:
+    """The first ten, by their first name where they have names."""
+    first = (names[c].split(",")[0] if names else str(c) for c in classes[:10])
+    more = f" and {len(classes) - 10} more" if len(classes) > 10 else ""
+    return f"{', '.join(first)}{more}"
 
 
 def calibration_images(
@@ -74,10 +85,7 @@ def calibration_images(
     talk: Talk,
 ) -> CalibrationImages:
     """The sample, decoded. Raises DataError when nothing of it can be read."""
-    crops = load_images(found.of(sample), pipeline, options, talk)
-    if not len(crops):
-        raise DataError(f"{sample.root}: no calibration image can be read.")
-    return CalibrationImages(crops, model.input)
+    return CalibrationImages(load_images(found.of(sample), pipeline, options, talk), model.input)
 
 
 def check_disjoint(calibration: Crops, evaluation: Crops, *, allow_overlap: bool) -> None:

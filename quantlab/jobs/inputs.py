@@ -214,7 +214,7 @@ def _from_environment(prefix: str) -> Path | None:
 def load_images(found: Found, pipeline: Pipeline, options: DataOptions, talk: Talk) -> Crops:
     """The decoded crops (from the cache where they are), every problem said.
 
-    Raises DataError when more than ``max_bad`` of the images are bad.
+    Raises DataError when more than ``max_bad`` of the images are bad, or all of them.
     """
     dataset = found.dataset
     with talk.progress(f"Reading {dataset.root}", len(dataset)) as advance:
@@ -226,6 +226,8 @@ def load_images(found: Found, pipeline: Pipeline, options: DataOptions, talk: Ta
             progress=lambda done, total: advance(done, ""),
         )
     say_problems(crops, talk)
+    if not len(crops):
+        raise DataError(f"{dataset.root}: none of its {len(dataset)} images can be used.")
     return crops
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quantlab.bench.measurement import BenchResult
 from quantlab.comparison import Comparison
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
-from quantlab.errors import DataError, QuantizeError
+from quantlab.errors import QuantizeError
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import Policy, Verdict, judge, parse_policy
 from quantlab.jobs import inputs
@@ -189,8 +189,6 @@ def _prepare(
         sample = drawn(calibration.dataset, model, recipe, talk)
     images = calibration_images(calibration, sample, model, pipeline, spec, talk)
     crops = inputs.load_images(evaluation, pipeline, spec, talk)
-    if not len(crops):
-        raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
     check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
     baseline = predict(model, crops, talk, spec.threads)
     return Workbench(
@@ -212,8 +210,9 @@ def _final_comparison(bench: Workbench, best: Judged, outcome: Outcome) -> Compa
     """The best timed at length; the trial's own comparison when there is no more time for that."""
     if outcome.stop == "interrupted":
         return best.comparison
-    int8 = bench.load(best.path)
+    int8 = bench.load(bench.output)
     answers = Predictions.load(best.path.with_name(f"{best.path.stem}-predictions.npz"))
+    answers = replace(answers, model_name=int8.name)
     try:
         timing = timed_at_length(bench, int8)
     except KeyboardInterrupt:
@@ -270,15 +269,11 @@ def trial_line(c: Comparison) -> str:
 
 def _row(trial: Trial, chosen: Trial) -> TrialRow:
     c = trial.comparison
-    names = {
-        "recipe": trial.recipe.name,
-        "format": trial.recipe.format,
-        "ranges": trial.recipe.ranges,
-    }
+    row = TrialRow(trial.recipe.name, trial.recipe.format, trial.recipe.ranges)
     if c is None:
-        return TrialRow(**names, error=trial.error or "unknown")
-    return TrialRow(
-        **names,
+        return replace(row, error=trial.error or "unknown")
+    return replace(
+        row,
         top1=c.int8.top1.value if c.int8.top1 else None,
         decline=c.top1.ratio if c.top1 else None,
         agreement=c.fidelity.agreement.value,

@@ -78,3 +78,8 @@ def test_top_probability() -> None:
     logits = _logits(5000)
     expected = softmax(logits.astype(np.float64), axis=1).max(axis=1)
     np.testing.assert_allclose(metrics.top_probability(logits), expected, atol=1e-9)
+
+
+def test_tied_first_counts_only_ties_for_the_highest() -> None:
+    outputs = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 3.0], [1.0, 1.0, 1.0]], np.float32)
+    assert metrics.tied_first(outputs).tolist() == [True, False, True]

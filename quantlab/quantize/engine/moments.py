@@ -17,7 +17,7 @@ from quantlab.quantize.engine.net import Layer
 
 POSITIONS = 12288
 DEPTHWISE_POSITIONS = 4096
-_CHUNK = 16
+_CHUNK = 8
 Integers = NDArray[np.integer]
 
 
@@ -74,9 +74,7 @@ def _geometry(layer: Layer) -> tuple[tuple[int, ...], list[int], list[int], list
 def _output_size(layer: Layer, size: tuple[int, ...]) -> tuple[int, int]:
     kernel, pads, strides, dilations = _geometry(layer)
     spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
-    made = [
-        (size[i] + pads[i] + pads[i + 2] - spans[i]) // strides[i] + 1 for i in range(2)
-    ]
+    made = [(size[i] + pads[i] + pads[i + 2] - spans[i]) // strides[i] + 1 for i in range(2)]
     return made[0], made[1]
 
 

@@ -81,7 +81,7 @@ class Net:
     @property
     def input(self) -> str:
         """The name of the image input."""
-        return self.proto.graph.input[0].name
+        return str(self.proto.graph.input[0].name)
 
     @cached_property
     def quantized_tensors(self) -> tuple[str, ...]:
@@ -153,12 +153,13 @@ def _layer(node: onnx.NodeProto, weights: dict[str, g.Array]) -> Layer:
         return layer
     if node.op_type == "Gemm" and not g.attribute(node, "transB", 0):
         kernel = kernel.T
-    bias = weights[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros(1)
-    bias = np.broadcast_to(bias.reshape(-1), len(kernel)) if bias.size in (1, len(kernel)) else None
-    if bias is None:
+    given = len(node.input) > 2 and node.input[2]
+    bias = weights.get(node.input[2]) if given else np.zeros(1, np.float32)
+    if bias is None or bias.size not in (1, len(kernel)):
         return layer
     _check_finite(node.name, kernel, bias)
-    return replace(layer, weight=np.ascontiguousarray(kernel), bias=bias.astype(np.float32))
+    bias = np.broadcast_to(bias.reshape(-1), len(kernel)).astype(np.float32)
+    return replace(layer, weight=np.ascontiguousarray(kernel, np.float32), bias=bias)
 
 
 def _plain(node: onnx.NodeProto) -> bool:
@@ -186,11 +187,15 @@ def _fold_activations(
     for layer in layers:
         bounds = _bounds(layer.node, weights)
         i = made.get(layer.inputs[0], -1) if bounds and layer.inputs else -1
-        if bounds and i >= 0 and len(read_by[folded[i].output]) == 1 and (
-            folded[i].output not in outputs
+        if (
+            bounds
+            and i >= 0
+            and len(read_by[folded[i].output]) == 1
+            and (folded[i].output not in outputs)
         ):
+            low, high = bounds
             folded[i] = replace(
-                folded[i], activation=layer.node, outputs=layer.outputs, low=bounds[0], high=bounds[1]
+                folded[i], activation=layer.node, outputs=layer.outputs, low=low, high=high
             )
             made[layer.output] = -1
             continue

@@ -17,8 +17,8 @@ from quantlab.recipe import Recipe
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.session import create_session
 
-_IMAGES_AT_ONCE = 4
-"""Every tensor of so many images is held at a time: 110 MB for MobileNetV2."""
+_IMAGES_AT_ONCE = 2
+"""Every tensor of so many images is held at a time: 55 MB for MobileNetV2."""
 
 Batches = Iterable[NDArray[np.generic]]
 
@@ -53,7 +53,12 @@ def _small(net: Net, batches: Batches) -> Iterator[NDArray[np.generic]]:
 
 
 def observed_ranges(
-    net: Net, scales: Mapping[str, Floats], names: Sequence[str], batches: Batches, recipe: Recipe, grid: Grid
+    net: Net,
+    scales: Mapping[str, Floats],
+    names: Sequence[str],
+    batches: Batches,
+    recipe: Recipe,
+    grid: Grid,
 ) -> dict[str, Range]:
     """The range of each tensor, multiplied by its channels' scales where it has them.
 
@@ -65,9 +70,8 @@ def observed_ranges(
             try:
                 estimator.update(scaled(values[name], scales.get(name)))
             except QuantizeError as error:
-                raise QuantizeError(
-                    f"tensor {name}: {error.problem}", "Check the images and the pipeline's scaling."
-                ) from None
+                remedy = "Check the images and the pipeline's scaling."
+                raise QuantizeError(f"tensor {name}: {error.problem}", remedy) from None
     return {name: estimator.range() for name, estimator in estimators.items()}
 
 
@@ -76,13 +80,21 @@ def scaled(values: Floats, by: Floats | None) -> Floats:
     return values if by is None else values * by.reshape(-1, *[1] * (values.ndim - 2))
 
 
+class First:
+    """The first ``count`` images of a calibration, batch by batch; iterable any number of times."""
+
+    def __init__(self, batches: Batches, count: int) -> None:
+        self._batches, self._count = batches, count
+
+    def __iter__(self) -> Iterator[NDArray[np.generic]]:
+        left = self._count
+        for batch in self._batches:
+            yield batch[:left]
+            left -= len(batch)
+            if left <= 0:
+                return
+
+
 def first_images(batches: Batches, count: int) -> NDArray[np.generic]:
-    """The first images, at most ``count``, as one array. Raises QuantizeError when there are none."""
-    taken: list[NDArray[np.generic]] = []
-    for batch in batches:
-        taken.append(batch[: count - sum(map(len, taken))])
-        if sum(map(len, taken)) >= count:
-            break
-    if not taken:
-        raise QuantizeError("there is no calibration image.")
-    return np.concatenate(taken)
+    """The first ``count`` images, or all, as one array."""
+    return np.concatenate(list(First(batches, count)))

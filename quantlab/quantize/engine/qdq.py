@@ -126,19 +126,31 @@ def add_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
         after = onnx.NodeProto.FromString(tail.SerializeToString())
         after.input[0], after.output[0] = main.output[0], ends[0]
         parts.nodes.append(after)
+    if layer.weight is not None and not layer.quantized and layer.output in plan.tensors:
+        _keep_fp32(parts, parts.nodes[-1], ends[0])
+
+
+def _keep_fp32(parts: Parts, node: onnx.NodeProto, name: str) -> None:
+    """A Max with the least float between the node and its output's quantizer.
+
+    ONNX Runtime quantizes fp32 weights by itself, to the nearest, wherever it finds a convolution
+    between two quantizers; an excluded one is to stay as it is.
+    """
+    node.output[0] = f"{name}/kept"
+    least = parts.constant("quantlab/least", np.array(np.finfo(np.float32).min))
+    parts.node("Max", [node.output[0], least], [name], f"{name}/Max")
 
 
 def _renamed(node: onnx.NodeProto, plan: Plan) -> onnx.NodeProto:
-    copy = onnx.NodeProto.FromString(node.SerializeToString())
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
     for i, name in enumerate(copy.input):
         if name in plan.tensors:
             copy.input[i] = dequantized(name)
     return copy
 
 
-def _use_quantized_weights(
-    parts: Parts, plan: Plan, layer: Layer, main: onnx.NodeProto
-) -> None:
+def _use_quantized_weights(parts: Parts, plan: Plan, layer: Layer, main: onnx.NodeProto) -> None:
     name = layer.output
     weight = f"quantlab/{name}/weight"
     zeros = np.full(len(plan.weights[name].scales), plan.weight_zero).astype(plan.weight_dtype)
@@ -190,11 +202,14 @@ def one_layer(plan: Plan, layer: Layer) -> tuple[onnx.ModelProto, dict[str, str]
             made.append(_value(integers(name), kind))
         else:
             made.append(_value(name, TensorProto.FLOAT))
-    proto = assembled(plan, parts)
-    del proto.graph.input[:], proto.graph.output[:]
-    proto.graph.input.extend(given)
-    proto.graph.output.extend(made)
-    g.prune(proto.graph)
+    needed = {name for node in parts.nodes for name in g.node_reads(node)}
+    weights = [t for t in plan.net.proto.graph.initializer if t.name in needed - set(parts.weights)]
+    graph = helper.make_graph(
+        parts.nodes, layer.name, given, made, [*weights, *parts.weights.values()]
+    )
+    source = plan.net.proto
+    proto = helper.make_model(graph, opset_imports=source.opset_import)
+    proto.ir_version = source.ir_version
     return proto, feeds
 
 

@@ -231,8 +231,8 @@ class LeastSquares(Histogram):
 
 class Entropy(Histogram):
     """The clipping at which the quantized histogram stays nearest to the clipped one in
-    Kullback-Leibler divergence (Migacz 2017, 8-bit inference with TensorRT): both ends shrink by
-    the same fraction; the reference keeps clipped values in its outermost bins."""
+    Kullback-Leibler divergence (Migacz 2017, 8-bit inference with TensorRT): magnitudes beyond a
+    threshold are clipped; the reference keeps them in its outermost bins."""
 
     fractions = np.linspace(1.0, 0.1, 91)
 
@@ -242,9 +242,10 @@ class Entropy(Histogram):
 
     def range(self) -> Range:
         low, high = min(self.low, 0.0), max(self.high, 0.0)
-        costs = [self.divergence(f * low, f * high) for f in self.fractions]
-        best = float(self.fractions[int(np.argmin(costs))])
-        return best * low, best * high
+        thresholds = self.fractions * max(-low, high)
+        costs = [self.divergence(max(low, -t), min(high, t)) for t in thresholds]
+        best = float(thresholds[int(np.argmin(costs))])
+        return max(low, -best), min(high, best)
 
     def divergence(self, low: float, high: float) -> float:
         """KL(reference ‖ quantized) in nats when values are clipped to [low, high]."""

@@ -1,9 +1,9 @@
 """Weights to integers: to the nearest, or so that the layer's output changes least.
 
-The output's error for rows e = W − Ŵ is tr(e H eᵀ), H the covariance of the layer's inputs (the mean
-is the bias's business). It is made small in three steps: a scale a row by search, GPTQ's rounding
-with error feedback (Frantar et al. 2022, after Hassibi and Stork's optimal brain surgeon 1993), then
-coordinate descent, which moves single integers as long as that helps.
+The output's error for rows e = W − Ŵ is tr(e H eᵀ), H the covariance of the layer's inputs (the
+mean is the bias's business). It is made small in three steps: a scale a row by search, GPTQ's
+rounding with error feedback (Frantar et al. 2022, after Hassibi and Stork's optimal brain surgeon
+1993), then coordinate descent, which moves single integers as long as that helps.
 """
 
 from __future__ import annotations

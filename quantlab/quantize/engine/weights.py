@@ -1,5 +1,5 @@
-"""Layer by layer, in order: weights rounded and biases corrected on what the quantized layers before
-really hand on.
+"""Layer by layer, in order: weights rounded and biases corrected on what the quantized layers
+before really hand on.
 
 Each layer runs alone, on integers, so memory holds the few tensors that are still to be read, for a
 fixed number of images.
@@ -23,9 +23,9 @@ from quantlab.recipe import Recipe
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.session import create_session
 
-IMAGES = 96
+IMAGES = 64
 """Images that the layers are fitted on; more gain little (see docs/engine.md)."""
-_CHUNK = 16
+_CHUNK = 8
 Tensors = dict[str, NDArray[np.generic]]
 
 
@@ -39,7 +39,7 @@ def nearest_weights(plan: Plan, recipe: Recipe) -> Plan:
     return replace(plan, weights=made)
 
 
-def fitted_weights(plan: Plan, recipe: Recipe, images: Floats) -> Plan:
+def fitted_weights(plan: Plan, recipe: Recipe, images: NDArray[np.generic]) -> Plan:
     """Weights and biases by the recipe's ``rounding`` and ``bias_correction``.
 
     ``images`` are some calibration images as the model wants them, [n, …].
@@ -61,16 +61,16 @@ def fitted_weights(plan: Plan, recipe: Recipe, images: Floats) -> Plan:
     return plan
 
 
-def _first(plan: Plan, images: Floats) -> NDArray[np.generic]:
+def _first(plan: Plan, images: NDArray[np.generic]) -> NDArray[np.generic]:
     if plan.net.input not in plan.tensors:
         return images
-    return quantized(images, plan.tensors[plan.net.input], plan.grid)
+    return quantized(np.asarray(images, np.float32), plan.tensors[plan.net.input], plan.grid)
 
 
 def quantized(values: Floats, by: Affine, grid: Grid) -> NDArray[np.generic]:
     """What QuantizeLinear makes of float32 values: nearest even, saturated."""
     units = np.rint(values / np.float32(by.scale)) + by.zero
-    return np.clip(units, grid.low, grid.high).astype(grid.dtype)
+    return np.asarray(np.clip(units, grid.low, grid.high), grid.dtype)
 
 
 def _run(plan: Plan, layer: Layer, held: Mapping[str, NDArray[np.generic]]) -> Tensors:
@@ -79,11 +79,13 @@ def _run(plan: Plan, layer: Layer, held: Mapping[str, NDArray[np.generic]]) -> T
     names = [value.name for value in proto.graph.output]
     count = len(held[layer.inputs[0]]) if layer.inputs else 0
     step = proto_batch(plan) or _CHUNK
-    parts = [
-        session.run(names, {f: held[n][start : start + step] for n, f in feeds.items()})
-        for start in range(0, count, step)
-    ]
-    arrays = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    arrays: list[NDArray[np.generic]] = []
+    for start in range(0, count, step):
+        feed = {f: held[n][start : start + step] for n, f in feeds.items()}
+        for i, part in enumerate(session.run(names, feed)):
+            if start == 0:
+                arrays.append(np.empty((count, *part.shape[1:]), part.dtype))
+            arrays[i][start : start + step] = part
     back = {integers(name): name for name in layer.outputs}
     return {back.get(name, name): array for name, array in zip(names, arrays, strict=True)}
 
@@ -100,16 +102,17 @@ def round_layer(layer: Layer, moments: Moments | None, plan: Plan, recipe: Recip
     The bias is corrected for what rounding did to the mean of each output channel:
     b' = b + (W − Ŵ) · E[x] (Nagel et al. 2019, Data-free quantization, with E[x] measured).
     """
-    assert layer.weight is not None and layer.bias is not None
+    assert layer.weight is not None
+    assert layer.bias is not None
     rows = layer.weight.reshape(len(layer.weight), -1).astype(np.float64)
     bias = layer.bias.astype(np.float64)
     least = room_for_bias(np.zeros(len(rows)), bias, plan.tensors[layer.inputs[0]].scale)
     made, scales = _integers(layer, rows, moments, least, recipe)
-    scales = scales.astype(np.float32)
+    stored = scales.astype(np.float32)
     if moments is not None and recipe.bias_correction:
-        lost = (rows - made * scales.astype(np.float64)[:, None]).reshape(layer.groups, -1, rows.shape[1])
+        lost = (rows - made * stored[:, None]).reshape(layer.groups, -1, rows.shape[1])
         bias = bias + np.einsum("grk,gk->gr", lost, moments.mean).reshape(-1)
-    return Rounded(made.astype(np.int32).reshape(layer.weight.shape), scales, bias)
+    return Rounded(made.astype(np.int32).reshape(layer.weight.shape), stored, bias)
 
 
 def _integers(
@@ -127,7 +130,9 @@ def _integers(
     parts = [
         round_rows(part, H, limit, low)
         for part, H, low in zip(
-            np.split(rows, layer.groups), moments.covariance, np.split(least, layer.groups),
+            np.split(rows, layer.groups),
+            moments.covariance,
+            np.split(least, layer.groups),
             strict=True,
         )
     ]

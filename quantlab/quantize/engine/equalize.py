@@ -1,0 +1,201 @@
+"""Cross-layer equalization: channels scaled so that one quantizer fits them all.
+
+A channel multiplied by v where it is made and divided by v where it is read changes nothing in fp32
+(Nagel et al. 2019, Data-free quantization). It also works through ReLU6: with v ≥ 1, and the
+quantizer's top at most 6, no clip at 6 · v is needed any more, and each channel is clipped where
+its own values end. A depthwise reader takes v at no cost; other readers' weights get less even, so
+that the exponent of v is chosen by the noise that both would make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from quantlab import graph as g
+from quantlab.quantize.engine.channels import Channels, channel_facts
+from quantlab.quantize.engine.grid import Doubles, Floats, activation_grid, weight_limit
+from quantlab.quantize.engine.net import Layer, Net
+from quantlab.quantize.engine.observe import Batches
+from quantlab.quantize.engine.ranges import Range
+from quantlab.recipe import Recipe
+
+EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+LINEAR_EXPONENT = 0.5
+"""For tensors without an activation, residual sums above all."""
+WEIGHT_NOISE = 0.3
+"""What is left of the rounding noise of weights once they are rounded by output error."""
+_SAME_CHANNELS = ("Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten")
+_FLOOR = {True: 1e-3, False: 1e-2}
+
+
+@dataclass(frozen=True, eq=False)
+class Equalized:
+    """The net with scaled weights; float32 [channels] scales of tensors; ranges known already."""
+
+    net: Net
+    scales: Mapping[str, Floats]
+    ranges: Mapping[str, Range]
+
+
+def equalized(net: Net, batches: Batches, recipe: Recipe) -> Equalized:
+    """Equalizes every group of tensors that allows it, by statistics of these images.
+
+    With ``smooth`` alone, only those that a Gemm reads.
+    """
+    steps = activation_grid(recipe).steps
+    groups = [
+        group
+        for group in tensor_groups(net)
+        if _can_scale(net, group) and (recipe.equalize or _read_by_gemm(net, group))
+    ]
+    names = [name for group in groups for name in group]
+    facts = channel_facts(net, names, batches, steps) if names else {}
+    scales: dict[str, Floats] = {}
+    ranges: dict[str, Range] = {}
+    for group in groups:
+        if len({len(facts[name].top) for name in group}) > 1:
+            continue
+        by = _group_scales(net, group, facts, steps, recipe)
+        scales.update(dict.fromkeys(group, by))
+        if _activations(net, group):
+            ranges.update({n: (0.0, _top(facts[n], by)) for n in group if net.never_negative(n)})
+    layers = tuple(_scaled_layer(layer, scales) for layer in net.layers)
+    return Equalized(Net(net.proto, layers), scales, ranges)
+
+
+def _top(facts: Channels, by: Floats) -> float:
+    return float((facts.top * by).max())
+
+
+def tensor_groups(net: Net) -> list[list[str]]:
+    """Quantized tensors that must have the same scales, in order of appearance."""
+    root = {name: name for name in net.quantized_tensors}
+
+    def find(name: str) -> str:
+        while root[name] != name:
+            name = root[name]
+        return name
+
+    for layer in net.layers:
+        if layer.quantized and layer.kind in _SAME_CHANNELS:
+            for name in layer.inputs:
+                root[find(name)] = find(layer.output)
+    groups: dict[str, list[str]] = {}
+    for name in net.quantized_tensors:
+        groups.setdefault(find(name), []).append(name)
+    return list(groups.values())
+
+
+def _can_scale(net: Net, group: Sequence[str]) -> bool:
+    outputs = {v.name for v in net.proto.graph.output}
+    touching = [reader for name in group for reader in net.readers.get(name, [])]
+    makers = [net.makers[name] for name in group if name in net.makers]
+    return (
+        len(makers) == len(group)
+        and not outputs.intersection(group)
+        and all(_takes_scale(layer) for layer in (*touching, *makers))
+        and all(layer.groups == 1 or layer.depthwise for layer in touching)
+    )
+
+
+def _read_by_gemm(net: Net, group: Sequence[str]) -> bool:
+    return any(r.kind == "Gemm" for name in group for r in net.readers.get(name, []))
+
+
+def _takes_scale(layer: Layer) -> bool:
+    known = layer.weight is not None or layer.kind in _SAME_CHANNELS
+    flat = layer.kind != "Flatten" or g.attribute(layer.node, "axis", 1) == 1
+    return layer.quantized and known and flat and layer.low in (0.0, -np.inf)
+
+
+def _activations(net: Net, group: Sequence[str]) -> bool:
+    """Whether every tensor that a layer with weights or a sum makes here is never negative."""
+    made = [n for n in group if net.makers[n].weight is not None or net.makers[n].kind == "Add"]
+    return all(net.never_negative(name) for name in made)
+
+
+def _group_scales(
+    net: Net, group: Sequence[str], facts: Mapping[str, Channels], steps: int, recipe: Recipe
+) -> Floats:
+    """Scales ≥ 1 of a group's channels, float32 [channels]."""
+    pairs = [(name, r) for name in group for r in net.readers.get(name, [])]
+    readers = [(name, r) for name, r in pairs if r.weight is not None]
+    if recipe.smooth is not None and _read_by_gemm(net, group):
+        return _stable(smooth_scales(group, facts, readers, recipe.smooth))
+    if not _activations(net, group):
+        relative = [_relative(facts[name].usual, _FLOOR[False]) for name in group]
+        reach = np.exp(np.mean(np.log(relative), axis=0))
+        return _stable(reach**-LINEAR_EXPONENT)
+    reach = np.max([facts[n].top for n in group if net.never_negative(n)], axis=0)
+    reach = _relative(reach, _FLOOR[True])
+    limit = weight_limit(recipe)
+    costs = [
+        sum(noise(r, facts[n], reach**-a, steps, limit) for n, r in readers) for a in EXPONENTS
+    ]
+    return _stable(reach ** -EXPONENTS[int(np.argmin(costs))])
+
+
+def _relative(reach: Doubles, floor: float) -> Doubles:
+    """Shares of the largest; dead channels count as ``floor``."""
+    return np.asarray(np.maximum(reach / max(reach.max(), 1e-30), floor))
+
+
+def _stable(scales: Doubles) -> Floats:
+    """Scales of at least 1, to 9 bits: the last bits of sums must not decide the file."""
+    mantissa, exponent = np.frexp(scales / scales.min())
+    return np.asarray(np.ldexp(np.rint(mantissa * 512) / 512, exponent), np.float32)
+
+
+def smooth_scales(
+    group: Sequence[str],
+    facts: Mapping[str, Channels],
+    readers: Sequence[tuple[str, Layer]],
+    strength: float,
+) -> Doubles:
+    """SmoothQuant (Xiao et al. 2023): activations over max|X|^α / max|W|^(1−α), per channel."""
+    activations = np.max([facts[name].usual for name in group], axis=0)
+    matrices = [_columns(layer) for _, layer in readers if layer.kind == "Gemm"]
+    weights = np.max([matrix.max((0, 2)) for matrix in matrices], axis=0)
+    migrated = _relative(activations, 1e-3) ** strength / _relative(weights, 1e-3) ** (1 - strength)
+    return np.asarray(1 / migrated)
+
+
+def _columns(layer: Layer) -> Doubles:
+    """|weights| as [out, in, kernel size]; in is out for a depthwise layer."""
+    assert layer.weight is not None
+    weight = np.abs(layer.weight.astype(np.float64))
+    return weight.reshape(*weight.shape[:2], -1)
+
+
+def noise(reader: Layer, facts: Channels, scales: Doubles, steps: int, limit: int) -> float:
+    """Output noise over output power of a layer that reads channels scaled so: that of rounding its
+    inputs and, unless it is depthwise, its weights."""
+    step = float((facts.top * scales).max()) / steps
+    weight = _columns(reader)
+    energy = (weight**2).sum(2)
+    if reader.depthwise:
+        energy = energy.T
+    power = float((energy @ facts.power).sum()) + 1e-30
+    rounding = float((energy / scales**2).sum()) * step**2 / 12
+    if reader.depthwise:
+        return rounding / power
+    row_steps = (weight / scales[:, None]).max((1, 2)) / limit
+    inputs = float((scales**2 * facts.power).sum()) * weight.shape[2]
+    return float((rounding + WEIGHT_NOISE * (row_steps**2).sum() / 12 * inputs) / power)
+
+
+def _scaled_layer(layer: Layer, scales: Mapping[str, Floats]) -> Layer:
+    if layer.weight is None or layer.bias is None:
+        return layer
+    weight, bias = layer.weight, layer.bias
+    made, read = scales.get(layer.output), scales.get(layer.inputs[0])
+    if made is not None:
+        weight, bias = weight * made.reshape(-1, *[1] * (weight.ndim - 1)), bias * made
+    if read is not None:
+        axis = -1 if layer.depthwise else 1
+        shape = (-1, *[1] * (weight.ndim - 1)) if axis == -1 else (1, -1, *[1] * (weight.ndim - 2))
+        weight = weight / read.reshape(shape)
+    return replace(layer, weight=weight, bias=bias)

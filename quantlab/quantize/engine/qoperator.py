@@ -1,0 +1,110 @@
+"""The QOperator writer: the integer kernels themselves, as ONNX Runtime's fusion would make them.
+
+Layers that stay in fp32 are written as in the QDQ file, with conversions around them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from quantlab.errors import QuantizeError
+from quantlab.quantize.engine.net import SAME_SCALE, Layer
+from quantlab.quantize.engine.plan import Plan
+from quantlab.quantize.engine.qdq import (
+    Parts,
+    add_dequantize,
+    add_layer,
+    add_quantize,
+    assembled,
+    dequantized,
+    integers,
+    quantizer,
+    raw,
+)
+
+_CONTRIB = "com.microsoft"
+_POOLS = ("GlobalAveragePool", "AveragePool")
+
+
+def write_qoperator(plan: Plan) -> onnx.ModelProto:
+    """The whole quantized model. Raises QuantizeError unless the types are 8-bit ones."""
+    if not plan.integer_bias:
+        raise QuantizeError("format: qoperator knows 8-bit types only.", "Use format: qdq.")
+    parts = Parts()
+    if plan.net.input in plan.tensors:
+        add_quantize(parts, plan, plan.net.input, plan.net.input)
+    for layer in plan.net.layers:
+        if layer.quantized:
+            _add_integer_layer(parts, plan, layer)
+        else:
+            _add_float_layer(parts, plan, layer)
+    for value in plan.net.proto.graph.output:
+        if value.name in plan.tensors:
+            add_dequantize(parts, plan, value.name, value.name)
+    proto = assembled(plan, parts)
+    if any(node.domain == _CONTRIB for node in proto.graph.node):
+        proto.opset_import.append(helper.make_opsetid(_CONTRIB, 1))
+    return proto
+
+
+def _add_float_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
+    made = {name for node in parts.nodes for name in node.output}
+    for name in dict.fromkeys(layer.inputs):
+        if name in plan.tensors and dequantized(name) not in made:
+            add_dequantize(parts, plan, name)
+    add_layer(parts, plan, layer)
+    for name in layer.outputs:
+        if name in plan.tensors:
+            add_quantize(parts, plan, name, raw(name))
+
+
+def _add_integer_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
+    if layer.kind in SAME_SCALE:
+        node = onnx.NodeProto.FromString(layer.node.SerializeToString())
+        node.input[0], node.output[0] = integers(layer.inputs[0]), integers(layer.output)
+        parts.nodes.append(node)
+    elif layer.weight is not None:
+        _add_weighted(parts, plan, layer)
+    else:
+        _add_combining(parts, plan, layer)
+
+
+def _triple(parts: Parts, plan: Plan, name: str) -> list[str]:
+    return [integers(name), *quantizer(parts, plan, name)]
+
+
+def _add_weighted(parts: Parts, plan: Plan, layer: Layer) -> None:
+    name = f"quantlab/{layer.output}"
+    stored, scales = plan.stored_weight(layer.output), plan.weights[layer.output].scales
+    conv = layer.kind == "Conv"
+    weight = [
+        parts.constant(f"{name}/weight", stored if conv else np.ascontiguousarray(stored.T)),
+        parts.constant(f"{name}/weight/scale", scales),
+        parts.constant(
+            f"{name}/weight/zero", np.full(len(scales), plan.weight_zero).astype(plan.weight_dtype)
+        ),
+    ]
+    bias = parts.constant(f"{name}/bias", plan.stored_bias(layer.output))
+    source = _triple(parts, plan, layer.inputs[0])
+    target = [] if layer.float_output else quantizer(parts, plan, layer.output)
+    makes = [layer.output if layer.float_output else integers(layer.output)]
+    reads = [*source, *weight, *target, bias] if conv else [*source, *weight, bias, *target]
+    if conv:
+        parts.node("QLinearConv", reads, makes, layer.name)
+        parts.nodes[-1].attribute.extend(layer.node.attribute)
+    else:
+        parts.node("QGemm", reads, makes, layer.name, domain=_CONTRIB)
+
+
+def _add_combining(parts: Parts, plan: Plan, layer: Layer) -> None:
+    sources = [part for name in layer.inputs for part in _triple(parts, plan, name)]
+    target = quantizer(parts, plan, layer.output)
+    reads = [*target, *sources] if layer.kind == "Concat" else [*sources, *target]
+    operator = f"QLinear{layer.kind}"
+    parts.node(operator, reads, [integers(layer.output)], layer.name, domain=_CONTRIB)
+    if layer.kind != "Add":
+        parts.nodes[-1].attribute.extend(layer.node.attribute)
+    if layer.kind == "GlobalAveragePool":
+        parts.nodes[-1].attribute.append(helper.make_attribute("channels_last", 0))

@@ -1,0 +1,118 @@
+"""Each range estimator against a plain numpy statement of its definition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from quantlab.errors import QuantizeError
+from quantlab.quantize.engine import ranges as r
+
+RNG = np.random.default_rng(0)
+VALUES = (RNG.standard_normal((40, 3, 8, 8)) * RNG.uniform(0.5, 3, (40, 1, 1, 1)) + 0.3).astype(
+    np.float32
+)
+ALL = [
+    r.MinMax,
+    r.MeanOfImages,
+    r.MovingAverage,
+    lambda: r.Percentile(99.0),
+    lambda: r.LeastSquares(255),
+    lambda: r.Entropy(255),
+]
+
+
+def seen(make: Any, values: NDArray[np.float32], step: int = 7) -> Any:
+    estimator = make()
+    for i in range(0, len(values), step):
+        estimator.update(values[i : i + step])
+    return estimator
+
+
+def test_minmax_is_the_extremes() -> None:
+    assert seen(r.MinMax, VALUES).range() == (VALUES.min(), VALUES.max())
+
+
+def test_mean_is_the_mean_of_each_images_extremes() -> None:
+    expected = VALUES.min((1, 2, 3)).mean(), VALUES.max((1, 2, 3)).mean()
+    assert seen(r.MeanOfImages, VALUES).range() == pytest.approx(expected)
+
+
+def test_moving_average_starts_at_the_first_image() -> None:
+    low, high = VALUES[0].min(), VALUES[0].max()
+    for image in VALUES[1:]:
+        low, high = 0.99 * low + 0.01 * image.min(), 0.99 * high + 0.01 * image.max()
+    assert seen(r.MovingAverage, VALUES).range() == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("percentile", [90.0, 99.0, 99.9])
+def test_percentile_agrees_with_numpy_to_a_bin(percentile: float) -> None:
+    estimator = seen(lambda: r.Percentile(percentile), VALUES)
+    expected = np.percentile(VALUES, [100 - percentile, percentile], method="inverted_cdf")
+    width = 2 * estimator.reach / len(estimator.counts)
+    assert np.abs(np.array(estimator.range()) - expected).max() <= 2 * width
+
+
+def test_percentile_100_is_minmax() -> None:
+    assert seen(lambda: r.Percentile(100), VALUES).range() == (VALUES.min(), VALUES.max())
+
+
+def test_least_squares_finds_the_least_error_of_its_candidates() -> None:
+    found = seen(lambda: r.LeastSquares(15), VALUES).range()
+
+    def error(low: float, high: float) -> float:
+        clipped = np.clip(VALUES.astype(np.float64), low, high)
+        return float(((VALUES - clipped) ** 2).mean() + ((high - low) / 15) ** 2 / 12)
+
+    shares = r.LeastSquares.fractions
+    best = min(error(a * VALUES.min(), b * VALUES.max()) for a in shares for b in shares)
+    assert error(*found) <= best * 1.001
+
+
+def test_entropy_clips_a_long_tail_and_keeps_an_even_spread() -> None:
+    tail = np.append(RNG.standard_normal(500_000), 60.0).astype(np.float32).reshape(1, -1)
+    even = np.linspace(-1, 1, 100_000, dtype=np.float32).reshape(1, -1)
+    assert seen(lambda: r.Entropy(255), tail).range()[1] < 30
+    assert seen(lambda: r.Entropy(255), even).range()[1] > 0.9
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_batches_do_not_matter(make: Any) -> None:
+    assert seen(make, VALUES, 1).range() == pytest.approx(seen(make, VALUES, 40).range())
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_merging_is_seeing_both(make: Any) -> None:
+    first, second = seen(make, VALUES[:15]), seen(make, VALUES[15:] * 5)
+    both = np.concatenate([VALUES[:15], VALUES[15:] * 5])
+    first.merge(second)
+    assert first.range() == pytest.approx(seen(make, both).range())
+
+
+@pytest.mark.parametrize("make", ALL)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_are_refused(make: Any, bad: float) -> None:
+    values = VALUES.copy()
+    values[3, 1, 2, 2] = bad
+    with pytest.raises(QuantizeError, match="NaN or infinite"):
+        make().update(values)
+
+
+def test_histogram_keeps_its_size_as_it_grows() -> None:
+    histogram = r.Histogram(64)
+    for scale in (1e-3, 1.0, 1e3):
+        histogram.update(VALUES * np.float32(scale))
+    assert len(histogram.counts) == 64
+    assert histogram.counts.sum() == 3 * VALUES.size
+    assert histogram.reach >= np.abs(VALUES).max() * 1e3
+
+
+def test_constant_zero_has_an_empty_range() -> None:
+    zeros = np.zeros((2, 3), np.float32)
+    for make in ALL:
+        low, high = seen(make, zeros).range()
+        assert abs(low) < 1e-9
+        assert abs(high) < 1e-9
