@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -33,19 +33,31 @@ class Recipe(BaseModel):
     portable: bool = Field(
         False, description="7-bit weights: no 16-bit saturation on CPUs without VNNI"
     )
-    equalize: bool = Field(False, description="cross-layer equalization")
+    equalize: bool = Field(True, description="cross-layer equalization")
     bias_correction: bool = Field(
-        False, description="correct the mean error of each output channel"
+        True, description="correct the mean error of each output channel"
     )
     rounding: Literal["nearest", "output-error"] = Field(
-        "nearest", description="round weights to the nearest, or to the least output error"
+        "output-error", description="round weights to the nearest, or to the least output error"
     )
-    range_search: bool = Field(False, description="choose each range by the layer's output error")
+    range_search: bool = Field(True, description="choose each range by the layer's output error")
     smooth: float | None = Field(None, ge=0, le=1, description="SmoothQuant migration strength")
     exclude: tuple[str, ...] = Field((), description="names of nodes that stay in fp32")
     images_per_class: int = Field(1, ge=1)
     calibration_size: int | None = Field(None, ge=1, description="overrides images_per_class")
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_follow(cls, data: Any) -> Any:
+        """What only quantlab's engine can do is off by default for the others; with 16 bits there
+        is room for the whole range."""
+        if not isinstance(data, dict):
+            return data
+        defaults = {} if data.get("engine", "quantlab") == "quantlab" else _PLAIN
+        if data.get("activations") in ("u16", "s16"):
+            defaults = {**defaults, "ranges": "minmax", "range_search": False}
+        return {**defaults, **data}
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:
@@ -62,4 +74,10 @@ class Recipe(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+_PLAIN: dict[str, Any] = {
+    "equalize": False,
+    "bias_correction": False,
+    "rounding": "nearest",
+    "range_search": False,
+}
 _QOPERATOR_TYPES = {("u8", "s8"), ("u8", "u8"), ("s8", "s8")}

@@ -35,3 +35,4 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test works in its own folder and does not see the user's data."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("QUANTLAB_DATA", raising=False)
+    monkeypatch.setenv("QUANTLAB_CACHE", str(tmp_path / "cache"))

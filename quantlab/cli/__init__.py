@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +12,9 @@ from quantlab import __version__
 from quantlab.errors import QuantlabError
 
 VERBS = ("tune", "quantize", "evaluate", "bench", "compare", "inspect", "fetch", "recipes")
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Verbs(click.Group):
@@ -33,6 +37,11 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except QuantlabError as error:
             click.echo(f"Error: {error}", err=True)
+            ctx.exit(2)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            click.echo("Error: the disk is full.\nFree some space and run again.", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)

@@ -1,11 +1,14 @@
 """What tests are built from: tiny models, fakes and images made in code."""
 
 from quantlab.testing.images import image_folder, listed_folder, npz_file, photo, pixels, truncate
+from quantlab.testing.measurements import fake_bench, fake_measurement
 from quantlab.testing.models import FakeRunner, pixel_logits, tiny_classifier
 from quantlab.testing.predictions import fake_predictions
 
 __all__ = [
     "FakeRunner",
+    "fake_bench",
+    "fake_measurement",
     "fake_predictions",
     "image_folder",
     "listed_folder",

@@ -11,10 +11,10 @@ from quantlab.recipe import Recipe
 
 def ladder() -> tuple[Recipe, ...]:
     """The rungs, in the order they are tried."""
-    rungs = (
-        {"name": "qdq-mean", "ranges": "mean"},
-        {"name": "qoperator-mean", "format": "qoperator", "ranges": "mean"},
-        {"name": "qdq-minmax", "ranges": "minmax"},
-        {"name": "qdq-mean-portable", "ranges": "mean", "portable": True},
+    return (
+        Recipe(name="qdq"),
+        Recipe(name="qoperator", format="qoperator"),
+        Recipe(name="qdq-mse", ranges="mse", range_search=False),
+        Recipe(name="qdq-plain", equalize=False, rounding="nearest", range_search=False),
+        Recipe(name="ort-qdq-mean", engine="ort"),
     )
-    return tuple(Recipe(engine="ort").model_copy(update=rung) for rung in rungs)

@@ -1,0 +1,214 @@
+"""A command line in this process, and a small scene for it: a model, images, a pipeline."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import numpy_helper
+
+from quantlab.cli import main
+from quantlab.data.crops import load_crops
+from quantlab.data.preprocess import get_pipeline
+from quantlab.data.readers import open_dataset
+from quantlab.errors import QuantizeError
+from quantlab.evaluate.evaluator import evaluate
+from quantlab.model import Model
+from quantlab.record import RunRecord, load_record
+from quantlab.runtime.runner import Runner
+from quantlab.testing import fake_bench, image_folder, listed_folder, tiny_classifier
+
+PIPELINE = """
+name: tiny
+resizer: pillow-bilinear
+resize: 36
+crop: 32
+mean: [127, 127, 127]
+std: [64, 64, 64]
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one command answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return Path(self._line("Run"))
+
+    @property
+    def record(self) -> RunRecord:
+        """Its record on disk."""
+        return load_record(self.folder)
+
+    @property
+    def repeat(self) -> list[str]:
+        """The words after ``quantlab`` that repeat it."""
+        return shlex.split(self._line("Repeat"))[1:]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Its warnings."""
+        return [line for line in self.err.splitlines() if line.startswith("Warning: ")]
+
+    @property
+    def complaint(self) -> list[str]:
+        """The lines on stderr that are not warnings."""
+        return [line for line in self.err.splitlines() if not line.startswith("Warning: ")]
+
+    def _line(self, name: str) -> str:
+        found = re.search(rf"^{name}:\s+(.*)$", self.err, re.MULTILINE)
+        assert found, self.err
+        return found[1]
+
+
+Cli = Callable[..., Said]
+
+
+@pytest.fixture
+def cli() -> Cli:
+    """``cli("evaluate", model, ...)``: the command's answer; its exit code is ``code``."""
+
+    def run(*words: object, code: int | None = 0) -> Said:
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        said = Said(result.exit_code, result.stdout, result.stderr)
+        assert code is None or said.code == code, said
+        assert "Traceback" not in said.err
+        assert "\x1b" not in said.out + said.err
+        return said
+
+    return run
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Forty images of ten classes, a model and the pipeline between them."""
+
+    folder: Path
+    model: Path
+    data: Path
+    pipeline: Path
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The options that name the images and the pipeline."""
+        return ("--data", str(self.data), "--pipeline", str(self.pipeline))
+
+    def labelled_by_itself(self, name: str, count: int = 60, seed: int = 5) -> Path:
+        """Images that the fp32 model is always right about."""
+        folder = listed_folder(self.folder / name, [i % 10 for i in range(count)], seed=seed)
+        lines = (folder / "val.txt").read_text().split()[::2]
+        answers = self.answers(folder)
+        rows = zip(lines, answers, strict=True)
+        (folder / "val.txt").write_text("".join(f"{n} {a}\n" for n, a in rows))
+        return folder
+
+    def answers(self, folder: Path) -> list[int]:
+        """The model's first answer on each image."""
+        model = Model.load(self.model)
+        crops = load_crops(
+            open_dataset(folder), get_pipeline(self.pipeline), cache_dir=self.folder / "answers"
+        )
+        with Runner(model, threads=1) as runner:
+            found: list[int] = evaluate(model, crops, runner).top(1)[:, 0].tolist()
+        return found
+
+    def snapshot(self) -> dict[str, str]:
+        """The sha256 of every file of the scene."""
+        return {str(p): digest(p) for p in sorted(self.folder.rglob("*")) if p.is_file()}
+
+
+def digest(path: Path) -> str:
+    """A file's sha256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    """The scene, in a folder of its own."""
+    folder = tmp_path / "scene"
+    data = image_folder(folder / "data", 10, per_class=4, size=40)
+    (folder / "pipeline.yaml").write_text(PIPELINE)
+    model = tiny_classifier(folder / "tiny.onnx")
+    return Scene(folder, model, data, folder / "pipeline.yaml")
+
+
+@pytest.fixture
+def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latencies are made up: the first model 10 ms, the others 5 ms."""
+    monkeypatch.setattr("quantlab.jobs.bench.bench", fake_bench)
+
+
+class FakeEngine:
+    """The fp32 graph with noise on its last weights: ``noise`` gives the amount for each recipe.
+
+    None instead of an amount fails, an exception is raised.
+    """
+
+    name = "fake"
+
+    def __init__(self, *noise: float | BaseException | None) -> None:
+        self.noise = noise
+        self.calls = 0
+
+    def quantize(self, model: Model, recipe: object, calibration: object) -> onnx.ModelProto:
+        """See Engine.quantize."""
+        amount = self.noise[min(self.calls, len(self.noise) - 1)]
+        self.calls += 1
+        if isinstance(amount, BaseException):
+            raise amount
+        if amount is None:
+            raise QuantizeError("this recipe is beyond the engine.")
+        return noisy(model.proto(), amount)
+
+
+def noisy(proto: onnx.ModelProto, amount: float) -> onnx.ModelProto:
+    """The graph with the classifier's weights turned into ``amount`` times noise, partly."""
+    for tensor in proto.graph.initializer:
+        if tensor.name == "fc.w":
+            weights = numpy_helper.to_array(tensor)
+            noise = np.random.default_rng(1).standard_normal(weights.shape)
+            tensor.CopyFrom(
+                numpy_helper.from_array((weights + amount * noise).astype(np.float32), tensor.name)
+            )
+    return proto
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeEngine]:
+    """``engine(0.1, None, ...)``: what the trials give, one after the other."""
+
+    def install(*noise: float | BaseException | None) -> FakeEngine:
+        fake = FakeEngine(*noise)
+        monkeypatch.setattr("quantlab.jobs.quantize.get_engine", lambda name: fake)
+        return fake
+
+    return install
+
+
+@pytest.fixture
+def parsed() -> Callable[[Said], dict[str, Any]]:
+    """The one JSON document on stdout."""
+
+    def read(said: Said) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(said.out)
+        return found
+
+    return read
