@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,17 @@ from quantlab.comparison import (
     Flip,
     FlipKind,
     ModelScore,
+    ScoreChange,
     Share,
 )
-from quantlab.evaluate import metrics
+from quantlab.evaluate import metrics as figures
+from quantlab.evaluate.custom import MetricFunction, image_scores
 from quantlab.evaluate.predictions import Aligned, Predictions, align
 from quantlab.speeds import Measured, listed, speeds_of
 from quantlab.stats import (
+    Interval,
+    bootstrap_decline,
+    bootstrap_mean,
     decline_of,
     mcnemar_exact,
     paired_difference,
@@ -36,6 +41,8 @@ Bools = NDArray[np.bool_]
 
 FLIPS_KEPT = 200
 CONFIDENCE_BINS = 20
+FEWEST = 20
+"""Fewer images say nothing of how much their mean KL would vary."""
 
 
 def compare(
@@ -48,13 +55,15 @@ def compare(
     fp32_bytes: int | None = None,
     int8_bytes: int | None = None,
     class_names: Sequence[str] | None = None,
+    metrics: Mapping[str, MetricFunction] | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Everything that can be said of the two models on their common images.
 
     The speeds are one Measurement, or one per batch size; ``noise`` is the fp32 model measured once
-    more in the same run. File sizes are taken from the measurements unless given. ``seed`` is the
-    bootstrap's. Raises DataError when the predictions or the measurements cannot be compared.
+    more in the same run. File sizes are taken from the measurements unless given. ``metrics`` are
+    the user's own, by name. ``seed`` is the bootstrap's. Raises DataError when the predictions or
+    the measurements cannot be compared, RecipeError when a metric fails.
     """
     pair = align(fp32, int8)
     speeds = speeds_of(listed(fp32_speed), listed(int8_speed), listed(noise), seed)
@@ -62,7 +71,7 @@ def compare(
         given if given is not None else next((m.bytes for m in listed(speed)), None)
         for given, speed in ((fp32_bytes, fp32_speed), (int8_bytes, int8_speed))
     ]
-    view = _View(pair, class_names or ())
+    view = _View(pair, class_names or (), seed)
     return Comparison(
         n=len(view.first),
         num_classes=view.first.outputs.shape[1],
@@ -80,14 +89,15 @@ def compare(
         confidence=view.confidence(),
         speeds=speeds,
         notes=tuple(view.notes()),
+        custom={name: view.custom(name, made) for name, made in (metrics or {}).items()},
     )
 
 
 class _View:
     """The two aligned predictions with what every part of the comparison needs of them."""
 
-    def __init__(self, pair: Aligned, class_names: Sequence[str]) -> None:
-        self.pair = pair
+    def __init__(self, pair: Aligned, class_names: Sequence[str], seed: int) -> None:
+        self.pair, self.seed = pair, seed
         self.first, self.second = pair.first, pair.second
         self.labels = pair.first.labels
         self.class_names = class_names
@@ -103,14 +113,14 @@ class _View:
         """The probability of the first answer [n]; 0 where an output is not finite."""
         sure = np.zeros(len(predictions))
         rows = np.isfinite(predictions.outputs).all(1)
-        sure[rows] = metrics.top_probability(predictions.logits[rows])
+        sure[rows] = figures.top_probability(predictions.logits[rows])
         return sure
 
     def score(
         self, predictions: Predictions, top: NDArray[np.int64], size_bytes: int | None
     ) -> ModelScore:
         def share(k: int) -> Share | None:
-            return None if self.labels is None else _share(metrics.hits(top[:, :k], self.labels))
+            return None if self.labels is None else _share(figures.hits(top[:, :k], self.labels))
 
         return ModelScore(
             name=predictions.model_name,
@@ -126,8 +136,8 @@ class _View:
         """Which images [n] fp32 and int8 have among their first ``k`` answers."""
         assert self.labels is not None
         return (
-            metrics.hits(self.top_first[:, :k], self.labels),
-            metrics.hits(self.top_second[:, :k], self.labels),
+            figures.hits(self.top_first[:, :k], self.labels),
+            figures.hits(self.top_second[:, :k], self.labels),
         )
 
     def change(self, k: int) -> Change | None:
@@ -138,13 +148,36 @@ class _View:
         kinds = {self.first.output_kind, self.second.output_kind}
         if len(kinds) > 1:
             a, b = _log_probabilities(a), _log_probabilities(b)
+        divergences = figures.kl_divergence(a, b)
+        kl = _finite(divergences.mean()) if len(a) else None
         return Fidelity(
             agreement=_share(self.agree),
-            kl=_finite(metrics.kl_divergence(a, b).mean()) if len(a) else None,
-            sqnr_db=metrics.sqnr_db(a, b),
+            kl=kl,
+            kl_interval=self._kl_interval(divergences) if kl is not None else None,
+            sqnr_db=figures.sqnr_db(a, b),
             compared="logits" if kinds == {"logits"} else "log-probabilities",
             identical=len(kinds) == 1
             and np.array_equal(self.first.outputs, self.second.outputs, equal_nan=True),
+        )
+
+    def _kl_interval(self, divergences: NDArray[np.float64]) -> Interval | None:
+        return bootstrap_mean(divergences, self.seed) if len(divergences) >= FEWEST else None
+
+    def custom(self, name: str, function: MetricFunction) -> ScoreChange:
+        first = image_scores(name, function, self.first)
+        second = image_scores(name, function, self.second)
+        difference, ratio = bootstrap_decline(first, second, self.seed)
+        fp32, int8 = float(first.mean()), float(second.mean())
+        return ScoreChange(
+            n=len(first),
+            fp32=fp32,
+            int8=int8,
+            lower=int((second < first).sum()),
+            higher=int((second > first).sum()),
+            difference=fp32 - int8,
+            difference_interval=difference,
+            ratio=None if ratio is None else (fp32 - int8) / fp32,
+            ratio_interval=ratio,
         )
 
     def classes(self) -> tuple[ClassChange, ...]:
@@ -225,7 +258,7 @@ class _View:
             broken = int((~np.isfinite(predictions.outputs).all(1)).sum())
             if broken:
                 yield f"{predictions.model_name} gave a NaN or an infinity on {broken} images."
-            tied = int(metrics.tied_first(predictions.outputs).sum())
+            tied = int(figures.tied_first(predictions.outputs).sum())
             if tied:
                 yield (
                     f"{predictions.model_name} gives two classes the same highest score on {tied} "
@@ -245,8 +278,8 @@ def _is_guessing(right: Bools, num_classes: int) -> bool:
 
 def _log_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Clipped where a softmax's own output is, so that the clipping does not look like noise."""
-    floor = np.log(metrics.SMALLEST_PROBABILITY)
-    return np.maximum(metrics.log_softmax(logits), floor).astype(np.float32)
+    floor = np.log(figures.SMALLEST_PROBABILITY)
+    return np.maximum(figures.log_softmax(logits), floor).astype(np.float32)
 
 
 def _finite(value: float) -> float | None:

@@ -67,6 +67,7 @@ class Fidelity(_Frozen):
     ``agreement`` is the share of images with the same first answer; ``kl`` the mean
     KL(softmax fp32 || softmax int8) in nats; ``sqnr_db`` the signal to noise ratio over the
     ``compared`` values, None when there is no noise (``identical``) or no finite output.
+    ``kl_interval`` is the KL's bootstrap interval over images, None for fewer than 20.
     """
 
     agreement: Share
@@ -74,6 +75,26 @@ class Fidelity(_Frozen):
     sqnr_db: float | None
     compared: Literal["logits", "log-probabilities"]
     identical: bool
+    kl_interval: Interval | None = None
+
+
+class ScoreChange(_Frozen):
+    """How a metric of the user's changed: the mean scores of both models, image by image.
+
+    ``difference`` is fp32 - int8 and ``ratio`` (fp32 - int8) / fp32, None unless fp32's mean is
+    surely above 0; the intervals are paired bootstraps. ``lower`` and ``higher`` count the images
+    on which int8 scores lower and higher.
+    """
+
+    n: int
+    fp32: float
+    int8: float
+    lower: int
+    higher: int
+    difference: float
+    difference_interval: Interval
+    ratio: float | None
+    ratio_interval: Interval | None
 
 
 class ClassChange(_Frozen):
@@ -170,7 +191,7 @@ class Comparison(_Frozen):
 
     ``unmatched`` counts the images that only one of them was evaluated on; ``classes`` is the table
     of all classes that have images; ``flips`` is bounded, the surest fp32 answers first; ``notes``
-    are sentences for the reader.
+    are sentences for the reader; ``custom`` holds the metrics of the user's, by name.
     """
 
     n: int
@@ -189,6 +210,7 @@ class Comparison(_Frozen):
     confidence: Confidence
     speeds: tuple[Speed, ...]
     notes: tuple[str, ...]
+    custom: dict[str, ScoreChange] = {}
 
     @property
     def size_ratio(self) -> float | None:

@@ -1,75 +1,70 @@
-"""gate: a Comparison against a Policy gives a Verdict. Pure.
+"""gate: a Comparison against a criterion gives a Verdict. Pure.
 
-A decline is judged by its whole 95% interval: pass when its upper end is within the limit, fail
+What is lost is judged by its whole 95% interval: pass when its upper end is within the limit, fail
 when its lower end is beyond it, inconclusive otherwise, and then with the number of images that
 would decide it.
 """
 
 from __future__ import annotations
 
-import re
+import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from quantlab.comparison import Change, Comparison
+from quantlab.criteria import (
+    METRIC_NAMES,
+    AgreementPolicy,
+    Criterion,
+    DivergencePolicy,
+    Kind,
+    Policy,
+    amount,
+    parse_criterion,
+    parse_policy,
+)
 from quantlab.errors import RecipeError
-from quantlab.stats import CONFIDENCE, POWER, Interval, images_needed, smallest_decline
+from quantlab.stats import (
+    CONFIDENCE,
+    POWER,
+    Interval,
+    images_needed,
+    images_to_clear,
+    smallest_decline,
+    smallest_distance,
+)
+
+__all__ = [
+    "METRIC_NAMES",
+    "AgreementPolicy",
+    "Criterion",
+    "DivergencePolicy",
+    "Kind",
+    "Policy",
+    "Verdict",
+    "amount",
+    "judge",
+    "parse_criterion",
+    "parse_policy",
+]
 
 Status = Literal["pass", "fail", "inconclusive"]
-Kind = Literal["relative", "absolute"]
-Metric = Literal["top1", "top5"]
 
 EXIT_CODES: dict[Status, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 FEW_IMAGES = 200
 """With fewer images an undecided accuracy says so little that agreement is told first."""
 
-_LIMIT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%|pp|points?)\s*", re.IGNORECASE)
-METRIC_NAMES: dict[Metric, str] = {"top1": "top-1", "top5": "top-5"}
-
-
-class Policy(BaseModel):
-    """How much accuracy may be lost.
-
-    ``max_decline`` is a fraction: of the fp32 model's accuracy when ``kind`` is relative, of all
-    images (percentage points / 100) when it is absolute.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_decline: float = Field(0.01, ge=0, lt=1)
-    kind: Kind = "relative"
-    metric: Metric = "top1"
-
-    @property
-    def limit_text(self) -> str:
-        """``1%`` or ``0.5 points``."""
-        return amount(self.max_decline, self.kind)
-
-
-def parse_policy(text: str, metric: Metric = "top1") -> Policy:
-    """Read ``1%`` (of the fp32 accuracy) or ``1pp``, ``0.5 points`` (percentage points).
-
-    Raises RecipeError for anything else.
-    """
-    match = _LIMIT.fullmatch(text)
-    if not match or float(match[1]) >= 100:
-        raise RecipeError(
-            f"{text!r} is not a limit for the decline.",
-            "Write 1% for one hundredth of the fp32 accuracy, or 1pp for one percentage point.",
-        )
-    kind: Kind = "relative" if match[2] == "%" else "absolute"
-    return Policy(max_decline=float(match[1]) / 100, kind=kind, metric=metric)
-
 
 class Verdict(BaseModel):
     """What the gate says, with its reason and what to do about it, in sentences.
 
-    ``decline`` and ``interval`` are what was judged, in the policy's kind, None when nothing could
-    be. ``images_needed`` would decide an inconclusive verdict at 80% power if the models really
-    differ as they seem to, None when that is settled or hopeless. ``smallest_decline`` is the
-    smallest true decline that so many images tell from none. ``leads_with`` is what a reader
-    should be told first.
+    ``decline`` and ``interval`` are what was judged, the loss that the policy limits: a decline in
+    the policy's kind, the share of changed answers, or the KL; None when nothing could be.
+    ``images_needed`` would decide an inconclusive verdict at 80% power if the models really differ
+    as they seem to, None when that is settled or hopeless. ``smallest_decline`` is the smallest
+    true decline that so many images tell from none. ``leads_with`` is what a reader should be told
+    first.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -77,7 +72,7 @@ class Verdict(BaseModel):
     status: Status
     reason: str
     remedy: str = ""
-    policy: Policy
+    policy: Criterion
     decline: float | None = None
     interval: Interval | None = None
     images_needed: int | None = None
@@ -89,9 +84,35 @@ class Verdict(BaseModel):
         """0 pass, 1 fail, 3 inconclusive."""
         return EXIT_CODES[self.status]
 
+    @property
+    def meets(self) -> bool:
+        """Whether the measured loss is within the limit and the policy's tolerance, however sure
+        that is. Where nothing could be measured, whether nothing speaks against it."""
+        return self.excess <= 0
 
-def judge(comparison: Comparison, policy: Policy) -> Verdict:
-    """The verdict on the decline of the policy's metric."""
+    @property
+    def excess(self) -> float:
+        """How far the measured loss is beyond what is allowed, as a fraction of the limit.
+
+        0 or less when it is met; of a limit of 0, the loss itself.
+        """
+        if self.decline is None:
+            return math.inf if self.status == "fail" else 0.0
+        over = self.decline - (self.policy.limit + self.policy.tolerance)
+        return over / self.policy.limit if self.policy.limit else over
+
+
+def judge(comparison: Comparison, policy: Criterion) -> Verdict:
+    """The verdict on what the policy limits.
+
+    Raises RecipeError when that is a metric of the user's that the comparison does not hold.
+    """
+    if isinstance(policy, AgreementPolicy):
+        return _agreement(comparison, policy)
+    if isinstance(policy, DivergencePolicy):
+        return _divergence(comparison, policy)
+    if policy.metric not in METRIC_NAMES:
+        return _custom(comparison, policy)
     change = comparison.top1 if policy.metric == "top1" else comparison.top5
     if change is None:
         return _unlabelled(comparison, policy)
@@ -105,22 +126,81 @@ def judge(comparison: Comparison, policy: Policy) -> Verdict:
 def _decide(
     comparison: Comparison, policy: Policy, change: Change, decline: float, interval: Interval
 ) -> Verdict:
-    status = _status(interval, policy.max_decline)
-    needed = _needed(change, policy) if status == "inconclusive" else None
-    scale = (change.both + change.lost) / change.n if policy.kind == "relative" else 1.0
+    needed, relative = None, policy.kind == "relative"
+    if _status(interval, policy.limit) == "inconclusive":
+        counts = (change.both, change.lost, change.gained, change.n)
+        needed = images_needed(*counts, limit=policy.limit, relative=relative)
+    scale = (change.both + change.lost) / change.n if relative else 1.0
     smallest = min(1.0, smallest_decline(change.lost, change.gained, change.n) / scale)
-    few = status == "inconclusive" and change.n < FEW_IMAGES
-    reason = _reason(status, policy, change, decline, interval)
+    seen = f": {change.lost:,} lost, {change.gained:,} gained"
+    return _verdict(comparison, policy, decline, interval, seen, needed, smallest)
+
+
+def _agreement(comparison: Comparison, policy: AgreementPolicy) -> Verdict:
+    share = comparison.fidelity.agreement
+    loss = 1 - share.value
+    interval = Interval(1 - share.interval.high, 1 - share.interval.low)
+    needed = images_to_clear(interval, loss - policy.limit, share.n)
+    seen = f": {share.n - share.count:,} answers changed"
+    return _verdict(comparison, policy, loss, interval, seen, needed)
+
+
+def _divergence(comparison: Comparison, policy: DivergencePolicy) -> Verdict:
+    kl, interval = comparison.fidelity.kl, comparison.fidelity.kl_interval
+    if comparison.int8.nonfinite > comparison.fp32.nonfinite:
+        return _broken(comparison, policy)
+    if kl is None or interval is None:
+        return _unknown_divergence(comparison, policy)
+    needed = images_to_clear(interval, kl - policy.limit, comparison.n)
+    return _verdict(comparison, policy, kl, interval, "", needed)
+
+
+def _custom(comparison: Comparison, policy: Policy) -> Verdict:
+    change = comparison.custom.get(policy.metric)
+    if change is None:
+        raise RecipeError(
+            f"the comparison does not hold the metric {policy.metric}.",
+            "Give its function to compare(metrics=...).",
+        )
+    relative = policy.kind == "relative"
+    decline = change.ratio if relative else change.difference
+    interval = change.ratio_interval if relative else change.difference_interval
+    if decline is None or interval is None:
+        return _not_positive(policy, change.fp32)
+    needed = images_to_clear(interval, decline - policy.limit, change.n)
+    seen = f": {change.lower:,} images score lower, {change.higher:,} higher"
+    smallest = smallest_distance(interval)
+    return _verdict(comparison, policy, decline, interval, seen, needed, smallest)
+
+
+def _verdict(
+    comparison: Comparison,
+    policy: Criterion,
+    loss: float,
+    interval: Interval,
+    seen: str,
+    needed: int | None,
+    smallest: float | None = None,
+) -> Verdict:
+    status = _status(interval, policy.limit)
+    needed = needed if status == "inconclusive" else None
+    accuracy = isinstance(policy, Policy)
+    few = accuracy and status == "inconclusive" and comparison.n < FEW_IMAGES
+    reason = (
+        f"The {policy.title} on {comparison.n:,} images is {policy.amount(loss)} "
+        f"({CONFIDENCE:.0%} interval {policy.span(interval)}), {_side(status, policy)} the limit "
+        f"of {policy.limit_text}{seen}."
+    )
     return Verdict(
         status=status,
         reason=f"{_agreement_text(comparison)} {reason}" if few else reason,
-        remedy=_remedy(status, policy, change.n, needed, smallest),
+        remedy=_remedy(status, policy, comparison.n, needed, smallest),
         policy=policy,
-        decline=decline,
+        decline=loss,
         interval=interval,
         images_needed=needed,
         smallest_decline=smallest,
-        leads_with="agreement" if few else "accuracy",
+        leads_with="accuracy" if accuracy and not few else "agreement",
     )
 
 
@@ -130,53 +210,44 @@ def _status(interval: Interval, limit: float) -> Status:
     return "fail" if interval.low > limit else "inconclusive"
 
 
-def _needed(change: Change, policy: Policy) -> int | None:
-    return images_needed(
-        change.both,
-        change.lost,
-        change.gained,
-        change.n,
-        limit=policy.max_decline,
-        relative=policy.kind == "relative",
-    )
+def _side(status: Status, policy: Criterion) -> str:
+    if status == "inconclusive":
+        return "on both sides of"
+    if isinstance(policy, AgreementPolicy):
+        return "wholly above" if status == "pass" else "wholly below"
+    return "wholly within" if status == "pass" else "wholly beyond"
 
 
-def _reason(
-    status: Status, policy: Policy, change: Change, decline: float, interval: Interval
+def _remedy(
+    status: Status, policy: Criterion, n: int, needed: int | None, smallest: float | None
 ) -> str:
-    end = {
-        "pass": "wholly within",
-        "fail": "wholly beyond",
-        "inconclusive": "on both sides of",
-    }[status]
-    return (
-        f"The {METRIC_NAMES[policy.metric]} decline on {change.n:,} images is "
-        f"{amount(decline, policy.kind)} ({CONFIDENCE:.0%} interval "
-        f"{span(interval, policy.kind)}), {end} the limit of {policy.limit_text}: "
-        f"{change.lost:,} lost, {change.gained:,} gained."
-    )
-
-
-def _remedy(status: Status, policy: Policy, n: int, needed: int | None, smallest: float) -> str:
     if status == "pass":
         return ""
+    top1 = isinstance(policy, Policy) and policy.metric == "top1"
     if status == "fail":
+        accept = "a higher --max-decline" if top1 else "another --criterion"
         return (
             "Tune with more calibration images or another recipe, keep the most sensitive layers "
-            "in fp32, or accept the loss with a higher --max-decline."
+            f"in fp32, or accept the loss with {accept}."
         )
     sees = (
-        f"{n:,} images tell a decline of {amount(smallest, policy.kind)} or more from none "
-        f"({POWER:.0%} power)."
+        ""
+        if smallest is None
+        else (
+            f" {n:,} images tell a decline of {policy.amount(smallest)} or more from none "
+            f"({POWER:.0%} power)."
+        )
     )
     if needed is None:
+        what = "decline" if isinstance(policy, Policy) else policy.title
+        limit = "--max-decline" if top1 else "the limit"
         return (
-            f"The decline lies so near to {policy.limit_text} that no practical number of images "
-            f"decides it: set --max-decline higher or lower. {sees}"
+            f"The {what} lies so near to {policy.limit_text} that no practical number of images "
+            f"decides it: set {limit} higher or lower.{sees}"
         )
     return (
         f"About {rounded_up(needed):,} images would decide it, if the models differ as they seem "
-        f"to. {sees}"
+        f"to.{sees}"
     )
 
 
@@ -206,6 +277,46 @@ def _never_right(comparison: Comparison, policy: Policy) -> Verdict:
     )
 
 
+def _broken(comparison: Comparison, policy: DivergencePolicy) -> Verdict:
+    return Verdict(
+        status="fail",
+        reason=(
+            f"The int8 model gives a NaN or an infinity on {comparison.int8.nonfinite:,} of "
+            f"{comparison.n:,} images: there its KL divergence has no limit."
+        ),
+        remedy="Tune with more calibration images or another recipe.",
+        policy=policy,
+        leads_with="agreement",
+    )
+
+
+def _unknown_divergence(comparison: Comparison, policy: DivergencePolicy) -> Verdict:
+    kl = comparison.fidelity.kl
+    mean = "" if kl is None else f"Their mean KL divergence is {policy.amount(kl)}. "
+    few = f"{comparison.n:,} images do not tell what the KL divergence would be on others."
+    return Verdict(
+        status="inconclusive",
+        reason=f"{_agreement_text(comparison)} {mean}{few}",
+        remedy="Compare on more images, and check that the fp32 model gives finite outputs.",
+        policy=policy,
+        decline=kl,
+        leads_with="agreement",
+    )
+
+
+def _not_positive(policy: Policy, mean: float) -> Verdict:
+    return Verdict(
+        status="inconclusive",
+        reason=(
+            f"The fp32 model's mean {policy.metric} is {mean:.4g}, not surely above 0, so a share "
+            "of it says nothing."
+        ),
+        remedy=f"Limit the difference itself: --criterion '{policy.metric} 1pp' allows 0.01.",
+        policy=policy,
+        leads_with="agreement",
+    )
+
+
 def _agreement_text(comparison: Comparison) -> str:
     share = comparison.fidelity.agreement
     return (
@@ -213,22 +324,6 @@ def _agreement_text(comparison: Comparison) -> str:
         f"({share.value:.1%}, {CONFIDENCE:.0%} interval {100 * share.interval.low:.1f}% to "
         f"{100 * share.interval.high:.1f}%)."
     )
-
-
-def amount(fraction: float, kind: Kind) -> str:
-    """``0.25%`` or ``0.2 points``, with no more decimals than it has, two at most."""
-    number = f"{100 * fraction:.2f}".rstrip("0").rstrip(".")
-    number = "0" if number == "-0" else number
-    if kind == "relative":
-        return f"{number}%"
-    return f"{number} point" if number in ("1", "-1") else f"{number} points"
-
-
-def span(interval: Interval, kind: Kind) -> str:
-    """``-0.37% to 0.37%`` or ``-0.29 to 0.29 points``."""
-    unit = "%" if kind == "relative" else ""
-    tail = "" if unit else " points"
-    return f"{100 * interval.low:.2f}{unit} to {100 * interval.high:.2f}{unit}{tail}"
 
 
 def rounded_up(count: int) -> int:

@@ -79,6 +79,7 @@ class Model:
     output_kind: OutputKind
     metadata: dict[str, str]
     layout: Layout | None = None
+    label: str | None = None
 
     @classmethod
     def load(cls, path: Path | str) -> Model:
@@ -115,8 +116,8 @@ class Model:
 
     @property
     def name(self) -> str:
-        """The file's name without the ending."""
-        return self.path.stem
+        """What to call it: ``label``, or the file's name without the ending."""
+        return self.label or self.path.stem
 
     @property
     def is_quantized(self) -> bool:

@@ -7,7 +7,8 @@ Methods: Wilson (1927) for one proportion; Tango (1998, Statistics in Medicine 1
 difference and Tang, Tang & Chan (2003, Statistics in Medicine 22:1217) for the ratio of two paired
 proportions, both by inverting a score test, which keeps its level when few images, or none at all,
 change; Bonett & Price (2006, Statistics in Medicine 25:3039) as the second opinion on the ratio;
-McNemar's exact test.
+McNemar's exact test; for means of scores the bias-corrected and accelerated bootstrap over images
+(BCa; Efron 1987, JASA 82:171).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 from scipy.stats import binomtest
 
 CONFIDENCE = 0.95
@@ -237,6 +238,109 @@ def smallest_decline(
     changed = (lost + gained + 1) / (n + 1)
     z = z_value(confidence) + float(ndtri(power))
     return min(1.0, z * math.sqrt(changed / n))
+
+
+def images_to_clear(
+    interval: Interval,
+    distance: float,
+    n: int,
+    *,
+    confidence: float = CONFIDENCE,
+    power: float = POWER,
+) -> int | None:
+    """How many images would decide a mean whose interval on ``n`` images is this, or None.
+
+    ``distance`` is from the estimate to the limit. The interval shrinks with the root of the number
+    of images; None means more than a million, as in ``images_needed``.
+    """
+    reach = smallest_distance(interval, confidence=confidence, power=power)
+    if distance == 0 or n * (reach / distance) ** 2 > PRACTICAL_LIMIT:
+        return None
+    return max(n + 1, math.ceil(n * (reach / distance) ** 2))
+
+
+def smallest_distance(
+    interval: Interval, *, confidence: float = CONFIDENCE, power: float = POWER
+) -> float:
+    """How far from a limit the truth must be for such an interval to lie on one side of it, with
+    probability ``power``."""
+    z = z_value(confidence)
+    return interval.width / (2 * z) * (z + float(ndtri(power)))
+
+
+RESAMPLES = 2000
+_FEW_KINDS = 100
+
+
+def bootstrap_mean(
+    values: NDArray[np.float64], seed: int = 0, *, confidence: float = CONFIDENCE
+) -> Interval:
+    """The BCa interval of the mean of ``values`` [n]. The same seed gives the same interval."""
+    means = _resampled_means(values[None], seed)[0]
+    return _bca(means, float(values.mean()), values - values.mean(), confidence)
+
+
+def bootstrap_decline(
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    seed: int = 0,
+    *,
+    confidence: float = CONFIDENCE,
+) -> tuple[Interval, Interval | None]:
+    """The paired BCa intervals of mean(first) - mean(second), and of that over mean(first).
+
+    Two made-up images, one lost and one gained by the largest change seen (by the whole range of
+    scores when none changed), are added before resampling, so that no change among a few images is
+    not read as no change ever; for scores of 0 and 1 that comes to Tango's interval. The second
+    interval is None when a resampled mean of ``first`` is not above 0: then a share of it has no
+    meaning.
+    """
+    change = float(np.abs(first - second).max()) or float(np.ptp(first))
+    pair = first.mean() + change / 2 * np.array([1, -1])
+    a, b = np.append(first, pair), np.append(second, pair[::-1])
+    means_a, means_b = _resampled_means(np.stack([a, b]), seed)
+    true_a, true_b = float(first.mean()), float(second.mean())
+    difference = _bca(means_a - means_b, true_a - true_b, a - b - (a - b).mean(), confidence)
+    if means_a.min() <= 0 or true_a <= 0:
+        return difference, None
+    influence = b.mean() / a.mean() * a - b
+    return difference, _bca(1 - means_b / means_a, 1 - true_b / true_a, influence, confidence)
+
+
+def _resampled_means(columns: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Means [k, RESAMPLES] of the columns [k, n], resampled with replacement together."""
+    rng, n = np.random.default_rng(seed), columns.shape[1]
+    kinds, counts = np.unique(columns, axis=1, return_counts=True)
+    if len(counts) <= _FEW_KINDS:  # such as right and wrong: their counts are all there is to draw
+        drawn = rng.multinomial(n, counts / n, size=RESAMPLES)
+        return np.asarray(kinds @ drawn.T / n, np.float64)
+    step = max(1, _CHUNK // (2 * n))
+    means = np.empty((len(columns), RESAMPLES))
+    for start in range(0, RESAMPLES, step):
+        stop = min(start + step, RESAMPLES)
+        chosen = rng.integers(n, size=(stop - start, n))
+        for row, column in zip(means, columns, strict=True):
+            row[start:stop] = column[chosen].mean(axis=1)
+    return means
+
+
+def _bca(
+    replicates: NDArray[np.float64],
+    estimate: float,
+    influence: NDArray[np.float64],
+    confidence: float,
+) -> Interval:
+    """Efron's interval from bootstrap replicates and each image's influence on the estimate."""
+    spread = float(np.square(influence).sum())
+    if spread == 0 or replicates.min() == replicates.max():
+        return Interval(estimate, estimate)
+    below = (replicates < estimate).mean() + (replicates == estimate).mean() / 2
+    bias = ndtri(np.clip(below, 1 / (2 * len(replicates)), 1 - 1 / (2 * len(replicates))))
+    acceleration = float((influence**3).sum()) / (6 * spread**1.5)
+    tails = bias + z_value(confidence) * np.array([-1, 1])
+    levels = ndtr(bias + tails / (1 - acceleration * tails))
+    low, high = np.quantile(replicates, levels)
+    return Interval(min(float(low), estimate), max(float(high), estimate))
 
 
 Rounds = Sequence[Sequence[float]]

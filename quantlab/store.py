@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from quantlab.errors import OutputError, QuantlabError
-from quantlab.record import RunRecord, Status
+from quantlab.record import RunRecord, Status, load_record
 
 
 @contextmanager
@@ -94,6 +94,17 @@ class Run:
             spec=spec,
         )
         self.save()
+
+    @classmethod
+    def resume(cls, folder: Path) -> Run:
+        """Take up a run again: its record is as it was, but started. Raises RecordError."""
+        run = cls.__new__(cls)
+        run.folder = folder
+        run.record = load_record(folder).model_copy(
+            update={"status": "started", "error": None, "finished": None}
+        )
+        run.save()
+        return run
 
     def artifact(self, name: str, filename: str) -> Path:
         """Registers a file of the run folder and returns its path; the caller writes it."""

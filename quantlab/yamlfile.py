@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 from quantlab.errors import RecipeError
 
@@ -37,7 +37,7 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
             raise RecipeError(f"{where}: YAML aliases (*name) are not supported.", "Write it out.")
         data = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: 2026-99-99
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "cannot be parsed"
@@ -48,20 +48,59 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
 
 
 def validate(schema: type[Schema], data: Mapping[str, Any], where: str) -> Schema:
-    """``data`` as ``schema``. Raises RecipeError that names the wrong key and the right one."""
+    """``data`` as ``schema``. Raises RecipeError that names the wrong key and the right one.
+
+    A validator of the schema may call this for a part of it: its error is then this one's.
+    """
     try:
         return schema.model_validate(dict(data))
     except ValidationError as error:
         raise _explain(error, schema, where) from error
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error.problem}", error.remedy) from error
 
 
 def _explain(error: ValidationError, schema: type[BaseModel], where: str) -> RecipeError:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    """The first thing wrong, an unknown key before all else: it explains what is missing."""
+    first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
     if first["type"] != "extra_forbidden":
         message = first["msg"].removeprefix("Value error, ")
         return RecipeError(f"{where}: {key + ': ' if key else ''}{message}.")
-    known = list(schema.model_fields)
-    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+    known = _known_keys(schema, path[:-1])
+    near = difflib.get_close_matches(path[-1], known, n=1)
     remedy = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(known)}."
     return RecipeError(f"{where}: unknown key {key}.", remedy)
+
+
+def _known_keys(schema: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """The keys that the mapping at ``path`` may hold.
+
+    In pydantic's paths a key, a position in a list and the chosen one of several schemas (by its
+    tag or its name) all look alike.
+    """
+    found = _schemas(schema)
+    for part in path:
+        named = [(name, owner) for name, owner in found if name == part]
+        inner = [_schemas(f.annotation) for _, owner in found for f in _fields(owner, part)]
+        if named and (len(found) > 1 or not inner):
+            found = named
+        elif inner:
+            found = [pair for pairs in inner for pair in pairs]
+    fields = [item for _, owner in found for item in owner.model_fields.items()]
+    return list(dict.fromkeys(field.alias or name for name, field in fields))
+
+
+def _fields(owner: type[BaseModel], key: str) -> list[Any]:
+    return [field for name, field in owner.model_fields.items() if (field.alias or name) == key]
+
+
+def _schemas(annotation: Any, tag: str | None = None) -> list[tuple[str, type[BaseModel]]]:
+    """Every schema inside a type, with its tag or else its name."""
+    if get_origin(annotation) is Annotated:
+        inner, *extra = get_args(annotation)
+        return _schemas(inner, next((e.tag for e in extra if isinstance(e, Tag)), tag))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [(tag or annotation.__name__, annotation)]
+    return [pair for argument in get_args(annotation) for pair in _schemas(argument)]

@@ -4,22 +4,38 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from quantlab.compare import compare
 from quantlab.comparison import Comparison
 from quantlab.errors import RecipeError
-from quantlab.gate import Policy, Verdict, judge, parse_policy, rounded_up
+from quantlab.evaluate.predictions import Predictions
+from quantlab.gate import (
+    AgreementPolicy,
+    DivergencePolicy,
+    Policy,
+    Verdict,
+    judge,
+    parse_criterion,
+    parse_policy,
+    rounded_up,
+)
+from quantlab.stats import wilson
 from quantlab.testing.predictions import fake_predictions
 
 
-def _comparison(both: int, lost: int, gained: int, neither: int) -> Comparison:
+def _models(both: int, lost: int, gained: int, neither: int) -> tuple[Predictions, Predictions]:
     """Two models over three classes with exactly these counts; every label is 0."""
     n = both + lost + gained + neither
     fp32 = [0] * (both + lost) + [1] * (gained + neither)
     int8 = [0] * both + [1] * lost + [0] * gained + [1] * neither
     outputs = np.eye(3, dtype=np.float32)
     made = replace(fake_predictions(n, 3, 0, 0), labels=np.zeros(n, np.int64))
-    return compare(replace(made, outputs=outputs[fp32]), replace(made, outputs=outputs[int8]))
+    return replace(made, outputs=outputs[fp32]), replace(made, outputs=outputs[int8])
+
+
+def _comparison(both: int, lost: int, gained: int, neither: int) -> Comparison:
+    return compare(*_models(both, lost, gained, neither))
 
 
 @pytest.mark.parametrize(
@@ -120,3 +136,155 @@ def test_top5_policy_judges_top5() -> None:
 def test_rounding_up_keeps_two_digits() -> None:
     counts = (7, 99, 101, 5641, 160000)
     assert [rounded_up(n) for n in counts] == [7, 99, 110, 5700, 160000]
+
+
+def _pair(n: int, flip: float, *, labelled: bool = True) -> tuple[Predictions, Predictions]:
+    return (
+        fake_predictions(n, 20, 0, 3, labelled=labelled),
+        fake_predictions(n, 20, flip, 3, labelled=labelled),
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "status", "side"),
+    [
+        ("agree>=80%", "pass", "wholly above the limit of 80%"),
+        ("agree>=99%", "fail", "wholly below the limit of 99%"),
+        ("kl<=1", "pass", "wholly within the limit of 1 nats"),
+        ("kl<=0.001", "fail", "wholly beyond the limit of 0.001 nats"),
+    ],
+)
+def test_fidelity_is_judged_without_labels(limit: str, status: str, side: str) -> None:
+    comparison = compare(*_pair(3000, 0.1, labelled=False))
+    verdict = judge(comparison, parse_criterion(limit))
+    assert verdict.status == status
+    assert verdict.meets is (status == "pass")
+    assert side in verdict.reason
+    assert "--max-decline" not in verdict.remedy
+    assert verdict.leads_with == "agreement"
+    assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
+
+
+def test_agreement_is_judged_by_wilsons_interval() -> None:
+    comparison = compare(*_pair(1000, 0.05))
+    share = comparison.fidelity.agreement
+    verdict = judge(comparison, AgreementPolicy(least=share.value))
+    assert verdict.status == "inconclusive"
+    assert verdict.interval is not None
+    expected = wilson(share.count, 1000)
+    assert (1 - verdict.interval.high, 1 - verdict.interval.low) == pytest.approx(
+        (expected.low, expected.high)
+    )
+    assert verdict.decline == pytest.approx(1 - share.value)
+    assert (verdict.meets, verdict.images_needed) == (True, None)
+    assert "no practical number of images" in verdict.remedy
+
+
+def test_fidelity_says_how_many_images_would_decide() -> None:
+    comparison = compare(*_pair(400, 0.05))
+    assert comparison.fidelity.kl is not None
+    for policy in (
+        AgreementPolicy(least=comparison.fidelity.agreement.value - 0.005),
+        DivergencePolicy(most=comparison.fidelity.kl * 1.05),
+    ):
+        verdict = judge(comparison, policy)
+        assert verdict.status == "inconclusive"
+        assert verdict.images_needed is not None
+        assert verdict.images_needed > 400
+        more = f"About {rounded_up(verdict.images_needed):,} images would decide it"
+        assert verdict.remedy.startswith(more)
+
+
+def test_an_int8_model_that_gives_nan_never_holds_a_kl() -> None:
+    fp32, int8 = _pair(300, 0.0)
+    outputs = int8.outputs.copy()
+    outputs[7] = np.nan
+    verdict = judge(compare(fp32, replace(int8, outputs=outputs)), parse_criterion("kl<=1"))
+    assert (verdict.status, verdict.meets, verdict.excess) == ("fail", False, float("inf"))
+    assert "NaN or an infinity on 1 of 300 images" in verdict.reason
+    few = compare(*_pair(19, 0.2))
+    verdict = judge(few, parse_criterion("kl<=9"))
+    assert (verdict.status, verdict.meets, verdict.decline) == (
+        "inconclusive",
+        True,
+        few.fidelity.kl,
+    )
+    assert "19 images do not tell" in verdict.reason
+    assert not judge(few, parse_criterion("kl<=0.0001")).meets
+    nothing = replace(fp32, outputs=np.full_like(outputs, np.nan))
+    verdict = judge(compare(nothing, nothing), parse_criterion("kl<=1"))
+    assert (verdict.status, verdict.meets) == ("inconclusive", True)
+
+
+def _right(outputs: NDArray[np.float32], labels: NDArray[np.int64] | None) -> NDArray[np.bool_]:
+    assert labels is not None
+    return np.asarray(outputs.argmax(1) == labels)
+
+
+@pytest.mark.parametrize("counts", [(900, 60, 5, 235), (990, 10, 40, 160), (960, 40, 30, 270)])
+@pytest.mark.parametrize("limit", ["1%", "1.5pp", "10%"])
+def test_top1_as_a_users_metric_is_judged_like_top1(
+    counts: tuple[int, int, int, int], limit: str
+) -> None:
+    _, lost, gained, _ = counts
+    comparison = compare(*_models(*counts), metrics={"my:top1": _right})
+    own = judge(comparison, parse_criterion(f"my:top1 {limit}"))
+    top1 = judge(comparison, parse_criterion(limit))
+    assert own.status == top1.status
+    assert own.decline == pytest.approx(top1.decline)
+    assert own.interval is not None
+    assert top1.interval is not None
+    assert own.interval.low == pytest.approx(top1.interval.low, abs=0.0015)
+    assert own.interval.high == pytest.approx(top1.interval.high, abs=0.0015)
+    assert f"{lost} images score lower, {gained} higher" in own.reason
+
+
+def test_few_unchanged_images_do_not_pass_a_users_metric() -> None:
+    comparison = compare(*_models(18, 0, 0, 2), metrics={"my:top1": _right})
+    verdict = judge(comparison, parse_criterion("my:top1 1%"))
+    assert (verdict.status, verdict.meets) == ("inconclusive", True)
+    assert verdict.reason.startswith("The two models give the same first answer on 20 of 20")
+
+
+def test_a_users_metric_that_is_not_positive_has_no_share() -> None:
+    comparison = compare(*_pair(300, 0.1), metrics={"my:loss": lambda out, _: -out.max(1)})
+    verdict = judge(comparison, parse_criterion("my:loss 1%"))
+    assert verdict.status == "inconclusive"
+    assert "so a share of it says nothing" in verdict.reason
+    assert "'my:loss 1pp'" in verdict.remedy
+    assert judge(comparison, parse_criterion("my:loss 1pp")).decline is not None
+
+
+def test_a_metric_that_was_not_computed_is_told() -> None:
+    with pytest.raises(RecipeError, match="does not hold the metric my:f"):
+        judge(_comparison(9, 1, 0, 0), parse_criterion("my:f 1%"))
+
+
+def test_meets_and_excess() -> None:
+    comparison = _comparison(970, 30, 15, 285)  # a decline of 1.5% of fp32's accuracy
+
+    def verdict(limit: str, tolerance: float = 0.0) -> Verdict:
+        return judge(comparison, parse_criterion(limit, tolerance=tolerance))
+
+    assert (verdict("1%").meets, verdict("1%").excess) == (False, pytest.approx(0.5))
+    assert (verdict("1.5%").meets, verdict("1.5%").excess) == (True, pytest.approx(0))
+    assert (verdict("2%").meets, verdict("2%").excess) == (True, pytest.approx(-0.25))
+    assert (verdict("1%", 0.005).meets, verdict("1%", 0.004).meets) == (True, False)
+    assert (verdict("0%").meets, verdict("0%").excess) == (False, pytest.approx(0.015))
+    unlabelled = judge(compare(*_pair(50, 0.1, labelled=False)), Policy())
+    assert (unlabelled.meets, unlabelled.excess) == (True, 0)
+
+
+def test_old_verdicts_and_comparisons_still_load() -> None:
+    old = {
+        "status": "pass",
+        "reason": "",
+        "policy": {"max_decline": 0.02, "kind": "absolute", "metric": "top5"},
+    }
+    policy = Verdict.model_validate(old).policy
+    assert policy == Policy(max_decline=0.02, kind="absolute", metric="top5")
+    fields = _comparison(9, 1, 0, 0).model_dump(mode="json")
+    del fields["custom"], fields["fidelity"]["kl_interval"]
+    loaded = Comparison.model_validate(fields)
+    assert (loaded.custom, loaded.fidelity.kl_interval) == ({}, None)
+    assert judge(loaded, parse_criterion("kl<=1")).status == "inconclusive"

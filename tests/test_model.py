@@ -276,7 +276,7 @@ def test_four_bit_weights_are_complete_at_half_a_byte_each(tmp_path: Path) -> No
 def test_other_files_are_not_models(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
-    with pytest.raises(ModelError, match="not a(n ONNX model| readable ONNX file)"):
+    with pytest.raises(ModelError, match=r"not a(n ONNX model| readable ONNX file)"):
         Model.load(path)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.stats import binom, binomtest, chi2
+from scipy.stats import binom, binomtest, bootstrap, chi2
 
 from quantlab import stats
 from quantlab.stats import Interval
@@ -271,3 +271,49 @@ def test_bootstrap_takes_uneven_rounds() -> None:
     assert (interval.low, interval.high) == (2.0, 2.0)
     with pytest.raises(ValueError, match="no runs"):
         stats.bootstrap_ratio([[]], [[1.0]])
+
+
+def test_bootstrap_of_a_mean_is_scipys_bca() -> None:
+    values = np.random.default_rng(1).lognormal(-4, 1.5, 300)
+    got = stats.bootstrap_mean(values, 5)
+    assert got == stats.bootstrap_mean(values, 5)
+    assert got != stats.bootstrap_mean(values, 6)
+    there = bootstrap((values,), np.mean, n_resamples=9999, rng=1).confidence_interval
+    assert (got.low, got.high) == pytest.approx((there.low, there.high), rel=0.05)
+
+
+def test_bootstrap_of_a_decline_is_scipys_bca() -> None:
+    rng = np.random.default_rng(2)
+    first = rng.normal(3, 1, 400)
+    second = first - rng.exponential(0.2, 400)
+    difference, ratio = stats.bootstrap_decline(first, second)
+    assert ratio is not None
+    for got, function in (
+        (difference, lambda a, b, axis: a.mean(axis) - b.mean(axis)),
+        (ratio, lambda a, b, axis: 1 - b.mean(axis) / a.mean(axis)),
+    ):
+        there = bootstrap(
+            (first, second), function, paired=True, n_resamples=4000, vectorized=True, rng=1
+        ).confidence_interval
+        assert (got.low, got.high) == pytest.approx((there.low, there.high), rel=0.12)
+
+
+def test_bootstrap_without_spread_is_a_point() -> None:
+    assert stats.bootstrap_mean(np.zeros(5)) == Interval(0, 0)
+    difference, ratio = stats.bootstrap_decline(np.full(5, 2.0), np.full(5, 2.0))
+    assert (difference, ratio) == (Interval(0, 0), Interval(0, 0))
+
+
+def test_bootstrap_of_a_mean_covers_a_skewed_one() -> None:
+    """Like a KL divergence: most images near 0, a few far off."""
+    rng, truth = np.random.default_rng(3), float(np.exp(0.5))
+    got = [stats.bootstrap_mean(rng.lognormal(0, 1, 500), s) for s in range(200)]
+    assert sum(truth in interval for interval in got) >= 180
+
+
+def test_images_to_clear_shrinks_the_interval_with_the_root() -> None:
+    assert stats.smallest_distance(Interval(0.4, 0.6)) == pytest.approx(0.1 * 2.8 / 1.96, rel=0.01)
+    assert stats.images_to_clear(Interval(0.4, 0.6), 0.01, 100) == pytest.approx(20_409, rel=0.01)
+    assert stats.images_to_clear(Interval(0.4, 0.6), -0.01, 100) == pytest.approx(20_409, rel=0.01)
+    assert stats.images_to_clear(Interval(0.4, 0.6), 0.0, 100) is None
+    assert stats.images_to_clear(Interval(0.4, 0.6), 1e-4, 100) is None

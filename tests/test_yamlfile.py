@@ -1,6 +1,8 @@
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from quantlab.config import Config, load_config
 from quantlab.errors import RecipeError
@@ -48,3 +50,67 @@ def test_config_paths_are_relative_to_its_folder(tmp_path: Path) -> None:
     (tmp_path / "quantlab.yaml").write_text("dta: images\n")
     with pytest.raises(RecipeError, match="Did you mean data"):
         load_config(tmp_path)
+
+
+def test_an_impossible_date_is_not_valid_yaml() -> None:
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        parse_yaml("day: 2026-99-99", "x.yaml")
+
+
+class Wheel(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    wheel: str
+    version: str = ""
+
+
+class Url(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    url: str
+    digest: str = ""
+
+
+Source = Annotated[
+    Annotated[Url, Tag("url")] | Annotated[Wheel, Tag("wheel")],
+    Discriminator(lambda data: "wheel" if "wheel" in data else "url"),
+]
+
+
+class House(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    recipe: Recipe | None = None
+    tagged: tuple[Source, ...] = ()
+    plain: tuple[Url | Wheel, ...] = ()
+    rooms: dict[str, Wheel] = {}
+    list_file: str | None = Field(None, alias="list")
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "right"),
+    [
+        ({"recipe": {"formt": "qdq"}}, "recipe.formt", "format"),
+        ({"tagged": [{"wheel": "x", "versin": 1}]}, "tagged.0.wheel.versin", "version"),
+        ({"tagged": [{"url": "x", "digst": 1}]}, "tagged.0.url.digst", "digest"),
+        ({"plain": [{"url": "x", "digst": 1}]}, "plain.0.Url.digst", "digest"),
+        ({"rooms": {"hall": {"wheel": "x", "versin": ""}}}, "rooms.hall.versin", "version"),
+        ({"lst": "x"}, "lst", "list"),
+        ({"list_file": "x"}, "list_file", "list"),
+    ],
+)
+def test_an_unknown_key_at_any_depth_names_the_nearest(
+    data: dict[str, object], key: str, right: str
+) -> None:
+    with pytest.raises(RecipeError) as error:
+        validate(House, data, "x.yaml")
+    assert error.value.problem == f"x.yaml: unknown key {key}."
+    assert error.value.remedy == f"Did you mean {right}?"
+
+
+def test_an_unknown_key_is_named_before_what_is_missing_for_it() -> None:
+    with pytest.raises(RecipeError, match=r"unknown key tagged.0.url.ur.\nDid you mean url\?"):
+        validate(House, {"tagged": [{"ur": "x"}]}, "x.yaml")
+
+
+def test_without_a_near_key_the_known_ones_are_listed() -> None:
+    with pytest.raises(RecipeError, match="Known keys: wheel, version") as error:
+        validate(House, {"rooms": {"hall": {"wheel": "x", "zzz": 1}}}, "x.yaml")
+    assert error.value.problem == "x.yaml: unknown key rooms.hall.zzz."

@@ -11,7 +11,17 @@ import click
 from quantlab import __version__
 from quantlab.errors import QuantlabError
 
-VERBS = ("tune", "quantize", "evaluate", "bench", "compare", "inspect", "fetch", "recipes")
+VERBS = (
+    "init",
+    "tune",
+    "quantize",
+    "evaluate",
+    "bench",
+    "compare",
+    "inspect",
+    "fetch",
+    "recipes",
+)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

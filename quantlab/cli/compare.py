@@ -20,6 +20,9 @@ from quantlab.cli.options import data_options, job, model_options, pick, run_opt
     help="Accepted top-1 decline: 1% of fp32's accuracy, or 0.5pp points.",
 )
 @click.option(
+    "--criterion", help="Instead of --max-decline: 'top5 1%', 'agree>=96%', 'kl<=0.01', ..."
+)
+@click.option(
     "--batch",
     "batch_sizes",
     type=click.IntRange(1),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from quantlab import units
 
 if TYPE_CHECKING:
     from quantlab.cli.console import ConsoleTalk
@@ -31,16 +32,10 @@ class Share(FloatParam):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """A float between 0 and 1."""
-        if isinstance(value, float):
-            return value
-        match = re.fullmatch(r"\s*([0-9.]+(?:e-?\d+)?)\s*(%?)\s*", str(value))
         try:
-            share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
-            self.fail(f"{value!r} is not a share such as 1% or 0.01.", param, ctx)
-        return share
+            return units.share(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
 
 
 class Duration(FloatParam):
@@ -52,12 +47,10 @@ class Duration(FloatParam):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Seconds."""
-        if isinstance(value, float):
-            return value
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|)\s*", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a duration such as 90s, 5m or 1h.", param, ctx)
-        return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+        try:
+            return units.seconds(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
 
 
 PATH = click.Path(path_type=Path)
@@ -108,8 +101,38 @@ def pick(params: dict[str, Any], schema: type[Any]) -> dict[str, Any]:
     return {key: value for key, value in params.items() if key in schema.model_fields}
 
 
+def given(ctx: click.Context) -> dict[str, Any]:
+    """The parameters that were given, by name."""
+    return {
+        name: value
+        for name, value in ctx.params.items()
+        if ctx.get_parameter_source(name) != _DEFAULT
+    }
+
+
+_OF_NOW = ("as_json", "quiet", "gate")
+"""Options that say how this command behaves, not what the run is."""
+
+
+def resumed(ctx: click.Context, params: dict[str, Any]) -> dict[str, Any]:
+    """With --resume, the options of that run where none is given now."""
+    if params["resume"] is None:
+        return params
+    from quantlab.record import load_record
+
+    stored = load_record(params["resume"]).spec
+    given = {
+        key: value
+        for key, value in params.items()
+        if ctx.get_parameter_source(key) != _DEFAULT or key not in stored or key in _OF_NOW
+    }
+    return {**stored, **given}
+
+
 @contextmanager
-def job(verb: str, params: dict[str, Any]) -> Iterator[tuple[Run, ConsoleTalk]]:
+def job(
+    verb: str, params: dict[str, Any], *, folder: Path | None = None
+) -> Iterator[tuple[Run, ConsoleTalk]]:
     """A run folder and a voice; says where the run is and what repeats it when the verb is done."""
     from quantlab.cli.console import ConsoleTalk
     from quantlab.runtime.environment import environment
@@ -118,7 +141,8 @@ def job(verb: str, params: dict[str, Any]) -> Iterator[tuple[Run, ConsoleTalk]]:
     talk = ConsoleTalk(quiet=params["quiet"] or params["as_json"])
     command = repeat_command(click.get_current_context())
     spec = {key: _plain(value) for key, value in params.items()}
-    with Run(verb, spec, command, params["runs_dir"]) as run:
+    opened = Run.resume(folder) if folder else Run(verb, spec, command, Path(params["runs_dir"]))
+    with opened as run:
         run.record.environment = environment()
         try:
             yield run, talk
@@ -131,30 +155,35 @@ def job(verb: str, params: dict[str, Any]) -> Iterator[tuple[Run, ConsoleTalk]]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def repeat_command(ctx: click.Context) -> str:
     """The command line with every option that differs from its default, paths as given."""
-    words = ["quantlab", ctx.info_name or ""]
+    arguments: list[str] = []
+    options: list[str] = []
     for param in ctx.command.params:
         value = ctx.params.get(param.name or "")
         if isinstance(param, click.Argument):
-            words += [
-                str(v) for v in (value if isinstance(value, tuple) else (value,)) if v is not None
-            ]
+            arguments += [str(v) for v in (value if isinstance(value, tuple) else (value,))]
         elif value is not None and ctx.get_parameter_source(param.name or "") != _DEFAULT:
-            words += _option_words(param, value)
-    return shlex.join(words)
+            options += _option_words(param, value)
+    if any(word.startswith("-") for word in arguments):
+        words = [*options, "--", *arguments]
+    else:
+        words = [*arguments, *options]
+    return shlex.join(["quantlab", ctx.info_name or "", *words])
 
 
 _DEFAULT = click.core.ParameterSource.DEFAULT
 
 
 def _option_words(param: click.Parameter, value: Any) -> list[str]:
-    flag = max(param.opts, key=len)
+    flag = next((opt for opt in param.opts if opt.startswith("--")), param.opts[0])
     if isinstance(value, bool):
         return [flag] if value else []
     values = value if isinstance(value, tuple) else (value,)

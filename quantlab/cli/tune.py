@@ -9,20 +9,41 @@ import click
 from quantlab.cli.options import (
     PATH,
     Duration,
+    Share,
     data_options,
+    given,
     job,
     model_options,
     pick,
+    resumed,
     run_options,
+)
+
+STRATEGIES = (
+    "ladder",
+    "sensitivity",
+    "grid",
+    "random",
+    "tpe",
+    "exhaustive",
+    "basic",
+    "conservative",
 )
 
 
 @click.command("tune", short_help="Find the best int8 file: faithful first, then as fast as any.")
-@click.option("--model", required=True, help="A .onnx file, or a published model's name.")
+@click.option(
+    "--config", type=PATH, help="Default: quantlab.yaml here. Neural Compressor YAML works too."
+)
+@click.option(
+    "--model", "--input_model", "model", help="A .onnx file, or a published model's name."
+)
 @data_options
 @click.option("--eval-data", type=PATH, help="Images to judge on; default: part of --data.")
 @click.option("--recipe", help="Try only this recipe: a YAML file or a published model's name.")
-@click.option("--output", type=PATH, help="Default: <model>.int8.onnx here.")
+@click.option(
+    "--output", "--output_model", "output", type=PATH, help="Default: <model>.int8.onnx here."
+)
 @click.option(
     "--max-decline",
     default="1%",
@@ -33,6 +54,29 @@ from quantlab.cli.options import (
 @click.option("--calibration-size", type=click.IntRange(1), help="Instead of --images-per-class.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--budget", type=Duration(), default="5m", show_default=True)
+@click.option(
+    "--criterion", help="Instead of --max-decline: 'top5 1%', 'agree>=96%', 'kl<=0.01', ..."
+)
+@click.option("--tolerance", type=Share(), default=0.0, help="Slack in the limit while searching.")
+@click.option("--strategy", type=click.Choice(STRATEGIES), default="ladder", show_default=True)
+@click.option(
+    "--engine",
+    default="quantlab",
+    show_default=True,
+    help="quantlab, ort, inc, nncf, or an installed one.",
+)
+@click.option("--max-trials", type=click.IntRange(1), help="Evaluations at most.")
+@click.option("--target-speedup", type=click.FloatRange(min=0), help="Stop when it is reached.")
+@click.option("--storage", help="An Optuna storage URL that several machines share.")
+@click.option("--resume", type=PATH, help="Go on with this run folder.")
+@click.option(
+    "--pick",
+    type=click.Choice(["best", "fastest", "smallest", "most-accurate"]),
+    default="best",
+    show_default=True,
+    help="Which trial to write.",
+)
+@click.option("--no-bench", is_flag=True, help="Leave the timing out.")
 @click.option("--allow-overlap", is_flag=True, help="Judge also on calibration images.")
 @click.option("--gate", is_flag=True, help="Exit with the verdict: 0 pass, 1 fail, 3 inconclusive.")
 @model_options
@@ -44,11 +88,22 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     The best file so far is always on disk, also after Ctrl-C. The order: meets the criterion, then
     speed, then fidelity to the fp32 model.
     """
+    from quantlab.config import Loaded, effective, load
+    from quantlab.jobs.settings import keep_settings
     from quantlab.jobs.tune import TuneSpec, tune_job
     from quantlab.report.text import tune_summary
 
-    spec = TuneSpec(**pick(params, TuneSpec))
-    with job("tune", params) as (run, talk):
+    loaded = Loaded()
+    if params["resume"] is None:
+        loaded = load(params["config"])
+        params |= effective(loaded.config, given(ctx))
+    else:
+        params = resumed(ctx, params) | {"config": params["resume"]}
+    if params["model"] is None:
+        raise click.UsageError("Give --model MODEL, or --resume RUN to go on with a run.")
+    spec = TuneSpec(**pick(params, TuneSpec), space=params.get("search") or None)
+    with job("tune", params, folder=params["resume"]) as (run, talk):
+        keep_settings(params, loaded, run, talk)
         result = tune_job(spec, run, talk)
     if not params["as_json"]:
         places = {"int8 model": result.output, "Report": result.report}

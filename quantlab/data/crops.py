@@ -111,7 +111,9 @@ def _check_bad(dataset: Dataset, bad: dict[int, str], max_bad: float) -> tuple[P
         f"{dataset.root}: {len(problems)} of {total} images cannot be used "
         f"({100 * len(problems) / max(total, 1):.3g}%, allowed are {100 * max_bad:.3g}%): "
         f"{describe(problems)}.",
-        "Mend them or take them out; --max-bad allows more.",
+        "Mend them or take them out; --max-bad allows more."
+        if len(bad) < len(dataset)
+        else "Give images that can be read.",
     )
 
 

@@ -14,6 +14,7 @@ from quantlab.evaluate.predictions import Predictions
 from quantlab.model import Model
 
 Progress = Callable[[int, NDArray[np.float32]], None]
+Stop = Callable[[NDArray[np.int64], NDArray[np.float32]], bool]
 BATCH_SIZE = 8
 
 
@@ -37,16 +38,46 @@ def evaluate(
     ``progress`` is called after each batch with the number of images done and that batch's outputs.
     Raises DataError when a label is outside the model's classes.
     """
+    return evaluate_until(
+        model,
+        crops,
+        runner,
+        order=np.arange(len(crops)),
+        stop=lambda indices, outputs: False,
+        batch_size=batch_size,
+        progress=progress,
+    )
+
+
+def evaluate_until(
+    model: Model,
+    crops: Crops,
+    runner: RunsBatches,
+    *,
+    order: NDArray[np.int64],
+    stop: Stop,
+    batch_size: int = BATCH_SIZE,
+    progress: Progress | None = None,
+) -> Predictions:
+    """The model's outputs on crops taken in ``order`` until ``stop`` is true, in dataset order.
+
+    ``order`` holds indices, each at most once; for a sequential test it must be random. ``stop`` is
+    called after each batch with its indices and outputs, then ``progress`` as by ``evaluate``; its
+    outputs are in ``order`` as well. Raises DataError when a label is outside the model's classes.
+    """
     if crops.labels is not None:
         check_labels(crops.labels, model.num_classes, crops.names)
-    outputs = np.empty((len(crops.names), model.num_classes), np.float32)
-    for start in range(0, len(outputs), batch_size):
-        batch = crops.pipeline.to_input(crops.array[start : start + batch_size], model.input)
-        outputs[start : start + batch_size] = runner(batch)
+    outputs = np.empty((len(crops), model.num_classes), np.float32)
+    done, stopped = 0, False
+    while done < len(order) and not stopped:
+        indices = order[done : done + batch_size]
+        made = runner(crops.pipeline.to_input(crops.array[indices], model.input))
+        outputs[indices] = made
+        done += len(indices)
+        stopped = stop(indices, made)
         if progress is not None:
-            done = min(start + batch_size, len(outputs))
-            progress(done, outputs[start:done])
-    return Predictions(
+            progress(done, made)
+    everything = Predictions(
         names=crops.names,
         digests=crops.digests,
         labels=crops.labels,
@@ -58,3 +89,4 @@ def evaluate(
         pipeline=crops.pipeline.model_dump(mode="json"),
         problems=crops.problems,
     )
+    return everything if done == len(crops) else everything.subset(np.sort(order[:done]))

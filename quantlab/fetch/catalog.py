@@ -9,19 +9,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from quantlab.errors import RecipeError
 from quantlab.recipe import Recipe
-from quantlab.yamlfile import parse_yaml
+from quantlab.yamlfile import parse_yaml, validate
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -138,30 +130,4 @@ def tuning_folder() -> Traversable:
 
 def parse_entry(text: str, where: str) -> PublishedModel:
     """One YAML file's entry. Raises RecipeError that names the file, the key and the right one."""
-    try:
-        return PublishedModel.model_validate(parse_yaml(text, where))
-    except ValidationError as error:
-        raise RecipeError(f"{where}: {_first_problem(error)}.") from error
-
-
-def _first_problem(error: ValidationError) -> str:
-    """The first thing wrong, an unknown key before all else."""
-    problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
-    path = tuple(str(step) for step in problems[0]["loc"])
-    if problems[0]["type"] != "extra_forbidden":
-        return f"{'.'.join(path) or 'the entry'}: {problems[0]['msg']}"
-    nearest = difflib.get_close_matches(path[-1], _keys(path), n=1)
-    return f"unknown key {'.'.join(path)}" + (f" (did you mean {nearest[0]}?)" if nearest else "")
-
-
-def _keys(path: tuple[str, ...]) -> list[str]:
-    """The keys that the mapping at ``path`` may hold."""
-    parts: dict[str, type[BaseModel]] = {
-        "url": UrlSource,
-        "wheel": WheelSource,
-        "accuracy": Accuracy,
-        "recipe": Recipe,
-        "criterion": Criterion,
-    }
-    owner: Any = next((parts[p] for p in reversed(path[:-1]) if p in parts), PublishedModel)
-    return list(owner.model_fields)
+    return validate(PublishedModel, parse_yaml(text, where), where)

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from quantlab.inspect.counts import count_macs, count_parameters
 from quantlab.inspect.kernels import Kernel, executed_graph, list_kernels
+from quantlab.inspect.levels import LevelDifference
 from quantlab.inspect.scales import QuantizedTensor, list_quantized_tensors
 from quantlab.model import Model, TensorInfo
 from quantlab.runtime.session import CPU, Optimization
@@ -18,6 +19,7 @@ class Inspection(BaseModel):
 
     ``parameters`` and ``macs`` are counted as ``quantlab.inspect.counts`` says. ``kernels`` are the
     nodes that ONNX Runtime really runs, after its optimizations at level ``optimization``.
+    ``levels`` is whether those change a quantized model's answers, None where that was not tried.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,6 +43,7 @@ class Inspection(BaseModel):
     executed_census: dict[str, int]
     kernels: tuple[Kernel, ...]
     quantized_tensors: tuple[QuantizedTensor, ...]
+    levels: LevelDifference | None = None
 
     def of_kind(self, kind: str) -> tuple[Kernel, ...]:
         """The executed nodes of one kind: "int8", "fp32", "quantize" or "move"."""

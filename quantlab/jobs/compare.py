@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from quantlab.bench.harness import ROUNDS
@@ -11,12 +11,14 @@ from quantlab.compare import compare
 from quantlab.comparison import Comparison
 from quantlab.data.crops import Crops
 from quantlab.errors import DataError
+from quantlab.evaluate.custom import MetricFunction, metrics_of
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate import Verdict, judge, parse_policy
+from quantlab.gate import Verdict, judge, parse_criterion
 from quantlab.jobs import inputs
 from quantlab.jobs.bench import BenchSpec, timed
 from quantlab.jobs.evaluate import predict
 from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
+from quantlab.jobs.inspect import portability_words
 from quantlab.model import Model
 from quantlab.quantize.stamp import calibrated_on
 from quantlab.report.context import ReportContext
@@ -31,6 +33,7 @@ class CompareSpec(DataOptions, ModelOptions):
     fp32: str
     int8: str
     max_decline: str = "1%"
+    criterion: str | None = None
     batch_sizes: tuple[int, ...] = (1,)
     rounds: int = ROUNDS
     no_bench: bool = False
@@ -47,7 +50,8 @@ class Compared:
 
 def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     """Evaluate both, time both, compare, judge, report."""
-    policy = parse_policy(spec.max_decline)
+    policy = parse_criterion(spec.criterion or spec.max_decline)
+    metrics = metrics_of(policy)
     models = [inputs.find_model(text, spec, talk) for text in (spec.fp32, spec.int8)]
     check_comparable(*models)
     pipeline = inputs.find_pipeline(models[0], spec, talk)
@@ -57,7 +61,8 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     predictions = [predict(model, crops, talk, spec.threads) for model in models]
     timing = None if spec.no_bench else timed(models, bench_spec(spec), talk)
     inputs.check_all_unchanged(models)
-    comparison = compared(models, predictions, timing, found.dataset.class_names, spec.seed)
+    names = found.dataset.class_names
+    comparison = compared(models, predictions, timing, names, spec.seed, metrics)
     verdict = judge(comparison, policy)
     save_artifacts(run, predictions, timing)
     context = ReportContext(
@@ -65,6 +70,7 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
         environment=run.record.environment,
         data=inputs.data_words(found, crops),
         recipe=inputs.stamped_recipe(models[1]),
+        portability=portability_words(models[1], crops),
         problems=crops.problems,
         warnings=tuple(talk.warnings),
     )
@@ -114,6 +120,7 @@ def compared(
     timing: BenchResult | None,
     class_names: Sequence[str] | None,
     seed: int,
+    metrics: Mapping[str, MetricFunction] | None = None,
 ) -> Comparison:
     """``compare`` of fp32 and int8 with their files' sizes and, where measured, their speeds."""
     return compare(
@@ -125,6 +132,7 @@ def compared(
         fp32_bytes=models[0].size_bytes,
         int8_bytes=models[1].size_bytes,
         class_names=class_names,
+        metrics=metrics,
         seed=seed,
     )
 

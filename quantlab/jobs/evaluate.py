@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from quantlab.data.crops import Crops
 from quantlab.evaluate.accuracy import Accuracy, accuracy
-from quantlab.evaluate.evaluator import evaluate
+from quantlab.evaluate.evaluator import Stop, evaluate, evaluate_until
 from quantlab.evaluate.metrics import hits, top_k
 from quantlab.evaluate.predictions import Predictions
 from quantlab.jobs import inputs
@@ -52,8 +52,12 @@ def predict(
     talk: Talk,
     threads: int,
     log_interval: int | None = None,
+    early: tuple[NDArray[np.int64], Stop] | None = None,
 ) -> Predictions:
-    """The model's Predictions, with progress that shows the accuracy so far and the speed."""
+    """The model's Predictions, with progress that shows the accuracy so far and the speed.
+
+    ``early`` is an order of the images and what may stop the evaluation in it.
+    """
     with (
         Runner(model, threads=threads) as runner,
         talk.progress(f"Evaluating {model.name}", len(crops.names)) as advance,
@@ -63,7 +67,11 @@ def predict(
         def progress(done: int, outputs: NDArray[np.float32]) -> None:
             advance(done, running.note(done, outputs))
 
-        return evaluate(model, crops, runner, progress=progress)
+        if early is None:
+            return evaluate(model, crops, runner, progress=progress)
+        order, stop = early
+        running.labels = None if crops.labels is None else crops.labels[order]
+        return evaluate_until(model, crops, runner, order=order, stop=stop, progress=progress)
 
 
 class _Running:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from quantlab.config import load_config
+from quantlab.config import FILE_NAME, load_config
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.dataset import Dataset, describe
 from quantlab.data.preprocess import Pipeline, get_pipeline
@@ -24,30 +24,34 @@ from quantlab.talk import Talk
 from quantlab.yamlfile import parse_yaml
 
 
-class ModelOptions(BaseModel):
-    """How to read a model where detection is wrong, and with what to feed it."""
+class ConfigOptions(BaseModel):
+    """Which configuration file holds; None: ``quantlab.yaml`` of the working folder, if any."""
 
     model_config = ConfigDict(extra="forbid")
+
+    config: Path | None = None
+
+
+class ModelOptions(ConfigOptions):
+    """How to read a model where detection is wrong, and with what to feed it."""
 
     layout: Layout | None = None
     output_kind: OutputKind | None = None
-    pipeline: str | None = None
+    pipeline: str | dict[str, Any] | None = None
     threads: int = Field(0, ge=0, description="0: all cores of this process")
 
 
-class DataOptions(BaseModel):
+class DataOptions(ConfigOptions):
     """Where images come from."""
-
-    model_config = ConfigDict(extra="forbid")
 
     data: Path | None = None
     list_file: Path | None = None
     synsets: Path | None = None
     max_bad: float = Field(0.01, ge=0, le=1)
 
-    def without_list(self) -> DataOptions:
+    def with_list(self, list_file: Path | None) -> DataOptions:
         """For another folder than ``data``: the list file was that folder's."""
-        return self.model_copy(update={"list_file": None})
+        return self.model_copy(update={"list_file": list_file})
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,7 @@ def _quantized_ops(census: dict[str, int]) -> str:
 def find_pipeline(model: Model, options: ModelOptions, talk: Talk) -> Pipeline:
     """The pipeline: named by the user, by quantlab.yaml, by the model's metadata, by the published
     model with these bytes, else torchvision, which is said."""
-    named: str | dict[str, Any] | None = options.pipeline or load_config(Path.cwd()).pipeline
-    named = named or known_pipeline(model)
+    named = options.pipeline or load_config(options.config).pipeline or known_pipeline(model)
     if named is None:
         talk.warn(
             f"No pipeline is known for {model.path.name}: torchvision is assumed "
@@ -127,24 +130,16 @@ def known_pipeline(model: Model) -> str | dict[str, Any] | None:
 
 def find_evaluation_data(options: DataOptions, model: Model, talk: Talk) -> Found:
     """Images to evaluate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos."""
-    config = load_config(Path.cwd())
-    places = (
-        (options.data, "--data"),
-        (config.eval_data or config.data, "quantlab.yaml"),
-        (_from_environment("val"), "QUANTLAB_DATA"),
-    )
-    return _first(places, options, model, talk)
+    config = load_config(options.config)
+    if options.data is None and config.eval_data is not None:
+        listed = options.list_file or config.eval_list
+        return _open(config.eval_data, _name(options), options.with_list(listed), model)
+    return _first(options, "val", model, talk)
 
 
 def find_calibration_data(options: DataOptions, model: Model, talk: Talk) -> Found:
     """Images to calibrate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos."""
-    config = load_config(Path.cwd())
-    places = (
-        (options.data, "--data"),
-        (config.data, "quantlab.yaml"),
-        (_from_environment("calib"), "QUANTLAB_DATA"),
-    )
-    return _first(places, options, model, talk)
+    return _first(options, "calib", model, talk)
 
 
 def find_both(
@@ -152,26 +147,47 @@ def find_both(
 ) -> tuple[Found, Found]:
     """Both datasets of a tune; the same one twice when it has to serve for both (see divided).
 
-    An evaluation folder comes from where the calibration folder came from, or from --eval-data.
+    An evaluation folder comes from --eval-data, or from where the calibration folder came from.
     """
     calibration = find_calibration_data(options, model, talk)
-    if eval_data is not None:
-        return calibration, _open(eval_data, "--eval-data", options.without_list(), model)
-    beside = {
-        "quantlab.yaml": load_config(Path.cwd()).eval_data,
-        "QUANTLAB_DATA": _from_environment("val"),
-    }.get(calibration.origin)
-    if beside is None or str(beside) == calibration.dataset.root:
+    path, origin, listed = _place_beside(options, eval_data, calibration.origin)
+    own_list = listed in (None, load_config(options.config).list_file)
+    same = str(path) == calibration.dataset.root and own_list
+    if path is None or (same and origin != "--eval-data"):
         return calibration, calibration
-    return calibration, _open(beside, calibration.origin, options, model)
+    return calibration, _open(path, origin, options.with_list(listed), model)
 
 
-def _first(
-    places: tuple[tuple[Path | None, str], ...], options: DataOptions, model: Model, talk: Talk
-) -> Found:
-    for path, origin in places:
-        if path is not None:
-            return _open(path, origin, options, model)
+def _place_beside(
+    options: DataOptions, eval_data: Path | None, origin: str
+) -> tuple[Path | None, str, Path | None]:
+    """Where the evaluation images are: the place, in words, and their list."""
+    config = load_config(options.config)
+    if eval_data is not None and eval_data != config.eval_data:
+        return eval_data, "--eval-data", None
+    if eval_data is not None or origin == _name(options):
+        return config.eval_data, _name(options), config.eval_list
+    if origin == "QUANTLAB_DATA":
+        return _from_environment("val"), origin, options.list_file
+    return None, origin, None
+
+
+def _name(options: ConfigOptions) -> str:
+    """What the configuration is called where the origin of data is told."""
+    named = options.config
+    return FILE_NAME if named is None or named.is_dir() else named.name
+
+
+def _first(options: DataOptions, prefix: str, model: Model, talk: Talk) -> Found:
+    config = load_config(options.config)
+    data = options.data or config.data
+    if data is not None and data == config.data:
+        listed = options.list_file or config.list_file
+        return _open(data, _name(options), options.with_list(listed), model)
+    if data is not None:
+        return _open(data, "--data", options, model)
+    if (found := _from_environment(prefix)) is not None:
+        return _open(found, "QUANTLAB_DATA", options, model)
     return embedded_photos(talk)
 
 
@@ -188,7 +204,7 @@ def _open(path: Path, origin: str, options: DataOptions, model: Model) -> Found:
     dataset = open_dataset(
         path,
         list_file=options.list_file,
-        synsets=options.synsets,
+        synsets=options.synsets or load_config(options.config).synsets,
         num_classes=model.num_classes,
     )
     return Found(dataset, origin)
@@ -214,7 +230,7 @@ def _from_environment(prefix: str) -> Path | None:
 def load_images(found: Found, pipeline: Pipeline, options: DataOptions, talk: Talk) -> Crops:
     """The decoded crops (from the cache where they are), every problem said.
 
-    Raises DataError when more than ``max_bad`` of the images are bad, or all of them.
+    Raises DataError when more than ``max_bad`` of the images are bad, or all of them are.
     """
     dataset = found.dataset
     with talk.progress(f"Reading {dataset.root}", len(dataset)) as advance:
@@ -226,8 +242,6 @@ def load_images(found: Found, pipeline: Pipeline, options: DataOptions, talk: Ta
             progress=lambda done, total: advance(done, ""),
         )
     say_problems(crops, talk)
-    if not len(crops):
-        raise DataError(f"{dataset.root}: none of its {len(dataset)} images can be used.")
     return crops
 
 

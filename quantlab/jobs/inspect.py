@@ -1,31 +1,140 @@
-"""inspect: what is in a model."""
+"""inspect: what is in a model, and where its answers go astray."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from quantlab.data.calibration import CalibrationImages
+from quantlab.data.crops import Crops
+from quantlab.data.preprocess import get_pipeline
+from quantlab.data.sampler import random_sample
+from quantlab.errors import DataError, ModelError
 from quantlab.inspect import Inspection, inspect_model
-from quantlab.jobs.inputs import ModelOptions, find_model
-from quantlab.model import Layout
+from quantlab.inspect.layers import LayerReport, debug_layers
+from quantlab.inspect.levels import LevelDifference, compare_levels
+from quantlab.inspect.portability import Portability, check_portability, portability_line
+from quantlab.inspect.views import Inspected
+from quantlab.jobs import inputs
+from quantlab.jobs.inputs import DataOptions, ModelOptions
+from quantlab.model import Model
+from quantlab.report.plots import save_layers
 from quantlab.store import Run, write_whole
 from quantlab.talk import Talk
 
+IMAGES = {"inspect": 16, "portability": 32, "layers": 16}
+RANDOM_IMAGES = 8
+REPORT_IMAGES = 8
+"""Images on which a report's portability line is measured: about a second for MobileNetV2."""
 
-class InspectSpec(BaseModel):
-    """The options of ``quantlab inspect``."""
+
+class InspectSpec(DataOptions, ModelOptions):
+    """The options of ``quantlab inspect``. ``int8`` is the second model of ``layers``."""
 
     model: str
-    layout: Layout | None = None
+    int8: str | None = None
+    view: Literal["inspect", "portability", "layers"] = "inspect"
+    images: int | None = Field(None, ge=1)
 
 
-def inspect_job(spec: InspectSpec, run: Run, talk: Talk) -> Inspection:
-    """The model's Inspection, whole in the run folder."""
-    model = find_model(spec.model, ModelOptions(layout=spec.layout), talk)
-    inspection = inspect_model(model)
+def inspect_job(spec: InspectSpec, run: Run, talk: Talk) -> Inspected:
+    """The view that was asked for, whole in the run folder."""
+    model = inputs.find_model(spec.model, spec, talk)
+    if spec.view == "portability":
+        inspected = Inspected(portability=_portability(model, spec, run, talk))
+    elif spec.view == "layers":
+        inspected = Inspected(layers=_layers(model, spec, run, talk))
+    else:
+        inspected = Inspected(inspection=_inspection(model, spec, run, talk))
     model.check_unchanged()
-    text = inspection.model_dump_json(indent=1)
+    return inspected
+
+
+def _inspection(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Inspection:
+    found = inspect_model(model)
+    if model.is_quantized:
+        found = found.model_copy(update={"levels": _levels(model, spec, talk)})
+    text = found.model_dump_json(indent=1)
     write_whole(run.artifact("inspection", "inspection.json"), text + "\n")
-    run.record.results = inspection.model_dump(
-        mode="json", exclude={"kernels", "quantized_tensors"}
+    run.record.results = found.model_dump(mode="json", exclude={"kernels", "quantized_tensors"})
+    return found
+
+
+def _levels(model: Model, spec: InspectSpec, talk: Talk) -> LevelDifference | None:
+    """None, with a warning, for a model that runs at one level only."""
+    if spec.data is not None:
+        images, kind = np.concatenate(list(_images(model, spec, talk))), "images"
+    else:
+        images, kind = random_images(model), "seeded random images"
+    try:
+        return compare_levels(model, images, kind)
+    except ModelError as error:
+        talk.warn(f"Optimization levels were not compared: {error.problem}")
+        return None
+
+
+def random_images(model: Model) -> NDArray[np.generic]:
+    """Coloured blocks through the model's own pipeline, or else torchvision's; always the same."""
+    side = model.input
+    small = np.random.default_rng(0).integers(0, 256, (RANDOM_IMAGES, 7, 7, 3), np.uint8)
+    rows, columns = (np.arange(size) * 7 // size for size in (side.height, side.width))
+    pipeline = get_pipeline(inputs.known_pipeline(model) or "torchvision", size=side.height)
+    return pipeline.to_input(small[:, rows][:, :, columns], side)
+
+
+def _images(model: Model, spec: InspectSpec, talk: Talk) -> CalibrationImages:
+    """A seeded sample of the calibration data."""
+    found = inputs.find_calibration_data(spec, model, talk)
+    pipeline = inputs.find_pipeline(model, spec, talk)
+    count = spec.images or IMAGES[spec.view]
+    sample = found.dataset.subset(random_sample(len(found.dataset), count))
+    return CalibrationImages(
+        inputs.load_images(found.of(sample), pipeline, spec, talk), model.input
     )
-    return inspection
+
+
+def _portability(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Portability:
+    if not model.is_quantized:
+        raise ModelError(
+            f"{model.path} is not quantized: nothing in it can saturate.",
+            "Give the int8 file that quantlab tune or quantize wrote.",
+        )
+    found = check_portability(model, _images(model, spec, talk))
+    text = found.model_dump_json(indent=1)
+    write_whole(run.artifact("portability", "portability.json"), text + "\n")
+    results = found.model_dump(mode="json", exclude={"layers"})
+    run.record.results = results | {"line": portability_line(found)}
+    return found
+
+
+def _layers(fp32: Model, spec: InspectSpec, run: Run, talk: Talk) -> LayerReport:
+    int8 = inputs.find_model(spec.int8 or "", spec, talk)
+    if fp32.is_quantized or not int8.is_quantized:
+        raise ModelError(
+            f"--layers takes the fp32 model first, then its int8 version, not {fp32.path.name} "
+            f"and {int8.path.name}."
+        )
+    if fp32.input != int8.input:
+        raise DataError(f"{fp32.path.name} and {int8.path.name} do not take the same input.")
+    found = debug_layers(fp32, int8, _images(fp32, spec, talk))
+    int8.check_unchanged()
+    write_whole(run.artifact("layers", "layers.json"), found.model_dump_json(indent=1) + "\n")
+    save_layers(found, run.artifact("layers plot", "layers.png"))
+    run.record.results = found.model_dump(mode="json", exclude={"layers"})
+    return found
+
+
+def portability_words(int8: Model, crops: Crops) -> str:
+    """A report's line on some of these images; "" for a model without u8s8 layers."""
+    if not int8.is_quantized:
+        return ""
+    step = max(1, len(crops) // REPORT_IMAGES)
+    batch = crops.pipeline.to_input(crops.array[::step][:REPORT_IMAGES], int8.input)
+    try:
+        found = check_portability(int8, [batch])
+    except ModelError:
+        return ""
+    return portability_line(found) if found.layers else ""

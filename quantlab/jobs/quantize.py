@@ -12,7 +12,7 @@ from quantlab.jobs import inputs
 from quantlab.jobs.calibration import calibration_images, drawn
 from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
 from quantlab.model import Model
-from quantlab.quantize import get_engine
+from quantlab.quantize import Engine, get_engine
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
 from quantlab.store import Run, check_writable, write_whole
@@ -56,7 +56,8 @@ def quantize_job(spec: QuantizeSpec, run: Run, talk: Talk) -> Path:
 def find_recipe(text: str | None) -> Recipe:
     """The recipe of a YAML file or a published model's name, else the default.
 
-    Raises RecipeError. A YAML file may be a recipe, or hold one under the key ``recipe`` as those in ``tuning/`` do.
+    A YAML file may be a recipe, or hold one under the key ``recipe`` as those in ``tuning/`` do.
+    Raises RecipeError.
     """
     if text is None:
         return Recipe()
@@ -72,8 +73,10 @@ def find_recipe(text: str | None) -> Recipe:
     )
 
 
-def quantized(model: Model, recipe: Recipe, images: CalibrationImages) -> bytes:
+def quantized(
+    model: Model, recipe: Recipe, images: CalibrationImages, engine: Engine | None = None
+) -> bytes:
     """The quantized file's bytes, stamped with how it was made. Raises QuantizeError."""
-    proto = get_engine(recipe.engine).quantize(model, recipe, images)
+    proto = (engine or get_engine(recipe.engine)).quantize(model, recipe, images)
     definition = json.dumps(images.crops.pipeline.model_dump(mode="json"), sort_keys=True)
     return stamp(proto, model, recipe, definition, images.crops.digests)

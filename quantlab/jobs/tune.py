@@ -1,25 +1,30 @@
-"""tune: from a fp32 model to the best int8 file that a ladder of recipes gives."""
+"""tune: from a fp32 model to the best int8 file that a search over recipes gives."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
-from quantlab.bench.measurement import BenchResult
+from filelock import FileLock, Timeout
+from pydantic import Field
+
 from quantlab.comparison import Comparison
-from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
-from quantlab.errors import QuantizeError
+from quantlab.errors import DataError, QuantizeError, QuantlabError, RecordError
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate import Policy, Verdict, judge, parse_policy
+from quantlab.gate import Criterion, Verdict, judge, parse_criterion
 from quantlab.jobs import inputs
-from quantlab.jobs.bench import BenchSpec, timed
+from quantlab.jobs.bench import BenchSpec
 from quantlab.jobs.calibration import calibration_images, check_disjoint, divided, drawn
-from quantlab.jobs.compare import compared, results, save_artifacts
+from quantlab.jobs.compare import results, save_artifacts
 from quantlab.jobs.evaluate import predict
-from quantlab.jobs.inputs import DataOptions, Found, ModelOptions, model_facts
-from quantlab.jobs.quantize import find_recipe, quantized
+from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
+from quantlab.jobs.inspect import portability_words
+from quantlab.jobs.quantize import find_recipe
+from quantlab.jobs.workbench import Workbench
 from quantlab.model import Model
 from quantlab.recipe import Recipe
 from quantlab.report.advice import shortfall, suggestions
@@ -27,12 +32,16 @@ from quantlab.report.context import ReportContext, TrialRow
 from quantlab.report.markdown import write_report
 from quantlab.store import Run, check_writable, write_whole
 from quantlab.talk import Talk
-from quantlab.tune.ladder import ladder
-from quantlab.tune.trials import Judged, Outcome, Trial, run_trials
+from quantlab.tune import strategies
+from quantlab.tune.ladder import ladder_of
+from quantlab.tune.ledger import Ledger
+from quantlab.tune.search import Limits, Outcome, Search, run_search
+from quantlab.tune.study import SharedStudy
+from quantlab.tune.trials import Pick, Trial, pareto_front, picked
 
-TRIAL_SECONDS = 2.0
-"""A trial's own timing; the best one is timed at length in the end."""
-TRIAL_ROUNDS = 10
+Strategy = Literal[
+    "ladder", "sensitivity", "grid", "random", "tpe", "exhaustive", "basic", "conservative"
+]
 
 
 class TuneSpec(DataOptions, ModelOptions):
@@ -43,10 +52,20 @@ class TuneSpec(DataOptions, ModelOptions):
     recipe: str | None = None
     output: Path | None = None
     max_decline: str = "1%"
+    criterion: str | None = None
+    tolerance: float = Field(0.0, ge=0)
+    strategy: Strategy = "ladder"
+    engine: str = "quantlab"
+    space: dict[str, list[Any]] | None = None
     images_per_class: int = 1
     calibration_size: int | None = None
     seed: int = 0
     budget: float = 300.0
+    max_trials: int | None = None
+    target_speedup: float | None = None
+    storage: str | None = None
+    pick: Pick = "best"
+    no_bench: bool = False
     allow_overlap: bool = False
 
 
@@ -55,7 +74,7 @@ class Tuned:
     """The best file, how it compares to fp32, and everything tried."""
 
     output: Path
-    best: Judged
+    best: Trial
     comparison: Comparison
     verdict: Verdict
     outcome: Outcome
@@ -69,180 +88,210 @@ class Tuned:
         return self.outcome.stop == "interrupted"
 
 
-@dataclass(frozen=True)
-class Workbench:
-    """What all trials of one tune share."""
-
-    spec: TuneSpec
-    policy: Policy
-    model: Model
-    output: Path
-    calibration: Found
-    images: CalibrationImages
-    evaluation: Found
-    crops: Crops
-    baseline: Predictions
-    run: Run
-    talk: Talk
-
-    def attempt(self, number: int, recipe: Recipe) -> tuple[Path, Comparison, Verdict]:
-        """Quantize, evaluate, time briefly against fp32, compare, judge."""
-        self.talk.say(f"Trial {number}: {recipe.name}")
-        name = f"{number:02d}-{recipe.name}"
-        path = self.run.artifact(f"trial {name}", f"trials/{name}.onnx")
-        write_whole(path, quantized(self.model, recipe, self.images))
-        int8 = self.load(path)
-        answers = predict(int8, self.crops, self.talk, self.spec.threads)
-        answers.save(self.run.artifact(f"predictions {name}", f"trials/{name}-predictions.npz"))
-        timing = self.time(int8, TRIAL_ROUNDS, TRIAL_SECONDS)
-        comparison = self.compare(int8, answers, timing)
-        verdict = judge(comparison, self.policy)
-        self.talk.say(f"  {trial_line(comparison)}")
-        return path, comparison, verdict
-
-    def load(self, path: Path) -> Model:
-        """A trial's file as a Model that gives what the fp32 model gives."""
-        return Model.load(path).with_overrides(
-            layout=self.model.layout, output_kind=self.model.output_kind
-        )
-
-    def time(self, int8: Model, rounds: int, seconds: float) -> BenchResult:
-        """fp32 and int8 interleaved in one run."""
-        spec = BenchSpec(
-            models=(),
-            batch_sizes=(self.model.input.batch or 1,),
-            rounds=rounds,
-            seconds=seconds,
-            threads=self.spec.threads or 1,
-            seed=self.spec.seed,
-        )
-        return timed([self.model, int8], spec, self.talk)
-
-    def compare(self, int8: Model, answers: Predictions, timing: BenchResult | None) -> Comparison:
-        """int8 beside fp32."""
-        return compared(
-            (self.model, int8),
-            (self.baseline, answers),
-            timing,
-            self.evaluation.dataset.class_names,
-            self.spec.seed,
-        )
-
-    def keep(self, best: Judged) -> None:
-        """The best so far becomes the output file."""
-        write_whole(self.output, best.path.read_bytes())
-        self.talk.say(f"  best so far: written to {self.output}")
-
-
 def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
-    """Try the ladder (or the one recipe named), keep the best, report.
+    """Search, keep the best, report. A run that is resumed goes on where it was.
 
     Raises QuantizeError when no trial gave a file, with the first trial's reason.
     """
-    policy = parse_policy(spec.max_decline)
+    criterion = parse_criterion(spec.criterion or spec.max_decline, tolerance=spec.tolerance)
     model = inputs.require_fp32(inputs.find_model(spec.model, spec, talk), "tune")
     output = spec.output or Path(f"{model.name}.int8.onnx")
     check_writable(output)
-    bench = _prepare(spec, policy, model, output, run, talk)
-    outcome = run_trials(_recipes(spec), bench.attempt, budget=spec.budget, on_best=bench.keep)
-    model.check_unchanged()
-    best = _best(outcome)
-    comparison = _final_comparison(bench, best, outcome)
-    verdict = judge(comparison, policy)
+    with _alone(run.folder):
+        bench = _prepare(spec, criterion, model, run, talk)
+        study = SharedStudy(spec.storage, run.folder, identity(bench))
+        study.sync(bench.ledger.trials())
+        bench.others = study.others if spec.storage else list
+        kept: list[str] = []
+
+        def on_trial(outcome: Outcome) -> None:
+            study.put(max(outcome.trials, key=lambda t: t.number))
+            _keep(bench, outcome.best, output, kept)
+
+        limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
+        outcome = run_search(
+            _search(spec, bench), bench.attempt, bench.ledger, limits, on_trial=on_trial
+        )
+        study.sync(outcome.trials)
+        model.check_unchanged()
+        return _finish(spec, bench, outcome, output, run)
+
+
+def _alone(folder: Path) -> FileLock:
+    """Raises QuantlabError when another process is tuning in this run folder."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise QuantlabError(
+            f"{folder} is being tuned by another process.", "Wait for it, or start a new run."
+        ) from error
+    return lock
+
+
+def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk: Talk) -> Workbench:
+    """Images, calibration sample and the fp32 baseline."""
+    pipeline = inputs.find_pipeline(model, spec, talk)
+    calibration, evaluation = inputs.find_both(spec, spec.eval_data, model, talk)
+    sampling = _sampling(spec, Recipe())
+    if calibration is evaluation:
+        sample, rest = divided(calibration.dataset, model, sampling, talk)
+        evaluation = evaluation.of(rest)
+    else:
+        sample = drawn(calibration.dataset, model, sampling, talk)
+    images = calibration_images(calibration, sample, model, pipeline, spec, talk)
+    crops = inputs.load_images(evaluation, pipeline, spec, talk)
+    if not len(crops):
+        raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
+    check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
+    return Workbench(
+        model=model,
+        criterion=criterion,
+        calibration=calibration,
+        images=images,
+        evaluation=evaluation,
+        crops=crops,
+        baseline=_baseline(model, crops, run, talk, spec.threads),
+        ledger=Ledger(run.folder),
+        talk=talk,
+        threads=spec.threads,
+        seed=spec.seed,
+        bench=not spec.no_bench,
+    )
+
+
+def _baseline(model: Model, crops: Crops, run: Run, talk: Talk, threads: int) -> Predictions:
+    """fp32's answers, from the run folder when it is resumed.
+
+    Raises RecordError when those are of another model or of other images.
+    """
+    path = run.artifact("fp32_predictions", "fp32-predictions.npz")
+    if not path.is_file():
+        answers = predict(model, crops, talk, threads)
+        answers.save(path)
+        return answers
+    answers = Predictions.load(path)
+    if (answers.model_sha256, answers.digests) != (model.sha256, crops.digests):
+        raise RecordError(
+            f"{run.folder} was tuned with another model or other images.", "Start a new run."
+        )
+    return answers
+
+
+def identity(bench: Workbench) -> str:
+    """Tunes with the same identity may share trials: same model, images and criterion."""
+    parts = [
+        bench.model.sha256,
+        bench.crops.dataset_digest,
+        bench.images.crops.dataset_digest,
+        bench.crops.pipeline.digest,
+        bench.criterion.model_dump_json(),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _sampling(spec: TuneSpec, recipe: Recipe) -> Recipe:
+    """The recipe with this tune's calibration sample and seed."""
+    sample = {
+        "seed": spec.seed,
+        "images_per_class": spec.images_per_class,
+        "calibration_size": spec.calibration_size,
+    }
+    return recipe.model_copy(update=sample)
+
+
+def _search(spec: TuneSpec, bench: Workbench) -> Search:
+    """The strategy's generator. A recipe named by the user is the only rung, and the start."""
+    named = find_recipe(spec.recipe) if spec.recipe else None
+    rungs = [_sampling(spec, r) for r in ((named,) if named else ladder_of(spec.engine))]
+    start, space = rungs[0], spec.space or strategies.SPACE
+    if spec.strategy == "sensitivity":
+        return strategies.sensitivity(start, bench.ranking)
+    if spec.strategy == "basic":
+        return strategies.basic(rungs, bench.ranking)
+    if spec.strategy == "conservative":
+        return strategies.conservative(start, bench.ranking)
+    if spec.strategy == "grid":
+        return strategies.grid(start, space)
+    if spec.strategy == "exhaustive":
+        return strategies.exhaustive(rungs, start, space)
+    if spec.strategy in ("random", "tpe"):
+        from quantlab.tune.sampling import sampled
+
+        return sampled(start, space, spec.strategy, spec.seed, bench.others)
+    return strategies.ladder(rungs, None if named else bench.ranking)
+
+
+def _keep(bench: Workbench, best: Trial | None, output: Path, kept: list[str]) -> None:
+    """The best so far becomes the output file."""
+    if best is not None and best.sha256 and best.sha256 not in kept[-1:]:
+        write_whole(output, bench.model_file(best).read_bytes())
+        kept.append(best.sha256)
+        bench.talk.say(f"  best so far: {best.recipe.name}, written to {output}")
+
+
+def _finish(spec: TuneSpec, bench: Workbench, outcome: Outcome, output: Path, run: Run) -> Tuned:
+    """The chosen trial timed at length, written, reported."""
+    best = picked(outcome.trials, spec.pick) or outcome.best
+    if best is None or best.scores is None:
+        raise _nothing(outcome, output)
+    _keep(bench, best, output, [])
+    int8 = replace(bench.load(output, output.stem), path=output)
+    answers = replace(
+        Predictions.load(bench.ledger.predictions_path(best.digest)), model_name=int8.name
+    )
+    timing = None
+    if bench.bench and outcome.stop != "interrupted":
+        try:
+            defaults = BenchSpec(models=())
+            timing = bench.time(int8, defaults.rounds, defaults.seconds)
+        except KeyboardInterrupt:
+            outcome.stop = "interrupted"
+    save_artifacts(run, (bench.baseline, answers), timing)
+    comparison = bench.compare(int8, answers, timing)
+    verdict = judge(comparison, bench.criterion)
     tuned = Tuned(
         output,
         best,
         comparison,
         verdict,
         outcome,
-        rows=tuple(_row(trial, best.trial) for trial in outcome.trials),
+        rows=trial_rows(outcome.trials, best),
         missed=shortfall(verdict),
         report=run.artifact("report", "report.md"),
     )
-    _record(bench, tuned)
+    _record(spec, bench, tuned, run)
     if tuned.interrupted:
         run.finish("interrupted")
     return tuned
 
 
-def _recipes(spec: TuneSpec) -> Sequence[Recipe]:
-    sample = {
-        "seed": spec.seed,
-        "images_per_class": spec.images_per_class,
-        "calibration_size": spec.calibration_size,
-    }
-    rungs = ladder() if spec.recipe is None else (find_recipe(spec.recipe),)
-    return [recipe.model_copy(update=sample) for recipe in rungs]
-
-
-def _prepare(
-    spec: TuneSpec, policy: Policy, model: Model, output: Path, run: Run, talk: Talk
-) -> Workbench:
-    """Images, calibration sample and the fp32 baseline."""
-    pipeline = inputs.find_pipeline(model, spec, talk)
-    calibration, evaluation = inputs.find_both(spec, spec.eval_data, model, talk)
-    recipe = _recipes(spec)[0]
-    if calibration is evaluation:
-        sample, rest = divided(calibration.dataset, model, recipe, talk)
-        evaluation = evaluation.of(rest)
-    else:
-        sample = drawn(calibration.dataset, model, recipe, talk)
-    images = calibration_images(calibration, sample, model, pipeline, spec, talk)
-    crops = inputs.load_images(evaluation, pipeline, spec, talk)
-    check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
-    baseline = predict(model, crops, talk, spec.threads)
-    return Workbench(
-        spec, policy, model, output, calibration, images, evaluation, crops, baseline, run, talk
-    )
-
-
-def _best(outcome: Outcome) -> Judged:
-    best = outcome.best
-    if best is not None:
-        return best
+def _nothing(outcome: Outcome, output: Path) -> BaseException:
     if outcome.stop == "interrupted":
-        raise KeyboardInterrupt
-    failed = outcome.trials[0]
-    raise QuantizeError(f"no recipe gave a model; {failed.recipe.name}: {failed.error}")
+        return KeyboardInterrupt()
+    failed = next((t for t in outcome.trials if t.error), None)
+    reason = f"{failed.recipe.name}: {failed.error}" if failed else "nothing was tried"
+    return QuantizeError(f"no recipe gave a model; {reason}")
 
 
-def _final_comparison(bench: Workbench, best: Judged, outcome: Outcome) -> Comparison:
-    """The best timed at length; the trial's own comparison when there is no more time for that."""
-    if outcome.stop == "interrupted":
-        return best.comparison
-    int8 = bench.load(bench.output)
-    answers = Predictions.load(best.path.with_name(f"{best.path.stem}-predictions.npz"))
-    answers = replace(answers, model_name=int8.name)
-    try:
-        timing = timed_at_length(bench, int8)
-    except KeyboardInterrupt:
-        outcome.stop = "interrupted"
-        return best.comparison
-    save_artifacts(bench.run, (bench.baseline, answers), timing)
-    return bench.compare(int8, answers, timing)
-
-
-def timed_at_length(bench: Workbench, int8: Model) -> BenchResult:
-    """The timing of the report."""
-    defaults = BenchSpec(models=())
-    return bench.time(int8, defaults.rounds, defaults.seconds)
-
-
-def _record(bench: Workbench, tuned: Tuned) -> None:
+def _record(spec: TuneSpec, bench: Workbench, tuned: Tuned, run: Run) -> None:
     """The report and the record's results."""
-    run, recipe = bench.run, tuned.best.trial.recipe
+    recipe = tuned.best.recipe
     context = ReportContext(
         command=run.record.command,
         environment=run.record.environment,
         data=inputs.data_words(bench.evaluation, bench.crops),
         calibration={
-            "Calibration images": f"{len(bench.images)} of {bench.calibration.dataset.root}",
-            "Seed": str(recipe.seed),
+            "images": f"{len(bench.images)} of {bench.calibration.dataset.root}",
+            "seed": str(recipe.seed),
         },
         recipe=recipe.model_dump(mode="json"),
         output=str(tuned.output),
         trials=tuned.rows,
         shortfall=tuned.missed,
+        portability=portability_words(
+            bench.load(tuned.output, tuned.output.stem), bench.images.crops
+        ),
         suggestions=suggestions(tuned.verdict, tuned.outcome.stop) if tuned.missed else (),
         problems=bench.crops.problems,
         warnings=tuple(bench.talk.warnings),
@@ -250,54 +299,44 @@ def _record(bench: Workbench, tuned: Tuned) -> None:
     write_report(run.folder, tuned.comparison, tuned.verdict, context)
     run.record.results = {
         "model": model_facts(bench.model),
-        "output": model_facts(bench.load(tuned.output)),
+        "output": model_facts(bench.load(tuned.output, tuned.output.stem)),
         "data": inputs.data_facts(bench.evaluation, bench.crops),
         "calibration": inputs.data_facts(bench.calibration, bench.images.crops),
+        "strategy": spec.strategy,
         "stop": tuned.outcome.stop,
         "recipe": recipe.model_dump(mode="json"),
-        "trials": [_trial_record(trial) for trial in tuned.outcome.trials],
+        "trials": [trial.model_dump(mode="json") for trial in tuned.outcome.trials],
+        "pareto_front": [trial.digest for trial in pareto_front(tuned.outcome.trials)],
         **results(tuned.comparison, tuned.verdict),
     }
 
 
-def trial_line(c: Comparison) -> str:
-    """One line about a trial while it is running."""
-    top1 = f"top-1 {c.int8.top1.value:.2%}, " if c.int8.top1 else ""
-    kl = "" if c.fidelity.kl is None else f"KL {c.fidelity.kl:.4f}, "
-    return f"{top1}agreement {c.fidelity.agreement.value:.2%}, {kl}{c.speedup or 1:.2f}x fp32"
-
-
-def _row(trial: Trial, chosen: Trial) -> TrialRow:
-    c = trial.comparison
-    row = TrialRow(trial.recipe.name, trial.recipe.format, trial.recipe.ranges)
-    if c is None:
-        return replace(row, error=trial.error or "unknown")
-    return replace(
-        row,
-        top1=c.int8.top1.value if c.int8.top1 else None,
-        decline=c.top1.ratio if c.top1 else None,
-        agreement=c.fidelity.agreement.value,
-        kl=c.fidelity.kl,
-        speedup=c.speedup,
-        size_bytes=c.int8.size_bytes,
-        chosen=trial is chosen,
+def trial_rows(trials: Sequence[Trial], chosen: Trial) -> tuple[TrialRow, ...]:
+    """The report's table of trials."""
+    front = {trial.digest for trial in pareto_front(trials)}
+    return tuple(
+        replace(_row(trial), chosen=trial.digest == chosen.digest, front=trial.digest in front)
+        for trial in trials
     )
 
 
-def _trial_record(trial: Trial) -> dict[str, object]:
-    fields: dict[str, object] = {
-        "number": trial.number,
-        "recipe": trial.recipe.model_dump(mode="json"),
-        "seconds": round(trial.seconds, 3),
-        "error": trial.error,
-    }
-    if trial.comparison is None or trial.verdict is None:
-        return fields
-    return fields | {
-        "path": trial.path.name if trial.path else None,
-        "verdict": trial.verdict.status,
-        "decline": trial.verdict.decline,
-        "agreement": trial.comparison.fidelity.agreement.value,
-        "kl": trial.comparison.fidelity.kl,
-        "speedup": trial.comparison.speedup,
-    }
+def _row(trial: Trial) -> TrialRow:
+    found = trial.scores
+    row = TrialRow(
+        trial.recipe.name,
+        trial.recipe.format,
+        trial.recipe.ranges,
+        kl=trial.proxy,
+        size_bytes=trial.size_bytes,
+        error=trial.error or "",
+    )
+    if found is None:
+        return row
+    return replace(
+        row,
+        top1=found.top1,
+        decline=found.decline,
+        agreement=found.agreement,
+        kl=found.kl,
+        speedup=found.speedup,
+    )

@@ -4,24 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 
 from quantlab.errors import RecipeError
 from quantlab.quantize.protocol import Calibration, Engine
 
+GROUP = "quantlab.engines"
+"""The entry point group by which other packages offer engines: a name, and a callable without
+arguments that returns an Engine."""
 _ENGINES = {
     "quantlab": "quantlab.quantize.engine:QuantlabEngine",
     "ort": "quantlab.quantize.ort:OrtEngine",
+    "inc": "quantlab.quantize.peers.inc:IncEngine",
+    "nncf": "quantlab.quantize.peers.nncf:NncfEngine",
 }
 
 
+def engine_names() -> tuple[str, ...]:
+    """quantlab's own engines, then those of other installed packages. Nothing is imported."""
+    return (*_ENGINES, *sorted(set(entry_points(group=GROUP).names) - set(_ENGINES)))
+
+
 def get_engine(name: str) -> Engine:
-    """The engine of that name, imported now. Raises RecipeError for an unknown one."""
-    if name not in _ENGINES:
-        known = ", ".join(sorted(_ENGINES))
-        raise RecipeError(f"no engine is called {name!r}.", f"Engines: {known}.")
-    module, attribute = _ENGINES[name].split(":")
-    factory: Callable[[], Engine] = getattr(import_module(module), attribute)
-    return factory()
+    """The engine of that name, imported now. Raises RecipeError for an unknown or broken one."""
+    if name in _ENGINES:
+        module, attribute = _ENGINES[name].split(":")
+        factory: Callable[[], Engine] = getattr(import_module(module), attribute)
+        return factory()
+    for entry in entry_points(group=GROUP, name=name):
+        return _offered(entry)
+    raise RecipeError(
+        f"no engine is called {name!r}.", f"Engines: {', '.join(sorted(engine_names()))}."
+    )
 
 
-__all__ = ["Calibration", "Engine", "get_engine"]
+def _offered(entry: EntryPoint) -> Engine:
+    """Another package's engine."""
+    owner = entry.dist.name if entry.dist is not None else entry.value
+    try:
+        engine: Engine = entry.load()()
+    except Exception as error:
+        raise RecipeError(
+            f"the engine {entry.name} of {owner} cannot be loaded: {error}",
+            f"Update or remove {owner}.",
+        ) from error
+    if not callable(getattr(engine, "quantize", None)):
+        raise RecipeError(
+            f"the engine {entry.name} of {owner} has no quantize method.",
+            f"Update or remove {owner}.",
+        )
+    return engine
+
+
+__all__ = ["GROUP", "Calibration", "Engine", "engine_names", "get_engine"]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from quantlab.gate import Verdict, amount
+from quantlab.gate import METRIC_NAMES, AgreementPolicy, Policy, Verdict
 
 
 def shortfall(verdict: Verdict) -> str:
     """By how much the best recipe misses the limit, or "" when it does not."""
-    decline, policy = verdict.decline, verdict.policy
-    if decline is None or decline <= policy.max_decline:
+    if verdict.meets:
         return ""
-    over = amount(decline - policy.max_decline, policy.kind)
-    return (
-        f"The best one declines by {amount(decline, policy.kind)}, {over} more than the limit of "
-        f"{policy.limit_text}. It was written all the same."
-    )
+    written = "It was written all the same."
+    if verdict.decline is None:
+        return f"{verdict.reason} {written}"
+    policy, lost = verdict.policy, verdict.policy.amount(verdict.decline)
+    if isinstance(policy, Policy):
+        where = "" if policy.metric == "top1" else METRIC_NAMES.get(policy.metric, policy.metric)
+        found = f"The best one declines by {lost}{where and f' in {where}'}"
+    else:
+        found = f"The best one's {policy.title} is {lost}"
+    side = "less" if isinstance(policy, AgreementPolicy) else "more"
+    over = policy.gap(verdict.decline - policy.limit)
+    return f"{found}, {over} {side} than the limit of {policy.limit_text}. {written}"
 
 
 def suggestions(verdict: Verdict, stop: str) -> tuple[str, ...]:

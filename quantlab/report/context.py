@@ -12,7 +12,8 @@ from quantlab.data.dataset import Problem
 class TrialRow:
     """One recipe that tuning tried. Rates are fractions; None where it was not measured.
 
-    ``decline`` is the ratio (fp32 - int8) / fp32; ``error`` says why a trial failed.
+    ``decline`` is the ratio (fp32 - int8) / fp32; ``front``: no other trial beats it in decline,
+    speed and size together; ``error`` says why a trial failed.
     """
 
     recipe: str
@@ -25,6 +26,7 @@ class TrialRow:
     speedup: float | None = None
     size_bytes: int | None = None
     chosen: bool = False
+    front: bool = False
     error: str = ""
 
 
@@ -35,8 +37,9 @@ class ReportContext:
     ``environment`` is the machine and the versions, ``data`` the evaluation images beyond what the
     comparison knows (folder, label source), ``calibration`` and ``recipe`` how the int8 model was
     made, empty when it came as a file. ``shortfall`` says by how much the best trial misses the
-    criterion, empty when it is met, and ``suggestions`` what to try then. ``problems`` are all
-    images that could not be used.
+    criterion, empty when it is met, and ``suggestions`` what to try then. ``portability`` is what
+    CPUs without VNNI would make of the int8 model, empty when that is no question. ``problems`` are
+    all images that could not be used.
     """
 
     command: str
@@ -48,5 +51,6 @@ class ReportContext:
     trials: tuple[TrialRow, ...] = ()
     shortfall: str = ""
     suggestions: tuple[str, ...] = ()
+    portability: str = ""
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from quantlab.comparison import Comparison
-from quantlab.gate import FEW_IMAGES, METRIC_NAMES, Verdict, amount, span
+from quantlab.gate import FEW_IMAGES, METRIC_NAMES, Policy, Verdict
 from quantlab.report import formats, plots, tables
 from quantlab.report.context import ReportContext
 from quantlab.store import write_whole
@@ -22,7 +22,7 @@ def write_report(
     folder: Path, comparison: Comparison, verdict: Verdict, context: ReportContext
 ) -> Path:
     """Write ``report.md`` and its plots into ``folder`` and return its path. Raises OutputError."""
-    pictures = plots.draw(comparison, folder)
+    pictures = plots.draw(comparison, folder, context.trials)
     path = folder / "report.md"
     write_whole(path, render(comparison, verdict, context, pictures))
     return path
@@ -67,25 +67,31 @@ def _templates() -> Environment:
 
 def headline(comparison: Comparison, verdict: Verdict) -> str:
     """The verdict in one line."""
-    status = verdict.status.upper()
-    if verdict.leads_with == "agreement" or verdict.decline is None or verdict.interval is None:
+    status, policy = verdict.status.upper(), verdict.policy
+    few = isinstance(policy, Policy) and verdict.leads_with == "agreement"
+    if few or verdict.decline is None or verdict.interval is None:
         same = comparison.fidelity.agreement
         return (
-            f"{status}: {_obstacle(comparison)}; {comparison.int8.name} agrees with fp32 "
+            f"{status}: {_obstacle(comparison, verdict)}; {comparison.int8.name} agrees with fp32 "
             f"on {same.count:,} of {same.n:,} ({formats.percent(same.value, 1)})"
         )
-    policy = verdict.policy
     return (
-        f"{status}: {comparison.int8.name}, {METRIC_NAMES[policy.metric]} decline "
-        f"{amount(verdict.decline, policy.kind)} "
-        f"(95% interval {span(verdict.interval, policy.kind)}), limit {policy.limit_text}"
+        f"{status}: {comparison.int8.name}, {policy.title} {policy.amount(verdict.decline)} "
+        f"(95% interval {policy.span(verdict.interval)}), limit {policy.limit_text}"
     )
 
 
-def _obstacle(comparison: Comparison) -> str:
-    if not comparison.labelled:
+def _obstacle(comparison: Comparison, verdict: Verdict) -> str:
+    policy = verdict.policy
+    if not isinstance(policy, Policy):
+        known = comparison.fidelity.kl is not None and verdict.status != "fail"
+        return "too few images to judge the KL by" if known else "outputs that are not finite"
+    if policy.metric not in METRIC_NAMES:
+        if verdict.decline is None:
+            return f"fp32's mean {policy.metric} is not above 0"
+    elif not comparison.labelled:
         return "no labels to judge accuracy by"
-    if comparison.top1 is not None and comparison.top1.ratio is None:
+    elif comparison.top1 is not None and comparison.top1.ratio is None:
         return "fp32 gets no image right"
     return f"{comparison.n:,} images are too few to judge accuracy"
 
@@ -107,4 +113,9 @@ def zoo_sentence(comparison: Comparison) -> str:
 
 def _sections(verdict: Verdict) -> tuple[str, ...]:
     first = ("accuracy", "fidelity")
-    return (*(first if verdict.leads_with == "accuracy" else first[::-1]), "speed", "tuning")
+    return (
+        *(first if verdict.leads_with == "accuracy" else first[::-1]),
+        "metrics",
+        "speed",
+        "tuning",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from quantlab.comparison import ClassChange, Comparison, Speed
+from quantlab.inspect.layers import LayerReport
+from quantlab.report.context import TrialRow
 from quantlab.store import atomic_path
 
 FP32, INT8, LOST, GAINED = "#4c6a92", "#d9822b", "#b5382a", "#3b7d4f"
@@ -20,7 +22,7 @@ CLASSES_SHOWN = 20
 PANELS = 4
 
 
-def draw(comparison: Comparison, folder: Path) -> dict[str, str]:
+def draw(comparison: Comparison, folder: Path, trials: Sequence[TrialRow] = ()) -> dict[str, str]:
     """Draw what the comparison has data for; maps each plot's name to its file name in ``folder``.
 
     Raises OutputError.
@@ -31,6 +33,7 @@ def draw(comparison: Comparison, folder: Path) -> dict[str, str]:
         "confidence": confidence,
     }
     figures = {name: paint(comparison) for name, paint in painters.items()}
+    figures["tradeoff"] = tradeoff(trials)
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     for name, figure in drawn.items():
         _save(figure, folder / f"{name}.png")
@@ -114,6 +117,29 @@ def _class_label(c: ClassChange) -> str:
     return f"{name or 'class'} ({c.index}), {c.n} images"
 
 
+def tradeoff(trials: Sequence[TrialRow]) -> Figure | None:
+    """Every evaluated trial by speed and decline (KL without labels), the Pareto front joined."""
+    shown = [t for t in trials if t.speedup is not None and t.agreement is not None]
+    if len(shown) < 2:
+        return None
+    labelled = all(t.decline is not None for t in shown)
+    cost = {t.recipe: 100 * (t.decline or 0) if labelled else t.kl or 0 for t in shown}
+    figure, (ax,) = _figure(3.6)
+    front = sorted((t.speedup or 0, cost[t.recipe]) for t in shown if t.front)
+    ax.plot([x for x, _ in front], [y for _, y in front], color=INT8, linewidth=1)
+    for t in shown:
+        place = (t.speedup or 0, cost[t.recipe])
+        size = 12 if t.chosen else 6
+        colour = INT8 if t.front else GREY
+        ax.plot(*place, "*" if t.chosen else "o", color=colour, markersize=size)
+        if t.front:
+            ax.annotate(t.recipe, place, (5, 5), fontsize=8, textcoords="offset points")
+    ax.set_xlabel("speedup over fp32")
+    ax.set_ylabel("top-1 decline, %" if labelled else "KL to fp32, nats")
+    ax.margins(0.15)
+    return figure
+
+
 def confidence(comparison: Comparison) -> Figure:
     """How sure both models are, and how sure fp32 was where the answers differ."""
     data = comparison.confidence
@@ -133,4 +159,35 @@ def confidence(comparison: Comparison) -> Figure:
     below.set_ylim(0, max(1, *data.changed) * 1.1)
     below.yaxis.set_major_locator(MaxNLocator(integer=True))
     below.set_xlabel("probability of the first answer")
+    return figure
+
+
+def save_layers(report: LayerReport, path: Path) -> None:
+    """Draw ``layers`` into a file. Raises OutputError."""
+    _save(layers(report), path)
+
+
+def layers(report: LayerReport) -> Figure:
+    """SQNR of every layer, accumulated and its own, and of its weights."""
+    figure, (ax,) = _figure(4.6)
+    places = np.arange(len(report.layers))
+    lines = (
+        ("accumulated", [x.accumulated for x in report.layers], FP32, "-"),
+        ("this layer alone", [x.local for x in report.layers], INT8, "-"),
+        ("its weights", [x.weight for x in report.layers], GREY, ":"),
+    )
+    for label, values, colour, style in lines:
+        heights = np.array([np.nan if v is None else v for v in values], np.float64)
+        shown = ~np.isnan(heights)
+        ax.plot(places[shown], heights[shown], style, color=colour, label=label, marker=".", ms=4)
+    for i, layer in enumerate(report.layers):
+        if layer.tensor == report.first_break:
+            ax.axvline(i, color=LOST, linewidth=1, linestyle="--", label="first break")
+        if layer.node in report.exclude and layer.local is not None:
+            ax.annotate(layer.node, (i, layer.local), fontsize=7, color=LOST, rotation=45)
+    ax.set_xticks(places[:: max(1, len(places) // 24)])
+    ax.set_xticklabels([x.node or x.tensor for x in report.layers][:: max(1, len(places) // 24)])
+    ax.tick_params(axis="x", labelrotation=90, labelsize=7)
+    ax.set_ylabel("SQNR, dB")
+    figure.legend(frameon=False, loc="outside upper left", ncols=4)
     return figure

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 
 import yaml
 
-from quantlab.comparison import Answer, Change, Comparison, Flip, Latency, Share, Speed
+from quantlab.comparison import (
+    Answer,
+    Change,
+    Comparison,
+    Flip,
+    Latency,
+    ScoreChange,
+    Share,
+    Speed,
+)
 from quantlab.report.context import ReportContext, TrialRow
 from quantlab.report.formats import (
     NOTHING,
@@ -31,6 +40,7 @@ def summary(c: Comparison) -> str:
     rows = [
         _accuracy_row("Top-1", c.fp32.top1, c.int8.top1, c.top1),
         _accuracy_row("Top-5", c.fp32.top5, c.int8.top5, c.top5),
+        *[_score_row(name, change) for name, change in c.custom.items()],
         _size_row(c),
         *[_speed_row(speed) for speed in c.speeds],
     ]
@@ -54,7 +64,9 @@ def _size_row(c: Comparison) -> list[str]:
     if c.size_ratio is None:
         return []
     sizes = [megabytes(model.size_bytes) for model in (c.fp32, c.int8)]
-    return ["File size", *sizes, f"{times(c.size_ratio)} smaller"]
+    ratio = c.size_ratio
+    change = f"{times(ratio)} smaller" if ratio > 1 else f"{times(1 / ratio)} larger"
+    return ["File size", *sizes, "none" if ratio == 1 else change]
 
 
 def _speed_row(speed: Speed) -> list[str]:
@@ -103,12 +115,39 @@ def fidelity(c: Comparison) -> str:
     f = c.fidelity
     same = f.agreement
     sqnr = "no difference at all" if f.identical else number(f.sqnr_db, ".2f") + " dB"
+    kl = NOTHING if f.kl is None else f"{f.kl:.5f} nats"
+    if f.kl_interval is not None:
+        kl += f" ({f.kl_interval.low:.5f} to {f.kl_interval.high:.5f})"
     rows = [
         ["Same first answer", f"{percent(same.value)} ({percents(same.interval)})"],
-        ["KL(fp32 ‖ int8), mean", number(f.kl, ".5f") + (" nats" if f.kl is not None else "")],
+        ["KL(fp32 ‖ int8), mean", kl],
         [f"SQNR of the {f.compared}", NOTHING if f.sqnr_db is None and not f.identical else sqnr],
     ]
     return table(["int8 against fp32", "value (95% interval)"], rows, right=" r")
+
+
+def metrics(c: Comparison) -> str:
+    """The metrics of the user's own."""
+    rows = [
+        [
+            name,
+            _score_span(x.difference, x.difference_interval),
+            NOTHING if x.ratio is None else f"{percent(x.ratio)} ({percents(x.ratio_interval)})",
+            f"{x.lower:,}",
+            f"{x.higher:,}",
+        ]
+        for name, x in c.custom.items()
+    ]
+    head = ["metric", "decline (95% interval)", "decline ratio", "lower", "higher"]
+    return table(head, rows, right=" rrrr")
+
+
+def _score_row(name: str, x: ScoreChange) -> list[str]:
+    return [name, f"{x.fp32:.4g}", f"{x.int8:.4g}", f"{-x.difference:+.4g}"]
+
+
+def _score_span(value: float, interval: Interval) -> str:
+    return f"{value:.4g} ({interval.low:.4g} to {interval.high:.4g})"
 
 
 def classes(c: Comparison) -> str:

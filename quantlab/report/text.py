@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from quantlab.evaluate.accuracy import Accuracy
 from quantlab.fetch import PublishedModel
 from quantlab.gate import Verdict
 from quantlab.inspect import Inspection, QuantizedTensor
+from quantlab.inspect.layers import LayerReport
+from quantlab.inspect.levels import levels_line
+from quantlab.inspect.portability import Portability, portability_line
+from quantlab.inspect.views import Inspected
 from quantlab.model import TensorInfo
 from quantlab.recipe import Recipe
 from quantlab.report import tables
@@ -26,7 +31,7 @@ from quantlab.report.formats import (
 )
 from quantlab.report.markdown import headline, zoo_sentence
 
-FP32_SHOWN = 10
+FP32_SHOWN = LAYERS_SHOWN = 10
 
 
 def compare_summary(comparison: Comparison, verdict: Verdict) -> str:
@@ -57,7 +62,8 @@ def tune_summary(
     places: Mapping[str, Path],
 ) -> str:
     """The trials, then the verdict on the best, then where everything is."""
-    parts = [tables.trials(trials), "", compare_summary(comparison, verdict)]
+    failed = [f"✗ {t.recipe}: {' '.join(t.error.split())}" for t in trials if t.error]
+    parts = [tables.trials(trials), *failed, "", compare_summary(comparison, verdict)]
     parts += [missed] if missed else []
     width = max(len(name) for name in places) + 1
     return "\n".join(
@@ -102,6 +108,79 @@ def _bench_row(name: str, m: Measurement) -> list[str]:
     return [name, str(m.conditions.batch_size), *figures, *cost]
 
 
+def inspected_summary(found: Inspected, *, scales: bool) -> str:
+    """Whichever view was asked for."""
+    if found.portability is not None:
+        return portability_summary(found.portability)
+    if found.layers is not None:
+        return layers_summary(found.layers)
+    return "" if found.inspection is None else inspect_summary(found.inspection, scales=scales)
+
+
+def portability_summary(found: Portability) -> str:
+    """The sentence, the worst layers, and how many layers are safe."""
+    worst = found.in_state("saturates")
+    rows = [
+        [x.name, f"{x.pair_sums:,}", f"{x.saturated:,}", f"{x.share:.4%}", number(x.sqnr_db, ".1f")]
+        for x in worst[:LAYERS_SHOWN]
+    ]
+    head = ["layer", "pair sums", "saturate", "share", "SQNR dB"]
+    lines = [f"{found.name}: {portability_line(found)}", "", table(head, rows, right=" rrrr"), ""]
+    lines += [f"and {len(worst) - LAYERS_SHOWN} more that saturate (portability.json has all)"] * (
+        len(worst) > LAYERS_SHOWN
+    )
+    counts = [(state, len(found.in_state(state))) for state in ("not seen", "impossible")]
+    lines += [f"{n} u8s8 layers: {_STATES[state]}" for state, n in counts if n]
+    return "\n".join(lines).strip()
+
+
+_STATES = {
+    "not seen": "their weights allow saturation, these images did not cause it",
+    "impossible": "their weights make saturation impossible",
+}
+
+
+def layers_summary(found: LayerReport) -> str:
+    """Every layer, the first break, what to exclude, what could not be compared."""
+    head = ["layer", "operator", "tensor", "accumulated", "drop", "local", "weights"]
+    rows = [
+        [x.node or "(input)", x.op_type, x.tensor, *map(_db, (x.accumulated, x.drop, x.local)),
+         _db(x.weight)]
+        for x in found.layers
+    ]  # fmt: skip
+    lines = [
+        f"{found.int8} against {found.fp32}, SQNR in dB on {found.images} images",
+        "",
+        table(head, rows, right="   rrrr"),
+        "",
+        _break_words(found),
+    ]
+    if found.rescaled:
+        lines.append("The int8 file equalized channels: fp32 was brought to their scales.")
+    if found.unmatched:
+        lines.append(f"Without a counterpart in the int8 file: {', '.join(found.unmatched)}.")
+    if found.exclude:
+        lines += ["Layers far below the others; for a recipe:", "", "exclude:"]
+        lines += [f"  - {json.dumps(name)}" for name in found.exclude]
+    else:
+        lines.append("No layer stands out: nothing to exclude.")
+    return "\n".join(lines)
+
+
+def _break_words(found: LayerReport) -> str:
+    broken = next((x for x in found.layers if x.tensor == found.first_break), None)
+    if broken is None:
+        return "No tensor breaks: none loses 3 dB in one layer and ends below 20 dB."
+    return (
+        f"First break: {broken.node} ({broken.tensor}) loses {_db(broken.drop)} dB and leaves "
+        f"{_db(broken.accumulated)} dB."
+    )
+
+
+def _db(value: float | None) -> str:
+    return number(value, ".1f")
+
+
 def inspect_summary(i: Inspection, *, scales: bool) -> str:
     """The model's outside, its operators, and what runs in int8."""
     lines = [
@@ -116,6 +195,8 @@ def inspect_summary(i: Inspection, *, scales: bool) -> str:
         f"{len(i.of_kind('quantize'))} quantize or dequantize, {len(i.of_kind('move'))} that only "
         "move data",
     ]
+    if i.levels is not None:
+        lines.append(f"levels   {levels_line(i.levels)}")
     if i.is_quantized:
         lines += ["", *_fp32_nodes(i)]
     if i.quantized_tensors:

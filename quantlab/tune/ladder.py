@@ -18,3 +18,13 @@ def ladder() -> tuple[Recipe, ...]:
         Recipe(name="qdq-plain", equalize=False, rounding="nearest", range_search=False),
         Recipe(name="ort-qdq-mean", engine="ort"),
     )
+
+
+def ladder_of(engine: str) -> tuple[Recipe, ...]:
+    """The rungs of one engine; quantlab's ladder ends with ONNX Runtime's own quantizer."""
+    if engine == "quantlab":
+        return ladder()
+    return (
+        Recipe(name=f"{engine}-qdq", engine=engine, ranges="minmax"),
+        Recipe(name=f"{engine}-qoperator", engine=engine, ranges="minmax", format="qoperator"),
+    )

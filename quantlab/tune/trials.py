@@ -1,139 +1,147 @@
-"""Trying recipes one after the other, always knowing the best so far."""
+"""Trial: one recipe tried. Which one is best, and which ones nothing beats."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict
+
 from quantlab.comparison import Comparison
-from quantlab.errors import QuantlabError
 from quantlab.gate import Verdict
 from quantlab.recipe import Recipe
 
 SAME_SPEED = 0.97
 """Speeds within 3% of the fastest count as equally fast: the machine cannot tell them apart."""
 
-Stop = Literal["finished", "budget", "interrupted"]
+Status = Literal["scored", "done", "stopped", "failed"]
+Pick = Literal["best", "fastest", "smallest", "most-accurate"]
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One recipe tried: the file it gave and how that compares to fp32, or why it failed."""
+class Scores(BaseModel):
+    """What was measured of a trial's file on the evaluation images.
 
+    ``excess`` is how far the measured figure is beyond the criterion's limit, as a fraction of it
+    (0 or less: met). Rates are fractions; ``speedup`` is over fp32, None when it was not timed.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    meets: bool
+    excess: float
+    status: Literal["pass", "fail", "inconclusive"]
+    images: int
+    top1: float | None
+    decline: float | None
+    agreement: float
+    kl: float | None
+    speedup: float | None
+
+
+class Trial(BaseModel):
+    """One recipe: the file it gave (by content), how near that is to fp32, or why there is none.
+
+    ``scored``: quantized, and its ``proxy`` (mean KL to fp32 on calibration images, nats) known.
+    ``done``: evaluated on all images. ``stopped``: proven not to meet the criterion before all
+    images were seen. ``failed``: ``error`` says why.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: Literal[1] = 1
     number: int
     recipe: Recipe
+    status: Status
     seconds: float
-    path: Path | None = None
-    comparison: Comparison | None = None
-    verdict: Verdict | None = None
+    sha256: str | None = None
+    size_bytes: int | None = None
+    proxy: float | None = None
+    scores: Scores | None = None
     error: str | None = None
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A finished trial: the file it made and what was found."""
-
-    trial: Trial
-    path: Path
-    comparison: Comparison
-    verdict: Verdict
+    note: str = ""
 
     @property
-    def meets(self) -> bool:
-        """Whether the measured decline is within the limit; without labels there is none."""
-        decline = self.verdict.decline
-        return decline is None or decline <= self.verdict.policy.max_decline
-
-    @property
-    def divergence(self) -> float:
-        """The mean KL to fp32 in nats; infinite for a model that gives no finite answer."""
-        kl = self.comparison.fidelity.kl
-        return math.inf if kl is None else kl
+    def digest(self) -> str:
+        """The recipe's digest: equal recipes are one trial."""
+        return self.recipe.digest
 
     @property
     def speedup(self) -> float:
         """Over fp32; 1 when it was not timed."""
-        return self.comparison.speedup or 1.0
-
-
-@dataclass
-class Outcome:
-    """All trials in order, and why there are no more."""
-
-    trials: list[Trial] = field(default_factory=list)
-    stop: Stop = "finished"
+        return (self.scores.speedup if self.scores else None) or 1.0
 
     @property
-    def best(self) -> Judged | None:
-        """The best finished trial, or None."""
-        return best(self.trials)
+    def divergence(self) -> float:
+        """The mean KL to fp32 in nats; infinite for a model that gives no finite answer."""
+        kl = self.scores.kl if self.scores else self.proxy
+        return math.inf if kl is None else kl
 
 
-Attempt = Callable[[int, Recipe], tuple[Path, Comparison, Verdict]]
+def scores(comparison: Comparison, verdict: Verdict) -> Scores:
+    """The figures by which trials are ranked."""
+    return Scores(
+        meets=verdict.meets,
+        excess=verdict.excess,
+        status=verdict.status,
+        images=comparison.n,
+        top1=comparison.int8.top1.value if comparison.int8.top1 else None,
+        decline=comparison.top1.ratio if comparison.top1 else None,
+        agreement=comparison.fidelity.agreement.value,
+        kl=comparison.fidelity.kl,
+        speedup=comparison.speedup,
+    )
 
 
-def run_trials(
-    recipes: Iterable[Recipe],
-    attempt: Attempt,
-    *,
-    budget: float,
-    on_best: Callable[[Judged], None],
-    clock: Callable[[], float] = time.monotonic,
-) -> Outcome:
-    """Attempt each recipe until the budget (seconds) is spent; one is always attempted.
-
-    A trial that fails with a QuantlabError is kept as failed and the next one starts. ``on_best``
-    is called whenever another trial becomes the best. Ctrl-C ends the trials, not the outcome.
-    """
-    outcome = Outcome()
-    start = clock()
-    leader: Judged | None = None
-    try:
-        for number, recipe in enumerate(recipes, 1):
-            if outcome.trials and clock() - start >= budget:
-                outcome.stop = "budget"
-                break
-            outcome.trials.append(_try(number, recipe, attempt, clock))
-            now = outcome.best
-            if now is not None and (leader is None or now.trial is not leader.trial):
-                leader = now
-                on_best(now)
-    except KeyboardInterrupt:
-        outcome.stop = "interrupted"
-    return outcome
-
-
-def _try(number: int, recipe: Recipe, attempt: Attempt, clock: Callable[[], float]) -> Trial:
-    start = clock()
-    try:
-        path, comparison, verdict = attempt(number, recipe)
-    except QuantlabError as error:
-        return Trial(number, recipe, clock() - start, error=str(error))
-    return Trial(number, recipe, clock() - start, path, comparison, verdict)
-
-
-def finished(trials: Sequence[Trial]) -> list[Judged]:
-    """The trials that gave a file, in order."""
-    return [
-        Judged(t, t.path, t.comparison, t.verdict)
-        for t in trials
-        if t.path is not None and t.comparison is not None and t.verdict is not None
-    ]
-
-
-def best(trials: Sequence[Trial]) -> Judged | None:
+def best(trials: Sequence[Trial]) -> Trial | None:
     """Best by: meets the criterion, then speed, then fidelity (KL to fp32).
 
-    When none meets it, the one that misses it least.
+    When none meets it, the one that misses it least; when none was evaluated, the one nearest to
+    fp32 on calibration images; None when there is no file at all.
     """
-    judged = finished(trials)
-    meeting = [j for j in judged if j.meets]
-    if not meeting:
-        return min(judged, key=lambda j: (j.verdict.decline or 0.0, j.divergence), default=None)
-    fastest = max(j.speedup for j in meeting)
-    quick = [j for j in meeting if j.speedup >= SAME_SPEED * fastest]
-    return min(quick, key=lambda j: j.divergence)
+    done = [t for t in trials if t.status == "done" and t.scores is not None]
+    meeting = [t for t in done if t.scores and t.scores.meets]
+    if meeting:
+        fastest = max(t.speedup for t in meeting)
+        quick = [t for t in meeting if t.speedup >= SAME_SPEED * fastest]
+        return min(quick, key=lambda t: t.divergence)
+    if done:
+        return min(done, key=lambda t: (_excess(t), t.divergence))
+    filed = [t for t in trials if t.sha256 is not None]
+    return min(filed, key=lambda t: (_excess(t), t.divergence), default=None)
+
+
+def _excess(trial: Trial) -> float:
+    return max(0.0, trial.scores.excess) if trial.scores else 0.0
+
+
+def pareto_front(trials: Sequence[Trial]) -> list[Trial]:
+    """The evaluated trials that no other one beats in decline, speed and size together."""
+    done = [t for t in trials if t.status == "done" and t.scores is not None]
+    return [t for t in done if not any(_dominates(other, t) for other in done)]
+
+
+def _objectives(trial: Trial) -> tuple[float, float, float]:
+    """Decline (KL where there are no labels), relative latency, bytes: all to be small."""
+    decline = trial.scores.decline if trial.scores else None
+    return (
+        trial.divergence if decline is None else decline,
+        1 / trial.speedup,
+        float(trial.size_bytes or 0),
+    )
+
+
+def _dominates(a: Trial, b: Trial) -> bool:
+    pairs = list(zip(_objectives(a), _objectives(b), strict=True))
+    return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
+
+
+def picked(trials: Sequence[Trial], pick: Pick) -> Trial | None:
+    """The best by one objective among those on the Pareto front that meet the criterion (among all
+    of the front when none does)."""
+    if pick == "best":
+        return best(trials)
+    front = pareto_front(trials)
+    front = [t for t in front if t.scores and t.scores.meets] or front
+    column = {"most-accurate": 0, "fastest": 1, "smallest": 2}[pick]
+    return min(front, key=lambda t: (_objectives(t)[column], t.divergence), default=None)

@@ -156,6 +156,12 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quantlab.jobs.bench.bench", fake_bench)
 
 
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have no pictures, which take most of a tiny model's time."""
+    monkeypatch.setattr("quantlab.report.plots.draw", lambda comparison, folder: {})
+
+
 class FakeEngine:
     """The fp32 graph with noise on its last weights: ``noise`` gives the amount for each recipe.
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from quantlab.bench.measurement import Conditions, Measurement
 from quantlab.compare import compare
 from quantlab.comparison import Comparison
 from quantlab.data.dataset import Problem
-from quantlab.gate import judge, parse_policy
+from quantlab.gate import judge, parse_criterion, parse_policy
+from quantlab.report.advice import shortfall
 from quantlab.report.context import ReportContext, TrialRow
 from quantlab.report.markdown import render, write_report
 from quantlab.testing.predictions import fake_predictions
@@ -157,3 +159,63 @@ def test_without_speeds_and_changes_only_confidence_is_drawn(tmp_path: Path) -> 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["confidence.png", "report.md"]
     assert "## Speed" not in path.read_text()
     assert "performance improvement" not in path.read_text()
+
+
+@pytest.mark.parametrize("n", [50, 1300])
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("agree>=10%", r"# PASS: fake-int8, agreement with fp32 \d+(\.\d+)?% \(95% interval "),
+        ("agree>=99.99%", r"# FAIL: fake-int8, agreement with fp32 [\d.]+% .*, limit 99.99%"),
+        ("kl<=5", r"# PASS: fake-int8, KL divergence from fp32 [\d.]+ nats .*, limit 5 nats"),
+        ("kl<=0.00001", r"# FAIL: fake-int8, KL divergence from fp32 .*, limit 1e-05 nats"),
+        ("my:score 90%", r"# PASS: fake-int8, my:score decline -?[\d.]+% \(95% interval "),
+        ("my:loss 1%", r"# INCONCLUSIVE: fp32's mean my:loss is not above 0; fake-int8 agrees"),
+    ],
+)
+def test_every_criterion_has_its_page(n: int, labelled: bool, text: str, line: str) -> None:
+    metrics = {"my:score": lambda out, _: out.max(1), "my:loss": lambda out, _: -out.max(1)}
+    comparison = compare(
+        fake_predictions(n, 30, 0, 1, labelled),
+        fake_predictions(n, 30, 0.4, 1, labelled),
+        metrics=metrics,
+    )
+    verdict = judge(comparison, parse_criterion(text))
+    page = render(comparison, verdict, CONTEXT)
+    assert re.match(line, page.splitlines()[0])
+    assert verdict.reason in page
+    assert "## Your metrics" in page
+    assert max(len(row) for row in page.splitlines() if row.startswith("|")) < 100
+    assert _tables(page) == len(re.findall(r"^\| -", page, re.MULTILINE))
+    assert "None" not in page
+    accuracy = page.find("## Accuracy")
+    if not text.startswith("my") and accuracy >= 0:
+        assert page.index("## Fidelity") < accuracy
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("1%", r"The best one declines by [\d.]+%, [\d.]+% more than the limit of 1%\."),
+        ("top5 0.1pp", r"declines by [\d.]+ points? in top-5, .* more than the limit of 0.1 p"),
+        ("agree>=99%", r"one's agreement with fp32 is .*%, .* points? less than the limit of 99%"),
+        ("kl<=0.001", r"KL divergence from fp32 is .* nats, .* nats more than the limit of 0.001"),
+        ("my:score 0.1%", r"declines by [\d.]+% in my:score, [\d.]+% more than the limit of 0.1%"),
+    ],
+)
+def test_shortfalls_of_every_criterion(text: str, sentence: str) -> None:
+    def right(outputs: Any, labels: Any) -> Any:
+        return outputs.argmax(1) == labels
+
+    fp32 = fake_predictions(1000, 30, 0, 1)
+    worse = fp32.outputs * np.where(np.arange(1000) % 4, 1, -1).astype(np.float32)[:, None]
+    comparison = compare(fp32, replace(fp32, outputs=worse), metrics={"my:score": right})
+    said = shortfall(judge(comparison, parse_criterion(text)))
+    assert re.search(sentence, said)
+    assert said.endswith("It was written all the same.")
+    broken = replace(fp32, outputs=np.full_like(worse, np.nan))
+    said = shortfall(judge(compare(fp32, broken), parse_criterion("kl<=1")))
+    assert said.startswith("The int8 model gives a NaN")
+    for passing in ("99%", "agree>=1%", "kl<=9"):
+        assert shortfall(judge(comparison, parse_criterion(passing))) == ""

@@ -55,8 +55,6 @@ def make_plan(net: Net, recipe: Recipe, calibration: Calibration) -> Plan:
     """
     if not len(calibration):
         raise QuantizeError("there is no calibration image.")
-    if recipe.range_search:
-        raise QuantizeError("range_search is not implemented.", "Use ranges: mse instead.")
     grid = activation_grid(recipe)
     start = Equalized(net, {}, {})
     if recipe.equalize or recipe.smooth is not None:

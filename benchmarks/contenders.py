@@ -1,0 +1,115 @@
+"""Who takes part in benchmarks/fidelity.py, on which models, with which recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quantlab.recipe import Recipe
+
+PEERS = ("quantlab", "ort", "inc", "nncf")
+HISTOGRAM_BYTES = 6 * 2**30
+"""Quantizers that keep every activation get as many calibration images as fit into this."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model of the benchmark: a file under QUANTLAB_DATA/models, or a published name."""
+
+    name: str
+    pipeline: str
+    size: int
+
+
+SUBJECTS = (
+    Subject("mobilenetv2-12", "torchvision", 224),
+    Subject("efficientnet-lite0", "lite", 224),
+    Subject("mobilenetv1-tf", "tf", 224),
+    Subject("squeezenet1.1-caffe", "caffe", 227),
+)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A recipe and who follows it. ``options`` go to the engine's constructor; ``keeps``: it keeps
+    every activation; ``only`` limits it to these models."""
+
+    peer: str
+    title: str
+    recipe: Recipe
+    options: dict[str, Any] = field(default_factory=dict)
+    keeps: bool = False
+    only: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """For tables and file names."""
+        return f"{self.peer} {self.title}"
+
+
+def _plain(**fields: Any) -> Recipe:
+    off = {"equalize": False, "bias_correction": False, "rounding": "nearest"}
+    return Recipe(**{"range_search": False, **off, **fields})
+
+
+def _ort(ranges: str, title: str = "") -> Contender:
+    keeps = ranges in ("percentile", "entropy")
+    return Contender("ort", title or ranges, _plain(engine="ort", ranges=ranges), keeps=keeps)
+
+
+def _inc(ranges: str, title: str) -> Contender:
+    recipe = _plain(engine="inc", ranges=ranges)
+    return Contender("inc", title, recipe, keeps=ranges != "minmax")
+
+
+def _nncf(title: str, accurate: bool) -> Contender:
+    recipe = _plain(engine="nncf", ranges="mean", bias_correction=True)
+    return Contender("nncf", title, recipe, {"accurate": accurate})
+
+
+FIRST = ("mobilenetv2-12",)
+CONTENDERS = (
+    Contender("quantlab", "default", Recipe()),
+    Contender("quantlab", "qoperator", Recipe(format="qoperator"), only=FIRST),
+    Contender("quantlab", "mse ranges", Recipe(ranges="mse", range_search=False), only=FIRST),
+    Contender("quantlab", "no corrections", _plain(ranges="mean")),
+    Contender("quantlab", "portable, 7-bit weights", Recipe(portable=True), only=FIRST),
+    Contender("quantlab", "a16w8", Recipe(activations="u16"), only=FIRST),
+    _ort("minmax"),
+    _ort("mean", "mean (moving average)"),
+    _ort("percentile"),
+    _ort("entropy"),
+    _inc("minmax", "minmax"),
+    _inc("entropy", "kl"),
+    _nncf("fast bias correction", accurate=False),
+    _nncf("accurate bias correction", accurate=True),
+)
+REFERENCE = "ort minmax"
+"""ONNX Runtime's own per-channel QDQ file, to which speeds are compared too."""
+
+
+def chosen(subject: str, peers: Sequence[str]) -> list[Contender]:
+    """The contenders on that model among these peers."""
+    return [c for c in CONTENDERS if c.peer in peers and (not c.only or subject in c.only)]
+
+
+def images_for(contender: Contender, images: int, activation_bytes: int) -> int:
+    """How many calibration images it gets of ``images``."""
+    fitting = max(1, HISTOGRAM_BYTES // max(1, activation_bytes))
+    return min(images, fitting) if contender.keeps else images
+
+
+def parse_peers(texts: Sequence[str]) -> dict[str, str]:
+    """``name=PYTHON`` as a mapping. Raises ValueError for anything else."""
+    peers = {}
+    for text in texts:
+        name, sign, python = text.partition("=")
+        if not sign or not python or name not in PEERS[1:]:
+            raise ValueError(
+                f"--peer {text}: expected one of {', '.join(PEERS[1:])}, as inc=PYTHON"
+            )
+        # Not resolved: the link in a virtual environment's bin is what selects the environment.
+        peers[name] = str(Path(python).absolute())
+    return peers

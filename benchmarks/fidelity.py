@@ -1,0 +1,341 @@
+"""Quantizers side by side: the same models, the same calibration images, the same judge.
+
+    python benchmarks/fidelity.py [--peer ort=PYTHON] [--peer inc=PYTHON] [--peer nncf=PYTHON]
+        [--models NAME ...] [--images 300] [--out reports/fidelity.md] [--work DIR] [--fresh PEER]
+
+Installs nothing: each PYTHON has the peer already (that of ort needs quantlab's dependencies too).
+Models, calibration and evaluation images are those of the folder QUANTLAB_DATA; EfficientNet-lite0
+is fetched. What is done is kept in the work folder and not done again, except what quantlab's own
+engine makes after its source has changed, and the peers named by --fresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contenders import (
+    HISTOGRAM_BYTES,
+    PEERS,
+    SUBJECTS,
+    Contender,
+    Subject,
+    chosen,
+    images_for,
+    parse_peers,
+)
+from fidelity_table import (
+    Row,
+    against_reference,
+    best_of_others,
+    score,
+    table,
+    throughput_table,
+)
+from numpy.typing import NDArray
+
+import quantlab
+from quantlab.bench.harness import bench
+from quantlab.data.crops import Crops, load_crops
+from quantlab.data.preprocess import Pipeline, get_pipeline
+from quantlab.data.readers import open_dataset
+from quantlab.data.sampler import stratified
+from quantlab.fetch import fetch
+from quantlab.model import Model
+from quantlab.paths import cache_dir
+from quantlab.quantize.checks import activation_bytes
+from quantlab.quantize.prepare import prepare
+from quantlab.recipe import Recipe
+from quantlab.runtime.environment import environment
+from quantlab.runtime.runner import Runner
+
+HERE = Path(__file__).resolve().parent
+EVALUATION = ("val1300", "imagenette500")
+TIMEOUT = 3600
+PACKAGES = {"ort": "onnxruntime", "inc": "neural-compressor", "nncf": "nncf"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where data are read and results kept, and who takes part."""
+
+    data: Path
+    work: Path
+    peers: Mapping[str, str]
+    fresh: Sequence[str]
+    images: int
+
+    def crops(self, folder: str, pipeline: Pipeline, size: int | None = None) -> Crops:
+        """The crops of QUANTLAB_DATA/imagenet/<folder>, or a balanced sample of ``size``."""
+        dataset = open_dataset(self.data / "imagenet" / folder)
+        if size is not None and dataset.labels is not None:
+            dataset = dataset.subset(stratified(dataset.labels, 1000, size=size))
+        return load_crops(dataset, pipeline, cache_dir=cache_dir() / "crops")
+
+
+@dataclass(frozen=True)
+class Bout:
+    """One model of the benchmark with everything it needs."""
+
+    place: Place
+    subject: Subject
+
+    @cached_property
+    def model(self) -> Model:
+        """The fp32 model."""
+        path = self.place.data / "models" / f"{self.subject.name}.onnx"
+        return Model.load(path if path.exists() else fetch(self.subject.name))
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """Its preprocessing."""
+        return get_pipeline(self.subject.pipeline, size=self.subject.size)
+
+    @cached_property
+    def activation_bytes(self) -> int:
+        """Of one image."""
+        return activation_bytes(prepare(self.model.proto()))
+
+    @cached_property
+    def evaluation(self) -> tuple[Crops, ...]:
+        """The images that judge."""
+        return tuple(self.place.crops(name, self.pipeline) for name in EVALUATION)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Their labels."""
+        return np.concatenate([c.labels for c in self.evaluation if c.labels is not None])
+
+    def outputs(self, path: Path) -> NDArray[np.float32]:
+        """A model file's answers to the evaluation images [n, classes], kept by its content."""
+        model = Model.load(path)
+        kept = self.place.work / "outputs" / f"{model.sha256[:24]}-{self.subject.name}.npy"
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with Runner(path) as run:
+                parts = [
+                    run(c.pipeline.to_input(c.array[i : i + 8], self.model.input))
+                    for c in self.evaluation
+                    for i in range(0, len(c), 8)
+                ]
+            np.save(kept, np.concatenate(parts))
+        return np.asarray(np.load(kept), np.float32)
+
+    def made(self, contender: Contender, images: int) -> tuple[Path, dict[str, Any]]:
+        """The contender's file and how it went, from the work folder where it is there already."""
+        task = {
+            "peer": contender.peer,
+            "model": str(self.model.path),
+            "pipeline": self.subject.pipeline,
+            "recipe": contender.recipe.model_dump(mode="json"),
+            "options": self._options(contender),
+        }
+        key = hashlib.sha256(
+            json.dumps([task, self.model.sha256, images, engine_digest(contender.peer)]).encode()
+        )
+        folder = self.place.work / "made" / key.hexdigest()[:24]
+        answer = folder / "answer.json"
+        if contender.peer in self.place.fresh:
+            answer.unlink(missing_ok=True)
+        if not answer.exists():
+            self._make(folder, task, images, contender)
+        return folder / "quantized.onnx", json.loads(answer.read_text())
+
+    def _options(self, contender: Contender) -> dict[str, Any]:
+        if contender.peer not in ("inc", "nncf"):
+            return {}
+        return {**contender.options, "python": self.place.peers[contender.peer]}
+
+    def _make(self, folder: Path, task: dict[str, Any], images: int, contender: Contender) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "quantized.onnx").unlink(missing_ok=True)
+        np.save(folder / "images.npy", self.place.crops("calib1000", self.pipeline, images).array)
+        (folder / "task.json").write_text(json.dumps(task, indent=1))
+        python = self.place.peers["ort"] if contender.peer == "ort" else sys.executable
+        answer = run_one(python, folder)
+        (folder / "images.npy").unlink()
+        if answer is not None:
+            (folder / "answer.json").write_text(json.dumps(answer))
+
+
+def run_one(python: str, folder: Path) -> dict[str, Any] | None:
+    """Runs one_file.py; an answer only where it left none itself."""
+    home = str(Path(quantlab.__file__).resolve().parent.parent)
+    with (folder / "log.txt").open("w") as log:
+        try:
+            done = subprocess.run(
+                [python, str(HERE / "one_file.py"), str(folder)],
+                env={**os.environ, "PYTHONPATH": home},
+                stdout=log,
+                stderr=log,
+                timeout=TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return {"problem": f"not done in {TIMEOUT} s"}
+    if (folder / "answer.json").exists():
+        return None
+    return {"problem": f"ended with exit code {done.returncode}"}
+
+
+def engine_digest(peer: str) -> str:
+    """Of the source of quantlab's own quantizer: its files change with it. Empty for the others."""
+    if peer != "quantlab":
+        return ""
+    root = Path(quantlab.__file__).parent
+    files = sorted([*root.glob("quantize/*.py"), *root.glob("quantize/engine/*.py")])
+    content = b"".join(path.read_bytes() for path in files if path.name != "__init__.py")
+    return hashlib.sha256(content).hexdigest()
+
+
+def rows_of(bout: Bout) -> list[Row]:
+    """Everybody's row on one model, without the speeds, and with the files' paths beside them."""
+    reference = bout.outputs(bout.model.path)
+    own = score(reference, reference, bout.labels)
+    rows = [Row("fp32", 0, bytes=bout.model.size_bytes, score=own, speed=1.0)]
+    paths = [bout.model.path]
+    for contender in chosen(bout.subject.name, ("quantlab", *bout.place.peers)):
+        images = images_for(contender, bout.place.images, bout.activation_bytes)
+        say(f"{bout.subject.name}: {contender.name}, {images} images")
+        path, answer = bout.made(contender, images)
+        row = Row(contender.name, images)
+        if "problem" in answer:
+            rows.append(replace(row, problem=answer["problem"]))
+            say(f"  {answer['problem']}")
+            continue
+        found = score(reference, bout.outputs(path), bout.labels)
+        say(f"  KL {found['kl']:.4f}, {found['sqnr_db']:.1f} dB, {answer['seconds']:.0f} s")
+        rows.append(replace(row, score=found, bytes=path.stat().st_size, **answer))
+        paths.append(path)
+    return with_speeds(bout, rows, paths)
+
+
+def with_speeds(bout: Bout, rows: list[Row], paths: list[Path]) -> list[Row]:
+    """All files of one model timed in one interleaved run (kept for the same files)."""
+    models = [Model.load(path) for path in paths]
+    key = hashlib.sha256("".join(m.sha256 for m in models).encode()).hexdigest()[:24]
+    kept = bout.place.work / "speeds" / f"{key}.json"
+    if not kept.exists():
+        say(f"{bout.subject.name}: timing {len(models)} files")
+        result = bench(models, rounds=30, seconds=5.0 * len(models), threads=1)
+        p50 = [m[0].p50 for m in result.measurements]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps([p50[0] / x for x in p50]))
+    speeds = iter(json.loads(kept.read_text()))
+    return [row if row.score is None else replace(row, speed=next(speeds)) for row in rows]
+
+
+def throughput(bout: Bout) -> list[dict[str, Any]]:
+    """Calibration alone: quantlab's histograms on many images, ONNX Runtime's on a hundred."""
+    off = {
+        "equalize": False,
+        "bias_correction": False,
+        "rounding": "nearest",
+        "range_search": False,
+    }
+    wanted = [("quantlab", r, n) for r in ("percentile", "entropy", "mse") for n in (200, 1000)]
+    if "ort" in bout.place.peers:
+        wanted += [("ort", ranges, 100) for ranges in ("percentile", "entropy")]
+    measured = []
+    for peer, ranges, images in wanted:
+        recipe = Recipe(engine=peer, ranges=ranges, **off)
+        contender = Contender(peer, ranges, recipe)
+        say(f"calibration: {contender.name}, {images} images")
+        _, answer = bout.made(contender, images)
+        measured.append({"name": contender.name, "images": images, **answer})
+    return measured
+
+
+def report(place: Place, bouts: Sequence[Bout]) -> str:
+    """The whole report in Markdown."""
+    lines = ["# Fidelity of int8 files: quantlab beside its peers", "", *conditions(place)]
+    for bout in bouts:
+        rows = rows_of(bout)
+        words = " ".join(filter(None, (best_of_others(rows), against_reference(rows))))
+        lines += ["", f"## {bout.subject.name}", "", *table(rows), "", words]
+    lines += ["", f"## Calibration of {bouts[0].subject.name}", ""]
+    lines += ["Ranges alone, end to end; no correction, nearest rounding.", ""]
+    lines += throughput_table(throughput(bouts[0]))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def conditions(place: Place) -> list[str]:
+    """Under what circumstances the figures were taken."""
+    facts = environment()
+    versions = ", ".join(
+        f"{PACKAGES[peer]} {peer_version(python, PACKAGES[peer])}"
+        for peer, python in place.peers.items()
+    )
+    return [
+        "Written by `benchmarks/fidelity.py`.",
+        "",
+        f"- Machine: {facts['cpu']} ({facts['isa']}), {facts['logical_cores']} logical cores, "
+        f"{facts['memory']}, {facts['os']}; shared with other work, which seconds show and ratios "
+        "of speed hardly do.",
+        f"- Software: quantlab {facts['quantlab']}, Python {facts['python']}, numpy "
+        f"{facts['numpy']}, onnx {facts['onnx']}; {versions or 'no peers'}. Every file runs in "
+        f"onnxruntime {facts['onnxruntime']}, all graph optimizations on.",
+        f"- Calibration: {place.images} images of ImageNet's training set, one a class, the same for "
+        "all; quantizers that keep every activation get as many of them as fit into "
+        f"{HISTOGRAM_BYTES >> 30} GiB.",
+        f"- Evaluation: {' + '.join(EVALUATION)}, 1,800 validation images through each model's own "
+        "preprocessing. KL and SQNR are to the fp32 logits.",
+        "- Every quantizer gets the same tidied fp32 graph: opset 13 at least, batch norm folded. The "
+        "classifier's output stays in fp32 everywhere. inc and nncf, which log a great deal, run in "
+        "processes of their own.",
+        "- Speed: batch 1, one thread, all files of a model in one interleaved run of 30 rounds, "
+        "ratio of median latencies, higher is faster.",
+        "- Seconds are those of quantizing, without imports; peak RSS is that of the process.",
+    ]
+
+
+def peer_version(python: str, package: str) -> str:
+    """Of the package in that Python."""
+    code = f"from importlib.metadata import version; print(version({package!r}))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "(not installed)"
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs what is not done yet and writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    names = [s.name for s in SUBJECTS]
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON")
+    parser.add_argument("--models", nargs="+", choices=names, default=names)
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--out", type=Path, default=Path("reports/fidelity.md"))
+    parser.add_argument("--work", type=Path, default=cache_dir() / "benchmarks" / "fidelity")
+    parser.add_argument("--fresh", action="append", default=[], choices=PEERS)
+    given = parser.parse_args(arguments)
+    try:
+        peers = parse_peers(given.peer)
+    except ValueError as error:
+        parser.error(str(error))
+    if "QUANTLAB_DATA" not in os.environ:
+        parser.error("set QUANTLAB_DATA to the folder with models/ and imagenet/")
+    data = Path(os.environ["QUANTLAB_DATA"])
+    place = Place(data, given.work.absolute(), peers, given.fresh, given.images)
+    bouts = [Bout(place, s) for s in SUBJECTS if s.name in given.models]
+    text = report(place, bouts)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(text)
+    say(f"{given.out} written")
+
+
+if __name__ == "__main__":
+    main()

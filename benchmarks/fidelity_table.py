@@ -1,0 +1,116 @@
+"""The figures of benchmarks/fidelity.py, and its report. Pure: arrays and facts in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from contenders import REFERENCE
+from numpy.typing import NDArray
+
+from quantlab.evaluate import metrics
+
+HEADER = (
+    "| engine · recipe | images | KL | SQNR dB | agree % | top-1 % | decline % | lost / gained "
+    "| × fp32 | MB | seconds | peak RSS MiB |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender on one model; ``problem`` when it made no model."""
+
+    name: str
+    images: int
+    seconds: float = 0.0
+    peak_rss_bytes: int | None = None
+    bytes: int = 0
+    score: Mapping[str, float] | None = None
+    speed: float | None = None
+    problem: str = ""
+
+
+def score(
+    reference: NDArray[np.float32], outputs: NDArray[np.float32], labels: NDArray[np.int64]
+) -> dict[str, float]:
+    """KL in nats, SQNR in dB, the rest in percent but ``lost`` and ``gained``, which are counts."""
+    first, second = (metrics.top_k(x, 1)[:, 0] for x in (reference, outputs))
+    right, still = first == labels, second == labels
+    sqnr = metrics.sqnr_db(reference, outputs)
+    return {
+        "kl": float(metrics.kl_divergence(reference, outputs).mean()),
+        "sqnr_db": float("inf") if sqnr is None else sqnr,
+        "agree": 100 * float((first == second).mean()),
+        "top1": 100 * float(still.mean()),
+        "decline": 100 * float((right.sum() - still.sum()) / right.sum()),
+        "lost": int((right & ~still).sum()),
+        "gained": int((~right & still).sum()),
+    }
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """One Markdown table; the lowest KL is bold."""
+    scores = [r.score["kl"] for r in rows if r.score is not None]
+    best = min(scores, default=None)
+    return [*HEADER, *(_line(row, best) for row in rows)]
+
+
+def _line(row: Row, best: float | None) -> str:
+    name = f"| {row.name} | {row.images} |"
+    if row.score is None:
+        return f"{name} {row.problem.replace('|', '/')} |" + " |" * 9
+    s = row.score
+    kl = f"{s['kl']:.4f}"
+    rss = "–" if row.peak_rss_bytes is None else f"{row.peak_rss_bytes / 2**20:.0f}"
+    cells = (
+        f"**{kl}**" if s["kl"] == best else kl,
+        f"{s['sqnr_db']:.1f}",
+        f"{s['agree']:.1f}",
+        f"{s['top1']:.2f}",
+        f"{s['decline']:.2f}",
+        f"{s['lost']} / {s['gained']}",
+        "–" if row.speed is None else f"{row.speed:.2f}",
+        f"{row.bytes / 1e6:.2f}",
+        f"{row.seconds:.0f}",
+        rss,
+    )
+    return f"{name} {' | '.join(cells)} |"
+
+
+def against_reference(rows: Sequence[Row]) -> str:
+    """How fast quantlab's default is beside ONNX Runtime's own file of the same run, in words."""
+    speeds = {r.name: r.speed for r in rows}
+    ours, theirs = speeds.get("quantlab default"), speeds.get(REFERENCE)
+    if ours is None or theirs is None:
+        return ""
+    return f"quantlab's default runs at {ours / theirs:.3f} of the speed of {REFERENCE}."
+
+
+def best_of_others(rows: Sequence[Row]) -> str:
+    """quantlab's default and the best KL of anybody else, in words."""
+    kl = {r.name: r.score["kl"] for r in rows if r.score is not None}
+    others = {name: value for name, value in kl.items() if not name.startswith("quantlab")}
+    if "quantlab default" not in kl or not others:
+        return ""
+    name = min(others, key=others.__getitem__)
+    return f"KL {kl['quantlab default']:.4f}; best of the others: {name}, {others[name]:.4f}."
+
+
+def throughput_table(measured: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Calibration: images a second and peak memory."""
+    lines = [
+        "| engine · ranges | images | seconds | images/s | peak RSS MiB |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for m in measured:
+        if "problem" in m:
+            lines.append(f"| {m['name']} | {m['images']} | {m['problem']} | | |")
+            continue
+        rate, rss = m["images"] / m["seconds"], m["peak_rss_bytes"] / 2**20
+        lines.append(
+            f"| {m['name']} | {m['images']} | {m['seconds']:.1f} | {rate:.1f} | {rss:.0f} |"
+        )
+    return lines

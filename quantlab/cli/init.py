@@ -1,0 +1,22 @@
+"""quantlab init"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from quantlab.cli.options import job, pick, run_options
+
+
+@click.command("init", short_help="Write a commented quantlab.yaml to start from.")
+@click.option("--force", is_flag=True, help="Replace a quantlab.yaml that is there.")
+@run_options
+def command(**params: Any) -> None:
+    """Write quantlab.yaml here, with every key, its meaning and its default."""
+    from quantlab.jobs.init import InitSpec, init_job
+
+    with job("init", params) as (run, _):
+        path = init_job(InitSpec(**pick(params, InitSpec)), run)
+    if not params["as_json"]:
+        click.echo(f"Wrote {path}")

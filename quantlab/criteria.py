@@ -1,0 +1,189 @@
+"""Criteria: what an int8 file must keep to. Shapes, their words, and how they are written.
+
+Every criterion bounds a loss, a figure that is 0 for the fp32 model itself and larger for a worse
+int8 model: a decline, the share of changed answers, or the KL divergence. ``limit`` is the most
+that may be lost. ``tolerance`` is what a measured loss may exceed it by and still count as met
+(``Verdict.meets``); the verdict's own interval test knows none.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from quantlab.errors import RecipeError
+from quantlab.stats import Interval
+
+Kind = Literal["relative", "absolute"]
+
+METRIC_NAMES = {"top1": "top-1", "top5": "top-5"}
+
+_LIMIT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%|pp|points?)\s*", re.IGNORECASE)
+_NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
+_AGREE = re.compile(rf"agree\s*>=\s*{_NUMBER}\s*%", re.IGNORECASE)
+_KL = re.compile(rf"kl\s*<=\s*{_NUMBER}", re.IGNORECASE)
+_FUNCTION = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Policy(_Frozen):
+    """How much accuracy may be lost.
+
+    ``max_decline`` is a fraction: of the fp32 model's accuracy when ``kind`` is relative, of all
+    images (percentage points / 100) when it is absolute. ``metric`` is ``top1``, ``top5``, or
+    ``module:function`` for a metric of the user's (``quantlab.evaluate.custom``), whose mean score
+    then stands for the accuracy.
+    """
+
+    max_decline: float = Field(0.01, ge=0, lt=1)
+    kind: Kind = "relative"
+    metric: str = Field("top1", pattern=rf"^(top1|top5|{_FUNCTION})$")
+    tolerance: float = Field(0.0, ge=0)
+
+    @property
+    def limit(self) -> float:
+        """The most that may be lost."""
+        return self.max_decline
+
+    @property
+    def title(self) -> str:
+        """``top-1 decline``."""
+        return f"{METRIC_NAMES.get(self.metric, self.metric)} decline"
+
+    @property
+    def limit_text(self) -> str:
+        """``1%`` or ``0.5 points``."""
+        return self.amount(self.max_decline)
+
+    def amount(self, loss: float) -> str:
+        """A loss in words: ``0.25%`` or ``0.2 points``."""
+        return amount(loss, self.kind)
+
+    def gap(self, loss: float) -> str:
+        """A difference of two losses in words."""
+        return amount(loss, self.kind)
+
+    def span(self, interval: Interval) -> str:
+        """An interval of losses in words: ``-0.37% to 0.37%`` or ``-0.29 to 0.29 points``."""
+        unit, tail = ("%", "") if self.kind == "relative" else ("", " points")
+        return f"{100 * interval.low:.2f}{unit} to {100 * interval.high:.2f}{unit}{tail}"
+
+
+class AgreementPolicy(_Frozen):
+    """On which share of the images int8 must give fp32's first answer. Needs no labels."""
+
+    least: float = Field(gt=0, le=1)
+    tolerance: float = Field(0.0, ge=0)
+
+    @property
+    def limit(self) -> float:
+        """The largest share of changed answers."""
+        return 1 - self.least
+
+    @property
+    def title(self) -> str:
+        """What is judged."""
+        return "agreement with fp32"
+
+    @property
+    def limit_text(self) -> str:
+        """``96%``."""
+        return self.amount(self.limit)
+
+    def amount(self, loss: float) -> str:
+        """The agreement that is left: ``97.2%``."""
+        return amount(1 - loss, "relative")
+
+    def gap(self, loss: float) -> str:
+        """A difference of two losses in words."""
+        return amount(loss, "absolute")
+
+    def span(self, interval: Interval) -> str:
+        """The interval of the agreement: ``96.10% to 98.02%``."""
+        return f"{100 * (1 - interval.high):.2f}% to {100 * (1 - interval.low):.2f}%"
+
+
+class DivergencePolicy(_Frozen):
+    """How large the mean KL(softmax fp32 || softmax int8) may be, in nats. Needs no labels."""
+
+    most: float = Field(ge=0)
+    tolerance: float = Field(0.0, ge=0)
+
+    @property
+    def limit(self) -> float:
+        """The largest KL divergence."""
+        return self.most
+
+    @property
+    def title(self) -> str:
+        """What is judged."""
+        return "KL divergence from fp32"
+
+    @property
+    def limit_text(self) -> str:
+        """``0.01 nats``."""
+        return self.amount(self.most)
+
+    def amount(self, loss: float) -> str:
+        """``0.0123 nats``."""
+        return f"{loss:.3g} nats"
+
+    def gap(self, loss: float) -> str:
+        """A difference of two losses in words."""
+        return self.amount(loss)
+
+    def span(self, interval: Interval) -> str:
+        """``0.0101 to 0.0151 nats``."""
+        return f"{interval.low:.3g} to {interval.high:.3g} nats"
+
+
+Criterion = Policy | AgreementPolicy | DivergencePolicy
+
+
+def parse_policy(text: str, metric: str = "top1", *, tolerance: float = 0.0) -> Policy:
+    """Read ``1%`` (of the fp32 accuracy) or ``1pp``, ``0.5 points`` (percentage points).
+
+    Raises RecipeError for anything else.
+    """
+    match = _LIMIT.fullmatch(text)
+    if not match or float(match[1]) >= 100:
+        raise RecipeError(
+            f"{text!r} is not a limit for the decline.",
+            "Write 1% for one hundredth of the fp32 accuracy, or 1pp for one percentage point.",
+        )
+    kind: Kind = "relative" if match[2] == "%" else "absolute"
+    return Policy(max_decline=float(match[1]) / 100, kind=kind, metric=metric, tolerance=tolerance)
+
+
+def parse_criterion(text: str, *, tolerance: float = 0.0) -> Criterion:
+    """Read ``1%``, ``0.5pp``, ``top5 1%``, ``agree>=96%``, ``kl<=0.01`` or ``module:function 1%``.
+
+    ``tolerance`` is in the loss's own unit: a fraction, or nats. Raises RecipeError for anything
+    else.
+    """
+    if (match := _AGREE.fullmatch(text.strip())) and 0 < float(match[1]) <= 100:
+        return AgreementPolicy(least=float(match[1]) / 100, tolerance=tolerance)
+    if match := _KL.fullmatch(text.strip()):
+        return DivergencePolicy(most=float(match[1]), tolerance=tolerance)
+    match = re.fullmatch(rf"\s*(?:(top1|top5|{_FUNCTION})\s+)?(.*)", text)
+    if match and (limit := _LIMIT.fullmatch(match[2])) and float(limit[1]) < 100:
+        return parse_policy(match[2], match[1] or "top1", tolerance=tolerance)
+    raise RecipeError(
+        f"{text!r} is not a criterion.",
+        "Write 1% (of the fp32 top-1), 0.5pp (percentage points), 'top5 1%', 'agree>=96%', "
+        "'kl<=0.01', or 'module:function 1%' for a metric of your own.",
+    )
+
+
+def amount(fraction: float, kind: Kind) -> str:
+    """``0.25%`` or ``0.2 points``, with no more decimals than it has, two at most."""
+    number = f"{100 * fraction:.2f}".rstrip("0").rstrip(".")
+    number = "0" if number == "-0" else number
+    if kind == "relative":
+        return f"{number}%"
+    return f"{number} point" if number in ("1", "-1") else f"{number} points"

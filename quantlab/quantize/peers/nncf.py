@@ -1,0 +1,75 @@
+"""The nncf engine: OpenVINO's NNCF through its ONNX backend, in a process of its own.
+
+Its files are close to fp32 and slow: they hold quantizers that ONNX Runtime does not fuse, and run at
+about half the speed of the *fp32* model on x86. They are a measure of fidelity, or for OpenVINO.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import onnx
+
+from quantlab.model import Model
+from quantlab.quantize.checks import check_quantizable, check_recipe
+from quantlab.quantize.peers.process import TIMEOUT, Outcome, Peer, run_peer
+from quantlab.quantize.prepare import prepare
+from quantlab.quantize.protocol import Calibration
+from quantlab.recipe import Recipe
+
+PEER = Peer(
+    key="nncf",
+    product="NNCF",
+    package="nncf",
+    module="nncf",
+    variable="QUANTLAB_NNCF_PYTHON",
+)
+_ALLOWED: dict[str, tuple[object, ...]] = {
+    "ranges": ("minmax", "mean"),
+    "activations": ("u8",),
+    "weights": ("s8",),
+    "format": ("qdq",),
+    "bias_correction": (),
+    "fp32_output": (True,),
+}
+
+
+class NncfEngine:
+    """``nncf.quantize`` with asymmetric activations (preset MIXED).
+
+    ``python`` is another Python that has NNCF (else the variable QUANTLAB_NNCF_PYTHON, else this
+    one). A recipe with ``bias_correction`` gets NNCF's fast one, or with ``accurate`` its slow one.
+    Note that ONNX Runtime runs the file more slowly than the fp32 model.
+    """
+
+    name = "nncf"
+
+    def __init__(
+        self, *, python: str | None = None, timeout: float = TIMEOUT, accurate: bool = False
+    ) -> None:
+        self._python, self._timeout = python, timeout
+        self._correction: Literal["accurate", "fast"] = "accurate" if accurate else "fast"
+
+    def quantize(self, model: Model, recipe: Recipe, calibration: Calibration) -> onnx.ModelProto:
+        """See Engine.quantize. Raises MissingExtra when NNCF is not installed."""
+        return self.run(model, recipe, calibration).proto
+
+    def run(self, model: Model, recipe: Recipe, calibration: Calibration) -> Outcome:
+        """``quantize``, with the seconds and the memory that it took."""
+        check_recipe(recipe, self.name, _ALLOWED)
+        prepared = prepare(model.proto())
+        check_quantizable(prepared, model.path)
+        batch = model.input.batch or 1
+        options: dict[str, Any] = {
+            "batch": batch,
+            "input": model.input.name,
+            "images": -(-len(calibration) // batch),
+            "ranges": recipe.ranges,
+            "per_channel": recipe.per_channel,
+            "portable": recipe.portable,
+            "bias_correction": self._correction if recipe.bias_correction else "off",
+            "exclude": list(recipe.exclude),
+        }
+        return run_peer(
+            PEER, prepared, calibration, options, python=self._python, timeout=self._timeout
+        )

@@ -1,0 +1,64 @@
+"""Ledger: a tune's trials on disk, each complete or not there, so that nothing done is lost.
+
+RUN/trials/<recipe digest>.json        the Trial
+RUN/trials/<recipe digest>.npz         its Predictions, once evaluated
+RUN/models/<sha256>.onnx               its file
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from quantlab.errors import RecordError
+from quantlab.store import write_whole
+from quantlab.tune.trials import Trial
+
+
+class Ledger:
+    """The trials of one run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def trials(self) -> list[Trial]:
+        """All trials in the order they were started. Raises RecordError for a damaged one."""
+        files = (self.folder / "trials").glob("*.json")
+        return sorted((_read(path) for path in files), key=lambda trial: trial.number)
+
+    def find(self, digest: str) -> Trial | None:
+        """The trial of that recipe, or None."""
+        path = self._file(digest, "json")
+        return _read(path) if path.is_file() else None
+
+    def put(self, trial: Trial) -> None:
+        """Keep a trial (or replace it by what is now known of it). Raises OutputError."""
+        write_whole(self._file(trial.digest, "json"), trial.model_dump_json(indent=1) + "\n")
+
+    def store_model(self, content: bytes) -> str:
+        """Keep a model's bytes; returns their sha256. Raises OutputError."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        path = self.model_path(sha256)
+        if not path.is_file():
+            write_whole(path, content)
+        return sha256
+
+    def model_path(self, sha256: str) -> Path:
+        """Where the model with these contents lies, if it is here."""
+        return self.folder / "models" / f"{sha256}.onnx"
+
+    def predictions_path(self, digest: str) -> Path:
+        """Where the trial's Predictions lie, if it was evaluated."""
+        return self._file(digest, "npz")
+
+    def _file(self, digest: str, ending: str) -> Path:
+        return self.folder / "trials" / f"{digest}.{ending}"
+
+
+def _read(path: Path) -> Trial:
+    try:
+        return Trial.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RecordError(f"{path} is not a stored trial.", "Remove it to try again.") from error

@@ -1,0 +1,106 @@
+"""Strategies that sample a space with Optuna: random and TPE.
+
+The next recipe is a pure function of the trials so far and the seed: an in-memory study is filled
+with them and asked once. So a resumed search, or one on another machine that shares the trials,
+needs no sampler's inner state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import optuna
+
+from quantlab.recipe import Recipe
+from quantlab.tune.search import Proposal, Search
+from quantlab.tune.strategies import combinations, variant
+from quantlab.tune.trials import Trial
+
+Sampler = Literal["random", "tpe"]
+_RETRIES = 50
+"""Draws before a space counts as exhausted."""
+
+
+def sampled(
+    base: Recipe,
+    space: Mapping[str, Sequence[Any]],
+    sampler: Sampler,
+    seed: int,
+    known: Callable[[], Sequence[Trial]],
+) -> Search:
+    """Recipes of the space until all of it, or a limit, is reached. ``known`` gives the trials of
+    other machines that share the study."""
+    left = {recipe.digest for recipe in combinations(base, space)}
+    own: list[Trial] = []
+    while left:
+        others = [t for t in known() if t.digest not in {o.digest for o in own}]
+        left -= {t.digest for t in others}
+        recipe = suggestion(base, space, [*others, *own], sampler, seed)
+        if recipe is None:
+            return
+        own.append((yield Proposal(recipe)))
+        left.discard(recipe.digest)
+
+
+def suggestion(
+    base: Recipe,
+    space: Mapping[str, Sequence[Any]],
+    trials: Sequence[Trial],
+    sampler: Sampler,
+    seed: int,
+) -> Recipe | None:
+    """A recipe of the space that no trial has had, or None when draws find no other."""
+    tried = {t.digest for t in trials}
+    study = _study(space, trials, sampler, seed + len(trials))
+    distributions = _distributions(space)
+    for _ in range(_RETRIES):
+        params = study.ask(distributions).params
+        recipe = variant(base, {key: space[key][index] for key, index in params.items()})
+        if recipe is not None and recipe.digest not in tried:
+            return recipe
+    return next((r for r in combinations(base, space) if r.digest not in tried), None)
+
+
+def _study(
+    space: Mapping[str, Sequence[Any]], trials: Sequence[Trial], sampler: Sampler, seed: int
+) -> optuna.Study:
+    chosen: optuna.samplers.BaseSampler = (
+        optuna.samplers.TPESampler(seed=seed, n_startup_trials=4)
+        if sampler == "tpe"
+        else optuna.samplers.RandomSampler(seed=seed)
+    )
+    study = optuna.create_study(sampler=chosen)
+    for trial in trials:
+        params = _params(space, trial.recipe)
+        if params is not None and trial.scores is not None:
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params=params, distributions=_distributions(space), value=objective(trial)
+                )
+            )
+    return study
+
+
+def objective(trial: Trial) -> float:
+    """What TPE makes small: by how far the criterion is missed, then time, then infidelity."""
+    excess = max(0.0, trial.scores.excess) if trial.scores else 10.0
+    return 10 * excess + 1 / trial.speedup + min(trial.divergence, 10.0)
+
+
+def _distributions(
+    space: Mapping[str, Sequence[Any]],
+) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Each field's values by their index, so that any value will do."""
+    return {
+        key: optuna.distributions.CategoricalDistribution(range(len(values)))
+        for key, values in space.items()
+    }
+
+
+def _params(space: Mapping[str, Sequence[Any]], recipe: Recipe) -> dict[str, int] | None:
+    fields = recipe.model_dump()
+    try:
+        return {key: list(values).index(fields[key]) for key, values in space.items()}
+    except ValueError:
+        return None

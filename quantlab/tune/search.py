@@ -1,0 +1,131 @@
+"""Searching: a strategy proposes recipes, each is attempted once, whatever happens in between.
+
+A strategy is a generator: it yields a Proposal and is sent the Trial that came of it. What is in
+the ledger is sent at once, so a resumed search runs the same strategy again from its start and
+comes to where it was without doing anything twice.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from quantlab.recipe import Recipe
+from quantlab.tune.ledger import Ledger
+from quantlab.tune.trials import Trial, best
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A recipe to try. ``evaluate=False`` asks only for its cheap score on calibration images."""
+
+    recipe: Recipe
+    evaluate: bool = True
+    note: str = ""
+
+
+Search = Generator[Proposal, Trial, None]
+Attempt = Callable[[int, Proposal, Trial | None], Trial]
+Stop = Literal["finished", "budget", "max-trials", "target", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop: after ``budget`` seconds, after ``max_trials`` evaluations, or as soon as a
+    trial meets the criterion at ``target_speedup`` over fp32."""
+
+    budget: float
+    max_trials: int | None = None
+    target_speedup: float | None = None
+
+
+@dataclass
+class Outcome:
+    """All trials known in the end, and why there are no more."""
+
+    trials: list[Trial] = field(default_factory=list)
+    stop: Stop = "finished"
+    attempted: int = 0
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial, or None."""
+        return best(self.trials)
+
+
+def run_search(
+    search: Search,
+    attempt: Attempt,
+    ledger: Ledger,
+    limits: Limits,
+    *,
+    on_trial: Callable[[Outcome], None] = lambda outcome: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Run a strategy to its end or to a limit; Ctrl-C ends the search, not the outcome.
+
+    ``attempt(number, proposal, known)`` makes the Trial (``known`` is what the ledger has of it);
+    it must not raise for what is the recipe's or the engine's fault. ``on_trial`` hears of the
+    outcome so far whenever a new trial is in the ledger. One evaluation always takes place.
+    """
+    outcome = Outcome(trials=ledger.trials())
+    start = clock()
+
+    def tried(proposal: Proposal) -> Trial:
+        known = ledger.find(proposal.recipe.digest)
+        number = known.number if known else len(outcome.trials) + 1
+        trial = attempt(number, proposal, known)
+        ledger.put(trial)
+        outcome.attempted += 1
+        outcome.trials = ledger.trials()
+        on_trial(outcome)
+        return trial
+
+    try:
+        proposal = next(search, None)
+        while proposal is not None:
+            trial = ledger.find(proposal.recipe.digest)
+            if trial is None or not _settles(trial, proposal):
+                reached = _reached(outcome, limits, clock() - start)
+                if reached is not None:
+                    outcome.stop = reached
+                    break
+                trial = tried(proposal)
+            proposal = _send(search, trial)
+        if (last := _only_scored(outcome)) is not None:
+            tried(Proposal(last.recipe, note=last.note))
+    except KeyboardInterrupt:
+        outcome.stop = "interrupted"
+    return outcome
+
+
+def _settles(trial: Trial, proposal: Proposal) -> bool:
+    """Whether the ledger already answers the proposal."""
+    return trial.status != "scored" or not proposal.evaluate
+
+
+def _only_scored(outcome: Outcome) -> Trial | None:
+    """The best trial when the search ended before it was evaluated."""
+    leader = outcome.best
+    return leader if leader is not None and leader.status == "scored" else None
+
+
+def _send(search: Search, trial: Trial) -> Proposal | None:
+    try:
+        return search.send(trial)
+    except StopIteration:
+        return None
+
+
+def _reached(outcome: Outcome, limits: Limits, seconds: float) -> Stop | None:
+    evaluated = [t for t in outcome.trials if t.status in ("done", "stopped")]
+    leader = outcome.best
+    meets = leader is not None and leader.scores is not None and leader.scores.meets
+    if meets and leader is not None and leader.speedup >= (limits.target_speedup or math.inf):
+        return "target"
+    if limits.max_trials is not None and len(evaluated) >= limits.max_trials:
+        return "max-trials"
+    return "budget" if leader is not None and seconds >= limits.budget else None

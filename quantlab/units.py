@@ -1,0 +1,32 @@
+"""Shares and durations as people write them. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_SHARE = re.compile(r"\s*([0-9.]+(?:e-?\d+)?)\s*(%?)\s*")
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|)\s*")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def share(value: object) -> float:
+    """``1%`` or ``0.01`` as a share of one. Raises ValueError."""
+    match = _SHARE.fullmatch(str(value))
+    try:
+        found = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise ValueError(f"{value!r} is not a share such as 1% or 0.01")
+    return found
+
+
+def seconds(value: object) -> float:
+    """``90s``, ``5m``, ``1h`` or a number of seconds. Raises ValueError."""
+    if isinstance(value, float) and 0 <= value < math.inf:
+        return value
+    match = _DURATION.fullmatch(str(value))
+    if match is None:
+        raise ValueError(f"{value!r} is not a duration such as 90s, 5m or 1h")
+    return float(match[1]) * _SECONDS[match[2]]

@@ -1,0 +1,62 @@
+"""--help: instant, because nothing heavy is imported for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from quantlab import __version__
+from quantlab.cli import VERBS, main
+
+HEAVY = ("onnxruntime", "onnx", "numpy", "pandas", "scipy", "matplotlib", "pydantic", "PIL", "rich")
+LOOK = """
+import sys
+from quantlab.cli import main
+try:
+    main(sys.argv[1:], prog_name="quantlab")
+except SystemExit as end:
+    print("exit", end.code)
+print("loaded", *[name for name in {heavy!r} if name in sys.modules])
+"""
+
+
+def asked(*words: str) -> str:
+    """What a fresh process prints: the help, its exit code, the heavy modules it loaded."""
+    command = [sys.executable, "-c", LOOK.format(heavy=HEAVY), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("words", [(), *((verb,) for verb in VERBS)])
+def test_help_loads_nothing_heavy(words: tuple[str, ...]) -> None:
+    *text, code, loaded = asked(*words, "--help").splitlines()
+    assert (code, loaded.strip()) == ("exit 0", "loaded")
+    assert " ".join(["Usage: quantlab", *words]) in "\n".join(text)
+
+
+def test_the_version() -> None:
+    assert __version__ in asked("--version")
+
+
+def test_importing_quantlab_loads_nothing_heavy() -> None:
+    code = f"import sys, quantlab; print([n for n in {HEAVY!r} if n in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_says_what_it_is_for_or_has_a_plain_default(verb: str) -> None:
+    command = main.get_command(click.Context(main), verb)
+    assert command is not None
+    assert command.short_help
+    assert command.help
+    names = {name for p in command.params for name in p.opts}
+    assert {"--runs-dir", "--json", "--quiet"} <= names
+
+
+def test_unknown_verbs_and_options_are_usage_errors(cli) -> None:  # type: ignore[no-untyped-def]
+    assert "No such command 'tun'" in cli("tun", code=2).err
+    assert "No such option" in cli("evaluate", "--nope", code=2).err
+    assert "Missing argument" in cli("evaluate", code=2).err

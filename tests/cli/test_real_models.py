@@ -1,0 +1,115 @@
+"""The verbs on real models and real ImageNet images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.data
+MODELS = {
+    "st-mobilenetv2-int8-nhwc-uint8": (None, 0.739, "probabilities", "NHWC", "uint8", None),
+    "squeezenet1.1-caffe": ("caffe", 0.707, "logits", "NCHW", "float32", None),
+    "mobilenetv1-tf": ("tf", 0.788, None, None, "float32", None),
+    "shufflenet-v2-12-int8": (None, 0.780, "logits", "NCHW", "float32", 1),
+}
+"""Pipeline to name, top-1 on all of val1300, then what is to be detected (None: whatever it is)."""
+FIRST = 100
+
+
+@pytest.fixture
+def models(data_root: Path) -> Path:
+    return data_root / "models"
+
+
+@pytest.fixture(scope="session")
+def kept_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Crops that the tests of this file share."""
+    return tmp_path_factory.mktemp("crops")
+
+
+@pytest.fixture(autouse=True)
+def _shared_cache(kept_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTLAB_CACHE", str(kept_cache))
+
+
+@pytest.fixture
+def first_images(data_root: Path, tmp_path: Path) -> tuple[str, ...]:
+    """The options that name the first hundred images."""
+    folder = data_root / "imagenet" / "val1300"
+    lines = (folder / "val.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "first.txt").write_text("".join(lines[:FIRST]))
+    return ("--data", str(folder), "--list", str(tmp_path / "first.txt"))
+
+
+@pytest.fixture
+def unchanged(models: Path) -> Callable[[], dict[str, tuple[int, int]]]:
+    """Size and time of every model file."""
+    return lambda: {p.name: (p.stat().st_size, p.stat().st_mtime_ns) for p in models.iterdir()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_evaluate(
+    name: str, cli: Any, models: Path, first_images: tuple[str, ...], unchanged: Any
+) -> None:
+    pipeline, expected, kind, layout, dtype, batch = MODELS[name]
+    before = unchanged()
+    more = ("--pipeline", pipeline) if pipeline else ()
+    said = cli("evaluate", models / f"{name}.onnx", *first_images, *more)
+    results = said.record.results
+    assert results["data"]["images"] == FIRST
+    assert abs(results["accuracy"]["top1"]["value"] - expected) < 0.12
+    assert results["accuracy"]["top5"]["value"] > 0.85
+    assert results["pipeline"]["name"] == (pipeline or "torchvision")
+    assert results["pipeline"]["resize"] == 256
+    assert results["pipeline"]["crop"] == results["model"]["input"]["height"]
+    assert results["model"]["input"]["dtype"] == dtype
+    assert results["model"]["input"]["batch"] == batch
+    assert results["model"]["output_kind"] == (kind or results["model"]["output_kind"])
+    assert results["model"]["input"]["layout"] == (layout or results["model"]["input"]["layout"])
+    assert unchanged() == before
+
+
+def test_squeezenets_pipeline_is_bgr_at_227(cli: Any, models: Path, first_images: Any) -> None:
+    line = (models / "squeezenet1.1-caffe.onnx", *first_images, "--pipeline", "caffe")
+    pipeline = cli("evaluate", *line).record.results["pipeline"]
+    assert (pipeline["color"], pipeline["crop"], pipeline["mean"]) == ("BGR", 227, [104, 117, 123])
+
+
+def test_a_model_with_itself(
+    cli: Any, models: Path, first_images: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quantlab.bench.harness import bench
+
+    def quick(subjects: Any, **settings: Any) -> Any:
+        return bench(subjects, **{**settings, "seconds": 2.0, "rounds": 10})
+
+    monkeypatch.setattr("quantlab.jobs.bench.bench", quick)
+    model = models / "mobilenetv2-12.onnx"
+    said = cli("compare", model, model, *first_images, code=None)
+    assert said.warnings == []
+    assert said.record.results["data"]["images"] == FIRST
+    comparison = said.record.results["comparison"]
+    top1, fidelity = comparison["top1"], comparison["fidelity"]
+    assert (top1["difference"], top1["ratio"], top1["lost"], top1["gained"]) == (0, 0, 0, 0)
+    assert (fidelity["agreement"]["value"], fidelity["kl"]) == (1, 0)
+    assert fidelity["identical"]
+    (speed,) = comparison["speeds"]
+    low, high = speed["interval"]["low"], speed["interval"]["high"]
+    assert low <= 1 <= high or speed["conclusion"] == "too noisy"
+    assert "FAIL" not in said.out
+
+
+def test_the_zoos_int8_file_on_all_images(cli: Any, models: Path, data_root: Path) -> None:
+    line = ("--data", data_root / "imagenet" / "val1300", "--no-bench")
+    said = cli(
+        "compare", models / "mobilenetv2-12.onnx", models / "mobilenetv2-12-int8.onnx", *line,
+        code=None,
+    )  # fmt: skip
+    comparison = said.record.results["comparison"]
+    assert round(100 * comparison["fp32"]["top1"]["value"], 2) == 79.69
+    assert 0.77 < comparison["int8"]["top1"]["value"] < 0.80
+    assert "79.69%" in said.out
+    assert said.record.results["data"]["labelled"]

@@ -1,0 +1,236 @@
+"""tune: always the best so far, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quantlab.model import Model
+from quantlab.testing import listed_folder, npz_file, tiny_classifier
+from quantlab.tune.ladder import ladder
+
+pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
+RUNGS = len(ladder())
+
+
+@pytest.fixture
+def tune(cli: Any, scene: Any, tmp_path: Path) -> Callable[..., Any]:
+    """``tune(...)``: on the scene's model, with an evaluation set that fp32 is always right on."""
+    own = scene.labelled_by_itself("own")
+
+    def run(*words: object, code: int = 0, data: bool = True, model: Path | None = None) -> Any:
+        images = [*scene.words, "--eval-data", own] if data else ["--pipeline", scene.pipeline]
+        target = ["--model", model or scene.model, "--output", tmp_path / "best.onnx"]
+        return cli("tune", *target, *images, *words, code=code)
+
+    return run
+
+
+@pytest.fixture
+def best(tmp_path: Path) -> Path:
+    return tmp_path / "best.onnx"
+
+
+def stop(said: Any) -> str:
+    return str(said.record.results["stop"])
+
+
+def test_the_whole_ladder_is_tried_and_the_best_is_kept(tune: Any, best: Path, scene: Any) -> None:
+    said = tune()
+    results = said.record.results
+    assert stop(said) == "finished"
+    assert [t["error"] for t in results["trials"]] == [None] * RUNGS
+    assert Model.load(best).is_quantized
+    assert Model.load(best).metadata["quantlab.fp32_sha256"] == Model.load(scene.model).sha256
+    assert results["output"]["sha256"] == Model.load(best).sha256
+    assert "→" in said.out
+    assert str(best) in said.out
+    assert str(said.folder / "report.md") in said.out
+
+
+def test_two_tunes_give_the_same_file(tune: Any, best: Path) -> None:
+    tune("--seed", 3)
+    first = best.read_bytes()
+    tune("--seed", 3)
+    assert best.read_bytes() == first
+    tune("--seed", 4)
+    assert best.read_bytes() != first
+
+
+def test_ctrl_c_leaves_the_best_so_far(tune: Any, best: Path, engine: Any) -> None:
+    engine(0.01, KeyboardInterrupt())
+    said = tune(code=130)
+    record = said.record
+    assert (record.status, stop(said)) == ("interrupted", "interrupted")
+    assert best.is_file()
+    assert len(record.results["trials"]) == 1
+    assert (said.folder / "report.md").is_file()
+    assert record.finished
+    assert "best so far: written to" in said.err
+
+
+def test_an_interrupted_run_keeps_its_warnings(tune: Any, engine: Any, scene: Any) -> None:
+    engine(0.01, KeyboardInterrupt())
+    shutil.rmtree(scene.data / "9")
+    said = tune(code=130)
+    assert said.warnings == ["Warning: 1 of 10 classes have no calibration image: 9."]
+    assert said.record.warnings == [said.warnings[0].removeprefix("Warning: ")]
+
+
+def test_ctrl_c_in_the_first_trial(tune: Any, best: Path, engine: Any) -> None:
+    engine(KeyboardInterrupt())
+    said = tune(code=130)
+    assert said.err.splitlines()[-1] == "Interrupted."
+    assert not best.exists()
+    (folder,) = Path("runs").iterdir()
+    assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_ctrl_c_during_the_last_timing(
+    tune: Any, best: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("quantlab.jobs.tune.timed_at_length", interrupt)
+    said = tune(code=130)
+    assert stop(said) == "interrupted"
+    assert len(said.record.results["trials"]) == RUNGS
+    assert best.is_file()
+
+
+def test_a_recipe_that_fails_does_not_end_it(tune: Any, best: Path, engine: Any) -> None:
+    engine(None, 0.01)
+    said = tune()
+    errors = [t["error"] for t in said.record.results["trials"]]
+    assert errors == ["this recipe is beyond the engine.", *[None] * (RUNGS - 1)]
+    assert best.is_file()
+    assert "this recipe is beyond the engine" in (said.folder / "report.md").read_text()
+
+
+def test_when_every_recipe_fails_the_first_reason_is_told(
+    tune: Any, best: Path, engine: Any
+) -> None:
+    engine(None)
+    said = tune("--quiet", code=2)
+    first = ladder()[0].name
+    assert said.complaint == [
+        f"Error: no recipe gave a model; {first}: this recipe is beyond the engine."
+    ]
+    assert not best.exists()
+
+
+def test_nothing_meets_the_criterion(tune: Any, best: Path, engine: Any) -> None:
+    engine(9.0, 3.0, 9.0)
+    said = tune()
+    results = said.record.results
+    declines = [t["decline"] for t in results["trials"]]
+    assert declines[1] == min(declines) > 0.01
+    assert results["output"]["sha256"] == Model.load(best).sha256
+    report = (said.folder / "report.md").read_text()
+    for text in (report, said.out):
+        assert f"declines by {100 * declines[1]:.4g}%"[:18] in text
+        assert "more than the limit of 1%. It was written all the same." in text
+    assert "--images-per-class 2" in report
+
+
+@pytest.mark.parametrize(
+    ("noise", "limit", "code", "status"),
+    [(0.0, "20%", 0, "pass"), (9.0, "1%", 1, "fail"), (0.0, "0.1%", 3, "inconclusive")],
+)
+def test_with_gate_the_verdict_is_the_exit_code(
+    noise: float, limit: str, code: int, status: str, tune: Any, engine: Any
+) -> None:
+    engine(noise)
+    said = tune("--gate", "--max-decline", limit, code=code)
+    assert said.record.results["verdict"]["status"] == status
+    assert said.record.status == "success"
+    tune("--max-decline", limit, code=0)
+
+
+def test_the_budget_ends_the_trials(tune: Any, best: Path, engine: Any) -> None:
+    fake = engine(9.0)
+    said = tune("--budget", "0.001s")
+    assert (stop(said), fake.calls) == ("budget", 1)
+    assert best.is_file()
+    assert "A larger `--budget`" in (said.folder / "report.md").read_text()
+
+
+def test_one_folder_for_both_is_split(cli: Any, scene: Any, engine: Any) -> None:
+    engine(0.01)
+    said = cli("tune", "--model", scene.model, *scene.words)
+    assert f"{scene.data} serves for both: 10 images calibrate, 30 others judge." in said.err
+    results = said.record.results
+    assert (results["calibration"]["images"], results["data"]["images"]) == (10, 30)
+    assert Path("tiny.int8.onnx").is_file()
+
+
+def test_overlap_is_an_error_unless_allowed(cli: Any, scene: Any, engine: Any) -> None:
+    engine(0.01)
+    copy = scene.folder / "copy"
+    shutil.copytree(scene.data, copy)
+    line = ("tune", "--model", scene.model, *scene.words, "--eval-data", copy)
+    said = cli(*line, code=2)
+    assert "10 images both calibrate and judge, for example " in said.err
+    assert "--allow-overlap" in said.err
+    assert not Path("tiny.int8.onnx").exists()
+    assert cli(*line, "--allow-overlap").record.results["data"]["images"] == 40
+
+
+def test_unlabelled_images(cli: Any, scene: Any, engine: Any) -> None:
+    engine(0.01)
+    flat = scene.folder / "flat"
+    listed_folder(flat, [i % 10 for i in range(24)], size=40)
+    (flat / "val.txt").unlink()
+    said = cli("tune", "--model", scene.model, "--data", flat, *scene.words[2:])
+    assert said.record.results["verdict"]["status"] == "inconclusive"
+    assert "no labels to judge accuracy by" in said.out
+    assert said.record.results["data"]["images"] == 12
+
+
+def test_npz_images(cli: Any, scene: Any, engine: Any) -> None:
+    engine(0.01)
+    data = npz_file(scene.folder / "images.npz", [i % 10 for i in range(30)], size=40)
+    said = cli("tune", "--model", scene.model, "--data", data, *scene.words[2:])
+    results = said.record.results
+    assert results["data"]["labelled"]
+    assert results["calibration"]["images"] + results["data"]["images"] == 30
+
+
+@pytest.mark.parametrize(
+    "parts", [{"batch": 1}, {"softmax": True}, {"opset": 7, "batch_norm": True}, {"batch": 3}]
+)
+def test_other_models(parts: dict[str, Any], tune: Any, best: Path, scene: Any) -> None:
+    model = tiny_classifier(scene.folder / "other.onnx", **parts)
+    said = tune(model=model)
+    whole, int8 = Model.load(model), Model.load(best)
+    assert int8.is_quantized
+    assert (int8.input, int8.output_kind) == (whole.input, whole.output_kind)
+    assert [t["error"] for t in said.record.results["trials"]].count(None) >= RUNGS - 1
+
+
+def test_one_recipe_only(tune: Any, best: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("name: mine\nengine: ort\nranges: minmax\n")
+    said = tune("--recipe", recipe, "--images-per-class", 2)
+    (trial,) = said.record.results["trials"]
+    assert (trial["recipe"]["name"], trial["recipe"]["images_per_class"]) == ("mine", 2)
+    assert said.record.results["calibration"]["images"] == 20
+
+
+def test_fewer_images_than_classes_take_one_sentence(tune: Any, engine: Any) -> None:
+    engine(0.01)
+    said = tune("--calibration-size", 4)
+    assert said.warnings == []
+    assert "4 calibration images cover 4 classes.\n" in said.err
+
+
+def test_the_input_files_are_untouched(tune: Any, scene: Any) -> None:
+    before = scene.snapshot()
+    tune()
+    assert scene.snapshot() == before

@@ -1,0 +1,138 @@
+"""What verbs print: short, plain, complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quantlab.bench.measurement import BenchResult
+from quantlab.compare import compare
+from quantlab.comparison import Comparison
+from quantlab.evaluate.accuracy import accuracy
+from quantlab.fetch import catalog
+from quantlab.gate import judge, parse_policy
+from quantlab.inspect import inspect_model
+from quantlab.model import Model
+from quantlab.report.context import TrialRow
+from quantlab.report.text import (
+    accuracy_summary,
+    bench_summary,
+    compare_summary,
+    inspect_summary,
+    recipes_summary,
+    tune_summary,
+)
+from quantlab.speeds import speed_of
+from quantlab.testing import fake_measurement, fake_predictions, tiny_classifier
+from quantlab.tune.ladder import ladder
+
+
+def comparison(
+    flip: float = 0.1, *, labelled: bool = True, sizes: tuple[int, int] = (4_000_000, 1_000_000)
+) -> Comparison:
+    return compare(
+        fake_predictions(1300, 20, 0, 1, labelled, name="net"),
+        fake_predictions(1300, 20, flip, 1, labelled, name="net-int8"),
+        fp32_speed=fake_measurement("net", 10, seed=1),
+        int8_speed=fake_measurement("net-int8", 5, seed=2),
+        noise=fake_measurement("net", 10, seed=3),
+        fp32_bytes=sizes[0],
+        int8_bytes=sizes[1],
+    )
+
+
+def summary(c: Comparison, limit: str = "1%") -> str:
+    return compare_summary(c, judge(c, parse_policy(limit)))
+
+
+def test_compare_says_the_verdict_first() -> None:
+    c = comparison()
+    verdict = judge(c, parse_policy("50%"))
+    lines = summary(c, "50%").splitlines()
+    assert lines[0].startswith("PASS: net-int8, top-1 decline ")
+    assert lines[1] == verdict.reason
+    text = "\n".join(lines)
+    for part in (
+        "| Top-1 ",
+        "| Top-5 ",
+        "4.00x smaller",
+        "Agreement ",
+        "KL 0.",
+        " dB",
+        "Speedup 2.",
+    ):
+        assert part in text
+    assert lines[-1].startswith("Compared with the fp32 net, int8 net-int8's Top-1 accuracy")
+
+
+def test_compare_without_labels() -> None:
+    text = summary(comparison(labelled=False))
+    assert "no labels to judge accuracy by" in text
+    for part in ("Top-1", "Top-5", "Compared with"):
+        assert part not in text
+
+
+def test_a_file_that_grew_is_not_called_smaller() -> None:
+    text = summary(comparison(sizes=(1_000_000, 2_000_000)))
+    assert "2.00x larger" in text
+    assert "smaller" not in text
+    assert "smaller" not in summary(comparison(sizes=(1000, 1000)))
+
+
+def test_identical_answers_have_no_noise() -> None:
+    assert "SQNR no noise" in summary(comparison(0.0))
+
+
+def test_tune_lists_the_trials_and_the_places() -> None:
+    c = comparison()
+    rows = (
+        TrialRow("a", "qdq", "mean", 0.7, 0.01, 0.9, 0.01, 2.0, 1_000_000, chosen=True),
+        TrialRow("b", "qoperator", "minmax", error="it failed"),
+    )
+    places = {"int8 model": Path("o.onnx"), "Report": Path("runs/x/report.md")}
+    text = tune_summary(c, judge(c, parse_policy("1%")), rows, "It misses.", places)
+    assert "→ a" in text
+    assert "\n✗ b: it failed\n" in text
+    assert "It misses." in text
+    assert text.endswith("\nint8 model: o.onnx\nReport:     runs/x/report.md")
+
+
+def test_accuracy_lines() -> None:
+    predictions = fake_predictions(1300, 20, 0, 1)
+    first, second = accuracy_summary(accuracy(predictions), 1300).splitlines()
+    assert first.startswith("Top-1 ")
+    assert second.startswith("Top-5 ")
+    assert "of 1,300)" in first
+    assert accuracy_summary(None, 7).startswith("7 images without labels")
+
+
+def test_bench_shows_every_model_and_the_noise() -> None:
+    a, b = fake_measurement("one", 10, seed=1), fake_measurement("two", 5, seed=2)
+    again = fake_measurement("one", 10, seed=3)
+    result = BenchResult(((a,), (b,)), (again,))
+    text = bench_summary(result, [("two", "one", speed_of(a, b, again))])
+    table, _, ratio = text.partition("\n\n")
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
+        "one",
+        "two",
+        "one (A/A)",
+    ]
+    assert ratio.startswith("batch 1: two is 2.")
+    assert "faster than one (95% interval " in ratio
+    assert "noise floor" in ratio
+
+
+def test_inspect_of_a_plain_model(tmp_path: Path) -> None:
+    found = inspect_model(Model.load(tiny_classifier(tmp_path / "net.onnx", batch=1)))
+    text = inspect_summary(found, scales=True)
+    assert text.startswith("net: opset 13, ")
+    assert "input    input float32 [1, 3, 32, 32] (NCHW)" in text
+    assert "output   output float32 [1, 10] (logits, 10 classes)" in text
+    assert "3 Conv" in text
+    assert "0 int8" in text
+    assert "fp32," not in text.splitlines()[-1]
+
+
+def test_recipes_lists_all_names() -> None:
+    text = recipes_summary(tuple(catalog().values()), ladder())
+    for name in (*catalog(), *(r.name for r in ladder())):
+        assert name in text

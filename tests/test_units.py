@@ -1,0 +1,33 @@
+"""Shares and durations in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from quantlab.units import seconds, share
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1%", 0.01), (" 0.5 % ", 0.005), (0.25, 0.25), ("1e-3", 0.001), (0, 0.0)]
+)
+def test_shares(text: object, value: float) -> None:
+    assert share(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["1.2", "150%", "-1%", "much", "", True, "1.2.3"])
+def test_what_is_no_share(text: object) -> None:
+    with pytest.raises(ValueError, match=r"is not a share such as 1% or 0\.01"):
+        share(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("90s", 90), ("5m", 300), ("1.5h", 5400), (7, 7), (1e-9, 1e-9)]
+)
+def test_durations(text: object, value: float) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["5 minutes", "-1", "", True, float("inf"), float("nan"), None])
+def test_what_is_no_duration(text: object) -> None:
+    with pytest.raises(ValueError, match="is not a duration such as 90s, 5m or 1h"):
+        seconds(text)

@@ -1,0 +1,114 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import FakeAttempt, a_trial
+
+from quantlab.recipe import Recipe
+from quantlab.tune.ledger import Ledger
+from quantlab.tune.search import Limits, Outcome, Proposal, Search, run_search
+from quantlab.tune.trials import Trial
+
+RECIPES = [Recipe(name=f"r{i}", seed=i) for i in range(6)]
+FREE = Limits(budget=1e9)
+
+
+def all_of(recipes: list[Recipe], *, evaluate: bool = True) -> Search:
+    for recipe in recipes:
+        yield Proposal(recipe, evaluate=evaluate)
+
+
+def ticking() -> Iterator[float]:
+    seconds = 0.0
+    while True:
+        yield seconds
+        seconds += 10
+
+
+def test_everything_is_tried_once_and_kept(tmp_path: Path) -> None:
+    attempt = FakeAttempt(lambda recipe: {"kl": 1.0 / (1 + recipe.seed)})
+    heard: list[int] = []
+    ledger = Ledger(tmp_path)
+    outcome = run_search(
+        all_of(RECIPES), attempt, ledger, FREE, on_trial=lambda o: heard.append(len(o.trials))
+    )
+    assert (outcome.stop, outcome.attempted, heard) == ("finished", 6, [1, 2, 3, 4, 5, 6])
+    assert outcome.best is not None
+    assert outcome.best.recipe == RECIPES[-1]
+    again = run_search(all_of(RECIPES), attempt, ledger, FREE)
+    assert (again.attempted, again.trials) == (0, outcome.trials)
+
+
+def test_a_search_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    attempt = FakeAttempt(lambda recipe: {})
+    run_search(all_of(RECIPES), attempt, Ledger(tmp_path), Limits(1e9, max_trials=2))
+    outcome = run_search(all_of(RECIPES), attempt, Ledger(tmp_path), FREE)
+    assert outcome.attempted == 4
+    assert len(attempt.made) == len(set(attempt.made)) == 6
+    assert [t.number for t in outcome.trials] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_scored_trial_is_only_evaluated(tmp_path: Path) -> None:
+    attempt = FakeAttempt(lambda recipe: {})
+
+    def search() -> Search:
+        yield Proposal(RECIPES[0], evaluate=False)
+        yield Proposal(RECIPES[0])
+
+    outcome = run_search(search(), attempt, Ledger(tmp_path), FREE)
+    assert [t.status for t in outcome.trials] == ["done"]
+    assert [evaluate for _, evaluate in attempt.made] == [False, True]
+
+
+def test_the_budget_ends_it_but_one_is_always_evaluated(tmp_path: Path) -> None:
+    clock = ticking()
+    attempt = FakeAttempt(lambda recipe: {})
+    outcome = run_search(
+        all_of(RECIPES, evaluate=False),
+        attempt,
+        Ledger(tmp_path),
+        Limits(budget=15),
+        clock=lambda: next(clock),
+    )
+    assert outcome.stop == "budget"
+    assert outcome.attempted < len(RECIPES)
+    assert outcome.best is not None
+    assert outcome.best.status == "done"
+
+
+def test_the_target_speedup_ends_it(tmp_path: Path) -> None:
+    attempt = FakeAttempt(lambda recipe: {"speedup": 1.0 + recipe.seed, "excess": -1.0})
+    limits = Limits(1e9, target_speedup=3.0)
+    outcome = run_search(all_of(RECIPES), attempt, Ledger(tmp_path), limits)
+    assert (outcome.stop, outcome.attempted) == ("target", 3)
+
+
+@pytest.mark.parametrize("moment", [0, 1, 3])
+def test_ctrl_c_ends_the_search_and_keeps_what_is_done(tmp_path: Path, moment: int) -> None:
+    made = FakeAttempt(lambda recipe: {})
+
+    def attempt(number: int, proposal: Proposal, known: Trial | None) -> Trial:
+        if len(made.made) == moment:
+            raise KeyboardInterrupt
+        return made(number, proposal, known)
+
+    outcome = run_search(all_of(RECIPES), attempt, Ledger(tmp_path), FREE)
+    assert outcome.stop == "interrupted"
+    assert len(Ledger(tmp_path).trials()) == moment
+
+
+def test_a_failed_trial_is_not_tried_again(tmp_path: Path) -> None:
+    tries = []
+
+    def attempt(number: int, proposal: Proposal, known: Trial | None) -> Trial:
+        tries.append(number)
+        return Trial(number=number, recipe=proposal.recipe, status="failed", seconds=0, error="no")
+
+    for _ in range(2):
+        outcome: Outcome = run_search(all_of(RECIPES[:2]), attempt, Ledger(tmp_path), FREE)
+    assert tries == [1, 2]
+    assert outcome.best is None
+
+
+def test_fakes_make_what_they_say() -> None:
+    assert a_trial(RECIPES[0], excess=0.5).scores.meets is False  # type: ignore[union-attr]
