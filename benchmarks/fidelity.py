@@ -58,6 +58,7 @@ from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import environment
 from quantlab.runtime.runner import Runner
+from quantlab.store import write_whole
 
 HERE = Path(__file__).resolve().parent
 EVALUATION = ("val1300", "imagenette500")
@@ -140,10 +141,9 @@ class Bout:
             "recipe": contender.recipe.model_dump(mode="json"),
             "options": self._options(contender),
         }
-        key = hashlib.sha256(
-            json.dumps([task, self.model.sha256, images, engine_digest(contender.peer)]).encode()
-        )
-        folder = self.place.work / "made" / key.hexdigest()[:24]
+        facts = [task, self.model.sha256, images, engine_digest(contender.peer)]
+        key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+        folder = self.place.work / "made" / key
         answer = folder / "answer.json"
         if contender.peer in self.place.fresh:
             answer.unlink(missing_ok=True)
@@ -193,8 +193,10 @@ def engine_digest(peer: str) -> str:
     if peer != "quantlab":
         return ""
     root = Path(quantlab.__file__).parent
-    files = sorted([*root.glob("quantize/*.py"), *root.glob("quantize/engine/*.py")])
-    content = b"".join(path.read_bytes() for path in files if path.name != "__init__.py")
+    shared = [root / "quantize" / name for name in ("prepare.py", "constants.py")]
+    content = b"".join(
+        p.read_bytes() for p in sorted([*shared, *root.glob("quantize/engine/*.py")])
+    )
     return hashlib.sha256(content).hexdigest()
 
 
@@ -256,17 +258,22 @@ def throughput(bout: Bout) -> list[dict[str, Any]]:
     return measured
 
 
-def report(place: Place, bouts: Sequence[Bout]) -> str:
-    """The whole report in Markdown."""
-    lines = ["# Fidelity of int8 files: quantlab beside its peers", "", *conditions(place)]
+def report(place: Place, bouts: Sequence[Bout], out: Path) -> None:
+    """The report in Markdown, written anew after each part."""
+    parts = [["# Fidelity of int8 files: quantlab beside its peers", "", *conditions(place)]]
     for bout in bouts:
         rows = rows_of(bout)
         words = " ".join(filter(None, (best_of_others(rows), against_reference(rows))))
-        lines += ["", f"## {bout.subject.name}", "", *table(rows), "", words]
-    lines += ["", f"## Calibration of {bouts[0].subject.name}", ""]
+        parts.append([f"## {bout.subject.name}", "", *table(rows), "", words])
+        _write(out, parts)
+    lines = [f"## Calibration of {bouts[0].subject.name}", ""]
     lines += ["Ranges alone, end to end; no correction, nearest rounding.", ""]
-    lines += throughput_table(throughput(bouts[0]))
-    return "\n".join(lines).rstrip() + "\n"
+    parts.append(lines + throughput_table(throughput(bouts[0])))
+    _write(out, parts)
+
+
+def _write(out: Path, parts: Sequence[Sequence[str]]) -> None:
+    write_whole(out, "\n\n".join("\n".join(lines).rstrip() for lines in parts) + "\n")
 
 
 def conditions(place: Place) -> list[str]:
@@ -285,14 +292,13 @@ def conditions(place: Place) -> list[str]:
         f"- Software: quantlab {facts['quantlab']}, Python {facts['python']}, numpy "
         f"{facts['numpy']}, onnx {facts['onnx']}; {versions or 'no peers'}. Every file runs in "
         f"onnxruntime {facts['onnxruntime']}, all graph optimizations on.",
-        f"- Calibration: {place.images} images of ImageNet's training set, one a class, the same for "
-        "all; quantizers that keep every activation get as many of them as fit into "
+        f"- Calibration: {place.images} images of ImageNet's training set, one a class, the same "
+        "for all; quantizers that keep every activation get as many of them as fit into "
         f"{HISTOGRAM_BYTES >> 30} GiB.",
         f"- Evaluation: {' + '.join(EVALUATION)}, 1,800 validation images through each model's own "
         "preprocessing. KL and SQNR are to the fp32 logits.",
-        "- Every quantizer gets the same tidied fp32 graph: opset 13 at least, batch norm folded. The "
-        "classifier's output stays in fp32 everywhere. inc and nncf, which log a great deal, run in "
-        "processes of their own.",
+        "- Every quantizer gets the same tidied fp32 graph: opset 13 at least, batch norm folded. "
+        "The classifier's output stays in fp32 everywhere.",
         "- Speed: batch 1, one thread, all files of a model in one interleaved run of 30 rounds, "
         "ratio of median latencies, higher is faster.",
         "- Seconds are those of quantizing, without imports; peak RSS is that of the process.",
@@ -331,9 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = Path(os.environ["QUANTLAB_DATA"])
     place = Place(data, given.work.absolute(), peers, given.fresh, given.images)
     bouts = [Bout(place, s) for s in SUBJECTS if s.name in given.models]
-    text = report(place, bouts)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(text)
+    report(place, bouts, given.out)
     say(f"{given.out} written")
 
 

@@ -1,7 +1,7 @@
 """One quantization in a process of its own: ``python one_file.py FOLDER``.
 
-FOLDER holds task.json and images.npy (crops, uint8 [n, h, w, 3]); quantized.onnx and answer.json are
-written. Needs quantlab, which fidelity.py puts on the path.
+FOLDER holds task.json and images.npy (crops, uint8 [n, h, w, 3]); quantized.onnx and answer.json
+are written. Needs quantlab, which fidelity.py puts on the path.
 """
 
 from __future__ import annotations

@@ -42,8 +42,11 @@ class Steps:
 
     def __init__(self, proto: onnx.ModelProto, changed: Sequence[str]) -> None:
         self._input, self._output = proto.graph.input[0].name, proto.graph.output[0].name
-        chunks = list(_chunks(_ordered(proto.graph), set(changed)))
-        weights, types = g.initializers(proto.graph), tensor_types(proto.graph)
+        ordered = onnx.GraphProto()
+        ordered.CopyFrom(proto.graph)
+        g.set_nodes(ordered, _ordered(proto.graph))
+        chunks = list(_chunks(list(ordered.node), set(changed)))
+        weights, types = g.initializers(ordered), tensor_types(ordered)
         reads = [_reads(chunk) - set(weights) for chunk in chunks]
         self._last: dict[str, int] = {self._output: len(chunks)}
         for i, names in enumerate(reads):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from quantlab.bench.measurement import BenchResult
@@ -37,7 +38,6 @@ from quantlab.talk import Talk
 from quantlab.tune.groups import Group, kernel_groups
 from quantlab.tune.ledger import Ledger
 from quantlab.tune.search import Proposal
-from quantlab.tune.strategies import without
 from quantlab.tune.trials import Trial, scores
 
 SCORE_IMAGES = 64
@@ -171,7 +171,10 @@ class Workbench:
 
     def proxy(self, path: Path) -> float:
         """Mean KL of fp32 to the file's answers on some calibration images, in nats."""
-        answers = self._logits(Model.load(path))
+        return self._divergence(Model.load(path))
+
+    def _divergence(self, quantized_model: Model | onnx.ModelProto) -> float:
+        answers = self._logits(quantized_model)
         return float(kl_divergence(self._reference, answers).mean())
 
     @cached_property
@@ -185,7 +188,7 @@ class Workbench:
     def _reference(self) -> NDArray[np.float32]:
         return self._logits(self.model)
 
-    def _logits(self, model: Model) -> NDArray[np.float32]:
+    def _logits(self, model: Model | onnx.ModelProto) -> NDArray[np.float32]:
         inputs = self._score_inputs
         with Runner(model, threads=self.threads) as run:
             parts = [run(inputs[i : i + 8]) for i in range(0, len(inputs), 8)]
@@ -195,38 +198,45 @@ class Workbench:
     def ranking(self, recipe: Recipe) -> list[tuple[Group, float]]:
         """Every group with what leaving it in fp32 gains (KL, nats), the most first.
 
-        Measured leave-one-out on calibration images and kept in the run folder group by group, so
-        that a resumed tune goes on where it was.
+        Measured leave-one-out on some calibration images, with plain ranges and nearest weights
+        (see ``Variants``), and kept in the run folder group by group, so that a resumed tune goes
+        on where it was.
         """
+        from quantlab.quantize.engine.variants import Variants
+
         path = self.ledger.folder / f"sensitivity-{recipe.digest}.json"
         gains: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
         groups = kernel_groups(prepare(self.model.proto()))
-        base = self.proxy_of(recipe)
-        with self.talk.progress("Measuring sensitivity", len(groups)) as advance:
-            for i, group in enumerate(groups):
-                if group.name not in gains:
-                    gains[group.name] = base - self.proxy_of(without(recipe, [group], "").recipe)
-                    write_whole(path, json.dumps(gains, indent=1) + "\n")
-                advance(i + 1, group.name)
+        if not all(group.name in gains for group in groups):
+            variants = Variants(
+                self.model, recipe, _Inputs(self._score_inputs, self.model.input.batch or 8)
+            )
+            base = self._divergence(variants.without(recipe.exclude))
+            with self.talk.progress("Measuring sensitivity", len(groups)) as advance:
+                for i, group in enumerate(groups):
+                    if group.name not in gains:
+                        changed = variants.without((*recipe.exclude, *group.nodes))
+                        gains[group.name] = base - self._divergence(changed)
+                        write_whole(path, json.dumps(gains, indent=1) + "\n")
+                    advance(i + 1, group.name)
         return sorted(
             ((g, gains[g.name]) for g in groups), key=lambda pair: (-pair[1], pair[0].name)
         )
 
-    def proxy_of(self, recipe: Recipe) -> float:
-        """The recipe's cheap score without making it a trial; infinite when it fails."""
-        known = self.ledger.find(recipe.digest)
-        if known is not None and known.proxy is not None:
-            return known.proxy
-        path = self.ledger.folder / "probe.onnx"
-        try:
-            write_whole(path, self.quantize(recipe))
-            return self.proxy(path)
-        except OutputError:
-            raise
-        except QuantlabError:
-            return float("inf")
-        finally:
-            path.unlink(missing_ok=True)
+
+@dataclass(frozen=True)
+class _Inputs:
+    """An array of inputs as a Calibration."""
+
+    images: NDArray[np.generic]
+    step: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[NDArray[np.generic]]:
+        starts = range(0, len(self.images), self.step)
+        return (self.images[i : i + self.step] for i in starts)
 
 
 def trial_line(trial: Trial) -> str:

@@ -14,7 +14,7 @@ from quantlab.gate import Verdict
 from quantlab.inspect import Inspection, QuantizedTensor
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.levels import levels_line
-from quantlab.inspect.portability import Portability, portability_line
+from quantlab.inspect.portability import Portability, State, portability_line
 from quantlab.inspect.views import Inspected
 from quantlab.model import TensorInfo
 from quantlab.recipe import Recipe
@@ -125,18 +125,18 @@ def portability_summary(found: Portability) -> str:
         for x in worst[:LAYERS_SHOWN]
     ]
     head = ["layer", "pair sums", "saturate", "share", "SQNR dB"]
-    lines = [f"{found.name}: {portability_line(found)}", "", table(head, rows, right=" rrrr"), ""]
-    lines += [f"and {len(worst) - LAYERS_SHOWN} more that saturate (portability.json has all)"] * (
-        len(worst) > LAYERS_SHOWN
-    )
-    counts = [(state, len(found.in_state(state))) for state in ("not seen", "impossible")]
-    lines += [f"{n} u8s8 layers: {_STATES[state]}" for state, n in counts if n]
-    return "\n".join(lines).strip()
+    lines = [f"{found.name}: {portability_line(found)}", ""]
+    lines += [table(head, rows, right=" rrrr"), ""] if rows else []
+    if len(worst) > LAYERS_SHOWN:
+        lines.append(f"and {len(worst) - LAYERS_SHOWN} more layers (portability.json has all)")
+    counts = {state: len(found.in_state(state)) for state in _STATES}
+    lines += [f"{words}: {counts[state]}" for state, words in _STATES.items() if counts[state]]
+    return "\n".join(lines)
 
 
-_STATES = {
-    "not seen": "their weights allow saturation, these images did not cause it",
-    "impossible": "their weights make saturation impossible",
+_STATES: dict[State, str] = {
+    "not seen": "Layers whose weights allow saturation, but these images did not cause it",
+    "impossible": "Layers whose weights make saturation impossible",
 }
 
 
@@ -160,7 +160,7 @@ def layers_summary(found: LayerReport) -> str:
     if found.unmatched:
         lines.append(f"Without a counterpart in the int8 file: {', '.join(found.unmatched)}.")
     if found.exclude:
-        lines += ["Layers far below the others; for a recipe:", "", "exclude:"]
+        lines += ["Layers far below the others, to try in a recipe:", "", "exclude:"]
         lines += [f"  - {json.dumps(name)}" for name in found.exclude]
     else:
         lines.append("No layer stands out: nothing to exclude.")

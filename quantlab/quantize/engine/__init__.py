@@ -32,14 +32,24 @@ class QuantlabEngine:
 
     name = "quantlab"
 
+    def __init__(self) -> None:
+        self._last: tuple[tuple[str, Recipe], Calibration, Plan] | None = None
+
     def quantize(self, model: Model, recipe: Recipe, calibration: Calibration) -> onnx.ModelProto:
-        """See Engine.quantize. Memory does not grow with the number of calibration images."""
-        net = read_net(_prepared(model, recipe), recipe)
-        plan = make_plan(net, recipe, calibration)
+        """See Engine.quantize. Memory does not grow with the number of calibration images.
+
+        The last plan is kept: another format of the same recipe costs no more than writing it.
+        """
+        key = (model.sha256, recipe.model_copy(update={"format": "qdq", "name": ""}))
+        if self._last is None or self._last[:2] != (key, calibration):
+            net = read_net(prepared_for(model, recipe), recipe)
+            self._last = (key, calibration, make_plan(net, recipe, calibration))
+        plan = self._last[2]
         return write_qdq(plan) if recipe.format == "qdq" else write_qoperator(plan)
 
 
-def _prepared(model: Model, recipe: Recipe) -> onnx.ModelProto:
+def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
+    """The graph that the engine quantizes: prepared, and of the opset that the types need."""
     wide = recipe.activations in ("u16", "s16") or recipe.weights in ("s4", "s16")
     proto = prepare(model.proto(), min_opset=INT16_OPSET if wide else MIN_OPSET)
     classifier_as_gemm(proto)

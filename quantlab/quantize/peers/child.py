@@ -37,7 +37,7 @@ def main() -> None:
     os.chdir(folder)
     try:
         seconds = {"inc": inc, "nncf": nncf}[task["peer"]](task["options"])
-        answer = {"seconds": seconds, "peak_rss_bytes": _peak_rss_bytes()}
+        answer: Task = {"seconds": seconds, "peak_rss_bytes": _peak_rss_bytes()}
     except Unmet as error:
         answer = {"unmet": str(error)}
     except ImportError as error:
@@ -123,7 +123,8 @@ def _restore_onnx_mapping() -> None:
 
     if hasattr(onnx, "mapping"):
         return
-    to_numpy, to_tensor = {}, {}
+    to_numpy: dict[int, Any] = {}
+    to_tensor: dict[Any, int] = {}
     for number in onnx.TensorProto.DataType.values():
         try:
             dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(number))
@@ -201,8 +202,8 @@ def nncf(options: Task) -> float:
         RangeEstimatorParametersSet,
     )
 
-    # NNCF's own choice is the mean per tensor, but the extremes where it quantizes the channels of an
-    # activation one by one; its MEAN_MINMAX forces the mean there too, which costs 9 dB.
+    # NNCF's own choice is the mean per tensor, but the extremes where it quantizes the channels of
+    # an activation one by one; its MEAN_MINMAX forces the mean there too, which costs 9 dB.
     ranges = {
         "minmax": RangeEstimatorParametersSet.MINMAX,
         "mean": RangeEstimatorParameters(),

@@ -1,8 +1,8 @@
 """The inc engine: Intel Neural Compressor 2.4.1, in a process of its own.
 
-Later versions hold no ONNX code (3.8 on) or cap numpy below 2 (2.5 to 3.7). By itself it writes into
-the working directory, returns None when nothing met its goal, swallows its own exceptions, and, with
-its default ``quant_level="auto"``, may put every Conv back to fp32 and call that success.
+Later versions hold no ONNX code (3.8 on) or cap numpy below 2 (2.5 to 3.7). By itself it writes
+into the working directory, returns None when nothing met its goal, swallows its own exceptions,
+and, with its default ``quant_level="auto"``, may put every Conv back to fp32 and call that success.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _recipes(recipe: Recipe) -> dict[str, Any]:
 
 def _search(tuning: IncTuning) -> dict[str, Any]:
     return {
-        "accuracy": {"criterion": tuning.kind, "tolerable_loss": tuning.max_decline},
+        "accuracy": {"criterion": tuning.kind, "tolerable_loss": float(tuning.max_decline)},
         "search": {
             "strategy": tuning.strategy,
             "timeout": tuning.seconds,

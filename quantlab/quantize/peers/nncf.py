@@ -1,7 +1,7 @@
 """The nncf engine: OpenVINO's NNCF through its ONNX backend, in a process of its own.
 
-Its files are close to fp32 and slow: they hold quantizers that ONNX Runtime does not fuse, and run at
-about half the speed of the *fp32* model on x86. They are a measure of fidelity, or for OpenVINO.
+Its files are close to fp32 and slow: they hold quantizers that ONNX Runtime does not fuse, and run
+at about half the speed of the *fp32* model on x86. They are a measure of fidelity, or for OpenVINO.
 """
 
 from __future__ import annotations

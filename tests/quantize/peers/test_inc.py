@@ -83,12 +83,16 @@ def test_types_and_granularity_are_those_of_the_recipe(model: Model) -> None:
 
 
 def test_its_own_search_meets_a_criterion_or_says_that_it_cannot(model: Model) -> None:
-    labels = np.zeros(len(ARRAY), np.int64)
-    easy = IncTuning("basic", ARRAY, max_decline=1.0)
+    rng = np.random.default_rng(2)
+    tints = 3 * rng.standard_normal((600, 3, 1, 1))
+    many = (tints + rng.standard_normal((600, 3, 32, 32))).astype(np.float32)
+    easy = IncTuning("basic", many, max_decline=0.9)
     assert "DequantizeLinear" in ops(
         IncEngine(tuning=easy).quantize(model, recipe(), Images(ARRAY))
     )
-    hard = IncTuning("basic", ARRAY, labels, max_decline=-2.0, kind="absolute", max_trials=1)
+    with Runner(model) as run:
+        labels = run(many).argmax(axis=1)
+    hard = IncTuning("basic", many, labels, max_decline=0.0, kind="absolute", max_trials=1)
     with pytest.raises(QuantizeError, match="found no model that meets the criterion"):
         IncEngine(tuning=hard).quantize(model, recipe(), Images(ARRAY))
 

@@ -42,7 +42,8 @@ def run(tmp_path: Path, script: str, timeout: float = 60) -> Outcome:
 
 def test_the_model_comes_back(tmp_path: Path) -> None:
     onnx.save(graph("QLinearAdd"), tmp_path / "made.onnx")
-    copy = f"(folder / 'quantized.onnx').write_bytes(open({str(tmp_path / 'made.onnx')!r}, 'rb').read())\n"
+    made = str(tmp_path / "made.onnx")
+    copy = f"(folder / 'quantized.onnx').write_bytes(pathlib.Path({made!r}).read_bytes())\n"
     check = (
         "import numpy as np\n"
         "with open('images.npy', 'rb') as f: assert [len(np.load(f)), len(np.load(f))] == [2, 1]\n"
@@ -71,7 +72,7 @@ SAID = "print('2026-01-01 10:00:00 [WARNING] sampling_size\\n', flush=True)\n"
             answering('{"unmet": "Unexpected exception KeyError(1) happened during tuning."}'),
             "Odd failed: KeyError(1)",
         ),
-        (answering('{"problem": "ValueError: a\\\\nb"}'), "Odd failed: ValueError: a b"),
+        (answering('{"problem": "ValueError: a\\nb"}'), "Odd failed: ValueError: a b"),
         (
             answering('{"missing": "pkg_resources", "problem": "No module pkg_resources"}'),
             "Odd cannot be imported: No module pkg_resources",

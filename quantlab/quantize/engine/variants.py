@@ -1,0 +1,54 @@
+"""Variants: one plain plan, and the file for any nodes left in fp32 at the cost of writing it.
+
+For asking many times "what if this stayed in fp32": equalization and fitted weights would have to
+be made anew each time, plain ranges and nearest weights need not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import onnx
+
+from quantlab.model import Model
+from quantlab.quantize.engine import make_plan, prepared_for
+from quantlab.quantize.engine.net import read_net
+from quantlab.quantize.engine.qdq import write_qdq
+from quantlab.quantize.protocol import Calibration
+from quantlab.recipe import Recipe
+
+PLAIN = {
+    "engine": "quantlab",
+    "format": "qdq",
+    "equalize": False,
+    "smooth": None,
+    "bias_correction": False,
+    "rounding": "nearest",
+    "range_search": False,
+    "exclude": (),
+}
+
+
+class Variants:
+    """The recipe, made plain, with any nodes in fp32. Raises QuantizeError as the engine does."""
+
+    def __init__(self, model: Model, recipe: Recipe, calibration: Calibration) -> None:
+        self._recipe = recipe.model_copy(update=PLAIN)
+        self._prepared = prepared_for(model, self._recipe)
+        self._plan = make_plan(read_net(self._prepared, self._recipe), self._recipe, calibration)
+
+    def without(self, nodes: Sequence[str]) -> onnx.ModelProto:
+        """The QDQ file that leaves these nodes in fp32."""
+        recipe = self._recipe.model_copy(update={"exclude": tuple(nodes)})
+        net = read_net(self._prepared, recipe)
+        quantized = set(net.quantized_tensors)
+        layers = {layer.output for layer in net.layers if layer.quantized}
+        return write_qdq(
+            replace(
+                self._plan,
+                net=net,
+                tensors={n: t for n, t in self._plan.tensors.items() if n in quantized},
+                weights={n: w for n, w in self._plan.weights.items() if n in layers},
+            )
+        )

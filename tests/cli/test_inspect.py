@@ -1,0 +1,105 @@
+"""quantlab inspect's views, on images."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from quantlab.inspect import Inspection
+from quantlab.inspect.layers import LayerReport
+from quantlab.inspect.portability import Portability
+
+RECIPE = """
+engine: ort
+equalize: false
+bias_correction: false
+rounding: nearest
+calibration_size: 8
+"""
+
+
+@pytest.fixture
+def int8(cli: Any, scene: Any, tmp_path: Path) -> Path:
+    """The scene's model, quantized by ONNX Runtime."""
+    recipe, target = tmp_path / "recipe.yaml", tmp_path / "tiny-int8.onnx"
+    recipe.write_text(RECIPE)
+    words = ("--model", scene.model, *scene.words, "--recipe", recipe, "--output", target)
+    cli("quantize", *words)
+    return target
+
+
+def test_portability(cli: Any, scene: Any, int8: Path) -> None:
+    said = cli("inspect", int8, "--portability", *scene.words, "--images", "6")
+    assert "tiny-int8: not portable: without VNNI" in said.out
+    found = Portability.model_validate_json((said.folder / "portability.json").read_text())
+    assert found.images == 6
+    assert said.record.results["line"] in said.out
+    assert set(said.record.artifacts) == {"portability"}
+
+
+def test_portability_of_fp32_is_refused(cli: Any, scene: Any) -> None:
+    said = cli("inspect", scene.model, "--portability", *scene.words, code=2)
+    assert "is not quantized" in said.err
+
+
+def test_layers(cli: Any, scene: Any, int8: Path) -> None:
+    said = cli("inspect", "--layers", scene.model, int8, *scene.words, "--images", "4")
+    assert "tiny-int8 against tiny, SQNR in dB on 4 images" in said.out
+    assert re.search(r"\| stem +\| Conv +\| stem_act ", said.out)
+    found = LayerReport.model_validate_json((said.folder / "layers.json").read_text())
+    assert found.layers[-1].tensor == "output"
+    assert (said.folder / "layers.png").stat().st_size > 1000
+    assert set(said.record.artifacts) == {"layers", "layers plot"}
+    again = cli(*said.repeat)
+    assert again.out == said.out
+
+
+def test_layers_in_the_wrong_order(cli: Any, scene: Any, int8: Path) -> None:
+    said = cli("inspect", "--layers", int8, scene.model, *scene.words, code=2)
+    assert "takes the fp32 model first" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--layers", "one"), "inspect --layers takes two models, FP32 and INT8, not 1."),
+        (("one", "two"), "inspect takes one model, not 2."),
+        (("one", "--layers", "--portability"), "give one of them"),
+        ((), "Missing argument"),
+    ],
+)
+def test_wrong_numbers_of_models(words: tuple[str, ...], complaint: str, cli: Any) -> None:
+    assert complaint in cli("inspect", *words, code=2).err
+
+
+def test_levels_on_random_and_on_given_images(cli: Any, scene: Any, int8: Path) -> None:
+    blind, seeing = cli("inspect", int8), cli("inspect", int8, *scene.words, "--images", "5")
+    assert "on 8 seeded random images" in blind.out
+    assert "on 5 images" in seeing.out
+    found = Inspection.model_validate_json((blind.folder / "inspection.json").read_text())
+    assert found.levels is not None
+    assert blind.record.results["levels"]["images"] == 8
+
+
+def test_fp32_models_have_no_levels_to_compare(cli: Any, scene: Any) -> None:
+    said = cli("inspect", scene.model)
+    assert "levels" not in said.out
+    assert said.record.results["levels"] is None
+
+
+def test_the_report_says_what_other_cpus_would_do(cli: Any, scene: Any, int8: Path) -> None:
+    said = cli("compare", scene.model, int8, *scene.words, "--no-bench", code=None)
+    assert "Other CPUs: not portable: without VNNI" in (said.folder / "report.md").read_text()
+    said = cli("compare", scene.model, scene.model, *scene.words, "--no-bench", code=None)
+    assert "Other CPUs" not in (said.folder / "report.md").read_text()
+
+
+def test_json_alone(cli: Any, scene: Any, int8: Path, tmp_path: Path) -> None:
+    said = cli("inspect", int8, "--portability", *scene.words, "--json")
+    assert json.loads(said.out)["results"]["images"] == 32
+    onnx.checker.check_model(onnx.load(int8))
