@@ -41,7 +41,7 @@ class QuantlabEngine:
         The last plan is kept: another format of the same recipe costs no more than writing it.
         """
         key = (model.sha256, recipe.model_copy(update={"format": "qdq", "name": ""}))
-        if self._last is None or self._last[:2] != (key, calibration):
+        if self._last is None or self._last[0] != key or self._last[1] is not calibration:
             net = read_net(prepared_for(model, recipe), recipe)
             self._last = (key, calibration, make_plan(net, recipe, calibration))
         plan = self._last[2]
