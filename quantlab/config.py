@@ -23,6 +23,7 @@ FILE_NAME = "quantlab.yaml"
 Strategy = Literal[
     "ladder", "sensitivity", "grid", "random", "tpe", "exhaustive", "basic", "conservative"
 ]
+IncStrategy = Literal["basic", "bayesian", "exhaustive"]
 Share = Annotated[float, BeforeValidator(units.share)]
 Seconds = Annotated[float, BeforeValidator(units.seconds)]
 Count = Annotated[int, Field(ge=1)]
@@ -89,7 +90,7 @@ class Config(BaseModel):
         "quantlab", description="Who quantizes: quantlab, ort, inc, nncf, or an installed one."
     )
     engines: tuple[str, ...] = Field((), description="Or several, tried one after the other.")
-    inc_strategy: Literal["basic", "bayesian", "exhaustive"] | None = Field(
+    inc_strategy: IncStrategy | None = Field(
         None,
         description="Neural Compressor's own strategy, with engine inc: basic, bayesian or "
         "exhaustive.",

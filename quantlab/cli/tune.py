@@ -65,6 +65,11 @@ STRATEGIES = (
     show_default=True,
     help="quantlab, ort, inc, nncf, or an installed one.",
 )
+@click.option(
+    "--inc-strategy",
+    type=click.Choice(["basic", "bayesian", "exhaustive"]),
+    help="With --engine inc: let Neural Compressor search in its own way.",
+)
 @click.option("--max-trials", type=click.IntRange(1), help="Evaluations at most.")
 @click.option("--target-speedup", type=click.FloatRange(min=0), help="Stop when it is reached.")
 @click.option("--storage", help="An Optuna storage URL that several machines share.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +13,12 @@ from filelock import FileLock, Timeout
 from pydantic import Field
 
 from quantlab.comparison import Comparison
+from quantlab.config import BenchConditions, IncStrategy, narrowed
 from quantlab.data.crops import Crops
 from quantlab.errors import DataError, QuantizeError, QuantlabError, RecordError
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate import Criterion, Verdict, judge, parse_criterion
+from quantlab.gate import Criterion, Policy, Verdict, judge, parse_criterion
 from quantlab.jobs import inputs
-from quantlab.jobs.bench import BenchSpec
 from quantlab.jobs.calibration import calibration_images, check_disjoint, divided, drawn
 from quantlab.jobs.compare import results, save_artifacts
 from quantlab.jobs.evaluate import predict
@@ -26,6 +27,7 @@ from quantlab.jobs.inspect import portability_words
 from quantlab.jobs.quantize import find_recipe
 from quantlab.jobs.workbench import Workbench
 from quantlab.model import Model
+from quantlab.quantize import Engine
 from quantlab.recipe import Recipe
 from quantlab.report.advice import shortfall, suggestions
 from quantlab.report.context import ReportContext, TrialRow
@@ -39,6 +41,7 @@ from quantlab.tune.search import Limits, Outcome, Search, run_search
 from quantlab.tune.study import SharedStudy
 from quantlab.tune.trials import Pick, Trial, pareto_front, picked
 
+IMAGES_FOR_INC = 1000
 Strategy = Literal[
     "ladder", "sensitivity", "grid", "random", "tpe", "exhaustive", "basic", "conservative"
 ]
@@ -56,6 +59,9 @@ class TuneSpec(DataOptions, ModelOptions):
     tolerance: float = Field(0.0, ge=0)
     strategy: Strategy = "ladder"
     engine: str = "quantlab"
+    engines: tuple[str, ...] = ()
+    inc_strategy: IncStrategy | None = None
+    bench: BenchConditions = BenchConditions()
     space: dict[str, list[Any]] | None = None
     images_per_class: int = 1
     calibration_size: int | None = None
@@ -99,6 +105,7 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
     check_writable(output)
     with _alone(run.folder):
         bench = _prepare(spec, criterion, model, run, talk)
+        bench.engines.update(_own_search(spec, bench))
         study = SharedStudy(spec.storage, run.folder, identity(bench))
         study.sync(bench.ledger.trials())
         bench.others = study.others if spec.storage else list
@@ -117,16 +124,16 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
         return _finish(spec, bench, outcome, output, run)
 
 
-def _alone(folder: Path) -> FileLock:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
     """Raises QuantlabError when another process is tuning in this run folder."""
-    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        with FileLock(folder / ".lock", timeout=0):
+            yield
     except Timeout as error:
         raise QuantlabError(
             f"{folder} is being tuned by another process.", "Wait for it, or start a new run."
         ) from error
-    return lock
 
 
 def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk: Talk) -> Workbench:
@@ -158,6 +165,26 @@ def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk:
         seed=spec.seed,
         bench=not spec.no_bench,
     )
+
+
+def _own_search(spec: TuneSpec, bench: Workbench) -> dict[str, Engine]:
+    """With --inc-strategy, Neural Compressor searches by itself, on at most IMAGES_FOR_INC of the
+    evaluation images, which it holds in memory."""
+    if spec.inc_strategy is None:
+        return {}
+    from quantlab.quantize.peers.inc import IncEngine, IncTuning
+
+    policy = bench.criterion if isinstance(bench.criterion, Policy) else Policy()
+    crops, count = bench.crops, IMAGES_FOR_INC
+    tuning = IncTuning(
+        strategy=spec.inc_strategy,
+        images=crops.pipeline.to_input(crops.array[:count], bench.model.input),
+        labels=None if crops.labels is None else crops.labels[:count],
+        max_decline=policy.max_decline,
+        kind=policy.kind,
+        max_trials=spec.max_trials or 100,
+    )
+    return {"inc": IncEngine(tuning=tuning)}
 
 
 def _baseline(model: Model, crops: Crops, run: Run, talk: Talk, threads: int) -> Predictions:
@@ -203,8 +230,9 @@ def _sampling(spec: TuneSpec, recipe: Recipe) -> Recipe:
 def _search(spec: TuneSpec, bench: Workbench) -> Search:
     """The strategy's generator. A recipe named by the user is the only rung, and the start."""
     named = find_recipe(spec.recipe) if spec.recipe else None
-    rungs = [_sampling(spec, r) for r in ((named,) if named else ladder_of(spec.engine))]
-    start, space = rungs[0], spec.space or strategies.SPACE
+    listed = [named] if named else [r for e in spec.engines or [spec.engine] for r in ladder_of(e)]
+    rungs = [_sampling(spec, recipe) for recipe in narrowed(listed, spec.space or {})]
+    start, space = rungs[0], {**strategies.SPACE, **(spec.space or {})}
     if spec.strategy == "sensitivity":
         return strategies.sensitivity(start, bench.ranking)
     if spec.strategy == "basic":
@@ -237,14 +265,11 @@ def _finish(spec: TuneSpec, bench: Workbench, outcome: Outcome, output: Path, ru
         raise _nothing(outcome, output)
     _keep(bench, best, output, [])
     int8 = replace(bench.load(output, output.stem), path=output)
-    answers = replace(
-        Predictions.load(bench.ledger.predictions_path(best.digest)), model_name=int8.name
-    )
+    answers = replace(_all_answers(bench, best, int8), model_name=int8.name)
     timing = None
     if bench.bench and outcome.stop != "interrupted":
         try:
-            defaults = BenchSpec(models=())
-            timing = bench.time(int8, defaults.rounds, defaults.seconds)
+            timing = bench.time(int8, spec.bench)
         except KeyboardInterrupt:
             outcome.stop = "interrupted"
     save_artifacts(run, (bench.baseline, answers), timing)
@@ -264,6 +289,13 @@ def _finish(spec: TuneSpec, bench: Workbench, outcome: Outcome, output: Path, ru
     if tuned.interrupted:
         run.finish("interrupted")
     return tuned
+
+
+def _all_answers(bench: Workbench, best: Trial, int8: Model) -> Predictions:
+    """The trial's answers on all images: a trial that was stopped early saw only some."""
+    if best.status == "done":
+        return Predictions.load(bench.ledger.predictions_path(best.digest))
+    return predict(int8, bench.crops, bench.talk, bench.threads)
 
 
 def _nothing(outcome: Outcome, output: Path) -> BaseException:

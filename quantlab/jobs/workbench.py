@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from quantlab.bench.measurement import BenchResult
 from quantlab.comparison import Comparison
+from quantlab.config import BenchConditions
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
 from quantlab.errors import OutputError, QuantlabError
@@ -43,8 +44,7 @@ from quantlab.tune.trials import Trial, scores
 SCORE_IMAGES = 64
 """Calibration images on which a recipe's cheap score is taken, spread over all of them."""
 CERTAIN_FAILURE: tuple[Decision, ...] = ("fail",)
-TRIAL_ROUNDS = 10
-TRIAL_SECONDS = 2.0
+TRIAL_TIMING = BenchConditions(rounds=10, seconds=2.0)
 """A trial's own timing; the best one is timed at length in the end."""
 
 
@@ -109,7 +109,7 @@ class Workbench:
         answers = self.predict(int8)
         whole = len(answers) == len(self.crops)
         timed = whole and self.bench
-        timing = self.time(int8, TRIAL_ROUNDS, TRIAL_SECONDS) if timed else None
+        timing = self.time(int8, TRIAL_TIMING) if timed else None
         comparison = self.compare(int8, answers, timing)
         found = scores(comparison, judge(comparison, self.criterion))
         if whole:
@@ -146,14 +146,15 @@ class Workbench:
         early = None if stop is None else (order, stop)
         return predict(int8, self.crops, self.talk, self.threads, early=early)
 
-    def time(self, int8: Model, rounds: int, seconds: float) -> BenchResult:
-        """fp32 and int8 interleaved in one run."""
+    def time(self, int8: Model, conditions: BenchConditions) -> BenchResult:
+        """fp32 and int8 interleaved in one run; a fixed batch size is kept to."""
+        fixed = self.model.input.batch
         spec = BenchSpec(
             models=(),
-            batch_sizes=(self.model.input.batch or 1,),
-            rounds=rounds,
-            seconds=seconds,
-            threads=self.threads or 1,
+            batch_sizes=(fixed,) if fixed else conditions.batch_sizes,
+            rounds=conditions.rounds,
+            seconds=conditions.seconds,
+            threads=conditions.threads or self.threads or 1,
             seed=self.seed,
         )
         return timed([self.model, int8], spec, self.talk)

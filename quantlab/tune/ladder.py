@@ -14,7 +14,6 @@ def ladder() -> tuple[Recipe, ...]:
     return (
         Recipe(name="qdq"),
         Recipe(name="qoperator", format="qoperator"),
-        Recipe(name="qdq-mse", ranges="mse", range_search=False),
         Recipe(name="qdq-plain", equalize=False, rounding="nearest", range_search=False),
         Recipe(name="ort-qdq-mean", engine="ort"),
     )

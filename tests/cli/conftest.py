@@ -203,7 +203,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeEngine]:
 
     def install(*noise: float | BaseException | None) -> FakeEngine:
         fake = FakeEngine(*noise)
-        monkeypatch.setattr("quantlab.jobs.quantize.get_engine", lambda name: fake)
+        for user in ("quantize", "workbench"):
+            monkeypatch.setattr(f"quantlab.jobs.{user}.get_engine", lambda name: fake)
         return fake
 
     return install

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from quantlab.model import Model
-from quantlab.testing import listed_folder, npz_file, tiny_classifier
+from quantlab.testing import fake_bench, listed_folder, npz_file, tiny_classifier
 from quantlab.tune.ladder import ladder
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
@@ -62,20 +62,55 @@ def test_two_tunes_give_the_same_file(tune: Any, best: Path) -> None:
     assert best.read_bytes() != first
 
 
-def test_ctrl_c_leaves_the_best_so_far(tune: Any, best: Path, engine: Any) -> None:
-    engine(0.01, KeyboardInterrupt())
+@pytest.fixture
+def ctrl_c_in_timing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """``ctrl_c_in_timing(n)``: while something is timed for the n-th time."""
+
+    def install(number: int) -> None:
+        calls = iter(range(1, 1000))
+
+        def interrupted(*args: Any, **settings: Any) -> Any:
+            if next(calls) == number:
+                raise KeyboardInterrupt
+            return fake_bench(*args, **settings)
+
+        monkeypatch.setattr("quantlab.jobs.bench.bench", interrupted)
+
+    return install
+
+
+@pytest.mark.parametrize("call", [2, 4])
+def test_ctrl_c_while_quantizing_leaves_the_best_so_far(
+    call: int, tune: Any, best: Path, engine: Any
+) -> None:
+    engine(*[0.01] * (call - 1), KeyboardInterrupt())
+    said = tune(code=130)
+    assert Model.load(best).num_classes == 10
+    assert f"written to {best}" in said.err
+    (folder,) = Path("runs").iterdir()
+    assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_ctrl_c_in_the_second_trial_leaves_a_report(
+    tune: Any, best: Path, engine: Any, ctrl_c_in_timing: Any
+) -> None:
+    engine(0.01, 0.02)
+    ctrl_c_in_timing(2)
     said = tune(code=130)
     record = said.record
     assert (record.status, stop(said)) == ("interrupted", "interrupted")
-    assert best.is_file()
-    assert len(record.results["trials"]) == 1
+    assert record.results["output"]["sha256"] == Model.load(best).sha256
+    assert [t["status"] for t in record.results["trials"]].count("done") == 1
     assert (said.folder / "report.md").is_file()
     assert record.finished
-    assert "best so far: written to" in said.err
+    assert str(best) in said.out
 
 
-def test_an_interrupted_run_keeps_its_warnings(tune: Any, engine: Any, scene: Any) -> None:
-    engine(0.01, KeyboardInterrupt())
+def test_an_interrupted_run_keeps_its_warnings(
+    tune: Any, engine: Any, scene: Any, ctrl_c_in_timing: Any
+) -> None:
+    engine(0.01)
+    ctrl_c_in_timing(2)
     shutil.rmtree(scene.data / "9")
     said = tune(code=130)
     assert said.warnings == ["Warning: 1 of 10 classes have no calibration image: 9."]
@@ -92,15 +127,15 @@ def test_ctrl_c_in_the_first_trial(tune: Any, best: Path, engine: Any) -> None:
 
 
 def test_ctrl_c_during_the_last_timing(
-    tune: Any, best: Path, monkeypatch: pytest.MonkeyPatch
+    tune: Any, best: Path, engine: Any, ctrl_c_in_timing: Any, tmp_path: Path
 ) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("quantlab.jobs.tune.timed_at_length", interrupt)
-    said = tune(code=130)
+    engine(0.01)
+    recipe = tmp_path / "only.yaml"
+    recipe.write_text("name: only\n")
+    ctrl_c_in_timing(2)
+    said = tune("--recipe", recipe, code=130)
     assert stop(said) == "interrupted"
-    assert len(said.record.results["trials"]) == RUNGS
+    assert [t["status"] for t in said.record.results["trials"]] == ["done"]
     assert best.is_file()
 
 
@@ -129,12 +164,12 @@ def test_nothing_meets_the_criterion(tune: Any, best: Path, engine: Any) -> None
     engine(9.0, 3.0, 9.0)
     said = tune()
     results = said.record.results
-    declines = [t["decline"] for t in results["trials"]]
-    assert declines[1] == min(declines) > 0.01
+    assert not any(t["scores"]["meets"] for t in results["trials"] if t["scores"])
     assert results["output"]["sha256"] == Model.load(best).sha256
+    assert results["data"]["images"] == results["comparison"]["n"] == 60
     report = (said.folder / "report.md").read_text()
     for text in (report, said.out):
-        assert f"declines by {100 * declines[1]:.4g}%"[:18] in text
+        assert f"declines by {100 * results['verdict']['decline']:.4g}" in text
         assert "more than the limit of 1%. It was written all the same." in text
     assert "--images-per-class 2" in report
 
@@ -157,6 +192,7 @@ def test_the_budget_ends_the_trials(tune: Any, best: Path, engine: Any) -> None:
     fake = engine(9.0)
     said = tune("--budget", "0.001s")
     assert (stop(said), fake.calls) == ("budget", 1)
+    assert said.record.results["comparison"]["n"] == 60
     assert best.is_file()
     assert "A larger `--budget`" in (said.folder / "report.md").read_text()
 

@@ -90,15 +90,15 @@ def test_ctrl_c_at_any_time_leaves_a_whole_file(scene: Any, tmp_path: Path) -> N
             time.sleep(0.05)
         time.sleep(0.3)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert str(output) in out
+    assert f"written to {output}" in err
     assert Model.load(output).is_quantized
     (folder,) = (tmp_path / "runs").iterdir()
     record = json.loads((folder / "run.json").read_text())
-    assert (record["status"], record["results"]["stop"]) == ("interrupted", "interrupted")
+    assert record["status"] == "interrupted"
     assert not list(tmp_path.glob(".best*"))

@@ -18,7 +18,6 @@ from quantlab.recipe import Recipe
 from quantlab.testing import tiny_classifier
 
 PLAIN = {"equalize": False, "bias_correction": False, "rounding": "nearest"}
-WRITERS = [("ort", "qdq"), ("ort", "qoperator"), ("quantlab", "qdq"), ("quantlab", "qoperator")]
 
 
 class Batches(list[NDArray[np.float32]]):
