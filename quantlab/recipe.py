@@ -34,9 +34,7 @@ class Recipe(BaseModel):
         False, description="7-bit weights: no 16-bit saturation on CPUs without VNNI"
     )
     equalize: bool = Field(True, description="cross-layer equalization")
-    bias_correction: bool = Field(
-        True, description="correct the mean error of each output channel"
-    )
+    bias_correction: bool = Field(True, description="correct the mean error of each output channel")
     rounding: Literal["nearest", "output-error"] = Field(
         "output-error", description="round weights to the nearest, or to the least output error"
     )

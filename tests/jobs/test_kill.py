@@ -16,7 +16,9 @@ from quantlab.tune.ledger import Ledger
 from quantlab.tune.trials import Trial
 
 KILLS = 20
-PIPELINE = "resizer: pillow-bilinear\nresize: 36\ncrop: 32\nmean: [127, 127, 127]\nstd: [64, 64, 64]\n"
+PIPELINE = (
+    "resizer: pillow-bilinear\nresize: 36\ncrop: 32\nmean: [127, 127, 127]\nstd: [64, 64, 64]\n"
+)
 
 
 def command(*options: str) -> list[str]:
