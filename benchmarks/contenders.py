@@ -70,6 +70,7 @@ def _nncf(title: str, accurate: bool) -> Contender:
 
 
 FIRST = ("mobilenetv2-12",)
+_LOGITS_TOO = _plain(engine="ort", ranges="minmax", fp32_output=False)
 CONTENDERS = (
     Contender("quantlab", "default", Recipe()),
     Contender("quantlab", "qoperator", Recipe(format="qoperator"), only=FIRST),
@@ -78,6 +79,7 @@ CONTENDERS = (
     Contender("quantlab", "portable, 7-bit weights", Recipe(portable=True), only=FIRST),
     Contender("quantlab", "a16w8", Recipe(activations="u16"), only=FIRST),
     _ort("minmax"),
+    Contender("ort", "minmax, logits too", _LOGITS_TOO, only=FIRST),
     _ort("mean", "mean (moving average)"),
     _ort("percentile"),
     _ort("entropy"),

@@ -17,6 +17,7 @@ HEADER = (
     "| × fp32 | MB | seconds | peak RSS MiB |",
     "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
 )
+FP32 = "fp32"
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,14 @@ def score(
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """One Markdown table; the lowest KL is bold."""
-    scores = [r.score["kl"] for r in rows if r.score is not None]
+    """One Markdown table; the lowest KL but fp32's own is bold."""
+    scores = [r.score["kl"] for r in rows if r.score is not None and r.name != FP32]
     best = min(scores, default=None)
     return [*HEADER, *(_line(row, best) for row in rows)]
 
 
 def _line(row: Row, best: float | None) -> str:
-    name = f"| {row.name} | {row.images} |"
+    name = f"| {row.name} | {row.images or '–'} |"
     if row.score is None:
         return f"{name} {row.problem.replace('|', '/')} |" + " |" * 9
     s = row.score
@@ -67,14 +68,14 @@ def _line(row: Row, best: float | None) -> str:
     rss = "–" if row.peak_rss_bytes is None else f"{row.peak_rss_bytes / 2**20:.0f}"
     cells = (
         f"**{kl}**" if s["kl"] == best else kl,
-        f"{s['sqnr_db']:.1f}",
+        f"{s['sqnr_db']:.1f}" if np.isfinite(s["sqnr_db"]) else "–",
         f"{s['agree']:.1f}",
         f"{s['top1']:.2f}",
         f"{s['decline']:.2f}",
         f"{s['lost']} / {s['gained']}",
         "–" if row.speed is None else f"{row.speed:.2f}",
         f"{row.bytes / 1e6:.2f}",
-        f"{row.seconds:.0f}",
+        f"{row.seconds:.0f}" if row.seconds else "–",
         rss,
     )
     return f"{name} {' | '.join(cells)} |"
@@ -92,7 +93,11 @@ def against_reference(rows: Sequence[Row]) -> str:
 def best_of_others(rows: Sequence[Row]) -> str:
     """quantlab's default and the best KL of anybody else, in words."""
     kl = {r.name: r.score["kl"] for r in rows if r.score is not None}
-    others = {name: value for name, value in kl.items() if not name.startswith("quantlab")}
+    others = {
+        name: value
+        for name, value in kl.items()
+        if name != FP32 and not name.startswith("quantlab")
+    }
     if "quantlab default" not in kl or not others:
         return ""
     name = min(others, key=others.__getitem__)

@@ -56,13 +56,15 @@ def test_a_row_a_contender_with_the_best_kl_in_bold(parts: SimpleNamespace) -> N
     assert scores[0]["kl"] < scores[1]["kl"]
     assert scores[1]["lost"] == round(scores[1]["decline"] / 2)
     rows = [
+        t.Row("fp32", 0, score=t.score(fp32, fp32, labels)),
         t.Row("quantlab default", 9, 3.0, 2**20, 10**6, scores[0], 2.0),
         t.Row("ort minmax", 9, 1.0, None, 10**6, scores[1], 1.6),
         t.Row("inc kl", 9, problem="crashed"),
     ]
     lines = t.table(rows)
-    assert lines[2].startswith(f"| quantlab default | 9 | **{scores[0]['kl']:.4f}** |")
-    assert lines[4].startswith("| inc kl | 9 | crashed |")
+    assert lines[3].startswith(f"| quantlab default | 9 | **{scores[0]['kl']:.4f}** |")
+    assert lines[5].startswith("| inc kl | 9 | crashed |")
+    assert lines[2].startswith("| fp32 | – | 0.0000 | – |")
     assert {line.count("|") for line in lines} == {13}
     assert "1.250 of the speed of ort minmax" in t.against_reference(rows)
     assert "best of the others: ort minmax" in t.best_of_others(rows)
