@@ -1,30 +1,36 @@
 """quantlab's own engine: ranges, equalization, rounding and biases chosen on the outputs they make.
 
-    prepare → read_net → equalize → ranges → weights and biases → write
+    prepare → read_net → equalize → ranges → weights and biases → range search → write
 
 Each part is a field of the Recipe. Nothing here needs more than numpy, scipy, onnx, onnxruntime.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import onnx
 
 from quantlab.errors import QuantizeError
 from quantlab.model import Model
 from quantlab.quantize.engine.equalize import Equalized, equalized
-from quantlab.quantize.engine.grid import activation_grid, affine, weight_storage
-from quantlab.quantize.engine.net import SAME_SCALE, Net, classifier_as_gemm, read_net
-from quantlab.quantize.engine.observe import First, first_images, observed_ranges
-from quantlab.quantize.engine.plan import Plan
+from quantlab.quantize.engine.grid import Grid, activation_grid, weight_storage
+from quantlab.quantize.engine.net import Net, classifier_as_gemm, read_net
+from quantlab.quantize.engine.observe import observe_tensors, spread_batches
+from quantlab.quantize.engine.plan import Plan, borrows, quantizers
 from quantlab.quantize.engine.qdq import INT16_OPSET, write_qdq
 from quantlab.quantize.engine.qoperator import write_qoperator
-from quantlab.quantize.engine.ranges import Range
-from quantlab.quantize.engine.weights import IMAGES, fitted_weights, nearest_weights
+from quantlab.quantize.engine.ranges import Candidates, RangeEstimator, range_estimator
+from quantlab.quantize.engine.search import searched
+from quantlab.quantize.engine.weights import fitted_weights, nearest_weights
 from quantlab.quantize.prepare import MIN_OPSET, prepare
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
 
-EQUALIZE_IMAGES = 128
+SOME_IMAGES = 128
+"""Channels are described by so many images, weights fitted on one half of them, and ranges
+searched on the other; more gain little (see docs/engine.md)."""
 
 
 class QuantlabEngine:
@@ -66,34 +72,27 @@ def make_plan(net: Net, recipe: Recipe, calibration: Calibration) -> Plan:
     if not len(calibration):
         raise QuantizeError("there is no calibration image.")
     grid = activation_grid(recipe)
+    some = spread_batches(net, calibration, SOME_IMAGES)
     start = Equalized(net, {}, {})
     if recipe.equalize or recipe.smooth is not None:
-        start = equalized(net, First(calibration, EQUALIZE_IMAGES), recipe)
+        start = equalized(net, some, calibration, recipe)
     net = start.net
-    names = [n for n in net.quantized_tensors if n not in start.ranges and not _borrows(net, n)]
-    ranges = {
-        **start.ranges,
-        **observed_ranges(net, start.scales, names, calibration, recipe, grid),
-    }
-    tensors = {n: affine(*within(net, n, ranges[n]), grid) for n in ranges}
-    for name in net.quantized_tensors:
-        if name not in tensors:
-            tensors[name] = tensors[net.makers[name].inputs[0]]
+    names = [n for n in net.quantized_tensors if n not in start.ranges and not borrows(net, n)]
+    seen = {name: _estimator(recipe, grid) for name in names}
+    observe_tensors(net, start.scales, seen, calibration)
+    ranges = {**start.ranges, **{n: estimator.range() for n, estimator in seen.items()}}
     dtype, zero = weight_storage(recipe)
-    plan = Plan(net, grid, dtype, zero, tensors, {})
+    plan = Plan(net, grid, dtype, zero, quantizers(net, ranges, grid), {})
     if recipe.rounding == "nearest" and not recipe.bias_correction:
-        return nearest_weights(plan, recipe)
-    return fitted_weights(plan, recipe, first_images(calibration, IMAGES))
+        plan = nearest_weights(plan, recipe)
+    else:
+        plan = fitted_weights(plan, recipe, np.concatenate(some[::2]))
+    found = {n: e.ranges() for n, e in seen.items() if isinstance(e, Candidates)}
+    if not found:
+        return plan
+    return replace(plan, tensors=searched(plan, ranges, found, some[1::2] or some))
 
 
-def _borrows(net: Net, name: str) -> bool:
-    """Whether the tensor only moves numbers about, and has its source's quantizer."""
-    maker = net.makers.get(name)
-    return maker is not None and maker.quantized and maker.kind in SAME_SCALE
-
-
-def within(net: Net, name: str, found: Range) -> Range:
-    """The range cut to what the tensor's activation lets through."""
-    maker = net.makers.get(name)
-    low, high = (maker.low, maker.high) if maker is not None else (-float("inf"), float("inf"))
-    return max(found[0], low), min(found[1], high)
+def _estimator(recipe: Recipe, grid: Grid) -> RangeEstimator:
+    own = range_estimator(recipe, grid.steps)
+    return Candidates(own, grid.steps, recipe.percentile) if recipe.range_search else own

@@ -1,4 +1,4 @@
-"""What each channel of a tensor holds: the range worth keeping, its usual reach, its power."""
+"""What each channel of a tensor holds: its peak, its usual reach, its power."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantlab.quantize.engine.grid import Doubles, Floats
+from quantlab.quantize.engine.grid import Doubles
 from quantlab.quantize.engine.net import Net
-from quantlab.quantize.engine.observe import Batches, tensor_batches
+from quantlab.quantize.engine.observe import Batches, observe_tensors, tensor_batches
+from quantlab.quantize.engine.ranges import ChannelPeaks
 
-CLIP_COST = 4.0
-"""A squared clipping error counts so many times a rounding error: it has a sign, it adds up."""
 USUAL = 0.75
 """A channel's usual reach: this quantile over images of its largest magnitude."""
-_BINS = 512
-_SHARES = np.linspace(1.0, 0.1, 46)
 
 
 @dataclass(frozen=True, eq=False)
 class Channels:
-    """Float64 [channels] each: ``top`` where clipping a non-negative channel costs least, ``usual``
-    reach, and ``power``, the mean square."""
+    """Float64 [channels] each: ``top``, the largest magnitude on any image, ``usual`` reach, and
+    ``power``, the mean square."""
 
     top: Doubles
     usual: Doubles
@@ -30,9 +27,25 @@ class Channels:
 
 
 def channel_facts(
-    net: Net, names: Sequence[str], batches: Batches, steps: int
+    net: Net, names: Sequence[str], some: Batches, everything: Batches
 ) -> dict[str, Channels]:
-    """The facts of these tensors, for a grid of ``steps`` intervals, in two passes."""
+    """The facts of these tensors: usual reach and power from some images, the top of what is never
+    negative from all.
+
+    Some channels fire for one class only. A top that a few images suggest, or that spares all
+    others a little rounding noise by clipping, would cost little on average and everything on the
+    images of that class.
+    """
+    seen = {name: ChannelPeaks() for name in names if net.never_negative(name)}
+    observe_tensors(net, {}, seen, everything)
+    facts = _facts_of_some(net, names, some)
+    return {
+        name: Channels(seen[name].peaks, f.usual, f.power) if name in seen else f
+        for name, f in facts.items()
+    }
+
+
+def _facts_of_some(net: Net, names: Sequence[str], batches: Batches) -> dict[str, Channels]:
     peaks: dict[str, list[Doubles]] = {name: [] for name in names}
     power: dict[str, list[Doubles]] = {name: [] for name in names}
     for values in tensor_batches(net, names, batches):
@@ -41,45 +54,11 @@ def channel_facts(
             peaks[name].append(np.maximum(flat.max(2), -flat.min(2)).astype(np.float64))
             power[name].append(np.einsum("ncp,ncp->nc", flat, flat) / flat.shape[2])
     peak = {name: np.concatenate(parts) for name, parts in peaks.items()}
-    ceilings = {name: np.maximum(peak[name].max(0), 1e-9) for name in names}
-    counts = _counts(net, [n for n in names if net.never_negative(n)], batches, ceilings)
-    tops = {n: least_cost_top(counts[n], ceilings[n], steps) for n in counts}
     return {
         name: Channels(
-            tops.get(name, ceilings[name]),
+            np.maximum(peak[name].max(0), 1e-9),
             np.quantile(peak[name], USUAL, axis=0),
             np.concatenate(power[name]).mean(0).astype(np.float64),
         )
         for name in names
     }
-
-
-def _counts(
-    net: Net, names: Sequence[str], batches: Batches, ceilings: dict[str, Doubles]
-) -> dict[str, Doubles]:
-    """Histograms [channels, bins] on [0, ceiling] of each channel."""
-    counts = {name: np.zeros((len(ceilings[name]), _BINS)) for name in names}
-    for values in tensor_batches(net, names, batches) if names else ():
-        for name in names:
-            counts[name] += channel_counts(values[name], ceilings[name])
-    return counts
-
-
-def channel_counts(values: Floats, ceilings: Doubles) -> Doubles:
-    """How many of values [n, channels, …] fall into each bin of [0, ceiling], [channels, bins]."""
-    flat = values.reshape(*values.shape[:2], -1)
-    index = (flat * (_BINS / ceilings).astype(np.float32)[:, None]).astype(np.int32)
-    np.clip(index, 0, _BINS - 1, out=index)
-    index += (np.arange(len(ceilings), dtype=np.int32) * _BINS)[:, None]
-    counted = np.bincount(index.ravel(), minlength=len(ceilings) * _BINS)
-    return counted.reshape(-1, _BINS).astype(np.float64)
-
-
-def least_cost_top(counts: Doubles, ceilings: Doubles, steps: int) -> Doubles:
-    """Where to clip each channel: least CLIP_COST · clipping² + step² / 12, [channels]."""
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    x = ceilings[:, None] * (np.arange(_BINS) + 0.5) / _BINS
-    tops = _SHARES[:, None] * ceilings
-    clipped = [(share * np.maximum(x - top[:, None], 0) ** 2).sum(1) for top in tops]
-    cost = CLIP_COST * np.array(clipped) + (tops / steps) ** 2 / 12
-    return np.asarray(tops[cost.argmin(0), np.arange(len(ceilings))])

@@ -40,8 +40,8 @@ class Equalized:
     ranges: Mapping[str, Range]
 
 
-def equalized(net: Net, batches: Batches, recipe: Recipe) -> Equalized:
-    """Equalizes every group of tensors that allows it, by statistics of these images.
+def equalized(net: Net, some: Batches, everything: Batches, recipe: Recipe) -> Equalized:
+    """Equalizes every group of tensors that allows it, by statistics of ``some`` images and of all.
 
     With ``smooth`` alone, only those that a Gemm reads.
     """
@@ -52,7 +52,7 @@ def equalized(net: Net, batches: Batches, recipe: Recipe) -> Equalized:
         if _can_scale(net, group) and (recipe.equalize or _read_by_gemm(net, group))
     ]
     names = [name for group in groups for name in group]
-    facts = channel_facts(net, names, batches, steps) if names else {}
+    facts = channel_facts(net, names, some, everything) if names else {}
     scales: dict[str, Floats] = {}
     ranges: dict[str, Range] = {}
     for group in groups:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from quantlab.errors import QuantizeError
-from quantlab.quantize.engine.grid import Floats, Grid
+from quantlab.quantize.engine.grid import Floats
 from quantlab.quantize.engine.net import Net
-from quantlab.quantize.engine.ranges import Range, RangeEstimator, range_estimator
-from quantlab.recipe import Recipe
+from quantlab.quantize.engine.ranges import Observer
+from quantlab.quantize.protocol import Calibration
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.session import create_session
 
@@ -44,35 +45,35 @@ def tensor_batches(net: Net, names: Sequence[str], batches: Batches) -> Iterator
 
 
 def _small(net: Net, batches: Batches) -> Iterator[NDArray[np.generic]]:
-    shape = net.proto.graph.input[0].type.tensor_type.shape.dim
-    fixed = bool(shape and shape[0].dim_value)
+    fixed = fixed_batch(net)
     for batch in batches:
         step = len(batch) if fixed else _IMAGES_AT_ONCE
         for start in range(0, len(batch), step):
             yield batch[start : start + step]
 
 
-def observed_ranges(
-    net: Net,
-    scales: Mapping[str, Floats],
-    names: Sequence[str],
-    batches: Batches,
-    recipe: Recipe,
-    grid: Grid,
-) -> dict[str, Range]:
-    """The range of each tensor, multiplied by its channels' scales where it has them.
+def observe_tensors(
+    net: Net, scales: Mapping[str, Floats], estimators: Mapping[str, Observer], batches: Batches
+) -> None:
+    """Shows each tensor's estimator its values, multiplied by its channels' scales if it has any.
 
     Raises QuantizeError when a tensor is NaN or infinite on some image, naming the tensor.
     """
-    estimators: dict[str, RangeEstimator] = {n: range_estimator(recipe, grid.steps) for n in names}
+    names = list(estimators)
     for values in tensor_batches(net, names, batches) if names else ():
         for name, estimator in estimators.items():
-            try:
+            with naming(name):
                 estimator.update(scaled(values[name], scales.get(name)))
-            except QuantizeError as error:
-                remedy = "Check the images and the pipeline's scaling."
-                raise QuantizeError(f"tensor {name}: {error.problem}", remedy) from None
-    return {name: estimator.range() for name, estimator in estimators.items()}
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Says which tensor a QuantizeError is about."""
+    try:
+        yield
+    except QuantizeError as error:
+        remedy = "Check the images and the pipeline's scaling."
+        raise QuantizeError(f"tensor {name}: {error.problem}", remedy) from None
 
 
 def scaled(values: Floats, by: Floats | None) -> Floats:
@@ -80,21 +81,33 @@ def scaled(values: Floats, by: Floats | None) -> Floats:
     return values if by is None else values * by.reshape(-1, *[1] * (values.ndim - 2))
 
 
-class First:
-    """The first ``count`` images of a calibration, batch by batch; iterable any number of times."""
+def spread_batches(net: Net, calibration: Calibration, count: int) -> list[NDArray[np.generic]]:
+    """About ``count`` images, or all, evenly spread over the calibration, in small batches.
 
-    def __init__(self, batches: Batches, count: int) -> None:
-        self._batches, self._count = batches, count
+    Calibration images come class by class: the first ones would all be fish and birds. A model
+    with a fixed batch gets whole batches.
+    """
+    fixed = fixed_batch(net)
+    if fixed:
+        steps = -(-len(calibration) // fixed)
+        wanted = _spread(steps, -(-count // fixed))
+        return [batch for i, batch in enumerate(calibration) if i in wanted]
+    wanted, start = _spread(len(calibration), count), 0
+    chosen = []
+    for batch in calibration:
+        chosen.append(batch[[i for i in range(len(batch)) if start + i in wanted]])
+        start += len(batch)
+    images = np.concatenate(chosen)
+    return [images[i : i + _IMAGES_AT_ONCE] for i in range(0, len(images), _IMAGES_AT_ONCE)]
 
-    def __iter__(self) -> Iterator[NDArray[np.generic]]:
-        left = self._count
-        for batch in self._batches:
-            yield batch[:left]
-            left -= len(batch)
-            if left <= 0:
-                return
+
+def _spread(total: int, count: int) -> set[int]:
+    """The middles of ``count`` equal parts of range(total)."""
+    count = min(count, total)
+    return {(2 * i + 1) * total // (2 * count) for i in range(count)}
 
 
-def first_images(batches: Batches, count: int) -> NDArray[np.generic]:
-    """The first ``count`` images, or all, as one array."""
-    return np.concatenate(list(First(batches, count)))
+def fixed_batch(net: Net) -> int | None:
+    """The model's fixed batch size, or None."""
+    shape = net.proto.graph.input[0].type.tensor_type.shape.dim
+    return (shape[0].dim_value or None) if shape else None

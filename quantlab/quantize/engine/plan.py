@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.quantize.engine.grid import Affine, Doubles, Floats, Grid
-from quantlab.quantize.engine.net import Net
+from quantlab.quantize.engine.grid import Affine, Doubles, Floats, Grid, affine
+from quantlab.quantize.engine.net import SAME_SCALE, Net
+from quantlab.quantize.engine.ranges import Range
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +56,43 @@ class Plan:
 
 
 def room_for_bias(scales: Doubles, bias: Doubles, input_scale: float) -> Doubles:
-    """Weight scales [out] raised, where needed, so that the bias fits well into 32 bits.
+    """Weight scales [out] raised, where needed, so that the bias fits well into 32 bits,
+    also when the input's range is changed later.
 
     Dead channels have weights near zero beside an ordinary bias.
     """
-    least = np.abs(bias) / (2.0**30 * input_scale)
+    least = np.abs(bias) / (2.0**27 * input_scale)
     return np.maximum(scales, np.maximum(least, 1e-30))
+
+
+def quantizers(net: Net, ranges: Mapping[str, Range], grid: Grid) -> dict[str, Affine]:
+    """The quantizer of every tensor that has one; some tensors take over their source's."""
+    found = {name: affine(*within(net, name, ranges[name]), grid) for name in ranges}
+    for layer in reversed(net.layers):
+        if layer.kind == "Concat" and layer.quantized and layer.output in found:
+            found.update({n: found[layer.output] for n in layer.inputs if lends(net, n)})
+    for name in net.quantized_tensors:
+        if name not in found:
+            found[name] = found[net.makers[name].inputs[0]]
+    return found
+
+
+def borrows(net: Net, name: str) -> bool:
+    """Whether the tensor only moves numbers about, and has its source's quantizer."""
+    maker = net.makers.get(name)
+    return maker is not None and maker.quantized and maker.kind in SAME_SCALE
+
+
+def lends(net: Net, name: str) -> bool:
+    """Whether only a quantized Concat reads the tensor, a layer's own output: the Concat's
+    quantizer then serves both, and the Concat need not compute."""
+    readers, maker = net.readers.get(name, []), net.makers.get(name)
+    concat = len(readers) == 1 and readers[0].kind == "Concat" and readers[0].quantized
+    return concat and maker is not None and maker.kind not in SAME_SCALE
+
+
+def within(net: Net, name: str, found: Range) -> Range:
+    """The range cut to what the tensor's activation lets through."""
+    maker = net.makers.get(name)
+    low, high = (maker.low, maker.high) if maker is not None else (-np.inf, np.inf)
+    return max(found[0], low), min(found[1], high)

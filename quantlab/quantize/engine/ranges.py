@@ -18,13 +18,18 @@ from quantlab.quantize.engine.grid import Doubles, Floats
 from quantlab.recipe import Recipe
 
 Range = tuple[float, float]
+SAMPLE = 2**15
 
 
-class RangeEstimator(Protocol):
-    """See the module's docstring."""
+class Observer(Protocol):
+    """Whatever is shown the values of a tensor batch by batch."""
 
     def update(self, values: Floats) -> None:
         """Sees the values of n images, [n, …]."""
+
+
+class RangeEstimator(Observer, Protocol):
+    """See the module's docstring."""
 
     def merge(self, other: Self) -> None:
         """As if all that ``other`` saw had been seen now."""
@@ -48,6 +53,13 @@ def range_estimator(recipe: Recipe, steps: int) -> RangeEstimator:
             return Entropy(steps)
         case "mse":
             return LeastSquares(steps)
+
+
+def sampled(values: Floats) -> Floats:
+    """Every k-th value of each image, [n, …], k odd and as large as leaves SAMPLE of them."""
+    flat = values.reshape(len(values), -1)
+    step = max(1, (flat.shape[1] // SAMPLE - 1) // 2 * 2 + 1)
+    return flat[:, ::step]
 
 
 def image_extremes(values: Floats) -> tuple[Doubles, Doubles]:
@@ -138,7 +150,8 @@ class Histogram:
     """Counts over a symmetric interval that doubles, by joining neighbouring bins, when a value
     falls outside: ``bins`` equal bins on [−reach, reach]. Exact extremes are kept beside it.
 
-    ``reach`` is a power of two, so that histograms of any history merge exactly.
+    ``reach`` is a power of two, so that histograms of any history merge exactly. Of a large tensor
+    every k-th value is counted, so that at least SAMPLE an image are.
     """
 
     def __init__(self, bins: int = 8192) -> None:
@@ -151,9 +164,9 @@ class Histogram:
         self.low, self.high = min(self.low, low.min()), max(self.high, high.max())
         self._grow(max(abs(low.min()), abs(high.max())))
         scale = np.float32(len(self.counts) / (2 * self.reach))
-        index = ((values.reshape(-1) + np.float32(self.reach)) * scale).astype(np.int32)
-        np.clip(index, 0, len(self.counts) - 1, out=index)
-        self.counts += np.bincount(index, minlength=len(self.counts))
+        index = ((sampled(values) + np.float32(self.reach)) * scale).astype(np.int64)
+        np.minimum(index, len(self.counts) - 1, out=index)
+        self.counts += np.bincount(index.reshape(-1), minlength=len(self.counts))
 
     def _grow(self, magnitude: float) -> None:
         wanted = 2.0 ** np.ceil(np.log2(max(magnitude, 1e-30)))
@@ -186,6 +199,14 @@ class Histogram:
         edges = self.edges
         return np.asarray((edges[1:] + edges[:-1]) / 2)
 
+    def between(self, percentile: float) -> Range:
+        """What is left when as many values at each end are cut off as lie beyond it."""
+        share = np.cumsum(self.counts) / max(self.counts.sum(), 1)
+        edges, cut = self.edges, 1 - percentile / 100
+        low = edges[np.searchsorted(share, cut, "right")] if cut > 0 else self.low
+        high = edges[1 + np.searchsorted(share, 1 - cut, "left")] if cut > 0 else self.high
+        return float(max(low, self.low)), float(min(high, self.high))
+
 
 class Percentile(Histogram):
     """Cuts off as many values at each end as lie beyond the percentile: 99.99 leaves 0.01 % of
@@ -196,11 +217,7 @@ class Percentile(Histogram):
         self.percentile = percentile
 
     def range(self) -> Range:
-        share = np.cumsum(self.counts) / max(self.counts.sum(), 1)
-        edges, cut = self.edges, 1 - self.percentile / 100
-        low = edges[np.searchsorted(share, cut, "right")] if cut > 0 else self.low
-        high = edges[1 + np.searchsorted(share, 1 - cut, "left")] if cut > 0 else self.high
-        return float(max(low, self.low)), float(min(high, self.high))
+        return self.between(self.percentile)
 
 
 class LeastSquares(Histogram):
@@ -227,6 +244,49 @@ class LeastSquares(Histogram):
         error = above[None] + below[:, None] + step**2 / 12
         i, j = np.unravel_index(int(error.argmin()), error.shape)
         return float(lows[i]), float(highs[j])
+
+
+class Candidates:
+    """``own`` estimator, and beside its range every other one worth trying, from one pass."""
+
+    def __init__(self, own: RangeEstimator, steps: int, percentile: float) -> None:
+        self.own, self.percentile = own, percentile
+        self.mean, self.counted = MeanOfImages(), LeastSquares(steps)
+
+    def update(self, values: Floats) -> None:
+        self.own.update(values)
+        self.mean.update(values)
+        self.counted.update(values)
+
+    def merge(self, other: Self) -> None:
+        self.own.merge(other.own)
+        self.mean.merge(other.mean)
+        self.counted.merge(other.counted)
+
+    def range(self) -> Range:
+        return self.own.range()
+
+    def ranges(self) -> dict[str, Range]:
+        """The ranges by method."""
+        return {
+            "mean": self.mean.range(),
+            "minmax": (float(self.counted.low), float(self.counted.high)),
+            "percentile": self.counted.between(self.percentile),
+            "mse": self.counted.range(),
+        }
+
+
+class ChannelPeaks:
+    """The largest value of each channel, the second axis, over all images, and at least 1e-9, for
+    a tensor that is never negative: float64 [channels]."""
+
+    def __init__(self) -> None:
+        self.peaks = np.array(1e-9)
+
+    def update(self, values: Floats) -> None:
+        peaks = values.reshape(*values.shape[:2], -1).max(2)
+        image_extremes(peaks)
+        self.peaks = np.maximum(self.peaks, peaks.max(0))
 
 
 class Entropy(Histogram):

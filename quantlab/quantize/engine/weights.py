@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from quantlab.quantize.engine.grid import Affine, Doubles, Floats, Grid, weight_limit
 from quantlab.quantize.engine.moments import Moments, input_moments
 from quantlab.quantize.engine.net import Layer
+from quantlab.quantize.engine.observe import fixed_batch
 from quantlab.quantize.engine.plan import Plan, Rounded, room_for_bias
 from quantlab.quantize.engine.qdq import integers, one_layer
 from quantlab.quantize.engine.rounding import nearest, plain_scales, round_depthwise, round_rows
@@ -23,8 +24,6 @@ from quantlab.recipe import Recipe
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.session import create_session
 
-IMAGES = 64
-"""Images that the layers are fitted on; more gain little (see docs/engine.md)."""
 _CHUNK = 8
 Tensors = dict[str, NDArray[np.generic]]
 
@@ -78,7 +77,7 @@ def _run(plan: Plan, layer: Layer, held: Mapping[str, NDArray[np.generic]]) -> T
     session = create_session(proto.SerializeToString(), threads=default_threads())
     names = [value.name for value in proto.graph.output]
     count = len(held[layer.inputs[0]]) if layer.inputs else 0
-    step = proto_batch(plan) or _CHUNK
+    step = fixed_batch(plan.net) or _CHUNK
     arrays: list[NDArray[np.generic]] = []
     for start in range(0, count, step):
         feed = {f: held[n][start : start + step] for n, f in feeds.items()}
@@ -88,12 +87,6 @@ def _run(plan: Plan, layer: Layer, held: Mapping[str, NDArray[np.generic]]) -> T
             arrays[i][start : start + step] = part
     back = {integers(name): name for name in layer.outputs}
     return {back.get(name, name): array for name, array in zip(names, arrays, strict=True)}
-
-
-def proto_batch(plan: Plan) -> int | None:
-    """The model's fixed batch size, or None."""
-    shape = plan.net.proto.graph.input[0].type.tensor_type.shape.dim
-    return shape[0].dim_value or None if shape else None
 
 
 def round_layer(layer: Layer, moments: Moments | None, plan: Plan, recipe: Recipe) -> Rounded:

@@ -1,0 +1,131 @@
+"""Range search: of the ranges that calibration found, those with which the network answers best.
+
+No way to estimate ranges is best for every network, and a tensor's own rounding error does not say
+how much the answers suffer. So the quantized network itself is run on some calibration images, and
+what counts is the squared error of its logits to the fp32 network's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quantlab.quantize.engine.grid import Affine, Doubles
+from quantlab.quantize.engine.net import Net
+from quantlab.quantize.engine.plan import Plan, lends, quantizers
+from quantlab.quantize.engine.qdq import write_qdq
+from quantlab.quantize.engine.ranges import Range
+from quantlab.runtime.environment import default_threads
+from quantlab.runtime.session import create_session
+
+METHODS = ("mean", "minmax", "percentile", "mse")
+CLEAR = 1.0
+"""A change must gain so many standard errors of its gain, image by image."""
+_ALIKE = 0.01
+Images = Sequence[NDArray[np.generic]]
+Choice = Mapping[str, Range]
+
+
+@dataclass
+class Trial:
+    """Runs a quantized network with any ranges on the same images."""
+
+    plan: Plan
+    images: Images
+    output: str
+    reference: Doubles
+
+    def errors(self, ranges: Choice) -> Doubles:
+        """Each image's squared error of the logits, as a share of the logits' power, [n]."""
+        net = self.plan.net
+        plan = replace(self.plan, tensors=quantizers(net, ranges, self.plan.grid))
+        made = _answers(write_qdq(plan), net.input, self.output, self.images)
+        power = (self.reference**2).sum(1).mean()
+        return np.asarray(((made - self.reference) ** 2).sum(1) / power)
+
+
+@dataclass
+class Search:
+    """The ranges so far and what the network answers with them."""
+
+    trial: Trial
+    ranges: dict[str, Range]
+    errors: Doubles = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.errors = self.trial.errors(self.ranges)
+
+    def consider(self, change: Choice) -> bool:
+        """Takes over the change when it clearly gains."""
+        change = {n: r for n, r in change.items() if not alike(r, self.ranges[n])}
+        if not change:
+            return False
+        ranges = {**self.ranges, **change}
+        errors = self.trial.errors(ranges)
+        gain = self.errors - errors
+        if gain.mean() <= CLEAR * gain.std() / np.sqrt(len(gain)):
+            return False
+        self.ranges, self.errors = ranges, errors
+        return True
+
+
+def alike(first: Range, second: Range) -> bool:
+    """Whether two ranges differ by less than a few percent of their width."""
+    width = max(first[1], 0.0) - min(first[0], 0.0) + 1e-30
+    return max(abs(first[0] - second[0]), abs(first[1] - second[1])) < _ALIKE * width
+
+
+def searched(
+    plan: Plan, ranges: Choice, found: Mapping[str, Mapping[str, Range]], images: Images
+) -> dict[str, Affine]:
+    """The quantizers of ``ranges``, with those of ``found`` (by tensor, by method) that answer
+    better.
+
+    One method for all tensors first, then one for all of a kind: the image, sums, pools, and so
+    on. Choosing tensor by tensor gained nothing more (see docs/engine.md).
+    """
+    found = {name: by for name, by in found.items() if not lends(plan.net, name)}
+    search = Search(make_trial(plan, images), dict(ranges))
+    for method in METHODS:
+        search.consider({name: by[method] for name, by in found.items()})
+    for names in _by_kind(plan.net, found).values():
+        for method in METHODS:
+            search.consider({name: found[name][method] for name in names})
+    return quantizers(plan.net, search.ranges, plan.grid)
+
+
+def _by_kind(net: Net, names: Iterable[str]) -> dict[str, list[str]]:
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(net.makers[name].kind if name in net.makers else "", []).append(name)
+    return kinds
+
+
+def make_trial(plan: Plan, images: Images) -> Trial:
+    """The trial against the fp32 network. Logits are what goes into a final Softmax."""
+    net = plan.net
+    output = logits(net)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(net.proto)
+    return Trial(plan, images, output, _answers(proto, net.input, output, images))
+
+
+def logits(net: Net) -> str:
+    """The network's first output, or what the Softmax before it reads."""
+    name = str(net.proto.graph.output[0].name)
+    maker = net.makers.get(name)
+    return maker.inputs[0] if maker is not None and maker.kind == "Softmax" else name
+
+
+def _answers(proto: onnx.ModelProto, source: str, output: str, images: Images) -> Doubles:
+    del proto.graph.output[1:]
+    proto.graph.output[0].CopyFrom(
+        onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)
+    )
+    session = create_session(proto.SerializeToString(), threads=default_threads())
+    made = [session.run([output], {source: batch})[0] for batch in images]
+    return np.concatenate([m.reshape(len(m), -1) for m in made]).astype(np.float64)
