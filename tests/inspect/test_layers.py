@@ -113,7 +113,8 @@ def test_equalized_files_compare_like_plain_ones(twins: Any) -> None:
     for left, right in zip(reports[0].layers, reports[1].layers, strict=True):
         assert left.tensor == right.tensor
         assert (right.accumulated or 99) > (left.accumulated or 99) - 6
-        assert (right.local or 99) > (left.local or 99) - 8
+        # Channels compared without undoing the scales would be below 10 dB.
+        assert (right.local or 99) > max(30, (left.local or 99) - 15)
 
 
 def test_another_network_is_refused(tmp_path: Path, twins: Any) -> None:
