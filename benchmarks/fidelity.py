@@ -148,25 +148,27 @@ class Bout:
         answer = folder / "answer.json"
         if contender.peer in self.place.fresh:
             answer.unlink(missing_ok=True)
-        if not answer.exists():
-            self._make(folder, task, images, contender)
-        return folder / "quantized.onnx", json.loads(answer.read_text())
+        died = None if answer.exists() else self._make(folder, task, images, contender)
+        # A process that died is not remembered: somebody may have stopped it.
+        return folder / "quantized.onnx", died or json.loads(answer.read_text())
 
     def _options(self, contender: Contender) -> dict[str, Any]:
         if contender.peer not in ("inc", "nncf"):
             return {}
         return {**contender.options, "python": self.place.peers[contender.peer]}
 
-    def _make(self, folder: Path, task: dict[str, Any], images: int, contender: Contender) -> None:
+    def _make(
+        self, folder: Path, task: dict[str, Any], images: int, contender: Contender
+    ) -> dict[str, Any] | None:
+        """Quantizes in a process of its own; an answer where that left none itself."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "quantized.onnx").unlink(missing_ok=True)
         np.save(folder / "images.npy", self.place.crops("calib1000", self.pipeline, images).array)
         (folder / "task.json").write_text(json.dumps(task, indent=1))
         python = self.place.peers["ort"] if contender.peer == "ort" else sys.executable
-        answer = run_one(python, folder)
+        died = run_one(python, folder)
         (folder / "images.npy").unlink()
-        if answer is not None:
-            (folder / "answer.json").write_text(json.dumps(answer))
+        return died
 
 
 def run_one(python: str, folder: Path) -> dict[str, Any] | None:
