@@ -33,8 +33,9 @@ def run_task(
     late = threading.Event()
     with tempfile.TemporaryFile() as errors, _started(command, errors) as process:
         timer = threading.Timer(timeout, _stop, (process, late))
-        timer.start()
+        timer.daemon = True
         try:
+            timer.start()
             answer = _converse(process, task, heard)
             process.wait()
         finally:

@@ -76,24 +76,27 @@ def test_the_installed_command_from_outside(scene: Any, tmp_path: Path) -> None:
 def test_ctrl_c_at_any_time_leaves_a_whole_file(scene: Any, tmp_path: Path) -> None:
     """The signal goes to the whole group, as from a terminal: the timing process hears it too."""
     output = tmp_path / "best.onnx"
-    process = subprocess.Popen(
-        [*QUANTLAB, "tune", "--model", scene.model, *scene.words, "--output", output],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while not output.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.3)
-        os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
+    with (tmp_path / "stderr").open("w+") as said:
+        process = subprocess.Popen(
+            [*QUANTLAB, "tune", "--model", scene.model, *scene.words, "--output", output],
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            cwd=tmp_path,
+            start_new_session=True,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1"},
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while not output.exists() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            time.sleep(0.3)
+            os.killpg(process.pid, signal.SIGINT)
+            _wait_or_say_where(process)
+        finally:
+            process.kill()
+            process.wait()
+        said.seek(0)
+        err = said.read()
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert f"written to {output}" in err
@@ -102,3 +105,12 @@ def test_ctrl_c_at_any_time_leaves_a_whole_file(scene: Any, tmp_path: Path) -> N
     record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "interrupted"
     assert not list(tmp_path.glob(".best*"))
+
+
+def _wait_or_say_where(process: subprocess.Popen[bytes]) -> None:
+    """What hangs is asked for its stacks before it is killed."""
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        process.wait(timeout=10)
