@@ -88,6 +88,41 @@ CONTENDERS = (
     _nncf("fast bias correction", accurate=False),
     _nncf("accurate bias correction", accurate=True),
 )
+PARTS = ("equalize", "bias_correction", "rounding", "range_search")
+_ON: dict[str, Any] = {name: Recipe.model_fields[name].default for name in PARTS}
+
+
+def _own(title: str, **fields: Any) -> Contender:
+    return Contender("quantlab", title, Recipe(**fields))
+
+
+def _only(*parts: str) -> dict[str, Any]:
+    """Fields of a recipe with no part on but these."""
+    return _plain(ranges="mean", **{name: _ON[name] for name in parts}).model_dump()
+
+
+_OFF: dict[str, Any] = _only()
+ABLATION = (
+    _own("default"),
+    *(_own(f"default without {name}", **{name: _OFF[name]}) for name in PARTS),
+    _own("default, per tensor", per_channel=False),
+    _own("default, logits quantized too", fp32_output=False),
+    _own("no part", **_OFF),
+    *(_own(f"{name} alone", **_only(name)) for name in PARTS),
+    _own("bias_correction + equalize", **_only("bias_correction", "equalize")),
+    _own("bias_correction + equalize + rounding", **_only(*PARTS[:3])),
+    *(
+        _own(f"no part, ranges {ranges}", **{**_OFF, "ranges": ranges})
+        for ranges in ("minmax", "moving-average", "percentile", "entropy", "mse")
+    ),
+    _own("no part, smooth 0.5", **{**_OFF, "smooth": 0.5}),
+    _own("default, portable", portable=True),
+    _own("default, u8u8", weights="u8"),
+    _own("default, s8s8", activations="s8"),
+    _own("default, a16w8", activations="u16"),
+    _own("default, a16w16", activations="s16", weights="s16"),
+    _own("default, int4 weights", weights="s4"),
+)
 REFERENCE = "ort minmax"
 """ONNX Runtime's own per-channel QDQ file, to which speeds are compared too."""
 

@@ -25,8 +25,11 @@ from typing import Any
 
 import numpy as np
 from contenders import (
+    ABLATION,
+    CONTENDERS,
     HISTOGRAM_BYTES,
     PEERS,
+    REFERENCE,
     SUBJECTS,
     Contender,
     Subject,
@@ -76,6 +79,7 @@ class Place:
     peers: Mapping[str, str]
     fresh: Sequence[str]
     images: int
+    ablation: bool = False
 
     def crops(self, folder: str, pipeline: Pipeline, size: int | None = None) -> Crops:
         """The crops of QUANTLAB_DATA/imagenet/<folder>, or a balanced sample of ``size``."""
@@ -126,7 +130,7 @@ class Bout:
             kept.parent.mkdir(parents=True, exist_ok=True)
             with Runner(path) as run:
                 parts = [
-                    run(c.pipeline.to_input(c.array[i : i + 8], self.model.input))
+                    run(c.inputs(slice(i, i + 8), self.model.input))
                     for c in self.evaluation
                     for i in range(0, len(c), 8)
                 ]
@@ -203,13 +207,21 @@ def engine_digest(peer: str) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def contenders(bout: Bout) -> Sequence[Contender]:
+    """Who takes part on this model."""
+    if not bout.place.ablation:
+        return chosen(bout.subject.name, ("quantlab", *bout.place.peers))
+    reference = [c for c in CONTENDERS if c.name == REFERENCE and c.peer in bout.place.peers]
+    return [*ABLATION, *reference]
+
+
 def rows_of(bout: Bout) -> list[Row]:
     """Everybody's row on one model, without the speeds, and with the files' paths beside them."""
     reference = bout.outputs(bout.model.path)
     own = score(reference, reference, bout.labels)
     rows = [Row(FP32, 0, bytes=bout.model.size_bytes, score=own, speed=1.0)]
     paths = [bout.model.path]
-    for contender in chosen(bout.subject.name, ("quantlab", *bout.place.peers)):
+    for contender in contenders(bout):
         images = images_for(contender, bout.place.images, bout.activation_bytes)
         say(f"{bout.subject.name}: {contender.name}, {images} images")
         path, answer = bout.made(contender, images)
@@ -263,12 +275,15 @@ def throughput(bout: Bout) -> list[dict[str, Any]]:
 
 def report(place: Place, bouts: Sequence[Bout], out: Path) -> None:
     """The report in Markdown, written anew after each part."""
-    parts = [["# Fidelity of int8 files: quantlab beside its peers", "", *conditions(place)]]
+    title = "quantlab's parts, one by one" if place.ablation else "quantlab beside its peers"
+    parts = [[f"# Fidelity of int8 files: {title}", "", *conditions(place)]]
     for bout in bouts:
         rows = rows_of(bout)
         words = " ".join(filter(None, (best_of_others(rows), against_reference(rows))))
         parts.append([f"## {bout.subject.name}", "", *table(rows), "", words])
         _write(out, parts)
+    if place.ablation:
+        return
     lines = [f"## Calibration of {bouts[0].subject.name}", ""]
     lines += ["Ranges alone, end to end; no correction, nearest rounding.", ""]
     parts.append(lines + throughput_table(throughput(bouts[0])))
@@ -327,7 +342,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--models", nargs="+", choices=names, default=names)
     parser.add_argument("--images", type=int, default=300)
-    parser.add_argument("--out", type=Path, default=Path("reports/fidelity.md"))
+    parser.add_argument("--ablation", action="store_true", help="quantlab's parts, off and on")
+    parser.add_argument("--out", type=Path, help="default: reports/fidelity.md or ablation.md")
     parser.add_argument("--work", type=Path, default=cache_dir() / "benchmarks" / "fidelity")
     parser.add_argument("--fresh", action="append", default=[], choices=PEERS)
     given = parser.parse_args(arguments)
@@ -338,10 +354,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "QUANTLAB_DATA" not in os.environ:
         parser.error("set QUANTLAB_DATA to the folder with models/ and imagenet/")
     data = Path(os.environ["QUANTLAB_DATA"])
-    place = Place(data, given.work.absolute(), peers, given.fresh, given.images)
+    place = Place(data, given.work.absolute(), peers, given.fresh, given.images, given.ablation)
+    out = given.out or Path("reports", "ablation.md" if given.ablation else "fidelity.md")
     bouts = [Bout(place, s) for s in SUBJECTS if s.name in given.models]
-    report(place, bouts, given.out)
-    say(f"{given.out} written")
+    report(place, bouts, out)
+    say(f"{out} written")
 
 
 if __name__ == "__main__":

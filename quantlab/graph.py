@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -54,12 +54,13 @@ def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
 
 
 def node_reads(node: onnx.NodeProto) -> Iterator[str]:
-    """The names that the node reads, its subgraphs' included."""
+    """The names that the node reads, in its subgraphs too, but not what these make themselves."""
     yield from (name for name in node.input if name)
     for subgraph in subgraphs(node):
+        own = {v.name for v in (*subgraph.input, *subgraph.initializer)}
+        own.update(name for inner in subgraph.node for name in inner.output)
         for inner in subgraph.node:
-            yield from node_reads(inner)
-        yield from (v.name for v in subgraph.output)
+            yield from (name for name in node_reads(inner) if name not in own)
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -102,11 +103,18 @@ def set_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
 
 
 def rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Lets every node that reads ``old`` read ``new`` instead."""
+    """Lets every node that reads ``old`` read ``new`` instead, in subgraphs too."""
     for node in graph.node:
-        for i, name in enumerate(node.input):
-            if name == old:
-                node.input[i] = new
+        rename_node_reads(node, {old: new})
+
+
+def rename_node_reads(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Lets the node, and those in its subgraphs, read other tensors: old name to new."""
+    for i, name in enumerate(node.input):
+        node.input[i] = names.get(name, name)
+    for subgraph in subgraphs(node):
+        for inner in subgraph.node:
+            rename_node_reads(inner, names)
 
 
 def prune(graph: onnx.GraphProto) -> None:

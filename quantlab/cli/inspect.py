@@ -22,11 +22,16 @@ from quantlab.cli.options import data_options, job, model_options, pick, run_opt
     is_flag=True,
     help="Errors layer by layer: quantlab inspect --layers FP32 INT8.",
 )
+@click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="What each group of nodes costs in int8, left out and alone, of a fp32 model.",
+)
 @data_options
 @click.option(
     "--images",
     type=click.IntRange(1),
-    help="Images to run; 32 with --portability, else 16.",
+    help="Images to run; 32 with --portability, 64 with --sensitivity, else 16.",
 )
 @model_options
 @run_options
@@ -42,16 +47,16 @@ def command(**params: Any) -> None:
         click.echo(inspected_summary(result, scales=params["scales"]))
 
 
-def _view(
-    models: tuple[str, ...], portability: bool, layers: bool, **_: Any
-) -> dict[str, str | None]:
+def _view(**params: Any) -> dict[str, str | None]:
     """The models and what to show of them."""
-    if portability and layers:
-        raise click.UsageError("--portability and --layers are two views: give one of them.")
+    models, layers = params["models"], params["layers"]
+    views = [name for name in ("portability", "layers", "sensitivity") if params[name]]
+    if len(views) > 1:
+        raise click.UsageError(f"--{views[0]} and --{views[1]} are two views: give one of them.")
     if len(models) != 1 + layers:
         wanted = "two models, FP32 and INT8" if layers else "one model"
         raise click.UsageError(
             f"inspect{' --layers' if layers else ''} takes {wanted}, not {len(models)}."
         )
-    view = "layers" if layers else "portability" if portability else "inspect"
+    view = views[0] if views else "inspect"
     return {"model": models[0], "int8": models[1] if layers else None, "view": view}

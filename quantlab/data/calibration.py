@@ -34,4 +34,4 @@ class CalibrationImages:
             rows = np.arange(start, start + step)
             last = len(self) - 1
             chosen = np.minimum(rows, last) if self.spec.batch else rows[rows <= last]
-            yield self.crops.pipeline.to_input(self.crops.array[chosen], self.spec)
+            yield self.crops.inputs(chosen, self.spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from quantlab.data.images import quiet_pillow
 from quantlab.data.preprocess import Pipeline, opencv_version
 from quantlab.data.threads import ordered_map
 from quantlab.errors import DataError, OutputError
+from quantlab.model import InputSpec
 from quantlab.store import atomic_path, write_whole
 
 _FORMAT = 1  # raised whenever the same images would give other crops or another file
@@ -44,6 +46,17 @@ class Crops:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def inputs(self, rows: slice | NDArray[np.intp], spec: InputSpec) -> NDArray[np.generic]:
+        """These crops as a batch for a model's input.
+
+        The memory map's pages are given back to the system, so that memory does not grow with the
+        number of images seen.
+        """
+        batch = self.pipeline.to_input(np.array(self.array[rows]), spec)
+        if isinstance(self.array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self.array.base.madvise(mmap.MADV_DONTNEED)
+        return batch
 
 
 def load_crops(

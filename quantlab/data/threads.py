@@ -1,4 +1,5 @@
-"""An ordered, bounded map over threads: decoding, resizing and hashing release Python's lock."""
+"""Ordered, bounded work in threads: decoding, resizing, hashing and inference release Python's
+lock."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 
@@ -37,3 +38,13 @@ def ordered_map(
         finally:
             for future in pending:
                 future.cancel()
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items in order, each made in a thread while its consumer works on the one before."""
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="quantlab-ahead") as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield cast("T", item)

@@ -71,7 +71,7 @@ def evaluate_until(
     done, stopped = 0, False
     while done < len(order) and not stopped:
         indices = order[done : done + batch_size]
-        made = runner(crops.pipeline.to_input(crops.array[indices], model.input))
+        made = runner(crops.inputs(indices, model.input))
         outputs[indices] = made
         done += len(indices)
         stopped = stop(indices, made)

@@ -1,4 +1,4 @@
-"""The three views of ``quantlab inspect``."""
+"""The views of ``quantlab inspect``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from quantlab.inspect import Inspection
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.portability import Portability
+from quantlab.inspect.sensitivity import Sensitivity
 
 
 @dataclass(frozen=True)
@@ -16,3 +17,4 @@ class Inspected:
     inspection: Inspection | None = None
     portability: Portability | None = None
     layers: LayerReport | None = None
+    sensitivity: Sensitivity | None = None

@@ -18,10 +18,11 @@ from quantlab.talk import Talk
 
 
 def drawn(dataset: Dataset, model: Model, recipe: Recipe, talk: Talk) -> Dataset:
-    """The recipe's sample of the dataset; says which classes it cannot cover."""
+    """The recipe's sample of the dataset; says what it lacks: images asked for, classes."""
     if dataset.labels is None:
         size = recipe.calibration_size or recipe.images_per_class * model.num_classes
-        return dataset.subset(sampler.random_sample(len(dataset), size, recipe.seed))
+        indices = sampler.random_sample(len(dataset), size, recipe.seed)
+        return _covering(dataset.subset(indices), model, recipe, talk)
     indices = sampler.stratified(
         dataset.labels,
         model.num_classes,
@@ -51,10 +52,15 @@ def divided(dataset: Dataset, model: Model, recipe: Recipe, talk: Talk) -> tuple
 
 
 def _covering(sample: Dataset, model: Model, recipe: Recipe, talk: Talk) -> Dataset:
-    """Warns of classes of the label space that calibration will not see, the first ten by name.
+    """Warns of images asked for that are not there, and of classes of the label space that
+    calibration will not see, the first ten by name.
 
     Who asks for fewer images than there are classes is told how many are covered, no more.
     """
+    if len(sample) < (recipe.calibration_size or 0):
+        talk.warn(
+            f"{recipe.calibration_size} calibration images are asked for, {len(sample)} are there."
+        )
     if sample.labels is None:
         return sample
     classes = model.num_classes

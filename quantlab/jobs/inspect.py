@@ -13,19 +13,22 @@ from quantlab.data.crops import Crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.sampler import random_sample
 from quantlab.errors import DataError, ModelError
+from quantlab.evaluate.proxy import Proxy
 from quantlab.inspect import Inspection, inspect_model
 from quantlab.inspect.layers import LayerReport, debug_layers
 from quantlab.inspect.levels import LevelDifference, compare_levels
 from quantlab.inspect.portability import Portability, check_portability, portability_line
+from quantlab.inspect.sensitivity import GroupProbe, Sensitivity, measure_sensitivity
 from quantlab.inspect.views import Inspected
 from quantlab.jobs import inputs
 from quantlab.jobs.inputs import DataOptions, ModelOptions
 from quantlab.model import Model
-from quantlab.report.plots import save_layers
+from quantlab.recipe import Recipe
+from quantlab.report.plots import save_layers, save_sensitivity
 from quantlab.store import Run, write_whole
 from quantlab.talk import Talk
 
-IMAGES = {"inspect": 16, "portability": 32, "layers": 16}
+IMAGES = {"inspect": 16, "portability": 32, "layers": 16, "sensitivity": 64}
 RANDOM_IMAGES = 8
 REPORT_IMAGES = 8
 """Images on which a report's portability line is measured: about a second for MobileNetV2."""
@@ -36,7 +39,7 @@ class InspectSpec(DataOptions, ModelOptions):
 
     model: str
     int8: str | None = None
-    view: Literal["inspect", "portability", "layers"] = "inspect"
+    view: Literal["inspect", "portability", "layers", "sensitivity"] = "inspect"
     images: int | None = Field(None, ge=1)
 
 
@@ -47,6 +50,8 @@ def inspect_job(spec: InspectSpec, run: Run, talk: Talk) -> Inspected:
         inspected = Inspected(portability=_portability(model, spec, run, talk))
     elif spec.view == "layers":
         inspected = Inspected(layers=_layers(model, spec, run, talk))
+    elif spec.view == "sensitivity":
+        inspected = Inspected(sensitivity=_sensitivity(model, spec, run, talk))
     else:
         inspected = Inspected(inspection=_inspection(model, spec, run, talk))
     model.check_unchanged()
@@ -127,12 +132,25 @@ def _layers(fp32: Model, spec: InspectSpec, run: Run, talk: Talk) -> LayerReport
     return found
 
 
+def _sensitivity(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Sensitivity:
+    inputs.require_fp32(model, "inspect --sensitivity")
+    images = np.concatenate(list(_images(model, spec, talk)))
+    probe = GroupProbe(Proxy(model, images, spec.threads), Recipe())
+    with talk.progress("Measuring sensitivity", len(probe.groups)) as advance:
+        found = measure_sensitivity(probe, advance)
+    text = found.model_dump_json(indent=1)
+    write_whole(run.artifact("sensitivity", "sensitivity.json"), text + "\n")
+    save_sensitivity(found, run.artifact("sensitivity plot", "sensitivity.png"))
+    run.record.results = found.model_dump(mode="json")
+    return found
+
+
 def portability_words(int8: Model, crops: Crops) -> str:
     """A report's line on some of these images; "" for a model without u8s8 layers."""
     if not int8.is_quantized:
         return ""
     step = max(1, len(crops) // REPORT_IMAGES)
-    batch = crops.pipeline.to_input(crops.array[::step][:REPORT_IMAGES], int8.input)
+    batch = crops.inputs(slice(0, step * REPORT_IMAGES, step), int8.input)
     try:
         found = check_portability(int8, [batch])
     except ModelError:

@@ -31,12 +31,13 @@ from quantlab.quantize import Engine
 from quantlab.recipe import Recipe
 from quantlab.report.advice import shortfall, suggestions
 from quantlab.report.context import ReportContext, TrialRow
-from quantlab.report.markdown import write_report
+from quantlab.report.markdown import render_unjudged, write_report
 from quantlab.store import Run, check_writable, write_whole
 from quantlab.talk import Talk
 from quantlab.tune import strategies
 from quantlab.tune.ladder import ladder_of
 from quantlab.tune.ledger import Ledger
+from quantlab.tune.reverted import Reverted
 from quantlab.tune.search import Limits, Outcome, Search, run_search
 from quantlab.tune.study import SharedStudy
 from quantlab.tune.trials import Pick, Trial, pareto_front, picked
@@ -84,6 +85,7 @@ class Tuned:
     comparison: Comparison
     verdict: Verdict
     outcome: Outcome
+    reverted: tuple[Reverted, ...]
     rows: tuple[TrialRow, ...]
     missed: str
     report: Path
@@ -121,7 +123,7 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
         )
         study.sync(outcome.trials)
         model.check_unchanged()
-        return _finish(spec, bench, outcome, output, run)
+        return _finish(spec, bench, outcome, output, kept, run)
 
 
 @contextmanager
@@ -178,7 +180,7 @@ def _own_search(spec: TuneSpec, bench: Workbench) -> dict[str, Engine]:
     crops, count = bench.crops, IMAGES_FOR_INC
     tuning = IncTuning(
         strategy=spec.inc_strategy,
-        images=crops.pipeline.to_input(crops.array[:count], bench.model.input),
+        images=crops.inputs(slice(count), bench.model.input),
         labels=None if crops.labels is None else crops.labels[:count],
         max_decline=policy.max_decline,
         kind=policy.kind,
@@ -258,18 +260,22 @@ def _keep(bench: Workbench, best: Trial | None, output: Path, kept: list[str]) -
         bench.talk.say(f"  best so far: {best.recipe.name}, written to {output}")
 
 
-def _finish(spec: TuneSpec, bench: Workbench, outcome: Outcome, output: Path, run: Run) -> Tuned:
+def _finish(
+    spec: TuneSpec, bench: Workbench, outcome: Outcome, output: Path, kept: list[str], run: Run
+) -> Tuned:
     """The chosen trial timed at length, written, reported."""
     best = picked(outcome.trials, spec.pick) or outcome.best
+    _keep(bench, best, output, kept)
     if best is None or best.scores is None:
-        raise _nothing(outcome, output)
-    _keep(bench, best, output, [])
+        _record_unjudged(spec, bench, outcome, output, run)
+        raise _nothing(outcome)
     int8 = replace(bench.load(output, output.stem), path=output)
     answers = replace(_all_answers(bench, best, int8), model_name=int8.name)
-    timing = None
+    timing, reverted = None, bench.reverted(best, outcome.trials)
     if bench.bench and outcome.stop != "interrupted":
         try:
             timing = bench.time(int8, spec.bench)
+            reverted = bench.with_times(best.recipe, reverted)
         except KeyboardInterrupt:
             outcome.stop = "interrupted"
     save_artifacts(run, (bench.baseline, answers), timing)
@@ -281,6 +287,7 @@ def _finish(spec: TuneSpec, bench: Workbench, outcome: Outcome, output: Path, ru
         comparison,
         verdict,
         outcome,
+        reverted=reverted,
         rows=trial_rows(outcome.trials, best),
         missed=shortfall(verdict),
         report=run.artifact("report", "report.md"),
@@ -298,7 +305,7 @@ def _all_answers(bench: Workbench, best: Trial, int8: Model) -> Predictions:
     return predict(int8, bench.crops, bench.talk, bench.threads)
 
 
-def _nothing(outcome: Outcome, output: Path) -> BaseException:
+def _nothing(outcome: Outcome) -> BaseException:
     if outcome.stop == "interrupted":
         return KeyboardInterrupt()
     failed = next((t for t in outcome.trials if t.error), None)
@@ -320,6 +327,7 @@ def _record(spec: TuneSpec, bench: Workbench, tuned: Tuned, run: Run) -> None:
         recipe=recipe.model_dump(mode="json"),
         output=str(tuned.output),
         trials=tuned.rows,
+        reverted=tuned.reverted,
         shortfall=tuned.missed,
         portability=portability_words(
             bench.load(tuned.output, tuned.output.stem), bench.images.crops
@@ -334,20 +342,46 @@ def _record(spec: TuneSpec, bench: Workbench, tuned: Tuned, run: Run) -> None:
         "output": model_facts(bench.load(tuned.output, tuned.output.stem)),
         "data": inputs.data_facts(bench.evaluation, bench.crops),
         "calibration": inputs.data_facts(bench.calibration, bench.images.crops),
-        "strategy": spec.strategy,
-        "stop": tuned.outcome.stop,
+        **_search_facts(spec, tuned.outcome),
         "recipe": recipe.model_dump(mode="json"),
-        "trials": [trial.model_dump(mode="json") for trial in tuned.outcome.trials],
+        "reverted": [group.model_dump(mode="json") for group in tuned.reverted],
         "pareto_front": [trial.digest for trial in pareto_front(tuned.outcome.trials)],
         **results(tuned.comparison, tuned.verdict),
     }
 
 
-def trial_rows(trials: Sequence[Trial], chosen: Trial) -> tuple[TrialRow, ...]:
+def _search_facts(spec: TuneSpec, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "strategy": spec.strategy,
+        "stop": outcome.stop,
+        "trials": [trial.model_dump(mode="json") for trial in outcome.trials],
+    }
+
+
+def _record_unjudged(
+    spec: TuneSpec, bench: Workbench, outcome: Outcome, output: Path, run: Run
+) -> None:
+    """Trials but no evaluation: they are in the record and in a report all the same."""
+    if not outcome.trials:
+        return
+    run.record.results = {"model": model_facts(bench.model), **_search_facts(spec, outcome)}
+    best = outcome.best
+    context = ReportContext(
+        command=run.record.command,
+        environment=run.record.environment,
+        output=str(output) if best else "",
+        trials=trial_rows(outcome.trials, best),
+        warnings=tuple(bench.talk.warnings),
+    )
+    write_whole(run.artifact("report", "report.md"), render_unjudged(context))
+    bench.talk.say(f"Report: {run.folder / 'report.md'}")
+
+
+def trial_rows(trials: Sequence[Trial], chosen: Trial | None) -> tuple[TrialRow, ...]:
     """The report's table of trials."""
     front = {trial.digest for trial in pareto_front(trials)}
     return tuple(
-        replace(_row(trial), chosen=trial.digest == chosen.digest, front=trial.digest in front)
+        replace(_row(trial), chosen=trial == chosen, front=trial.digest in front)
         for trial in trials
     )
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
 
 from quantlab.bench.measurement import BenchResult
 from quantlab.comparison import Comparison
 from quantlab.config import BenchConditions
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
-from quantlab.errors import OutputError, QuantlabError
+from quantlab.errors import OutputError, QuantizeError, QuantlabError
 from quantlab.evaluate.custom import metrics_of
-from quantlab.evaluate.metrics import kl_divergence, logits_of
 from quantlab.evaluate.predictions import Predictions
+from quantlab.evaluate.proxy import Proxy
 from quantlab.gate import Criterion, judge
+from quantlab.inspect.sensitivity import GroupProbe
 from quantlab.jobs.bench import BenchSpec, timed
 from quantlab.jobs.compare import compared
 from quantlab.jobs.evaluate import predict
@@ -32,25 +32,30 @@ from quantlab.model import Model
 from quantlab.quantize import Engine, get_engine
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
-from quantlab.runtime.runner import Runner
 from quantlab.sequential import Decision, early_stop
 from quantlab.store import write_whole
 from quantlab.talk import Talk
 from quantlab.tune.groups import Group, kernel_groups
 from quantlab.tune.ledger import Ledger
+from quantlab.tune.reverted import Reverted, reverted_groups
 from quantlab.tune.search import Proposal
 from quantlab.tune.trials import Trial, scores
 
 SCORE_IMAGES = 64
 """Calibration images on which a recipe's cheap score is taken, spread over all of them."""
 CERTAIN_FAILURE: tuple[Decision, ...] = ("fail",)
+TIMED_GROUPS = 8
+"""So many reverted groups are timed by plain files."""
 TRIAL_TIMING = BenchConditions(rounds=10, seconds=2.0)
 """A trial's own timing; the best one is timed at length in the end."""
 
 
 @dataclass
 class Workbench:
-    """One tune's model, images, baseline and limits. ``bench=False`` leaves timing out."""
+    """One tune's model, images, baseline and limits. ``bench=False`` leaves timing out.
+
+    ``costs`` is the last ranking: by group, what it costs in int8 (KL, nats).
+    """
 
     model: Model
     criterion: Criterion
@@ -66,6 +71,7 @@ class Workbench:
     bench: bool = True
     others: Callable[[], list[Trial]] = list
     engines: dict[str, Engine] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
 
     def attempt(self, number: int, proposal: Proposal, known: Trial | None) -> Trial:
         """Quantize, score, and where asked evaluate and time. What the recipe or the engine does
@@ -147,7 +153,11 @@ class Workbench:
         return predict(int8, self.crops, self.talk, self.threads, early=early)
 
     def time(self, int8: Model, conditions: BenchConditions) -> BenchResult:
-        """fp32 and int8 interleaved in one run; a fixed batch size is kept to."""
+        """fp32 and int8 interleaved in one run."""
+        return self._timed([self.model, int8], conditions)
+
+    def _timed(self, models: list[Model], conditions: BenchConditions) -> BenchResult:
+        """A fixed batch size is kept to."""
         fixed = self.model.input.batch
         spec = BenchSpec(
             models=(),
@@ -157,7 +167,7 @@ class Workbench:
             threads=conditions.threads or self.threads or 1,
             seed=self.seed,
         )
-        return timed([self.model, int8], spec, self.talk)
+        return timed(models, spec, self.talk)
 
     def compare(self, int8: Model, answers: Predictions, timing: BenchResult | None) -> Comparison:
         """int8 beside fp32."""
@@ -172,72 +182,69 @@ class Workbench:
 
     def proxy(self, path: Path) -> float:
         """Mean KL of fp32 to the file's answers on some calibration images, in nats."""
-        return self._divergence(Model.load(path))
-
-    def _divergence(self, quantized_model: Model | onnx.ModelProto) -> float:
-        answers = self._logits(quantized_model)
-        return float(kl_divergence(self._reference, answers).mean())
+        return self._proxy.distance(Model.load(path)).kl
 
     @cached_property
-    def _score_inputs(self) -> NDArray[np.generic]:
+    def _proxy(self) -> Proxy:
         crops = self.images.crops
         step = max(1, len(crops) // SCORE_IMAGES)
-        chosen = crops.array[::step][:SCORE_IMAGES]
-        return crops.pipeline.to_input(chosen, self.model.input)
-
-    @cached_property
-    def _reference(self) -> NDArray[np.float32]:
-        return self._logits(self.model)
-
-    def _logits(self, model: Model | onnx.ModelProto) -> NDArray[np.float32]:
-        inputs = self._score_inputs
-        with Runner(model, threads=self.threads) as run:
-            parts = [run(inputs[i : i + 8]) for i in range(0, len(inputs), 8)]
-        outputs = np.concatenate(parts)
-        return logits_of(outputs) if self.model.output_kind == "probabilities" else outputs
+        inputs = crops.inputs(slice(0, step * SCORE_IMAGES, step), self.model.input)
+        return Proxy(self.model, inputs, self.threads)
 
     def ranking(self, recipe: Recipe) -> list[tuple[Group, float]]:
-        """Every group with what leaving it in fp32 gains (KL, nats), the most first.
+        """Every group with what it costs alone in int8 (KL, nats), the most first.
 
-        Measured leave-one-out on some calibration images, with plain ranges and nearest weights
-        (see ``Variants``), and kept in the run folder group by group, so that a resumed tune goes
-        on where it was.
+        Measured on some calibration images (see ``inspect.sensitivity``), and kept in the run
+        folder group by group, so that a resumed tune goes on where it was.
         """
-        from quantlab.quantize.engine.variants import Variants
-
         path = self.ledger.folder / f"sensitivity-{recipe.digest}.json"
-        gains: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
-        groups = kernel_groups(prepare(self.model.proto()))
-        if not all(group.name in gains for group in groups):
-            variants = Variants(
-                self.model, recipe, _Inputs(self._score_inputs, self.model.input.batch or 8)
-            )
-            base = self._divergence(variants.without(recipe.exclude))
-            with self.talk.progress("Measuring sensitivity", len(groups)) as advance:
-                for i, group in enumerate(groups):
-                    if group.name not in gains:
-                        changed = variants.without((*recipe.exclude, *group.nodes))
-                        gains[group.name] = base - self._divergence(changed)
-                        write_whole(path, json.dumps(gains, indent=1) + "\n")
+        self.costs = json.loads(path.read_text()) if path.is_file() else {}
+        probe, costs = GroupProbe(self._proxy, recipe), self.costs
+        missing = [group for group in probe.groups if group.name not in costs]
+        if missing:
+            with self.talk.progress("Measuring sensitivity", len(missing)) as advance:
+                for i, group in enumerate(missing):
+                    costs[group.name] = probe.alone(group).kl
+                    write_whole(path, json.dumps(costs, indent=1) + "\n")
                     advance(i + 1, group.name)
-        return sorted(
-            ((g, gains[g.name]) for g in groups), key=lambda pair: (-pair[1], pair[0].name)
+        ranked = [(group, costs[group.name]) for group in probe.groups]
+        return sorted(ranked, key=lambda pair: (-pair[1], pair[0].name))
+
+    def reverted(self, chosen: Trial, trials: Sequence[Trial]) -> tuple[Reverted, ...]:
+        """What the chosen recipe keeps in fp32, as far as it was measured on the way."""
+        groups = kernel_groups(prepare(self.model.proto())) if chosen.recipe.exclude else ()
+        return reverted_groups(chosen, trials, groups, self.costs)
+
+    def with_times(self, recipe: Recipe, reverted: Sequence[Reverted]) -> tuple[Reverted, ...]:
+        """Those whose time no two trials tell are timed by plain files, TIMED_GROUPS at most."""
+        wanted = [group.nodes for group in reverted if group.time is None][:TIMED_GROUPS]
+        try:
+            times = self._plain_times(recipe, wanted) if wanted else {}
+        except QuantizeError as error:
+            self.talk.warn(f"What stays in fp32 was not timed: {error.problem}")
+            return tuple(reverted)
+        return tuple(
+            group.model_copy(update={"time": times[group.nodes], "time_by": "plain files"})
+            if group.nodes in times
+            else group
+            for group in reverted
         )
 
-
-@dataclass(frozen=True)
-class _Inputs:
-    """An array of inputs as a Calibration."""
-
-    images: NDArray[np.generic]
-    step: int
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __iter__(self) -> Iterator[NDArray[np.generic]]:
-        starts = range(0, len(self.images), self.step)
-        return (self.images[i : i + self.step] for i in starts)
+    def _plain_times(
+        self, recipe: Recipe, wanted: Sequence[tuple[str, ...]]
+    ) -> dict[tuple[str, ...], float]:
+        """How much longer the recipe's plain file takes than those with one group more in int8."""
+        variants = GroupProbe(self._proxy, recipe).variants
+        with TemporaryDirectory() as folder:
+            models: list[Model] = []
+            for nodes in [(), *wanted]:
+                path = Path(folder) / f"{len(models)}.onnx"
+                kept = [node for node in recipe.exclude if node not in nodes]
+                write_whole(path, variants.without(kept).SerializeToString())
+                models.append(self.load(path, path.stem))
+            (whole, *_), *others = self._timed(models, TRIAL_TIMING).measurements
+        pairs = zip(wanted, others, strict=True)
+        return {nodes: whole.p50 / int8.p50 - 1 for nodes, (int8, *_) in pairs}
 
 
 def trial_line(trial: Trial) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import psutil
+from onnx import numpy_helper
 
 from quantlab.errors import QuantizeError
 from quantlab.recipe import Recipe
@@ -51,9 +52,25 @@ def _as_yaml(value: object) -> str:
 
 
 def check_quantizable(prepared: onnx.ModelProto, path: Path) -> None:
-    """Raises QuantizeError when there is nothing to quantize."""
+    """Raises QuantizeError when there is nothing to quantize, or weights are NaN or infinite."""
     if not any(n.op_type in WEIGHTED for n in prepared.graph.node):
-        raise QuantizeError(f"{path}: nothing to quantize: no Conv, Gemm or MatMul in the graph.")
+        raise QuantizeError(
+            f"{path}: nothing to quantize: no Conv, Gemm or MatMul in the graph.",
+            "Keep the fp32 model.",
+        )
+    check_weights(prepared, path)
+
+
+def check_weights(prepared: onnx.ModelProto, path: Path) -> None:
+    """Raises QuantizeError, naming the first node with weights that are NaN or infinite."""
+    weights = {t.name: numpy_helper.to_array(t) for t in prepared.graph.initializer}
+    for node in prepared.graph.node:
+        arrays = (weights[name] for name in node.input if name in weights)
+        if node.op_type in WEIGHTED and not all(np.isfinite(a).all() for a in arrays):
+            raise QuantizeError(
+                f"{path}: the weights of node {node.name} hold NaN or infinity.",
+                "Export the model again.",
+            )
 
 
 def classifier_node(prepared: onnx.ModelProto) -> str | None:

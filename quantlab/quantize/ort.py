@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab.errors import QuantizeError
+from quantlab.errors import ModelError, QuantizeError
 from quantlab.model import Model
 from quantlab.quantize.checks import (
     check_memory,
@@ -29,7 +29,7 @@ from quantlab.quantize.checks import (
 from quantlab.quantize.prepare import prepare
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
-from quantlab.runtime.session import plain_errors
+from quantlab.runtime.session import create_session, plain_errors
 
 _METHODS = {"minmax": "MinMax", "mean": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 _ACTIVATIONS = {"u8": "QUInt8", "s8": "QInt8", "u16": "QUInt16", "s16": "QInt16"}
@@ -59,6 +59,7 @@ class OrtEngine:
             onnx.save(prepared, source)
             reader = _Reader(model.input.name, calibration, model.input.batch or 1)
             _quantize_static(source, target, recipe, reader, prepared)
+            _check_loads(target)
             return onnx.load(target)
 
 
@@ -89,7 +90,17 @@ def _quantize_static(
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise QuantizeError(
             f"onnxruntime.quantization failed on recipe {recipe.name}: {reason}",
-            "Try engine: quantlab, or another format.",
+            "Try engine: quantlab, which says what it cannot quantize, or another format.",
+        ) from error
+
+
+def _check_loads(made: Path) -> None:
+    """``quantize_static`` does not look into subgraphs, and writes types that no kernel reads."""
+    try:
+        create_session(made.read_bytes(), threads=1)
+    except ModelError as error:
+        raise QuantizeError(
+            f"onnxruntime.quantization made a broken file: {error.problem}", "Use engine: quantlab."
         ) from error
 
 
@@ -105,7 +116,14 @@ class _Reader:
 
     def get_next(self, *_: object) -> dict[str, NDArray[np.generic]] | None:
         image = next(self._images, None)
-        return None if image is None else {self._name: image}
+        if image is None:
+            return None
+        if not np.isfinite(image).all():
+            raise QuantizeError(
+                "a calibration image is NaN or infinite.",
+                "Check the images and the pipeline's scaling.",
+            )
+        return {self._name: image}
 
 
 def _pieces(calibration: Calibration, step: int) -> Iterator[NDArray[np.generic]]:

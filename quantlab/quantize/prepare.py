@@ -211,6 +211,7 @@ def _foldable(
     )
 
 
+@np.errstate(all="ignore")  # engines name the node whose weights are not finite
 def _fold_pair(
     graph: onnx.GraphProto,
     conv: onnx.NodeProto,

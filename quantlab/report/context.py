@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from quantlab.data.dataset import Problem
+from quantlab.tune.reverted import Reverted
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class ReportContext:
     ``environment`` is the machine and the versions, ``data`` the evaluation images beyond what the
     comparison knows (folder, label source), ``calibration`` and ``recipe`` how the int8 model was
     made, empty when it came as a file. ``shortfall`` says by how much the best trial misses the
-    criterion, empty when it is met, and ``suggestions`` what to try then. ``portability`` is what
-    CPUs without VNNI would make of the int8 model, empty when that is no question. ``problems`` are
-    all images that could not be used.
+    criterion, empty when it is met, and ``suggestions`` what to try then. ``reverted`` is what the
+    recipe keeps in fp32. ``portability`` is what CPUs without VNNI would make of the int8 model,
+    empty when that is no question. ``problems`` are all images that could not be used.
     """
 
     command: str
@@ -49,6 +50,7 @@ class ReportContext:
     recipe: Mapping[str, object] = field(default_factory=dict)
     output: str = ""
     trials: tuple[TrialRow, ...] = ()
+    reverted: tuple[Reverted, ...] = ()
     shortfall: str = ""
     suggestions: tuple[str, ...] = ()
     portability: str = ""

@@ -50,6 +50,12 @@ def render(
     return re.sub(r"\n{3,}", "\n\n", rendered)
 
 
+def render_unjudged(context: ReportContext) -> str:
+    """The report of a tune that ended before anything was evaluated."""
+    page = _templates().get_template("unjudged.md.j2")
+    return re.sub(r"\n{3,}", "\n\n", page.render(context=context, pictures={}))
+
+
 @cache
 def _templates() -> Environment:
     templates = Environment(

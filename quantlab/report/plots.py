@@ -13,12 +13,13 @@ from matplotlib.ticker import MaxNLocator
 
 from quantlab.comparison import ClassChange, Comparison, Speed
 from quantlab.inspect.layers import LayerReport
+from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.report.context import TrialRow
 from quantlab.store import atomic_path
 
 FP32, INT8, LOST, GAINED = "#4c6a92", "#d9822b", "#b5382a", "#3b7d4f"
 GREY = "#666666"
-CLASSES_SHOWN = 20
+CLASSES_SHOWN = GROUPS_SHOWN = 20
 PANELS = 4
 
 
@@ -190,4 +191,29 @@ def layers(report: LayerReport) -> Figure:
     ax.tick_params(axis="x", labelrotation=90, labelsize=7)
     ax.set_ylabel("SQNR, dB")
     figure.legend(frameon=False, loc="outside upper left", ncols=4)
+    return figure
+
+
+def save_sensitivity(found: Sensitivity, path: Path) -> None:
+    """Draw ``sensitivity`` into a file. Raises OutputError."""
+    _save(sensitivity(found), path)
+
+
+def sensitivity(found: Sensitivity) -> Figure:
+    """The costliest groups, alone and left out."""
+    shown = found.groups[:GROUPS_SHOWN]
+    figure, (ax,) = _figure(1.2 + 0.3 * len(shown))
+    rows = np.arange(len(shown))
+    alone = [cost.alone.kl for cost in shown]
+    left_out = [cost.gain for cost in shown]
+    ax.barh(rows - 0.2, alone, 0.4, color=INT8, label="only this group in int8: KL")
+    ax.barh(rows + 0.2, left_out, 0.4, color=FP32, label="all but this group: KL falls by")
+    ax.axvline(0, color=GREY, linewidth=0.8)
+    ax.set_yticks(rows, [cost.name for cost in shown], fontsize=8)
+    for label in ax.get_yticklabels():
+        if label.get_text() in found.exclude:
+            label.set_color(LOST)
+    ax.invert_yaxis()
+    ax.set_xlabel(f"nats ({len(shown)} of {len(found.groups)} groups; red: worth excluding)")
+    figure.legend(frameon=False, loc="outside upper left", ncols=2)
     return figure

@@ -31,6 +31,7 @@ from quantlab.report.formats import (
     times_span,
 )
 from quantlab.stats import Interval
+from quantlab.tune.reverted import Reverted
 
 FLIPS_SHOWN = 10
 
@@ -234,6 +235,25 @@ def _trial_row(t: TrialRow) -> list[str]:
     ]
     mark = "→ " if t.chosen else "✗ " if t.error else ""
     return [mark + t.recipe, t.format, t.ranges, *figures]
+
+
+def reverted(groups: tuple[Reverted, ...]) -> str:
+    """What the chosen recipe keeps in fp32, what that gains and what it costs."""
+    rows = [
+        [
+            ", ".join(x.nodes),
+            _measured(x.kl, ".5f", x.kl_by),
+            "not measured" if x.top1 is None else points(x.top1),
+            _measured(x.time, "+.1%", x.time_by),
+        ]
+        for x in groups
+    ]
+    head = ["kept in fp32", "KL gained (by)", "top-1 gained", "time it costs (by)"]
+    return table(head, rows, right=" rrr")
+
+
+def _measured(value: float | None, form: str, by: str | None) -> str:
+    return "not measured" if value is None else f"{value:{form}} ({by})"
 
 
 def conditions(c: Comparison, context: ReportContext) -> str:

@@ -15,12 +15,14 @@ from quantlab.inspect import Inspection, QuantizedTensor
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.levels import levels_line
 from quantlab.inspect.portability import Portability, State, portability_line
+from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.views import Inspected
 from quantlab.model import TensorInfo
 from quantlab.recipe import Recipe
 from quantlab.report import tables
 from quantlab.report.context import TrialRow
 from quantlab.report.formats import (
+    NOTHING,
     megabytes,
     number,
     percent,
@@ -114,6 +116,8 @@ def inspected_summary(found: Inspected, *, scales: bool) -> str:
         return portability_summary(found.portability)
     if found.layers is not None:
         return layers_summary(found.layers)
+    if found.sensitivity is not None:
+        return sensitivity_summary(found.sensitivity)
     return "" if found.inspection is None else inspect_summary(found.inspection, scales=scales)
 
 
@@ -160,11 +164,39 @@ def layers_summary(found: LayerReport) -> str:
     if found.unmatched:
         lines.append(f"Without a counterpart in the int8 file: {', '.join(found.unmatched)}.")
     if found.exclude:
-        lines += ["Layers far below the others, to try in a recipe:", "", "exclude:"]
-        lines += [f"  - {json.dumps(name)}" for name in found.exclude]
+        lines += ["Layers far below the others, to try in a recipe:", "", _exclude(found.exclude)]
     else:
         lines.append("No layer stands out: nothing to exclude.")
     return "\n".join(lines)
+
+
+def _exclude(nodes: Sequence[str]) -> str:
+    """The list as a recipe wants it."""
+    return "\n".join(["exclude:", *(f"  - {json.dumps(name)}" for name in nodes)])
+
+
+def sensitivity_summary(found: Sensitivity) -> str:
+    """Every group, the costliest first, and what to exclude."""
+    head = ["group", "with", "alone: KL", "of all", "SQNR", "left out: KL falls by", "SQNR"]
+    rows = [
+        [x.name, ", ".join(x.nodes[1:]), f"{x.alone.kl:.5f}", _share_of(x.alone.kl, found.whole.kl),
+         _db(x.alone.sqnr_db), f"{x.gain:.5f}", _db(x.left_out.sqnr_db)]
+        for x in found.groups
+    ]  # fmt: skip
+    lines = [
+        f"{found.model}, plainly quantized, against fp32 on {found.images} images: "
+        f"KL {found.whole.kl:.5f}, SQNR {_db(found.whole.sqnr_db)} dB",
+        "",
+        table(head, rows, right="  rrrrr"),
+        "",
+    ]
+    if not found.exclude:
+        return "\n".join([*lines, "No group stands out: nothing to exclude."])
+    return "\n".join([*lines, "Groups to try in a recipe:", "", _exclude(found.exclude)])
+
+
+def _share_of(part: float, whole: float) -> str:
+    return percent(part / whole, 1) if whole > 0 else NOTHING
 
 
 def _break_words(found: LayerReport) -> str:

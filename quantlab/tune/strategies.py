@@ -17,7 +17,7 @@ NEAR = 2.0
 """A rung whose score is more than so many times the best one's is not promising."""
 
 Ranked = Sequence[tuple[Group, float]]
-"""Groups, the costliest first, each with what leaving it in fp32 gains (KL, nats)."""
+"""Groups, the costliest first, each with what it costs in int8 (KL, nats)."""
 Ranking = Callable[[Recipe], Ranked]
 SPACE: dict[str, list[Any]] = {
     "format": ["qdq", "qoperator"],

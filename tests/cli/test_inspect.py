@@ -13,6 +13,9 @@ import pytest
 from quantlab.inspect import Inspection
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.portability import Portability
+from quantlab.inspect.sensitivity import Sensitivity
+from quantlab.recipe import Recipe
+from quantlab.yamlfile import read_yaml
 
 RECIPE = """
 engine: ort
@@ -64,9 +67,38 @@ def test_layers_in_the_wrong_order(cli: Any, scene: Any, int8: Path) -> None:
     assert "takes the fp32 model first" in said.err
 
 
+def test_sensitivity(cli: Any, scene: Any) -> None:
+    said = cli("inspect", "--sensitivity", scene.model, *scene.words, "--images", "8")
+    assert "tiny, plainly quantized, against fp32 on 8 images: KL " in said.out
+    found = Sensitivity.model_validate_json((said.folder / "sensitivity.json").read_text())
+    rows = re.findall(r"^\| (\w+) ", said.out, re.M)[1:]
+    assert rows == [cost.name for cost in found.groups]
+    assert (said.folder / "sensitivity.png").stat().st_size > 1000
+    assert set(said.record.artifacts) == {"sensitivity", "sensitivity plot"}
+    again = cli(*said.repeat)
+    assert again.out == said.out
+
+
+def test_the_exclude_list_of_sensitivity_is_a_recipes(cli: Any, scene: Any, tmp_path: Path) -> None:
+    said = cli("inspect", "--sensitivity", scene.model, *scene.words, "--json")
+    record = json.loads(said.out)
+    assert [x["nodes"] for x in record["results"]["groups"]]
+    recipe = tmp_path / "recipe.yaml"
+    shown = cli("inspect", "--sensitivity", scene.model, *scene.words).out
+    recipe.write_text(shown[shown.index("exclude:") :])
+    assert Recipe.model_validate(read_yaml(recipe)).exclude == tuple(record["results"]["exclude"])
+
+
+def test_sensitivity_of_int8_is_refused(cli: Any, scene: Any, int8: Path) -> None:
+    said = cli("inspect", "--sensitivity", int8, *scene.words, code=2)
+    assert "is already quantized" in said.err
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
+        (("one", "--sensitivity", "--portability"), "give one of them"),
+        (("one", "two", "--sensitivity"), "inspect takes one model, not 2."),
         (("--layers", "one"), "inspect --layers takes two models, FP32 and INT8, not 1."),
         (("one", "two"), "inspect takes one model, not 2."),
         (("one", "--layers", "--portability"), "give one of them"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from quantlab.model import Model
+from quantlab.record import load_record
 from quantlab.testing import fake_bench, listed_folder, npz_file, tiny_classifier
 from quantlab.tune.ladder import ladder
 
@@ -115,6 +117,114 @@ def test_an_interrupted_run_keeps_its_warnings(
     said = tune(code=130)
     assert said.warnings == ["Warning: 1 of 10 classes have no calibration image: 9."]
     assert said.record.warnings == [said.warnings[0].removeprefix("Warning: ")]
+
+
+@pytest.mark.parametrize("scored", [1, 3])
+def test_ctrl_c_before_the_first_evaluation_leaves_a_record(
+    scored: int, tune: Any, best: Path, engine: Any
+) -> None:
+    engine(*[0.01] * scored, KeyboardInterrupt())
+    said = tune(code=130)
+    assert said.err.splitlines()[-1] == "Interrupted."
+    (folder,) = Path("runs").iterdir()
+    assert f"Report: {folder / 'report.md'}" in said.err
+    record = load_record(folder)
+    assert (record.status, record.results["stop"]) == ("interrupted", "interrupted")
+    trials = record.results["trials"]
+    assert [t["status"] for t in trials] == ["scored"] * scored
+    assert Model.load(best).sha256 in {t["sha256"] for t in trials}
+    assert record.artifacts["report"] == "report.md"
+    page = (folder / "report.md").read_text()
+    assert f"fp32 on calibration images so far is `{best}`" in page
+    for rung in ladder()[:scored]:
+        assert re.search(rf"^\| (→ )?{rung.name} +\|", page, re.M)
+    assert "nan" not in page
+    assert "None" not in page
+
+
+def test_that_run_can_be_resumed(
+    tune: Any, cli: Any, engine: Any, scene: Any, tmp_path: Path
+) -> None:
+    engine(0.01, KeyboardInterrupt())
+    tune(code=130)
+    engine(0.01)
+    (folder,) = Path("runs").iterdir()
+    said = cli("tune", "--resume", folder)
+    assert (said.record.status, stop(said)) == ("success", "finished")
+
+
+def test_the_best_so_far_is_told_once_a_file(tune: Any, engine: Any) -> None:
+    engine(0.01)
+    told = re.findall(r"best so far: (.*), written", tune().err)
+    assert told == [ladder()[0].name]
+
+
+@pytest.fixture
+def one_recipe(tmp_path: Path) -> Path:
+    """A plain recipe that keeps the stem in fp32."""
+    path = tmp_path / "one.yaml"
+    path.write_text("name: one\nexclude: [stem, stem_act]\n")
+    return path
+
+
+def kept_in_fp32(said: Any) -> str:
+    """That part of the report."""
+    page = (said.folder / "report.md").read_text()
+    return page[page.index("### Kept in fp32") : page.index("## Conditions")]
+
+
+def test_what_stays_in_fp32_is_in_the_report(tune: Any, one_recipe: Path) -> None:
+    said = tune("--recipe", one_recipe)
+    (found,) = said.record.results["reverted"]
+    assert found["nodes"] == ["stem", "stem_act"]
+    assert (found["kl"], found["top1"]) == (None, None)
+    assert found["time_by"] == "plain files"
+    assert found["time"] > 0.5, "the first model of the fake timing takes twice as long"
+    row = r"\| stem, stem_act +\| +not measured +\| +not measured +\| \+\d"
+    assert re.search(row, kept_in_fp32(said))
+
+
+def test_what_was_not_timed_is_not_made_up(tune: Any, one_recipe: Path) -> None:
+    said = tune("--recipe", one_recipe, "--no-bench")
+    assert kept_in_fp32(said).count("not measured |") == 3
+
+
+def test_what_cannot_be_timed_is_a_warning(tune: Any, engine: Any, tmp_path: Path) -> None:
+    engine(0.01)
+    recipe = tmp_path / "other.yaml"
+    recipe.write_text("name: other\nexclude: [nowhere]\n")
+    said = tune("--recipe", recipe)
+    assert "What stays in fp32 was not timed: exclude: the model has no node" in said.warnings[0]
+    assert kept_in_fp32(said).count("not measured |") == 3
+
+
+def test_ctrl_c_while_reverted_groups_are_timed(
+    tune: Any, one_recipe: Path, ctrl_c_in_timing: Any
+) -> None:
+    ctrl_c_in_timing(3)
+    said = tune("--recipe", one_recipe, code=130)
+    assert (said.record.status, stop(said)) == ("interrupted", "interrupted")
+    assert said.record.results["comparison"]["speeds"]
+    assert kept_in_fp32(said).count("not measured |") == 3
+
+
+def test_reverted_groups_have_their_gain_from_the_ranking_or_from_trials(
+    tune: Any, engine: Any
+) -> None:
+    engine(9.0, 9.0, 9.0, 0.0)
+    said = tune("--strategy", "sensitivity", "--max-trials", 4)
+    found = said.record.results["reverted"]
+    assert sorted(x["nodes"][0] for x in found) == ["depthwise", "output", "pointwise", "stem"]
+    assert sorted(x["kl_by"] for x in found) == ["ranking", "ranking", "trials", "trials"]
+    assert all(x["kl"] > 0 for x in found if x["kl_by"] == "ranking")
+    assert {x["time_by"] for x in found} == {"plain files"}, "trials stopped early are not timed"
+
+
+def test_nothing_reverted_is_no_section(tune: Any, engine: Any) -> None:
+    engine(0.01)
+    said = tune()
+    assert said.record.results["reverted"] == []
+    assert "Kept in fp32" not in (said.folder / "report.md").read_text()
 
 
 def test_ctrl_c_in_the_first_trial(tune: Any, best: Path, engine: Any) -> None:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantlab.data.threads import default_workers, ordered_map
+from quantlab.data.threads import ahead, default_workers, ordered_map
 
 
 @settings(deadline=None, max_examples=20)
@@ -49,3 +50,28 @@ def test_errors_reach_the_caller() -> None:
 
 def test_there_is_a_worker() -> None:
     assert 1 <= default_workers() <= 8
+
+
+def test_ahead_keeps_the_order_and_is_one_step_ahead() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(5):
+            made.append(i)
+            yield i
+
+    seen = []
+    for item in ahead(items()):
+        seen.append(item)
+        assert len(made) <= len(seen) + 1
+    assert seen == made == [0, 1, 2, 3, 4]
+
+
+def test_ahead_passes_errors_on_and_stops_when_left() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(ahead(items()))
+    assert next(ahead(iter([7, 8, 9]))) == 7

@@ -97,6 +97,15 @@ def test_enough_images_but_not_of_all_classes_is_a_warning(
     assert talk.warnings[0].startswith("20 of 30 classes have no calibration image: ")
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_fewer_images_than_asked_for_are_a_warning(
+    model: Model, dataset: Dataset, talk: Notes, labelled: bool
+) -> None:
+    found = dataset if labelled else replace(dataset, labels=None)
+    assert len(drawn(found, model, Recipe(calibration_size=100), talk)) == 40
+    assert talk.warnings[0] == "100 calibration images are asked for, 40 are there."
+
+
 def test_unlabelled_images_are_drawn_at_random(model: Model, dataset: Dataset, talk: Notes) -> None:
     unlabelled = replace(dataset, labels=None)
     assert len(drawn(unlabelled, model, Recipe(), talk)) == 30

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from quantlab.errors import QuantizeError, QuantlabError
 from quantlab.model import Model
@@ -168,6 +168,48 @@ def test_histograms_that_do_not_fit_are_refused(
         quantize(model, ranges=ranges)
     assert caught.value.remedy
     quantize(model, ranges="mean")
+
+
+def test_images_that_are_not_finite_are_refused(model: Model) -> None:
+    images = Images()
+    images.array[5, 0, 0, 0] = np.nan
+    with pytest.raises(QuantizeError, match="a calibration image is NaN or infinite"):
+        quantize(model, images)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_name_the_node(
+    model: Model, tmp_path: Path, bad: float
+) -> None:
+    proto = model.proto()
+    tensor = next(t for t in proto.graph.initializer if t.name == "fc.w")
+    weights = numpy_helper.to_array(tensor).copy()
+    weights[0, 0] = bad
+    tensor.CopyFrom(numpy_helper.from_array(weights, "fc.w"))
+    onnx.save(proto, tmp_path / "bad.onnx")
+    with pytest.raises(QuantizeError, match="the weights of node output hold NaN or infinity"):
+        quantize(Model.load(tmp_path / "bad.onnx"))
+
+
+def test_a_file_that_onnx_runtime_cannot_load_is_refused(model: Model, tmp_path: Path) -> None:
+    """Its quantizer scales float16 weights by float16 scales, which it cannot load."""
+    proto = model.proto()
+    weights = numpy_helper.from_array(np.ones((16, 16, 1, 1), np.float16), "half.w")
+    proto.graph.initializer.append(weights)
+    index = next(i for i, n in enumerate(proto.graph.node) if n.name == "pool")
+    source = proto.graph.node[index].input[0]
+    proto.graph.node[index].input[0] = "back"
+    more = [
+        helper.make_node("Cast", [source], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("Conv", ["half", "half.w"], ["made"]),
+        helper.make_node("Cast", ["made"], ["back"], to=TensorProto.FLOAT),
+    ]
+    nodes = [*proto.graph.node[:index], *more, *proto.graph.node[index:]]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    onnx.save(proto, tmp_path / "half.onnx")
+    with pytest.raises(QuantizeError, match="made a broken file"):
+        quantize(Model.load(tmp_path / "half.onnx"))
 
 
 def test_onnx_runtimes_own_errors_are_told_in_one_line(tmp_path: Path) -> None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 from PIL import Image
 
+from quantlab.evaluate.proxy import Distance
 from quantlab.inspect.layers import LayerError, LayerReport
 from quantlab.inspect.portability import LayerSaturation, Portability
+from quantlab.inspect.sensitivity import GroupCost, Sensitivity
 from quantlab.inspect.views import Inspected
-from quantlab.report.plots import save_layers
-from quantlab.report.text import inspected_summary, layers_summary, portability_summary
+from quantlab.report.plots import save_layers, save_sensitivity
+from quantlab.report.text import (
+    inspected_summary,
+    layers_summary,
+    portability_summary,
+    sensitivity_summary,
+)
 
 
 def saturation(name: str, at_risk: int, saturated: int) -> LayerSaturation:
@@ -99,12 +107,52 @@ def test_layers_without_a_break() -> None:
     assert "exclude:" not in said
 
 
+def group(name: str, alone: float, gain: float) -> GroupCost:
+    near = Distance(kl=0.1, sqnr_db=20.5)
+    return GroupCost(
+        kind="Conv",
+        nodes=(name, f"{name}_act"),
+        gain=gain,
+        left_out=near,
+        alone=Distance(kl=alone, sqnr_db=None),
+    )
+
+
+SENSITIVITY = Sensitivity(
+    model="net",
+    images=64,
+    whole=Distance(kl=0.2, sqnr_db=18.0),
+    groups=(group("Conv_2", 0.1, 0.08), group("Conv: 1", 0.05, -0.01)),
+    exclude=("Conv_2", "Conv_2_act"),
+)
+
+
+def test_sensitivity_ranks_and_gives_a_list_to_paste() -> None:
+    said = sensitivity_summary(SENSITIVITY)
+    assert "on 64 images: KL 0.20000, SQNR 18.0 dB" in said
+    assert "| Conv_2  | Conv_2_act  |   0.10000 |  50.0% |    – |" in said
+    assert "-0.01000" in said
+    pasted = yaml.safe_load(said[said.index("exclude:") :])
+    assert pasted == {"exclude": ["Conv_2", "Conv_2_act"]}
+
+
+def test_sensitivity_where_nothing_stands_out() -> None:
+    said = sensitivity_summary(SENSITIVITY.model_copy(update={"exclude": ()}))
+    assert said.endswith("No group stands out: nothing to exclude.")
+
+
 def test_the_asked_view_is_shown() -> None:
     assert inspected_summary(Inspected(layers=REPORT), scales=False) == layers_summary(REPORT)
+    found = Inspected(sensitivity=SENSITIVITY)
+    assert inspected_summary(found, scales=False) == sensitivity_summary(SENSITIVITY)
 
 
-def test_the_plot(tmp_path: Path) -> None:
-    save_layers(REPORT, tmp_path / "layers.png")
-    with Image.open(tmp_path / "layers.png") as image:
+@pytest.mark.parametrize("view", ["layers", "sensitivity"])
+def test_the_plots(view: str, tmp_path: Path) -> None:
+    if view == "layers":
+        save_layers(REPORT, tmp_path / "view.png")
+    else:
+        save_sensitivity(SENSITIVITY, tmp_path / "view.png")
+    with Image.open(tmp_path / "view.png") as image:
         assert image.size[0] > 500
         assert len(image.convert("L").getcolors(1000) or []) > 3

@@ -17,8 +17,9 @@ from quantlab.data.dataset import Problem
 from quantlab.gate import judge, parse_criterion, parse_policy
 from quantlab.report.advice import shortfall
 from quantlab.report.context import ReportContext, TrialRow
-from quantlab.report.markdown import render, write_report
+from quantlab.report.markdown import render, render_unjudged, write_report
 from quantlab.testing.predictions import fake_predictions
+from quantlab.tune.reverted import Reverted
 
 CONTEXT = ReportContext(
     command="quantlab compare a.onnx b.onnx",
@@ -130,6 +131,42 @@ def test_tuning_and_problems() -> None:
     assert "12 images are left out; the first 10:" in page
     assert "`9.jpg`: truncated" in page
     assert "`10.jpg`" not in page
+
+
+def test_what_stays_in_fp32_and_what_was_not_measured() -> None:
+    reverted = (
+        Reverted(
+            nodes=("conv1", "relu1"),
+            kl=0.0035,
+            kl_by="trials",
+            top1=0.0025,
+            time=0.012,
+            time_by="plain files",
+        ),
+        Reverted(nodes=("conv2",), kl=0.001, kl_by="ranking"),
+    )
+    context = replace(CONTEXT, trials=(TrialRow("one", "qdq", "mean"),), reverted=reverted)
+    page = _page(_comparison(), context)
+    first, second = re.findall(r"^\| (conv[12].*) \|$", page, re.M)
+    assert re.split(r" *\| *", first) == [
+        "conv1, relu1", "0.00350 (trials)", "0.25 points", "+1.2% (plain files)",
+    ]  # fmt: skip
+    assert re.split(r" *\| *", second) == [
+        "conv2", "0.00100 (ranking)", "not measured", "not measured",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("output", ["", "best.onnx"])
+def test_without_any_evaluation_there_are_the_trials(output: str) -> None:
+    trials = (TrialRow("one", "qdq", "mean", kl=0.01), TrialRow("two", "qdq", "mean", error="bad"))
+    page = render_unjudged(replace(CONTEXT, trials=trials, output=output))
+    assert page.startswith("# No verdict")
+    assert ("`best.onnx`" in page) == bool(output)
+    assert "| one " in page
+    assert "- `two` failed: bad" in page
+    assert "- CPU: Some CPU" in page
+    assert "```\nquantlab compare a.onnx b.onnx\n```" in page
+    assert "\n\n\n" not in page
 
 
 def test_names_cannot_break_the_page() -> None:

@@ -14,10 +14,11 @@ import onnx
 
 from quantlab.errors import QuantizeError
 from quantlab.model import Model
-from quantlab.quantize.engine.equalize import Equalized, equalized
+from quantlab.quantize.checks import check_weights
+from quantlab.quantize.engine.equalize import Equalized, Equalizer
 from quantlab.quantize.engine.grid import Grid, activation_grid, weight_storage
 from quantlab.quantize.engine.net import Net, classifier_as_gemm, read_net
-from quantlab.quantize.engine.observe import observe_tensors, spread_batches
+from quantlab.quantize.engine.observe import Batches, observe_tensors, spread_batches
 from quantlab.quantize.engine.plan import Plan, borrows, quantizers
 from quantlab.quantize.engine.qdq import INT16_OPSET, write_qdq
 from quantlab.quantize.engine.qoperator import write_qoperator
@@ -55,9 +56,13 @@ class QuantlabEngine:
 
 
 def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
-    """The graph that the engine quantizes: prepared, and of the opset that the types need."""
+    """The graph that the engine quantizes: prepared, and of the opset that the types need.
+
+    Raises QuantizeError when it cannot be prepared, or weights are NaN or infinite.
+    """
     wide = recipe.activations in ("u16", "s16") or recipe.weights in ("s4", "s16")
     proto = prepare(model.proto(), min_opset=INT16_OPSET if wide else MIN_OPSET)
+    check_weights(proto, model.path)
     classifier_as_gemm(proto)
     proto.ir_version = max(proto.ir_version, 10 if wide else 0)
     del proto.graph.value_info[:]
@@ -73,13 +78,8 @@ def make_plan(net: Net, recipe: Recipe, calibration: Calibration) -> Plan:
         raise QuantizeError("there is no calibration image.")
     grid = activation_grid(recipe)
     some = spread_batches(net, calibration, SOME_IMAGES)
-    start = Equalized(net, {}, {})
-    if recipe.equalize or recipe.smooth is not None:
-        start = equalized(net, some, calibration, recipe)
+    start, seen = _observed(net, recipe, grid, calibration, some)
     net = start.net
-    names = [n for n in net.quantized_tensors if n not in start.ranges and not borrows(net, n)]
-    seen = {name: _estimator(recipe, grid) for name in names}
-    observe_tensors(net, start.scales, seen, calibration)
     ranges = {**start.ranges, **{n: estimator.range() for n, estimator in seen.items()}}
     dtype, zero = weight_storage(recipe)
     plan = Plan(net, grid, dtype, zero, quantizers(net, ranges, grid), {})
@@ -91,6 +91,22 @@ def make_plan(net: Net, recipe: Recipe, calibration: Calibration) -> Plan:
     if not found:
         return plan
     return replace(plan, tensors=searched(plan, ranges, found, some[1::2] or some))
+
+
+def _observed(
+    net: Net, recipe: Recipe, grid: Grid, calibration: Calibration, some: Batches
+) -> tuple[Equalized, dict[str, RangeEstimator]]:
+    """The net equalized, and what was seen of each tensor whose range that leaves open: one pass
+    over all images, and ``some`` of them again."""
+    equalizer = Equalizer(net, recipe, some)
+    names = [n for n in net.quantized_tensors if n not in equalizer.peaks and not borrows(net, n)]
+    seen = {name: _estimator(recipe, grid) for name in names}
+    late = {name: seen[name] for name in names if name in equalizer.waiting}
+    early = {name: seen[name] for name in names if name not in late}
+    observe_tensors(net, equalizer.scales, {**early, **equalizer.peaks}, calibration)
+    start = equalizer.finish()
+    observe_tensors(net, start.scales, late, some)
+    return start, seen
 
 
 def _estimator(recipe: Recipe, grid: Grid) -> RangeEstimator:

@@ -9,8 +9,7 @@ import numpy as np
 
 from quantlab.quantize.engine.grid import Doubles
 from quantlab.quantize.engine.net import Net
-from quantlab.quantize.engine.observe import Batches, observe_tensors, tensor_batches
-from quantlab.quantize.engine.ranges import ChannelPeaks
+from quantlab.quantize.engine.observe import Batches, tensor_batches
 
 USUAL = 0.75
 """A channel's usual reach: this quantile over images of its largest magnitude."""
@@ -26,26 +25,8 @@ class Channels:
     power: Doubles
 
 
-def channel_facts(
-    net: Net, names: Sequence[str], some: Batches, everything: Batches
-) -> dict[str, Channels]:
-    """The facts of these tensors: usual reach and power from some images, the top of what is never
-    negative from all.
-
-    Some channels fire for one class only. A top that a few images suggest, or that spares all
-    others a little rounding noise by clipping, would cost little on average and everything on the
-    images of that class.
-    """
-    seen = {name: ChannelPeaks() for name in names if net.never_negative(name)}
-    observe_tensors(net, {}, seen, everything)
-    facts = _facts_of_some(net, names, some)
-    return {
-        name: Channels(seen[name].peaks, f.usual, f.power) if name in seen else f
-        for name, f in facts.items()
-    }
-
-
-def _facts_of_some(net: Net, names: Sequence[str], batches: Batches) -> dict[str, Channels]:
+def channel_facts(net: Net, names: Sequence[str], batches: Batches) -> dict[str, Channels]:
+    """The facts of these tensors on these images, in one pass."""
     peaks: dict[str, list[Doubles]] = {name: [] for name in names}
     power: dict[str, list[Doubles]] = {name: [] for name in names}
     for values in tensor_batches(net, names, batches):

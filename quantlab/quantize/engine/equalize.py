@@ -19,12 +19,10 @@ from quantlab.quantize.engine.channels import Channels, channel_facts
 from quantlab.quantize.engine.grid import Doubles, Floats, activation_grid, weight_limit
 from quantlab.quantize.engine.net import Layer, Net
 from quantlab.quantize.engine.observe import Batches
-from quantlab.quantize.engine.ranges import Range
+from quantlab.quantize.engine.ranges import ChannelPeaks, Range
 from quantlab.recipe import Recipe
 
 EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-LINEAR_EXPONENT = 0.5
-"""For tensors without an activation, residual sums above all."""
 WEIGHT_NOISE = 0.3
 """What is left of the rounding noise of weights once they are rounded by output error."""
 _SAME_CHANNELS = ("Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten")
@@ -40,34 +38,56 @@ class Equalized:
     ranges: Mapping[str, Range]
 
 
-def equalized(net: Net, some: Batches, everything: Batches, recipe: Recipe) -> Equalized:
-    """Equalizes every group of tensors that allows it, by statistics of ``some`` images and of all.
+class Equalizer:
+    """Equalizes every group of tensors that allows it; with ``smooth`` alone, those that a Gemm
+    reads.
 
-    With ``smooth`` alone, only those that a Gemm reads.
+    Some images say how far channels usually reach, and give ``scales`` of tensors without an
+    activation at once. Activations wait until ``peaks`` have been shown all images: some channels
+    fire for one class only, and a range that a few images suggest, or that clips them to spare all
+    others a little rounding noise, costs little on average and everything on that class.
     """
-    steps = activation_grid(recipe).steps
-    groups = [
-        group
-        for group in tensor_groups(net)
-        if _can_scale(net, group) and (recipe.equalize or _read_by_gemm(net, group))
-    ]
-    names = [name for group in groups for name in group]
-    facts = channel_facts(net, names, some, everything) if names else {}
-    scales: dict[str, Floats] = {}
-    ranges: dict[str, Range] = {}
-    for group in groups:
-        if len({len(facts[name].top) for name in group}) > 1:
-            continue
-        by = _group_scales(net, group, facts, steps, recipe)
-        scales.update(dict.fromkeys(group, by))
-        if _activations(net, group):
-            ranges.update({n: (0.0, _top(facts[n], by)) for n in group if net.never_negative(n)})
-    layers = tuple(_scaled_layer(layer, scales) for layer in net.layers)
-    return Equalized(Net(net.proto, layers), scales, ranges)
 
+    @np.errstate(all="ignore")  # what is not finite is refused, by name, once all images are seen
+    def __init__(self, net: Net, recipe: Recipe, some: Batches) -> None:
+        self.net, self.recipe = net, recipe
+        groups = [group for group in tensor_groups(net) if self._wanted(group)]
+        names = [name for group in groups for name in group]
+        self.facts = channel_facts(net, names, some) if names else {}
+        groups = [g for g in groups if len({len(self.facts[name].top) for name in g}) == 1]
+        self._waiting = [group for group in groups if _activations(net, group)]
+        self.scales: dict[str, Floats] = {}
+        for group in groups:
+            if group not in self._waiting:
+                self._scale(group)
+        bounded = (name for name in self.waiting if net.never_negative(name))
+        self.peaks = {name: ChannelPeaks() for name in bounded}
 
-def _top(facts: Channels, by: Floats) -> float:
-    return float((facts.top * by).max())
+    @property
+    def waiting(self) -> list[str]:
+        """Tensors whose scales are not known before ``finish``."""
+        return [name for group in self._waiting for name in group]
+
+    def finish(self) -> Equalized:
+        """All scales, the ranges of activations, and the weights scaled."""
+        for name, seen in self.peaks.items():
+            self.facts[name] = replace(self.facts[name], top=seen.peaks)
+        for group in self._waiting:
+            self._scale(group)
+        layers = tuple(_scaled_layer(layer, self.scales) for layer in self.net.layers)
+        ranges = {n: (0.0, float((p.peaks * self.scales[n]).max())) for n, p in self.peaks.items()}
+        return Equalized(Net(self.net.proto, layers), self.scales, ranges)
+
+    def _wanted(self, group: Sequence[str]) -> bool:
+        wanted = self.recipe.equalize
+        if self.recipe.smooth is not None:
+            wanted = wanted or _read_by_gemm(self.net, group)
+        return wanted and _can_scale(self.net, group)
+
+    def _scale(self, group: Sequence[str]) -> None:
+        steps = activation_grid(self.recipe).steps
+        by = _group_scales(self.net, group, self.facts, steps, self.recipe)
+        self.scales.update(dict.fromkeys(group, by))
 
 
 def tensor_groups(net: Net) -> list[list[str]]:
@@ -126,9 +146,7 @@ def _group_scales(
     if recipe.smooth is not None and _read_by_gemm(net, group):
         return _stable(smooth_scales(group, facts, readers, recipe.smooth))
     if not _activations(net, group):
-        relative = [_relative(facts[name].usual, _FLOOR[False]) for name in group]
-        reach = np.exp(np.mean(np.log(relative), axis=0))
-        return _stable(reach**-LINEAR_EXPONENT)
+        return _stable(linear_scales(group, facts, readers))
     reach = np.max([facts[n].top for n in group if net.never_negative(n)], axis=0)
     reach = _relative(reach, _FLOOR[True])
     limit = weight_limit(recipe)
@@ -147,6 +165,23 @@ def _stable(scales: Doubles) -> Floats:
     """Scales of at least 1, to 9 bits: the last bits of sums must not decide the file."""
     mantissa, exponent = np.frexp(scales / scales.min())
     return np.asarray(np.ldexp(np.rint(mantissa * 512) / 512, exponent), np.float32)
+
+
+def linear_scales(
+    group: Sequence[str], facts: Mapping[str, Channels], readers: Sequence[tuple[str, Layer]]
+) -> Doubles:
+    """Of tensors without an activation, residual sums above all: √(weight / reach), where what a
+    channel reaches and the weights that read it meet in the middle (Nagel et al. 2019).
+
+    Whatever scales a model came with, the same ones result.
+    """
+    reach = np.exp(np.mean([np.log(np.maximum(facts[n].usual, 1e-30)) for n in group], axis=0))
+    weight = np.ones_like(reach)
+    if matrices := [_columns(layer) for _, layer in readers if not layer.depthwise]:
+        shares = [m / np.maximum(m.max((1, 2), keepdims=True), 1e-30) for m in matrices]
+        weight = np.sqrt(sum((share**2).sum((0, 2)) for share in shares))
+        weight = np.maximum(weight, 1e-6 * weight.max())
+    return np.asarray(weight / np.sqrt(_relative(reach * weight, _FLOOR[False])))
 
 
 def smooth_scales(
@@ -178,7 +213,7 @@ def noise(reader: Layer, facts: Channels, scales: Doubles, steps: int, limit: in
     energy = (weight**2).sum(2)
     if reader.depthwise:
         energy = energy.T
-    power = float((energy @ facts.power).sum()) + 1e-30
+    power = float((energy * facts.power).sum()) + 1e-30
     rounding = float((energy / scales**2).sum()) * step**2 / 12
     if reader.depthwise:
         return rounding / power

@@ -6,6 +6,8 @@ the number of threads that compute them.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +19,6 @@ from quantlab.quantize.engine.net import Layer
 
 POSITIONS = 12288
 DEPTHWISE_POSITIONS = 4096
-_CHUNK = 8
 Integers = NDArray[np.integer]
 
 
@@ -33,15 +34,13 @@ class Moments:
 
 
 def input_moments(
-    layer: Layer, values: Integers, scale: Affine, rng: np.random.Generator
+    layer: Layer, pieces: Sequence[Integers], scale: Affine, rng: np.random.Generator
 ) -> Moments:
-    """The moments over some positions of each image. ``values`` are stored integers, [n, …]."""
+    """The moments over some positions of each image. ``pieces`` hold stored integers, [n, …]."""
     count, total, outer = 0, np.zeros(1), np.zeros(1)
-    where = _positions(layer, values, rng)
-    for start in range(0, len(values), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        centred = values[part].astype(np.int32) - scale.zero
-        vectors = patches(layer, centred, where[part]).astype(np.float64)
+    for piece, where in zip(pieces, _positions(layer, pieces, rng), strict=True):
+        centred = piece.astype(np.int32) - scale.zero
+        vectors = patches(layer, centred, where).astype(np.float64)
         total = total + vectors.sum(2)
         outer = outer + vectors @ vectors.transpose(0, 2, 1)
         count += vectors.shape[2]
@@ -50,15 +49,18 @@ def input_moments(
     return Moments(mean * scale.scale, covariance * scale.scale**2)
 
 
-def _positions(layer: Layer, values: Integers, rng: np.random.Generator) -> Integers:
-    """Flat output positions of each image, [n, p]."""
-    if layer.kind == "Gemm":
-        return np.zeros((len(values), 1), np.int64)
-    height, width = _output_size(layer, values.shape[2:])
+def _positions(
+    layer: Layer, pieces: Sequence[Integers], rng: np.random.Generator
+) -> Iterator[Integers]:
+    """Flat output positions of each image of each piece, [n, p]."""
     wanted = DEPTHWISE_POSITIONS if layer.depthwise else POSITIONS
-    each = min(height * width, -(-wanted // len(values)))
-    draws = [rng.choice(height * width, each, replace=False) for _ in values]
-    return np.stack(draws)
+    each = -(-wanted // sum(map(len, pieces)))
+    for piece in pieces:
+        if layer.kind == "Gemm":
+            yield np.zeros((len(piece), 1), np.int64)
+            continue
+        size = math.prod(_output_size(layer, piece.shape[2:]))
+        yield np.stack([rng.choice(size, min(size, each), replace=False) for _ in piece])
 
 
 def _geometry(layer: Layer) -> tuple[tuple[int, ...], list[int], list[int], list[int]]:

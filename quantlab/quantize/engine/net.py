@@ -68,7 +68,8 @@ class Layer:
     @property
     def depthwise(self) -> bool:
         """Whether every output channel reads one input channel of its own."""
-        return self.weight is not None and 1 < self.groups == len(self.weight)
+        shape = self.weight.shape[:2] if self.weight is not None else ()
+        return self.groups > 1 and shape == (self.groups, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +119,7 @@ def _quantized_ends(layer: Layer) -> Iterator[str]:
 def read_net(prepared: onnx.ModelProto, recipe: Recipe) -> Net:
     """The prepared graph as a Net.
 
-    Raises QuantizeError when no node can be quantized, a node to exclude does not exist, or a
-    weight holds NaN or infinity.
+    Raises QuantizeError when no node can be quantized, or a node to exclude does not exist.
     """
     graph = prepared.graph
     _check_excluded(graph, recipe)
@@ -129,7 +129,8 @@ def read_net(prepared: onnx.ModelProto, recipe: Recipe) -> Net:
     net = Net(prepared, tuple(_decide(layers, graph, recipe)))
     if not any(layer.quantized and layer.weight is not None for layer in net.layers):
         raise QuantizeError(
-            "nothing to quantize: no Conv or Gemm with constant weights outside of exclude."
+            "nothing to quantize: no Conv or Gemm outside of exclude has constant float32 weights.",
+            "Keep the fp32 model, or try engine: ort, which quantizes MatMul too.",
         )
     return net
 
@@ -149,7 +150,7 @@ def _layer(node: onnx.NodeProto, weights: dict[str, g.Array]) -> Layer:
     if not g.is_standard(node, "Conv", "Gemm") or len(dynamic) != 1:
         return layer
     kernel = weights.get(node.input[1])
-    if kernel is None or kernel.dtype != np.float32 or not _plain(node):
+    if kernel is None or kernel.dtype != np.float32 or not _plain(node, kernel.ndim):
         return layer
     if node.op_type == "Gemm" and not g.attribute(node, "transB", 0):
         kernel = kernel.T
@@ -157,23 +158,15 @@ def _layer(node: onnx.NodeProto, weights: dict[str, g.Array]) -> Layer:
     bias = weights.get(node.input[2]) if given else np.zeros(1, np.float32)
     if bias is None or bias.size not in (1, len(kernel)):
         return layer
-    _check_finite(node.name, kernel, bias)
     bias = np.broadcast_to(bias.reshape(-1), len(kernel)).astype(np.float32)
     return replace(layer, weight=np.ascontiguousarray(kernel, np.float32), bias=bias)
 
 
-def _plain(node: onnx.NodeProto) -> bool:
+def _plain(node: onnx.NodeProto, dimensions: int) -> bool:
     if node.op_type == "Conv":
-        return g.attribute(node, "auto_pad", "NOTSET") == "NOTSET"
+        return dimensions == 4 and g.attribute(node, "auto_pad", "NOTSET") == "NOTSET"
     ones = (g.attribute(node, name, 1.0) for name in ("alpha", "beta"))
     return all(one == 1.0 for one in ones) and not g.attribute(node, "transA", 0)
-
-
-def _check_finite(name: str, *arrays: g.Array) -> None:
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise QuantizeError(
-            f"the weights of node {name} hold NaN or infinity.", "Export the model again."
-        )
 
 
 def _fold_activations(

@@ -10,12 +10,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from quantlab.data.threads import ahead
 from quantlab.errors import QuantizeError
 from quantlab.quantize.engine.grid import Floats
 from quantlab.quantize.engine.net import Net
 from quantlab.quantize.engine.ranges import Observer
 from quantlab.quantize.protocol import Calibration
-from quantlab.runtime.environment import default_threads
 from quantlab.runtime.session import create_session
 
 _IMAGES_AT_ONCE = 2
@@ -25,7 +25,14 @@ Batches = Iterable[NDArray[np.generic]]
 
 
 def tensor_batches(net: Net, names: Sequence[str], batches: Batches) -> Iterator[dict[str, Floats]]:
-    """The values of these tensors, for a few images at a time, in the images' order."""
+    """The values of these tensors, for a few images at a time, in the images' order; the next ones
+    are computed while these are looked at."""
+    return ahead(_tensor_batches(net, names, batches))
+
+
+def _tensor_batches(
+    net: Net, names: Sequence[str], batches: Batches
+) -> Iterator[dict[str, Floats]]:
     inner = [name for name in names if name != net.input]
     proto = onnx.ModelProto()
     proto.CopyFrom(net.proto)
@@ -35,7 +42,8 @@ def tensor_batches(net: Net, names: Sequence[str], batches: Batches) -> Iterator
         for name in inner
         if name not in outputs
     )
-    session = create_session(proto.SerializeToString(), threads=default_threads())
+    # Where threads divide a tensor, some operators (Elu, Softplus, LRN) round differently.
+    session = create_session(proto.SerializeToString(), threads=1)
     for images in _small(net, batches):
         found = session.run(inner, {net.input: images}) if inner else []
         values = dict(zip(inner, found, strict=True))

@@ -85,10 +85,16 @@ def borrows(net: Net, name: str) -> bool:
 
 def lends(net: Net, name: str) -> bool:
     """Whether only a quantized Concat reads the tensor, a layer's own output: the Concat's
-    quantizer then serves both, and the Concat need not compute."""
+    quantizer then serves both, and the Concat need not compute.
+
+    Not where that would undo the layer's activation: a ReLU beside a tensor that can be negative.
+    """
     readers, maker = net.readers.get(name, []), net.makers.get(name)
     concat = len(readers) == 1 and readers[0].kind == "Concat" and readers[0].quantized
-    return concat and maker is not None and maker.kind not in SAME_SCALE
+    if not concat or maker is None or maker.kind in SAME_SCALE:
+        return False
+    beside = [within(net, other, (-np.inf, np.inf)) for other in readers[0].inputs]
+    return all(maker.low <= low and high <= maker.high for low, high in beside)
 
 
 def within(net: Net, name: str, found: Range) -> Range:

@@ -5,12 +5,13 @@ ONNX Runtime fuses each such group into one integer kernel when it loads the fil
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from quantlab import graph as g
 from quantlab.quantize.engine.net import Layer
@@ -144,9 +145,8 @@ def _keep_fp32(parts: Parts, node: onnx.NodeProto, name: str) -> None:
 def _renamed(node: onnx.NodeProto, plan: Plan) -> onnx.NodeProto:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
-    for i, name in enumerate(copy.input):
-        if name in plan.tensors:
-            copy.input[i] = dequantized(name)
+    reads = (name for name in g.node_reads(node) if name in plan.tensors)
+    g.rename_node_reads(copy, {name: dequantized(name) for name in reads})
     return copy
 
 
@@ -182,15 +182,19 @@ def _bias(parts: Parts, plan: Plan, name: str) -> str:
     return bias
 
 
-def one_layer(plan: Plan, layer: Layer) -> tuple[onnx.ModelProto, dict[str, str]]:
+def one_layer(
+    plan: Plan, layer: Layer, types: Mapping[str, np.dtype[np.generic]]
+) -> tuple[onnx.ModelProto, dict[str, str]]:
     """A model of this layer alone, and the name of its input (value) for each tensor it reads.
 
-    Quantized tensors go in and come out as integers, others as float32.
+    Quantized tensors go in and come out as integers; ``types`` are those of what goes in.
     """
     parts = Parts()
     feeds = {n: integers(n) if n in plan.tensors else n for n in layer.inputs}
-    kind = helper.np_dtype_to_tensor_dtype(plan.grid.dtype)
-    given = [_value(f, kind if n in plan.tensors else TensorProto.FLOAT) for n, f in feeds.items()]
+    given = [
+        helper.make_tensor_value_info(f, helper.np_dtype_to_tensor_dtype(types[n]), None)
+        for n, f in feeds.items()
+    ]
     for name in feeds:
         if name in plan.tensors:
             add_dequantize(parts, plan, name)
@@ -199,9 +203,7 @@ def one_layer(plan: Plan, layer: Layer) -> tuple[onnx.ModelProto, dict[str, str]
     for name in layer.outputs:
         if name in plan.tensors:
             add_quantize(parts, plan, name, raw(name))
-            made.append(_value(integers(name), kind))
-        else:
-            made.append(_value(name, TensorProto.FLOAT))
+        made.append(onnx.ValueInfoProto(name=integers(name) if name in plan.tensors else name))
     needed = {name for node in parts.nodes for name in g.node_reads(node)}
     weights = [t for t in plan.net.proto.graph.initializer if t.name in needed - set(parts.weights)]
     graph = helper.make_graph(
@@ -211,7 +213,3 @@ def one_layer(plan: Plan, layer: Layer) -> tuple[onnx.ModelProto, dict[str, str]
     proto = helper.make_model(graph, opset_imports=source.opset_import)
     proto.ir_version = source.ir_version
     return proto, feeds
-
-
-def _value(name: str, kind: int) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, None)

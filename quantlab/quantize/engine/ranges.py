@@ -19,6 +19,7 @@ from quantlab.recipe import Recipe
 
 Range = tuple[float, float]
 SAMPLE = 2**15
+LIMIT = 1e18
 
 
 class Observer(Protocol):
@@ -63,11 +64,14 @@ def sampled(values: Floats) -> Floats:
 
 
 def image_extremes(values: Floats) -> tuple[Doubles, Doubles]:
-    """Each image's minimum and maximum, float64 [n]. Raises QuantizeError on NaN or infinity."""
+    """Each image's minimum and maximum, float64 [n]. Raises QuantizeError on NaN, infinity, and
+    what is so large that its square is infinite."""
     flat = values.reshape(len(values), -1)
     low, high = flat.min(1).astype(np.float64), flat.max(1).astype(np.float64)
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise QuantizeError("an activation is NaN or infinite on a calibration image.")
+    if not ((low > -LIMIT) & (high < LIMIT)).all():
+        raise QuantizeError(
+            f"an activation is NaN or infinite (or beyond {LIMIT:g}) on a calibration image."
+        )
     return low, high
 
 
@@ -277,11 +281,11 @@ class Candidates:
 
 
 class ChannelPeaks:
-    """The largest value of each channel, the second axis, over all images, and at least 1e-9, for
-    a tensor that is never negative: float64 [channels]."""
+    """The largest value of each channel, the second axis, over all images, for a tensor that is
+    never negative: float64 [channels]."""
 
     def __init__(self) -> None:
-        self.peaks = np.array(1e-9)
+        self.peaks = np.array(0.0)
 
     def update(self, values: Floats) -> None:
         peaks = values.reshape(*values.shape[:2], -1).max(2)

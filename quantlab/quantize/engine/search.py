@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quantlab.data.threads import ordered_map
 from quantlab.quantize.engine.grid import Affine, Doubles
 from quantlab.quantize.engine.net import Net
 from quantlab.quantize.engine.plan import Plan, lends, quantizers
@@ -44,7 +45,7 @@ class Trial:
         net = self.plan.net
         plan = replace(self.plan, tensors=quantizers(net, ranges, self.plan.grid))
         made = _answers(write_qdq(plan), net.input, self.output, self.images)
-        power = (self.reference**2).sum(1).mean()
+        power = max((self.reference**2).sum(1).mean(), 1e-30)
         return np.asarray(((made - self.reference) ** 2).sum(1) / power)
 
 
@@ -126,6 +127,11 @@ def _answers(proto: onnx.ModelProto, source: str, output: str, images: Images) -
     proto.graph.output[0].CopyFrom(
         onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)
     )
-    session = create_session(proto.SerializeToString(), threads=default_threads())
-    made = [session.run([output], {source: batch})[0] for batch in images]
-    return np.concatenate([m.reshape(len(m), -1) for m in made]).astype(np.float64)
+    session = create_session(proto.SerializeToString(), threads=1)
+
+    def answers(i: int) -> NDArray[np.generic]:
+        made = np.asarray(session.run([output], {source: images[i]})[0])
+        return made.reshape(len(made), -1)
+
+    made = list(ordered_map(answers, len(images), default_threads()))
+    return np.concatenate(made).astype(np.float64)

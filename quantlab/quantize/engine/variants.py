@@ -31,15 +31,22 @@ PLAIN = {
 
 
 class Variants:
-    """The recipe, made plain, with any nodes in fp32. Raises QuantizeError as the engine does."""
+    """The recipe, made plain, with any nodes in fp32. Raises QuantizeError as the engine does.
+
+    ``layers`` are the names of the layers with weights that it quantizes.
+    """
 
     def __init__(self, model: Model, recipe: Recipe, calibration: Calibration) -> None:
         self._recipe = recipe.model_copy(update=PLAIN)
         self._prepared = prepared_for(model, self._recipe)
         self._plan = make_plan(read_net(self._prepared, self._recipe), self._recipe, calibration)
+        layers = (x for x in self._plan.net.layers if x.quantized and x.weight is not None)
+        self.layers = frozenset(layer.name for layer in layers)
 
     def without(self, nodes: Sequence[str]) -> onnx.ModelProto:
-        """The QDQ file that leaves these nodes in fp32."""
+        """The QDQ file that leaves these nodes in fp32; the fp32 graph when no layer is left."""
+        if self.layers <= set(nodes):
+            return self._prepared
         recipe = self._recipe.model_copy(update={"exclude": tuple(nodes)})
         net = read_net(self._prepared, recipe)
         quantized = set(net.quantized_tensors)

@@ -2,17 +2,20 @@
 before really hand on.
 
 Each layer runs alone, on integers, so memory holds the few tensors that are still to be read, for a
-fixed number of images.
+fixed number of images. A piece of these at a time is computed by one thread, so that the number of
+threads does not decide the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
+from quantlab.data.threads import ordered_map
+from quantlab.errors import QuantizeError
 from quantlab.quantize.engine.grid import Affine, Doubles, Floats, Grid, weight_limit
 from quantlab.quantize.engine.moments import Moments, input_moments
 from quantlab.quantize.engine.net import Layer
@@ -24,8 +27,9 @@ from quantlab.recipe import Recipe
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.session import create_session
 
-_CHUNK = 8
-Tensors = dict[str, NDArray[np.generic]]
+_PIECE = 8
+Tensors = dict[str, list[NDArray[np.generic]]]
+"""By name, a tensor's values on one piece of the images after the other."""
 
 
 def nearest_weights(plan: Plan, recipe: Recipe) -> Plan:
@@ -45,18 +49,19 @@ def fitted_weights(plan: Plan, recipe: Recipe, images: NDArray[np.generic]) -> P
     """
     rng = np.random.default_rng(recipe.seed)
     last = {name: i for i, layer in enumerate(plan.net.layers) for name in layer.inputs}
-    source = plan.net.input
-    held: Tensors = {source: _first(plan, images)}
+    step = fixed_batch(plan.net) or _PIECE
+    pieces = [images[i : i + step] for i in range(0, len(images), step)]
+    held: Tensors = {plan.net.input: [_first(plan, piece) for piece in pieces]}
     for i, layer in enumerate(plan.net.layers):
         if layer.quantized and layer.weight is not None:
             name = layer.inputs[0]
-            seen = np.asarray(held[name], dtype=plan.grid.dtype)
+            seen = [np.asarray(piece, dtype=plan.grid.dtype) for piece in held[name]]
             moments = input_moments(layer, seen, plan.tensors[name], rng)
             made = round_layer(layer, moments, plan, recipe)
             plan = replace(plan, weights={**plan.weights, layer.output: made})
         if set(layer.outputs) & set(last):
-            held.update(_run(plan, layer, held))
-        held = {name: array for name, array in held.items() if last.get(name, -1) > i}
+            held.update(_run(plan, layer, held, len(pieces)))
+        held = {name: values for name, values in held.items() if last.get(name, -1) > i}
     return plan
 
 
@@ -72,21 +77,25 @@ def quantized(values: Floats, by: Affine, grid: Grid) -> NDArray[np.generic]:
     return np.asarray(np.clip(units, grid.low, grid.high), grid.dtype)
 
 
-def _run(plan: Plan, layer: Layer, held: Mapping[str, NDArray[np.generic]]) -> Tensors:
-    proto, feeds = one_layer(plan, layer)
-    session = create_session(proto.SerializeToString(), threads=default_threads())
+def _run(plan: Plan, layer: Layer, held: Tensors, count: int) -> Tensors:
+    proto, feeds = one_layer(plan, layer, {name: held[name][0].dtype for name in layer.inputs})
+    session = create_session(proto.SerializeToString(), threads=1)
     names = [value.name for value in proto.graph.output]
-    count = len(held[layer.inputs[0]]) if layer.inputs else 0
-    step = fixed_batch(plan.net) or _CHUNK
-    arrays: list[NDArray[np.generic]] = []
-    for start in range(0, count, step):
-        feed = {f: held[n][start : start + step] for n, f in feeds.items()}
-        for i, part in enumerate(session.run(names, feed)):
-            if start == 0:
-                arrays.append(np.empty((count, *part.shape[1:]), part.dtype))
-            arrays[i][start : start + step] = part
+
+    def answers(i: int) -> list[NDArray[np.generic]]:
+        return list(session.run(names, {f: held[n][i] for n, f in feeds.items()}))
+
+    made = list(ordered_map(answers, count, default_threads()))
+    if not all(isinstance(array, np.ndarray) for array in made[0]):
+        raise QuantizeError(
+            f"node {layer.name} makes a sequence, and weights are fitted on tensors only.",
+            "Use rounding: nearest with bias_correction: false.",
+        )
     back = {integers(name): name for name in layer.outputs}
-    return {back.get(name, name): array for name, array in zip(names, arrays, strict=True)}
+    return {
+        back.get(name, name): list(pieces)
+        for name, pieces in zip(names, zip(*made, strict=True), strict=True)
+    }
 
 
 def round_layer(layer: Layer, moments: Moments | None, plan: Plan, recipe: Recipe) -> Rounded:
@@ -120,13 +129,7 @@ def _integers(
         return nearest(rows, scales, limit), scales
     if layer.depthwise:
         return round_depthwise(rows, moments.covariance, limit, least)
-    parts = [
-        round_rows(part, H, limit, low)
-        for part, H, low in zip(
-            np.split(rows, layer.groups),
-            moments.covariance,
-            np.split(least, layer.groups),
-            strict=True,
-        )
-    ]
+    groups = np.split(rows, layer.groups), moments.covariance, np.split(least, layer.groups)
+    with threadpool_limits(1, "blas"):
+        parts = [round_rows(part, H, limit, low) for part, H, low in zip(*groups, strict=True)]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])

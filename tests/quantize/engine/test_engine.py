@@ -118,7 +118,7 @@ def test_same_seed_same_bytes_whatever_the_threads(
 ) -> None:
     made = []
     for threads in (1, 2):
-        for module in ("observe", "search", "weights"):
+        for module in ("search", "weights"):
             name = f"quantlab.quantize.engine.{module}.default_threads"
             monkeypatch.setattr(name, lambda threads=threads: threads)
         made.append(quantize(model, **BEST).SerializeToString(deterministic=True))

@@ -1,0 +1,261 @@
+"""Accuracy-aware tuning on real data: the same goal for quantlab and Neural Compressor, a model
+that plain int8 breaks, and a bad start mended by reverting groups.
+
+    QUANTLAB_DATA=DIR python benchmarks/tuning.py [--inc PYTHON] [--out FILE]
+
+Every time is that of a whole command, but Neural Compressor's: that of its ``quantization.fit``
+alone, without imports and without decoding images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from broken import break_int8
+from fidelity_table import score
+from numpy.typing import NDArray
+
+from quantlab.bench.harness import bench
+from quantlab.data.calibration import CalibrationImages
+from quantlab.data.crops import Crops, load_crops
+from quantlab.data.preprocess import get_pipeline
+from quantlab.data.readers import open_dataset
+from quantlab.data.sampler import stratified
+from quantlab.model import Model
+from quantlab.paths import cache_dir
+from quantlab.quantize.peers.inc import IncEngine, IncTuning
+from quantlab.recipe import Recipe
+from quantlab.runtime.environment import environment
+from quantlab.runtime.runner import Runner
+from quantlab.store import write_whole
+
+GOALS = ("1%", "0.1%")
+IMAGES = 100
+PER_TENSOR = """\
+name: per-tensor
+engine: ort
+ranges: minmax
+per_channel: false
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The data, and a folder for what is made."""
+
+    data: Path
+    work: Path
+
+    @property
+    def model(self) -> Model:
+        """The fp32 model of all parts."""
+        return Model.load(self.data / "models" / "mobilenetv2-12.onnx")
+
+    def images(self, name: str) -> Path:
+        """A folder of images."""
+        return self.data / "imagenet" / name
+
+    def crops(self, name: str, size: int | None = None) -> Crops:
+        """Its crops, or those of a balanced sample."""
+        dataset = open_dataset(self.images(name))
+        if size is not None and dataset.labels is not None:
+            dataset = dataset.subset(stratified(dataset.labels, 1000, size=size))
+        return load_crops(dataset, get_pipeline("torchvision"), cache_dir=cache_dir() / "crops")
+
+
+def tune(place: Place, model: Path, output: Path, *more: object, cache: Path | None = None) -> Any:
+    """``quantlab tune``: its record, and the seconds of the whole command."""
+    data = ["--data", place.images("calib1000"), "--eval-data", place.images("val1300")]
+    line = ["tune", "--model", model, *data, "--output", output, "--pipeline", "torchvision"]
+    env = dict(os.environ) | ({"QUANTLAB_CACHE": str(cache)} if cache else {})
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "quantlab", *map(str, [*line, *more]), "--json", "-q"],
+        cwd=place.work,
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)["results"], time.perf_counter() - start
+
+
+def race(place: Place, goal: str, python: str | None) -> list[list[str]]:
+    """One goal by both, quantlab with cold and then with warm caches."""
+    rows, files = [], []
+    output = place.work / f"inc-{goal}.onnx"
+    say(f"{goal}: Neural Compressor")
+    seconds = inc(place, goal, output, python)
+    rows.append([f"Neural Compressor, `basic`, {goal}", f"{seconds:.0f}", "–"])
+    files.append(output)
+    with tempfile.TemporaryDirectory() as cache:
+        for state in ("cold", "warm"):
+            say(f"{goal}: quantlab, {state}")
+            output = place.work / f"own-{goal}-{state}.onnx"
+            flags = ("--strategy", "basic", "--calibration-size", IMAGES, "--no-bench")
+            limit = ("--max-decline", goal)
+            found, taken = tune(place, place.model.path, output, *flags, *limit, cache=Path(cache))
+            evaluated = sum(t["status"] in ("done", "stopped") for t in found["trials"])
+            title = f"quantlab, `--strategy basic`, {state} caches, {goal}"
+            rows.append([title, f"{taken:.0f}", str(evaluated)])
+            files.append(output)
+            say(f"  {taken:.1f} s, beside {seconds:.1f} s")
+    return [[*row, *facts] for row, facts in zip(rows, judged(place, files), strict=True)]
+
+
+def inc(place: Place, goal: str, output: Path, python: str | None) -> float:
+    """Neural Compressor's own search; the seconds of it."""
+    model, crops = place.model, place.crops("val1300")
+    tuning = IncTuning(
+        strategy="basic",
+        images=crops.inputs(slice(len(crops)), model.input),
+        labels=crops.labels,
+        max_decline=float(goal.rstrip("%")) / 100,
+    )
+    calibration = CalibrationImages(place.crops("calib1000", IMAGES), model.input)
+    engine = IncEngine(tuning=tuning, quant_level="auto", python=python)
+    outcome = engine.run(model, Recipe(engine="inc"), calibration)
+    onnx.save(outcome.proto, output)
+    return outcome.seconds
+
+
+def judged(place: Place, files: list[Path]) -> list[list[str]]:
+    """Decline, lost and gained, KL, SQNR and speed of each file on 1,800 images."""
+    crops = [place.crops(name) for name in ("val1300", "imagenette500")]
+    labels = np.concatenate([c.labels for c in crops if c.labels is not None])
+    reference = answers(place, place.model, crops)
+    timing = bench([place.model, *map(Model.load, files)], rounds=20, seconds=20, threads=1)
+    p50 = [m[0].p50 for m in timing.measurements]
+    rows = []
+    for path, latency in zip(files, p50[1:], strict=True):
+        s = score(reference, answers(place, Model.load(path), crops), labels)
+        lost = f"{s['lost']} / {s['gained']}"
+        figures = [f"{s['decline']:.2f}", lost, f"{s['kl']:.4f}", f"{s['sqnr_db']:.1f}"]
+        rows.append([*figures, f"{p50[0] / latency:.2f}"])
+    return rows
+
+
+def answers(place: Place, model: Model, crops: list[Crops]) -> NDArray[np.float32]:
+    """The model's logits."""
+    with Runner(model) as run:
+        parts = [
+            run(c.inputs(slice(i, i + 8), place.model.input))
+            for c in crops
+            for i in range(0, len(c), 8)
+        ]
+    return np.concatenate(parts)
+
+
+def broken(place: Place) -> list[str]:
+    """The default search on a model that plain per-tensor int8 breaks."""
+    say("a model that int8 breaks")
+    model, output = place.work / "broken.onnx", place.work / "broken.int8.onnx"
+    changed = break_int8(place.model, model)
+    found, seconds = tune(place, model, output)
+    plain = place.work / "per-tensor.yaml"
+    plain.write_text(PER_TENSOR)
+    flags = ("--recipe", plain, "--calibration-size", IMAGES, "--max-trials", 1, "--no-bench")
+    before, _ = tune(place, model, place.work / "broken.plain.onnx", *flags)
+    return [
+        "## A model that plain int8 breaks",
+        "",
+        f"Channels of {changed} tensors multiplied by 2^-6 to 2^6 where they are made and divided "
+        "where they are read: the fp32 answers are the same to the last bit.",
+        "",
+        f"- ONNX Runtime's own quantizer, per tensor: {words(before)}.",
+        f"- `quantlab tune`, {seconds:.0f} s: {words(found)}.",
+    ]
+
+
+def mended(place: Place) -> list[str]:
+    """A per-tensor start, and groups reverted until the goal is met."""
+    say("sensitivity from a per-tensor start")
+    start = place.work / "per-tensor.yaml"
+    start.write_text(PER_TENSOR)
+    output = place.work / "mended.onnx"
+    flags = ("--recipe", start, "--strategy", "sensitivity", "--calibration-size", IMAGES)
+    found, seconds = tune(place, place.model.path, output, *flags)
+    first = found["trials"][0]["scores"]
+    return [
+        "## `--strategy sensitivity` from a per-tensor start",
+        "",
+        f"- The start (ONNX Runtime's quantizer, minmax, u8s8 per tensor): decline "
+        f"{100 * first['decline']:.2f}%, {first['speedup']:.2f}x.",
+        f"- After {seconds:.0f} s and {len(found['trials'])} trials: {words(found)}.",
+        f"- Left in fp32: {len(found['recipe']['exclude'])} nodes in "
+        f"{len(found['reverted'])} groups.",
+    ]
+
+
+def words(found: Any) -> str:
+    """What came of a tune."""
+    best = found["comparison"]
+    speeds = best["speeds"] or [{}]
+    top1 = best["top1"]
+    parts = [
+        f"recipe {found['recipe']['name']}",
+        f"decline {100 * top1['ratio']:.2f}% on {best['n']:,} images",
+        f"KL {best['fidelity']['kl']:.4f}",
+    ]
+    if "speedup" in speeds[0]:
+        parts.append(f"{speeds[0]['speedup']:.2f}x")
+    return ", ".join(parts)
+
+
+def report(place: Place, python: str | None) -> str:
+    """All parts in Markdown."""
+    facts = environment()
+    lines = [
+        "# Tuning: seconds, evaluations, result",
+        "",
+        "Written by `benchmarks/tuning.py`.",
+        "",
+        f"- Machine: {facts['cpu']} ({facts['isa']}), {facts['logical_cores']} logical cores; "
+        "shared with other work, which seconds show and ratios of speed hardly do.",
+        f"- Software: quantlab {facts['quantlab']}, onnxruntime {facts['onnxruntime']}, "
+        f"numpy {facts['numpy']}, neural-compressor 2.4.1.",
+        f"- mobilenetv2-12; {IMAGES} calibration images; criterion: top-1 decline on val1300. "
+        "Neural Compressor in its own way (`quant_level: auto`), images decoded beforehand and "
+        "imports not counted; quantlab's seconds are of the whole command, decoding included.",
+        "- Decline, KL and speed as measured afterwards: 1,800 images, all files in turns.",
+        "",
+        "| who, goal | seconds | evaluations | decline % | lost / gained | KL | SQNR dB | × fp32 |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for goal in GOALS:
+        lines += [f"| {' | '.join(row)} |" for row in race(place, goal, python)]
+    return "\n".join([*lines, "", *broken(place), "", *mended(place)]) + "\n"
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Runs everything and writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--inc", metavar="PYTHON", help="a Python with neural-compressor")
+    parser.add_argument("--out", type=Path, default=Path("reports/tuning.md"))
+    given = parser.parse_args()
+    if "QUANTLAB_DATA" not in os.environ:
+        parser.error("set QUANTLAB_DATA to the folder with models/ and imagenet/")
+    with tempfile.TemporaryDirectory() as work:
+        place = Place(Path(os.environ["QUANTLAB_DATA"]).resolve(), Path(work))
+        write_whole(given.out, report(place, given.inc))
+    say(f"{given.out} written")
+
+
+if __name__ == "__main__":
+    main()

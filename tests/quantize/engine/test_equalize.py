@@ -1,0 +1,46 @@
+"""Scales of channels."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quantlab.quantize.engine.channels import Channels
+from quantlab.quantize.engine.equalize import linear_scales
+from quantlab.quantize.engine.net import Layer
+
+Array = NDArray[np.float64]
+
+
+def conv(weight: Array) -> Layer:
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], name="conv")
+    return Layer(node, ("x",), ("y",), weight=weight.astype(np.float32))
+
+
+def test_linear_scales_undo_whatever_scales_a_model_came_with() -> None:
+    rng = np.random.default_rng(0)
+    usual = rng.uniform(0.5, 2, 16)
+    weight = rng.standard_normal((24, 16, 1, 1))
+    by = np.exp2(rng.integers(-5, 6, 16))
+
+    def scales(usual: Array, weight: Array) -> Array:
+        facts = {"x": Channels(usual, usual, usual**2)}
+        found = linear_scales(["x"], facts, [("x", conv(weight))])
+        return found / found[0]
+
+    plain = scales(usual, weight)
+    changed = scales(usual * by, weight / by[:, None, None])
+    # Each row counts relative to its own largest weight, which the changed scales move a little.
+    np.testing.assert_allclose(np.log2(changed * by / (plain * by[0])), 0, atol=0.7)
+    assert np.ptp(np.log2(changed)) > 8
+
+
+def test_a_dead_channel_and_weights_of_zero_have_finite_scales() -> None:
+    usual = np.array([1.0, 0.0, 2.0])
+    weight = np.ones((4, 3, 1, 1))
+    weight[:, 2] = 0
+    facts = {"x": Channels(usual, usual, usual**2)}
+    found = linear_scales(["x"], facts, [("x", conv(weight))])
+    assert np.isfinite(found).all()
+    assert (found > 0).all()
