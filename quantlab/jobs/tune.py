@@ -15,7 +15,14 @@ from pydantic import Field
 from quantlab.comparison import Comparison
 from quantlab.config import BenchConditions, IncStrategy, narrowed
 from quantlab.data.crops import Crops
-from quantlab.errors import DataError, QuantizeError, QuantlabError, RecordError
+from quantlab.errors import (
+    DataError,
+    OutputError,
+    QuantizeError,
+    QuantlabError,
+    RecordError,
+    disk_is_full,
+)
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import Criterion, Policy, Verdict, judge, parse_criterion
 from quantlab.jobs import inputs
@@ -32,10 +39,11 @@ from quantlab.recipe import Recipe
 from quantlab.report.advice import shortfall, suggestions
 from quantlab.report.context import ReportContext, TrialRow
 from quantlab.report.markdown import render_unjudged, write_report
-from quantlab.store import Run, check_writable, write_whole
+from quantlab.scratch import owner_of, scratch
+from quantlab.store import Run, check_writable, remove_parts, write_whole
 from quantlab.talk import Talk
 from quantlab.tune import strategies
-from quantlab.tune.ladder import ladder_of
+from quantlab.tune.ladder import cheapest_first, ladder_of
 from quantlab.tune.ledger import Ledger
 from quantlab.tune.reverted import Reverted
 from quantlab.tune.search import Limits, Outcome, Search, run_search
@@ -105,7 +113,8 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
     model = inputs.require_fp32(inputs.find_model(spec.model, spec, talk), "tune")
     output = spec.output or Path(f"{model.name}.int8.onnx")
     check_writable(output)
-    with _alone(run.folder):
+    with _alone(run.folder), scratch(run.folder), _resumable(run.folder):
+        _tidy(run.folder, output)
         bench = _prepare(spec, criterion, model, run, talk)
         bench.engines.update(_own_search(spec, bench))
         study = SharedStudy(spec.storage, run.folder, identity(bench))
@@ -136,6 +145,27 @@ def _alone(folder: Path) -> Iterator[None]:
         raise QuantlabError(
             f"{folder} is being tuned by another process.", "Wait for it, or start a new run."
         ) from error
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """What cannot be written, mostly for a full disk, ends the tune, not what it has found."""
+    how = f"quantlab tune --resume {folder} goes on where it was."
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(error.problem, f"{error.remedy} {how}") from error
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        raise OutputError("the disk is full.", f"Free some space. {how}") from error
+
+
+def _tidy(folder: Path, output: Path) -> None:
+    """Removes what a killed tune of this run was writing."""
+    for place in (folder, folder / "trials", folder / "models"):
+        remove_parts(place)
+    remove_parts(output.parent, f"{output.name}.{owner_of(folder)}")
 
 
 def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk: Talk) -> Workbench:
@@ -238,7 +268,7 @@ def _search(spec: TuneSpec, bench: Workbench) -> Search:
     if spec.strategy == "sensitivity":
         return strategies.sensitivity(start, bench.ranking)
     if spec.strategy == "basic":
-        return strategies.basic(rungs, bench.ranking)
+        return strategies.basic(cheapest_first(rungs), bench.ranking)
     if spec.strategy == "conservative":
         return strategies.conservative(start, bench.ranking)
     if spec.strategy == "grid":
@@ -249,13 +279,14 @@ def _search(spec: TuneSpec, bench: Workbench) -> Search:
         from quantlab.tune.sampling import sampled
 
         return sampled(start, space, spec.strategy, spec.seed, bench.others)
-    return strategies.ladder(rungs, None if named else bench.ranking)
+    return strategies.ladder(cheapest_first(rungs), None if named else bench.ranking)
 
 
 def _keep(bench: Workbench, best: Trial | None, output: Path, kept: list[str]) -> None:
     """The best so far becomes the output file."""
     if best is not None and best.sha256 and best.sha256 not in kept[-1:]:
-        write_whole(output, bench.model_file(best).read_bytes())
+        content = bench.model_file(best).read_bytes()
+        write_whole(output, content, owner_of(bench.ledger.folder))
         kept.append(best.sha256)
         bench.talk.say(f"  best so far: {best.recipe.name}, written to {output}")
 

@@ -15,11 +15,12 @@ import optuna
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
-from quantlab.errors import QuantlabError
+from quantlab.errors import OutputError, QuantlabError
 from quantlab.tune.trials import Trial
 
 TRIAL_KEY = "quantlab_trial"
 RUN_KEY = "quantlab_run"
+_FAILURES = (OptunaError, SQLAlchemyError)
 
 
 class SharedStudy:
@@ -40,23 +41,29 @@ class SharedStudy:
                 directions=["minimize", "minimize", "minimize"],
                 load_if_exists=True,
             )
-        except (OptunaError, SQLAlchemyError, ImportError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        except (*_FAILURES, ImportError, ValueError) as error:
             raise QuantlabError(
-                f"cannot open the study storage {url}: {reason}",
+                f"cannot open the study storage {url}: {_reason(error)}",
                 "Give an Optuna storage URL such as sqlite:///study.db or postgresql://…",
             ) from error
         self.run = folder.name
 
     def put(self, trial: Trial) -> None:
-        """Add a finished trial, unless it is there."""
-        if trial.status != "scored" and trial.digest not in self._digests():
-            self.study.add_trial(_frozen(trial, self.run))
+        """Add a finished trial, unless it is there. Raises OutputError."""
+        self.sync([trial])
 
     def sync(self, trials: Sequence[Trial]) -> None:
-        """Add what a killed run did not."""
-        for trial in trials:
-            self.put(trial)
+        """Add those that are finished and not there. Raises OutputError."""
+        try:
+            known = {trial.digest for trial in self.trials()}
+            for trial in trials:
+                if trial.status != "scored" and trial.digest not in known:
+                    self.study.add_trial(_frozen(trial, self.run))
+        except _FAILURES as error:
+            raise OutputError(
+                f"cannot write the Optuna study: {_reason(error)}.",
+                "Free some space, or mend what holds the study.",
+            ) from error
 
     def trials(self) -> list[Trial]:
         """All finished trials, of every machine."""
@@ -74,8 +81,12 @@ class SharedStudy:
             if t.user_attrs.get(RUN_KEY, self.run) != self.run
         ]
 
-    def _digests(self) -> set[str]:
-        return {trial.digest for trial in self.trials()}
+
+def _reason(error: BaseException) -> str:
+    """The first line of what the database said."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _frozen(trial: Trial, run: str) -> optuna.trial.FrozenTrial:

@@ -6,7 +6,7 @@ import pytest
 
 from quantlab.quantize import get_engine
 from quantlab.recipe import Recipe
-from quantlab.tune.ladder import ladder
+from quantlab.tune.ladder import cheapest_first, ladder
 
 
 def test_it_is_short_and_has_no_doubles() -> None:
@@ -29,3 +29,8 @@ def test_every_rung_is_a_recipe_at_full_speed(rung: Recipe) -> None:
 
 def test_the_default_recipe_comes_first() -> None:
     assert ladder()[0].digest == Recipe().digest
+
+
+def test_what_is_made_fastest_is_tried_first() -> None:
+    names = [rung.name for rung in cheapest_first(ladder())]
+    assert names == ["qdq-plain", "qdq", "qoperator", "ort-qdq-mean"]
