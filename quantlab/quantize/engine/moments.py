@@ -30,21 +30,32 @@ class Moments:
     """
 
     mean: Doubles
-    covariance: Doubles
+    covariance: Doubles | None
 
 
 def input_moments(
-    layer: Layer, pieces: Sequence[Integers], scale: Affine, rng: np.random.Generator
+    layer: Layer,
+    pieces: Sequence[Integers],
+    scale: Affine,
+    rng: np.random.Generator,
+    *,
+    second: bool = True,
 ) -> Moments:
-    """The moments over some positions of each image. ``pieces`` hold stored integers, [n, …]."""
+    """The moments over some positions of each image; without ``second``, the mean alone.
+
+    ``pieces`` hold stored integers, [n, …].
+    """
     count, total, outer = 0, np.zeros(1), np.zeros(1)
     for piece, where in zip(pieces, _positions(layer, pieces, rng), strict=True):
         centred = piece.astype(np.int32) - scale.zero
         vectors = patches(layer, centred, where).astype(np.float64)
         total = total + vectors.sum(2)
-        outer = outer + vectors @ vectors.transpose(0, 2, 1)
+        if second:
+            outer = outer + vectors @ vectors.transpose(0, 2, 1)
         count += vectors.shape[2]
     mean = total / count
+    if not second:
+        return Moments(mean * scale.scale, None)
     covariance = outer / count - mean[:, :, None] * mean[:, None, :]
     return Moments(mean * scale.scale, covariance * scale.scale**2)
 

@@ -56,7 +56,8 @@ def fitted_weights(plan: Plan, recipe: Recipe, images: NDArray[np.generic]) -> P
         if layer.quantized and layer.weight is not None:
             name = layer.inputs[0]
             seen = [np.asarray(piece, dtype=plan.grid.dtype) for piece in held[name]]
-            moments = input_moments(layer, seen, plan.tensors[name], rng)
+            second = _by_output_error(recipe)
+            moments = input_moments(layer, seen, plan.tensors[name], rng, second=second)
             made = round_layer(layer, moments, plan, recipe)
             plan = replace(plan, weights={**plan.weights, layer.output: made})
         if set(layer.outputs) & set(last):
@@ -117,19 +118,25 @@ def round_layer(layer: Layer, moments: Moments | None, plan: Plan, recipe: Recip
     return Rounded(made.astype(np.int32).reshape(layer.weight.shape), stored, bias)
 
 
+def _by_output_error(recipe: Recipe) -> bool:
+    """Rounding by output error chooses a scale for each row; one for all leaves no choice."""
+    return recipe.rounding == "output-error" and recipe.per_channel
+
+
 def _integers(
     layer: Layer, rows: Doubles, moments: Moments | None, least: Doubles, recipe: Recipe
 ) -> tuple[Doubles, Doubles]:
     limit = weight_limit(recipe)
-    if moments is None or recipe.rounding == "nearest" or not recipe.per_channel:
+    covariance = None if moments is None else moments.covariance
+    if covariance is None:
         scales = plain_scales(rows, limit)
         if not recipe.per_channel:
             scales = np.full(len(rows), scales.max())
         scales = np.maximum(scales, least).astype(np.float32).astype(np.float64)
         return nearest(rows, scales, limit), scales
     if layer.depthwise:
-        return round_depthwise(rows, moments.covariance, limit, least)
-    groups = np.split(rows, layer.groups), moments.covariance, np.split(least, layer.groups)
+        return round_depthwise(rows, covariance, limit, least)
+    groups = np.split(rows, layer.groups), covariance, np.split(least, layer.groups)
     with threadpool_limits(1, "blas"):
         parts = [round_rows(part, H, limit, low) for part, H, low in zip(*groups, strict=True)]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
