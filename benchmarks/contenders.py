@@ -34,13 +34,15 @@ SUBJECTS = (
 @dataclass(frozen=True)
 class Contender:
     """A recipe and who follows it. ``options`` go to the engine's constructor; ``keeps``: it keeps
-    every activation; ``only`` limits it to these models."""
+    every activation; ``images`` is what it gets instead of as many as the others; ``only`` limits
+    it to these models."""
 
     peer: str
     title: str
     recipe: Recipe
     options: dict[str, Any] = field(default_factory=dict)
     keeps: bool = False
+    images: int | None = None
     only: tuple[str, ...] = ()
 
     @property
@@ -73,6 +75,7 @@ FIRST = ("mobilenetv2-12",)
 _LOGITS_TOO = _plain(engine="ort", ranges="minmax", fp32_output=False)
 CONTENDERS = (
     Contender("quantlab", "default", Recipe()),
+    Contender("quantlab", "default, 1,000 images", Recipe(), images=1000),
     Contender("quantlab", "qoperator", Recipe(format="qoperator"), only=FIRST),
     Contender("quantlab", "mse ranges", Recipe(ranges="mse", range_search=False), only=FIRST),
     Contender("quantlab", "no corrections", _plain(ranges="mean")),
@@ -135,7 +138,7 @@ def chosen(subject: str, peers: Sequence[str]) -> list[Contender]:
 def images_for(contender: Contender, images: int, activation_bytes: int) -> int:
     """How many calibration images it gets of ``images``."""
     fitting = max(1, HISTOGRAM_BYTES // max(1, activation_bytes))
-    return min(images, fitting) if contender.keeps else images
+    return min(images, fitting) if contender.keeps else contender.images or images
 
 
 def parse_peers(texts: Sequence[str]) -> dict[str, str]:

@@ -311,7 +311,7 @@ def conditions(place: Place) -> list[str]:
         f"{facts['numpy']}, onnx {facts['onnx']}; {versions or 'no peers'}. Every file runs in "
         f"onnxruntime {facts['onnxruntime']}, all graph optimizations on.",
         f"- Calibration: {place.images} images of ImageNet's training set, one a class, the same "
-        "for all; quantizers that keep every activation get as many of them as fit into "
+        "for all but one row; quantizers that keep every activation get as many as fit into "
         f"{HISTOGRAM_BYTES >> 30} GiB.",
         f"- Evaluation: {' + '.join(EVALUATION)}, 1,800 validation images through each model's own "
         "preprocessing. KL and SQNR are to the fp32 logits.",
