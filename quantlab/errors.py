@@ -13,6 +13,8 @@ QuantlabError
 
 from __future__ import annotations
 
+import errno
+
 
 class QuantlabError(Exception):
     """What is wrong and where, then (optionally, on a second line) how to mend it."""
@@ -59,3 +61,11 @@ class MissingExtra(QuantlabError):
             f"{purpose} needs the package {package}, which is not installed.",
             f"Install it with: pip install 'quantlab[{extra}]'",
         )
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether it says that the disk, or the user's share of it, is full. numpy says only how many
+    values it could not write."""
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or " requested and " in str(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import glob
 import json
 import os
 import secrets
@@ -14,19 +14,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from quantlab.errors import OutputError, QuantlabError
+from quantlab.errors import OutputError, QuantlabError, disk_is_full
 from quantlab.record import RunRecord, Status, load_record
+
+_PART = ".part"
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, owner: str = "") -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place when the block ends without an error.
+
+    ``owner`` is part of its name: see ``remove_parts``.
 
     Raises OutputError when the folder cannot be written or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.{owner}", suffix=_PART
+        )
         os.close(handle)
     except OSError as error:
         raise _output_error(path, error) from error
@@ -41,11 +47,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
+def write_whole(path: Path, content: bytes | str, owner: str = "") -> None:
     """Write a file whole or not at all. Raises OutputError."""
     data = content.encode() if isinstance(content, str) else content
-    with atomic_path(path) as temporary:
+    with atomic_path(path, owner) as temporary:
         temporary.write_bytes(data)
+
+
+def remove_parts(folder: Path, beginning: str = "") -> None:
+    """Remove the temporary files that killed writers have left in the folder, those that begin like
+    ``.NAME.OWNER``, or all of them. For who alone writes there by these names."""
+    for path in folder.glob(f".{glob.escape(beginning)}*{_PART}"):
+        path.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:
@@ -67,7 +80,7 @@ def _umask() -> int:
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if disk_is_full(error):
         return OutputError(
             f"cannot write {path}: the disk is full.", "Free some space and run again."
         )

@@ -1,4 +1,4 @@
-"""Shares and durations as people write them. Pure."""
+"""Shares, durations and sizes as people write them. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import re
 _SHARE = re.compile(r"\s*([0-9.]+(?:e-?\d+)?)\s*(%?)\s*")
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|)\s*")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", re.IGNORECASE)
+_BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def share(value: object) -> float:
@@ -30,3 +32,11 @@ def seconds(value: object) -> float:
     if match is None:
         raise ValueError(f"{value!r} is not a duration such as 90s, 5m or 1h")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def size_bytes(value: object) -> int:
+    """``10 GB``, ``500MB`` or a number of bytes; a kilobyte is 1000 bytes. Raises ValueError."""
+    match = _SIZE.fullmatch(str(value))
+    if match is None:
+        raise ValueError(f"{value!r} is not a size such as 10GB or 500MB")
+    return round(float(match[1]) * _BYTES[match[2].upper()])

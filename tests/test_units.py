@@ -1,10 +1,10 @@
-"""Shares and durations in words."""
+"""Shares, durations and sizes in words."""
 
 from __future__ import annotations
 
 import pytest
 
-from quantlab.units import seconds, share
+from quantlab.units import seconds, share, size_bytes
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,24 @@ def test_durations(text: object, value: float) -> None:
 def test_what_is_no_duration(text: object) -> None:
     with pytest.raises(ValueError, match="is not a duration such as 90s, 5m or 1h"):
         seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("10GB", 10**10),
+        ("1.5 tb", 1_500_000_000_000),
+        ("500M", 500_000_000),
+        ("2kB", 2000),
+        ("0", 0),
+        (7, 7),
+    ],
+)
+def test_sizes(text: object, value: int) -> None:
+    assert size_bytes(text) == value
+
+
+@pytest.mark.parametrize("text", ["10 XB", "-1", "", "GB", "1 GiB", None, "inf"])
+def test_what_is_no_size(text: object) -> None:
+    with pytest.raises(ValueError, match="is not a size such as 10GB or 500MB"):
+        size_bytes(text)

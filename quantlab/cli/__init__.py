@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from importlib import import_module
 from typing import Any
 
 import click
 
 from quantlab import __version__
-from quantlab.errors import QuantlabError
+from quantlab.errors import QuantlabError, disk_is_full
 
 VERBS = (
     "init",
@@ -21,10 +20,8 @@ VERBS = (
     "inspect",
     "fetch",
     "recipes",
+    "cache",
 )
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Verbs(click.Group):
@@ -49,7 +46,7 @@ class Verbs(click.Group):
             click.echo(f"Error: {error}", err=True)
             ctx.exit(2)
         except OSError as error:
-            if error.errno not in _FULL:
+            if not disk_is_full(error):
                 raise
             click.echo("Error: the disk is full.\nFree some space and run again.", err=True)
             ctx.exit(2)

@@ -15,6 +15,7 @@ import PIL
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from quantlab.cache import side, touch
 from quantlab.data.dataset import Dataset, Problem, describe
 from quantlab.data.images import quiet_pillow
 from quantlab.data.preprocess import Pipeline, opencv_version
@@ -23,7 +24,8 @@ from quantlab.errors import DataError, OutputError
 from quantlab.model import InputSpec
 from quantlab.store import atomic_path, write_whole
 
-_FORMAT = 1  # raised whenever the same images would give other crops or another file
+CROPS_FORMAT = 1  # raised whenever the same images would give other crops or another file
+_TRIES = 3
 
 Progress = Callable[[int, int], None]
 
@@ -33,7 +35,8 @@ class Crops:
     """The readable images of a dataset, cropped.
 
     ``array`` is a read-only memory map, uint8 [n, crop, crop, 3], RGB. ``digests`` are the content
-    digests of the n images; ``problems`` are all images of the dataset that are not among them.
+    digests of the n images; ``problems`` are all images of the dataset that are not among them;
+    ``root`` is the dataset's.
     """
 
     array: NDArray[np.uint8]
@@ -43,9 +46,15 @@ class Crops:
     dataset_digest: str
     pipeline: Pipeline
     problems: tuple[Problem, ...]
+    root: str = ""
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def touch(self) -> None:
+        """They were used just now: the cache keeps what was used last."""
+        if isinstance(self.array, np.memmap) and self.array.filename is not None:
+            touch(Path(self.array.filename))
 
     def inputs(self, rows: slice | NDArray[np.intp], spec: InputSpec) -> NDArray[np.generic]:
         """These crops as a batch for a model's input.
@@ -75,22 +84,28 @@ def load_crops(
     them, OutputError when ``cache_dir`` cannot be written.
     """
     path = cache_dir / f"{cache_key(dataset, pipeline)}.npy"
-    cached = _read_cache(path, len(dataset), pipeline.crop)
-    if cached is None:
-        _decode_to(path, dataset, pipeline, progress, workers)
-        cached = _read_cache(path, len(dataset), pipeline.crop)
-        if cached is None:
+    tries = 0
+    while (cached := _read_cache(path, len(dataset), pipeline.crop)) is None:
+        # Another process that keeps to the cache's limit may remove it before it is opened.
+        if tries == _TRIES:
             raise OutputError(f"{path} vanished right after it was written.", "Run again.")
+        _decode_to(path, dataset, pipeline, progress, workers)
+        tries += 1
     array, bad = cached
     return _assemble(dataset, pipeline, array, bad, max_bad)
 
 
 def cache_key(dataset: Dataset, pipeline: Pipeline) -> str:
     """Changes whenever the crops may: with images, geometry, decoder and resizer versions."""
-    cv2 = opencv_version() if pipeline.resizer.startswith("opencv") else ""
     images = [dataset.digest, dataset.max_pixels]
-    parts = [_FORMAT, images, pipeline.crop_digest, PIL.__version__, cv2]
+    parts = [CROPS_FORMAT, images, *decoder(pipeline)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def decoder(pipeline: Pipeline) -> list[str]:
+    """What, beside an image's content, decides its crop."""
+    cv2 = opencv_version() if pipeline.resizer.startswith("opencv") else ""
+    return [pipeline.crop_digest, PIL.__version__, cv2]
 
 
 def _assemble(
@@ -110,6 +125,7 @@ def _assemble(
         dataset_digest=dataset.digest,
         pipeline=pipeline,
         problems=problems,
+        root=dataset.root,
     )
 
 
@@ -155,7 +171,12 @@ def _decode_to(
                 progress(index + 1, total)
         file.seek(0)
         _write_header(file, total - len(bad), pipeline.crop)
-    write_whole(_side(path), json.dumps({"rows": total - len(bad), "bad": list(bad.items())}))
+    facts = {"of": _subject(dataset, pipeline), "rows": total - len(bad), "bad": list(bad.items())}
+    write_whole(side(path), json.dumps(facts))
+
+
+def _subject(dataset: Dataset, pipeline: Pipeline) -> str:
+    return f"{len(dataset)} images of {dataset.root} ({pipeline.resizer}, {pipeline.crop} pixels)"
 
 
 def _write_header(file: BinaryIO, rows: int, crop: int) -> None:
@@ -171,18 +192,15 @@ def _crop_or_reason(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray
         return error.problem.removeprefix(f"{dataset.names[index]}: ").removesuffix(".")
 
 
-def _side(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
 def _read_cache(
     path: Path, total: int, crop: int
 ) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
     """What the cache holds, or None when it holds nothing usable."""
     try:
-        side = json.loads(_side(path).read_bytes())
-        bad = {int(index): str(reason) for index, reason in side["bad"]}
+        facts = json.loads(side(path).read_bytes())
+        bad = {int(index): str(reason) for index, reason in facts["bad"]}
         rows = total - len(bad)
+        touch(path)
         if rows == 0:
             return np.empty((0, crop, crop, 3), np.uint8), bad
         array = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -15,6 +15,7 @@ from quantlab.model import Model
 
 Progress = Callable[[int, NDArray[np.float32]], None]
 Stop = Callable[[NDArray[np.int64], NDArray[np.float32]], bool]
+Answer = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 BATCH_SIZE = 8
 
 
@@ -38,14 +39,9 @@ def evaluate(
     ``progress`` is called after each batch with the number of images done and that batch's outputs.
     Raises DataError when a label is outside the model's classes.
     """
+    order, stop = everything(crops)
     return evaluate_until(
-        model,
-        crops,
-        runner,
-        order=np.arange(len(crops)),
-        stop=lambda indices, outputs: False,
-        batch_size=batch_size,
-        progress=progress,
+        model, crops, runner, order=order, stop=stop, batch_size=batch_size, progress=progress
     )
 
 
@@ -65,19 +61,52 @@ def evaluate_until(
     called after each batch with its indices and outputs, then ``progress`` as by ``evaluate``; its
     outputs are in ``order`` as well. Raises DataError when a label is outside the model's classes.
     """
+
+    def answer(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return runner(crops.inputs(rows, model.input))
+
+    return _answered(model, crops, answer, order, stop, batch_size, progress)
+
+
+def replay(
+    model: Model,
+    crops: Crops,
+    outputs: NDArray[np.float32],
+    *,
+    order: NDArray[np.int64],
+    stop: Stop,
+) -> Predictions:
+    """What ``evaluate_until`` gives, from the outputs that are known of all crops."""
+    return _answered(model, crops, lambda rows: outputs[rows], order, stop)
+
+
+def everything(crops: Crops) -> tuple[NDArray[np.int64], Stop]:
+    """The order and the stop of an evaluation of all crops."""
+    return np.arange(len(crops)), lambda rows, outputs: False
+
+
+def _answered(
+    model: Model,
+    crops: Crops,
+    answer: Answer,
+    order: NDArray[np.int64],
+    stop: Stop,
+    batch_size: int = BATCH_SIZE,
+    progress: Progress | None = None,
+) -> Predictions:
     if crops.labels is not None:
         check_labels(crops.labels, model.num_classes, crops.names)
     outputs = np.empty((len(crops), model.num_classes), np.float32)
     done, stopped = 0, False
     while done < len(order) and not stopped:
         indices = order[done : done + batch_size]
-        made = runner(crops.inputs(indices, model.input))
+        made = answer(indices)
         outputs[indices] = made
         done += len(indices)
         stopped = stop(indices, made)
         if progress is not None:
             progress(done, made)
-    everything = Predictions(
+    whole = Predictions(
         names=crops.names,
         digests=crops.digests,
         labels=crops.labels,
@@ -89,4 +118,4 @@ def evaluate_until(
         pipeline=crops.pipeline.model_dump(mode="json"),
         problems=crops.problems,
     )
-    return everything if done == len(crops) else everything.subset(np.sort(order[:done]))
+    return whole if done == len(crops) else whole.subset(np.sort(order[:done]))

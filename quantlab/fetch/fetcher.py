@@ -7,12 +7,11 @@ failed does the user hear of each.
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 from pathlib import Path
 
-from quantlab.errors import FetchError, OutputError
+from quantlab.errors import FetchError, OutputError, disk_is_full
 from quantlab.fetch.catalog import PublishedModel, published
 from quantlab.fetch.download import Progress
 from quantlab.fetch.sources import Attempt, attempts, is_genuine, wanted_files
@@ -82,7 +81,7 @@ def _move_in(entry: PublishedModel, got: Path, target: Path, work: Path) -> None
 
 
 def _unwritable(target: Path, error: OSError) -> OutputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if disk_is_full(error):
         return OutputError(
             f"cannot write {target}: the disk is full.",
             "Free some space, or name another cache folder in QUANTLAB_CACHE.",

@@ -14,6 +14,7 @@ from quantlab.errors import DataError
 from quantlab.evaluate.custom import MetricFunction, metrics_of
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import Verdict, judge, parse_criterion
+from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
 from quantlab.jobs.bench import BenchSpec, timed
 from quantlab.jobs.evaluate import predict
@@ -58,6 +59,8 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     found = inputs.find_evaluation_data(spec, models[0], talk)
     crops = inputs.load_images(found, pipeline, spec, talk)
     warn_of_calibration_images(models[1], crops, talk)
+    if sentence := slow_format(models[1].proto().graph):
+        talk.warn(sentence)
     predictions = [predict(model, crops, talk, spec.threads) for model in models]
     timing = None if spec.no_bench else timed(models, bench_spec(spec), talk)
     inputs.check_all_unchanged(models)

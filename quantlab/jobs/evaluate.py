@@ -7,14 +7,17 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab.cache import cache_limit, trim
 from quantlab.data.crops import Crops
 from quantlab.evaluate.accuracy import Accuracy, accuracy
-from quantlab.evaluate.evaluator import Stop, evaluate, evaluate_until
+from quantlab.evaluate.evaluator import Stop, evaluate_until, everything, replay
+from quantlab.evaluate.known import keep, recall
 from quantlab.evaluate.metrics import hits, top_k
 from quantlab.evaluate.predictions import Predictions
 from quantlab.jobs import inputs
 from quantlab.jobs.inputs import DataOptions, ModelOptions
 from quantlab.model import Model
+from quantlab.paths import cache_dir
 from quantlab.runtime.runner import Runner
 from quantlab.store import Run
 from quantlab.talk import Talk
@@ -34,7 +37,6 @@ def evaluate_job(spec: EvaluateSpec, run: Run, talk: Talk) -> tuple[Accuracy | N
     found = inputs.find_evaluation_data(spec, model, talk)
     crops = inputs.load_images(found, pipeline, spec, talk)
     predictions = predict(model, crops, talk, spec.threads, spec.log_interval)
-    model.check_unchanged()
     predictions.save(run.artifact("predictions", "predictions.npz"))
     result = accuracy(predictions)
     run.record.results = {
@@ -54,23 +56,46 @@ def predict(
     log_interval: int | None = None,
     early: tuple[NDArray[np.int64], Stop] | None = None,
 ) -> Predictions:
-    """The model's Predictions, with progress that shows the accuracy so far and the speed.
+    """The model's Predictions, from the cache where its answers on all images are known.
 
-    ``early`` is an order of the images and what may stop the evaluation in it.
+    ``early`` is an order of the images and what may stop the evaluation in it; known answers stop
+    where a run would have. Raises ModelError when the model's file changed during the run.
     """
+    order, stop = early or everything(crops)
+    folder = cache_dir() / "predictions"
+    known = recall(model, crops, folder)
+    if known is not None:
+        talk.say(f"{model.name}: answers from the cache")
+        return replay(model, crops, known, order=order, stop=stop)
+    answers = _run(model, crops, talk, threads, log_interval, order, stop)
+    if len(answers) == len(crops):
+        model.check_unchanged()
+        keep(answers, model, crops, folder)
+        crops.touch()
+        trim(cache_dir(), cache_limit())
+    return answers
+
+
+def _run(
+    model: Model,
+    crops: Crops,
+    talk: Talk,
+    threads: int,
+    log_interval: int | None,
+    order: NDArray[np.int64],
+    stop: Stop,
+) -> Predictions:
+    """With progress that shows the accuracy so far and the speed."""
     with (
         Runner(model, threads=threads) as runner,
         talk.progress(f"Evaluating {model.name}", len(crops.names)) as advance,
     ):
-        running = _Running(crops.labels, talk, log_interval)
+        labels = None if crops.labels is None else crops.labels[order]
+        running = _Running(labels, talk, log_interval)
 
         def progress(done: int, outputs: NDArray[np.float32]) -> None:
             advance(done, running.note(done, outputs))
 
-        if early is None:
-            return evaluate(model, crops, runner, progress=progress)
-        order, stop = early
-        running.labels = None if crops.labels is None else crops.labels[order]
         return evaluate_until(model, crops, runner, order=order, stop=stop, progress=progress)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from quantlab.cache import cache_limit, trim
 from quantlab.config import FILE_NAME, load_config
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.dataset import Dataset, describe
@@ -232,7 +233,7 @@ def load_images(found: Found, pipeline: Pipeline, options: DataOptions, talk: Ta
 
     Raises DataError when more than ``max_bad`` of the images are bad, or all of them are.
     """
-    dataset = found.dataset
+    dataset, limit = found.dataset, cache_limit()
     with talk.progress(f"Reading {dataset.root}", len(dataset)) as advance:
         crops = load_crops(
             dataset,
@@ -241,6 +242,7 @@ def load_images(found: Found, pipeline: Pipeline, options: DataOptions, talk: Ta
             max_bad=options.max_bad,
             progress=lambda done, total: advance(done, ""),
         )
+    trim(cache_dir(), limit)
     say_problems(crops, talk)
     return crops
 

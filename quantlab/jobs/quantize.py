@@ -8,6 +8,7 @@ from pathlib import Path
 from quantlab.data.calibration import CalibrationImages
 from quantlab.errors import RecipeError
 from quantlab.fetch import catalog
+from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
 from quantlab.jobs.calibration import calibration_images, drawn
 from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
@@ -43,12 +44,15 @@ def quantize_job(spec: QuantizeSpec, run: Run, talk: Talk) -> Path:
     talk.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")
     write_whole(spec.output, quantized(model, recipe, images))
     model.check_unchanged()
+    written = Model.load(spec.output)
+    if sentence := slow_format(written.proto().graph):
+        talk.warn(sentence)
     run.record.results = {
         "model": model_facts(model),
         "calibration": inputs.data_facts(found, images.crops),
         "pipeline": pipeline.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
-        "output": model_facts(Model.load(spec.output)),
+        "output": model_facts(written),
     }
     return spec.output
 

@@ -25,6 +25,7 @@ from quantlab.errors import (
 )
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import Criterion, Policy, Verdict, judge, parse_criterion
+from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
 from quantlab.jobs.calibration import calibration_images, check_disjoint, divided, drawn
 from quantlab.jobs.compare import results, save_artifacts
@@ -113,7 +114,7 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
     model = inputs.require_fp32(inputs.find_model(spec.model, spec, talk), "tune")
     output = spec.output or Path(f"{model.name}.int8.onnx")
     check_writable(output)
-    with _alone(run.folder), scratch(run.folder), _resumable(run.folder):
+    with _resumable(run.folder), _alone(run.folder), scratch(run.folder):
         _tidy(run.folder, output)
         bench = _prepare(spec, criterion, model, run, talk)
         bench.engines.update(_own_search(spec, bench))
@@ -301,6 +302,8 @@ def _finish(
         _record_unjudged(spec, bench, outcome, output, run)
         raise _nothing(outcome)
     int8 = replace(bench.load(output, output.stem), path=output)
+    if sentence := slow_format(int8.proto().graph):
+        bench.talk.warn(sentence)
     answers = replace(_all_answers(bench, best, int8), model_name=int8.name)
     timing, reverted = None, bench.reverted(best, outcome.trials)
     if bench.bench and outcome.stop != "interrupted":

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from quantlab.comparison import Comparison
 from quantlab.config import BenchConditions
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
-from quantlab.errors import OutputError, QuantizeError, QuantlabError
+from quantlab.errors import OutputError, QuantizeError, QuantlabError, disk_is_full
 from quantlab.evaluate.custom import metrics_of
 from quantlab.evaluate.predictions import Predictions
 from quantlab.evaluate.proxy import Proxy
@@ -32,6 +31,7 @@ from quantlab.model import Model
 from quantlab.quantize import Engine, get_engine
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
+from quantlab.scratch import temporary_folder
 from quantlab.sequential import Decision, early_stop
 from quantlab.store import write_whole
 from quantlab.talk import Talk
@@ -75,7 +75,8 @@ class Workbench:
 
     def attempt(self, number: int, proposal: Proposal, known: Trial | None) -> Trial:
         """Quantize, score, and where asked evaluate and time. What the recipe or the engine does
-        wrong becomes a failed trial. Raises OutputError, which is nobody's fault but the disk's."""
+        wrong becomes a failed trial. Raises OutputError, or OSError for a full disk: it is nobody's
+        fault but the disk's."""
         start = time.monotonic()
         recipe = proposal.recipe
         self.talk.say(
@@ -94,6 +95,8 @@ class Workbench:
         except QuantlabError as error:
             trial = trial.model_copy(update={"status": "failed", "error": str(error)})
         except Exception as error:  # an engine may raise anything
+            if disk_is_full(error):
+                raise
             text = f"{recipe.engine} crashed: {type(error).__name__}: {error}"
             trial = trial.model_copy(update={"status": "failed", "error": text})
         self.talk.say(f"  {trial_line(trial)}")
@@ -235,10 +238,10 @@ class Workbench:
     ) -> dict[tuple[str, ...], float]:
         """How much longer the recipe's plain file takes than those with one group more in int8."""
         variants = GroupProbe(self._proxy, recipe).variants
-        with TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             models: list[Model] = []
             for nodes in [(), *wanted]:
-                path = Path(folder) / f"{len(models)}.onnx"
+                path = folder / f"{len(models)}.onnx"
                 kept = [node for node in recipe.exclude if node not in nodes]
                 write_whole(path, variants.without(kept).SerializeToString())
                 models.append(self.load(path, path.stem))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 
 from quantlab.errors import RecipeError
 from quantlab.quantize.protocol import Calibration, Engine
@@ -26,34 +26,19 @@ def engine_names() -> tuple[str, ...]:
 
 
 def get_engine(name: str) -> Engine:
-    """The engine of that name, imported now. Raises RecipeError for an unknown or broken one."""
+    """The engine of that name: one of quantlab's own, imported now, or another package's, which is
+    imported and works in a process of its own. Raises RecipeError for an unknown one."""
     if name in _ENGINES:
         module, attribute = _ENGINES[name].split(":")
         factory: Callable[[], Engine] = getattr(import_module(module), attribute)
         return factory()
     for entry in entry_points(group=GROUP, name=name):
-        return _offered(entry)
+        from quantlab.quantize.peers.offered import OfferedEngine
+
+        return OfferedEngine(entry)
     raise RecipeError(
         f"no engine is called {name!r}.", f"Engines: {', '.join(sorted(engine_names()))}."
     )
-
-
-def _offered(entry: EntryPoint) -> Engine:
-    """Another package's engine."""
-    owner = entry.dist.name if entry.dist is not None else entry.value
-    try:
-        engine: Engine = entry.load()()
-    except Exception as error:
-        raise RecipeError(
-            f"the engine {entry.name} of {owner} cannot be loaded: {error}",
-            f"Update or remove {owner}.",
-        ) from error
-    if not callable(getattr(engine, "quantize", None)):
-        raise RecipeError(
-            f"the engine {entry.name} of {owner} has no quantize method.",
-            f"Update or remove {owner}.",
-        )
-    return engine
 
 
 __all__ = ["GROUP", "Calibration", "Engine", "engine_names", "get_engine"]

@@ -10,8 +10,9 @@ import onnx
 import psutil
 from onnx import numpy_helper
 
-from quantlab.errors import QuantizeError
+from quantlab.errors import ModelError, QuantizeError
 from quantlab.recipe import Recipe
+from quantlab.runtime.session import create_session
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 _CORRECTIONS: Mapping[str, Collection[object]] = {
@@ -71,6 +72,17 @@ def check_weights(prepared: onnx.ModelProto, path: Path) -> None:
                 f"{path}: the weights of node {node.name} hold NaN or infinity.",
                 "Export the model again.",
             )
+
+
+def check_loads(content: bytes, who: str) -> None:
+    """Raises QuantizeError when ONNX Runtime does not load what somebody else's quantizer made:
+    they do not look into subgraphs, and write types that no kernel reads."""
+    try:
+        create_session(content, threads=1)
+    except ModelError as error:
+        raise QuantizeError(
+            f"{who} made a broken file: {error.problem}", "Use engine: quantlab."
+        ) from error
 
 
 def classifier_node(prepared: onnx.ModelProto) -> str | None:

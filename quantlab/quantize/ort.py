@@ -7,7 +7,6 @@ image for MobileNetV2; this engine refuses to start one that would not fit into 
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +17,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab.errors import ModelError, QuantizeError
+from quantlab.errors import QuantizeError
 from quantlab.model import Model
 from quantlab.quantize.checks import (
+    check_loads,
     check_memory,
     check_quantizable,
     check_recipe,
@@ -29,7 +29,8 @@ from quantlab.quantize.checks import (
 from quantlab.quantize.prepare import prepare
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
-from quantlab.runtime.session import create_session, plain_errors
+from quantlab.runtime.session import plain_errors
+from quantlab.scratch import temporary_folder
 
 _METHODS = {"minmax": "MinMax", "mean": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 _ACTIVATIONS = {"u8": "QUInt8", "s8": "QInt8", "u16": "QUInt16", "s16": "QInt16"}
@@ -50,16 +51,12 @@ class OrtEngine:
         if recipe.ranges in ("percentile", "entropy"):
             check_memory(prepared, len(calibration), "ONNX Runtime's histogram calibrators")
         failing = f"onnxruntime.quantization failed on recipe {recipe.name}"
-        with (
-            tempfile.TemporaryDirectory(prefix="quantlab-") as folder,
-            _quiet(),
-            plain_errors(failing),
-        ):
-            source, target = Path(folder) / "fp32.onnx", Path(folder) / "quantized.onnx"
+        with temporary_folder() as folder, _quiet(), plain_errors(failing):
+            source, target = folder / "fp32.onnx", folder / "quantized.onnx"
             onnx.save(prepared, source)
             reader = _Reader(model.input.name, calibration, model.input.batch or 1)
             _quantize_static(source, target, recipe, reader, prepared)
-            _check_loads(target)
+            check_loads(target.read_bytes(), "onnxruntime.quantization")
             return onnx.load(target)
 
 
@@ -91,16 +88,6 @@ def _quantize_static(
         raise QuantizeError(
             f"onnxruntime.quantization failed on recipe {recipe.name}: {reason}",
             "Try engine: quantlab, which says what it cannot quantize, or another format.",
-        ) from error
-
-
-def _check_loads(made: Path) -> None:
-    """``quantize_static`` does not look into subgraphs, and writes types that no kernel reads."""
-    try:
-        create_session(made.read_bytes(), threads=1)
-    except ModelError as error:
-        raise QuantizeError(
-            f"onnxruntime.quantization made a broken file: {error.problem}", "Use engine: quantlab."
         ) from error
 
 

@@ -54,6 +54,11 @@ def megabytes(size: int | None) -> str:
     return f"{size / 1e6:.2f} MB" if size >= 1e4 else f"{size:,} bytes"
 
 
+def gigabytes(size: int) -> str:
+    """``1.60 GB``; less than one as ``megabytes`` has it."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else megabytes(size)
+
+
 def p_value(p: float) -> str:
     """``0.44``, ``0.0031`` or ``below 0.0001``."""
     return "below 0.0001" if p < 0.0001 else f"{p:.2g}"

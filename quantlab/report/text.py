@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from quantlab.bench.measurement import BenchResult, Measurement
+from quantlab.cache import Entry
 from quantlab.comparison import Comparison, Share, Speed
 from quantlab.evaluate.accuracy import Accuracy
 from quantlab.fetch import PublishedModel
@@ -23,6 +25,7 @@ from quantlab.report import tables
 from quantlab.report.context import TrialRow
 from quantlab.report.formats import (
     NOTHING,
+    gigabytes,
     megabytes,
     number,
     percent,
@@ -295,3 +298,29 @@ def recipes_summary(published: tuple[PublishedModel, ...], rungs: tuple[Recipe, 
             table(["recipe", "engine", "format", "ranges", "types"], steps),
         )
     )
+
+
+def cache_listing(rows: Sequence[tuple[Entry, str]], folder: Path, limit: int) -> str:
+    """What the cache keeps, the most recently used first, and how much of its limit that takes."""
+    cells = [
+        [entry.kind, gigabytes(entry.size), _local(entry.used), text or NOTHING]
+        for entry, text in rows
+    ]
+    head = ["kind", "size", "last used", "what it is of"]
+    total = f"{_entries(rows)} of at most {gigabytes(limit)} in {folder}"
+    return "\n".join([table(head, cells, right=" r"), "", total]).strip()
+
+
+def cache_cleared(rows: Sequence[tuple[Entry, str]], stuck: int, folder: Path) -> str:
+    """What was freed, and what could not be."""
+    kept = f"\n{stuck} could not be removed." if stuck else ""
+    return f"Removed {_entries(rows)} from {folder}{kept}"
+
+
+def _entries(rows: Sequence[tuple[Entry, str]]) -> str:
+    size = gigabytes(sum(entry.size for entry, _ in rows))
+    return f"{len(rows)} {'entry' if len(rows) == 1 else 'entries'}, {size}"
+
+
+def _local(stamp: float) -> str:
+    return f"{datetime.fromtimestamp(stamp):%Y-%m-%d %H:%M}"

@@ -25,6 +25,7 @@ VERBS = (
     "inspect",
     "fetch",
     "recipes",
+    "cache",
 )
 ARTIFACTS = {
     "init": set(),
@@ -36,6 +37,7 @@ ARTIFACTS = {
     "inspect": {"inspection"},
     "fetch": set(),
     "recipes": set(),
+    "cache": set(),
 }
 """What is in the run folder afterwards, trials apart."""
 INCONCLUSIVE = 3
@@ -60,6 +62,7 @@ def words(
         "inspect": ([model, "--scales"], 0),
         "fetch": (["photos"], 0),
         "recipes": ([], 0),
+        "cache": (["ls"], 0),
     }
     return lambda verb: ([verb, *lines[verb][0]], lines[verb][1])
 
@@ -147,6 +150,18 @@ def test_quantize_by_a_recipe_file_and_seed(cli: Any, scene: Any, tmp_path: Path
     assert said.record.results["recipe"]["seed"] == 3
     seeded = cli(*line, "--seed", 9, "--output", tmp_path / "b.onnx")
     assert seeded.record.results["recipe"]["seed"] == 9
+
+
+def test_formats_without_a_fast_kernel_are_named(cli: Any, scene: Any, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: a16w8\nactivations: u16\n")
+    target = tmp_path / "a16.onnx"
+    line = ("--recipe", recipe, "--output", target)
+    said = cli("quantize", "--model", scene.model, *scene.words, *line)
+    sentence = "a format for fidelity or NPUs, not for speed on a CPU."
+    assert sentence in " ".join(said.err.split())
+    compared = cli("compare", scene.model, target, *scene.words, code=INCONCLUSIVE)
+    assert sentence in " ".join((compared.folder / "report.md").read_text().split())
 
 
 def test_evaluate_says_accuracy_with_intervals(cli: Any, scene: Any) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,52 @@ def test_a_damaged_cache_is_rebuilt(images: Path, cache: Path, damage: str) -> N
         side.write_text("[]")
     again = load_crops(open_dataset(images), PIPELINE, cache_dir=cache)
     assert np.array_equal(first, again.array)
+
+
+def test_the_cache_says_what_the_crops_are_of(images: Path, cache: Path) -> None:
+    crops = load_crops(open_dataset(images), PIPELINE, cache_dir=cache)
+    side = json.loads(next(cache.glob("*.json")).read_text())
+    assert side["of"] == f"12 images of {images} (pillow-bilinear, 32 pixels)"
+    assert crops.root == str(images)
+
+
+def test_crops_are_touched_when_used(images: Path, cache: Path) -> None:
+    crops = load_crops(open_dataset(images), PIPELINE, cache_dir=cache)
+    (path,) = cache.glob("*.npy")
+    for use in (crops.touch, lambda: load_crops(open_dataset(images), PIPELINE, cache_dir=cache)):
+        os.utime(path, (0, 0))
+        use()
+        assert path.stat().st_mtime > 0
+
+
+def test_crops_stay_readable_when_they_are_evicted(images: Path, cache: Path) -> None:
+    crops = load_crops(open_dataset(images), PIPELINE, cache_dir=cache)
+    before = np.array(crops.array)
+    for path in cache.iterdir():
+        path.unlink()
+    crops.touch()
+    assert np.array_equal(crops.array, before)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_crops_evicted_before_they_are_opened_are_made_again(
+    times: int, images: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, made = crops_module._decode_to, []
+
+    def evicted(path: Path, *rest: Any) -> None:
+        decode(path, *rest)
+        made.append(path)
+        if len(made) <= times:
+            path.unlink()
+
+    monkeypatch.setattr(crops_module, "_decode_to", evicted)
+    if times < 3:
+        assert len(load_crops(open_dataset(images), PIPELINE, cache_dir=cache)) == 12
+    else:
+        with pytest.raises(OutputError, match="vanished"):
+            load_crops(open_dataset(images), PIPELINE, cache_dir=cache)
+    assert len(made) == min(times + 1, 3)
 
 
 def test_progress_counts_every_image(images: Path, cache: Path) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from quantlab.data.crops import Crops, load_crops
+from quantlab.data.preprocess import get_pipeline
+from quantlab.data.readers import open_dataset
+from quantlab.errors import ModelError
 from quantlab.evaluate.predictions import Predictions
-from quantlab.jobs.evaluate import EvaluateSpec, _Running, evaluate_job
+from quantlab.jobs.evaluate import EvaluateSpec, _Running, evaluate_job, predict
+from quantlab.model import Model
+from quantlab.runtime.runner import Runner
 from quantlab.store import Run
 from quantlab.talk import Silence
 from quantlab.testing import image_folder, tiny_classifier
@@ -62,3 +71,101 @@ def test_the_predictions_are_saved_and_the_same_again(tmp_path: Path) -> None:
         saved.append(Predictions.load(run.folder / run.record.artifacts["predictions"]))
     np.testing.assert_array_equal(saved[0].outputs, saved[1].outputs)
     assert saved[0].digests == saved[1].digests
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return Model.load(tiny_classifier(tmp_path / "m.onnx"))
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Crops:
+    folder = image_folder(tmp_path / "images", 10, per_class=4, size=40)
+    return load_crops(open_dataset(folder), get_pipeline("tf", 32), cache_dir=tmp_path / "crops")
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of images of every batch that a Runner was given."""
+    seen: list[int] = []
+    call = Runner.__call__
+
+    def counted(self: Runner, batch: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        seen.append(len(batch))
+        return call(self, batch)
+
+    monkeypatch.setattr(Runner, "__call__", counted)
+    return seen
+
+
+def stop_after(images: int) -> Callable[..., bool]:
+    seen: list[int] = []
+
+    def stop(rows: np.ndarray, made: np.ndarray) -> bool:  # type: ignore[type-arg]
+        seen.extend(rows)
+        return len(seen) >= images
+
+    return stop
+
+
+def test_known_answers_run_no_inference(model: Model, crops: Crops, runs: list[int]) -> None:
+    talk = Notes()
+    first = predict(model, crops, talk, 1)
+    assert (sum(runs), talk.said) == (40, [])
+    renamed = replace(model, label="again", output_kind="probabilities")
+    second = predict(renamed, replace(crops, labels=None), talk, 2)
+    assert (sum(runs), talk.said) == (40, ["again: answers from the cache"])
+    np.testing.assert_array_equal(first.outputs, second.outputs)
+    assert (second.model_name, second.output_kind) == ("again", "probabilities")
+    assert second.labels is None
+    assert second.digests == first.digests
+
+
+def test_a_part_is_never_taken_for_the_whole(model: Model, crops: Crops, runs: list[int]) -> None:
+    order = np.random.default_rng(0).permutation(40)
+    part = predict(model, crops, Silence(), 1, early=(order, stop_after(16)))
+    assert (len(part), sum(runs)) == (16, 16)
+    few = replace(crops, names=crops.names[:8], digests=crops.digests[:8], labels=crops.labels[:8])
+    assert len(predict(model, few, Silence(), 1)) == 8
+    whole = predict(model, crops, Silence(), 1)
+    assert (len(whole), sum(runs)) == (40, 16 + 8 + 40)
+
+
+def test_known_answers_stop_where_a_run_stopped(
+    model: Model, crops: Crops, runs: list[int]
+) -> None:
+    order = np.random.default_rng(0).permutation(40)
+    run = predict(model, crops, Silence(), 1, early=(order, stop_after(13)))
+    predict(model, crops, Silence(), 1)
+    runs.clear()
+    known = predict(model, crops, Silence(), 1, early=(order, stop_after(13)))
+    assert (runs, known.names) == ([], run.names)
+    np.testing.assert_allclose(known.outputs, run.outputs, rtol=1e-5, atol=1e-6)
+
+
+def test_an_early_stop_that_never_comes_makes_whole_answers(
+    model: Model, crops: Crops, runs: list[int]
+) -> None:
+    order = np.random.default_rng(0).permutation(40)
+    run = predict(model, crops, Silence(), 1, early=(order, stop_after(99)))
+    again = predict(model, crops, Silence(), 1)
+    assert sum(runs) == 40
+    np.testing.assert_array_equal(again.outputs, run.outputs)
+
+
+def test_a_model_that_changed_meanwhile_is_not_remembered(
+    model: Model, crops: Crops, tmp_path: Path
+) -> None:
+    tiny_classifier(model.path, seed=9)
+    with pytest.raises(ModelError, match="changed while quantlab was reading it"):
+        predict(model, crops, Silence(), 1)
+    assert not (tmp_path / "cache" / "predictions").exists()
+
+
+def test_without_room_nothing_is_remembered(
+    model: Model, crops: Crops, runs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUANTLAB_CACHE_SIZE", "0")
+    for _ in range(2):
+        predict(model, crops, Silence(), 1)
+    assert sum(runs) == 80

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -46,7 +47,8 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     image_folder(tmp_path / "images", 4, 6)
     (tmp_path / "p.yaml").write_text(PIPELINE)
     start = time.monotonic()
-    subprocess.run(fresh(tmp_path / "whole"), check=True, capture_output=True)
+    own = {**os.environ, "QUANTLAB_CACHE": str(tmp_path / "own-cache")}
+    subprocess.run(fresh(tmp_path / "whole"), check=True, capture_output=True, env=own)
     seconds = time.monotonic() - start
     whole = only_run(tmp_path / "whole")
 

@@ -35,16 +35,12 @@ def test_only_the_engine_asked_for_is_imported() -> None:
 
 @pytest.fixture
 def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installed package that offers engines."""
+    """An installed package that offers engines; it is not imported."""
     info = tmp_path / "site" / "acme-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[quantlab.engines]\nacme = acme_engine:Acme\nlost = acme_engine:Lost\n"
-        "empty = acme_engine:dict\nort = acme_engine:Acme\n"
-    )
-    (info.parent / "acme_engine.py").write_text(
-        "class Acme:\n    name = 'acme'\n    def quantize(self, model, recipe, calibration): ...\n"
+        "[quantlab.engines]\nacme = acme_engine:Acme\nort = acme_engine:Acme\n"
     )
     monkeypatch.syspath_prepend(str(info.parent))
 
@@ -53,12 +49,4 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_packages_offer_engines_and_cannot_replace_ours() -> None:
     assert get_engine("acme").name == "acme"
     assert type(get_engine("ort")).__module__ == "quantlab.quantize.ort"
-    assert engine_names() == ("quantlab", "ort", "inc", "nncf", "acme", "empty", "lost")
-
-
-@pytest.mark.usefixtures("acme")
-@pytest.mark.parametrize("name", ["lost", "empty"])
-def test_a_broken_engine_names_its_package(name: str) -> None:
-    with pytest.raises(RecipeError, match=f"the engine {name} of acme") as caught:
-        get_engine(name)
-    assert caught.value.remedy == "Update or remove acme."
+    assert engine_names() == ("quantlab", "ort", "inc", "nncf", "acme")

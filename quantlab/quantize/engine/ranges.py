@@ -296,7 +296,8 @@ class ChannelPeaks:
 class Entropy(Histogram):
     """The clipping at which the quantized histogram stays nearest to the clipped one in
     Kullback-Leibler divergence (Migacz 2017, 8-bit inference with TensorRT): magnitudes beyond a
-    threshold are clipped; the reference keeps them in its outermost bins."""
+    threshold are clipped; the reference keeps them in its outermost bins. Zeros, of which
+    activations hold any number and which are always exact, count as their neighbours do."""
 
     fractions = np.linspace(1.0, 0.1, 91)
 
@@ -307,20 +308,23 @@ class Entropy(Histogram):
     def range(self) -> Range:
         low, high = min(self.low, 0.0), max(self.high, 0.0)
         thresholds = self.fractions * max(-low, high)
-        costs = [self.divergence(max(low, -t), min(high, t)) for t in thresholds]
+        counts = self.counts.copy()
+        middle = len(counts) // 2
+        counts[middle] = counts[middle + 1]
+        costs = [self.divergence(counts, max(low, -t), min(high, t)) for t in thresholds]
         best = float(thresholds[int(np.argmin(costs))])
         return max(low, -best), min(high, best)
 
-    def divergence(self, low: float, high: float) -> float:
-        """KL(reference ‖ quantized) in nats when values are clipped to [low, high]."""
+    def divergence(self, counts: NDArray[np.int64], low: float, high: float) -> float:
+        """KL(reference ‖ quantized) in nats when values, ``counts`` a bin, are clipped."""
         x = self.centres
         inside = (x >= low) & (x <= high)
-        kept = self.counts[inside].astype(np.float64)
+        kept = counts[inside].astype(np.float64)
         if len(kept) < 2 or not kept.any():
             return np.inf
         reference = kept.copy()
-        reference[0] += self.counts[x < low].sum()
-        reference[-1] += self.counts[x > high].sum()
+        reference[0] += counts[x < low].sum()
+        reference[-1] += counts[x > high].sum()
         return float(rel_entr(_shares(reference), _shares(self._quantized(kept))).sum())
 
     def _quantized(self, kept: Doubles) -> Doubles:

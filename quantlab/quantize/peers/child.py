@@ -1,15 +1,19 @@
 """The peers' process: ``python child.py FOLDER``, for any Python that has the peer's package.
 
-Standalone: numpy, onnx, onnxruntime and the peer, no quantlab. FOLDER holds ``model.onnx``,
-``images.npy`` (batches, one np.save after the other) and ``task.json``; ``quantized.onnx`` and,
-last of all, ``answer.json`` are written. Without an answer the process has died.
+Standalone: numpy, onnx, onnxruntime and the peer; quantlab only for engines of other packages.
+FOLDER holds ``model.onnx``, ``images.npy`` (batches, one np.save after the other), ``task.json``.
+``quantized.onnx`` and, last of all, ``answer.json`` are written. Without an answer the process has
+died, or with exit code FULL found no room to write.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -20,6 +24,11 @@ from typing import Any
 
 Task = dict[str, Any]
 MODEL, IMAGES, QUANTIZED = "model.onnx", "images.npy", "quantized.onnx"
+FULL = errno.ENOSPC
+
+
+class _Full(Exception):
+    """There is no room to write."""
 
 
 class Unmet(Exception):
@@ -28,6 +37,18 @@ class Unmet(Exception):
 
 def main() -> None:
     """Works on the task and answers; whatever the peer raises, exit() included, is an answer."""
+    code = 0
+    try:
+        _work()
+    except _Full:
+        code = FULL
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)  # threads that the peer has left running do not matter any more
+
+
+def _work() -> None:
     folder = Path(sys.argv[1])
     here = Path(__file__).resolve().parent
     # The peers' packages must not be mistaken for the files beside this one.
@@ -36,7 +57,7 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, args=(task["parent"],), daemon=True).start()
     os.chdir(folder)
     try:
-        seconds = {"inc": inc, "nncf": nncf}[task["peer"]](task["options"])
+        seconds = {"inc": inc, "nncf": nncf}.get(task["peer"], offered)(task["options"])
         answer: Task = {"seconds": seconds, "peak_rss_bytes": _peak_rss_bytes()}
     except Unmet as error:
         answer = {"unmet": str(error)}
@@ -45,18 +66,32 @@ def main() -> None:
     except SystemExit as error:
         answer = {"exit": str(error.code)}
     except BaseException as error:
+        if _is_full(error):
+            raise _Full from error
         logging.exception("failed")
         answer = {"problem": f"{type(error).__name__}: {error}"}
-    (folder / "answer.part").write_text(json.dumps(answer))
+        if hasattr(error, "problem") and hasattr(error, "remedy"):
+            answer = {"refused": [error.problem, error.remedy]}
+    try:
+        (folder / "answer.part").write_text(json.dumps(answer))
+    except OSError as error:
+        raise _Full from error
     (folder / "answer.part").replace(folder / "answer.json")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # threads that the peer has left running do not matter any more
+
+
+def _is_full(error: BaseException) -> bool:
+    """As quantlab.errors.disk_is_full."""
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or " requested and " in str(error)
 
 
 def _end_with_parent(parent: int) -> None:
+    """With the processes that it has started, when it leads a group of them."""
     while os.getppid() == parent:
         time.sleep(0.5)
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)
 
 
@@ -240,6 +275,18 @@ class _Feeds:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for images in chunks(self._batch):
             yield {self._name: images}
+
+
+def offered(options: Task) -> float:
+    """The engine of another package. Returns the seconds it took, without its import."""
+    sys.path[:] = options["path"]
+    import onnx
+
+    from quantlab.quantize.peers.offered import made
+
+    proto, seconds = made(options, Path(MODEL), batches)
+    onnx.save(proto, QUANTIZED)
+    return seconds
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from quantlab.model import Model
 from quantlab.quantize.checks import check_memory, check_quantizable, check_recipe, fp32_nodes
-from quantlab.quantize.peers.process import TIMEOUT, Outcome, Peer, run_peer
+from quantlab.quantize.peers.process import Outcome, Peer, run_peer
 from quantlab.quantize.prepare import prepare
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
@@ -75,7 +75,7 @@ class IncEngine:
         self,
         *,
         python: str | None = None,
-        timeout: float = TIMEOUT,
+        timeout: float | None = None,
         quant_level: int | Literal["auto"] = 1,
         tuning: IncTuning | None = None,
     ) -> None:

@@ -12,7 +12,7 @@ import onnx
 
 from quantlab.model import Model
 from quantlab.quantize.checks import check_quantizable, check_recipe
-from quantlab.quantize.peers.process import TIMEOUT, Outcome, Peer, run_peer
+from quantlab.quantize.peers.process import Outcome, Peer, run_peer
 from quantlab.quantize.prepare import prepare
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
@@ -45,7 +45,7 @@ class NncfEngine:
     name = "nncf"
 
     def __init__(
-        self, *, python: str | None = None, timeout: float = TIMEOUT, accurate: bool = False
+        self, *, python: str | None = None, timeout: float | None = None, accurate: bool = False
     ) -> None:
         self._python, self._timeout = python, timeout
         self._correction: Literal["accurate", "fast"] = "accurate" if accurate else "fast"

@@ -1,4 +1,7 @@
-"""Starting a peer's process, waiting for its model, and making one error of whatever went wrong."""
+"""Starting a peer's process, waiting for its model, and making one error of whatever went wrong.
+
+A peer is somebody else's quantizer, or an engine of another package.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,22 +22,36 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab.errors import MissingExtra, QuantizeError
+from quantlab import units
+from quantlab.errors import MissingExtra, OutputError, QuantizeError, disk_is_full
+from quantlab.quantize.peers.child import FULL
+from quantlab.scratch import temporary_folder
 
 CHILD = Path(__file__).with_name("child.py")
 TIMEOUT = 1800.0
+"""Seconds that a peer may take for one model, unless the variable TIMEOUT_VARIABLE says another
+duration."""
+TIMEOUT_VARIABLE = "QUANTLAB_ENGINE_TIMEOUT"
 _LONGEST = 300
 
 
 @dataclass(frozen=True)
 class Peer:
-    """Somebody else's quantizer. ``variable`` may name another Python that has ``module``."""
+    """Somebody else's quantizer: ``product`` names it in a sentence. ``variable`` may name another
+    Python that has ``module``. Without a module it is an engine that ``package`` offers."""
 
     key: str
     product: str
     package: str
-    module: str
-    variable: str
+    module: str = ""
+    variable: str = ""
+
+    @property
+    def mend(self) -> str:
+        """What helps when it cannot be imported."""
+        if not self.module:
+            return f"Update or remove {self.package}."
+        return f"Install what quantlab was tested with: pip install 'quantlab[{self.key}]'"
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ def run_peer(
     options: Mapping[str, Any],
     *,
     python: str | None = None,
-    timeout: float = TIMEOUT,
+    timeout: float | None = None,
     arrays: Mapping[str, NDArray[np.generic]] | None = None,
     child: Path = CHILD,
 ) -> Outcome:
@@ -65,18 +81,22 @@ def run_peer(
     name. The process works in a temporary folder and does not outlive the call.
 
     Raises MissingExtra when the peer is not installed, QuantizeError when it fails, dies, or takes
-    over ``timeout`` seconds.
+    over ``timeout`` seconds (default: ``deadline()``), OutputError when the disk is full.
     """
     python = python or os.environ.get(peer.variable) or _own_python(peer)
-    with tempfile.TemporaryDirectory(prefix="quantlab-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        onnx.save(prepared, folder / "model.onnx")
-        _save_batches(folder / "images.npy", images)
-        for key, array in (arrays or {}).items():
-            _save_batches(folder / f"{key}.npy", [array])
-        task = {"peer": peer.key, "parent": os.getpid(), "options": options}
-        (folder / "task.json").write_text(json.dumps(task))
-        code = _run(peer, [python, str(child), name], folder, timeout)
+    timeout = deadline() if timeout is None else timeout
+    with temporary_folder() as folder:
+        try:
+            onnx.save(prepared, folder / "model.onnx")
+            for key, batches in {"images": images, **_single(arrays or {})}.items():
+                _save_batches(folder / f"{key}.npy", batches)
+            task = {"peer": peer.key, "parent": os.getpid(), "options": options}
+            (folder / "task.json").write_text(json.dumps(task))
+        except OSError as error:
+            if disk_is_full(error):
+                raise _full(peer) from error
+            raise
+        code = _run(peer, [python, str(child), str(folder)], folder, timeout)
         answer = _answer(peer, folder, code)
         return Outcome(
             _quantized(peer, folder / "quantized.onnx"), answer["seconds"], answer["peak_rss_bytes"]
@@ -89,16 +109,32 @@ def _own_python(peer: Peer) -> str:
     return sys.executable
 
 
-def _save_batches(path: Path, images: Iterable[NDArray[np.generic]]) -> None:
+def deadline() -> float:
+    """The seconds that a peer may take. Raises QuantizeError when the variable is no duration."""
+    text = os.environ.get(TIMEOUT_VARIABLE)
     try:
-        with path.open("wb") as file:
-            for batch in images:
-                np.save(file, batch)
-    except OSError as error:
-        raise QuantizeError(
-            f"cannot write the calibration images for the peer: {error.strerror}.",
-            "Set TMPDIR to a folder with more room, or use a smaller calibration_size.",
-        ) from error
+        return units.seconds(text) if text else TIMEOUT
+    except ValueError as error:
+        raise QuantizeError(f"{TIMEOUT_VARIABLE}: {error}.") from error
+
+
+def _single(
+    arrays: Mapping[str, NDArray[np.generic]],
+) -> dict[str, Iterable[NDArray[np.generic]]]:
+    return {key: [array] for key, array in arrays.items()}
+
+
+def _save_batches(path: Path, images: Iterable[NDArray[np.generic]]) -> None:
+    with path.open("wb") as file:
+        for batch in images:
+            np.save(file, batch)
+
+
+def _full(peer: Peer) -> OutputError:
+    return OutputError(
+        f"no room for the temporary files of {peer.product}: the disk is full.",
+        "Set TMPDIR to a folder with more room, or use a smaller calibration_size.",
+    )
 
 
 def _run(peer: Peer, command: list[str], folder: Path, timeout: float) -> int:
@@ -112,7 +148,7 @@ def _run(peer: Peer, command: list[str], folder: Path, timeout: float) -> int:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "NNCF_CI": "1", "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "NNCF_CI": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)},
             )
         except OSError as error:
             raise QuantizeError(
@@ -124,7 +160,7 @@ def _run(peer: Peer, command: list[str], folder: Path, timeout: float) -> int:
         except subprocess.TimeoutExpired:
             raise QuantizeError(
                 f"{peer.product} did not finish in {timeout:.0f} s and was stopped.",
-                "Use fewer calibration images, another range method, or engine: quantlab.",
+                f"Use fewer calibration images or engine: quantlab, or raise {TIMEOUT_VARIABLE}.",
             ) from None
         finally:
             _stop(process)
@@ -144,15 +180,16 @@ def _answer(peer: Peer, folder: Path, code: int) -> dict[str, Any]:
     """What the process has answered. Raises for every answer that is not a model."""
     log = (folder / "log.txt").read_text(errors="replace")
     if not (folder / "answer.json").exists():
-        raise _early_end(peer, code, log)
+        raise _full(peer) if code == FULL else _early_end(peer, code, log)
     answer: dict[str, Any] = json.loads((folder / "answer.json").read_text())
     if answer.get("missing") == peer.module:
         raise MissingExtra(peer.package, peer.key, f"the {peer.key} engine ({peer.product})")
     if "missing" in answer:
         raise QuantizeError(
-            f"{peer.product} cannot be imported: {_line(answer['problem'])}",
-            f"Install what quantlab was tested with: pip install 'quantlab[{peer.key}]'",
+            f"{peer.product} cannot be imported: {_line(answer['problem'])}", peer.mend
         )
+    if "refused" in answer:
+        raise QuantizeError(*map(_line, answer["refused"]))
     if "unmet" in answer:
         raise _unmet(peer, answer["unmet"])
     if "exit" in answer:
@@ -203,7 +240,8 @@ def _line(text: str) -> str:
 def _quantized(peer: Peer, path: Path) -> onnx.ModelProto:
     """The model, when it is one and something in it is quantized."""
     proto = onnx.load(path)
-    if not any("Linear" in node.op_type or "Integer" in node.op_type for node in proto.graph.node):
+    kinds = {node.op_type for node in proto.graph.node}
+    if not any(part in kind for kind in kinds for part in ("Linear", "Integer", "NBits")):
         raise QuantizeError(
             f"{peer.product} has left every node in fp32.",
             "Allow a larger decline, exclude fewer nodes, or use engine: quantlab.",

@@ -79,6 +79,11 @@ def test_entropy_clips_a_long_tail_and_keeps_an_even_spread() -> None:
     assert seen(lambda: r.Entropy(255), even).range()[1] > 0.9
 
 
+def test_entropy_is_not_misled_by_the_zeros_of_a_relu() -> None:
+    values = np.maximum(RNG.standard_normal((1, 200_000)), 0).astype(np.float32)
+    assert 2.5 < seen(lambda: r.Entropy(255), values).range()[1] <= values.max()
+
+
 @pytest.mark.parametrize("make", ALL)
 def test_batches_do_not_matter(make: Any) -> None:
     assert seen(make, VALUES, 1).range() == pytest.approx(seen(make, VALUES, 40).range())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +15,8 @@ import psutil
 import pytest
 from onnx import helper
 
-from quantlab.errors import MissingExtra, QuantizeError
+from quantlab.errors import MissingExtra, OutputError, QuantizeError
+from quantlab.quantize.peers.child import FULL
 from quantlab.quantize.peers.process import Outcome, Peer, run_peer
 
 PEER = Peer("odd", "Odd", "odd-package", "odd_module", "QUANTLAB_ODD_PYTHON")
@@ -123,6 +126,39 @@ def test_an_orphan_ends_itself() -> None:
     code = f"import sys; sys.path.insert(0, {str(Path(child.__file__).parent)!r})\n"
     code += "import child; child._end_with_parent(-1)"
     assert os.spawnl(os.P_WAIT, sys.executable, sys.executable, "-c", code) == 1
+
+
+def test_an_orphan_ends_what_it_has_started(tmp_path: Path) -> None:
+    from quantlab.quantize.peers import child
+
+    pid = tmp_path / "pid"
+    code = "import pathlib, subprocess, sys\n"
+    code += f"sys.path.insert(0, {str(Path(child.__file__).parent)!r})\n"
+    code += "other = subprocess.Popen(['sleep', '60'])\n"
+    code += f"pathlib.Path({str(pid)!r}).write_text(str(other.pid))\n"
+    code += "import child; child._end_with_parent(-1)"
+    done = subprocess.run([sys.executable, "-c", code], start_new_session=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    end = time.monotonic() + 5
+    while alive(int(pid.read_text())) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not alive(int(pid.read_text()))
+
+
+def test_no_room_is_not_the_peers_fault(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no room for the temporary files of Odd"):
+        run(tmp_path, f"os._exit({FULL})")
+
+
+def test_numpy_does_not_say_that_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object) -> None:
+        raise OSError("12288 requested and 4064 written")
+
+    monkeypatch.setattr(np, "save", short)
+    with pytest.raises(OutputError, match="the disk is full"):
+        run(tmp_path, "")
 
 
 def test_a_peer_that_is_not_installed_says_how_to_install_it(tmp_path: Path) -> None:

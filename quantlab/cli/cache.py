@@ -1,0 +1,31 @@
+"""quantlab cache"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from quantlab.cli.options import job, pick, run_options
+
+
+@click.command("cache", short_help="What is kept of images and answers, and emptying it.")
+@click.argument("action", type=click.Choice(["ls", "clear"]))
+@click.option("--kind", type=click.Choice(["crops", "predictions"]), help="Only this kind.")
+@run_options
+def command(**params: Any) -> None:
+    """List (ls) or remove (clear) decoded images and models' answers in the cache folder.
+
+    Fetched models stay. QUANTLAB_CACHE names the folder, QUANTLAB_CACHE_SIZE its limit (10GB).
+    """
+    from quantlab.jobs.cache import CacheSpec, cache_job
+    from quantlab.report.text import cache_cleared, cache_listing
+
+    with job("cache", params) as (run, _):
+        result = cache_job(CacheSpec(**pick(params, CacheSpec)), run)
+    if params["as_json"]:
+        return
+    if params["action"] == "clear":
+        click.echo(cache_cleared(result.rows, result.stuck, result.folder))
+    else:
+        click.echo(cache_listing(result.rows, result.folder, result.limit))

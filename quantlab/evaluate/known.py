@@ -1,0 +1,65 @@
+"""Answers that are known already: a model's outputs on all images, kept in the cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.cache import side, touch
+from quantlab.data.crops import CROPS_FORMAT, Crops, decoder
+from quantlab.errors import OutputError, RecordError
+from quantlab.evaluate.predictions import Predictions
+from quantlab.model import Model
+from quantlab.runtime.environment import environment
+from quantlab.runtime.session import CPU, Optimization
+from quantlab.store import write_whole
+
+_FORMAT = 1  # raised whenever the same model and crops would give other outputs or another file
+
+
+def answers_key(
+    model: Model,
+    crops: Crops,
+    *,
+    providers: Sequence[str] = CPU,
+    optimization: Optimization = "all",
+) -> str:
+    """Changes whenever the outputs may: with the model, each image and their order, the pipeline,
+    ONNX Runtime and how it runs, and the CPU's int8 instructions."""
+    pipeline, facts = crops.pipeline, environment()
+    inputs = [crops.digests, pipeline.digest, CROPS_FORMAT, *decoder(pipeline), model.input.layout]
+    runtime = [facts["onnxruntime"], list(providers), optimization, facts["isa"]]
+    parts = [_FORMAT, model.sha256, inputs, runtime]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def recall(model: Model, crops: Crops, folder: Path) -> NDArray[np.float32] | None:
+    """The outputs on all crops, or None where ``folder`` holds none that are usable."""
+    path = _path(model, crops, folder)
+    try:
+        known = Predictions.load(path)
+    except RecordError:
+        return None
+    if (known.model_sha256, known.digests) != (model.sha256, crops.digests):
+        return None
+    touch(path)
+    return known.outputs if known.outputs.shape[1] == model.num_classes else None
+
+
+def keep(answers: Predictions, model: Model, crops: Crops, folder: Path) -> None:
+    """Keep the answers on all crops. A folder that cannot be written is no error."""
+    path = _path(model, crops, folder)
+    subject = f"{model.name} on {len(crops)} images of {crops.root} ({crops.pipeline.name})"
+    with suppress(OutputError):
+        write_whole(side(path), json.dumps({"of": subject}))
+        answers.save(path)
+
+
+def _path(model: Model, crops: Crops, folder: Path) -> Path:
+    return folder / f"{answers_key(model, crops)}.npz"
