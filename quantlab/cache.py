@@ -20,13 +20,13 @@ from typing import Literal, get_args
 from quantlab.errors import QuantlabError
 from quantlab.units import size_bytes
 
-Kind = Literal["crops", "predictions"]
+Kind = Literal["crops", "models", "predictions"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DEFAULT_LIMIT = 10 * 10**9
 ABANDONED = 24 * 3600.0
 """Seconds after which a temporary file that nobody wrote to was left by a killed process."""
-_FILE = re.compile(r"([0-9a-f]{32})\.(?:json|np[yz])")
-_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.(?:json|np[yz])\..+")
+_FILE = re.compile(r"([0-9a-f]{32})\.(?:json|np[yz]|onnx)")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.(?:json|np[yz]|onnx)\..+")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from quantlab.cache import cache_limit, trim
 from quantlab.data.calibration import CalibrationImages
 from quantlab.errors import RecipeError
 from quantlab.fetch import catalog
@@ -13,7 +14,9 @@ from quantlab.jobs import inputs
 from quantlab.jobs.calibration import calibration_images, drawn
 from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
 from quantlab.model import Model
+from quantlab.paths import cache_dir
 from quantlab.quantize import Engine, get_engine
+from quantlab.quantize.known import ENGINES, file_key, keep, recall
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
 from quantlab.store import Run, check_writable, write_whole
@@ -42,7 +45,7 @@ def quantize_job(spec: QuantizeSpec, run: Run, talk: Talk) -> Path:
     sample = drawn(found.dataset, model, recipe, talk)
     images = calibration_images(found, sample, model, pipeline, spec, talk)
     talk.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")
-    write_whole(spec.output, quantized(model, recipe, images))
+    write_whole(spec.output, quantized(model, recipe, images, get_engine(recipe.engine)))
     model.check_unchanged()
     written = Model.load(spec.output)
     if sentence := slow_format(written.proto().graph):
@@ -77,10 +80,23 @@ def find_recipe(text: str | None) -> Recipe:
     )
 
 
-def quantized(
-    model: Model, recipe: Recipe, images: CalibrationImages, engine: Engine | None = None
-) -> bytes:
-    """The quantized file's bytes, stamped with how it was made. Raises QuantizeError."""
-    proto = (engine or get_engine(recipe.engine)).quantize(model, recipe, images)
+def quantized(model: Model, recipe: Recipe, images: CalibrationImages, engine: Engine) -> bytes:
+    """The quantized file's bytes, stamped with how it was made, from the cache where an engine of
+    quantlab's own has made the same before. Raises QuantizeError."""
+    if engine.name not in ENGINES:
+        return _made(model, recipe, images, engine)
+    key, folder = file_key(model, recipe, images), cache_dir() / "models"
+    content = recall(key, folder)
+    if content is None:
+        content = _made(model, recipe, images, engine)
+        model.check_unchanged()
+        subject = f"{model.name} by recipe {recipe.name}, {len(images)} images"
+        keep(content, key, subject, folder)
+        trim(cache_dir(), cache_limit())
+    return content
+
+
+def _made(model: Model, recipe: Recipe, images: CalibrationImages, engine: Engine) -> bytes:
+    proto = engine.quantize(model, recipe, images)
     definition = json.dumps(images.crops.pipeline.model_dump(mode="json"), sort_keys=True)
     return stamp(proto, model, recipe, definition, images.crops.digests)

@@ -1,0 +1,64 @@
+"""Files that are known already: what an engine of quantlab's own makes of a model, kept in the
+cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from quantlab.cache import side, touch
+from quantlab.data.calibration import CalibrationImages
+from quantlab.data.crops import CROPS_FORMAT, decoder
+from quantlab.errors import OutputError
+from quantlab.model import Model
+from quantlab.recipe import Recipe
+from quantlab.runtime.environment import environment, versions
+from quantlab.store import write_whole
+
+ENGINES = ("quantlab", "ort")
+"""Those whose files depend on nothing but what the key holds."""
+
+
+def file_key(model: Model, recipe: Recipe, images: CalibrationImages) -> str:
+    """Changes whenever the file may: with the model, the recipe, each image and their order, the
+    pipeline, quantlab's quantizers, the libraries they use, and the CPU's instructions."""
+    pipeline = images.crops.pipeline
+    inputs = [images.crops.digests, pipeline.model_dump(mode="json"), CROPS_FORMAT]
+    libraries = [versions(("numpy", "scipy", "onnx", "onnxruntime")), environment()["isa"]]
+    facts = [model.sha256, model.input.layout, model.output_kind, recipe.model_dump(mode="json")]
+    parts = [facts, inputs, decoder(pipeline), libraries, _quantizers()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+@cache
+def _quantizers() -> str:
+    """The digest of this package's source."""
+    root = Path(__file__).parent
+    sources = sorted(root.rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+def recall(key: str, folder: Path) -> bytes | None:
+    """The file, or None where ``folder`` holds no whole one."""
+    path = folder / f"{key}.onnx"
+    try:
+        content = path.read_bytes()
+        expected = json.loads(side(path).read_bytes())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if hashlib.sha256(content).hexdigest() != expected:
+        return None
+    touch(path)
+    return content
+
+
+def keep(content: bytes, key: str, subject: str, folder: Path) -> None:
+    """Keep the file. A folder that cannot be written is no error."""
+    path = folder / f"{key}.onnx"
+    facts = {"of": subject, "sha256": hashlib.sha256(content).hexdigest()}
+    with suppress(OutputError):
+        write_whole(side(path), json.dumps(facts))
+        write_whole(path, content)
