@@ -193,8 +193,8 @@ def mended(place: Place) -> list[str]:
         f"- The start (ONNX Runtime's quantizer, minmax, u8s8 per tensor): decline "
         f"{100 * first['decline']:.2f}%, {first['speedup']:.2f}x.",
         f"- After {seconds:.0f} s and {len(found['trials'])} trials: {words(found)}.",
-        f"- Left in fp32: {len(found['recipe']['exclude'])} nodes in "
-        f"{len(found['reverted'])} groups.",
+        f"- Left in fp32: nodes {len(found['recipe']['exclude'])}, "
+        f"groups {len(found['reverted'])}.",
     ]
 
 

@@ -264,7 +264,7 @@ def narrowed(recipes: Sequence[Recipe], search: Mapping[str, Sequence[Any]]) -> 
         fields = recipe.model_dump()
         outside = {k: v[0] for k, v in search.items() if fields[k] not in v}
         try:
-            fitting = Recipe.model_validate({**fields, **outside})
+            fitting = Recipe.model_validate({**recipe.model_dump(exclude_unset=True), **outside})
         except ValueError:
             continue
         kept.setdefault(fitting.digest, fitting)

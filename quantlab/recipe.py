@@ -38,7 +38,7 @@ class Recipe(BaseModel):
     rounding: Literal["nearest", "output-error"] = Field(
         "output-error", description="round weights to the nearest, or to the least output error"
     )
-    range_search: bool = Field(True, description="choose each range by the layer's output error")
+    range_search: bool = Field(True, description="choose ranges by the error of the logits")
     smooth: float | None = Field(None, ge=0, le=1, description="SmoothQuant migration strength")
     exclude: tuple[str, ...] = Field((), description="names of nodes that stay in fp32")
     images_per_class: int = Field(1, ge=1)

@@ -195,3 +195,8 @@ def test_recipes_are_made_to_keep_to_the_space() -> None:
     assert narrowed(ladder(), {}) == ladder()
     impossible: dict[str, Any] = {"format": ["qoperator"], "activations": ["u16"]}
     assert narrowed([Recipe()], impossible) == ()
+
+
+def test_narrowed_recipes_follow_the_defaults_of_their_types() -> None:
+    made = narrowed([Recipe(name="start")], {"activations": ["u16"]})
+    assert [(r.ranges, r.range_search) for r in made] == [("minmax", False)]

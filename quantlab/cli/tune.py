@@ -98,17 +98,23 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.jobs.tune import TuneSpec, tune_job
     from quantlab.report.text import tune_summary
 
-    loaded = Loaded()
+    loaded, now = Loaded(), given(ctx)
+    if {"criterion", "max_decline"} <= now.keys():
+        raise click.UsageError("Give --criterion or --max-decline, not both.")
     if params["resume"] is None:
         loaded = load(params["config"])
-        params |= effective(loaded.config, given(ctx))
+        params |= effective(loaded.config, now)
     else:
         params = resumed(ctx, params) | {"config": params["resume"]}
+        params["criterion"] = now.get("max_decline", params["criterion"])
     if params["model"] is None:
         raise click.UsageError("Give --model MODEL, or --resume RUN to go on with a run.")
+    engines = params.get("engines") or [params["engine"]]
+    if params["inc_strategy"] and not params["recipe"] and "inc" not in engines:
+        raise click.UsageError("--inc-strategy goes with --engine inc.")
     spec = TuneSpec(**pick(params, TuneSpec), space=params.get("search") or None)
     with job("tune", params, folder=params["resume"]) as (run, talk):
-        keep_settings(params, loaded, run, talk)
+        keep_settings(run.record.spec, loaded, run, talk)
         result = tune_job(spec, run, talk)
     if not params["as_json"]:
         places = {"int8 model": result.output, "Report": result.report}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,12 +20,15 @@ from quantlab.config import BenchConditions, IncStrategy, narrowed
 from quantlab.data.crops import Crops
 from quantlab.errors import (
     DataError,
+    MissingExtra,
     OutputError,
     QuantizeError,
     QuantlabError,
+    RecipeError,
     RecordError,
     disk_is_full,
 )
+from quantlab.evaluate.custom import metrics_of
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import Criterion, Policy, Verdict, judge, parse_criterion
 from quantlab.inspect.speed_formats import slow_format
@@ -35,7 +41,8 @@ from quantlab.jobs.inspect import portability_words
 from quantlab.jobs.quantize import find_recipe
 from quantlab.jobs.workbench import Workbench
 from quantlab.model import Model
-from quantlab.quantize import Engine
+from quantlab.quantize import Engine, get_engine
+from quantlab.quantize.peers import inc, nncf
 from quantlab.recipe import Recipe
 from quantlab.report.advice import shortfall, suggestions
 from quantlab.report.context import ReportContext, TrialRow
@@ -48,6 +55,7 @@ from quantlab.tune.ladder import cheapest_first, ladder_of
 from quantlab.tune.ledger import Ledger
 from quantlab.tune.reverted import Reverted
 from quantlab.tune.search import Limits, Outcome, Search, run_search
+from quantlab.tune.space import default_space
 from quantlab.tune.study import SharedStudy
 from quantlab.tune.trials import Pick, Trial, pareto_front, picked
 
@@ -111,6 +119,8 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
     Raises QuantizeError when no trial gave a file, with the first trial's reason.
     """
     criterion = parse_criterion(spec.criterion or spec.max_decline, tolerance=spec.tolerance)
+    rungs = _rungs(spec)
+    _check(spec, criterion, rungs)
     model = inputs.require_fp32(inputs.find_model(spec.model, spec, talk), "tune")
     output = spec.output or Path(f"{model.name}.int8.onnx")
     check_writable(output)
@@ -118,18 +128,18 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
         _tidy(run.folder, output)
         bench = _prepare(spec, criterion, model, run, talk)
         bench.engines.update(_own_search(spec, bench))
-        study = SharedStudy(spec.storage, run.folder, identity(bench))
+        study = SharedStudy(spec.storage, run.folder, bench.identity)
         study.sync(bench.ledger.trials())
         bench.others = study.others if spec.storage else list
         kept: list[str] = []
 
         def on_trial(outcome: Outcome) -> None:
-            study.put(max(outcome.trials, key=lambda t: t.number))
+            study.sync(outcome.trials)
             _keep(bench, outcome.best, output, kept)
 
         limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
         outcome = run_search(
-            _search(spec, bench), bench.attempt, bench.ledger, limits, on_trial=on_trial
+            _search(spec, rungs, bench), bench.attempt, bench.ledger, limits, on_trial=on_trial
         )
         study.sync(outcome.trials)
         model.check_unchanged()
@@ -169,6 +179,32 @@ def _tidy(folder: Path, output: Path) -> None:
     remove_parts(output.parent, f"{output.name}.{owner_of(folder)}")
 
 
+def _check(spec: TuneSpec, criterion: Criterion, rungs: Sequence[Recipe]) -> None:
+    """Raises QuantlabError now for what else would be found after calibration: a metric or an
+    engine that is not there."""
+    metrics_of(criterion)
+    if spec.inc_strategy is not None:
+        _known_to_inc(criterion)
+    for name in dict.fromkeys([r.engine for r in rungs] + [*(spec.space or {}).get("engine", ())]):
+        get_engine(name)
+        for peer in (inc.PEER, nncf.PEER):
+            if name == peer.key and not os.environ.get(peer.variable) and not _here(peer.module):
+                raise MissingExtra(peer.package, peer.key, f"the {name} engine ({peer.product})")
+
+
+def _here(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _known_to_inc(criterion: Criterion) -> Policy:
+    if isinstance(criterion, Policy) and criterion.metric == "top1":
+        return criterion
+    raise QuantlabError(
+        "--inc-strategy knows a decline of top-1 only, no other criterion.",
+        "Give --max-decline, or leave --inc-strategy out.",
+    )
+
+
 def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk: Talk) -> Workbench:
     """Images, calibration sample and the fp32 baseline."""
     pipeline = inputs.find_pipeline(model, spec, talk)
@@ -184,6 +220,8 @@ def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk:
     if not len(crops):
         raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
     check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
+    identity = _identity(spec, criterion, model, images.crops, crops)
+    _check_same(run.folder, identity)
     return Workbench(
         model=model,
         criterion=criterion,
@@ -197,6 +235,7 @@ def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk:
         threads=spec.threads,
         seed=spec.seed,
         bench=not spec.no_bench,
+        identity=hashlib.sha256("\n".join(identity.values()).encode()).hexdigest(),
     )
 
 
@@ -205,11 +244,9 @@ def _own_search(spec: TuneSpec, bench: Workbench) -> dict[str, Engine]:
     evaluation images, which it holds in memory."""
     if spec.inc_strategy is None:
         return {}
-    from quantlab.quantize.peers.inc import IncEngine, IncTuning
-
-    policy = bench.criterion if isinstance(bench.criterion, Policy) else Policy()
+    policy = _known_to_inc(bench.criterion)
     crops, count = bench.crops, IMAGES_FOR_INC
-    tuning = IncTuning(
+    tuning = inc.IncTuning(
         strategy=spec.inc_strategy,
         images=crops.inputs(slice(count), bench.model.input),
         labels=None if crops.labels is None else crops.labels[:count],
@@ -217,7 +254,7 @@ def _own_search(spec: TuneSpec, bench: Workbench) -> dict[str, Engine]:
         kind=policy.kind,
         max_trials=spec.max_trials or 100,
     )
-    return {"inc": IncEngine(tuning=tuning)}
+    return {"inc": inc.IncEngine(tuning=tuning)}
 
 
 def _baseline(model: Model, crops: Crops, run: Run, talk: Talk, threads: int) -> Predictions:
@@ -238,16 +275,43 @@ def _baseline(model: Model, crops: Crops, run: Run, talk: Talk, threads: int) ->
     return answers
 
 
-def identity(bench: Workbench) -> str:
-    """Tunes with the same identity may share trials: same model, images and criterion."""
-    parts = [
-        bench.model.sha256,
-        bench.crops.dataset_digest,
-        bench.images.crops.dataset_digest,
-        bench.crops.pipeline.digest,
-        bench.criterion.model_dump_json(),
-    ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def _identity(
+    spec: TuneSpec, criterion: Criterion, model: Model, calibration: Crops, evaluation: Crops
+) -> dict[str, str]:
+    """By name, what trials must have in common to be compared. The seed and the number of images
+    are in the calibration images."""
+    parts = {
+        "model": model.sha256,
+        "layout": model.input.layout,
+        "output kind": model.output_kind,
+        "evaluation images": evaluation.dataset_digest,
+        "calibration images": calibration.dataset_digest,
+        "pipeline": evaluation.pipeline.digest,
+        "criterion": criterion.model_dump_json(),
+    }
+    return parts | ({"inc strategy": spec.inc_strategy} if spec.inc_strategy else {})
+
+
+def _check_same(folder: Path, identity: dict[str, str]) -> None:
+    """Keeps the identity in the run folder. Raises RecordError when the run has another."""
+    path = folder / "identity.json"
+    if not path.is_file():
+        write_whole(path, json.dumps(identity, indent=1) + "\n")
+        return
+    kept = _read_identity(path)
+    names = [n for n in {**identity, **kept} if kept.get(n) != identity.get(n)]
+    if names:
+        raise RecordError(
+            f"{folder} was tuned with another {', another '.join(names)}.",
+            "Start a new run; what is known is taken from the cache.",
+        )
+
+
+def _read_identity(path: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except ValueError as error:
+        raise RecordError(f"{path} is damaged.", "Start a new run.") from error
 
 
 def _sampling(spec: TuneSpec, recipe: Recipe) -> Recipe:
@@ -260,12 +324,22 @@ def _sampling(spec: TuneSpec, recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=sample)
 
 
-def _search(spec: TuneSpec, bench: Workbench) -> Search:
-    """The strategy's generator. A recipe named by the user is the only rung, and the start."""
-    named = find_recipe(spec.recipe) if spec.recipe else None
-    listed = [named] if named else [r for e in spec.engines or [spec.engine] for r in ladder_of(e)]
+def _rungs(spec: TuneSpec) -> list[Recipe]:
+    """The recipes to set out from: the one named by the user, else the engines' ladders."""
+    engines = spec.engines or (spec.engine,)
+    listed = (
+        [find_recipe(spec.recipe)] if spec.recipe else [r for e in engines for r in ladder_of(e)]
+    )
     rungs = [_sampling(spec, recipe) for recipe in narrowed(listed, spec.space or {})]
-    start, space = rungs[0], {**strategies.SPACE, **(spec.space or {})}
+    if not rungs:
+        raise RecipeError("no recipe keeps to the search space.", "Allow more values in search.")
+    return rungs
+
+
+def _search(spec: TuneSpec, rungs: Sequence[Recipe], bench: Workbench) -> Search:
+    """The strategy's generator, from the first rung on."""
+    start = rungs[0]
+    space = spec.space or default_space(start.engine)
     if spec.strategy == "sensitivity":
         return strategies.sensitivity(start, bench.ranking)
     if spec.strategy == "basic":
@@ -280,16 +354,22 @@ def _search(spec: TuneSpec, bench: Workbench) -> Search:
         from quantlab.tune.sampling import sampled
 
         return sampled(start, space, spec.strategy, spec.seed, bench.others)
-    return strategies.ladder(cheapest_first(rungs), None if named else bench.ranking)
+    return strategies.ladder(cheapest_first(rungs), None if spec.recipe else bench.ranking)
 
 
 def _keep(bench: Workbench, best: Trial | None, output: Path, kept: list[str]) -> None:
     """The best so far becomes the output file."""
     if best is not None and best.sha256 and best.sha256 not in kept[-1:]:
-        content = bench.model_file(best).read_bytes()
-        write_whole(output, content, owner_of(bench.ledger.folder))
+        _put(bench, bench.model_file(best), output)
         kept.append(best.sha256)
         bench.talk.say(f"  best so far: {best.recipe.name}, written to {output}")
+
+
+def _put(bench: Workbench, file: Path, output: Path) -> None:
+    """Makes the output equal to the file, whatever another process has put there."""
+    content = file.read_bytes()
+    if not output.is_file() or output.read_bytes() != content:
+        write_whole(output, content, owner_of(bench.ledger.folder))
 
 
 def _finish(
@@ -301,7 +381,9 @@ def _finish(
     if best is None or best.scores is None:
         _record_unjudged(spec, bench, outcome, output, run)
         raise _nothing(outcome)
-    int8 = replace(bench.load(output, output.stem), path=output)
+    file = bench.model_file(best)
+    _put(bench, file, output)
+    int8 = bench.load(file, output.stem)
     if sentence := slow_format(int8.proto().graph):
         bench.talk.warn(sentence)
     answers = replace(_all_answers(bench, best, int8), model_name=int8.name)
@@ -313,7 +395,7 @@ def _finish(
         except KeyboardInterrupt:
             outcome.stop = "interrupted"
     save_artifacts(run, (bench.baseline, answers), timing)
-    comparison = bench.compare(int8, answers, timing)
+    comparison = bench.compare(replace(int8, path=output), answers, timing)
     verdict = judge(comparison, bench.criterion)
     tuned = Tuned(
         output,
@@ -326,16 +408,18 @@ def _finish(
         missed=shortfall(verdict),
         report=run.artifact("report", "report.md"),
     )
-    _record(spec, bench, tuned, run)
+    _record(spec, bench, tuned, int8, run)
     if tuned.interrupted:
         run.finish("interrupted")
     return tuned
 
 
 def _all_answers(bench: Workbench, best: Trial, int8: Model) -> Predictions:
-    """The trial's answers on all images: a trial that was stopped early saw only some."""
-    if best.status == "done":
-        return Predictions.load(bench.ledger.predictions_path(best.digest))
+    """The trial's answers on all images: a trial that was stopped early saw only some, and those
+    of another machine are not here."""
+    path = bench.ledger.predictions_path(best.digest)
+    if best.status == "done" and path.is_file():
+        return Predictions.load(path)
     return predict(int8, bench.crops, bench.talk, bench.threads)
 
 
@@ -347,7 +431,7 @@ def _nothing(outcome: Outcome) -> BaseException:
     return QuantizeError(f"no recipe gave a model; {reason}")
 
 
-def _record(spec: TuneSpec, bench: Workbench, tuned: Tuned, run: Run) -> None:
+def _record(spec: TuneSpec, bench: Workbench, tuned: Tuned, int8: Model, run: Run) -> None:
     """The report and the record's results."""
     recipe = tuned.best.recipe
     context = ReportContext(
@@ -363,9 +447,7 @@ def _record(spec: TuneSpec, bench: Workbench, tuned: Tuned, run: Run) -> None:
         trials=tuned.rows,
         reverted=tuned.reverted,
         shortfall=tuned.missed,
-        portability=portability_words(
-            bench.load(tuned.output, tuned.output.stem), bench.images.crops
-        ),
+        portability=portability_words(int8, bench.images.crops),
         suggestions=suggestions(tuned.verdict, tuned.outcome.stop) if tuned.missed else (),
         problems=bench.crops.problems,
         warnings=tuple(bench.talk.warnings),
@@ -373,7 +455,7 @@ def _record(spec: TuneSpec, bench: Workbench, tuned: Tuned, run: Run) -> None:
     write_report(run.folder, tuned.comparison, tuned.verdict, context)
     run.record.results = {
         "model": model_facts(bench.model),
-        "output": model_facts(bench.load(tuned.output, tuned.output.stem)),
+        "output": model_facts(replace(int8, path=tuned.output)),
         "data": inputs.data_facts(bench.evaluation, bench.crops),
         "calibration": inputs.data_facts(bench.calibration, bench.images.crops),
         **_search_facts(spec, tuned.outcome),

@@ -54,7 +54,8 @@ TRIAL_TIMING = BenchConditions(rounds=10, seconds=2.0)
 class Workbench:
     """One tune's model, images, baseline and limits. ``bench=False`` leaves timing out.
 
-    ``costs`` is the last ranking: by group, what it costs in int8 (KL, nats).
+    Tunes of the same ``identity`` may share trials. ``costs`` is the last ranking: by group, what
+    it costs in int8 (KL, nats).
     """
 
     model: Model
@@ -69,6 +70,7 @@ class Workbench:
     threads: int = 0
     seed: int = 0
     bench: bool = True
+    identity: str = ""
     others: Callable[[], list[Trial]] = list
     engines: dict[str, Engine] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
@@ -104,7 +106,9 @@ class Workbench:
         return trial.model_copy(update={"seconds": round(seconds, 3)})
 
     def _elsewhere(self, recipe: Recipe) -> Trial | None:
-        return next((t for t in self.others() if t.digest == recipe.digest), None)
+        """The trial that another machine finished; what fails there may succeed here."""
+        same = (t for t in self.others() if t.digest == recipe.digest)
+        return next((t for t in same if t.status != "failed"), None)
 
     def _scored(self, trial: Trial) -> Trial:
         content = self.quantize(trial.recipe)

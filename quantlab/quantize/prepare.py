@@ -6,11 +6,11 @@ the same byte for byte each time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
-from onnx import numpy_helper, shape_inference, version_converter
+from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
 
 from quantlab import graph as g
 from quantlab.errors import QuantizeError
@@ -20,6 +20,7 @@ from quantlab.quantize.constants import fold_constants, simplify_reshapes
 MIN_OPSET = 13
 """Per-channel QuantizeLinear and DequantizeLinear begin here."""
 MIN_IR_VERSION = 8
+_Shapes = Mapping[str, tuple[g.Dim, ...]]
 
 
 def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.ModelProto:
@@ -28,9 +29,11 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
     In order: weights are no longer graph inputs; Constant nodes become weights and what depends
     on constants alone is computed; Clip bounds are scalars; the opset is at least ``min_opset``;
     Identity and Dropout are gone; BatchNormalization is folded into the Conv before it; a Reshape
-    that flattens is a Flatten (so that no Shape, Gather, Concat chain stays behind); dead nodes
-    and unused weights are gone; every node has a name of its own and every tensor its shape.
-    Names of inputs, outputs and of nodes that have one are kept, and so is a fixed batch size.
+    that flattens is a Flatten (so that no Shape, Gather, Concat chain stays behind); a MatMul of
+    rank 2 with constant weights, and the Add of a bias after it, is a Gemm with the MatMul's name;
+    ``auto_pad`` is explicit pads where sizes are known; dead nodes and unused weights are gone;
+    every node has a name of its own and every tensor its shape. Names of inputs, outputs and of
+    nodes that have one are kept, and so is a fixed batch size.
 
     Raises QuantizeError when the graph cannot be upgraded or is not valid.
     """
@@ -42,6 +45,9 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
     _apply(copy, _constants_to_initializers, _remove_no_ops, _fold_batch_norms, _scalar_clip_bounds)
     fold_constants(copy)
     simplify_reshapes(copy)
+    shapes = g.tensor_shapes(copy)
+    _matmuls_to_gemms(copy.graph, shapes)
+    _explicit_pads(copy.graph, shapes)
     _apply(copy, _remove_no_ops, g.prune, g.name_nodes)
     _drop_unused_domains(copy)
     return _checked(_with_shapes(copy))
@@ -103,7 +109,7 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
 
 def _constant_value(node: onnx.NodeProto) -> g.Array | None:
     for found in node.attribute:
-        value = onnx.helper.get_attribute_value(found)
+        value = helper.get_attribute_value(found)
         if found.name == "value":
             return numpy_helper.to_array(value)
         if found.name in ("value_float", "value_floats"):
@@ -237,11 +243,96 @@ def _fold_pair(
     conv.output[0] = output
 
 
+def _matmuls_to_gemms(graph: onnx.GraphProto, shapes: _Shapes) -> None:
+    """MatMul of rank 2 with constant weights becomes a Gemm, with the bias that it alone gets."""
+    weights, read_by = g.initializers(graph), g.consumers(graph)
+    made_by = g.producers(graph)
+    outputs = {v.name for v in graph.output}
+    merged = set[str]()
+    for node in graph.node:
+        if not g.is_standard(node, "MatMul") or not _is_matrix(node.input[0], shapes, made_by):
+            continue
+        weight = weights.get(node.input[1])
+        if weight is None or len(weight.dims) != 2 or weight.data_type != TensorProto.FLOAT:
+            continue
+        node.op_type = "Gemm"
+        readers = read_by.get(node.output[0], [])
+        bias = _added(readers[0], node.output[0], weights) if len(readers) == 1 else None
+        if bias is None or node.output[0] in outputs or not _is_bias(bias, weight.dims[1]):
+            continue
+        node.input.append(bias.name)
+        node.output[0] = readers[0].output[0]
+        merged.add(node.output[0])
+    kept = [n for n in graph.node if n.op_type != "Add" or n.output[0] not in merged]
+    if merged:
+        g.set_nodes(graph, kept)
+
+
+def _is_matrix(name: str, shapes: _Shapes, made_by: Mapping[str, onnx.NodeProto]) -> bool:
+    maker = made_by.get(name)
+    flat = maker is not None and g.is_standard(maker, "Flatten", "Gemm")
+    return flat or len(shapes.get(name, ())) == 2
+
+
+def _added(
+    node: onnx.NodeProto, name: str, weights: Mapping[str, onnx.TensorProto]
+) -> onnx.TensorProto | None:
+    """The weight that the node, an Add, adds to the tensor."""
+    others = [n for n in node.input if n != name] if g.is_standard(node, "Add") else []
+    return weights.get(others[0]) if others else None
+
+
+def _is_bias(bias: onnx.TensorProto, width: int) -> bool:
+    """Whether it has one number for all columns or one for each, and is no matrix."""
+    dims = list(bias.dims)
+    return len(dims) <= 2 and all(d == 1 for d in dims[:-1]) and dims[-1:] in ([], [1], [width])
+
+
+def _explicit_pads(graph: onnx.GraphProto, shapes: _Shapes) -> None:
+    """Convolutions and pools say their padding in numbers, where the input's size is known."""
+    for node in graph.node:
+        if not g.is_standard(node, "Conv", "MaxPool", "AveragePool"):
+            continue
+        mode = g.attribute(node, "auto_pad", "NOTSET")
+        pads = None if g.attribute(node, "ceil_mode", 0) else _pads(node, mode, shapes)
+        if mode != "NOTSET" and pads is not None:
+            kept = [a for a in node.attribute if a.name not in ("auto_pad", "pads")]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute("pads", pads)])
+
+
+def _pads(node: onnx.NodeProto, mode: str, shapes: _Shapes) -> list[int] | None:
+    """All that goes before, then all that goes after; None where a size is not known.
+
+    SAME gives ⌈size / stride⌉ values; of an odd padding SAME_UPPER puts the larger part after.
+    """
+    weight = shapes.get(node.input[1], ())[2:] if node.op_type == "Conv" else ()
+    kernel = g.attribute(node, "kernel_shape", [d for d in weight if isinstance(d, int)])
+    if not kernel or len(kernel) < len(weight):
+        return None
+    if mode == "VALID":
+        return [0, 0] * len(kernel)
+    sizes = [d for d in shapes.get(node.input[0], ())[2:] if isinstance(d, int)]
+    if len(sizes) != len(kernel):
+        return None
+    ones = [1] * len(kernel)
+    windows = zip(
+        sizes,
+        kernel,
+        g.attribute(node, "strides", ones),
+        g.attribute(node, "dilations", ones),
+        strict=True,
+    )
+    totals = [max(0, (-(-n // s) - 1) * s + (k - 1) * d + 1 - n) for n, k, s, d in windows]
+    less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
+    return less + more if mode == "SAME_UPPER" else more + less
+
+
 def _drop_unused_domains(proto: onnx.ModelProto) -> None:
     used = {node.domain or "" for node in proto.graph.node}
     kept = [(o.domain, o.version) for o in proto.opset_import if o.domain in used | {"", "ai.onnx"}]
     del proto.opset_import[:]
-    proto.opset_import.extend(onnx.helper.make_opsetid(d, v) for d, v in kept)
+    proto.opset_import.extend(helper.make_opsetid(d, v) for d, v in kept)
 
 
 def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -124,12 +124,12 @@ def tradeoff(trials: Sequence[TrialRow]) -> Figure | None:
     if len(shown) < 2:
         return None
     labelled = all(t.decline is not None for t in shown)
-    cost = {t.recipe: 100 * (t.decline or 0) if labelled else t.kl or 0 for t in shown}
+    costs = [100 * (t.decline or 0) if labelled else t.kl or 0 for t in shown]
+    places = [(t.speedup or 0, cost) for t, cost in zip(shown, costs, strict=True)]
     figure, (ax,) = _figure(3.6)
-    front = sorted((t.speedup or 0, cost[t.recipe]) for t in shown if t.front)
+    front = sorted(place for t, place in zip(shown, places, strict=True) if t.front)
     ax.plot([x for x, _ in front], [y for _, y in front], color=INT8, linewidth=1)
-    for t in shown:
-        place = (t.speedup or 0, cost[t.recipe])
+    for t, place in zip(shown, places, strict=True):
         size = 12 if t.chosen else 6
         colour = INT8 if t.front else GREY
         ax.plot(*place, "*" if t.chosen else "o", color=colour, markersize=size)

@@ -29,13 +29,15 @@ class Proposal:
 
 Search = Generator[Proposal, Trial, None]
 Attempt = Callable[[int, Proposal, Trial | None], Trial]
+HOPELESS = 3
+"""Past the budget, no more is tried once so many have failed and none has given a file."""
 Stop = Literal["finished", "budget", "max-trials", "target", "interrupted"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: after ``budget`` seconds, after ``max_trials`` evaluations, or as soon as a
-    trial meets the criterion at ``target_speedup`` over fp32."""
+    """When to stop: after ``budget`` seconds, after ``max_trials`` evaluations or failures, or as
+    soon as a trial meets the criterion at ``target_speedup`` over fp32."""
 
     budget: float
     max_trials: int | None = None
@@ -69,7 +71,8 @@ def run_search(
 
     ``attempt(number, proposal, known)`` makes the Trial (``known`` is what the ledger has of it);
     it must not raise for what is the recipe's or the engine's fault. ``on_trial`` hears of the
-    outcome so far whenever a new trial is in the ledger. One evaluation always takes place.
+    outcome so far whenever a new trial is in the ledger. One evaluation always takes place,
+    unless HOPELESS trials have failed when the budget is spent, or ``max_trials``.
     """
     outcome = Outcome(trials=ledger.trials())
     start = clock()
@@ -121,11 +124,12 @@ def _send(search: Search, trial: Trial) -> Proposal | None:
 
 
 def _reached(outcome: Outcome, limits: Limits, seconds: float) -> Stop | None:
-    evaluated = [t for t in outcome.trials if t.status in ("done", "stopped")]
+    settled = [t for t in outcome.trials if t.status != "scored"]
     leader = outcome.best
     meets = leader is not None and leader.scores is not None and leader.scores.meets
     if meets and leader is not None and leader.speedup >= (limits.target_speedup or math.inf):
         return "target"
-    if limits.max_trials is not None and len(evaluated) >= limits.max_trials:
+    if limits.max_trials is not None and len(settled) >= limits.max_trials:
         return "max-trials"
-    return "budget" if leader is not None and seconds >= limits.budget else None
+    enough = leader is not None or len(outcome.trials) >= HOPELESS
+    return "budget" if enough and seconds >= limits.budget else None

@@ -119,8 +119,9 @@ def combinations(base: Recipe, space: Mapping[str, Sequence[Any]]) -> list[Recip
 def variant(base: Recipe, changes: Mapping[str, Any]) -> Recipe | None:
     """``base`` with these fields changed, or None when they do not go together."""
     named = "-".join(str(value) for value in changes.values())
+    fields = base.model_dump(exclude_unset=True) | dict(changes) | {"name": named[:60]}
     try:
-        return Recipe.model_validate(base.model_dump() | dict(changes) | {"name": named[:60]})
+        return Recipe.model_validate(fields)
     except ValueError:
         return None
 

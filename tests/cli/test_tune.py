@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from quantlab.jobs import tune as job
 from quantlab.model import Model
 from quantlab.record import load_record
 from quantlab.testing import fake_bench, listed_folder, npz_file, tiny_classifier
 from quantlab.tune.ladder import cheapest_first, ladder
+from quantlab.tune.study import SharedStudy
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
 RUNGS = len(ladder())
@@ -381,3 +383,180 @@ def test_the_input_files_are_untouched(tune: Any, scene: Any) -> None:
     before = scene.snapshot()
     tune()
     assert scene.snapshot() == before
+
+
+def test_machines_share_their_trials(tune: Any, engine: Any, best: Path, tmp_path: Path) -> None:
+    shared = ("--storage", f"sqlite:///{tmp_path / 'shared.db'}", "--runs-dir")
+    engine(0.01)
+    first = tune(*shared, "one")
+    best.unlink()
+    fake = engine(0.01)
+    second = tune(*shared, "two")
+    assert "done on another machine" in second.err
+    assert fake.calls == RUNGS - 1, "two were only scored there, and the best file is made here"
+    results = second.record.results
+    assert results["comparison"]["int8"] == first.record.results["comparison"]["int8"]
+    assert results["output"]["sha256"] == Model.load(best).sha256
+
+
+def test_what_failed_on_another_machine_is_tried_here(
+    tune: Any, engine: Any, tmp_path: Path
+) -> None:
+    shared = ("--storage", f"sqlite:///{tmp_path / 'shared.db'}", "--runs-dir")
+    engine(None)
+    tune(*shared, "one", code=2)
+    engine(0.01)
+    assert [t["error"] for t in tune(*shared, "two").record.results["trials"]] == [None] * RUNGS
+
+
+def test_another_tune_with_the_same_output_does_no_harm(
+    tune: Any, engine: Any, best: Path, scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = job._keep
+
+    def overwritten(*args: Any) -> None:
+        keep(*args)
+        shutil.copy(scene.model, best)
+
+    engine(0.01)
+    monkeypatch.setattr(job, "_keep", overwritten)
+    said = tune()
+    results = said.record.results
+    assert Model.load(best).sha256 == results["output"]["sha256"]
+    assert results["output"]["sha256"] in {t["sha256"] for t in results["trials"]}
+
+
+@pytest.fixture
+def ended(tune: Any, engine: Any) -> Path:
+    """The folder of a tune that has ended."""
+    engine(0.01)
+    folder: Path = tune().folder
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--criterion", "kl<=0.5"), "criterion"),
+        (("--max-decline", "5%"), "criterion"),
+        (("--tolerance", "1%"), "criterion"),
+        (("--seed", 9), "calibration images"),
+        (("--images-per-class", 2), "calibration images"),
+        (("--data", "more"), "calibration images"),
+        (("--eval-data", "more"), "evaluation images"),
+        (("--pipeline", "other.yaml"), "pipeline"),
+        (("--output-kind", "probabilities"), "output kind"),
+    ],
+)
+def test_resume_does_not_mix_settings(
+    words: tuple[object, ...], named: str, ended: Path, cli: Any, scene: Any
+) -> None:
+    listed_folder(Path("more"), [i % 10 for i in range(30)], size=40, seed=8)
+    Path("other.yaml").write_text(scene.pipeline.read_text().replace("127, 127", "127, 120"))
+    settings = (ended / "quantlab.yaml").read_bytes()
+    said = cli("tune", "--resume", ended, *words, code=2)
+    assert said.complaint[-2:] == [
+        f"Error: {ended} was tuned with another {named}.",
+        "Start a new run; what is known is taken from the cache.",
+    ]
+    assert (ended / "quantlab.yaml").read_bytes() == settings
+
+
+def test_resume_notices_a_changed_pipeline_file(ended: Path, cli: Any, scene: Any) -> None:
+    scene.pipeline.write_text(scene.pipeline.read_text().replace("127, 127", "127, 120"))
+    assert "another pipeline" in cli("tune", "--resume", ended, code=2).err
+
+
+def test_how_to_search_may_change_when_resumed(ended: Path, cli: Any, tmp_path: Path) -> None:
+    words = ("--pick", "smallest", "--max-trials", 9, "--budget", "9s", "--strategy", "basic")
+    cli("tune", "--resume", ended, *words, "--output", tmp_path / "other.onnx")
+    assert (tmp_path / "other.onnx").is_file()
+    cli("tune", "--resume", ended, "--max-decline", "1%")
+
+
+def test_a_damaged_identity_takes_two_lines(ended: Path, cli: Any) -> None:
+    (ended / "identity.json").write_text("{")
+    assert "identity.json is damaged." in cli("tune", "--resume", ended, code=2).err
+
+
+def test_the_study_is_never_behind(tune: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[SharedStudy] = []
+
+    def study(*args: Any) -> SharedStudy:
+        opened.append(SharedStudy(*args))
+        return opened[-1]
+
+    def compared(bench: Any, *rest: Any) -> None:
+        finished = {t.digest for t in bench.ledger.trials() if t.status != "scored"}
+        assert {t.digest for t in opened[0].trials()} == finished
+        keep(bench, *rest)
+
+    keep = job._keep
+    monkeypatch.setattr(job, "SharedStudy", study)
+    monkeypatch.setattr(job, "_keep", compared)
+    tune()
+
+
+def test_a_search_space_replaces_the_default(tune: Any, engine: Any) -> None:
+    engine(0.01)
+    Path("quantlab.yaml").write_text("search: {ranges: [mean, mse]}\n")
+    said = tune("--strategy", "grid")
+    found = [t["recipe"]["ranges"] for t in said.record.results["trials"]]
+    assert (found, stop(said)) == (["mean", "mse"], "finished")
+
+
+def test_a_search_space_that_allows_nothing_is_told(tune: Any) -> None:
+    text = "search: {format: [qoperator], activations: [u16]}\n"
+    Path("quantlab.yaml").write_text(text)
+    assert "no recipe keeps to the search space" in tune(code=2).err
+
+
+def test_the_default_space_suits_the_engine(tune: Any) -> None:
+    said = tune("--strategy", "grid", "--engine", "ort", "--max-trials", 3)
+    assert [t["error"] for t in said.record.results["trials"]] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--inc-strategy", "basic"), "--inc-strategy goes with --engine inc."),
+        (("--criterion", "1%", "--max-decline", "1%"), "Give --criterion or --max-decline"),
+    ],
+)
+def test_flags_that_would_be_ignored_are_refused(
+    words: tuple[str, ...], sentence: str, tune: Any
+) -> None:
+    assert sentence in tune(*words, code=2).err
+
+
+@pytest.fixture
+def never_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding a calibration image fails the test."""
+
+    def called(*_: object) -> None:
+        raise AssertionError("calibrated")
+
+    monkeypatch.setattr(job, "calibration_images", called)
+
+
+@pytest.mark.usefixtures("never_calibrated")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--criterion", "nix:score 1%"), "the metric's module nix cannot be imported"),
+        (("--engine", "nix"), "no engine is called 'nix'"),
+        (("--engine", "inc"), "the inc engine (Neural Compressor) needs the package"),
+        *(
+            (("--engine", "inc", "--inc-strategy", "basic", "--criterion", text), "of top-1 only")
+            for text in ("kl<=0.01", "agree>=96%", "top5 1%", "math:sqrt 1%")
+        ),
+    ],
+)
+def test_what_cannot_be_is_told_before_calibration(
+    words: tuple[str, ...], sentence: str, tune: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("QUANTLAB_INC_PYTHON", raising=False)
+    monkeypatch.setattr(job, "_here", lambda module: False)
+    said = tune(*words, code=2)
+    assert sentence in said.err
+    assert len(said.complaint) <= 2

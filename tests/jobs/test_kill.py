@@ -62,14 +62,16 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     first.kill()
     first.wait()
     known: dict[str, Trial] = {}
-    for _ in range(KILLS):
+    kills = 0
+    while kills < KILLS:
         process = subprocess.Popen(
             command("--resume", str(run)), stderr=subprocess.PIPE, stdout=subprocess.PIPE
         )
         try:
-            process.wait(rng.uniform(0.2, 0.6) * seconds)
+            process.wait(rng.uniform(0.1, 0.5) * seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
+            kills += 1
         _, error = process.communicate()
         assert process.returncode in (0, -signal.SIGKILL), error.decode()
         now = finished(run)

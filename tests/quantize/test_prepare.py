@@ -214,6 +214,94 @@ def test_a_shape_chain_to_more_dimensions_becomes_a_constant_target() -> None:
     np.testing.assert_array_equal(run(after), run(before))
 
 
+def matmul_model(nodes: list[onnx.NodeProto], bias: NDArray[np.float32]) -> onnx.ModelProto:
+    weights = {"W": floats(192, 5), "b": bias, "shape": np.array([-1, 192])}
+    return model(nodes, weights, batch="N")
+
+
+MATMUL = helper.make_node("MatMul", ["f", "W"], ["m"], name="classifier")
+FLATS = {
+    "Flatten": node("Flatten", "x", "f"),
+    "Reshape": node("Reshape", "x shape", "f"),
+}
+
+
+@pytest.mark.parametrize("flat", FLATS)
+@pytest.mark.parametrize("add", ["m b", "b m"])
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (1,), ()])
+def test_a_matmul_and_its_bias_become_a_gemm_of_its_name(
+    flat: str, add: str, shape: tuple[int, ...]
+) -> None:
+    before = matmul_model([FLATS[flat], MATMUL, node("Add", add, "y")], floats(*shape))
+    after = prepare(before)
+    assert ops(after) == {"Flatten": 1, "Gemm": 1}
+    assert after.graph.node[1].name == "classifier"
+    np.testing.assert_allclose(run(after), run(before), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("tail", "bias"),
+    [
+        ([node("Add", "m b", "y")], floats(1, 1, 5)),
+        ([node("Add", "m b", "y")], floats(2, 5)),
+        ([node("Add", "m m", "y")], floats(5)),
+        ([node("Add", "m b", "a"), node("Mul", "a m", "y")], floats(5)),
+        ([node("Relu", "m", "y")], floats(5)),
+    ],
+    ids=["more dimensions", "a matrix", "itself", "two readers", "no Add"],
+)
+def test_a_matmul_without_a_bias_of_its_own_becomes_a_gemm_alone(
+    tail: list[onnx.NodeProto], bias: NDArray[np.float32]
+) -> None:
+    before = matmul_model([FLATS["Flatten"], MATMUL, *tail], bias)
+    before.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    after = prepare(before)
+    assert ops(after) == {"Flatten": 1, "Gemm": 1} | Counter(n.op_type for n in tail)
+    assert len(next(n for n in after.graph.node if n.op_type == "Gemm").input) == 2
+    np.testing.assert_allclose(run(after), run(before), rtol=1e-5, atol=1e-5)
+
+
+def test_other_matmuls_stay() -> None:
+    nodes = [node("MatMul", "x W", "m"), node("MatMul", "m x", "y")]
+    assert ops(prepare(model(nodes, {"W": floats(8, 8)}))) == {"MatMul": 2}
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize(
+    ("op", "kernel", "strides"),
+    [
+        *((op, (3, 3), (2, 2)) for op in ("Conv", "MaxPool", "AveragePool")),
+        *((op, (2, 4), (1, 3)) for op in ("Conv", "MaxPool", "AveragePool")),
+        ("Conv", (1, 1), (2, 3)),
+    ],
+    ids=str,
+)
+def test_automatic_padding_becomes_numbers(
+    mode: str, op: str, kernel: tuple[int, int], strides: tuple[int, int]
+) -> None:
+    own = {} if op == "Conv" else {"kernel_shape": kernel}
+    reads = "x W" if op == "Conv" else "x"
+    nodes = [node(op, reads, "y", auto_pad=mode, strides=strides, **own)]
+    before = model(nodes, {"W": floats(4, 3, *kernel)} if op == "Conv" else {}, batch="N")
+    after = prepare(before)
+    names = {a.name for a in after.graph.node[0].attribute}
+    assert "pads" in names
+    assert "auto_pad" not in names
+    answers = [
+        ort.InferenceSession(p.SerializeToString()).run(None, {"x": IMAGES})[0]
+        for p in (before, after)
+    ]
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("mode", "resolved"), [("SAME_UPPER", False), ("VALID", True)])
+def test_automatic_padding_of_unknown_sizes_stays(mode: str, resolved: bool) -> None:
+    before = model([node("Conv", "x W", "y", auto_pad=mode)], {"W": floats(4, 3, 3, 3)})
+    before.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "width"
+    names = {a.name for a in prepare(before).graph.node[0].attribute}
+    assert names == ({"pads"} if resolved else {"auto_pad"})
+
+
 def test_identities_go_and_output_names_stay() -> None:
     nodes = [node("Relu", "x", "a"), node("Identity", "a", "b"), node("Identity", "b", "y")]
     after = prepare(model(nodes, {}))

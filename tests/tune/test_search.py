@@ -112,3 +112,17 @@ def test_a_failed_trial_is_not_tried_again(tmp_path: Path) -> None:
 
 def test_fakes_make_what_they_say() -> None:
     assert a_trial(RECIPES[0], excess=0.5).scores.meets is False  # type: ignore[union-attr]
+
+
+def failing(number: int, proposal: Proposal, known: Trial | None) -> Trial:
+    return Trial(number=number, recipe=proposal.recipe, status="failed", seconds=0, error="no")
+
+
+def test_failures_count_as_trials(tmp_path: Path) -> None:
+    outcome = run_search(all_of(RECIPES), failing, Ledger(tmp_path), Limits(1e9, max_trials=2))
+    assert (outcome.stop, outcome.attempted, outcome.best) == ("max-trials", 2, None)
+
+
+def test_a_search_in_which_everything_fails_keeps_to_its_budget(tmp_path: Path) -> None:
+    outcome = run_search(all_of(RECIPES), failing, Ledger(tmp_path), Limits(budget=0))
+    assert (outcome.stop, outcome.attempted, outcome.best) == ("budget", 3, None)

@@ -124,3 +124,9 @@ def test_sampling_is_a_function_of_the_trials_and_the_seed(tmp_path: Path, sampl
     resumed = search(tmp_path / "cut", FREE)
     assert [t.digest for t in resumed.trials] == [t.digest for t in whole.trials]
     assert suggestion(START, space, whole.trials, sampler, 7) is None  # type: ignore[arg-type]
+
+
+def test_a_variant_follows_the_defaults_of_its_types() -> None:
+    made = strategies.variant(Recipe(name="start"), {"activations": "u16"})
+    assert made is not None
+    assert (made.ranges, made.range_search) == ("minmax", False)

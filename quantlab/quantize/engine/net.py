@@ -19,7 +19,8 @@ from quantlab.errors import QuantizeError
 from quantlab.quantize.engine.grid import Floats
 from quantlab.recipe import Recipe
 
-COMPUTE = ("Conv", "Gemm", "MatMul")
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
+"""ONNX Runtime quantizes their weights where it finds them between quantizers."""
 SAME_SCALE = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
 """They move numbers about: output and input have one quantizer."""
 FOLLOW = ("Add", "Concat", "GlobalAveragePool", "AveragePool", *SAME_SCALE)
@@ -130,7 +131,7 @@ def read_net(prepared: onnx.ModelProto, recipe: Recipe) -> Net:
     if not any(layer.quantized and layer.weight is not None for layer in net.layers):
         raise QuantizeError(
             "nothing to quantize: no Conv or Gemm outside of exclude has constant float32 weights.",
-            "Keep the fp32 model, or try engine: ort, which quantizes MatMul too.",
+            "Keep the fp32 model, or try engine: ort, which quantizes every MatMul.",
         )
     return net
 
@@ -192,7 +193,7 @@ def _fold_activations(
             )
             made[layer.output] = -1
             continue
-        if layer.weight is not None or layer.kind == "Add":
+        if g.is_standard(layer.node, *WEIGHTED, "Add"):
             made[layer.output] = len(folded)
         folded.append(layer)
     return folded

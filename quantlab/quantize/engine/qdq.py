@@ -14,11 +14,13 @@ import onnx
 from onnx import helper, numpy_helper
 
 from quantlab import graph as g
-from quantlab.quantize.engine.net import Layer
+from quantlab.quantize.engine.net import SAME_SCALE, WEIGHTED, Layer
 from quantlab.quantize.engine.plan import Plan
 
 INT16_OPSET = 21
 """QuantizeLinear and DequantizeLinear know 16-bit and 4-bit integers from here on."""
+_PASSED = (*SAME_SCALE, "Relu", "Clip", "Slice")
+"""ONNX Runtime moves quantizers past these."""
 
 
 @dataclass
@@ -127,19 +129,28 @@ def add_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
         after = onnx.NodeProto.FromString(tail.SerializeToString())
         after.input[0], after.output[0] = main.output[0], ends[0]
         parts.nodes.append(after)
-    if layer.weight is not None and not layer.quantized and layer.output in plan.tensors:
-        _keep_fp32(parts, parts.nodes[-1], ends[0])
+    fp32 = not layer.quantized and g.is_standard(layer.node, *WEIGHTED)
+    if fp32 and _meets_quantizer(plan, layer.output):
+        _keep_fp32(parts, parts.nodes[-1], raw(layer.output))
+
+
+def _meets_quantizer(plan: Plan, name: str) -> bool:
+    """Whether the tensor is quantized, at once or after having been moved about or clipped."""
+    movers = (r for r in plan.net.readers.get(name, []) if g.is_standard(r.node, *_PASSED))
+    return name in plan.tensors or any(
+        _meets_quantizer(plan, made) for mover in movers for made in mover.outputs
+    )
 
 
 def _keep_fp32(parts: Parts, node: onnx.NodeProto, name: str) -> None:
     """A Max with the least float between the node and its output's quantizer.
 
     ONNX Runtime quantizes fp32 weights by itself, to the nearest, wherever it finds a convolution
-    between two quantizers; an excluded one is to stay as it is.
+    between two quantizers, and it moves quantizers up; a layer left in fp32 is to stay as it is.
     """
-    node.output[0] = f"{name}/kept"
     least = parts.constant("quantlab/least", np.array(np.finfo(np.float32).min))
-    parts.node("Max", [node.output[0], least], [name], f"{name}/Max")
+    parts.node("Max", [f"{name}/kept", least], [node.output[0]], f"{name}/Max")
+    node.output[0] = f"{name}/kept"
 
 
 def _renamed(node: onnx.NodeProto, plan: Plan) -> onnx.NodeProto:

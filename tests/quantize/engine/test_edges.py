@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from quantlab.errors import QuantizeError
+from quantlab.inspect.kernels import executed_graph
 from quantlab.model import Model
 from quantlab.quantize.engine import QuantlabEngine
 from quantlab.recipe import Recipe
@@ -196,6 +198,79 @@ def test_a_sequence_is_refused_in_one_line_and_plain_rounding_takes_it(tmp_path:
     assert sqnr(model, quantize(model, rounding="nearest", bias_correction=False)) > 25
 
 
+def executed(proto: onnx.ModelProto, folder: Path) -> Counter[str]:
+    """The operators that ONNX Runtime runs."""
+    (folder / "int8.onnx").write_bytes(proto.SerializeToString())
+    return Counter(ops(executed_graph(folder / "int8.onnx")))
+
+
+GEMM = [node("GlobalAveragePool", "a", "ga"), node("Flatten", "ga", "gf")]
+SAME = node("Conv", "a k", "m", auto_pad="SAME_UPPER")
+LEFT: dict[str, tuple[list[onnx.NodeProto], Weights, tuple[int | str | None, ...]]] = {
+    "Conv": ([SAME], {"k": floats(8, 8, 3, 3)}, ("N", 3, None, None)),
+    "Conv and Relu": (
+        [node("Conv", "a k", "k1", auto_pad="SAME_UPPER"), node("Relu", "k1", "m")],
+        {"k": floats(8, 8, 3, 3)},
+        ("N", 3, None, None),
+    ),
+    "Conv and MaxPool": (
+        [
+            node("Conv", "a k", "k1", auto_pad="SAME_UPPER"),
+            node("MaxPool", "k1", "m", kernel_shape=[2, 2]),
+        ],
+        {"k": floats(8, 8, 3, 3)},
+        ("N", 3, None, None),
+    ),
+    "Conv over time": (*EXOTIC["a convolution over time"], ("N", 3, SIZE, SIZE)),
+    "ConvTranspose": (
+        [node("ConvTranspose", "a k", "m")],
+        {"k": floats(8, 8, 3, 3)},
+        ("N", 3, SIZE, SIZE),
+    ),
+    "Gemm": (
+        [*GEMM, node("Gemm", "gf k", "gg", alpha=0.5), node("Reshape", "gg square", "m")],
+        {"k": floats(8, 8), "square": np.array([0, 8, 1, 1])},
+        ("N", 3, SIZE, SIZE),
+    ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("name", LEFT)
+def test_layers_left_in_fp32_keep_their_weights(tmp_path: Path, name: str, form: str) -> None:
+    model = network(tmp_path, *LEFT[name])
+    proto = quantize(model, format=form, rounding="nearest")
+    found = executed(proto, tmp_path)
+    assert found["QLinearConv"] == 2
+    assert found["QGemm"] == 1
+    assert found[name.split()[0]] == 1
+    assert sqnr(model, proto) > 25
+
+
+@BOTH
+def test_a_matmul_classifier_and_automatic_padding_are_quantized(tmp_path: Path, form: str) -> None:
+    middle = [
+        node("Conv", "a k", "c", auto_pad="SAME_LOWER", strides=[2, 2], kernel_shape=[4, 4]),
+        node("MaxPool", "c", "m", auto_pad="SAME_UPPER", strides=[2, 2], kernel_shape=[3, 3]),
+    ]
+    source = network(tmp_path, middle, {"k": floats(8, 8, 4, 4)}).proto()
+    source.graph.node.pop()
+    source.graph.initializer.append(numpy_helper.from_array(floats(8, 10), "mm"))
+    source.graph.initializer.append(numpy_helper.from_array(floats(1, 10)[0], "mb"))
+    source.graph.node.extend([node("MatMul", "f mm", "last"), node("Add", "last mb", "y")])
+    onnx.save(source, tmp_path / "matmul.onnx")
+    model = Model.load(tmp_path / "matmul.onnx")
+    proto = quantize(model, format=form)
+    found = executed(proto, tmp_path)
+    assert found["QLinearConv"] == 3
+    assert found["QGemm"] == 1
+    assert not {"Conv", "Gemm", "MatMul", "Add", "DequantizeLinear"} & set(found)
+    assert sqnr(model, proto) > 25
+    kept = executed(quantize(model, format=form, exclude=("last",)), tmp_path)
+    assert kept["QGemm"] == 0
+    assert kept["Gemm"] + kept["FusedGemm"] == 1
+
+
 @BOTH
 @pytest.mark.parametrize(
     ("groups", "made"), [(2, 8), (4, 8), (4, 16), (8, 8), (8, 16), (2, 2)], ids=str
@@ -343,7 +418,13 @@ def test_images_that_are_not_finite_name_a_tensor(
     ("nodes", "weights"),
     [
         ([node("GlobalAveragePool", "x", "p"), node("Flatten", "p", "y")], {}),
-        ([node("Flatten", "x", "f"), node("MatMul", "f w", "y")], {"w": floats(768, 10)}),
+        (
+            [
+                *(node("MatMul", "x w", "m"), node("GlobalAveragePool", "m", "p")),
+                node("Flatten", "p", "y"),
+            ],
+            {"w": floats(SIZE, SIZE)},
+        ),
         (
             [
                 *(node("ReduceMean", "x", "k", keepdims=0), node("Mul", "w k", "v")),
@@ -353,7 +434,7 @@ def test_images_that_are_not_finite_name_a_tensor(
             {"w": floats(10, 3, 3, 3)},
         ),
     ],
-    ids=["no weights", "MatMul only", "computed weights"],
+    ids=["no weights", "MatMul of images only", "computed weights"],
 )
 def test_nothing_to_quantize_is_one_clear_line(
     tmp_path: Path, nodes: list[onnx.NodeProto], weights: Weights

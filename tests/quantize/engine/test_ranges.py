@@ -84,6 +84,42 @@ def test_entropy_is_not_misled_by_the_zeros_of_a_relu() -> None:
     assert 2.5 < seen(lambda: r.Entropy(255), values).range()[1] <= values.max()
 
 
+def plain_entropy(values: NDArray[np.float32], levels: int) -> tuple[float, float]:
+    """The clipping of least divergence: 8192 bins, 91 thresholds, level by level."""
+    low, high = min(values.min(), 0), max(values.max(), 0)
+    reach = 2.0 ** np.ceil(np.log2(max(-low, high)))
+    counts, edges = np.histogram(values, 8192, (-reach, reach))
+    centres = edges[:-1] + reach / 8192
+    zero = int(np.searchsorted(edges, 0.0))
+    counts[zero] = counts[zero + 1]
+    costs = {}
+    for threshold in np.linspace(1, 0.1, 91) * max(-low, high):
+        bottom, top = max(low, -threshold), min(high, threshold)
+        kept = [i for i in range(8192) if bottom <= centres[i] <= top]
+        clipped = counts[kept].astype(np.float64)
+        quantized = np.zeros(len(kept))
+        for level in range(levels):
+            first, end = (-(-edge * len(kept) // levels) for edge in (level, level + 1))
+            bins = [i for i in range(first, end) if clipped[i] > 0]
+            quantized[bins] = clipped[bins].mean() if bins else 0
+        clipped[0] += counts[: kept[0]].sum()
+        clipped[-1] += counts[kept[-1] + 1 :].sum()
+        p, q = (c / c.sum() + 1e-6 / len(kept) for c in (clipped, quantized))
+        p, q = p / p.sum(), q / q.sum()
+        costs[bottom, top] = float((p * np.log(p / q)).sum())
+    return min(costs, key=lambda ends: costs[ends])
+
+
+@pytest.mark.parametrize("steps", [15, 63])
+@pytest.mark.parametrize("relu", [False, True])
+def test_entropy_agrees_with_its_definition(steps: int, relu: bool) -> None:
+    values = np.round(RNG.laplace(0.05, 0.4, (6, 20_000)) * 512) / 512
+    values = np.asarray(np.maximum(values, 0) if relu else values, np.float32)
+    found = seen(lambda: r.Entropy(steps), values).range()
+    assert found == pytest.approx(plain_entropy(values, steps + 1))
+    assert found[1] < values.max()
+
+
 @pytest.mark.parametrize("make", ALL)
 def test_batches_do_not_matter(make: Any) -> None:
     assert seen(make, VALUES, 1).range() == pytest.approx(seen(make, VALUES, 40).range())

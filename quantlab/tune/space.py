@@ -1,0 +1,26 @@
+"""The space that grid, random, tpe and exhaustive search where none is named, for each engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quantlab.tune.strategies import SPACE
+
+_RANGES = {
+    "ort": ["minmax", "mean", "percentile", "entropy"],
+    "inc": ["minmax", "percentile", "entropy"],
+    "nncf": ["minmax", "mean"],
+}
+_FORMATS = {"nncf": ["qdq"]}
+
+
+def default_space(engine: str) -> dict[str, list[Any]]:
+    """The fields that the engine knows, each with the values to try. Of another package's engine
+    no more is expected than what a ladder asks of it."""
+    if engine == "quantlab":
+        return SPACE
+    return {
+        "format": _FORMATS.get(engine, ["qdq", "qoperator"]),
+        "per_channel": [True, False],
+        "ranges": _RANGES.get(engine, ["minmax"]),
+    }
