@@ -23,7 +23,7 @@ from quantlab.comparison import (
 from quantlab.evaluate import metrics as figures
 from quantlab.evaluate.custom import MetricFunction, image_scores
 from quantlab.evaluate.predictions import Aligned, Predictions, align
-from quantlab.speeds import Measured, listed, speeds_of
+from quantlab.speeds import Measured, listed, slower_notes, speeds_of
 from quantlab.stats import (
     Interval,
     bootstrap_decline,
@@ -88,7 +88,7 @@ def compare(
         flips=view.flips(),
         confidence=view.confidence(),
         speeds=speeds,
-        notes=tuple(view.notes()),
+        notes=(*view.notes(), *slower_notes(speeds)),
         custom={name: view.custom(name, made) for name, made in (metrics or {}).items()},
     )
 

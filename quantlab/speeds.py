@@ -68,6 +68,16 @@ def speed_of(
     )
 
 
+def slower_notes(speeds: Sequence[Speed]) -> tuple[str, ...]:
+    """A sentence for every batch size at which the int8 model is surely slower."""
+    return tuple(
+        f"int8 is slower than fp32 on this machine at batch {s.batch_size} ({s.speedup:.2f}x): "
+        "keep the fp32 model, or let quantlab inspect say which nodes do not run in int8."
+        for s in speeds
+        if s.conclusion == "slower"
+    )
+
+
 def _floor(noise: Interval) -> float:
     """How far from 1 a ratio may come out for one and the same model."""
     return max(noise.high, 1 / noise.low) - 1
