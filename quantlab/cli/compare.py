@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import data_options, job, model_options, pick, run_options
+from quantlab.cli.options import data_options, given, job, model_options, pick, run_options
 
 
 @click.command("compare", short_help="What int8 lost and gained, with a verdict.")
@@ -45,6 +45,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.jobs.compare import CompareSpec, compare_job
     from quantlab.report.text import compare_summary
 
+    if params["criterion"] and "max_decline" in given(ctx):
+        raise click.UsageError("Give --criterion or --max-decline, not both.")
     with job("compare", params) as (run, talk):
         result = compare_job(CompareSpec(**pick(params, CompareSpec)), run, talk)
     if not params["as_json"]:

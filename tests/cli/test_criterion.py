@@ -50,3 +50,9 @@ def test_a_wrong_criterion_is_told_before_anything_runs(cli: Any) -> None:
     said = cli("compare", "a.onnx", "b.onnx", "--data", "x", "--criterion", "agree=96%", code=2)
     assert "'agree=96%' is not a criterion." in said.err
     assert "'kl<=0.01'" in said.err
+
+
+def test_compare_takes_one_limit(cli: Any, scene: Any) -> None:
+    line = ("--criterion", "kl<=0.01", "--max-decline", "2%")
+    said = cli("compare", scene.model, scene.model, *scene.words, *line, code=2)
+    assert "Give --criterion or --max-decline, not both." in said.err
