@@ -46,14 +46,13 @@ from fidelity_table import (
     table,
     throughput_table,
 )
+from images import answers_of, crops_of, labels_of
 from numpy.typing import NDArray
 
 import quantlab
 from quantlab.bench.harness import bench
-from quantlab.data.crops import Crops, load_crops
+from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline, get_pipeline
-from quantlab.data.readers import open_dataset
-from quantlab.data.sampler import stratified
 from quantlab.fetch import fetch
 from quantlab.model import Model
 from quantlab.paths import cache_dir
@@ -61,7 +60,6 @@ from quantlab.quantize.checks import activation_bytes
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import environment
-from quantlab.runtime.runner import Runner
 from quantlab.store import write_whole
 
 HERE = Path(__file__).resolve().parent
@@ -83,10 +81,7 @@ class Place:
 
     def crops(self, folder: str, pipeline: Pipeline, size: int | None = None) -> Crops:
         """The crops of QUANTLAB_DATA/imagenet/<folder>, or a balanced sample of ``size``."""
-        dataset = open_dataset(self.data / "imagenet" / folder)
-        if size is not None and dataset.labels is not None:
-            dataset = dataset.subset(stratified(dataset.labels, 1000, size=size))
-        return load_crops(dataset, pipeline, cache_dir=cache_dir() / "crops")
+        return crops_of(self.data / "imagenet" / folder, pipeline, size)
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,7 @@ class Bout:
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """Their labels."""
-        return np.concatenate([c.labels for c in self.evaluation if c.labels is not None])
+        return labels_of(self.evaluation)
 
     def outputs(self, path: Path) -> NDArray[np.float32]:
         """A model file's answers to the evaluation images [n, classes], kept by its content."""
@@ -128,13 +123,7 @@ class Bout:
         kept = self.place.work / "outputs" / f"{model.sha256[:24]}-{self.subject.name}.npy"
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            with Runner(path) as run:
-                parts = [
-                    run(c.inputs(slice(i, i + 8), self.model.input))
-                    for c in self.evaluation
-                    for i in range(0, len(c), 8)
-                ]
-            np.save(kept, np.concatenate(parts))
+            np.save(kept, answers_of(model, self.model, self.evaluation))
         return np.asarray(np.load(kept), np.float32)
 
     def made(self, contender: Contender, images: int) -> tuple[Path, dict[str, Any]]:

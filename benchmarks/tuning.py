@@ -24,20 +24,16 @@ import numpy as np
 import onnx
 from broken import break_int8
 from fidelity_table import score
-from numpy.typing import NDArray
+from images import answers_of, crops_of, labels_of
 
 from quantlab.bench.harness import bench
 from quantlab.data.calibration import CalibrationImages
-from quantlab.data.crops import Crops, load_crops
+from quantlab.data.crops import Crops
 from quantlab.data.preprocess import get_pipeline
-from quantlab.data.readers import open_dataset
-from quantlab.data.sampler import stratified
 from quantlab.model import Model
-from quantlab.paths import cache_dir
 from quantlab.quantize.peers.inc import IncEngine, IncTuning
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import environment
-from quantlab.runtime.runner import Runner
 from quantlab.store import write_whole
 
 GOALS = ("1%", "0.1%")
@@ -68,10 +64,7 @@ class Place:
 
     def crops(self, name: str, size: int | None = None) -> Crops:
         """Its crops, or those of a balanced sample."""
-        dataset = open_dataset(self.images(name))
-        if size is not None and dataset.labels is not None:
-            dataset = dataset.subset(stratified(dataset.labels, 1000, size=size))
-        return load_crops(dataset, get_pipeline("torchvision"), cache_dir=cache_dir() / "crops")
+        return crops_of(self.images(name), get_pipeline("torchvision"), size)
 
 
 def tune(place: Place, model: Path, output: Path, *more: object, cache: Path | None = None) -> Any:
@@ -135,28 +128,17 @@ def inc(place: Place, goal: str, output: Path, python: str | None) -> float:
 def judged(place: Place, files: list[Path]) -> list[list[str]]:
     """Decline, lost and gained, KL, SQNR and speed of each file on 1,800 images."""
     crops = [place.crops(name) for name in ("val1300", "imagenette500")]
-    labels = np.concatenate([c.labels for c in crops if c.labels is not None])
-    reference = answers(place, place.model, crops)
-    timing = bench([place.model, *map(Model.load, files)], rounds=20, seconds=20, threads=1)
+    labels, model = labels_of(crops), place.model
+    reference = answers_of(model, model, crops)
+    timing = bench([model, *map(Model.load, files)], rounds=20, seconds=20, threads=1)
     p50 = [m[0].p50 for m in timing.measurements]
     rows = []
     for path, latency in zip(files, p50[1:], strict=True):
-        s = score(reference, answers(place, Model.load(path), crops), labels)
+        s = score(reference, answers_of(Model.load(path), model, crops), labels)
         lost = f"{s['lost']} / {s['gained']}"
         figures = [f"{s['decline']:.2f}", lost, f"{s['kl']:.4f}", f"{s['sqnr_db']:.1f}"]
         rows.append([*figures, f"{p50[0] / latency:.2f}"])
     return rows
-
-
-def answers(place: Place, model: Model, crops: list[Crops]) -> NDArray[np.float32]:
-    """The model's logits."""
-    with Runner(model) as run:
-        parts = [
-            run(c.inputs(slice(i, i + 8), place.model.input))
-            for c in crops
-            for i in range(0, len(c), 8)
-        ]
-    return np.concatenate(parts)
 
 
 def broken(place: Place) -> list[str]:

@@ -7,7 +7,8 @@ import onnx
 from quantlab.inspect.scales import list_quantized_tensors
 
 _WIDE = ("int16", "uint16")
-_NARROW = ("int4", "uint4", "int2", "uint2")
+_NARROW = ("int4", "uint4")
+_PLURAL = {"activation": "activations", "weight": "weights"}
 
 
 def slow_format(graph: onnx.GraphProto) -> str:
@@ -23,6 +24,3 @@ def slow_format(graph: onnx.GraphProto) -> str:
     else:
         return ""
     return f"ONNX Runtime {what}: a format for fidelity or NPUs, not for speed on a CPU."
-
-
-_PLURAL = {"activation": "activations", "weight": "weights"}

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from pydantic import Field
 
-from quantlab.comparison import Comparison
 from quantlab.config import BenchConditions, IncStrategy, narrowed
 from quantlab.data.crops import Crops
 from quantlab.errors import (
@@ -30,34 +28,31 @@ from quantlab.errors import (
 )
 from quantlab.evaluate.custom import metrics_of
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate import Criterion, Policy, Verdict, judge, parse_criterion
+from quantlab.gate import Criterion, Policy, judge, parse_criterion
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
 from quantlab.jobs.calibration import calibration_images, check_disjoint, divided, drawn
-from quantlab.jobs.compare import results, save_artifacts
+from quantlab.jobs.compare import save_artifacts
 from quantlab.jobs.evaluate import predict
-from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
-from quantlab.jobs.inspect import portability_words
+from quantlab.jobs.inputs import DataOptions, ModelOptions
 from quantlab.jobs.quantize import find_recipe
+from quantlab.jobs.tuned import Tuned, record, record_unjudged, trial_rows
 from quantlab.jobs.workbench import Workbench
 from quantlab.model import Model
 from quantlab.quantize import Engine, get_engine
 from quantlab.quantize.peers import inc, nncf
 from quantlab.recipe import Recipe
-from quantlab.report.advice import shortfall, suggestions
-from quantlab.report.context import ReportContext, TrialRow
-from quantlab.report.markdown import render_unjudged, write_report
+from quantlab.report.advice import shortfall
 from quantlab.scratch import owner_of, scratch
 from quantlab.store import Run, check_writable, remove_parts, write_whole
 from quantlab.talk import Talk
 from quantlab.tune import strategies
 from quantlab.tune.ladder import cheapest_first, ladder_of
 from quantlab.tune.ledger import Ledger
-from quantlab.tune.reverted import Reverted
 from quantlab.tune.search import Limits, Outcome, Search, run_search
 from quantlab.tune.space import default_space
 from quantlab.tune.study import SharedStudy
-from quantlab.tune.trials import Pick, Trial, pareto_front, picked
+from quantlab.tune.trials import Pick, Trial, picked
 
 IMAGES_FOR_INC = 1000
 Strategy = Literal[
@@ -91,26 +86,6 @@ class TuneSpec(DataOptions, ModelOptions):
     pick: Pick = "best"
     no_bench: bool = False
     allow_overlap: bool = False
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """The best file, how it compares to fp32, and everything tried."""
-
-    output: Path
-    best: Trial
-    comparison: Comparison
-    verdict: Verdict
-    outcome: Outcome
-    reverted: tuple[Reverted, ...]
-    rows: tuple[TrialRow, ...]
-    missed: str
-    report: Path
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended it."""
-        return self.outcome.stop == "interrupted"
 
 
 def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
@@ -221,7 +196,8 @@ def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk:
         raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
     check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
     identity = _identity(spec, criterion, model, images.crops, crops)
-    _check_same(run.folder, identity)
+    ledger = Ledger(run.folder)
+    ledger.claim(identity)
     return Workbench(
         model=model,
         criterion=criterion,
@@ -230,7 +206,7 @@ def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk:
         evaluation=evaluation,
         crops=crops,
         baseline=_baseline(model, crops, run, talk, spec.threads),
-        ledger=Ledger(run.folder),
+        ledger=ledger,
         talk=talk,
         threads=spec.threads,
         seed=spec.seed,
@@ -290,28 +266,6 @@ def _identity(
         "criterion": criterion.model_dump_json(),
     }
     return parts | ({"inc strategy": spec.inc_strategy} if spec.inc_strategy else {})
-
-
-def _check_same(folder: Path, identity: dict[str, str]) -> None:
-    """Keeps the identity in the run folder. Raises RecordError when the run has another."""
-    path = folder / "identity.json"
-    if not path.is_file():
-        write_whole(path, json.dumps(identity, indent=1) + "\n")
-        return
-    kept = _read_identity(path)
-    names = [n for n in {**identity, **kept} if kept.get(n) != identity.get(n)]
-    if names:
-        raise RecordError(
-            f"{folder} was tuned with another {', another '.join(names)}.",
-            "Start a new run; what is known is taken from the cache.",
-        )
-
-
-def _read_identity(path: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except ValueError as error:
-        raise RecordError(f"{path} is damaged.", "Start a new run.") from error
 
 
 def _sampling(spec: TuneSpec, recipe: Recipe) -> Recipe:
@@ -379,7 +333,7 @@ def _finish(
     best = picked(outcome.trials, spec.pick) or outcome.best
     _keep(bench, best, output, kept)
     if best is None or best.scores is None:
-        _record_unjudged(spec, bench, outcome, output, run)
+        record_unjudged(bench, outcome, output, spec.strategy, run)
         raise _nothing(outcome)
     file = bench.model_file(best)
     _put(bench, file, output)
@@ -408,7 +362,7 @@ def _finish(
         missed=shortfall(verdict),
         report=run.artifact("report", "report.md"),
     )
-    _record(spec, bench, tuned, int8, run)
+    record(bench, tuned, int8, spec.strategy, run)
     if tuned.interrupted:
         run.finish("interrupted")
     return tuned
@@ -429,96 +383,3 @@ def _nothing(outcome: Outcome) -> BaseException:
     failed = next((t for t in outcome.trials if t.error), None)
     reason = f"{failed.recipe.name}: {failed.error}" if failed else "nothing was tried"
     return QuantizeError(f"no recipe gave a model; {reason}")
-
-
-def _record(spec: TuneSpec, bench: Workbench, tuned: Tuned, int8: Model, run: Run) -> None:
-    """The report and the record's results."""
-    recipe = tuned.best.recipe
-    context = ReportContext(
-        command=run.record.command,
-        environment=run.record.environment,
-        data=inputs.data_words(bench.evaluation, bench.crops),
-        calibration={
-            "images": f"{len(bench.images)} of {bench.calibration.dataset.root}",
-            "seed": str(recipe.seed),
-        },
-        recipe=recipe.model_dump(mode="json"),
-        output=str(tuned.output),
-        trials=tuned.rows,
-        reverted=tuned.reverted,
-        shortfall=tuned.missed,
-        portability=portability_words(int8, bench.images.crops),
-        suggestions=suggestions(tuned.verdict, tuned.outcome.stop) if tuned.missed else (),
-        problems=bench.crops.problems,
-        warnings=tuple(bench.talk.warnings),
-    )
-    write_report(run.folder, tuned.comparison, tuned.verdict, context)
-    run.record.results = {
-        "model": model_facts(bench.model),
-        "output": model_facts(replace(int8, path=tuned.output)),
-        "data": inputs.data_facts(bench.evaluation, bench.crops),
-        "calibration": inputs.data_facts(bench.calibration, bench.images.crops),
-        **_search_facts(spec, tuned.outcome),
-        "recipe": recipe.model_dump(mode="json"),
-        "reverted": [group.model_dump(mode="json") for group in tuned.reverted],
-        "pareto_front": [trial.digest for trial in pareto_front(tuned.outcome.trials)],
-        **results(tuned.comparison, tuned.verdict),
-    }
-
-
-def _search_facts(spec: TuneSpec, outcome: Outcome) -> dict[str, Any]:
-    return {
-        "strategy": spec.strategy,
-        "stop": outcome.stop,
-        "trials": [trial.model_dump(mode="json") for trial in outcome.trials],
-    }
-
-
-def _record_unjudged(
-    spec: TuneSpec, bench: Workbench, outcome: Outcome, output: Path, run: Run
-) -> None:
-    """Trials but no evaluation: they are in the record and in a report all the same."""
-    if not outcome.trials:
-        return
-    run.record.results = {"model": model_facts(bench.model), **_search_facts(spec, outcome)}
-    best = outcome.best
-    context = ReportContext(
-        command=run.record.command,
-        environment=run.record.environment,
-        output=str(output) if best else "",
-        trials=trial_rows(outcome.trials, best),
-        warnings=tuple(bench.talk.warnings),
-    )
-    write_whole(run.artifact("report", "report.md"), render_unjudged(context))
-    bench.talk.say(f"Report: {run.folder / 'report.md'}")
-
-
-def trial_rows(trials: Sequence[Trial], chosen: Trial | None) -> tuple[TrialRow, ...]:
-    """The report's table of trials."""
-    front = {trial.digest for trial in pareto_front(trials)}
-    return tuple(
-        replace(_row(trial), chosen=trial == chosen, front=trial.digest in front)
-        for trial in trials
-    )
-
-
-def _row(trial: Trial) -> TrialRow:
-    found = trial.scores
-    row = TrialRow(
-        trial.recipe.name,
-        trial.recipe.format,
-        trial.recipe.ranges,
-        kl=trial.proxy,
-        size_bytes=trial.size_bytes,
-        error=trial.error or "",
-    )
-    if found is None:
-        return row
-    return replace(
-        row,
-        top1=found.top1,
-        decline=found.decline,
-        agreement=found.agreement,
-        kl=found.kl,
-        speedup=found.speedup,
-    )

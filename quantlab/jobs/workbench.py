@@ -121,8 +121,7 @@ class Workbench:
         int8 = self.load(self.model_file(trial), trial.recipe.name)
         answers = self.predict(int8)
         whole = len(answers) == len(self.crops)
-        timed = whole and self.bench
-        timing = self.time(int8, TRIAL_TIMING) if timed else None
+        timing = self.time(int8, TRIAL_TIMING) if whole and self.bench else None
         comparison = self.compare(int8, answers, timing)
         found = scores(comparison, judge(comparison, self.criterion))
         if whole:

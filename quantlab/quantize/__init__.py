@@ -26,8 +26,8 @@ def engine_names() -> tuple[str, ...]:
 
 
 def get_engine(name: str) -> Engine:
-    """The engine of that name: one of quantlab's own, imported now, or another package's, which is
-    imported and works in a process of its own. Raises RecipeError for an unknown one."""
+    """The engine of that name: one that quantlab brings, imported now, or another package's, which
+    its own process will import. Raises RecipeError for an unknown one."""
     if name in _ENGINES:
         module, attribute = _ENGINES[name].split(":")
         factory: Callable[[], Engine] = getattr(import_module(module), attribute)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+import quantlab
 from quantlab.cache import side, touch
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import CROPS_FORMAT, decoder
@@ -24,7 +25,7 @@ ENGINES = ("quantlab", "ort")
 
 def file_key(model: Model, recipe: Recipe, images: CalibrationImages) -> str:
     """Changes whenever the file may: with the model, the recipe, each image and their order, the
-    pipeline, quantlab's quantizers, the libraries they use, and the CPU's instructions."""
+    pipeline, quantlab's source, the libraries they use, and the CPU's instructions."""
     pipeline = images.crops.pipeline
     inputs = [images.crops.digests, pipeline.model_dump(mode="json"), CROPS_FORMAT]
     libraries = [versions(("numpy", "scipy", "onnx", "onnxruntime")), environment()["isa"]]
@@ -35,9 +36,8 @@ def file_key(model: Model, recipe: Recipe, images: CalibrationImages) -> str:
 
 @cache
 def _quantizers() -> str:
-    """The digest of this package's source."""
-    root = Path(__file__).parent
-    sources = sorted(root.rglob("*.py"))
+    """The digest of quantlab's source, all of it: the quantizers use much of the rest."""
+    sources = sorted(Path(quantlab.__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 

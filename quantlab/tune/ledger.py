@@ -1,5 +1,6 @@
 """Ledger: a tune's trials on disk, each complete or not there, so that nothing done is lost.
 
+RUN/identity.json                      what all trials have in common
 RUN/trials/<recipe digest>.json        the Trial
 RUN/trials/<recipe digest>.npz         its Predictions, once evaluated
 RUN/models/<sha256>.onnx               its file
@@ -8,6 +9,8 @@ RUN/models/<sha256>.onnx               its file
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -22,6 +25,21 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def claim(self, identity: Mapping[str, str]) -> None:
+        """Keep by name what trials must have in common to be compared. Raises RecordError when the
+        run has another already, OutputError."""
+        path = self.folder / "identity.json"
+        if not path.is_file():
+            write_whole(path, json.dumps(identity, indent=1) + "\n")
+            return
+        kept = _read_identity(path)
+        names = [n for n in {**identity, **kept} if kept.get(n) != identity.get(n)]
+        if names:
+            raise RecordError(
+                f"{self.folder} was tuned with another {', another '.join(names)}.",
+                "Start a new run; what is known is taken from the cache.",
+            )
 
     def trials(self) -> list[Trial]:
         """All trials in the order they were started. Raises RecordError for a damaged one."""
@@ -62,3 +80,10 @@ def _read(path: Path) -> Trial:
         return Trial.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise RecordError(f"{path} is not a stored trial.", "Remove it to try again.") from error
+
+
+def _read_identity(path: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except ValueError as error:
+        raise RecordError(f"{path} is damaged.", "Start a new run.") from error
