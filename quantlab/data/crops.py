@@ -62,10 +62,22 @@ class Crops:
         The memory map's pages are given back to the system, so that memory does not grow with the
         number of images seen.
         """
-        batch = self.pipeline.to_input(np.array(self.array[rows]), spec)
-        if isinstance(self.array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            self.array.base.madvise(mmap.MADV_DONTNEED)
-        return batch
+        pixels = np.array(self.array[rows])
+        _give_back(self.array, rows)
+        return self.pipeline.to_input(pixels, spec)
+
+
+def _give_back(array: NDArray[np.uint8], rows: slice | NDArray[np.intp]) -> None:
+    """The pages of these rows, where the array is a memory map."""
+    if not (isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)):
+        return
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    size = array[:1].nbytes
+    for row in range(*rows.indices(len(array))) if isinstance(rows, slice) else rows.tolist():
+        start = array.offset % mmap.ALLOCATIONGRANULARITY + row * size
+        first = start - start % mmap.PAGESIZE
+        array.base.madvise(mmap.MADV_DONTNEED, first, start + size - first)
 
 
 def load_crops(
@@ -83,16 +95,21 @@ def load_crops(
     ``progress(done, total)`` is called while decoding. Raises DataError when there are more of
     them, OutputError when ``cache_dir`` cannot be written.
     """
-    path = cache_dir / f"{cache_key(dataset, pipeline)}.npy"
+    path = crops_path(dataset, pipeline, cache_dir)
     tries = 0
     while (cached := _read_cache(path, len(dataset), pipeline.crop)) is None:
         # Another process that keeps to the cache's limit may remove it before it is opened.
         if tries == _TRIES:
             raise OutputError(f"{path} vanished right after it was written.", "Run again.")
-        _decode_to(path, dataset, pipeline, progress, workers)
+        decode_to(path, dataset, pipeline, progress=progress, workers=workers)
         tries += 1
     array, bad = cached
     return _assemble(dataset, pipeline, array, bad, max_bad)
+
+
+def crops_path(dataset: Dataset, pipeline: Pipeline, cache_dir: Path) -> Path:
+    """The cache file of these crops, there or not."""
+    return cache_dir / f"{cache_key(dataset, pipeline)}.npy"
 
 
 def cache_key(dataset: Dataset, pipeline: Pipeline) -> str:
@@ -146,16 +163,27 @@ def _check_bad(dataset: Dataset, bad: dict[int, str], max_bad: float) -> tuple[P
     )
 
 
-def _decode_to(
+@dataclass(frozen=True)
+class Row:
+    """A row just decoded: it is at ``offset`` of the file ``path``; None for an unusable image."""
+
+    path: Path
+    offset: int | None
+
+
+def decode_to(
     path: Path,
     dataset: Dataset,
     pipeline: Pipeline,
-    progress: Progress | None,
-    workers: int | None,
+    *,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    told: Callable[[Row], None] | None = None,
 ) -> None:
     """Writes the crops row by row, then the bad rows' reasons beside them.
 
-    Plain writes, not a writable memory map: a full disk is then an error and not a crash.
+    Plain writes, not a writable memory map: a full disk is then an error and not a crash. ``told``
+    hears of every row in order, once it can be read.
     """
     bad: dict[int, str] = {}
     total = len(dataset)
@@ -163,10 +191,14 @@ def _decode_to(
         _write_header(file, total, pipeline.crop)
         rows = ordered_map(lambda i: _crop_or_reason(dataset, pipeline, i), total, workers)
         for index, row in enumerate(rows):
+            offset = None if isinstance(row, str) else file.tell()
             if isinstance(row, str):
                 bad[index] = row
             else:
                 file.write(row.tobytes())
+            if told is not None:
+                file.flush()
+                told(Row(temporary, offset))
             if progress is not None:
                 progress(index + 1, total)
         file.seek(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -15,8 +15,10 @@ from quantlab.model import Model
 
 Progress = Callable[[int, NDArray[np.float32]], None]
 Stop = Callable[[NDArray[np.int64], NDArray[np.float32]], bool]
-Answer = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+Answers = Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]
 BATCH_SIZE = 8
+BLOCK = 8
+"""Images between two looks of a sequential test."""
 
 
 class RunsBatches(Protocol):
@@ -58,14 +60,13 @@ def evaluate_until(
     """The model's outputs on crops taken in ``order`` until ``stop`` is true, in dataset order.
 
     ``order`` holds indices, each at most once; for a sequential test it must be random. ``stop`` is
-    called after each batch with its indices and outputs, then ``progress`` as by ``evaluate``; its
-    outputs are in ``order`` as well. Raises DataError when a label is outside the model's classes.
+    called after each BLOCK images with their indices and outputs; ``progress`` as by ``evaluate``,
+    its outputs in ``order`` as well. Raises DataError when a label is outside the model's classes.
     """
 
-    def answer(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return runner(crops.inputs(rows, model.input))
-
-    return _answered(model, crops, answer, order, stop, batch_size, progress)
+    pieces = (order[i : i + batch_size] for i in range(0, len(order), batch_size))
+    answers = ((rows, runner(crops.inputs(rows, model.input))) for rows in pieces)
+    return collect(model, crops, answers, order=order, stop=stop, progress=progress)
 
 
 def replay(
@@ -77,7 +78,7 @@ def replay(
     stop: Stop,
 ) -> Predictions:
     """What ``evaluate_until`` gives, from the outputs that are known of all crops."""
-    return _answered(model, crops, lambda rows: outputs[rows], order, stop)
+    return collect(model, crops, iter([(order, outputs[order])]), order=order, stop=stop)
 
 
 def everything(crops: Crops) -> tuple[NDArray[np.int64], Stop]:
@@ -85,27 +86,37 @@ def everything(crops: Crops) -> tuple[NDArray[np.int64], Stop]:
     return np.arange(len(crops)), lambda rows, outputs: False
 
 
-def _answered(
+def collect(
     model: Model,
     crops: Crops,
-    answer: Answer,
+    answers: Answers,
+    *,
     order: NDArray[np.int64],
     stop: Stop,
-    batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> Predictions:
+    """Predictions from ``answers``, rows and their outputs in ``order``, until ``stop`` is true.
+
+    ``stop`` hears of BLOCK images at a time, however many come together, so that an evaluation
+    ends at the same image whatever the batch size. Raises DataError when a label is outside the
+    model's classes.
+    """
     if crops.labels is not None:
         check_labels(crops.labels, model.num_classes, crops.names)
     outputs = np.empty((len(crops), model.num_classes), np.float32)
-    done, stopped = 0, False
-    while done < len(order) and not stopped:
-        indices = order[done : done + batch_size]
-        made = answer(indices)
-        outputs[indices] = made
-        done += len(indices)
-        stopped = stop(indices, made)
+    come = told = 0
+    stopped = False
+    for rows, made in answers:
+        outputs[rows] = made
+        come += len(rows)
         if progress is not None:
-            progress(done, made)
+            progress(come, made)
+        while not stopped and (come - told >= BLOCK or (come == len(order) > told)):
+            block = order[told : told + BLOCK]
+            told += len(block)
+            stopped = stop(block, outputs[block])
+        if stopped:
+            break
     whole = Predictions(
         names=crops.names,
         digests=crops.digests,
@@ -118,4 +129,4 @@ def _answered(
         pipeline=crops.pipeline.model_dump(mode="json"),
         problems=crops.problems,
     )
-    return whole if done == len(crops) else whole.subset(np.sort(order[:done]))
+    return whole if told == len(crops) else whole.subset(np.sort(order[:told]))

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.cache import cache_limit, trim
-from quantlab.data.crops import Crops
+from quantlab.data.coming import coming_crops
+from quantlab.data.crops import Crops, crops_path
+from quantlab.data.preprocess import Pipeline
 from quantlab.evaluate.accuracy import Accuracy, accuracy
-from quantlab.evaluate.evaluator import Stop, evaluate_until, everything, replay
+from quantlab.evaluate.evaluator import Progress, Stop, collect, everything, replay
 from quantlab.evaluate.known import keep, recall
 from quantlab.evaluate.metrics import hits, top_k
+from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.predictions import Predictions
 from quantlab.jobs import inputs
-from quantlab.jobs.inputs import DataOptions, ModelOptions
+from quantlab.jobs.inputs import DataOptions, Found, ModelOptions
 from quantlab.model import Model
 from quantlab.paths import cache_dir
-from quantlab.runtime.runner import Runner
 from quantlab.store import Run
 from quantlab.talk import Talk
 
@@ -35,8 +39,9 @@ def evaluate_job(spec: EvaluateSpec, run: Run, talk: Talk) -> tuple[Accuracy | N
     model = inputs.find_model(spec.model, spec, talk)
     pipeline = inputs.find_pipeline(model, spec, talk)
     found = inputs.find_evaluation_data(spec, model, talk)
-    crops = inputs.load_images(found, pipeline, spec, talk)
-    predictions = predict(model, crops, talk, spec.threads, spec.log_interval)
+    crops, predictions = first_answers(
+        model, found, pipeline, spec, talk, spec.threads, spec.log_interval
+    )
     predictions.save(run.artifact("predictions", "predictions.npz"))
     result = accuracy(predictions)
     run.record.results = {
@@ -46,6 +51,41 @@ def evaluate_job(spec: EvaluateSpec, run: Run, talk: Talk) -> tuple[Accuracy | N
         "accuracy": None if result is None else result.model_dump(mode="json"),
     }
     return result, len(predictions)
+
+
+def first_answers(
+    model: Model,
+    found: Found,
+    pipeline: Pipeline,
+    spec: DataOptions,
+    talk: Talk,
+    threads: int,
+    log_interval: int | None = None,
+) -> tuple[Crops, Predictions]:
+    """A dataset's crops and the model's Predictions on all of them, decoded while the model works
+    on the first ones where the cache does not hold them."""
+    path = crops_path(found.dataset, pipeline, cache_dir() / "crops")
+    if path.is_file():
+        crops = inputs.load_images(found, pipeline, spec, talk)
+        return crops, predict(model, crops, talk, threads, log_interval)
+    dataset, order = found.dataset, np.arange(len(found.dataset))
+    outputs = np.empty((len(order), model.num_classes), np.float32)
+    with (
+        ParallelRunner(model, threads=threads) as runner,
+        coming_crops(path, dataset, pipeline) as coming,
+        _running(model, dataset.labels, len(order), talk, log_interval) as progress,
+    ):
+        batches = runner.answers(
+            order, lambda rows: pipeline.to_input(coming.pixels(rows), model.input)
+        )
+        for rows, made in batches:
+            outputs[rows] = made
+            progress(int(rows[-1]) + 1, made)
+    crops = inputs.load_images(found, pipeline, spec, talk)
+    rows, stop = everything(crops)
+    answers = replay(model, crops, outputs[coming.usable], order=rows, stop=stop)
+    _keep(answers, model, crops)
+    return crops, answers
 
 
 def predict(
@@ -62,41 +102,42 @@ def predict(
     where a run would have. Raises ModelError when the model's file changed during the run.
     """
     order, stop = early or everything(crops)
-    folder = cache_dir() / "predictions"
-    known = recall(model, crops, folder)
+    known = recall(model, crops, cache_dir() / "predictions")
     if known is not None:
         talk.say(f"{model.name}: answers from the cache")
         return replay(model, crops, known, order=order, stop=stop)
-    answers = _run(model, crops, talk, threads, log_interval, order, stop)
+    labels = None if crops.labels is None else crops.labels[order]
+    with (
+        ParallelRunner(model, threads=threads) as runner,
+        _running(model, labels, len(crops), talk, log_interval) as progress,
+    ):
+        batches = runner.answers(order, lambda rows: crops.inputs(rows, model.input))
+        answers = collect(model, crops, batches, order=order, stop=stop, progress=progress)
     if len(answers) == len(crops):
-        model.check_unchanged()
-        keep(answers, model, crops, folder)
-        crops.touch()
-        trim(cache_dir(), cache_limit())
+        _keep(answers, model, crops)
     return answers
 
 
-def _run(
+def _keep(answers: Predictions, model: Model, crops: Crops) -> None:
+    """The answers on all crops, for the next time."""
+    model.check_unchanged()
+    keep(answers, model, crops, cache_dir() / "predictions")
+    crops.touch()
+    trim(cache_dir(), cache_limit())
+
+
+@contextmanager
+def _running(
     model: Model,
-    crops: Crops,
+    labels: NDArray[np.int64] | None,
+    count: int,
     talk: Talk,
-    threads: int,
     log_interval: int | None,
-    order: NDArray[np.int64],
-    stop: Stop,
-) -> Predictions:
-    """With progress that shows the accuracy so far and the speed."""
-    with (
-        Runner(model, threads=threads) as runner,
-        talk.progress(f"Evaluating {model.name}", len(crops.names)) as advance,
-    ):
-        labels = None if crops.labels is None else crops.labels[order]
+) -> Iterator[Progress]:
+    """Progress that shows the accuracy so far and the speed."""
+    with talk.progress(f"Evaluating {model.name}", count) as advance:
         running = _Running(labels, talk, log_interval)
-
-        def progress(done: int, outputs: NDArray[np.float32]) -> None:
-            advance(done, running.note(done, outputs))
-
-        return evaluate_until(model, crops, runner, order=order, stop=stop, progress=progress)
+        yield lambda done, outputs: advance(done, running.note(done, outputs))
 
 
 class _Running:

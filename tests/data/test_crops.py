@@ -200,15 +200,15 @@ def test_crops_stay_readable_when_they_are_evicted(images: Path, cache: Path) ->
 def test_crops_evicted_before_they_are_opened_are_made_again(
     times: int, images: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, made = crops_module._decode_to, []
+    decode, made = crops_module.decode_to, []
 
-    def evicted(path: Path, *rest: Any) -> None:
-        decode(path, *rest)
+    def evicted(path: Path, *rest: Any, **more: Any) -> None:
+        decode(path, *rest, **more)
         made.append(path)
         if len(made) <= times:
             path.unlink()
 
-    monkeypatch.setattr(crops_module, "_decode_to", evicted)
+    monkeypatch.setattr(crops_module, "decode_to", evicted)
     if times < 3:
         assert len(load_crops(open_dataset(images), PIPELINE, cache_dir=cache)) == 12
     else:

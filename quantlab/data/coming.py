@@ -1,0 +1,110 @@
+"""Coming: crops in use while they are still being decoded into the cache."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.data.crops import Row, decode_to
+from quantlab.data.dataset import Dataset
+from quantlab.data.preprocess import Pipeline
+
+
+class _Left(Exception):
+    """The other side is gone: nobody waits for the rest, or it will not come."""
+
+
+class Coming:
+    """A dataset's rows in order, each as soon as it is decoded. The file on disk is what buffers:
+    memory does not grow with the number of images."""
+
+    def __init__(self, count: int, crop: int) -> None:
+        self._count, self._shape = count, (crop, crop, 3)
+        self._news = threading.Condition()
+        self._offsets: list[int | None] = []
+        self._file: BufferedReader | None = None
+        self._over = self._left = False
+
+    def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """uint8 [n, crop, crop, 3] of these rows, waiting for them; zeros for unusable images."""
+        last = int(rows.max())
+        taken = np.zeros((len(rows), *self._shape), np.uint8)
+        with self._news:
+            self._news.wait_for(lambda: len(self._offsets) > last or self._over)
+            if len(self._offsets) <= last:
+                raise _Left
+            for row, pixels in zip(rows.tolist(), taken, strict=True):
+                offset = self._offsets[row]
+                if offset is not None and self._file is not None:
+                    self._file.seek(offset)
+                    self._file.readinto(pixels.data)
+        return taken
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Which of the rows that have come hold an image: bool [n]."""
+        return np.array([offset is not None for offset in self._offsets], bool)
+
+    def note(self, row: Row) -> None:
+        """One more row is decoded."""
+        with self._news:
+            if self._left:
+                raise _Left
+            if self._file is None:
+                self._file = row.path.open("rb")
+            self._offsets.append(row.offset)
+            self._news.notify_all()
+
+    def end(self) -> None:
+        """No row will come any more."""
+        with self._news:
+            self._over = True
+            self._news.notify_all()
+
+    def leave(self) -> None:
+        """Nobody waits for the rest."""
+        with self._news:
+            self._left = True
+
+    def close(self) -> None:
+        """The file is not read any more."""
+        if self._file is not None:
+            self._file.close()
+
+
+@contextmanager
+def coming_crops(path: Path, dataset: Dataset, pipeline: Pipeline) -> Iterator[Coming]:
+    """Decodes into the cache file ``path`` in threads while the block runs, and to its end when the
+    block ends. Raises OutputError, or OSError for a full disk, when it cannot be written."""
+    coming, errors = Coming(len(dataset), pipeline.crop), list[BaseException]()
+
+    def work() -> None:
+        try:
+            decode_to(path, dataset, pipeline, told=coming.note)
+        except _Left:
+            pass
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            coming.end()
+
+    thread = threading.Thread(target=work, name="quantlab-decoding", daemon=True)
+    thread.start()
+    try:
+        yield coming
+    except _Left:
+        pass
+    except BaseException:
+        coming.leave()
+        raise
+    finally:
+        thread.join()
+        coming.close()
+    if errors:
+        raise errors[0]

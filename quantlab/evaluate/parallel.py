@@ -1,0 +1,146 @@
+"""ParallelRunner: a model over many images, as fast as the machine allows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.data.threads import ordered_map
+from quantlab.evaluate.evaluator import Answers
+from quantlab.evaluate.plan import BATCHES, Plan, fastest, next_plan, splits
+from quantlab.model import Model
+from quantlab.runtime.environment import default_threads
+from quantlab.runtime.runner import Runner
+from quantlab.runtime.session import CPU
+
+Rows = NDArray[np.int64]
+Inputs = Callable[[Rows], NDArray[np.generic]]
+PROBE_BATCHES, PROBE_SPLITS = 400, 2000
+"""With fewer images than this, trying costs more than the best choice saves: another split needs
+another session."""
+_PIECES = 5
+"""Calls of each worker while a plan is tried; the first is not timed."""
+_CHECKED = 2
+
+
+class ParallelRunner:
+    """``with ParallelRunner(model) as run: for rows, outputs in run.answers(order, inputs): …``.
+
+    ``threads`` is how many cores to use, 0 for all physical ones; ``batch`` and ``split`` (calls
+    side by side, threads of each) settle what is otherwise tried on the first images. On the CPU
+    the answers are those of each image alone in one thread, to the last bit: a plan that gives
+    others is not used. Raises ModelError as Runner does.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        threads: int = 0,
+        batch: int | None = None,
+        split: tuple[int, int] | None = None,
+        providers: Sequence[str] = CPU,
+    ) -> None:
+        cores = threads or default_threads()
+        self.model, self.providers = model, tuple(providers)
+        self._splits = (split,) if split else splits(cores) if self._on_cpu else ((1, cores),)
+        fixed = model.input.batch or batch
+        self._batches: Sequence[int] = (fixed,) if fixed else BATCHES
+        self._runners: dict[int, Runner] = {}
+        self._plan: Plan | None = None
+        self._runner(self._splits[0][1])
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in use: the best of those tried, else the first."""
+        return self._plan or Plan(*self._splits[0], self._batches[0])
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.providers == CPU
+
+    def answers(self, order: Rows, inputs: Inputs) -> Answers:
+        """Rows and their outputs [n, classes], in ``order``, some ahead of the consumer.
+
+        ``inputs`` makes the batch of some rows, in threads.
+        """
+        rates: dict[Plan, float] = {}
+        done = 0
+        probing = self._plan is None and len(order) >= PROBE_BATCHES
+        choice = self._splits if len(order) >= PROBE_SPLITS else self._splits[:1]
+        while probing and (plan := next_plan(rates, choice, self._batches)) is not None:
+            stretch = order[done : done + _PIECES * plan.workers * plan.batch]
+            if not len(stretch):
+                break
+            found, rates[plan] = self._tried(plan, stretch, inputs)
+            yield from found
+            done += len(stretch)
+        if rates:
+            self._plan = fastest(rates)
+            if not rates[self._plan]:
+                self._plan = self._alone
+        yield from self._checked(order[done:], inputs)
+
+    def _checked(self, order: Rows, inputs: Inputs) -> Answers:
+        """By the plan in use, once its answers are known to be right."""
+        first = self.plan.workers * self.plan.batch
+        if self._plan is None and len(order):
+            found, rate = self._tried(self.plan, order[:first], inputs)
+            self._plan = self.plan if rate else self._alone
+            yield from found
+            order = order[first:]
+        yield from self._in_order(self.plan, order, inputs)
+
+    @property
+    def _alone(self) -> Plan:
+        """Each image by itself."""
+        return Plan(self._splits[0][0], 1, self.model.input.batch or 1)
+
+    def _tried(
+        self, plan: Plan, rows: Rows, inputs: Inputs
+    ) -> tuple[list[tuple[Rows, NDArray[np.float32]]], float]:
+        """The answers and the images/s; 0 where its answers were others, and made again."""
+        found, start, timed = list[tuple[Rows, NDArray[np.float32]]](), time.perf_counter(), 0
+        for piece in self._in_order(plan, rows, inputs):
+            found.append(piece)
+            if len(found) == plan.workers < -(-len(rows) // plan.batch):
+                start = time.perf_counter()
+            elif len(found) > plan.workers:
+                timed += len(piece[0])
+        seconds = time.perf_counter() - start
+        if self._on_cpu and plan != self._alone and not self._same(*found[0], inputs):
+            return list(self._in_order(self._alone, rows, inputs)), 0.0
+        return found, (timed or len(rows)) / max(seconds, 1e-9)
+
+    def _same(self, rows: Rows, outputs: NDArray[np.float32], inputs: Inputs) -> bool:
+        run = self._runner(1)
+        alone = [run(inputs(rows[i : i + 1])) for i in range(min(_CHECKED, len(rows)))]
+        return np.array_equal(np.concatenate(alone), outputs[:_CHECKED], equal_nan=True)
+
+    def _in_order(self, plan: Plan, order: Rows, inputs: Inputs) -> Answers:
+        run, size = self._runner(plan.threads), plan.batch
+        pieces = [order[i : i + size] for i in range(0, len(order), size)]
+        outputs = ordered_map(lambda i: run(inputs(pieces[i])), len(pieces), plan.workers)
+        return zip(pieces, outputs, strict=True)
+
+    def _runner(self, threads: int) -> Runner:
+        if threads not in self._runners:
+            self._runners[threads] = Runner(self.model, threads=threads, providers=self.providers)
+        return self._runners[threads]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for runner in self._runners.values():
+            runner.close()

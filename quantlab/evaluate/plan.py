@@ -1,0 +1,47 @@
+"""Plan: how images pass through a model, and which plans are worth a try."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+BATCHES = (4, 1, 16)
+"""Larger ones leave the processor's caches."""
+_SIDE_BY_SIDE = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``workers`` calls side by side, each of ``batch`` images and computed by ``threads``."""
+
+    workers: int
+    threads: int
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.workers} x {self.threads} threads, batch {self.batch}"
+
+
+def splits(cores: int) -> tuple[tuple[int, int], ...]:
+    """(workers, threads) that fill the cores: as many calls as possible, some, one."""
+    most = -(-cores // _SIDE_BY_SIDE)
+    threads = dict.fromkeys((most, max(most, min(4, cores // 2)), cores)) if cores > 2 else {}
+    return tuple((cores // t, t) for t in threads or dict.fromkeys((1, cores)))
+
+
+def next_plan(
+    rates: Mapping[Plan, float], split: Sequence[tuple[int, int]], batches: Sequence[int]
+) -> Plan | None:
+    """The next plan to try: every batch size with the first split, then the other splits with the
+    best batch size. ``rates`` holds the images/s of those tried."""
+    for batch in batches:
+        if (plan := Plan(*split[0], batch)) not in rates:
+            return plan
+    best = fastest(rates)
+    untried = (Plan(*other, best.batch) for other in split[1:])
+    return next((plan for plan in untried if plan not in rates), None)
+
+
+def fastest(rates: Mapping[Plan, float]) -> Plan:
+    """The plan of the highest rate."""
+    return max(rates, key=lambda plan: rates[plan])

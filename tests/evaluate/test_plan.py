@@ -1,0 +1,39 @@
+"""Which plans are tried, and in which order."""
+
+from __future__ import annotations
+
+import pytest
+
+from quantlab.evaluate.plan import Plan, fastest, next_plan, splits
+
+
+@pytest.mark.parametrize(
+    ("cores", "expected"),
+    [
+        (1, ((1, 1),)),
+        (2, ((2, 1), (1, 2))),
+        (4, ((4, 1), (2, 2), (1, 4))),
+        (16, ((16, 1), (4, 4), (1, 16))),
+        (64, ((16, 4), (1, 64))),
+    ],
+)
+def test_splits_fill_the_cores(cores: int, expected: tuple[tuple[int, int], ...]) -> None:
+    assert splits(cores) == expected
+
+
+@pytest.mark.parametrize("cores", range(1, 200))
+def test_splits_never_take_more_than_there_are(cores: int) -> None:
+    assert all(1 <= workers * threads <= cores for workers, threads in splits(cores))
+    assert max(workers for workers, _ in splits(cores)) <= 16
+
+
+def test_every_batch_then_the_other_splits_with_the_best_batch() -> None:
+    rates: dict[Plan, float] = {}
+    speed = {1: 10.0, 4: 30.0, 16: 20.0}
+    tried = []
+    while (plan := next_plan(rates, ((2, 1), (1, 2)), (4, 1, 16))) is not None:
+        tried.append(plan)
+        rates[plan] = speed[plan.batch] * plan.workers
+    assert tried == [Plan(2, 1, 4), Plan(2, 1, 1), Plan(2, 1, 16), Plan(1, 2, 4)]
+    assert fastest(rates) == Plan(2, 1, 4)
+    assert str(fastest(rates)) == "2 x 1 threads, batch 4"
