@@ -20,7 +20,7 @@ from typing import Literal, get_args
 from quantlab.errors import QuantlabError
 from quantlab.units import size_bytes
 
-Kind = Literal["crops", "models", "predictions"]
+Kind = Literal["checks", "crops", "models", "predictions"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DEFAULT_LIMIT = 10 * 10**9
 ABANDONED = 24 * 3600.0

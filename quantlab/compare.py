@@ -66,7 +66,7 @@ def compare(
     the measurements cannot be compared, RecipeError when a metric fails.
     """
     pair = align(fp32, int8)
-    speeds = speeds_of(listed(fp32_speed), listed(int8_speed), listed(noise), seed)
+    speeds = speeds_of(listed(fp32_speed), listed(int8_speed), listed(noise))
     sizes = [
         given if given is not None else next((m.bytes for m in listed(speed)), None)
         for given, speed in ((fp32_bytes, fp32_speed), (int8_bytes, int8_speed))

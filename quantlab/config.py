@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from quantlab import units
-from quantlab.bench.harness import ROUNDS, SECONDS
+from quantlab.bench.harness import SHARED_ROUNDS, SHARED_SECONDS
 from quantlab.data.preprocess import Pipeline
 from quantlab.inc_yaml import Row, is_inc, map_inc
 from quantlab.recipe import Recipe
@@ -35,8 +35,8 @@ class BenchConditions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch_sizes: tuple[Count, ...] = Field((1,), min_length=1, description="each is timed")
-    rounds: Count = Field(ROUNDS, description="in each every model runs, in turns")
-    seconds: Seconds = Field(SECONDS, gt=0, description="for all rounds of a batch size")
+    rounds: int = Field(SHARED_ROUNDS, ge=2, description="in each every model runs, in turns")
+    seconds: Seconds = Field(SHARED_SECONDS, gt=0, description="for all rounds of a batch size")
     threads: int = Field(1, ge=0, description="0: every physical core")
 
 

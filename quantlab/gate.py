@@ -2,7 +2,8 @@
 
 What is lost is judged by its whole 95% interval: pass when its upper end is within the limit, fail
 when its lower end is beyond it, inconclusive otherwise, and then with the number of images that
-would decide it.
+would decide it. The interval is one for a fixed number of images; where they ended because of what
+was seen (``anytime``), it is a confidence sequence, which allows that.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from quantlab.anytime import anytime_decline, anytime_share
 from quantlab.comparison import Change, Comparison
 from quantlab.criteria import (
     METRIC_NAMES,
@@ -64,7 +66,7 @@ class Verdict(BaseModel):
     ``images_needed`` would decide an inconclusive verdict at 80% power if the models really differ
     as they seem to, None when that is settled or hopeless. ``smallest_decline`` is the smallest
     true decline that so many images tell from none. ``leads_with`` is what a reader should be told
-    first.
+    first. ``anytime``: the interval is valid whenever one stops.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -78,6 +80,7 @@ class Verdict(BaseModel):
     images_needed: int | None = None
     smallest_decline: float | None = None
     leads_with: Literal["accuracy", "agreement"] = "accuracy"
+    anytime: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -102,13 +105,17 @@ class Verdict(BaseModel):
         return over / self.policy.limit if self.policy.limit else over
 
 
-def judge(comparison: Comparison, policy: Criterion) -> Verdict:
+def judge(comparison: Comparison, policy: Criterion, *, anytime: bool = False) -> Verdict:
     """The verdict on what the policy limits.
 
-    Raises RecipeError when that is a metric of the user's that the comparison does not hold.
+    With ``anytime`` it holds although the images ended because of what was seen of them; for top-1,
+    top-5 and agreement, others raise ValueError. Raises RecipeError when the policy limits a metric
+    of the user's that the comparison does not hold.
     """
     if isinstance(policy, AgreementPolicy):
-        return _agreement(comparison, policy)
+        return _agreement(comparison, policy, anytime)
+    if anytime and (isinstance(policy, DivergencePolicy) or policy.metric not in METRIC_NAMES):
+        raise ValueError(f"{policy.title} has no interval that is valid whenever one stops")
     if isinstance(policy, DivergencePolicy):
         return _divergence(comparison, policy)
     if policy.metric not in METRIC_NAMES:
@@ -118,13 +125,22 @@ def judge(comparison: Comparison, policy: Criterion) -> Verdict:
         return _unlabelled(comparison, policy)
     if change.ratio is None or change.ratio_interval is None:
         return _never_right(comparison, policy)
-    if policy.kind == "relative":
-        return _decide(comparison, policy, change, change.ratio, change.ratio_interval)
-    return _decide(comparison, policy, change, change.difference, change.difference_interval)
+    relative = policy.kind == "relative"
+    decline = change.ratio if relative else change.difference
+    interval = change.ratio_interval if relative else change.difference_interval
+    if anytime:
+        counts = (change.both, change.lost, change.gained, change.n)
+        interval = anytime_decline(*counts, policy.kind)
+    return _decide(comparison, policy, change, decline, interval, anytime)
 
 
 def _decide(
-    comparison: Comparison, policy: Policy, change: Change, decline: float, interval: Interval
+    comparison: Comparison,
+    policy: Policy,
+    change: Change,
+    decline: float,
+    interval: Interval,
+    anytime: bool,
 ) -> Verdict:
     needed, relative = None, policy.kind == "relative"
     if _status(interval, policy.limit) == "inconclusive":
@@ -133,16 +149,18 @@ def _decide(
     scale = (change.both + change.lost) / change.n if relative else 1.0
     smallest = min(1.0, smallest_decline(change.lost, change.gained, change.n) / scale)
     seen = f": {change.lost:,} lost, {change.gained:,} gained"
-    return _verdict(comparison, policy, decline, interval, seen, needed, smallest)
+    return _verdict(comparison, policy, decline, interval, seen, needed, smallest, anytime=anytime)
 
 
-def _agreement(comparison: Comparison, policy: AgreementPolicy) -> Verdict:
+def _agreement(comparison: Comparison, policy: AgreementPolicy, anytime: bool) -> Verdict:
     share = comparison.fidelity.agreement
     loss = 1 - share.value
     interval = Interval(1 - share.interval.high, 1 - share.interval.low)
+    if anytime:
+        interval = anytime_share(share.n - share.count, share.n)
     needed = images_to_clear(interval, loss - policy.limit, share.n)
     seen = f": {share.n - share.count:,} answers changed"
-    return _verdict(comparison, policy, loss, interval, seen, needed)
+    return _verdict(comparison, policy, loss, interval, seen, needed, anytime=anytime)
 
 
 def _divergence(comparison: Comparison, policy: DivergencePolicy) -> Verdict:
@@ -181,15 +199,18 @@ def _verdict(
     seen: str,
     needed: int | None,
     smallest: float | None = None,
+    *,
+    anytime: bool = False,
 ) -> Verdict:
     status = _status(interval, policy.limit)
     needed = needed if status == "inconclusive" else None
     accuracy = isinstance(policy, Policy)
     few = accuracy and status == "inconclusive" and comparison.n < FEW_IMAGES
+    when = ", valid whenever one stops," if anytime else ""
     reason = (
         f"The {policy.title} on {comparison.n:,} images is {policy.amount(loss)} "
-        f"({CONFIDENCE:.0%} interval {policy.span(interval)}), {_side(status, policy)} the limit "
-        f"of {policy.limit_text}{seen}."
+        f"({CONFIDENCE:.0%} interval{when} {policy.span(interval)}), {_side(status, policy)} the "
+        f"limit of {policy.limit_text}{seen}."
     )
     return Verdict(
         status=status,
@@ -201,6 +222,7 @@ def _verdict(
         images_needed=needed,
         smallest_decline=smallest,
         leads_with="accuracy" if accuracy and not few else "agreement",
+        anytime=anytime,
     )
 
 

@@ -10,31 +10,53 @@ The images must come in random order. Without ``total`` they are draws from an e
 and a test near the limit may never decide. With it they are all the images there are, drawn without
 replacement: the question is then what the evaluation of all of them would say, and it is decided at
 the last image for certain.
+
+``early_stop`` tests one model against fp32's known answers on all images, for the tuner. ``watch``
+tests two models side by side about an endless population, as the verdict of ``compare`` is; its
+intervals are ``quantlab.anytime``'s.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab.anytime import (
+    BETS,
+    BOLDEST,
+    SMALLEST_REACH,
+    Decision,
+    Floats,
+    Values,
+    bet_sizes,
+    decision,
+    decline_values,
+    share_values,
+)
 from quantlab.criteria import AgreementPolicy, Criterion, Kind, Policy
+from quantlab.errors import DataError, RecipeError
 from quantlab.evaluate.metrics import hits, top_k
 from quantlab.evaluate.predictions import Predictions
 
-Decision = Literal["pass", "fail"]
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
+__all__ = [
+    "AgreementSequential",
+    "Decision",
+    "EarlyStop",
+    "PairedSequential",
+    "SequentialMean",
+    "Watch",
+    "early_stop",
+    "watch",
+]
 
-BETS = 12
-SMALLEST_BET = 0.01
-BOLDEST = 0.9
-"""The share of the stake that the worst possible image may cost: some is always left."""
-_SMALLEST_REACH = 1e-3
+Bools = NDArray[np.bool_]
+
 _ROUNDING = 1e-9
+_DEPTHS = {"top1": 1, "top5": 5}
+"""Among how many first answers the label must be."""
 
 
 class SequentialMean:
@@ -89,8 +111,8 @@ class _Bets:
     """Bets that numbers, none below ``-reach``, come out above what is expected of them."""
 
     def __init__(self, reach: float) -> None:
-        self.reach = max(reach, _SMALLEST_REACH)
-        self.sizes = np.geomspace(SMALLEST_BET, BOLDEST / self.reach, BETS)
+        self.reach = max(reach, SMALLEST_REACH)
+        self.sizes = bet_sizes(reach)
         self.log_stakes = np.full(BETS, -math.log(BETS))
 
     def update(self, values: Floats, expected: Floats) -> Floats:
@@ -137,6 +159,60 @@ class AgreementSequential:
         return self.mean.update(self.least - np.asarray(same, np.float64))
 
 
+class Watch:
+    """Counts two models' answers as they come: ``decision`` once the criterion, its tolerance
+    included, is surely kept or surely broken by all that was seen so far.
+
+    The images are draws from an endless population, and the interval that
+    ``judge(..., anytime=True)`` gives of the same images lies on that side of the limit.
+    """
+
+    def __init__(self, criterion: AgreementPolicy | Policy) -> None:
+        self._limit = criterion.limit + criterion.tolerance
+        self._k: int | None = None
+        self._values: Values = share_values
+        if isinstance(criterion, Policy):
+            self._k, self._values = _DEPTHS[criterion.metric], decline_values(criterion.kind)
+        self._counts = np.zeros(2 if self._k is None else 4)
+        self.decision: Decision | None = None
+
+    def update(
+        self,
+        fp32: NDArray[np.float32],
+        int8: NDArray[np.float32],
+        labels: NDArray[np.int64] | None,
+    ) -> Decision | None:
+        """Take both models' outputs [n, classes] on the next images and their labels [n], which an
+        agreement does without. Raises DataError where labels are missing."""
+        if self._k is None:
+            outcomes = ~_agree(top_k(fp32, 1)[:, 0], int8)
+        elif labels is None:
+            raise DataError(
+                "an evaluation cannot be stopped early by accuracy: the images have no labels.",
+                "Give labels (docs/data.md), or --criterion 'agree>=96%', which needs none.",
+            )
+        else:
+            first, second = (hits(top_k(outputs, self._k), labels) for outputs in (fp32, int8))
+            outcomes = np.where(first, ~second, 3 - second.astype(int))
+        self._counts += np.bincount(outcomes, minlength=len(self._counts))
+        if self._k is None or self._counts[:2].any():
+            self.decision = decision(self._counts, self._values, self._limit)
+        return self.decision
+
+
+def watch(criterion: Criterion) -> Watch:
+    """The criterion's Watch. Raises RecipeError where there is no sequential test."""
+    if isinstance(criterion, AgreementPolicy) or (
+        isinstance(criterion, Policy) and criterion.metric in _DEPTHS
+    ):
+        return Watch(criterion)
+    raise RecipeError(
+        f"the {criterion.title} cannot stop an evaluation early: there is no sequential test for "
+        "it.",
+        "Leave --early-stop out, or judge by top-1, top-5 or 'agree>=96%'.",
+    )
+
+
 Update = Callable[[NDArray[np.int64], NDArray[np.float32]], Decision | None]
 
 
@@ -167,7 +243,7 @@ def early_stop(
         same = AgreementSequential(max(0.0, 1 - limit), alpha, total=total)
         answers = fp32.top(1)[:, 0]
         return EarlyStop(lambda i, out: same.update(_agree(answers[i], out)), on)
-    k = {"top1": 1, "top5": 5}.get(criterion.metric) if isinstance(criterion, Policy) else None
+    k = _DEPTHS.get(criterion.metric) if isinstance(criterion, Policy) else None
     if k is None or fp32.labels is None or not isinstance(criterion, Policy):
         return None
     labels, right = fp32.labels, hits(fp32.top(k), fp32.labels)

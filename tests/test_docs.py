@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from quantlab.bench.harness import bench
+from quantlab.bench.instances import throughput
+from quantlab.bench.load import offered_load
 from quantlab.cli import main
 from quantlab.testing.images import image_folder
 from quantlab.testing.models import tiny_classifier
@@ -56,10 +58,13 @@ def scene(folder: Path) -> None:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
 def test_commands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def brief(*args: Any, **options: Any) -> Any:
-        return bench(*args, **{**options, "rounds": 2, "seconds": 0.05})
+    def brief(function: Any) -> Any:
+        fewer = {"rounds": 2, "seconds": 0.05}
+        return lambda *args, **options: function(*args, **{**options, **fewer})
 
-    monkeypatch.setattr("quantlab.jobs.bench.bench", brief)
+    for function in (bench, throughput, offered_load):
+        monkeypatch.setattr(f"quantlab.jobs.bench.{function.__name__}", brief(function))
+    monkeypatch.setattr("quantlab.bench.load.LEAST_SECONDS", 0.1)
     monkeypatch.setenv("QUANTLAB_DATA", str(tmp_path / "data"))
     scene(tmp_path)
     for words in commands(page):

@@ -1,7 +1,9 @@
 """The benchmark process: ``python -m quantlab.bench.child``.
 
-A Task in JSON on standard input; JSON lines on standard output: ``{"done": n, "note": …}`` while it
-works, then ``{"result": …}`` or ``{"problem": …, "remedy": …}``.
+Its first line of standard input is a Task in JSON, every further one an order in JSON,
+``{"do": NAME, …}``, a method of Sessions. Each is answered by one line: ``{"answer": …}``, or
+``{"problem": …, "remedy": …}`` before the process ends. Between orders it waits, and takes no time
+of its CPU; when its standard input is closed it ends.
 """
 
 from __future__ import annotations
@@ -10,17 +12,18 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
-from time import perf_counter_ns
+from time import monotonic_ns, perf_counter_ns, sleep
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.bench.task import Subject, Task, round_order, runs_per_round
-from quantlab.errors import QuantlabError
+from quantlab.bench.schedule import is_warm, poisson_arrivals
+from quantlab.bench.task import Subject, Task
+from quantlab.errors import ModelError, QuantlabError
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -28,26 +31,30 @@ if TYPE_CHECKING:
     from quantlab.runtime.session import Optimization
 
 Run = Callable[[], object]
-Say = Callable[[dict[str, Any]], None]
 WARMUP_SECONDS = 1.0
-"""Warm-up of one session ends after so long, even when not all its runs were made."""
+"""Warm-up of one session ends after so long, stable or not."""
+INDEX_BYTES = 4
+OVERTIME = 1.5
+"""A queue is served for this many times the window in which requests come, and then given up."""
+_AWAKE_NS = 200_000
+"""The last of a wait is spent awake, because a sleep ends too late by about a third of this."""
 
 
 def main() -> None:
-    """Reads the task, pins the process, works, answers."""
+    """Reads the task, imports, pins the process, obeys."""
     say = _own_stdout()
-    task = Task.from_json(sys.stdin.read())
-    if hasattr(os, "sched_setaffinity") and task.cpus:
-        os.sched_setaffinity(0, task.cpus)
-    try:
-        result = cost(task) if task.kind == "cost" else latency(task, say)
-    except QuantlabError as error:
-        say({"problem": error.problem, "remedy": error.remedy})
-    else:
-        say({"result": result})
+    sessions = Sessions(Task.from_json(sys.stdin.readline()))
+    gc.disable()
+    for line in sys.stdin:
+        order = json.loads(line)
+        try:
+            say({"answer": getattr(sessions, order.pop("do"))(**order)})
+        except QuantlabError as error:
+            say({"problem": error.problem, "remedy": error.remedy})
+            return
 
 
-def _own_stdout() -> Say:
+def _own_stdout() -> Callable[[dict[str, Any]], None]:
     """Answers go to the real standard output, whatever else is printed to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -59,83 +66,102 @@ def _own_stdout() -> Say:
     return say
 
 
-def cost(task: Task) -> dict[str, Any]:
-    """``session_ms`` of the only subject, and ``peak_rss_bytes`` up to each batch size.
+class Sessions:
+    """The sessions of a task, and what can be asked of them."""
 
-    Memory never shrinks, so the batch sizes run in rising order.
-    """
-    from quantlab.runtime.environment import peak_rss_bytes
+    def __init__(self, task: Task) -> None:
+        import onnxruntime  # noqa: F401  its import is not the session's time, and is not pinned
 
-    subject = task.subjects[0]
-    import onnxruntime  # noqa: F401  its import is not the session's time
+        if hasattr(os, "sched_setaffinity") and task.cpus:
+            os.sched_setaffinity(0, task.cpus)
+        self.task = task
+        self._sessions: list[ort.InferenceSession] = []
+        self._runs: dict[int, Run] = {}
 
-    start = perf_counter_ns()
-    session = _session(task, subject)
-    session_ms = _ms_since(start)
-    peaks = {}
-    for size in sorted(set(task.batch_sizes)):
-        run = _bound_run(session, subject, size, task.seed)
+    def open(self) -> list[float]:
+        """Makes the sessions; the milliseconds that each took."""
+        taken = []
+        for subject in self.task.subjects:
+            start = perf_counter_ns()
+            self._sessions.append(_session(self.task, subject))
+            taken.append(_ms_since(start))
+        return taken
+
+    def warm(
+        self, session: int, batch: int, seconds: float = WARMUP_SECONDS
+    ) -> dict[str, float | int]:
+        """Runs on a batch of this size until that takes equally long, or for ``seconds``: how many
+        ``runs`` that were, their ``median_ms`` in the end, the process's ``peak_rss_bytes``."""
+        from quantlab.runtime.environment import peak_rss_bytes
+
+        start = perf_counter_ns()
+        run = _bound_run(self._sessions[session], self.task.subjects[session], batch, self.task)
+        self._runs[session] = run
+        times = [_ms_since(start)]
+        while not is_warm(times) and _ms_since(start) < 1000 * seconds:
+            times += _times(run, 1)
+        gc.collect()
+        return {
+            "runs": len(times),
+            "median_ms": median(times[len(times) // 2 :]),
+            "peak_rss_bytes": peak_rss_bytes(),
+        }
+
+    def run(self, session: int, count: int, uncounted: int = 0) -> list[float]:
+        """The milliseconds of ``count`` runs, after some that are not counted: who had the CPU
+        before has left its own data in the caches."""
+        run = self._runs[session]
+        for _ in range(uncounted):
+            run()
+        return _times(run, count)
+
+    def spin(self, session: int, start_ns: int, seconds: float) -> list[float]:
+        """The milliseconds of all runs from ``start_ns`` on until ``seconds`` are over, after one
+        that is not counted."""
+        run, times = self._runs[session], list[float]()
         run()
-        run()
-        peaks[size] = peak_rss_bytes()
-    return {"session_ms": session_ms, "peak_rss_bytes": [peaks[b] for b in task.batch_sizes]}
+        wait_until(start_ns)
+        while not times or monotonic_ns() < start_ns + seconds * 1e9:
+            times += _times(run, 1)
+        return times
+
+    def serve(
+        self, session: int, start_ns: int, rate: float, seconds: float, seed: list[int], queue: int
+    ) -> list[tuple[int, float, float]]:
+        """Requests that come as ``poisson_arrivals(rate, seconds, seed)`` says, counted from
+        ``start_ns``, in their order: of each served its number, and when it was begun and done, in
+        milliseconds.
+
+        Who else serves the same queue has the same open file ``queue``, which holds the requests'
+        numbers: reading one takes it, because the place in the file is shared. Below 0 it is this
+        process's alone.
+        """
+        run, served = self._runs[session], list[tuple[int, float, float]]()
+        due = poisson_arrivals(rate, seconds, seed)
+        end_ns = start_ns + OVERTIME * seconds * 1e9
+        for number in _taken(queue, len(due)):
+            if served and monotonic_ns() > end_ns:
+                break
+            wait_until(start_ns + int(due[number] * 1e9))
+            begun = monotonic_ns()
+            run()
+            served.append((number, (begun - start_ns) / 1e6, (monotonic_ns() - start_ns) / 1e6))
+        return served
 
 
-def latency(task: Task, say: Say) -> dict[str, Any]:
-    """For each batch size: ``runs`` per round, ``warmup`` runs of each session before the rounds,
-    and ``samples[session][round][run]`` in milliseconds.
-    """
-    sessions = [_session(task, subject) for subject in task.subjects]
-    batches: list[dict[str, Any]] = []
-    for size in task.batch_sizes:
-        pairs = zip(sessions, task.subjects, strict=True)
-        runs = [_bound_run(session, subject, size, task.seed) for session, subject in pairs]
-        say({"done": len(batches) * task.rounds, "note": f"batch {size}: warming up"})
-        batches.append(_one_batch_size(task, runs, _Told(say, len(batches) * task.rounds, size)))
-    return {"batches": batches}
+def _taken(queue: int, count: int) -> Iterator[int]:
+    if queue < 0:
+        yield from range(count)
+        return
+    while word := os.read(queue, INDEX_BYTES):
+        yield int.from_bytes(word, "little")
 
 
-class _Told:
-    """Says after each round how far the work is and what it shows."""
-
-    def __init__(self, say: Say, before: int, batch_size: int) -> None:
-        self._say, self._before, self._batch_size = say, before, batch_size
-
-    def __call__(self, rounds: int, samples: list[list[list[float]]]) -> None:
-        medians = [median(x for part in session for x in part) for session in samples]
-        shown = " · ".join(f"{m:.2f}" for m in medians)
-        note = f"batch {self._batch_size}: {shown} ms"
-        self._say({"done": self._before + rounds, "note": note})
-
-
-def _one_batch_size(task: Task, runs: list[Run], told: _Told) -> dict[str, Any]:
-    warm = [_warm_up(run, task.warmup) for run in runs]
-    medians = [median(times[len(times) // 2 :]) for times in warm]
-    count = task.runs or runs_per_round(medians, task.rounds, task.seconds)
-    samples: list[list[list[float]]] = [[] for _ in runs]
-    gc.collect()
-    gc.disable()
-    for number in range(task.rounds):
-        for i in round_order(number, len(runs)):
-            samples[i].append(_timed(runs[i], count))
-        told(number + 1, samples)
-    gc.enable()
-    return {"runs": count, "warmup": min(len(times) for times in warm), "samples": samples}
-
-
-def _warm_up(run: Run, most: int) -> list[float]:
-    """At least two runs, then up to ``most`` of them while time remains."""
-    start, times = perf_counter_ns(), list[float]()
-    while len(times) < 2 or (len(times) < most and _ms_since(start) < 1000 * WARMUP_SECONDS):
-        times += _times(run, 1)
-    return times
-
-
-def _timed(run: Run, count: int) -> list[float]:
-    """``count`` runs in milliseconds, after one that is not counted: the session before this one
-    has left its own data in the caches."""
-    run()
-    return _times(run, count)
+def wait_until(moment_ns: int) -> None:
+    """Until ``time.monotonic_ns()`` says so; that clock is one for all processes."""
+    while (left := moment_ns - monotonic_ns()) > 0:
+        if left > _AWAKE_NS:
+            sleep((left - _AWAKE_NS) / 1e9)
 
 
 def _times(run: Run, count: int) -> list[float]:
@@ -154,19 +180,26 @@ def _ms_since(start_ns: int) -> float:
 def _session(task: Task, subject: Subject) -> ort.InferenceSession:
     from quantlab.runtime.session import create_session
 
-    return create_session(
+    session = create_session(
         Path(subject.path),
         threads=task.threads,
         providers=task.providers,
         optimization=cast("Optimization", task.optimization),
     )
+    absent = [name for name in task.providers if name not in session.get_providers()]
+    if absent:
+        raise ModelError(
+            f"ONNX Runtime lists {', '.join(absent)}, but cannot use it here.",
+            "Its driver or libraries are missing: quantlab bench --provider cpu runs anywhere.",
+        )
+    return session
 
 
-def _bound_run(session: ort.InferenceSession, subject: Subject, size: int, seed: int) -> Run:
+def _bound_run(session: ort.InferenceSession, subject: Subject, size: int, task: Task) -> Run:
     """One call of the session on a fixed batch. Raises ModelError when the batch does not fit."""
     from quantlab.runtime.session import plain_errors
 
-    feed = {subject.input_name: random_batch(subject, size, seed)}
+    feed = {subject.input_name: random_batch(subject, size, task.seed)}
     run: Callable[..., object] = session.run
     with plain_errors(f"ONNX Runtime cannot run {subject.path} at batch size {size}"):
         run(None, feed)

@@ -1,169 +1,287 @@
 """bench: models timed side by side, so that their ratio means something.
 
-All models share one fresh process, pinned to as many CPUs as threads. In every round each model
-runs a few times in a row; the order is A A′ B … in one round and … B A′ A in the next, so that
-what makes the machine slower for a while slows all of them. A′ is the first model once more, in a
-session of its own: the difference of A and A′ is noise, and shows what the machine can tell apart.
-Session creation and peak memory come from further processes, one a model.
+In every round each model has a fresh process; all of them live side by side, pinned to the same
+CPUs. They are told in turns to run a few times, and the others wait meanwhile: turns are short, so
+that what makes the machine slower for a while slows all of them, and rounds are many, because a
+process can be lucky or unlucky with its place in memory for all its life. A′ is the first model
+once more, in processes of its own: the difference of A and A′ is noise, and shows what the machine
+can tell apart.
+
+``isolation="shared"`` saves starting processes: one holds all sessions for all rounds. Its rounds
+share their luck, which only the A/A floor shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from statistics import median
+from time import monotonic
+from typing import Literal
 
-from quantlab.bench.measurement import BenchResult, Conditions, Measurement
-from quantlab.bench.process import run_task
-from quantlab.bench.task import Subject, Task
-from quantlab.errors import ModelError, QuantlabError
+from quantlab.bench.machine import Watch
+from quantlab.bench.measurement import BenchResult, Measurement
+from quantlab.bench.process import Deadline, Worker, workers
+from quantlab.bench.schedule import ROUNDS, Plan, drawn_order, plan, turn_orders
+from quantlab.bench.setup import (
+    CPU,
+    NOISE,
+    SECONDS,
+    TIMEOUT,
+    Progress,
+    check,
+    check_cpus,
+    conditions_of,
+    noticed,
+    subject_of,
+    with_noise,
+    without_noise,
+)
+from quantlab.bench.task import Task
 from quantlab.model import Model
-from quantlab.runtime.environment import available_cpus, default_threads, environment, pick_cpus
+from quantlab.runtime.environment import default_threads, pick_cpus
 
-Progress = Callable[[int, str], None]
-ROUNDS = 30
-SECONDS = 10.0
-WARMUP = 10
-TIMEOUT = 3600.0
-_NOISE = 1
-"""Where A′ stands among the sessions."""
-
-
-@dataclass(frozen=True)
-class _Cost:
-    session_ms: float
-    peak_rss_bytes: tuple[int, ...]
+Isolation = Literal["fresh", "shared"]
+SHARED_ROUNDS, SHARED_SECONDS = 30, 10.0
 
 
 def bench(
     models: Sequence[Model],
     *,
     batch_sizes: Sequence[int] = (1,),
-    rounds: int = ROUNDS,
-    runs: int | None = None,
+    rounds: int | None = None,
+    turns: int | None = None,
     seconds: float = SECONDS,
-    warmup: int = WARMUP,
     threads: int = 1,
     seed: int = 0,
-    providers: Sequence[str] = ("CPUExecutionProvider",),
+    providers: Sequence[str] = CPU,
     optimization: str = "all",
+    isolation: Isolation = "fresh",
     timeout: float = TIMEOUT,
     progress: Progress | None = None,
 ) -> BenchResult:
     """Latency of every model at every batch size, on seeded random input.
 
-    Each model is run ``runs`` times in each of ``rounds`` rounds; ``runs=None`` chooses that number
-    (the same for all models) so that a batch size takes about ``seconds``. ``threads=0`` takes
-    every physical core. ``progress`` is told how many of ``steps(...)`` are done, and a note.
+    ``rounds=None`` makes as many as fit into ``seconds`` per batch size, 8 to 15, and
+    ``turns=None`` fills them. ``threads=0`` takes every physical core. ``progress`` is told how
+    many of ``steps(...)`` are done, and a note.
 
     Raises ModelError for a model that cannot run at a batch size, QuantlabError for settings the
-    machine cannot meet or when a benchmark process dies or takes over ``timeout`` seconds.
+    machine cannot meet or when a benchmark process dies or all takes over ``timeout`` seconds.
     """
     threads = threads or default_threads()
-    _check(models, batch_sizes, rounds, threads)
+    check(models, batch_sizes, rounds)
+    check_cpus(1, threads)
+    subjects = with_noise([subject_of(m) for m in models])
+    task = Task(subjects, threads, pick_cpus(threads), seed, tuple(providers), optimization)
+    bout = _Bout(task, Deadline(timeout), seconds, rounds, turns, isolation)
     heard = progress or (lambda done, note: None)
-    task = Task(
-        kind="latency",
-        subjects=tuple(_subject(m) for m in models),
-        batch_sizes=tuple(batch_sizes),
-        rounds=rounds,
-        runs=runs,
-        seconds=seconds,
-        warmup=warmup,
-        threads=threads,
-        cpus=pick_cpus(threads),
-        seed=seed,
-        providers=tuple(providers),
-        optimization=optimization,
-    )
-    costs = [_cost(task, i, timeout, heard) for i in range(len(models))]
-    with_noise = replace(task, subjects=_insert(task.subjects, task.subjects[0]))
-    told: Progress = lambda done, note: heard(len(models) + done, note)  # noqa: E731
-    result = run_task(with_noise, timeout=timeout, heard=told)
-    return _result(models, task, costs, result["batches"])
+    with bout.stage() as seats:
+        batches = [
+            bout.batch(size, seats, _told(heard, number * (rounds or ROUNDS), size, rounds))
+            for number, size in enumerate(batch_sizes)
+        ]
+    if isolation == "shared":
+        _add_costs(batches, bout)
+    return _result(models, task, batches, isolation)
 
 
-def steps(models: int, batch_sizes: int, rounds: int = ROUNDS) -> int:
+def steps(batch_sizes: int, rounds: int | None = None) -> int:
     """How many steps ``progress`` will be told of in the end."""
-    return models + batch_sizes * rounds
+    return batch_sizes * (rounds or ROUNDS)
 
 
-def _insert(items: tuple[Subject, ...], item: Subject) -> tuple[Subject, ...]:
-    return (*items[:_NOISE], item, *items[_NOISE:])
+@dataclass
+class _Seat:
+    """One session of a process."""
+
+    worker: Worker
+    session: int
+    session_ms: float
+
+    def warm(self, size: int) -> dict[str, float]:
+        found: dict[str, float] = self.worker.ask("warm", session=self.session, batch=size)
+        return found
+
+    def turn(self, plan: Plan) -> list[float]:
+        asked = {"session": self.session, "count": plan.runs, "uncounted": plan.uncounted}
+        return [float(ms) for ms in self.worker.ask("run", **asked)]
 
 
-def _check(models: Sequence[Model], batch_sizes: Sequence[int], rounds: int, threads: int) -> None:
-    if not models or not batch_sizes:
-        raise QuantlabError("a benchmark needs at least one model and one batch size.")
-    if rounds < 1 or min(batch_sizes) < 1:
-        raise QuantlabError("rounds and batch sizes must be at least 1.")
-    available = len(available_cpus())
-    if not 1 <= threads <= available:
-        raise QuantlabError(
-            f"cannot pin {threads} threads: this process may use {available} CPUs.",
-            f"Ask for 1 to {available} threads.",
+Seats = Callable[[tuple[int, ...]], AbstractContextManager[list[_Seat]]]
+
+
+@dataclass
+class _Batch:
+    """What came of one batch size. The lists' first index is the session, the second the round."""
+
+    size: int
+    watch: Watch
+    samples: list[list[list[float]]]
+    session_ms: list[list[float]]
+    peaks: list[list[int]]
+    plan: Plan = field(default_factory=lambda: Plan(0, 1, 0, 0))
+    warmup: int = 0
+
+    @classmethod
+    def empty(cls, size: int, task: Task) -> _Batch:
+        """Nothing yet."""
+        every = task.subjects
+        watch = Watch(task.cpus)
+        return cls(size, watch, [[] for _ in every], [[] for _ in every], [[] for _ in every])
+
+
+@dataclass
+class _Bout:
+    """The settings of one benchmark, and how it goes."""
+
+    task: Task
+    deadline: Deadline
+    seconds: float
+    rounds: int | None
+    turns: int | None
+    isolation: Isolation
+
+    @contextmanager
+    def stage(self) -> Iterator[Seats]:
+        """Where a round's seats come from: new ones each time, or always the same."""
+        with ExitStack() as stack:
+            if self.isolation == "fresh":
+                alone = [replace(self.task, subjects=(s,)) for s in self.task.subjects]
+                yield lambda order: _fresh_seats(alone, order, self.deadline)
+            else:
+                kept = stack.enter_context(_seats([self.task], self.deadline))
+                yield lambda order: nullcontext(kept)
+
+    def batch(self, size: int, seats: Seats, told: Callable[[int, _Batch], None]) -> _Batch:
+        """All rounds of one batch size."""
+        found, number = _Batch.empty(size, self.task), 0
+        while number == 0 or number < found.plan.rounds:
+            start = monotonic()
+            order = drawn_order(len(self.task.subjects), (self.task.seed, size, number))
+            with seats(order) as present:
+                if number == 0 or self.isolation == "fresh":
+                    self._warm(found, present, order, start)
+                self._round(found, present, number)
+            number += 1
+            told(number, found)
+        return found
+
+    def _warm(
+        self, found: _Batch, seats: list[_Seat], order: tuple[int, ...], start: float
+    ) -> None:
+        """Warms the seats up one after the other; the first time it makes the plan."""
+        warm = {i: seats[i].warm(found.size) for i in order}
+        for i, answer in warm.items():
+            found.session_ms[i].append(seats[i].session_ms)
+            found.peaks[i].append(int(answer["peak_rss_bytes"]))
+        fewest = min(int(answer["runs"]) for answer in warm.values())
+        if found.plan.rounds:
+            found.warmup = min(found.warmup, fewest)
+            return
+        found.warmup = fewest
+        overhead = monotonic() - start if self.isolation == "fresh" else 0.0
+        found.plan = plan(
+            [float(answer["median_ms"]) for answer in warm.values()],
+            overhead=overhead,
+            seconds=self.seconds,
+            rounds=self.rounds,
+            turns=self.turns,
         )
-    for model in models:
-        fixed = model.check_classifier().input.batch
-        wrong = sorted({b for b in batch_sizes if fixed is not None and b != fixed})
-        if wrong:
-            sizes = ", ".join(map(str, wrong))
-            raise ModelError(
-                f"{model.path}: its batch size is fixed at {fixed}, it cannot run at {sizes}.",
-                f"Leave the batch size at {fixed}, or export the model with a free batch.",
-            )
+
+    def _round(self, found: _Batch, seats: list[_Seat], number: int) -> None:
+        runs: list[list[float]] = [[] for _ in seats]
+        seed = (self.task.seed, found.size, number)
+        with found.watch:
+            seats[0].worker.order("run", session=seats[0].session, count=found.plan.runs)
+            found.watch.look()
+            seats[0].worker.receive()
+            for order in turn_orders(len(seats), found.plan.turns, seed):
+                for i in order:
+                    runs[i] += seats[i].turn(found.plan)
+        for part, session in zip(runs, found.samples, strict=True):
+            session.append(part)
 
 
-def _subject(model: Model) -> Subject:
-    spec = model.input
-    image = (spec.height, spec.width)
-    shape = (3, *image) if spec.layout == "NCHW" else (*image, 3)
-    return Subject(str(model.path), spec.name, spec.dtype, shape)
+@contextmanager
+def _fresh_seats(
+    tasks: Sequence[Task], order: tuple[int, ...], deadline: Deadline
+) -> Iterator[list[_Seat]]:
+    """A seat for each task. They are made in the given order, which may decide who gets the better
+    place in memory."""
+    with _seats([tasks[i] for i in order], deadline) as made:
+        yield [made[order.index(i)] for i in range(len(tasks))]
 
 
-def _cost(task: Task, index: int, timeout: float, heard: Progress) -> _Cost:
-    subject = task.subjects[index]
-    found = run_task(replace(task, kind="cost", subjects=(subject,)), timeout=timeout)
-    heard(index + 1, f"session {found['session_ms']:.0f} ms")
-    return _Cost(found["session_ms"], tuple(found["peak_rss_bytes"]))
+@contextmanager
+def _seats(tasks: Sequence[Task], deadline: Deadline) -> Iterator[list[_Seat]]:
+    """Processes with their sessions made, one process after the other."""
+    with workers(tasks, deadline) as started:
+        yield [
+            _Seat(worker, session, float(ms))
+            for worker in started
+            for session, ms in enumerate(worker.ask("open"))
+        ]
+
+
+def _told(
+    heard: Progress, before: int, size: int, rounds: int | None
+) -> Callable[[int, _Batch], None]:
+    """Says after each round how far the work is and what it shows."""
+
+    def tell(number: int, found: _Batch) -> None:
+        medians = [median(x for part in session for x in part) for session in found.samples]
+        shown = " · ".join(f"{m:.2f}" for m in medians)
+        done = round((rounds or ROUNDS) * number / found.plan.rounds)
+        heard(before + done, f"batch {size}: {shown} ms")
+
+    return tell
+
+
+def _add_costs(batches: Sequence[_Batch], bout: _Bout) -> None:
+    """Session creation and peak memory of each session alone, from further processes. Memory never
+    shrinks, so the batch sizes run in rising order."""
+    for i, subject in enumerate(bout.task.subjects):
+        if i == NOISE:
+            continue
+        with _seats([replace(bout.task, subjects=(subject,))], bout.deadline) as (seat,):
+            for batch in sorted(batches, key=lambda b: b.size):
+                warm = seat.worker.ask("warm", session=0, batch=batch.size, seconds=0)
+                batch.peaks[i] = [int(warm["peak_rss_bytes"])]
+                batch.session_ms[i] = [seat.session_ms]
+    for batch in batches:
+        batch.peaks[NOISE], batch.session_ms[NOISE] = batch.peaks[0], batch.session_ms[0]
 
 
 def _result(
-    models: Sequence[Model], task: Task, costs: Sequence[_Cost], batches: list[dict[str, Any]]
+    models: Sequence[Model], task: Task, batches: Sequence[_Batch], isolation: Isolation
 ) -> BenchResult:
-    def measurements(model: int, session: int) -> tuple[Measurement, ...]:
-        return tuple(
-            _measurement(models[model], costs[model], task, b, session, batch)
-            for b, batch in enumerate(batches)
-        )
+    def measurements(model: Model, session: int) -> tuple[Measurement, ...]:
+        return tuple(_measurement(model, session, task, batch, isolation) for batch in batches)
 
-    sessions = [i if i < _NOISE else i + 1 for i in range(len(models))]
+    places = without_noise(len(models))
     return BenchResult(
-        measurements=tuple(measurements(i, s) for i, s in enumerate(sessions)),
-        noise=measurements(0, _NOISE),
+        measurements=tuple(measurements(m, i) for m, i in zip(models, places, strict=True)),
+        noise=measurements(models[0], NOISE),
     )
 
 
 def _measurement(
-    model: Model, cost: _Cost, task: Task, number: int, session: int, batch: dict[str, Any]
+    model: Model, session: int, task: Task, batch: _Batch, isolation: Isolation
 ) -> Measurement:
-    facts = environment()
     return Measurement(
         model_name=model.name,
         model_sha256=model.sha256,
         bytes=model.size_bytes,
-        rounds=tuple(tuple(part) for part in batch["samples"][session]),
-        session_ms=cost.session_ms,
-        peak_rss_bytes=cost.peak_rss_bytes[number],
-        conditions=Conditions(
-            threads=task.threads,
-            batch_size=task.batch_sizes[number],
-            rounds=task.rounds,
-            runs=batch["runs"],
-            warmup=batch["warmup"],
-            seed=task.seed,
-            cpu=facts["cpu"],
-            isa=facts["isa"],
-            versions={k: facts[k] for k in ("onnxruntime", "numpy", "python")},
+        rounds=tuple(tuple(part) for part in batch.samples[session]),
+        session_ms=median(batch.session_ms[session]),
+        peak_rss_bytes=max(batch.peaks[session]),
+        conditions=replace(
+            noticed(conditions_of(task, batch.size), batch.plan.rounds, batch.watch),
+            runs=batch.plan.turns * batch.plan.runs,
+            turns=batch.plan.turns,
+            warmup=batch.warmup,
+            isolation=isolation,
         ),
     )

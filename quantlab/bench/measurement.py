@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,14 @@ MAX_BYTES = 256 * 1024**2
 
 @dataclass(frozen=True)
 class Conditions:
-    """What must be the same before two measurements may be compared."""
+    """What must be the same before two measurements may be compared.
+
+    ``runs`` are those of a round, in ``turns`` equal parts that alternate with the other models';
+    ``warmup`` is the fewest runs before them that any session needed. What the machine did
+    meanwhile is told for every round and not compared: ``steal`` is the share of the CPUs' time
+    that the hypervisor gave to others, ``mhz`` their clock rate; empty where the system does not
+    tell.
+    """
 
     threads: int
     batch_size: int
@@ -30,6 +38,11 @@ class Conditions:
     cpu: str = ""
     isa: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    turns: int = 1
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    isolation: Literal["fresh", "shared"] = "shared"
+    steal: tuple[float, ...] = field(default=(), compare=False)
+    mhz: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -37,8 +50,9 @@ class Measurement:
     """One model at one batch size.
 
     ``bytes`` is the file's size; ``rounds`` holds the milliseconds of every run (of a whole batch),
-    one inner tuple per round; ``session_ms`` is what creating the session took; ``peak_rss_bytes``
-    the most memory its process held, None where that was not measured.
+    one inner tuple per round; ``session_ms`` is what creating the session took, the median of the
+    rounds where each made one; ``peak_rss_bytes`` the most memory its process held, None where that
+    was not measured.
     """
 
     model_name: str
@@ -96,7 +110,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Models measured side by side in one process.
+    """Models measured side by side in one run.
 
     ``measurements`` holds one inner tuple per model, in the order given; ``noise`` is the first
     model measured once more among the others (A/A). Each inner tuple, and ``noise``, holds one
@@ -118,18 +132,24 @@ class BenchResult:
     @classmethod
     def load(cls, path: Path) -> BenchResult:
         """Read what ``save`` wrote. Raises RecordError."""
-        try:
-            if path.stat().st_size > MAX_BYTES:
-                raise RecordError(f"{path} is larger than {MAX_BYTES >> 20} MiB.")
-            return _RESULT.validate_json(path.read_bytes())
-        except OSError as error:
-            raise RecordError(f"cannot read {path}: {error.strerror}.") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise RecordError(
-                f"{path} is not a stored measurement: {where}: {first['msg']}."
-            ) from error
+        return read_stored(path, _RESULT)
 
 
 _RESULT = TypeAdapter(BenchResult)
+_Stored = TypeVar("_Stored")
+
+
+def read_stored(path: Path, kind: TypeAdapter[_Stored]) -> _Stored:
+    """A stored result. Raises RecordError."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise RecordError(f"{path} is larger than {MAX_BYTES >> 20} MiB.")
+        return kind.validate_json(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RecordError(
+            f"{path} is not a stored measurement: {where}: {first['msg']}."
+        ) from error

@@ -1,4 +1,4 @@
-"""Starting a benchmark process and hearing it out."""
+"""Benchmark processes: started together, asked in turn, gone at the end of the block."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,63 +19,136 @@ import quantlab
 from quantlab.bench.task import Task
 from quantlab.errors import ModelError, QuantlabError
 
-Heard = Callable[[int, str], None]
 COMMAND = (sys.executable, "-P", "-m", "quantlab.bench.child")
 
 
-def run_task(
-    task: Task, *, timeout: float, heard: Heard | None = None, command: tuple[str, ...] = COMMAND
-) -> dict[str, Any]:
-    """The result of the task, from a fresh process that ends with it.
+class Deadline:
+    """So many seconds for a whole benchmark."""
 
-    ``heard`` is told how many rounds are done, with a note. Raises ModelError for what the process
-    found wrong with a model, QuantlabError when it ends early or takes over ``timeout`` seconds.
-    """
-    late = threading.Event()
-    with tempfile.TemporaryFile() as errors, _started(command, errors) as process:
-        timer = threading.Timer(timeout, _stop, (process, late))
-        timer.daemon = True
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """What remains of them."""
+        return max(0.0, self._end - time.monotonic())
+
+
+class Worker:
+    """One benchmark process. ``ask`` gives it an order and waits for the answer; ``send`` and
+    ``receive`` are the halves of that, so that several can work at once."""
+
+    def __init__(self, process: subprocess.Popen[str], errors: IO[bytes], late: str) -> None:
+        self._process, self._errors, self._late = process, errors, late
+        self.stopped = threading.Event()
+
+    def send(self, word: str) -> None:
+        """One line to the process. That it cannot hear is said by ``receive``."""
+        assert self._process.stdin is not None
         try:
-            timer.start()
-            answer = _converse(process, task, heard)
-            process.wait()
-        finally:
-            timer.cancel()
-        if late.is_set():
-            raise QuantlabError(
-                f"the benchmark process did not finish in {timeout:.0f} s and was stopped.",
-                "Ask for fewer rounds or smaller batches.",
+            self._process.stdin.write(word + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return
+
+    def order(self, do: str, **details: object) -> None:
+        """Gives an order."""
+        self.send(json.dumps({"do": do, **details}))
+
+    def receive(self) -> Any:
+        """The answer to the oldest order. Raises ModelError for what the process found wrong with
+        a model, QuantlabError when it has ended or was out of time."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.endswith("\n"):
+            raise self._early_end()
+        message = json.loads(line)
+        if "problem" in message:
+            raise ModelError(message["problem"], message["remedy"])
+        return message["answer"]
+
+    def ask(self, do: str, **details: object) -> Any:
+        """An order and its answer."""
+        self.order(do, **details)
+        return self.receive()
+
+    def stop(self) -> None:
+        """Out of time."""
+        self.stopped.set()
+        self._process.kill()
+
+    def _early_end(self) -> QuantlabError:
+        code = self._process.wait()
+        if self.stopped.is_set():
+            return QuantlabError(self._late, "Ask for fewer rounds or smaller batches.")
+        if code < 0:
+            return QuantlabError(
+                f"the benchmark process was killed ({signal.Signals(-code).name}).",
+                "Often memory ran out: try smaller batches, or fewer models at a time.",
             )
-        if answer is None:
-            raise _early_end(process.returncode, errors)
-    if "problem" in answer:
-        raise ModelError(answer["problem"], answer["remedy"])
-    return dict(answer["result"])
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        last = f": {lines[-1][:300]}" if lines else ""
+        return QuantlabError(f"the benchmark process ended early with exit code {code}{last}.")
 
 
 @contextmanager
-def _started(command: tuple[str, ...], errors: IO[bytes]) -> Iterator[subprocess.Popen[str]]:
-    """The process, which does not outlive the block."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        text=True,
-        encoding="utf-8",
-        env=_environment(),
-    )
-    with process:
+def workers(
+    tasks: Sequence[Task],
+    deadline: Deadline,
+    *,
+    files: Sequence[int] = (),
+    command: tuple[str, ...] = COMMAND,
+) -> Iterator[list[Worker]]:
+    """A fresh process for each task. They have the open ``files``, and do not outlive the block nor
+    the deadline."""
+    late = f"the benchmark did not finish in {deadline.seconds:.0f} s and was stopped."
+    with ExitStack() as stack:
+        started = [stack.enter_context(_started(command, files, late)) for _ in tasks]
+        timer = threading.Timer(deadline.left, _stop_all, (started,))
+        timer.daemon = True
+        stack.callback(timer.cancel)
+        timer.start()
+        for worker, task in zip(started, tasks, strict=True):
+            worker.send(task.to_json())
+        yield started
+
+
+@contextmanager
+def _started(command: tuple[str, ...], files: Sequence[int], late: str) -> Iterator[Worker]:
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            encoding="utf-8",
+            env=_environment(),
+            pass_fds=files,
+        )
         try:
-            yield process
+            yield Worker(process, errors, late)
         finally:
-            if process.poll() is None:
-                process.kill()
+            process.kill()
+            _closed(process)
 
 
-def _stop(process: subprocess.Popen[str], late: threading.Event) -> None:
-    late.set()
-    process.kill()
+def _closed(process: subprocess.Popen[str]) -> None:
+    """Waits for the end of a killed process; what was not sent to it is lost."""
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        try:
+            stream.close()
+        except BrokenPipeError:
+            continue
+
+
+def _stop_all(started: Sequence[Worker]) -> None:
+    for worker in started:
+        worker.stop()
 
 
 def _environment() -> dict[str, str]:
@@ -82,38 +156,3 @@ def _environment() -> dict[str, str]:
     home = str(Path(quantlab.__file__).resolve().parent.parent)
     paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _converse(
-    process: subprocess.Popen[str], task: Task, heard: Heard | None
-) -> dict[str, Any] | None:
-    """The process's last word, None when it ended without one."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(task.to_json())
-        process.stdin.close()
-    except BrokenPipeError:
-        return None
-    for line in process.stdout:
-        if not line.endswith("\n"):
-            break
-        message: dict[str, Any] = json.loads(line)
-        if "done" not in message:
-            return message
-        if heard is not None:
-            heard(message["done"], message["note"])
-    return None
-
-
-def _early_end(code: int, errors: IO[bytes]) -> QuantlabError:
-    if code < 0:
-        name = signal.Signals(-code).name
-        return QuantlabError(
-            f"the benchmark process was killed ({name}).",
-            "Often memory ran out: try smaller batches, or fewer models at a time.",
-        )
-    errors.seek(0)
-    lines = errors.read().decode(errors="replace").strip().splitlines()
-    last = f": {lines[-1][:300]}" if lines else ""
-    return QuantlabError(f"the benchmark process ended early with exit code {code}{last}.")

@@ -12,7 +12,9 @@ from quantlab.cli.options import job, pick, run_options
 @click.command("cache", short_help="What is kept of images and answers, and emptying it.")
 @click.argument("action", type=click.Choice(["ls", "clear"]))
 @click.option(
-    "--kind", type=click.Choice(["crops", "models", "predictions"]), help="Only this kind."
+    "--kind",
+    type=click.Choice(["checks", "crops", "models", "predictions"]),
+    help="Only this kind.",
 )
 @run_options
 def command(**params: Any) -> None:

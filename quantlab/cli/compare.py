@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import data_options, given, job, model_options, pick, run_options
+from quantlab.cli.options import (
+    data_options,
+    evaluation_options,
+    given,
+    job,
+    model_options,
+    pick,
+    run_options,
+)
 
 
 @click.command("compare", short_help="What int8 lost and gained, with a verdict.")
@@ -31,9 +39,15 @@ from quantlab.cli.options import data_options, given, job, model_options, pick, 
     show_default=True,
     help="Batch sizes to time; may be given several times.",
 )
-@click.option("--rounds", type=click.IntRange(2), default=30, show_default=True)
+@click.option("--rounds", type=click.IntRange(2), help="Of timing; see docs/bench.md.")
 @click.option("--no-bench", is_flag=True, help="Leave the timing out.")
+@click.option(
+    "--early-stop",
+    is_flag=True,
+    help="Evaluate both in turns and stop once pass or fail is certain.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@evaluation_options
 @model_options
 @run_options
 @click.pass_context
@@ -50,5 +64,6 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     with job("compare", params) as (run, talk):
         result = compare_job(CompareSpec(**pick(params, CompareSpec)), run, talk)
     if not params["as_json"]:
-        click.echo(compare_summary(result.comparison, result.verdict))
+        early = result.early.sentence if result.early else ""
+        click.echo(compare_summary(result.comparison, result.verdict, early))
     ctx.exit(result.verdict.exit_code)

@@ -6,13 +6,21 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import data_options, job, model_options, pick, run_options
+from quantlab.cli.options import (
+    data_options,
+    evaluation_options,
+    job,
+    model_options,
+    pick,
+    run_options,
+)
 
 
 @click.command("evaluate", short_help="Top-1 and top-5 of one model, with intervals.")
 @click.argument("model")
 @data_options
 @click.option("--log-interval", type=click.IntRange(1), help="A running line every N images.")
+@evaluation_options
 @model_options
 @run_options
 def command(**params: Any) -> None:

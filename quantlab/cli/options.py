@@ -80,6 +80,12 @@ model_options = _stack(
     ),
     click.option("--threads", type=click.IntRange(0), default=0, help="0: all cores."),
 )
+evaluation_options = _stack(
+    click.option("--batch-size", type=click.IntRange(1), help="Images a call; else tried."),
+    click.option("--split", help="Calls side by side x threads of each, such as 4x2; else tried."),
+    click.option("--provider", help="Of ONNX Runtime: cpu, cuda, openvino, ..."),
+    click.option("--fold-preprocess", is_flag=True, help="Let the model itself normalize pixels."),
+)
 data_options = _stack(
     click.option("--data", type=PATH, help="Images: a folder or .npz (see docs/data.md)."),
     click.option("--list", "list_file", type=PATH, help="List file: `name label` a line."),

@@ -11,6 +11,7 @@ from quantlab.cli.options import (
     Duration,
     Share,
     data_options,
+    evaluation_options,
     given,
     job,
     model_options,
@@ -84,6 +85,7 @@ STRATEGIES = (
 @click.option("--no-bench", is_flag=True, help="Leave the timing out.")
 @click.option("--allow-overlap", is_flag=True, help="Judge also on calibration images.")
 @click.option("--gate", is_flag=True, help="Exit with the verdict: 0 pass, 1 fail, 3 inconclusive.")
+@evaluation_options
 @model_options
 @run_options
 @click.pass_context

@@ -57,14 +57,18 @@ class Crops:
             touch(Path(self.array.filename))
 
     def inputs(self, rows: slice | NDArray[np.intp], spec: InputSpec) -> NDArray[np.generic]:
-        """These crops as a batch for a model's input.
+        """These crops as a batch for a model's input."""
+        return self.pipeline.to_input(self.pixels(rows), spec)
+
+    def pixels(self, rows: slice | NDArray[np.intp]) -> NDArray[np.uint8]:
+        """A copy of these crops.
 
         The memory map's pages are given back to the system, so that memory does not grow with the
         number of images seen.
         """
         pixels = np.array(self.array[rows])
         _give_back(self.array, rows)
-        return self.pipeline.to_input(pixels, spec)
+        return pixels
 
 
 def _give_back(array: NDArray[np.uint8], rows: slice | NDArray[np.intp]) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from quantlab.data.crops import Crops
 from quantlab.data.labels import check_labels
+from quantlab.evaluate.outputs import ROWS, give_back, new_outputs
 from quantlab.evaluate.predictions import Predictions
 from quantlab.model import Model
 
@@ -103,12 +104,14 @@ def collect(
     """
     if crops.labels is not None:
         check_labels(crops.labels, model.num_classes, crops.names)
-    outputs = np.empty((len(crops), model.num_classes), np.float32)
+    outputs = new_outputs(len(crops), model.num_classes)
     come = told = 0
     stopped = False
     for rows, made in answers:
         outputs[rows] = made
         come += len(rows)
+        if come % ROWS < len(rows):
+            give_back(outputs)
         if progress is not None:
             progress(come, made)
         while not stopped and (come - told >= BLOCK or (come == len(order) > told)):
@@ -117,7 +120,15 @@ def collect(
             stopped = stop(block, outputs[block])
         if stopped:
             break
-    whole = Predictions(
+    whole = predictions_of(model, crops, outputs)
+    return whole if told == len(crops) else whole.subset(np.sort(order[:told]))
+
+
+def predictions_of(model: Model, crops: Crops, outputs: NDArray[np.float32]) -> Predictions:
+    """The Predictions that these outputs of all crops are. Raises DataError as ``collect``."""
+    if crops.labels is not None:
+        check_labels(crops.labels, model.num_classes, crops.names)
+    return Predictions(
         names=crops.names,
         digests=crops.digests,
         labels=crops.labels,
@@ -129,4 +140,3 @@ def collect(
         pipeline=crops.pipeline.model_dump(mode="json"),
         problems=crops.problems,
     )
-    return whole if told == len(crops) else whole.subset(np.sort(order[:told]))

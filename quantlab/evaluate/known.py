@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from quantlab.cache import side, touch
 from quantlab.data.crops import CROPS_FORMAT, Crops, decoder
 from quantlab.errors import OutputError, RecordError
+from quantlab.evaluate.execution import ALL_CORES, Execution
 from quantlab.evaluate.predictions import Predictions
 from quantlab.model import Model
 from quantlab.runtime.environment import environment
@@ -29,19 +30,22 @@ def answers_key(
     *,
     providers: Sequence[str] = CPU,
     optimization: Optimization = "all",
+    fold: bool = False,
 ) -> str:
     """Changes whenever the outputs may: with the model, each image and their order, the pipeline,
     ONNX Runtime and how it runs, and the CPU's int8 instructions."""
     pipeline, facts = crops.pipeline, environment()
     inputs = [crops.digests, pipeline.digest, CROPS_FORMAT, *decoder(pipeline), model.input.layout]
     runtime = [facts["onnxruntime"], list(providers), optimization, facts["isa"]]
-    parts = [_FORMAT, model.sha256, inputs, runtime]
+    parts = [_FORMAT, model.sha256, inputs, runtime, *(["folded"] if fold else [])]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def recall(model: Model, crops: Crops, folder: Path) -> NDArray[np.float32] | None:
+def recall(
+    model: Model, crops: Crops, folder: Path, how: Execution = ALL_CORES
+) -> NDArray[np.float32] | None:
     """The outputs on all crops, or None where ``folder`` holds none that are usable."""
-    path = _path(model, crops, folder)
+    path = _path(model, crops, folder, how)
     try:
         known = Predictions.load(path)
     except RecordError:
@@ -52,14 +56,16 @@ def recall(model: Model, crops: Crops, folder: Path) -> NDArray[np.float32] | No
     return known.outputs if known.outputs.shape[1] == model.num_classes else None
 
 
-def keep(answers: Predictions, model: Model, crops: Crops, folder: Path) -> None:
+def keep(
+    answers: Predictions, model: Model, crops: Crops, folder: Path, how: Execution = ALL_CORES
+) -> None:
     """Keep the answers on all crops. A folder that cannot be written is no error."""
-    path = _path(model, crops, folder)
+    path = _path(model, crops, folder, how)
     subject = f"{model.name} on {len(crops)} images of {crops.root} ({crops.pipeline.name})"
     with suppress(OutputError):
         write_whole(side(path), json.dumps({"of": subject}))
         answers.save(path)
 
 
-def _path(model: Model, crops: Crops, folder: Path) -> Path:
-    return folder / f"{answers_key(model, crops)}.npz"
+def _path(model: Model, crops: Crops, folder: Path, how: Execution) -> Path:
+    return folder / f"{answers_key(model, crops, providers=how.providers, fold=how.fold)}.npz"

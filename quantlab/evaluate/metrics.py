@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab.evaluate.outputs import ROWS, give_back
+
 Floats = NDArray[np.float32] | NDArray[np.float64]
 
 SMALLEST_PROBABILITY = 1e-7
@@ -37,6 +39,15 @@ def top_k(outputs: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     classes gives all classes.
     """
     k = min(k, outputs.shape[1])
+    top = np.empty((len(outputs), k), np.int64)
+    for start in range(0, len(outputs), ROWS):
+        part = slice(start, start + ROWS)
+        top[part] = _top_k(outputs[part], k)
+        give_back(outputs)
+    return top
+
+
+def _top_k(outputs: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     left = np.array(outputs, np.float32)
     rows = np.arange(len(left))
     top = np.empty((len(left), k), np.int64)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
+from quantlab.data.preprocess import Pipeline
 from quantlab.data.threads import ordered_map
 from quantlab.evaluate.evaluator import Answers
+from quantlab.evaluate.execution import ALL_CORES, Execution
+from quantlab.evaluate.fold import fold_preprocess
 from quantlab.evaluate.plan import BATCHES, Plan, fastest, next_plan, splits
 from quantlab.model import Model
 from quantlab.runtime.environment import default_threads
@@ -19,7 +23,7 @@ from quantlab.runtime.runner import Runner
 from quantlab.runtime.session import CPU
 
 Rows = NDArray[np.int64]
-Inputs = Callable[[Rows], NDArray[np.generic]]
+Images = Callable[[Rows], NDArray[Any]]
 PROBE_BATCHES, PROBE_SPLITS = 400, 2000
 """With fewer images than this, trying costs more than the best choice saves: another split needs
 another session."""
@@ -29,27 +33,26 @@ _CHECKED = 2
 
 
 class ParallelRunner:
-    """``with ParallelRunner(model) as run: for rows, outputs in run.answers(order, inputs): …``.
+    """``with ParallelRunner(model) as run: for rows, outputs in run.answers(order, images): …``.
 
-    ``threads`` is how many cores to use, 0 for all physical ones; ``batch`` and ``split`` (calls
-    side by side, threads of each) settle what is otherwise tried on the first images. On the CPU
-    the answers are those of each image alone in one thread, to the last bit: a plan that gives
-    others is not used. Raises ModelError as Runner does.
+    With a ``pipeline`` it is given uint8 crops, without one what the model takes. On the CPU the
+    answers are those of each image alone in one thread, to the last bit: a plan that gives others
+    is not used. Raises ModelError as Runner and ``fold_preprocess`` do.
     """
 
     def __init__(
-        self,
-        model: Model,
-        *,
-        threads: int = 0,
-        batch: int | None = None,
-        split: tuple[int, int] | None = None,
-        providers: Sequence[str] = CPU,
+        self, model: Model, how: Execution = ALL_CORES, *, pipeline: Pipeline | None = None
     ) -> None:
-        cores = threads or default_threads()
-        self.model, self.providers = model, tuple(providers)
-        self._splits = (split,) if split else splits(cores) if self._on_cpu else ((1, cores),)
-        fixed = model.input.batch or batch
+        self.model, self.providers = model, how.providers
+        self._pipeline = pipeline
+        self._source: Model | onnx.ModelProto = model
+        if pipeline is not None and how.fold:
+            self._source = fold_preprocess(model.proto(), model.input, pipeline)
+            self._pipeline = None
+        cores = how.threads or default_threads()
+        usual = splits(cores) if self._on_cpu else ((1, cores),)
+        self._splits = (how.split,) if how.split else usual
+        fixed = model.input.batch or how.batch
         self._batches: Sequence[int] = (fixed,) if fixed else BATCHES
         self._runners: dict[int, Runner] = {}
         self._plan: Plan | None = None
@@ -64,11 +67,18 @@ class ParallelRunner:
     def _on_cpu(self) -> bool:
         return self.providers == CPU
 
-    def answers(self, order: Rows, inputs: Inputs) -> Answers:
+    def answers(self, order: Rows, images: Images) -> Answers:
         """Rows and their outputs [n, classes], in ``order``, some ahead of the consumer.
 
-        ``inputs`` makes the batch of some rows, in threads.
+        ``images`` gives those of some rows, in threads.
         """
+
+        def inputs(rows: Rows) -> NDArray[np.generic]:
+            found = images(rows)
+            if self._pipeline is None:
+                return found
+            return self._pipeline.to_input(found, self.model.input)
+
         rates: dict[Plan, float] = {}
         done = 0
         probing = self._plan is None and len(order) >= PROBE_BATCHES
@@ -86,7 +96,7 @@ class ParallelRunner:
                 self._plan = self._alone
         yield from self._checked(order[done:], inputs)
 
-    def _checked(self, order: Rows, inputs: Inputs) -> Answers:
+    def _checked(self, order: Rows, inputs: Images) -> Answers:
         """By the plan in use, once its answers are known to be right."""
         first = self.plan.workers * self.plan.batch
         if self._plan is None and len(order):
@@ -102,7 +112,7 @@ class ParallelRunner:
         return Plan(self._splits[0][0], 1, self.model.input.batch or 1)
 
     def _tried(
-        self, plan: Plan, rows: Rows, inputs: Inputs
+        self, plan: Plan, rows: Rows, inputs: Images
     ) -> tuple[list[tuple[Rows, NDArray[np.float32]]], float]:
         """The answers and the images/s; 0 where its answers were others, and made again."""
         found, start, timed = list[tuple[Rows, NDArray[np.float32]]](), time.perf_counter(), 0
@@ -117,12 +127,12 @@ class ParallelRunner:
             return list(self._in_order(self._alone, rows, inputs)), 0.0
         return found, (timed or len(rows)) / max(seconds, 1e-9)
 
-    def _same(self, rows: Rows, outputs: NDArray[np.float32], inputs: Inputs) -> bool:
+    def _same(self, rows: Rows, outputs: NDArray[np.float32], inputs: Images) -> bool:
         run = self._runner(1)
         alone = [run(inputs(rows[i : i + 1])) for i in range(min(_CHECKED, len(rows)))]
         return np.array_equal(np.concatenate(alone), outputs[:_CHECKED], equal_nan=True)
 
-    def _in_order(self, plan: Plan, order: Rows, inputs: Inputs) -> Answers:
+    def _in_order(self, plan: Plan, order: Rows, inputs: Images) -> Answers:
         run, size = self._runner(plan.threads), plan.batch
         pieces = [order[i : i + size] for i in range(0, len(order), size)]
         outputs = ordered_map(lambda i: run(inputs(pieces[i])), len(pieces), plan.workers)
@@ -130,7 +140,7 @@ class ParallelRunner:
 
     def _runner(self, threads: int) -> Runner:
         if threads not in self._runners:
-            self._runners[threads] = Runner(self.model, threads=threads, providers=self.providers)
+            self._runners[threads] = Runner(self._source, threads=threads, providers=self.providers)
         return self._runners[threads]
 
     def __enter__(self) -> Self:

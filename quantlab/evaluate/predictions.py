@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from quantlab.data.dataset import Problem
 from quantlab.errors import DataError, RecordError
 from quantlab.evaluate.metrics import logits_of, top_k
+from quantlab.evaluate.outputs import ROWS, give_back
 from quantlab.model import OutputKind
 from quantlab.store import atomic_path
 
@@ -83,7 +84,7 @@ class Predictions:
         if self.labels is not None:
             arrays["labels"] = self.labels
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            _write_npz(file, arrays)
 
     @classmethod
     def load(cls, path: Path) -> Predictions:
@@ -107,6 +108,19 @@ class Predictions:
             ) from error
         except (DataError, NotImplementedError, AttributeError, RuntimeError) as error:
             raise RecordError(f"{path} is a damaged predictions file: {error}") from error
+
+
+def _write_npz(file: BinaryIO, arrays: dict[str, NDArray[Any]]) -> None:
+    """As ``np.savez``, but some rows at a time, so that little of the arrays is in memory."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                header = np.lib.format.header_data_from_array_1_0(np.empty((0,), array.dtype))
+                facts = {**header, "shape": array.shape, "fortran_order": False}
+                np.lib.format.write_array_header_1_0(member, facts)
+                for start in range(0, len(array), ROWS):
+                    member.write(np.ascontiguousarray(array[start : start + ROWS]).tobytes())
+                    give_back(array)
 
 
 def _pack(predictions: Predictions) -> NDArray[np.uint8]:

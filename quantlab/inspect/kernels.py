@@ -82,17 +82,11 @@ class _Facts:
     def kernel(self, node: onnx.NodeProto) -> Kernel:
         kind = self._kind(node)
         reason = "; ".join(self._reasons(node)) if kind == "fp32" else ""
-        return Kernel(name=_plain(node.name), op_type=node.op_type, kind=kind, reason=reason)
+        return Kernel(name=plain_name(node.name), op_type=node.op_type, kind=kind, reason=reason)
 
     def _kind(self, node: onnx.NodeProto) -> Kind:
-        if node.op_type in _QUANTIZERS:
-            return "quantize"
-        if _is_integer_op(node.op_type):
-            return "int8"
         types = [self.types.get(name) for name in (*node.input, *node.output) if name]
-        if node.op_type in _MOVERS or types[:1] == [TensorProto.INT64]:
-            return "move"
-        return "int8" if types and types[0] in _INT8 else "fp32"
+        return kernel_kind(node.op_type, types[0] if types else None)
 
     def _reasons(self, node: onnx.NodeProto) -> Iterator[str]:
         if not self.quantized:
@@ -148,7 +142,7 @@ class _Facts:
                 if kind not in (*_INT8, TensorProto.INT32):
                     yield f"{name} is {_type_name(kind)}, and the kernels are 8-bit"
             elif name not in self.weights:
-                yield f"its input {_plain(name)} is not quantized"
+                yield f"its input {plain_name(name)} is not quantized"
             elif position == 1 and _is_float(self.weights[name].data_type):
                 yield "its weight is not quantized"
 
@@ -158,7 +152,18 @@ class _Facts:
                 yield f"its output {name} is the model's"
             readers = [r for r in self._readers(name) if r.op_type != "QuantizeLinear"]
             for reader in readers[:1]:
-                yield f"its output goes unquantized to {_plain(reader.name)} ({reader.op_type})"
+                yield f"its output goes unquantized to {plain_name(reader.name)} ({reader.op_type})"
+
+
+def kernel_kind(op_type: str, data_type: int | None) -> Kind:
+    """The kind of a node whose first input, or output without one, has that element type."""
+    if op_type in _QUANTIZERS:
+        return "quantize"
+    if _is_integer_op(op_type):
+        return "int8"
+    if op_type in _MOVERS or data_type == TensorProto.INT64:
+        return "move"
+    return "int8" if data_type in _INT8 else "fp32"
 
 
 def tensor_types(graph: onnx.GraphProto) -> dict[str, int]:
@@ -192,7 +197,7 @@ def _is_integer_op(op_type: str) -> bool:
     )
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name without what ONNX Runtime's optimizations put at its end."""
     return re.sub(r"(_nchwc)?(_token_\d+)?$", "", name)
 

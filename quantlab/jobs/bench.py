@@ -1,96 +1,187 @@
-"""bench: models timed side by side."""
+"""bench: models timed side by side, several instances at once, or under an offered load."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from quantlab.bench.harness import ROUNDS, SECONDS, bench, steps
-from quantlab.bench.measurement import BenchResult
-from quantlab.comparison import Speed
+from quantlab.bench import instances as at_once
+from quantlab.bench import load
+from quantlab.bench.harness import Isolation, bench, steps
+from quantlab.bench.instances import throughput
+from quantlab.bench.load import offered_load
+from quantlab.bench.machine import machine_notes
+from quantlab.bench.measurement import BenchResult, Conditions
+from quantlab.bench.providers import find_provider
+from quantlab.bench.queueing import LoadResult
+from quantlab.bench.setup import SECONDS
+from quantlab.bench.throughput import ThroughputResult
 from quantlab.jobs import inputs
 from quantlab.jobs.inputs import ModelOptions, model_facts
 from quantlab.model import Model
-from quantlab.speeds import speed_of
+from quantlab.report.bench import bench_page, figures_of
+from quantlab.report.export import check_exports, export
+from quantlab.speeds import Ratio, ratios_of
 from quantlab.store import Run
 from quantlab.talk import Talk
 
+Result = TypeVar("Result", BenchResult, ThroughputResult, LoadResult)
+
 
 class BenchSpec(BaseModel):
-    """The options of ``quantlab bench``."""
+    """The options of ``quantlab bench``; ``isolation`` is of latency alone."""
 
     models: tuple[str, ...]
     batch_sizes: tuple[int, ...] = (1,)
-    rounds: int = ROUNDS
+    rounds: int | None = None
     threads: int = 1
     seconds: float = SECONDS
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """``speed`` of the model ``name`` against the first one."""
-
-    name: str
-    first: str
-    speed: Speed
+    provider: str | None = None
+    isolation: Isolation = "fresh"
+    instances: int | None = None
+    cores_per_instance: int | None = None
+    rates: tuple[float, ...] = ()
+    exports: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class Benched:
-    """The measurements and every later model's speed against the first."""
+    """The measurements and every later model's speed against the first; none under a load."""
 
-    result: BenchResult
+    result: BenchResult | ThroughputResult | LoadResult
     ratios: tuple[Ratio, ...]
 
 
 def bench_job(spec: BenchSpec, run: Run, talk: Talk) -> Benched:
-    """Every model's Measurements and the A/A check; the raw samples go into the run folder."""
+    """Every model's measurements and the A/A check; the raw samples go into the run folder."""
+    check_exports(spec.exports)
     models = [inputs.find_model(text, ModelOptions(), talk) for text in spec.models]
-    result = timed(models, spec, talk)
+    result = _measured(models, spec, talk)
     result.save(run.artifact("measurements", "measurements.json"))
     inputs.check_all_unchanged(models)
-    ratios = _ratios(result, spec.seed)
+    ratios = () if isinstance(result, LoadResult) else ratios_of(result)
+    figures = figures_of(result)
     run.record.results = {
         "models": [model_facts(model) for model in models],
-        "p50_ms": [[m.p50 for m in row] for row in result.measurements],
-        "noise_p50_ms": [m.p50 for m in result.noise],
-        "ratios": [
-            {
-                "model": r.name,
-                "first": r.first,
-                "batch_size": r.speed.batch_size,
-                "speedup": r.speed.speedup,
-                "interval": [r.speed.interval.low, r.speed.interval.high],
-                "conclusion": r.speed.conclusion,
-                "noise_floor": r.speed.noise_floor,
-            }
-            for r in ratios
-        ],
+        "conditions": _conditions_facts(result.noise[0].conditions),
+        "figures": [vars(figure) for figure in figures],
+        "ratios": [_ratio_facts(ratio) for ratio in ratios],
     }
+    for path in spec.exports:
+        export(path, figures, bench_page(result, ratios))
+        talk.say(f"Wrote {path}")
     return Benched(result, ratios)
 
 
-def _ratios(result: BenchResult, seed: int) -> tuple[Ratio, ...]:
-    first = result.measurements[0]
-    return tuple(
-        Ratio(b.model_name, a.model_name, speed_of(a, b, again, seed=seed))
-        for others in result.measurements[1:]
-        for a, b, again in zip(first, others, result.noise, strict=True)
-    )
+def _measured(
+    models: Sequence[Model], spec: BenchSpec, talk: Talk
+) -> BenchResult | ThroughputResult | LoadResult:
+    if spec.rates:
+        return _loaded(models, spec, talk)
+    return timed(models, spec, talk) if spec.instances is None else _together(models, spec, talk)
 
 
-def timed(models: list[Model], spec: BenchSpec, talk: Talk) -> BenchResult:
-    """The harness with a progress bar."""
-    total = steps(len(models), len(spec.batch_sizes), spec.rounds)
+def _conditions_facts(c: Conditions) -> dict[str, Any]:
+    """What holds for all figures; the batch size and what follows from it is theirs."""
+    return {
+        "threads": c.threads,
+        "rounds": c.rounds,
+        "seed": c.seed,
+        "providers": list(c.providers),
+        "isolation": c.isolation,
+        "steal": list(c.steal),
+        "mhz": list(c.mhz),
+    }
+
+
+def _ratio_facts(r: Ratio) -> dict[str, Any]:
+    found = r.contrast
+    return {
+        "model": r.name,
+        "first": r.first,
+        "batch_size": r.batch_size,
+        "speedup": found.ratio,
+        "interval": [found.interval.low, found.interval.high],
+        "conclusion": found.conclusion,
+        "noise_floor": found.noise_floor,
+        "resolution": found.resolution,
+        "rounds": found.rounds,
+        "rounds_needed": found.rounds_needed,
+    }
+
+
+def timed(models: Sequence[Model], spec: BenchSpec, talk: Talk) -> BenchResult:
+    """Latency, with a progress bar."""
+    total = steps(len(spec.batch_sizes), spec.rounds)
     with talk.progress("Timing", total) as advance:
-        return bench(
+        result = bench(
             models,
             batch_sizes=spec.batch_sizes,
             rounds=spec.rounds,
             threads=spec.threads,
             seconds=spec.seconds,
             seed=spec.seed,
+            providers=_providers(spec),
+            isolation=spec.isolation,
             progress=advance,
         )
+    return _noted(result, talk)
+
+
+def _together(models: Sequence[Model], spec: BenchSpec, talk: Talk) -> ThroughputResult:
+    """Several instances, with a progress bar."""
+    total = len(spec.batch_sizes) * (spec.rounds or at_once.ROUNDS)
+    with talk.progress("Timing", total) as advance:
+        result = throughput(
+            models,
+            instances=spec.instances or 1,
+            cores=spec.cores_per_instance or 1,
+            batch_sizes=spec.batch_sizes,
+            rounds=spec.rounds,
+            seconds=spec.seconds,
+            seed=spec.seed,
+            providers=_providers(spec),
+            progress=advance,
+        )
+    return _noted(result, talk)
+
+
+def _loaded(models: Sequence[Model], spec: BenchSpec, talk: Talk) -> LoadResult:
+    """An offered load, with a progress bar."""
+    total = len(spec.batch_sizes) * len(spec.rates) * (spec.rounds or load.ROUNDS)
+    with talk.progress("Serving", total) as advance:
+        result = offered_load(
+            models,
+            spec.rates,
+            instances=spec.instances or 1,
+            cores=spec.cores_per_instance or spec.threads,
+            batch_sizes=spec.batch_sizes,
+            rounds=spec.rounds,
+            seconds=spec.seconds,
+            seed=spec.seed,
+            providers=_providers(spec),
+            progress=advance,
+        )
+    return _noted(result, talk)
+
+
+def _providers(spec: BenchSpec) -> tuple[str, ...]:
+    if spec.provider is None:
+        return ("CPUExecutionProvider",)
+    import onnxruntime
+
+    return (find_provider(spec.provider, onnxruntime.get_available_providers()),)
+
+
+def _noted(result: Result, talk: Talk) -> Result:
+    """Warns of stolen time and of a clock rate that moved."""
+    every = [m.conditions for m in result.noise]
+    steal = [share for c in every for share in c.steal]
+    for note in machine_notes(steal, [mhz for c in every for mhz in c.mhz]):
+        talk.warn(note)
+    return result

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from quantlab.bench.harness import ROUNDS
 from quantlab.bench.measurement import BenchResult
 from quantlab.compare import compare
 from quantlab.comparison import Comparison
@@ -17,6 +16,8 @@ from quantlab.gate import Verdict, judge, parse_criterion
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
 from quantlab.jobs.bench import BenchSpec, timed
+from quantlab.jobs.checks import known_plot
+from quantlab.jobs.early import Early, predict_until_certain
 from quantlab.jobs.evaluate import predict
 from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
 from quantlab.jobs.inspect import portability_words
@@ -24,6 +25,7 @@ from quantlab.model import Model
 from quantlab.quantize.stamp import calibrated_on
 from quantlab.report.context import ReportContext
 from quantlab.report.markdown import write_report
+from quantlab.sequential import watch
 from quantlab.store import Run
 from quantlab.talk import Talk
 
@@ -36,22 +38,26 @@ class CompareSpec(DataOptions, ModelOptions):
     max_decline: str = "1%"
     criterion: str | None = None
     batch_sizes: tuple[int, ...] = (1,)
-    rounds: int = ROUNDS
+    rounds: int | None = None
     no_bench: bool = False
+    early_stop: bool = False
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A Comparison with its Verdict."""
+    """A Comparison with its Verdict, and where asked how early it was certain."""
 
     comparison: Comparison
     verdict: Verdict
+    early: Early | None = None
 
 
 def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
-    """Evaluate both, time both, compare, judge, report."""
+    """Evaluate both (with ``early_stop`` until the verdict is certain), time both, compare, judge,
+    report."""
     policy = parse_criterion(spec.criterion or spec.max_decline)
+    test = watch(policy) if spec.early_stop else None
     metrics = metrics_of(policy)
     models = [inputs.find_model(text, spec, talk) for text in (spec.fp32, spec.int8)]
     check_comparable(*models)
@@ -61,12 +67,21 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     warn_of_calibration_images(models[1], crops, talk)
     if sentence := slow_format(models[1].proto().graph):
         talk.warn(sentence)
-    predictions = [predict(model, crops, talk, spec.threads) for model in models]
+    early = (
+        None
+        if test is None
+        else predict_until_certain(models, crops, test, talk, spec.execution, spec.seed)
+    )
+    predictions = (
+        early.predictions
+        if early is not None
+        else [predict(model, crops, talk, spec.execution) for model in models]
+    )
     timing = None if spec.no_bench else timed(models, bench_spec(spec), talk)
     inputs.check_all_unchanged(models)
     names = found.dataset.class_names
     comparison = compared(models, predictions, timing, names, spec.seed, metrics)
-    verdict = judge(comparison, policy)
+    verdict = judge(comparison, policy, anytime=early is not None and early.decided)
     save_artifacts(run, predictions, timing)
     context = ReportContext(
         command=run.record.command,
@@ -74,17 +89,21 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
         data=inputs.data_words(found, crops),
         recipe=inputs.stamped_recipe(models[1]),
         portability=portability_words(models[1], crops),
+        early="" if early is None else early.sentence,
         problems=crops.problems,
         warnings=tuple(talk.warnings),
     )
-    write_report(run.folder, comparison, verdict, context)
+    write_report(run.folder, comparison, verdict, context, known_plot)
     run.artifact("report", "report.md")
     run.record.results = {
         "models": [model_facts(model) for model in models],
         "data": inputs.data_facts(found, crops),
+        "providers": list(spec.execution.providers),
         **results(comparison, verdict),
     }
-    return Compared(comparison, verdict)
+    if early is not None:
+        run.record.results["early_stop"] = early.facts()
+    return Compared(comparison, verdict, early)
 
 
 def check_comparable(fp32: Model, int8: Model) -> None:
@@ -113,6 +132,7 @@ def bench_spec(spec: CompareSpec) -> BenchSpec:
         batch_sizes=spec.batch_sizes,
         rounds=spec.rounds,
         threads=spec.threads or 1,
+        provider=spec.provider,
         seed=spec.seed,
     )
 

@@ -14,9 +14,18 @@ from quantlab.data.coming import coming_crops
 from quantlab.data.crops import Crops, crops_path
 from quantlab.data.preprocess import Pipeline
 from quantlab.evaluate.accuracy import Accuracy, accuracy
-from quantlab.evaluate.evaluator import Progress, Stop, collect, everything, replay
+from quantlab.evaluate.evaluator import (
+    Progress,
+    Stop,
+    collect,
+    everything,
+    predictions_of,
+    replay,
+)
+from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.known import keep, recall
 from quantlab.evaluate.metrics import hits, top_k
+from quantlab.evaluate.outputs import ROWS, give_back, new_outputs
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.predictions import Predictions
 from quantlab.jobs import inputs
@@ -40,7 +49,7 @@ def evaluate_job(spec: EvaluateSpec, run: Run, talk: Talk) -> tuple[Accuracy | N
     pipeline = inputs.find_pipeline(model, spec, talk)
     found = inputs.find_evaluation_data(spec, model, talk)
     crops, predictions = first_answers(
-        model, found, pipeline, spec, talk, spec.threads, spec.log_interval
+        model, found, pipeline, spec, talk, spec.execution, spec.log_interval
     )
     predictions.save(run.artifact("predictions", "predictions.npz"))
     result = accuracy(predictions)
@@ -48,6 +57,7 @@ def evaluate_job(spec: EvaluateSpec, run: Run, talk: Talk) -> tuple[Accuracy | N
         "model": inputs.model_facts(model),
         "data": inputs.data_facts(found, crops),
         "pipeline": pipeline.model_dump(mode="json"),
+        "providers": list(spec.execution.providers),
         "accuracy": None if result is None else result.model_dump(mode="json"),
     }
     return result, len(predictions)
@@ -59,7 +69,7 @@ def first_answers(
     pipeline: Pipeline,
     spec: DataOptions,
     talk: Talk,
-    threads: int,
+    how: Execution,
     log_interval: int | None = None,
 ) -> tuple[Crops, Predictions]:
     """A dataset's crops and the model's Predictions on all of them, decoded while the model works
@@ -67,24 +77,23 @@ def first_answers(
     path = crops_path(found.dataset, pipeline, cache_dir() / "crops")
     if path.is_file():
         crops = inputs.load_images(found, pipeline, spec, talk)
-        return crops, predict(model, crops, talk, threads, log_interval)
+        return crops, predict(model, crops, talk, how, log_interval)
     dataset, order = found.dataset, np.arange(len(found.dataset))
-    outputs = np.empty((len(order), model.num_classes), np.float32)
+    outputs = new_outputs(len(order), model.num_classes)
     with (
-        ParallelRunner(model, threads=threads) as runner,
+        ParallelRunner(model, how, pipeline=pipeline) as runner,
         coming_crops(path, dataset, pipeline) as coming,
         _running(model, dataset.labels, len(order), talk, log_interval) as progress,
     ):
-        batches = runner.answers(
-            order, lambda rows: pipeline.to_input(coming.pixels(rows), model.input)
-        )
-        for rows, made in batches:
+        for rows, made in runner.answers(order, coming.pixels):
             outputs[rows] = made
+            if rows[0] % ROWS < len(rows):
+                give_back(outputs)
             progress(int(rows[-1]) + 1, made)
     crops = inputs.load_images(found, pipeline, spec, talk)
-    rows, stop = everything(crops)
-    answers = replay(model, crops, outputs[coming.usable], order=rows, stop=stop)
-    _keep(answers, model, crops)
+    known = outputs if coming.usable.all() else outputs[coming.usable]
+    answers = predictions_of(model, crops, known)
+    _keep(answers, model, crops, how)
     return crops, answers
 
 
@@ -92,7 +101,7 @@ def predict(
     model: Model,
     crops: Crops,
     talk: Talk,
-    threads: int,
+    how: Execution,
     log_interval: int | None = None,
     early: tuple[NDArray[np.int64], Stop] | None = None,
 ) -> Predictions:
@@ -102,26 +111,26 @@ def predict(
     where a run would have. Raises ModelError when the model's file changed during the run.
     """
     order, stop = early or everything(crops)
-    known = recall(model, crops, cache_dir() / "predictions")
+    known = recall(model, crops, cache_dir() / "predictions", how)
     if known is not None:
         talk.say(f"{model.name}: answers from the cache")
         return replay(model, crops, known, order=order, stop=stop)
     labels = None if crops.labels is None else crops.labels[order]
     with (
-        ParallelRunner(model, threads=threads) as runner,
+        ParallelRunner(model, how, pipeline=crops.pipeline) as runner,
         _running(model, labels, len(crops), talk, log_interval) as progress,
     ):
-        batches = runner.answers(order, lambda rows: crops.inputs(rows, model.input))
+        batches = runner.answers(order, crops.pixels)
         answers = collect(model, crops, batches, order=order, stop=stop, progress=progress)
     if len(answers) == len(crops):
-        _keep(answers, model, crops)
+        _keep(answers, model, crops, how)
     return answers
 
 
-def _keep(answers: Predictions, model: Model, crops: Crops) -> None:
+def _keep(answers: Predictions, model: Model, crops: Crops, how: Execution) -> None:
     """The answers on all crops, for the next time."""
     model.check_unchanged()
-    keep(answers, model, crops, cache_dir() / "predictions")
+    keep(answers, model, crops, cache_dir() / "predictions", how)
     crops.touch()
     trim(cache_dir(), cache_limit())
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from quantlab.bench.providers import find_provider
 from quantlab.cache import cache_limit, trim
 from quantlab.config import FILE_NAME, load_config
 from quantlab.data.crops import Crops, load_crops
@@ -17,10 +18,12 @@ from quantlab.data.dataset import Dataset, describe
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError, ModelError
+from quantlab.evaluate.execution import Execution, parse_split
 from quantlab.fetch import catalog, fetch
 from quantlab.model import Layout, Model, OutputKind
 from quantlab.paths import cache_dir
 from quantlab.quantize.stamp import PIPELINE_KEY, RECIPE_KEY
+from quantlab.runtime.session import CPU
 from quantlab.talk import Talk
 from quantlab.yamlfile import parse_yaml
 
@@ -40,6 +43,29 @@ class ModelOptions(ConfigOptions):
     output_kind: OutputKind | None = None
     pipeline: str | dict[str, Any] | None = None
     threads: int = Field(0, ge=0, description="0: all cores of this process")
+    batch_size: int | None = Field(None, ge=1)
+    split: str | None = None
+    provider: str | None = None
+    fold_preprocess: bool = False
+
+    @property
+    def execution(self) -> Execution:
+        """How to evaluate. Raises QuantlabError for a split or a provider that cannot be."""
+        return Execution(
+            threads=self.threads,
+            batch=self.batch_size,
+            split=None if self.split is None else parse_split(self.split),
+            providers=_providers(self.provider),
+            fold=self.fold_preprocess,
+        )
+
+
+def _providers(name: str | None) -> tuple[str, ...]:
+    if name is None:
+        return CPU
+    import onnxruntime
+
+    return (find_provider(name, onnxruntime.get_available_providers()),)
 
 
 class DataOptions(ConfigOptions):

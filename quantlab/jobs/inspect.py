@@ -21,6 +21,7 @@ from quantlab.inspect.portability import Portability, check_portability, portabi
 from quantlab.inspect.sensitivity import GroupProbe, Sensitivity, measure_sensitivity
 from quantlab.inspect.views import Inspected
 from quantlab.jobs import inputs
+from quantlab.jobs.checks import remembered
 from quantlab.jobs.inputs import DataOptions, ModelOptions
 from quantlab.model import Model
 from quantlab.recipe import Recipe
@@ -150,9 +151,13 @@ def portability_words(int8: Model, crops: Crops) -> str:
     if not int8.is_quantized:
         return ""
     step = max(1, len(crops) // REPORT_IMAGES)
-    batch = crops.inputs(slice(0, step * REPORT_IMAGES, step), int8.input)
-    try:
-        found = check_portability(int8, [batch])
-    except ModelError:
-        return ""
-    return portability_line(found) if found.layers else ""
+    rows = slice(0, step * REPORT_IMAGES, step)
+
+    def line() -> str:
+        try:
+            found = check_portability(int8, [crops.inputs(rows, int8.input)])
+        except ModelError:
+            return ""
+        return portability_line(found) if found.layers else ""
+
+    return str(remembered("portability", (int8,), crops, rows, line))

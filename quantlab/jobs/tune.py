@@ -27,6 +27,7 @@ from quantlab.errors import (
     disk_is_full,
 )
 from quantlab.evaluate.custom import metrics_of
+from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import Criterion, Policy, judge, parse_criterion
 from quantlab.inspect.speed_formats import slow_format
@@ -205,10 +206,10 @@ def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk:
         images=images,
         evaluation=evaluation,
         crops=crops,
-        baseline=_baseline(model, crops, run, talk, spec.threads),
+        baseline=_baseline(model, crops, run, talk, spec.execution),
         ledger=ledger,
         talk=talk,
-        threads=spec.threads,
+        how=spec.execution,
         seed=spec.seed,
         bench=not spec.no_bench,
         identity=hashlib.sha256("\n".join(identity.values()).encode()).hexdigest(),
@@ -233,14 +234,14 @@ def _own_search(spec: TuneSpec, bench: Workbench) -> dict[str, Engine]:
     return {"inc": inc.IncEngine(tuning=tuning)}
 
 
-def _baseline(model: Model, crops: Crops, run: Run, talk: Talk, threads: int) -> Predictions:
+def _baseline(model: Model, crops: Crops, run: Run, talk: Talk, how: Execution) -> Predictions:
     """fp32's answers, from the run folder when it is resumed.
 
     Raises RecordError when those are of another model or of other images.
     """
     path = run.artifact("fp32_predictions", "fp32-predictions.npz")
     if not path.is_file():
-        answers = predict(model, crops, talk, threads)
+        answers = predict(model, crops, talk, how)
         answers.save(path)
         return answers
     answers = Predictions.load(path)
@@ -374,7 +375,7 @@ def _all_answers(bench: Workbench, best: Trial, int8: Model) -> Predictions:
     path = bench.ledger.predictions_path(best.digest)
     if best.status == "done" and path.is_file():
         return Predictions.load(path)
-    return predict(int8, bench.crops, bench.talk, bench.threads)
+    return predict(int8, bench.crops, bench.talk, bench.how)
 
 
 def _nothing(outcome: Outcome) -> BaseException:

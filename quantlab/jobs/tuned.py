@@ -10,6 +10,7 @@ from typing import Any
 from quantlab.comparison import Comparison
 from quantlab.gate import Verdict
 from quantlab.jobs import inputs
+from quantlab.jobs.checks import known_plot
 from quantlab.jobs.compare import results
 from quantlab.jobs.inputs import model_facts
 from quantlab.jobs.inspect import portability_words
@@ -65,7 +66,7 @@ def record(bench: Workbench, tuned: Tuned, int8: Model, strategy: str, run: Run)
         problems=bench.crops.problems,
         warnings=tuple(bench.talk.warnings),
     )
-    write_report(run.folder, tuned.comparison, tuned.verdict, context)
+    write_report(run.folder, tuned.comparison, tuned.verdict, context, known_plot)
     run.record.results = {
         "model": model_facts(bench.model),
         "output": model_facts(replace(int8, path=tuned.output)),

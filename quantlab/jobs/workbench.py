@@ -18,11 +18,13 @@ from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
 from quantlab.errors import OutputError, QuantizeError, QuantlabError, disk_is_full
 from quantlab.evaluate.custom import metrics_of
+from quantlab.evaluate.execution import ALL_CORES, Execution
 from quantlab.evaluate.predictions import Predictions
 from quantlab.evaluate.proxy import Proxy
 from quantlab.gate import Criterion, judge
 from quantlab.inspect.sensitivity import GroupProbe
 from quantlab.jobs.bench import BenchSpec, timed
+from quantlab.jobs.checks import remembered
 from quantlab.jobs.compare import compared
 from quantlab.jobs.evaluate import predict
 from quantlab.jobs.inputs import Found
@@ -67,7 +69,7 @@ class Workbench:
     baseline: Predictions
     ledger: Ledger
     talk: Talk
-    threads: int = 0
+    how: Execution = ALL_CORES
     seed: int = 0
     bench: bool = True
     identity: str = ""
@@ -156,7 +158,7 @@ class Workbench:
         stop = early_stop(self.criterion, self.baseline, total=n, on=CERTAIN_FAILURE)
         order = np.random.default_rng(self.seed).permutation(n)
         early = None if stop is None else (order, stop)
-        return predict(int8, self.crops, self.talk, self.threads, early=early)
+        return predict(int8, self.crops, self.talk, self.how, early=early)
 
     def time(self, int8: Model, conditions: BenchConditions) -> BenchResult:
         """fp32 and int8 interleaved in one run."""
@@ -170,8 +172,10 @@ class Workbench:
             batch_sizes=(fixed,) if fixed else conditions.batch_sizes,
             rounds=conditions.rounds,
             seconds=conditions.seconds,
-            threads=conditions.threads or self.threads or 1,
+            threads=conditions.threads or self.how.threads or 1,
             seed=self.seed,
+            provider=self.how.providers[0],
+            isolation="shared",
         )
         return timed(models, spec, self.talk)
 
@@ -188,14 +192,26 @@ class Workbench:
 
     def proxy(self, path: Path) -> float:
         """Mean KL of fp32 to the file's answers on some calibration images, in nats."""
-        return self._proxy.distance(Model.load(path)).kl
+        int8 = Model.load(path)
+        known = remembered(
+            "distance",
+            (self.model, int8),
+            self.images.crops,
+            self._few,
+            lambda: self._proxy.distance(int8).kl,
+        )
+        return float(known)
+
+    @property
+    def _few(self) -> slice:
+        """SCORE_IMAGES of the calibration images, spread over all of them."""
+        step = max(1, len(self.images) // SCORE_IMAGES)
+        return slice(0, step * SCORE_IMAGES, step)
 
     @cached_property
     def _proxy(self) -> Proxy:
-        crops = self.images.crops
-        step = max(1, len(crops) // SCORE_IMAGES)
-        inputs = crops.inputs(slice(0, step * SCORE_IMAGES, step), self.model.input)
-        return Proxy(self.model, inputs, self.threads)
+        inputs = self.images.crops.inputs(self._few, self.model.input)
+        return Proxy(self.model, inputs, self.how.threads)
 
     def ranking(self, recipe: Recipe) -> list[tuple[Group, float]]:
         """Every group with what it costs alone in int8 (KL, nats), the most first.

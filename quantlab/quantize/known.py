@@ -6,10 +6,8 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
-import quantlab
 from quantlab.cache import side, touch
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import CROPS_FORMAT, decoder
@@ -17,6 +15,7 @@ from quantlab.errors import OutputError
 from quantlab.model import Model
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import environment, versions
+from quantlab.source import source_digest
 from quantlab.store import write_whole
 
 ENGINES = ("quantlab", "ort")
@@ -30,15 +29,8 @@ def file_key(model: Model, recipe: Recipe, images: CalibrationImages) -> str:
     inputs = [images.crops.digests, pipeline.model_dump(mode="json"), CROPS_FORMAT]
     libraries = [versions(("numpy", "scipy", "onnx", "onnxruntime")), environment()["isa"]]
     facts = [model.sha256, model.input.layout, model.output_kind, recipe.model_dump(mode="json")]
-    parts = [facts, inputs, decoder(pipeline), libraries, _quantizers()]
+    parts = [facts, inputs, decoder(pipeline), libraries, source_digest()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-@cache
-def _quantizers() -> str:
-    """The digest of quantlab's source, all of it: the quantizers use much of the rest."""
-    sources = sorted(Path(quantlab.__file__).parent.rglob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def recall(key: str, folder: Path) -> bytes | None:

@@ -40,7 +40,9 @@ class ReportContext:
     made, empty when it came as a file. ``shortfall`` says by how much the best trial misses the
     criterion, empty when it is met, and ``suggestions`` what to try then. ``reverted`` is what the
     recipe keeps in fp32. ``portability`` is what CPUs without VNNI would make of the int8 model,
-    empty when that is no question. ``problems`` are all images that could not be used.
+    empty when that is no question. ``early`` says after how many images a sequential test stopped
+    the evaluation, empty when none was asked to. ``problems`` are all images that could not be
+    used.
     """
 
     command: str
@@ -54,5 +56,6 @@ class ReportContext:
     shortfall: str = ""
     suggestions: tuple[str, ...] = ()
     portability: str = ""
+    early: str = ""
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()

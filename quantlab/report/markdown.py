@@ -19,10 +19,15 @@ PROBLEMS_SHOWN = 10
 
 
 def write_report(
-    folder: Path, comparison: Comparison, verdict: Verdict, context: ReportContext
+    folder: Path,
+    comparison: Comparison,
+    verdict: Verdict,
+    context: ReportContext,
+    kept: plots.Kept = plots.drawn_anew,
 ) -> Path:
-    """Write ``report.md`` and its plots into ``folder`` and return its path. Raises OutputError."""
-    pictures = plots.draw(comparison, folder, context.trials)
+    """Write ``report.md`` and its plots into ``folder`` and return its path; ``kept`` may know a
+    plot from before. Raises OutputError."""
+    pictures = plots.draw(comparison, folder, context.trials, kept)
     path = folder / "report.md"
     write_whole(path, render(comparison, verdict, context, pictures))
     return path

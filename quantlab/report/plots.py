@@ -1,219 +1,88 @@
-"""The plots of a report, as PNG files. Figures are objects of their own: no pyplot, no display."""
+"""The plots of a report, as PNG files. matplotlib is imported when there is something to draw."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
-from quantlab.comparison import ClassChange, Comparison, Speed
-from quantlab.inspect.layers import LayerReport
-from quantlab.inspect.sensitivity import Sensitivity
+from quantlab.comparison import Comparison
 from quantlab.report.context import TrialRow
-from quantlab.store import atomic_path
+from quantlab.store import write_whole
 
-FP32, INT8, LOST, GAINED = "#4c6a92", "#d9822b", "#b5382a", "#3b7d4f"
-GREY = "#666666"
-CLASSES_SHOWN = GROUPS_SHOWN = 20
-PANELS = 4
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from quantlab.inspect.layers import LayerReport
+    from quantlab.inspect.profile import Profile
+    from quantlab.inspect.sensitivity import Sensitivity
+
+Facts = list[object]
+"""All that decides a plot, for JSON."""
+Kept = Callable[[str, Facts, Callable[[], bytes | None]], bytes | None]
+"""A plot by name and facts: one drawn before, or what the function draws."""
 
 
-def draw(comparison: Comparison, folder: Path, trials: Sequence[TrialRow] = ()) -> dict[str, str]:
+def drawn_anew(name: str, facts: Facts, paint: Callable[[], bytes | None]) -> bytes | None:
+    """Keeps nothing."""
+    return paint()
+
+
+def draw(
+    comparison: Comparison,
+    folder: Path,
+    trials: Sequence[TrialRow] = (),
+    kept: Kept = drawn_anew,
+) -> dict[str, str]:
     """Draw what the comparison has data for; maps each plot's name to its file name in ``folder``.
 
     Raises OutputError.
     """
-    painters: dict[str, Callable[[Comparison], Figure | None]] = {
-        "latency": latency,
-        "classes": classes,
-        "confidence": confidence,
+    changed = [c.model_dump() for c in comparison.classes if c.lost or c.gained]
+    seen = comparison.confidence.model_dump()
+    facts: dict[str, Facts] = {"classes": list(changed), "confidence": [seen]}
+    drawn = {
+        "latency": _paint("latency", comparison) if comparison.speeds else None,
+        **{
+            name: kept(name, [metadata.version("matplotlib"), *data], _painter(name, comparison))
+            for name, data in facts.items()
+        },
+        "tradeoff": _paint("tradeoff", trials) if len(trials) > 1 else None,
     }
-    figures = {name: paint(comparison) for name, paint in painters.items()}
-    figures["tradeoff"] = tradeoff(trials)
-    drawn = {name: figure for name, figure in figures.items() if figure is not None}
-    for name, figure in drawn.items():
-        _save(figure, folder / f"{name}.png")
-    return {name: f"{name}.png" for name in drawn}
+    found = {name: content for name, content in drawn.items() if content is not None}
+    for name, content in found.items():
+        write_whole(folder / f"{name}.png", content)
+    return {name: f"{name}.png" for name in found}
 
 
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        FigureCanvasAgg(figure)
-        figure.savefig(temporary, format="png", dpi=120)
+def _painter(name: str, subject: object) -> Callable[[], bytes | None]:
+    return lambda: _paint(name, subject)
 
 
-def _figure(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(8, height), layout="constrained")
-    axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
-    for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
-    return figure, list(axes)
+def _paint(name: str, subject: object) -> bytes | None:
+    """The figure of that name as a PNG file, None where there is nothing to see."""
+    from quantlab.report import figures
 
-
-def latency(comparison: Comparison) -> Figure | None:
-    """Latency distributions of both models, one panel per batch size."""
-    shown = comparison.speeds[:PANELS]
-    if not shown:
-        return None
-    figure, axes = _figure(0.6 + 2.2 * len(shown), len(shown))
-    for ax, speed in zip(axes, shown, strict=True):
-        _latency_panel(ax, speed)
-    axes[-1].set_xlabel("milliseconds per run (slowest 1% not shown)")
-    return figure
-
-
-def _latency_panel(ax: Axes, speed: Speed) -> None:
-    pairs = (("fp32", speed.fp32, FP32), ("int8", speed.int8, INT8))
-    top = max(x.p99 for _, x, _ in pairs) * 1.02
-    bins = np.linspace(0, top, 120).tolist()
-    for name, x, colour in pairs:
-        label = f"{name}, median {x.p50:.2f} ms"
-        ax.hist(x.samples, bins, color=colour, alpha=0.75, label=label)
-        ax.axvline(x.p50, color=colour, linewidth=1)
-    ax.set_xlim(0, top)
-    ax.set_ylabel("runs")
-    ax.set_title(f"Batch {speed.batch_size}", loc="left", fontsize=10)
-    ax.legend(frameon=False, loc="upper left")
-
-
-def classes(comparison: Comparison) -> Figure | None:
-    """Images lost and gained of the classes that changed most, worst first.
-
-    None when no class changed by more than one image: there is nothing to see in that.
-    """
-    changed = [c for c in comparison.classes if c.lost or c.gained]
-    if not any(c.lost + c.gained > 1 for c in changed):
-        return None
-    changed.sort(key=lambda c: (-c.net_loss, -c.lost, c.index))
-    shown = _ends(changed)
-    figure, (ax,) = _figure(1.2 + 0.24 * len(shown))
-    rows = np.arange(len(shown))
-    ax.barh(rows, [-c.lost for c in shown], color=LOST, label="lost: only fp32 is right")
-    ax.barh(rows, [c.gained for c in shown], color=GAINED, label="gained: only int8 is right")
-    ax.axvline(0, color=GREY, linewidth=0.8)
-    ax.set_yticks(rows, [_class_label(c) for c in shown], fontsize=8)
-    ax.invert_yaxis()
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
-    ax.set_xlabel(f"images ({len(shown)} of the {len(changed)} classes that changed)")
-    figure.legend(frameon=False, loc="outside upper left", ncols=2)
-    return figure
-
-
-def _ends(changed: list[ClassChange]) -> list[ClassChange]:
-    """The classes that lost most and those that gained most, from a sorted list."""
-    if len(changed) <= CLASSES_SHOWN:
-        return changed
-    worst = CLASSES_SHOWN * 3 // 4
-    return changed[:worst] + changed[worst - CLASSES_SHOWN :]
-
-
-def _class_label(c: ClassChange) -> str:
-    name = c.name.split(",")[0][:28]
-    return f"{name or 'class'} ({c.index}), {c.n} images"
-
-
-def tradeoff(trials: Sequence[TrialRow]) -> Figure | None:
-    """Every evaluated trial by speed and decline (KL without labels), the Pareto front joined."""
-    shown = [t for t in trials if t.speedup is not None and t.agreement is not None]
-    if len(shown) < 2:
-        return None
-    labelled = all(t.decline is not None for t in shown)
-    costs = [100 * (t.decline or 0) if labelled else t.kl or 0 for t in shown]
-    places = [(t.speedup or 0, cost) for t, cost in zip(shown, costs, strict=True)]
-    figure, (ax,) = _figure(3.6)
-    front = sorted(place for t, place in zip(shown, places, strict=True) if t.front)
-    ax.plot([x for x, _ in front], [y for _, y in front], color=INT8, linewidth=1)
-    for t, place in zip(shown, places, strict=True):
-        size = 12 if t.chosen else 6
-        colour = INT8 if t.front else GREY
-        ax.plot(*place, "*" if t.chosen else "o", color=colour, markersize=size)
-        if t.front:
-            ax.annotate(t.recipe, place, (5, 5), fontsize=8, textcoords="offset points")
-    ax.set_xlabel("speedup over fp32")
-    ax.set_ylabel("top-1 decline, %" if labelled else "KL to fp32, nats")
-    ax.margins(0.15)
-    return figure
-
-
-def confidence(comparison: Comparison) -> Figure:
-    """How sure both models are, and how sure fp32 was where the answers differ."""
-    data = comparison.confidence
-    edges = np.linspace(0, 1, len(data.fp32) + 1)
-    figure, (ax, below) = _figure(4.4, 2)
-    ax.stairs(data.fp32, edges, color=FP32, linewidth=1.8, label="fp32")
-    ax.stairs(data.int8, edges, color=INT8, linewidth=1.8, label="int8")
-    ax.set_title("All images", loc="left", fontsize=10)
-    figure.legend(frameon=False, loc="outside upper right", ncols=2)
-    below.stairs(data.changed, edges, color=LOST, fill=True, alpha=0.8)
-    below.set_title(
-        "Images whose first answer changed, by fp32's probability", loc="left", fontsize=10
-    )
-    for panel in (ax, below):
-        panel.set_xlim(0, 1)
-        panel.set_ylabel("images")
-    below.set_ylim(0, max(1, *data.changed) * 1.1)
-    below.yaxis.set_major_locator(MaxNLocator(integer=True))
-    below.set_xlabel("probability of the first answer")
-    return figure
+    figure: Figure | None = getattr(figures, name)(subject)
+    return None if figure is None else figures.png(figure)
 
 
 def save_layers(report: LayerReport, path: Path) -> None:
-    """Draw ``layers`` into a file. Raises OutputError."""
-    _save(layers(report), path)
+    """Draw the layers' SQNR into a file. Raises OutputError."""
+    _save("layers", report, path)
 
 
-def layers(report: LayerReport) -> Figure:
-    """SQNR of every layer, accumulated and its own, and of its weights."""
-    figure, (ax,) = _figure(4.6)
-    places = np.arange(len(report.layers))
-    lines = (
-        ("accumulated", [x.accumulated for x in report.layers], FP32, "-"),
-        ("this layer alone", [x.local for x in report.layers], INT8, "-"),
-        ("its weights", [x.weight for x in report.layers], GREY, ":"),
-    )
-    for label, values, colour, style in lines:
-        heights = np.array([np.nan if v is None else v for v in values], np.float64)
-        shown = ~np.isnan(heights)
-        ax.plot(places[shown], heights[shown], style, color=colour, label=label, marker=".", ms=4)
-    for i, layer in enumerate(report.layers):
-        if layer.tensor == report.first_break:
-            ax.axvline(i, color=LOST, linewidth=1, linestyle="--", label="first break")
-        if layer.node in report.exclude and layer.local is not None:
-            ax.annotate(layer.node, (i, layer.local), fontsize=7, color=LOST, rotation=45)
-    ax.set_xticks(places[:: max(1, len(places) // 24)])
-    ax.set_xticklabels([x.node or x.tensor for x in report.layers][:: max(1, len(places) // 24)])
-    ax.tick_params(axis="x", labelrotation=90, labelsize=7)
-    ax.set_ylabel("SQNR, dB")
-    figure.legend(frameon=False, loc="outside upper left", ncols=4)
-    return figure
+def save_profiles(profiles: Sequence[Profile], path: Path) -> None:
+    """Draw the operators' times into a file. Raises OutputError."""
+    _save("operators", profiles, path)
 
 
 def save_sensitivity(found: Sensitivity, path: Path) -> None:
-    """Draw ``sensitivity`` into a file. Raises OutputError."""
-    _save(sensitivity(found), path)
+    """Draw what each group costs into a file. Raises OutputError."""
+    _save("sensitivity", found, path)
 
 
-def sensitivity(found: Sensitivity) -> Figure:
-    """The costliest groups, alone and left out."""
-    shown = found.groups[:GROUPS_SHOWN]
-    figure, (ax,) = _figure(1.2 + 0.3 * len(shown))
-    rows = np.arange(len(shown))
-    alone = [cost.alone.kl for cost in shown]
-    left_out = [cost.gain for cost in shown]
-    ax.barh(rows - 0.2, alone, 0.4, color=INT8, label="only this group in int8: KL")
-    ax.barh(rows + 0.2, left_out, 0.4, color=FP32, label="all but this group: KL falls by")
-    ax.axvline(0, color=GREY, linewidth=0.8)
-    ax.set_yticks(rows, [cost.name for cost in shown], fontsize=8)
-    for label in ax.get_yticklabels():
-        if label.get_text() in found.exclude:
-            label.set_color(LOST)
-    ax.invert_yaxis()
-    ax.set_xlabel(f"nats ({len(shown)} of {len(found.groups)} groups; red: worth excluding)")
-    figure.legend(frameon=False, loc="outside upper left", ncols=2)
-    return figure
+def _save(name: str, subject: object, path: Path) -> None:
+    if (content := _paint(name, subject)) is not None:
+        write_whole(path, content)

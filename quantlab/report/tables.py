@@ -30,6 +30,7 @@ from quantlab.report.formats import (
     times,
     times_span,
 )
+from quantlab.speeds import WORTH_SEEING
 from quantlab.stats import Interval
 from quantlab.tune.reverted import Reverted
 
@@ -75,15 +76,42 @@ def _speed_row(speed: Speed) -> list[str]:
     return [name, _ms(speed.fp32.p50), _ms(speed.int8.p50), speed_words(speed)]
 
 
+NO_DIFFERENCE = "no difference that this machine can show"
+
+
 def speed_words(speed: Speed) -> str:
-    """``2.05x faster``, or that nothing can be said."""
+    """``2.05x faster``, or that nothing can be said; short, for a table."""
     if speed.conclusion == "too noisy":
         return f"{times(speed.speedup)}, too noisy to tell"
     if speed.conclusion == "same":
-        return f"{times(speed.speedup)}, no difference"
-    if speed.conclusion == "faster":
-        return f"{times(speed.speedup)} faster"
-    return f"{times(1 / speed.speedup)} slower"
+        return f"{times(speed.speedup)}, no difference shown"
+    return faster_words(speed.speedup, speed.conclusion)
+
+
+def faster_words(ratio: float, conclusion: str) -> str:
+    """``2.05x faster``, or how much slower."""
+    return f"{times(ratio)} faster" if conclusion == "faster" else f"{times(1 / ratio)} slower"
+
+
+def speed_sentence(speed: Speed) -> str:
+    """The speedup with its interval, and what the run could not show."""
+    at = f"at batch {speed.batch_size}, threads {speed.threads}"
+    span = f"95% interval {times_span(speed.interval)}"
+    words = {"same": f": {NO_DIFFERENCE}", "too noisy": ": too noisy to tell"}
+    line = f"Speedup {times(speed.speedup)} ({span}) {at}{words.get(speed.conclusion, '')}"
+    if (speed.resolution or 0) <= WORTH_SEEING:
+        return line
+    return f"{line}\n  {coarse_sentence(speed.resolution, speed.rounds_needed)}"
+
+
+def coarse_sentence(resolution: float | None, rounds_needed: int | None) -> str:
+    """``This run could show a difference of 5.0% or more; 3% would take about 42 rounds.``"""
+    if resolution is None or rounds_needed is None:
+        return ""
+    return (
+        f"This run could show a difference of {percent(resolution, 1)} or more; "
+        f"{percent(WORTH_SEEING, 0)} would take about {rounds_needed:,} rounds (--rounds)."
+    )
 
 
 def decline(c: Comparison) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from quantlab.bench.measurement import BenchResult, Measurement
 from quantlab.cache import Entry
-from quantlab.comparison import Comparison, Share, Speed
+from quantlab.comparison import Comparison, Share
 from quantlab.evaluate.accuracy import Accuracy
 from quantlab.fetch import PublishedModel
 from quantlab.gate import Verdict
@@ -31,30 +30,24 @@ from quantlab.report.formats import (
     percent,
     percents,
     table,
-    times,
-    times_span,
 )
 from quantlab.report.markdown import headline, zoo_sentence
 
 FP32_SHOWN = LAYERS_SHOWN = 10
 
 
-def compare_summary(comparison: Comparison, verdict: Verdict) -> str:
-    """The verdict, the figures, the zoo's sentence."""
+def compare_summary(comparison: Comparison, verdict: Verdict, early: str = "") -> str:
+    """The verdict, the figures, the zoo's sentence; ``early`` is about stopping early."""
     fidelity = comparison.fidelity
     noise = "no noise" if fidelity.identical else f"{number(fidelity.sqnr_db, '.1f')} dB"
     lines = [headline(comparison, verdict), verdict.reason]
-    lines += [verdict.remedy] if verdict.remedy else []
+    lines += [text for text in (verdict.remedy, early) if text]
     lines += ["", tables.summary(comparison), ""]
     lines += [
         f"Agreement {percent(fidelity.agreement.value)} "
         f"({percents(fidelity.agreement.interval)}), KL {number(fidelity.kl, '.4f')}, SQNR {noise}"
     ]
-    lines += [
-        f"Speedup {times(s.speedup)} (95% interval {times_span(s.interval)}) at batch "
-        f"{s.batch_size}, threads {s.threads}"
-        for s in comparison.speeds
-    ]
+    lines += [tables.speed_sentence(s) for s in comparison.speeds]
     lines += [zoo_sentence(comparison)]
     return "\n".join(lines).strip()
 
@@ -88,29 +81,6 @@ def _rate(name: str, share: Share) -> str:
         f"{name} {percent(share.value)}  95% interval {percents(share.interval)}  "
         f"({share.count:,} of {share.n:,})"
     )
-
-
-def bench_summary(result: BenchResult, ratios: Sequence[tuple[str, str, Speed]]) -> str:
-    """One row per model and batch size, then every later model against the first."""
-    rows = [_bench_row(m.model_name, m) for row in result.measurements for m in row]
-    rows += [_bench_row(f"{m.model_name} (A/A)", m) for m in result.noise]
-    head = ["model", "batch", "p50 ms", "p90", "p99", "mean ± σ", "images/s", "session ms", "RSS"]
-    return "\n".join([table(head, rows, right=" rrrrrrrr"), "", *map(_ratio, ratios)]).strip()
-
-
-def _ratio(row: tuple[str, str, Speed]) -> str:
-    name, first, speed = row
-    floor = "" if speed.noise_floor is None else f", noise floor {percent(speed.noise_floor, 1)}"
-    return (
-        f"batch {speed.batch_size}: {name} is {tables.speed_words(speed)} than {first} "
-        f"(95% interval {times_span(speed.interval)}{floor})"
-    )
-
-
-def _bench_row(name: str, m: Measurement) -> list[str]:
-    figures = [f"{m.p50:.2f}", f"{m.p90:.2f}", f"{m.p99:.2f}", f"{m.mean:.2f} ± {m.std:.2f}"]
-    cost = [f"{m.images_per_second:.1f}", f"{m.session_ms:.0f}", megabytes(m.peak_rss_bytes)]
-    return [name, str(m.conditions.batch_size), *figures, *cost]
 
 
 def inspected_summary(found: Inspected, *, scales: bool) -> str:

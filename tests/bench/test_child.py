@@ -1,69 +1,104 @@
 from __future__ import annotations
 
-import gc
-from dataclasses import replace
+import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from quantlab.bench import child
+from quantlab.bench.child import INDEX_BYTES, Sessions
+from quantlab.bench.schedule import poisson_arrivals
 from quantlab.bench.task import Subject, Task
+from quantlab.errors import ModelError
 from quantlab.testing.models import tiny_classifier
 
 
 @pytest.fixture
-def task(tmp_path: Path) -> Task:
+def sessions(tmp_path: Path) -> Sessions:
     path = tiny_classifier(tmp_path / "tiny.onnx", size=8)
-    return Task(
-        kind="latency",
-        subjects=(Subject(str(path), "input", "float32", (3, 8, 8)),) * 3,
-        batch_sizes=(1, 2),
-        rounds=4,
-        runs=5,
-        seconds=1,
-        warmup=3,
+    task = Task(
+        subjects=(Subject(str(path), "input", "float32", (3, 8, 8)),) * 2,
         threads=1,
         cpus=(),
         seed=0,
         providers=("CPUExecutionProvider",),
         optimization="all",
     )
+    made = Sessions(task)
+    assert len(made.open()) == 2
+    return made
 
 
-def test_latency_keeps_every_run(task: Task) -> None:
-    said: list[dict[str, Any]] = []
-    result = child.latency(task, said.append)
-    assert [b["runs"] for b in result["batches"]] == [5, 5]
-    for batch in result["batches"]:
-        assert np.array(batch["samples"]).shape == (3, 4, 5)
-        assert np.array(batch["samples"]).min() > 0
-        assert 2 <= batch["warmup"] <= 3
-    assert [m["done"] for m in said] == [0, 1, 2, 3, 4, 4, 5, 6, 7, 8]
-    assert gc.isenabled()
+def test_warm_up_ends_when_stable_or_late(sessions: Sessions) -> None:
+    stable = sessions.warm(0, batch=1, seconds=60)
+    assert stable["runs"] >= 10
+    assert stable["median_ms"] > 0
+    assert sessions.warm(0, batch=1, seconds=0)["runs"] == 1
 
 
-def test_runs_are_chosen_when_not_given(task: Task) -> None:
-    few = child.latency(replace(task, runs=None, seconds=0), lambda m: None)
-    many = child.latency(replace(task, runs=None, seconds=600), lambda m: None)
-    assert [b["runs"] for b in few["batches"]] == [3, 3]
-    assert all(b["runs"] > 3 for b in many["batches"])
+def test_memory_rises_with_the_batch(sessions: Sessions) -> None:
+    small = sessions.warm(0, batch=1, seconds=0)["peak_rss_bytes"]
+    assert sessions.warm(0, batch=64, seconds=0)["peak_rss_bytes"] >= small > 0
 
 
-def test_sessions_alternate_in_blocks_with_one_run_uncounted() -> None:
+def test_uncounted_runs_are_made_and_not_told(sessions: Sessions) -> None:
     calls: list[str] = []
-    runs: list[child.Run] = [lambda: calls.append("A"), lambda: calls.append("B")]
-    timing: Any = type("T", (), {"warmup": 2, "runs": 2, "rounds": 2, "seconds": 1.0})
-    child._one_batch_size(timing, runs, lambda done, samples: None)  # type: ignore[arg-type]
-    assert "".join(calls) == "AABB" + "AAA" + "BBB" + "BBB" + "AAA"
+    sessions._runs = {0: lambda: calls.append("A"), 1: lambda: calls.append("B")}
+    assert len(sessions.run(0, count=2, uncounted=1)) == 2
+    assert len(sessions.run(1, count=1)) == 1
+    assert "".join(calls) == "AAAB"
 
 
-def test_cost_rises_with_the_batch(task: Task) -> None:
-    one = replace(task, kind="cost", subjects=task.subjects[:1], batch_sizes=(64, 1))
-    found = child.cost(one)
-    assert found["session_ms"] > 0
-    assert found["peak_rss_bytes"][0] >= found["peak_rss_bytes"][1] > 0
+def test_spinning_lasts_as_long_as_asked(sessions: Sessions) -> None:
+    sessions.warm(1, batch=2, seconds=0)
+    start = time.monotonic_ns() + 20_000_000
+    times = sessions.spin(1, start_ns=start, seconds=0.1)
+    assert time.monotonic_ns() >= start + 1e8
+    assert 0 < sum(times) < 1000 * (time.monotonic_ns() - start)
+    assert sessions.spin(1, start_ns=time.monotonic_ns() - 10**9, seconds=0.1)
+
+
+def test_requests_are_served_in_order_and_not_before_they_come(sessions: Sessions) -> None:
+    sessions.warm(0, batch=1, seconds=0)
+    served = sessions.serve(
+        0, start_ns=time.monotonic_ns(), rate=200, seconds=0.2, seed=[1], queue=-1
+    )
+    due = 1000 * poisson_arrivals(200, 0.2, [1])
+    numbers, begun, done = zip(*served, strict=True)
+    assert numbers == tuple(range(len(due)))
+    assert (np.array(begun) >= due - 1e-3).all()
+    assert (np.array(done) > begun).all()
+    assert (np.array(begun[1:]) >= done[:-1]).all()
+
+
+def test_a_hopeless_queue_is_given_up(sessions: Sessions) -> None:
+    sessions._runs = {0: lambda: time.sleep(0.05)}
+    served = sessions.serve(
+        0, start_ns=time.monotonic_ns(), rate=1000, seconds=0.1, seed=[1], queue=-1
+    )
+    assert 1 <= len(served) < 20
+
+
+def test_a_queue_is_shared_by_its_place_in_the_file(sessions: Sessions, tmp_path: Path) -> None:
+    words = b"".join(n.to_bytes(INDEX_BYTES, "little") for n in range(10))
+    (tmp_path / "queue").write_bytes(words)
+    with (tmp_path / "queue").open("rb", buffering=0) as queue:
+        first, second = (child._taken(queue.fileno(), 10) for _ in range(2))
+        assert [next(first), next(second), next(second), next(first)] == [0, 1, 2, 3]
+        assert [*first, *second] == [4, 5, 6, 7, 8, 9]
+
+
+def test_a_provider_that_is_listed_but_absent(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fallen:
+        def get_providers(self) -> list[str]:
+            return ["OtherExecutionProvider"]
+
+    monkeypatch.setattr("quantlab.runtime.session.create_session", lambda *_, **__: Fallen())
+    with pytest.raises(ModelError, match="lists CPUExecutionProvider, but cannot use it"):
+        sessions.open()
 
 
 def test_random_batches_repeat_and_fit() -> None:

@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
+from quantlab.bench import harness
 from quantlab.bench.harness import bench, steps
+from quantlab.bench.process import Worker
 from quantlab.errors import ModelError, QuantlabError
 from quantlab.model import Model
 from quantlab.runtime.environment import available_cpus
 from quantlab.testing.models import tiny_classifier
 
-QUICK: dict[str, Any] = {"rounds": 4, "runs": 3, "warmup": 2}
+QUICK: dict[str, Any] = {"rounds": 2, "turns": 3}
 
 
 @pytest.fixture
@@ -19,12 +21,17 @@ def tiny(tmp_path: Path) -> Model:
     return Model.load(tiny_classifier(tmp_path / "tiny.onnx", size=16))
 
 
-def test_two_models_at_two_batch_sizes(tmp_path: Path, tiny: Model) -> None:
+@pytest.mark.parametrize("isolation", ["fresh", "shared"])
+def test_two_models_at_two_batch_sizes(isolation: Any, tmp_path: Path, tiny: Model) -> None:
     path = tiny_classifier(tmp_path / "u8.onnx", layout="NHWC", dtype="uint8", softmax=True)
     told: list[tuple[int, str]] = []
-    other = Model.load(path)
     result = bench(
-        [tiny, other], batch_sizes=(1, 3), progress=lambda *a: told.append(a), seed=5, **QUICK
+        [tiny, Model.load(path)],
+        batch_sizes=(1, 3),
+        progress=lambda *a: told.append(a),
+        seed=5,
+        isolation=isolation,
+        **QUICK,
     )
     assert result.batch_sizes == (1, 3)
     assert [[m.model_name for m in row] for row in result.measurements] == [
@@ -33,15 +40,37 @@ def test_two_models_at_two_batch_sizes(tmp_path: Path, tiny: Model) -> None:
     ]
     assert [m.model_sha256 for m in result.noise] == [tiny.sha256] * 2
     for measurement in (*result.measurements[0], *result.measurements[1], *result.noise):
-        assert [len(part) for part in measurement.rounds] == [3] * 4
+        c = measurement.conditions
+        assert (c.rounds, c.turns, c.threads, c.seed, c.isolation) == (2, 3, 1, 5, isolation)
+        assert [len(part) for part in measurement.rounds] == [c.runs] * 2
+        assert c.runs % 3 == 0
+        assert c.warmup >= 1
+        assert c.cpu
+        assert c.providers == ("CPUExecutionProvider",)
+        assert all(0 <= share <= 1 for share in c.steal)
+        assert len(c.mhz) in (0, 2)
         assert measurement.samples.min() > 0
         assert measurement.session_ms > 0
         assert measurement.peak_rss_bytes
-        assert measurement.conditions.threads == 1
-        assert measurement.conditions.seed == 5
-        assert measurement.conditions.cpu
     assert result.noise[0].rounds != result.measurements[0][0].rounds
-    assert told[-1][0] == steps(2, 2, rounds=4)
+    assert told[-1][0] == steps(2, rounds=2) == 4
+
+
+@pytest.mark.parametrize(("isolation", "processes"), [("fresh", 2 * 2), ("shared", 1 + 1)])
+def test_processes_are_fresh_in_every_round_or_shared(
+    isolation: Any, processes: int, tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One model and its A′; shared ones need one more for the cost of a session alone."""
+    seen: set[int] = set()
+    ask = Worker.ask
+
+    def noticed(self: Worker, do: str, **details: object) -> Any:
+        seen.add(self._process.pid)
+        return ask(self, do, **details)
+
+    monkeypatch.setattr(Worker, "ask", noticed)
+    bench([tiny], isolation=isolation, **QUICK)
+    assert len(seen) == processes
 
 
 def test_the_model_file_is_not_touched(tiny: Model) -> None:
@@ -63,7 +92,9 @@ def test_threads_beyond_the_machine_are_refused(tiny: Model) -> None:
         bench([tiny], threads=count + 1, **QUICK)
 
 
-@pytest.mark.parametrize("wrong", [{"batch_sizes": ()}, {"batch_sizes": (0,)}, {"rounds": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"batch_sizes": ()}, {"batch_sizes": (0,)}, {"rounds": 0}, {"rounds": 1}]
+)
 def test_nothing_to_measure(tiny: Model, wrong: dict[str, Any]) -> None:
     with pytest.raises(QuantlabError, match="at least"):
         bench([tiny], **(QUICK | wrong))
@@ -76,11 +107,21 @@ def test_all_cores(tiny: Model) -> None:
     assert result.noise[0].conditions.threads >= 1
 
 
+def test_out_of_time(tiny: Model) -> None:
+    with pytest.raises(QuantlabError, match="did not finish in 0 s"):
+        bench([tiny], timeout=0.2)
+
+
+def test_rounds_follow_from_the_time(tiny: Model) -> None:
+    conditions = bench([tiny], seconds=0.1).noise[0].conditions
+    assert conditions.rounds == harness.plan([1.0], overhead=1.0, seconds=0.1).rounds
+
+
 @pytest.mark.data
 def test_real_int8_is_faster(data_root: Path) -> None:
     models = [
         Model.load(data_root / "models" / f"mobilenetv2-12{kind}.onnx") for kind in ("", "-int8")
     ]
-    fp32, int8 = (row[0] for row in bench(models, rounds=6, runs=4).measurements)
+    fp32, int8 = (row[0] for row in bench(models, **QUICK).measurements)
     assert fp32.p50 > int8.p50
     assert int8.bytes < fp32.bytes

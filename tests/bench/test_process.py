@@ -2,77 +2,138 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from quantlab.bench.process import run_task
+from quantlab.bench.process import Deadline, Worker, workers
 from quantlab.bench.task import Subject, Task
 from quantlab.errors import ModelError, QuantlabError
 
 TASK = Task(
-    kind="cost",
     subjects=(Subject("absent.onnx", "input", "float32", (3, 8, 8)),),
-    batch_sizes=(1,),
-    rounds=1,
-    runs=1,
-    seconds=1,
-    warmup=1,
     threads=1,
     cpus=(),
     seed=0,
     providers=("CPUExecutionProvider",),
     optimization="all",
 )
-READ = "import os, signal, sys, time; sys.stdin.read(); "
+READ = "import os, signal, sys, time; sys.stdin.readline(); sys.stdin.readline(); "
+Played = AbstractContextManager[list[Worker]]
 
 
-def play(code: str) -> tuple[str, ...]:
-    return (sys.executable, "-c", READ + code)
+def play(code: str, *, seconds: float = 60, count: int = 1) -> Played:
+    command = (sys.executable, "-c", READ + code)
+    return workers([TASK] * count, Deadline(seconds), command=command)
 
 
-def test_the_result_and_what_is_said_on_the_way() -> None:
-    code = """print('{"done": 1, "note": "so far"}\\n{"result": {"answer": 42}}')"""
-    said: list[tuple[int, str]] = []
-    result = run_task(TASK, timeout=60, heard=lambda *a: said.append(a), command=play(code))
-    assert result == {"answer": 42}
-    assert said == [(1, "so far")]
+def ask(code: str, **options: Any) -> Any:
+    with play(code, **options) as (worker,):
+        return worker.ask("open")
+
+
+def test_the_answer() -> None:
+    assert ask("""print('{"answer": [42]}', flush=True); time.sleep(600)""") == [42]
 
 
 def test_a_killed_process_is_named_with_its_signal() -> None:
-    command = play("os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(QuantlabError, match="killed \\(SIGKILL\\)") as caught:
-        run_task(TASK, timeout=60, command=command)
+        ask("os.kill(os.getpid(), signal.SIGKILL)")
     assert "memory" in caught.value.remedy
 
 
 def test_a_process_killed_in_the_middle_of_a_word() -> None:
-    command = play("print('{\"resu', end='', flush=True); os.kill(os.getpid(), signal.SIGSEGV)")
     with pytest.raises(QuantlabError, match="killed \\(SIGSEGV\\)"):
-        run_task(TASK, timeout=60, command=command)
+        ask("print('{\"resu', end='', flush=True); os.kill(os.getpid(), signal.SIGSEGV)")
 
 
 def test_a_crash_gives_its_last_line() -> None:
     with pytest.raises(QuantlabError, match="exit code 1: ValueError: no luck"):
-        run_task(TASK, timeout=60, command=play("raise ValueError('no luck')"))
+        ask("raise ValueError('no luck')")
 
 
 def test_a_process_that_ends_without_a_word() -> None:
-    with pytest.raises(QuantlabError, match=r"exit code 0\.$"):
-        run_task(TASK, timeout=60, command=(sys.executable, "-c", ""))
+    command = (sys.executable, "-c", "")
+    with (
+        workers([TASK], Deadline(60), command=command) as (worker,),
+        pytest.raises(QuantlabError, match=r"exit code 0\.$"),
+    ):
+        worker.ask("open")
 
 
-def test_a_process_that_never_ends_is_stopped() -> None:
+def test_a_process_that_never_answers_is_stopped() -> None:
     with pytest.raises(QuantlabError, match="did not finish in 0 s"):
-        run_task(TASK, timeout=0.3, command=play("time.sleep(600)"))
+        ask("time.sleep(600)", seconds=0.3)
 
 
 def test_what_is_wrong_with_a_model_comes_back_as_a_model_error() -> None:
-    with pytest.raises(ModelError, match=r"absent\.onnx"):
-        run_task(TASK, timeout=60)
+    with (
+        workers([TASK], Deadline(60)) as (worker,),
+        pytest.raises(ModelError, match=r"absent\.onnx"),
+    ):
+        worker.ask("open")
 
 
 def test_an_unknown_provider_is_named() -> None:
-    with pytest.raises(ModelError, match="MoonProvider"):
-        run_task(replace(TASK, providers=("MoonProvider",)), timeout=60)
+    task = replace(TASK, providers=("MoonProvider",))
+    with (
+        workers([task], Deadline(60)) as (worker,),
+        pytest.raises(ModelError, match="MoonProvider"),
+    ):
+        worker.ask("open")
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, QuantlabError("wrong")])
+def test_no_process_outlives_the_block(error: Any) -> None:
+    code = """print('{"answer": %d}' % os.getpid(), flush=True); time.sleep(600)"""
+    pids: list[int] = []
+
+    def interrupted() -> None:
+        with play(code, count=3) as started:
+            pids.extend(worker.ask("open") for worker in started)
+            raise error
+
+    with pytest.raises(type(error) if isinstance(error, BaseException) else error):
+        interrupted()
+    assert len(set(pids)) == 3
+    assert all(is_gone(pid) for pid in pids)
+
+
+def test_an_orphan_ends_by_itself() -> None:
+    """When whoever asks is killed, standard input ends, and with it the process."""
+    code = (
+        "import os\n"
+        "from quantlab.bench.process import Deadline, workers\n"
+        "from quantlab.bench.task import Task\n"
+        "task = Task((), 1, (), 0, ('CPUExecutionProvider',), 'all')\n"
+        "with workers([task], Deadline(60)) as (worker,):\n"
+        "    worker.ask('open')\n"
+        "    print(worker._process.pid, flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False
+    )
+    wait(lambda: is_gone(int(done.stdout)))
+
+
+def wait(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)

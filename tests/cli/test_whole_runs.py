@@ -26,7 +26,7 @@ def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real latencies, few of them."""
 
     def quick(models: Any, **settings: Any) -> Any:
-        return bench(models, **{**settings, "seconds": 0.05, "rounds": 4, "warmup": 1})
+        return bench(models, **{**settings, "seconds": 0.05, "rounds": 4})
 
     monkeypatch.setattr("quantlab.jobs.bench.bench", quick)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from quantlab.errors import ModelError
 from quantlab.evaluate import parallel
+from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.plan import Plan
 from quantlab.model import Model
@@ -56,7 +57,7 @@ def test_answers_are_those_of_each_image_alone(
 ) -> None:
     monkeypatch.setattr(parallel, "PROBE_BATCHES", probe_from)
     monkeypatch.setattr(parallel, "PROBE_SPLITS", probe_from)
-    with ParallelRunner(model, **settings) as run:  # type: ignore[arg-type]
+    with ParallelRunner(model, Execution(**settings)) as run:  # type: ignore[arg-type]
         rows, outputs = all_answers(run, images)
         again = all_answers(run, images)[1]
     np.testing.assert_array_equal(rows, ORDER)
@@ -65,14 +66,14 @@ def test_answers_are_those_of_each_image_alone(
 
 
 def test_what_is_asked_for_is_used(model: Model, images: NDArray[np.float32]) -> None:
-    with ParallelRunner(model, batch=7, split=(2, 1)) as run:
+    with ParallelRunner(model, Execution(batch=7, split=(2, 1))) as run:
         all_answers(run, images)
         assert run.plan == Plan(2, 1, 7)
 
 
 def test_a_fixed_batch_is_kept(tmp_path: Path, images: NDArray[np.float32]) -> None:
     model = Model.load(tiny_classifier(tmp_path / "fixed.onnx", batch=3))
-    with ParallelRunner(model, batch=8) as run:
+    with ParallelRunner(model, Execution(batch=8)) as run:
         outputs = all_answers(run, images)[1]
         assert run.plan.batch == 3
     np.testing.assert_allclose(outputs, alone(model, images), rtol=1e-5, atol=1e-6)
@@ -94,7 +95,7 @@ def test_a_plan_whose_answers_differ_is_not_used(
     expected = alone(model, images)
     monkeypatch.setattr(Runner, "__call__", rounded)
     monkeypatch.setattr(parallel, "PROBE_BATCHES", probe_from)
-    with ParallelRunner(model, threads=2) as run:
+    with ParallelRunner(model, Execution(threads=2)) as run:
         outputs = all_answers(run, images)[1]
         assert run.plan == Plan(2, 1, 1)
     np.testing.assert_array_equal(outputs, expected)
@@ -111,7 +112,7 @@ def test_the_fastest_plan_is_chosen(
 
     monkeypatch.setattr(Runner, "__call__", slow_alone)
     monkeypatch.setattr(parallel, "PROBE_BATCHES", 0)
-    with ParallelRunner(model, threads=1) as run:
+    with ParallelRunner(model, Execution(threads=1)) as run:
         all_answers(run, images)
         assert run.plan == Plan(1, 1, 16)
 

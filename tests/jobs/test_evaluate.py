@@ -13,6 +13,7 @@ from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import ModelError
+from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.predictions import Predictions
 from quantlab.jobs.evaluate import EvaluateSpec, _Running, evaluate_job, predict
 from quantlab.model import Model
@@ -20,6 +21,8 @@ from quantlab.runtime.runner import Runner
 from quantlab.store import Run
 from quantlab.talk import Silence
 from quantlab.testing import image_folder, tiny_classifier
+
+ONE_CORE = Execution(threads=1)
 
 
 class Notes(Silence):
@@ -114,10 +117,10 @@ def stop_after(images: int) -> Callable[..., bool]:
 
 def test_known_answers_run_no_inference(model: Model, crops: Crops, runs: list[int]) -> None:
     talk = Notes()
-    first = predict(model, crops, talk, 1)
+    first = predict(model, crops, talk, ONE_CORE)
     assert (sum(runs), talk.said) == (WHOLE, [])
     renamed = replace(model, label="again", output_kind="probabilities")
-    second = predict(renamed, replace(crops, labels=None), talk, 2)
+    second = predict(renamed, replace(crops, labels=None), talk, Execution(threads=2))
     assert (sum(runs), talk.said) == (WHOLE, ["again: answers from the cache"])
     np.testing.assert_array_equal(first.outputs, second.outputs)
     assert (second.model_name, second.output_kind) == ("again", "probabilities")
@@ -127,13 +130,13 @@ def test_known_answers_run_no_inference(model: Model, crops: Crops, runs: list[i
 
 def test_a_part_is_never_taken_for_the_whole(model: Model, crops: Crops, runs: list[int]) -> None:
     order = np.random.default_rng(0).permutation(40)
-    part = predict(model, crops, Silence(), 1, early=(order, stop_after(16)))
+    part = predict(model, crops, Silence(), ONE_CORE, early=(order, stop_after(16)))
     assert len(part) == 16
     assert sum(runs) < WHOLE
     runs.clear()
     few = replace(crops, names=crops.names[:8], digests=crops.digests[:8], labels=crops.labels[:8])
-    assert len(predict(model, few, Silence(), 1)) == 8
-    whole = predict(model, crops, Silence(), 1)
+    assert len(predict(model, few, Silence(), ONE_CORE)) == 8
+    whole = predict(model, crops, Silence(), ONE_CORE)
     assert (len(whole), sum(runs)) == (40, 8 + 2 + WHOLE)
 
 
@@ -141,10 +144,10 @@ def test_known_answers_stop_where_a_run_stopped(
     model: Model, crops: Crops, runs: list[int]
 ) -> None:
     order = np.random.default_rng(0).permutation(40)
-    run = predict(model, crops, Silence(), 1, early=(order, stop_after(13)))
-    predict(model, crops, Silence(), 1)
+    run = predict(model, crops, Silence(), ONE_CORE, early=(order, stop_after(13)))
+    predict(model, crops, Silence(), ONE_CORE)
     runs.clear()
-    known = predict(model, crops, Silence(), 1, early=(order, stop_after(13)))
+    known = predict(model, crops, Silence(), ONE_CORE, early=(order, stop_after(13)))
     assert (runs, known.names) == ([], run.names)
     np.testing.assert_array_equal(known.outputs, run.outputs)
 
@@ -153,8 +156,8 @@ def test_an_early_stop_that_never_comes_makes_whole_answers(
     model: Model, crops: Crops, runs: list[int]
 ) -> None:
     order = np.random.default_rng(0).permutation(40)
-    run = predict(model, crops, Silence(), 1, early=(order, stop_after(99)))
-    again = predict(model, crops, Silence(), 1)
+    run = predict(model, crops, Silence(), ONE_CORE, early=(order, stop_after(99)))
+    again = predict(model, crops, Silence(), ONE_CORE)
     assert sum(runs) == WHOLE
     np.testing.assert_array_equal(again.outputs, run.outputs)
 
@@ -164,7 +167,7 @@ def test_a_model_that_changed_meanwhile_is_not_remembered(
 ) -> None:
     tiny_classifier(model.path, seed=9)
     with pytest.raises(ModelError, match="changed while quantlab was reading it"):
-        predict(model, crops, Silence(), 1)
+        predict(model, crops, Silence(), ONE_CORE)
     assert not (tmp_path / "cache" / "predictions").exists()
 
 
@@ -173,5 +176,5 @@ def test_without_room_nothing_is_remembered(
 ) -> None:
     monkeypatch.setenv("QUANTLAB_CACHE_SIZE", "0")
     for _ in range(2):
-        predict(model, crops, Silence(), 1)
+        predict(model, crops, Silence(), ONE_CORE)
     assert sum(runs) == 2 * WHOLE

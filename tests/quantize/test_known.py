@@ -57,7 +57,7 @@ def test_the_key_changes_with_all_that_makes_the_file(
     keys = [file_key(model, RECIPE, images), *(file_key(*other) for other in others)]
     monkeypatch.setattr("quantlab.quantize.known.environment", lambda: {"isa": "other"})
     keys.append(file_key(model, RECIPE, images))
-    monkeypatch.setattr("quantlab.quantize.known._quantizers", lambda: "other")
+    monkeypatch.setattr("quantlab.quantize.known.source_digest", lambda: "other")
     keys.append(file_key(model, RECIPE, images))
     assert len(set(keys)) == len(keys)
 

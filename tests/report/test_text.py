@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantlab.bench.measurement import BenchResult
 from quantlab.compare import compare
 from quantlab.comparison import Comparison
 from quantlab.evaluate.accuracy import accuracy
@@ -15,13 +14,11 @@ from quantlab.model import Model
 from quantlab.report.context import TrialRow
 from quantlab.report.text import (
     accuracy_summary,
-    bench_summary,
     compare_summary,
     inspect_summary,
     recipes_summary,
     tune_summary,
 )
-from quantlab.speeds import speed_of
 from quantlab.testing import fake_measurement, fake_predictions, tiny_classifier
 from quantlab.tune.ladder import ladder
 
@@ -103,22 +100,6 @@ def test_accuracy_lines() -> None:
     assert second.startswith("Top-5 ")
     assert "of 1,300)" in first
     assert accuracy_summary(None, 7).startswith("7 images without labels")
-
-
-def test_bench_shows_every_model_and_the_noise() -> None:
-    a, b = fake_measurement("one", 10, seed=1), fake_measurement("two", 5, seed=2)
-    again = fake_measurement("one", 10, seed=3)
-    result = BenchResult(((a,), (b,)), (again,))
-    text = bench_summary(result, [("two", "one", speed_of(a, b, again))])
-    table, _, ratio = text.partition("\n\n")
-    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
-        "one",
-        "two",
-        "one (A/A)",
-    ]
-    assert ratio.startswith("batch 1: two is 2.")
-    assert "faster than one (95% interval " in ratio
-    assert "noise floor" in ratio
 
 
 def test_inspect_of_a_plain_model(tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""Throughput of several instances at once: processes on their own CPUs, one model at a time.
+
+The model zoo's "1 socket, 4 cores per instance" is ``instances = cores of the socket / 4`` with
+``cores = 4``. Rounds, turns and A′ are those of ``harness``, but that in its turn all instances of
+a model run at the same time, for a fixed time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+
+from quantlab.bench.fleet import fleets
+from quantlab.bench.machine import Watch
+from quantlab.bench.process import Deadline
+from quantlab.bench.schedule import turn_orders
+from quantlab.bench.setup import (
+    CPU,
+    NOISE,
+    SECONDS,
+    TIMEOUT,
+    Progress,
+    check,
+    check_cpus,
+    conditions_of,
+    noticed,
+    split_cpus,
+    subject_of,
+    with_noise,
+    without_noise,
+)
+from quantlab.bench.task import Task
+from quantlab.bench.throughput import Throughput, ThroughputResult
+from quantlab.model import Model
+
+ROUNDS = 8
+TURNS = 2
+"""In each round."""
+LEAST_SECONDS, LEAST_RUNS = 0.25, 3
+"""A turn is at least so long."""
+
+
+def throughput(
+    models: Sequence[Model],
+    *,
+    instances: int,
+    cores: int,
+    batch_sizes: Sequence[int] = (1,),
+    rounds: int | None = None,
+    seconds: float = SECONDS,
+    seed: int = 0,
+    providers: Sequence[str] = CPU,
+    optimization: str = "all",
+    timeout: float = TIMEOUT,
+    progress: Progress | None = None,
+) -> ThroughputResult:
+    """``instances`` processes, each pinned to its own ``cores`` with as many threads, run the same
+    model at the same time. A batch size takes about ``seconds``.
+
+    Raises ModelError for a model that cannot run at a batch size, QuantlabError when the machine
+    has fewer CPUs, when a process dies or all takes over ``timeout`` seconds.
+    """
+    rounds = rounds or ROUNDS
+    check(models, batch_sizes, rounds)
+    check_cpus(instances, cores)
+    cpus = split_cpus(instances, cores)
+    subjects = with_noise([subject_of(m) for m in models])
+    every = tuple(cpu for own in cpus for cpu in own)
+    task = Task(subjects, cores, every, seed, tuple(providers), optimization)
+    deadline, heard = Deadline(timeout), progress or (lambda done, note: None)
+    owners = with_noise(models)
+    found: list[list[Throughput]] = [[] for _ in owners]
+    for number, size in enumerate(batch_sizes):
+        bout, parts = _Bout(task, size, rounds, seconds), list[list[list[list[float]]]]()
+        for r in range(rounds):
+            parts.append(bout.round(r, cpus, deadline))
+            heard(number * rounds + r + 1, f"batch {size}")
+        conditions = noticed(conditions_of(task, size), rounds, bout.watch)
+        for i, model in enumerate(owners):
+            runs = tuple(tuple(tuple(own) for own in part[i]) for part in parts)
+            made = (model.name, model.sha256, model.size_bytes, instances, runs, conditions)
+            found[i].append(Throughput(*made))
+    return ThroughputResult(
+        measurements=tuple(tuple(found[i]) for i in without_noise(len(models))),
+        noise=tuple(found[NOISE]),
+    )
+
+
+class _Bout:
+    """All rounds of one batch size."""
+
+    def __init__(self, task: Task, size: int, rounds: int, seconds: float) -> None:
+        self._task, self._size, self._rounds, self._seconds = task, size, rounds, seconds
+        self._turn_seconds = 0.0
+        self.watch = Watch(task.cpus)
+
+    def round(
+        self, number: int, cpus: Sequence[tuple[int, ...]], deadline: Deadline
+    ) -> list[list[list[float]]]:
+        """The runs of each session's instances."""
+        start, sessions = monotonic(), len(self._task.subjects)
+        runs: list[list[list[float]]] = [[[] for _ in cpus] for _ in range(sessions)]
+        with fleets(self._task, cpus, self._size, deadline, number) as ready:
+            if not self._turn_seconds:
+                left = self._seconds / self._rounds - (monotonic() - start)
+                least = max(LEAST_SECONDS, LEAST_RUNS * max(f.median_ms for f in ready) / 1000)
+                self._turn_seconds = max(least, left / sessions / TURNS)
+            orders = turn_orders(sessions, TURNS, (self._task.seed, self._size, number))
+            with self.watch:
+                for i in (i for order in orders for i in order):
+                    spun = ready[i].spin(self._turn_seconds, self.watch)
+                    for own, more in zip(runs[i], spun, strict=True):
+                        own += more
+        return runs

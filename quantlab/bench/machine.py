@@ -1,0 +1,92 @@
+"""What the machine did meanwhile: time that the hypervisor gave to others, and the clock rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Self
+
+import psutil
+
+STEAL_LIMIT = 0.03
+"""More than this share of the CPUs' time stolen is worth a word."""
+FREQUENCY_LIMIT = 0.05
+"""So is a clock rate that moved by more than this."""
+_STAT = Path("/proc/stat")
+_STEAL, _FIELDS = 7, 8
+
+
+def read_stat() -> str:
+    """``/proc/stat``, or nothing where the system has none."""
+    try:
+        return _STAT.read_text()
+    except OSError:
+        return ""
+
+
+def steal_share(before: str, after: str, cpus: Sequence[int]) -> float | None:
+    """The share of these CPUs' time between two readings of ``/proc/stat`` in which they wanted to
+    run and the hypervisor ran something else; None where the system does not tell (proc(5))."""
+    first, last = _ticks(before, cpus), _ticks(after, cpus)
+    if first is None or last is None or sum(last) <= sum(first):
+        return None
+    return (last[_STEAL] - first[_STEAL]) / (sum(last) - sum(first))
+
+
+def _ticks(stat: str, cpus: Sequence[int]) -> list[int] | None:
+    """Clock ticks of the CPUs together: user, nice, system, idle, iowait, irq, softirq, steal."""
+    names = {f"cpu{number}" for number in cpus}
+    rows = [
+        words[1:] for line in stat.splitlines() if (words := line.split())[:1] and words[0] in names
+    ]
+    whole = [[int(word) for word in row[:_FIELDS]] for row in rows if len(row) >= _FIELDS]
+    return [sum(column) for column in zip(*whole, strict=True)] or None
+
+
+def frequency_mhz(cpus: Sequence[int]) -> float | None:
+    """The mean clock rate of these CPUs now; None where the system does not tell."""
+    try:
+        found = psutil.cpu_freq(percpu=True)
+    except (OSError, NotImplementedError, RuntimeError, AttributeError):
+        return None
+    rates = [found[n].current for n in cpus if n < len(found)] if found else []
+    return fmean(rates) if rates and min(rates) > 0 else None
+
+
+class Watch:
+    """What the system tells about some CPUs, round by round: ``with watch:`` around a round gives
+    its share of stolen time, ``look`` inside of it, while the CPUs are busy, their clock rate."""
+
+    def __init__(self, cpus: Sequence[int]) -> None:
+        self._cpus, self._before = cpus, ""
+        self.steal, self.mhz = list[float](), list[float]()
+
+    def __enter__(self) -> Self:
+        self._before = read_stat()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        share = steal_share(self._before, read_stat(), self._cpus)
+        self.steal += [] if share is None else [share]
+
+    def look(self) -> None:
+        """Notes the clock rate of now."""
+        mhz = frequency_mhz(self._cpus)
+        self.mhz += [] if mhz is None else [mhz]
+
+
+def machine_notes(steal: Sequence[float], mhz: Sequence[float]) -> tuple[str, ...]:
+    """Sentences for the reader about the rounds' shares of stolen time and clock rates."""
+    notes = []
+    if steal and fmean(steal) > STEAL_LIMIT:
+        notes.append(
+            f"Other guests of this machine's host took {fmean(steal):.0%} of the benchmark's CPU "
+            "time (steal): latencies are too high, ratios less so."
+        )
+    if mhz and max(mhz) / min(mhz) - 1 > FREQUENCY_LIMIT:
+        notes.append(
+            f"The CPU's frequency moved between {min(mhz):,.0f} and {max(mhz):,.0f} MHz while "
+            "timing: latencies of other runs may differ as much; the ratios are taken in turns."
+        )
+    return tuple(notes)

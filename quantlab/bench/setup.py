@@ -1,0 +1,100 @@
+"""What the modes of a benchmark share: what is refused, who is measured, under which conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from quantlab.bench.machine import Watch
+from quantlab.bench.measurement import Conditions
+from quantlab.bench.task import Subject, Task
+from quantlab.errors import ModelError, QuantlabError
+from quantlab.model import Model
+from quantlab.runtime.environment import available_cpus, environment, pick_cpus
+
+Progress = Callable[[int, str], None]
+CPU = ("CPUExecutionProvider",)
+SECONDS = 25.0
+TIMEOUT = 3600.0
+NOISE = 1
+"""Where A′, the first model once more, stands among the sessions."""
+
+
+def check(models: Sequence[Model], batch_sizes: Sequence[int], rounds: int | None) -> None:
+    """Raises QuantlabError for what cannot be measured at all."""
+    if not models or not batch_sizes:
+        raise QuantlabError("a benchmark needs at least one model and one batch size.")
+    if min(batch_sizes) < 1 or (rounds is not None and rounds < 2):
+        raise QuantlabError("rounds must be at least 2, and batch sizes at least 1.")
+    for model in models:
+        fixed = model.check_classifier().input.batch
+        wrong = sorted({b for b in batch_sizes if fixed is not None and b != fixed})
+        if wrong:
+            sizes = ", ".join(map(str, wrong))
+            raise ModelError(
+                f"{model.path}: its batch size is fixed at {fixed}, it cannot run at {sizes}.",
+                f"Leave the batch size at {fixed}, or export the model with a free batch.",
+            )
+
+
+def check_cpus(instances: int, cores: int) -> None:
+    """Raises QuantlabError when that many instances of that many cores cannot be pinned."""
+    available, wanted = len(available_cpus()), instances * cores
+    if instances < 1 or cores < 1 or wanted > available:
+        each = (
+            f"{cores} threads" if instances == 1 else f"{instances} instances of {cores} cores each"
+        )
+        raise QuantlabError(
+            f"cannot pin {each}: this process may use {available} CPUs.",
+            f"Ask for at most {available} in all.",
+        )
+
+
+def subject_of(model: Model) -> Subject:
+    """What a benchmark process has to know of the model."""
+    spec = model.input
+    image = (spec.height, spec.width)
+    shape = (3, *image) if spec.layout == "NCHW" else (*image, 3)
+    return Subject(str(model.path), spec.name, spec.dtype, shape)
+
+
+_Item = TypeVar("_Item")
+
+
+def with_noise(items: Sequence[_Item]) -> tuple[_Item, ...]:
+    """The first once more, at NOISE."""
+    return (*items[:NOISE], items[0], *items[NOISE:])
+
+
+def without_noise(count: int) -> tuple[int, ...]:
+    """Where the models themselves stand among the sessions."""
+    return tuple(i if i < NOISE else i + 1 for i in range(count))
+
+
+def noticed(conditions: Conditions, rounds: int, watch: Watch) -> Conditions:
+    """The conditions with what was seen in the rounds."""
+    return replace(conditions, rounds=rounds, steal=tuple(watch.steal), mhz=tuple(watch.mhz))
+
+
+def split_cpus(instances: int, cores: int) -> list[tuple[int, ...]]:
+    """The logical processors of each instance."""
+    cpus = pick_cpus(instances * cores)
+    return [cpus[i * cores : (i + 1) * cores] for i in range(instances)]
+
+
+def conditions_of(task: Task, batch_size: int) -> Conditions:
+    """All that is known before anything ran."""
+    facts = environment()
+    return Conditions(
+        threads=task.threads,
+        batch_size=batch_size,
+        rounds=0,
+        runs=0,
+        seed=task.seed,
+        cpu=facts["cpu"],
+        isa=facts["isa"],
+        versions={k: facts[k] for k in ("onnxruntime", "numpy", "python")},
+        providers=task.providers,
+        isolation="fresh",
+    )

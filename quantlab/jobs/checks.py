@@ -1,0 +1,57 @@
+"""Checks that are known already: small results of long computations, kept in the cache folder."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from quantlab.cache import cache_limit, touch, trim
+from quantlab.data.crops import CROPS_FORMAT, Crops, decoder
+from quantlab.errors import OutputError
+from quantlab.model import Model
+from quantlab.paths import cache_dir
+from quantlab.runtime.environment import environment, versions
+from quantlab.source import source_digest
+from quantlab.store import write_whole
+
+
+def remembered(
+    what: str, models: tuple[Model, ...], crops: Crops, rows: slice, make: Callable[[], Any]
+) -> Any:
+    """What ``make`` gives, a value for JSON, from these models and these rows of the crops; from
+    the cache where the same was made by the same quantlab, libraries and kind of CPU."""
+    subjects = [[m.sha256, m.input.layout, m.output_kind] for m in models]
+    images = [crops.digests[rows], crops.pipeline.model_dump(mode="json"), CROPS_FORMAT]
+    libraries = [versions(), environment()["isa"]]
+    parts = [subjects, images, decoder(crops.pipeline), libraries]
+    return _kept(what, f"{what} of {models[-1].name}", parts, make)
+
+
+def known_plot(name: str, facts: list[object], paint: Callable[[], bytes | None]) -> bytes | None:
+    """A report's plot: the one drawn before from the same facts, if any."""
+
+    def drawn() -> str | None:
+        content = paint()
+        return None if content is None else base64.b64encode(content).decode()
+
+    text = _kept(f"plot {name}", f"plot of {name}", facts, drawn)
+    return None if text is None else base64.b64decode(text)
+
+
+def _kept(what: str, subject: str, parts: list[Any], make: Callable[[], Any]) -> Any:
+    text = json.dumps([what, parts, source_digest()])
+    key = hashlib.sha256(text.encode()).hexdigest()[:32]
+    path = cache_dir() / "checks" / f"{key}.json"
+    try:
+        value = json.loads(path.read_bytes())["value"]
+        touch(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        value = make()
+        with suppress(OutputError):
+            write_whole(path, json.dumps({"of": subject, "value": value}))
+        trim(cache_dir(), cache_limit())
+    return value

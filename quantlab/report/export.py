@@ -1,0 +1,93 @@
+"""Figures for other programs: github-action-benchmark's JSON, CSV, markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from quantlab.errors import QuantlabError
+from quantlab.store import check_writable, write_whole
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure. ``rate`` is the offered load in images a second; ``spread`` a standard deviation
+    in the same ``unit``."""
+
+    model: str
+    batch: int
+    threads: int
+    provider: str
+    metric: str
+    unit: str
+    value: float
+    spread: float | None = None
+    instances: int | None = None
+    rate: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What the figure is of, in words."""
+        more = [f"{self.instances} instances"] if self.instances else []
+        more += [f"{self.rate:g} images/s offered"] if self.rate else []
+        return ", ".join([f"{self.model} {self.metric}", f"batch {self.batch}", *more])
+
+
+def as_json(figures: Sequence[Figure], page: str) -> str:
+    """The times as github-action-benchmark's tool ``customSmallerIsBetter`` reads them."""
+    entries = [
+        {"name": f.name, "unit": f.unit, "value": f.value, **_range(f), "extra": _extra(f)}
+        for f in figures
+        if f.unit.startswith("ms")
+    ]
+    return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
+
+
+def _range(f: Figure) -> dict[str, str]:
+    return {} if f.spread is None else {"range": f"± {f.spread:.4g}"}
+
+
+def _extra(f: Figure) -> str:
+    return f"threads {f.threads}, provider {f.provider}"
+
+
+def as_csv(figures: Sequence[Figure], page: str) -> str:
+    """All figures, one a line."""
+    columns = [field.name for field in fields(Figure)]
+    text = io.StringIO()
+    rows = csv.DictWriter(text, columns, lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(vars(f) for f in figures)
+    return text.getvalue()
+
+
+def as_markdown(figures: Sequence[Figure], page: str) -> str:
+    """The page that was printed."""
+    return page + "\n"
+
+
+EXPORTS: dict[str, Callable[[Sequence[Figure], str], str]] = {
+    ".json": as_json,
+    ".csv": as_csv,
+    ".md": as_markdown,
+}
+
+
+def check_exports(paths: Sequence[Path]) -> None:
+    """Raises QuantlabError for a file that could not be written in the end: asked before."""
+    for path in paths:
+        if path.suffix.lower() not in EXPORTS:
+            raise QuantlabError(
+                f"cannot export to {path}: its ending says no format.",
+                f"Endings: {', '.join(EXPORTS)}.",
+            )
+        check_writable(path)
+
+
+def export(path: Path, figures: Sequence[Figure], page: str) -> None:
+    """Writes the file that its ending asks for. Raises OutputError."""
+    write_whole(path, EXPORTS[path.suffix.lower()](figures, page))

@@ -1,0 +1,16 @@
+"""The digest of quantlab's source: what it computed may be kept as long as that does not change."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import quantlab
+
+
+@cache
+def source_digest() -> str:
+    """The sha256, in hex, of all of quantlab's Python files."""
+    sources = sorted(Path(quantlab.__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
