@@ -34,6 +34,7 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 @click.argument("models", nargs=-1, required=True)
 @click.option(
     "--batch",
+    "-b",
     "batch_sizes",
     type=Several(click.IntRange(1)),
     metavar="N,N,...",
@@ -52,7 +53,7 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     help="For each batch size or rate, about.",
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--instances", type=click.IntRange(1), help="So many processes at once.")
+@click.option("--instances", "-i", type=click.IntRange(1), help="So many processes at once.")
 @click.option(
     "--cores-per-instance", type=click.IntRange(1), help="CPUs and threads of each.  [default: 1]"
 )

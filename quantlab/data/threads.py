@@ -15,10 +15,10 @@ _WINDOW = 4  # results in flight per worker: what bounds the memory
 
 
 def default_workers() -> int:
-    """The cores this process may use, at most 8."""
+    """The cores this process may use, at most 64."""
     if hasattr(os, "sched_getaffinity"):
-        return min(8, len(os.sched_getaffinity(0)))
-    return min(8, os.cpu_count() or 1)
+        return min(64, len(os.sched_getaffinity(0)))
+    return min(64, os.cpu_count() or 1)
 
 
 def ordered_map(

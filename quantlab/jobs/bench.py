@@ -16,7 +16,6 @@ from quantlab.bench.instances import throughput
 from quantlab.bench.load import offered_load
 from quantlab.bench.machine import machine_notes
 from quantlab.bench.measurement import BenchResult, Conditions
-from quantlab.bench.providers import find_provider
 from quantlab.bench.queueing import LoadResult
 from quantlab.bench.setup import SECONDS
 from quantlab.bench.throughput import ThroughputResult
@@ -25,6 +24,7 @@ from quantlab.jobs.inputs import ModelOptions, model_facts
 from quantlab.model import Model
 from quantlab.report.bench import bench_page, figures_of
 from quantlab.report.export import check_exports, export
+from quantlab.runtime.providers import find_provider
 from quantlab.speeds import Ratio, ratios_of
 from quantlab.store import Run
 from quantlab.talk import Talk

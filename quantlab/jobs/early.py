@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.cache import cache_limit, trim
 from quantlab.data.crops import Crops
 from quantlab.data.labels import check_labels
 from quantlab.evaluate.evaluator import replay
 from quantlab.evaluate.execution import Execution
-from quantlab.evaluate.known import keep, recall
+from quantlab.evaluate.known import recall
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.predictions import Predictions
+from quantlab.jobs.evaluate import remember
 from quantlab.model import Model
 from quantlab.paths import cache_dir
 from quantlab.sequential import Watch
@@ -72,7 +71,7 @@ def predict_until_certain(
     ModelError when a model cannot run or its file changed meanwhile.
     """
     n = len(crops)
-    known = [recall(model, crops, _folder(), how) for model in models]
+    known = [recall(model, crops, cache_dir() / "predictions", how) for model in models]
     if crops.labels is not None:
         check_labels(crops.labels, models[0].num_classes, crops.names)
     order = np.random.default_rng(seed).permutation(n)
@@ -99,7 +98,9 @@ def predict_until_certain(
         for model, made in zip(models, outputs, strict=True)
     )
     if seen == n:
-        _keep(models, predictions, known, crops, how)
+        for model, found, before in zip(models, predictions, known, strict=True):
+            if before is None:
+                remember(found, model, crops, how)
     return Early(predictions, seen, n, test.decision is not None)
 
 
@@ -116,23 +117,3 @@ def _runs(model: Model, crops: Crops, how: Execution) -> Iterator[Answer]:
             return np.concatenate([outputs for _, outputs in found])
 
         yield answer
-
-
-def _keep(
-    models: Sequence[Model],
-    predictions: Sequence[Predictions],
-    known: Sequence[NDArray[np.float32] | None],
-    crops: Crops,
-    how: Execution,
-) -> None:
-    """As ``predict`` keeps them: now all are known."""
-    for model, answers, before in zip(models, predictions, known, strict=True):
-        if before is None:
-            model.check_unchanged()
-            keep(answers, model, crops, _folder(), how)
-    crops.touch()
-    trim(cache_dir(), cache_limit())
-
-
-def _folder() -> Path:
-    return cache_dir() / "predictions"

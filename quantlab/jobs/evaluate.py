@@ -93,7 +93,7 @@ def first_answers(
     crops = inputs.load_images(found, pipeline, spec, talk)
     known = outputs if coming.usable.all() else outputs[coming.usable]
     answers = predictions_of(model, crops, known)
-    _keep(answers, model, crops, how)
+    remember(answers, model, crops, how)
     return crops, answers
 
 
@@ -123,12 +123,13 @@ def predict(
         batches = runner.answers(order, crops.pixels)
         answers = collect(model, crops, batches, order=order, stop=stop, progress=progress)
     if len(answers) == len(crops):
-        _keep(answers, model, crops, how)
+        remember(answers, model, crops, how)
     return answers
 
 
-def _keep(answers: Predictions, model: Model, crops: Crops, how: Execution) -> None:
-    """The answers on all crops, for the next time."""
+def remember(answers: Predictions, model: Model, crops: Crops, how: Execution) -> None:
+    """Keep the answers on all crops for the next time. Raises ModelError when the model's file
+    changed during the run."""
     model.check_unchanged()
     keep(answers, model, crops, cache_dir() / "predictions", how)
     crops.touch()

@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from quantlab.bench.providers import find_provider
 from quantlab.cache import cache_limit, trim
 from quantlab.config import FILE_NAME, load_config
 from quantlab.data.crops import Crops, load_crops
@@ -23,6 +22,7 @@ from quantlab.fetch import catalog, fetch
 from quantlab.model import Layout, Model, OutputKind
 from quantlab.paths import cache_dir
 from quantlab.quantize.stamp import PIPELINE_KEY, RECIPE_KEY
+from quantlab.runtime.providers import find_provider
 from quantlab.runtime.session import CPU
 from quantlab.talk import Talk
 from quantlab.yamlfile import parse_yaml

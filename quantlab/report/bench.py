@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any
 
 from quantlab.bench.measurement import BenchResult, Conditions, Measurement
-from quantlab.bench.providers import short_name
 from quantlab.bench.queueing import Load, LoadResult
 from quantlab.bench.throughput import Throughput, ThroughputResult
 from quantlab.report import tables
 from quantlab.report.export import Figure
 from quantlab.report.formats import megabytes, percent, table, times, times_span
+from quantlab.runtime.providers import short_name
 from quantlab.speeds import WORTH_SEEING, Contrast, Ratio
 
 Result = BenchResult | ThroughputResult | LoadResult

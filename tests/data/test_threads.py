@@ -49,7 +49,7 @@ def test_errors_reach_the_caller() -> None:
 
 
 def test_there_is_a_worker() -> None:
-    assert 1 <= default_workers() <= 8
+    assert 1 <= default_workers() <= 64
 
 
 def test_ahead_keeps_the_order_and_is_one_step_ahead() -> None:

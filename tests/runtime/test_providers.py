@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from quantlab.bench.providers import find_provider, short_name
+from quantlab.runtime.providers import find_provider, short_name
 from quantlab.errors import QuantlabError
 
 THERE = ("CUDAExecutionProvider", "OpenVINOExecutionProvider", "CPUExecutionProvider")
