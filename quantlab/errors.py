@@ -53,6 +53,10 @@ class RecordError(QuantlabError):
     """A stored run, predictions or measurement cannot be read."""
 
 
+class ResumeError(RecordError):
+    """A run cannot be taken up as asked; nothing of it was changed."""
+
+
 class MissingExtra(QuantlabError):
     """An optional package is not installed."""
 

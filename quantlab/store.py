@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from quantlab.errors import OutputError, QuantlabError, disk_is_full
+from quantlab.errors import OutputError, QuantlabError, ResumeError, disk_is_full
 from quantlab.record import RunRecord, Status, load_record
 
 _PART = ".part"
@@ -92,8 +92,11 @@ class Run:
     """One run's folder and its record, which is on disk from the first moment.
 
     ``with Run(verb, spec, command, root) as run`` ends the record with success, or with the error
-    that left the block (which goes on to the caller).
+    that left the block (which goes on to the caller). A run that could not be resumed as asked
+    keeps the record it had.
     """
+
+    before: RunRecord | None = None
 
     def __init__(self, verb: str, spec: dict[str, Any], command: str, root: Path) -> None:
         now = datetime.now(UTC)
@@ -113,8 +116,9 @@ class Run:
         """Take up a run again: its record is as it was, but started. Raises RecordError."""
         run = cls.__new__(cls)
         run.folder = folder
-        run.record = load_record(folder).model_copy(
-            update={"status": "started", "error": None, "finished": None}
+        run.before = load_record(folder)
+        run.record = run.before.model_copy(
+            update={"status": "started", "error": None, "finished": None}, deep=True
         )
         run.save()
         return run
@@ -150,6 +154,10 @@ class Run:
                 self.finish("success")
             else:
                 self.save()
+            return
+        if isinstance(error, ResumeError) and self.before is not None:
+            self.record = self.before
+            self.save()
             return
         status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
         message = str(error) if isinstance(error, QuantlabError) else repr(error)

@@ -109,6 +109,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     else:
         params = resumed(ctx, params) | {"config": params["resume"]}
         params["criterion"] = now.get("max_decline", params["criterion"])
+        if "engine" in now:
+            params["engines"] = ()
     if params["model"] is None:
         raise click.UsageError("Give --model MODEL, or --resume RUN to go on with a run.")
     engines = params.get("engines") or [params["engine"]]

@@ -23,7 +23,7 @@ from quantlab.errors import (
     QuantizeError,
     QuantlabError,
     RecipeError,
-    RecordError,
+    ResumeError,
     disk_is_full,
 )
 from quantlab.evaluate.custom import metrics_of
@@ -124,12 +124,12 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Raises QuantlabError when another process is tuning in this run folder."""
+    """Raises ResumeError when another process is tuning in this run folder."""
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout as error:
-        raise QuantlabError(
+        raise ResumeError(
             f"{folder} is being tuned by another process.", "Wait for it, or start a new run."
         ) from error
 
@@ -237,7 +237,7 @@ def _own_search(spec: TuneSpec, bench: Workbench) -> dict[str, Engine]:
 def _baseline(model: Model, crops: Crops, run: Run, talk: Talk, how: Execution) -> Predictions:
     """fp32's answers, from the run folder when it is resumed.
 
-    Raises RecordError when those are of another model or of other images.
+    Raises ResumeError when those are of another model or of other images.
     """
     path = run.artifact("fp32_predictions", "fp32-predictions.npz")
     if not path.is_file():
@@ -246,7 +246,7 @@ def _baseline(model: Model, crops: Crops, run: Run, talk: Talk, how: Execution) 
         return answers
     answers = Predictions.load(path)
     if (answers.model_sha256, answers.digests) != (model.sha256, crops.digests):
-        raise RecordError(
+        raise ResumeError(
             f"{run.folder} was tuned with another model or other images.", "Start a new run."
         )
     return answers

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from quantlab.errors import RecordError
+from quantlab.errors import RecordError, ResumeError
 from quantlab.store import write_whole
 from quantlab.tune.trials import Trial
 
@@ -27,7 +27,7 @@ class Ledger:
         self.folder = folder
 
     def claim(self, identity: Mapping[str, str]) -> None:
-        """Keep by name what trials must have in common to be compared. Raises RecordError when the
+        """Keep by name what trials must have in common to be compared. Raises ResumeError when the
         run has another already, OutputError."""
         path = self.folder / "identity.json"
         if not path.is_file():
@@ -36,7 +36,7 @@ class Ledger:
         kept = _read_identity(path)
         names = [n for n in {**identity, **kept} if kept.get(n) != identity.get(n)]
         if names:
-            raise RecordError(
+            raise ResumeError(
                 f"{self.folder} was tuned with another {', another '.join(names)}.",
                 "Start a new run; what is known is taken from the cache.",
             )

@@ -454,7 +454,9 @@ def test_resume_does_not_mix_settings(
     listed_folder(Path("more"), [i % 10 for i in range(30)], size=40, seed=8)
     Path("other.yaml").write_text(scene.pipeline.read_text().replace("127, 127", "127, 120"))
     settings = (ended / "quantlab.yaml").read_bytes()
+    record = (ended / "run.json").read_bytes()
     said = cli("tune", "--resume", ended, *words, code=2)
+    assert (ended / "run.json").read_bytes() == record
     assert said.complaint[-2:] == [
         f"Error: {ended} was tuned with another {named}.",
         "Start a new run; what is known is taken from the cache.",
@@ -472,6 +474,14 @@ def test_how_to_search_may_change_when_resumed(ended: Path, cli: Any, tmp_path: 
     cli("tune", "--resume", ended, *words, "--output", tmp_path / "other.onnx")
     assert (tmp_path / "other.onnx").is_file()
     cli("tune", "--resume", ended, "--max-decline", "1%")
+
+
+def test_an_engine_named_when_resuming_holds(ended: Path, cli: Any) -> None:
+    record = json.loads((ended / "run.json").read_text())
+    record["spec"]["engines"] = ["quantlab"]
+    (ended / "run.json").write_text(json.dumps(record))
+    said = cli("tune", "--resume", ended, "--engine", "nonsuch", code=2)
+    assert "nonsuch" in said.err
 
 
 def test_a_damaged_identity_takes_two_lines(ended: Path, cli: Any) -> None:
