@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from quantlab.evaluate.predictions import Predictions
 
 pytestmark = pytest.mark.data
 MODELS = {
@@ -114,3 +117,29 @@ def test_the_zoos_int8_file_on_all_images(cli: Any, models: Path, data_root: Pat
     assert 0.77 < comparison["int8"]["top1"]["value"] < 0.80
     assert "79.69%" in said.out
     assert said.record.results["data"]["labelled"]
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2-12", "mobilenetv2-12-int8", "squeezenet1.1-caffe"])
+def test_no_batch_and_no_split_changes_a_bit(
+    name: str, cli: Any, models: Path, first_images: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = MODELS[name][0] if name in MODELS else "torchvision"
+    line = ("evaluate", models / f"{name}.onnx", *first_images, "--pipeline", pipeline)
+    outputs = []
+    for words in ((), ("--batch-size", 7), ("--split", "1x2"), ("--threads", 1)):
+        monkeypatch.setattr("quantlab.jobs.evaluate.recall", lambda *_: None)
+        said = cli(*line, *words)
+        outputs.append(Predictions.load(said.folder / "predictions.npz").outputs)
+    assert all(np.array_equal(found, outputs[0]) for found in outputs[1:])
+
+
+def test_a_folded_normalization_changes_last_bits_only(
+    cli: Any, models: Path, first_images: Any
+) -> None:
+    line = ("evaluate", models / "mobilenetv2-12.onnx", *first_images)
+    plain, folded = (
+        Predictions.load(cli(*line, *words).folder / "predictions.npz").outputs
+        for words in ((), ("--fold-preprocess",))
+    )
+    np.testing.assert_allclose(folded, plain, rtol=1e-3, atol=1e-3)
+    assert not np.array_equal(folded, plain)
