@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -41,6 +42,10 @@ def scene(folder: Path) -> None:
     """What the commands name, in small."""
     for name in ("train", "val", "data/imagenet/calib1000", "data/imagenet/val1300"):
         image_folder(folder / name, CLASSES, 3, seed=len(name))
+    for image in (folder / "val").rglob("*.png"):
+        result = folder / "results" / image.relative_to(folder / "val").with_suffix(".bin")
+        result.parent.mkdir(parents=True, exist_ok=True)
+        np.arange(CLASSES, dtype="<f4").tofile(result)
     models = folder / "data" / "models"
     models.mkdir()
     for path in (folder / "mobilenetv2-12.onnx", models / "mobilenetv2-12.onnx"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -54,15 +55,20 @@ from quantlab.cli.options import (
 def command(ctx: click.Context, /, **params: Any) -> None:
     """Compare INT8 with FP32 on the same images: accuracy, fidelity, latency, size.
 
+    INT8 may be another device's answers instead: a folder of results named after the images, or
+    one file of them (docs/evaluate.md). Then nothing is timed.
+
     Exits with the verdict: 0 pass, 1 regression, 3 inconclusive.
     """
     from quantlab.jobs.compare import CompareSpec, compare_job
+    from quantlab.jobs.device import compare_device_job, is_answers
     from quantlab.report.text import compare_summary
 
     if params["criterion"] and "max_decline" in given(ctx):
         raise click.UsageError("Give --criterion or --max-decline, not both.")
     with job("compare", params) as (run, talk):
-        result = compare_job(CompareSpec(**pick(params, CompareSpec)), run, talk)
+        compare = compare_device_job if is_answers(Path(params["int8"])) else compare_job
+        result = compare(CompareSpec(**pick(params, CompareSpec)), run, talk)
     if not params["as_json"]:
         early = result.early.sentence if result.early else ""
         click.echo(compare_summary(result.comparison, result.verdict, early))

@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from quantlab.cli.options import (
+    PATH,
     data_options,
     evaluation_options,
+    given,
     job,
     model_options,
     pick,
     run_options,
 )
 
+if TYPE_CHECKING:
+    from quantlab.evaluate.accuracy import Accuracy
+
+_OF_RESULTS = {"results", "label", "synsets", "runs_dir", "as_json", "quiet"}
+
 
 @click.command("evaluate", short_help="Top-1 and top-5 of one model, with intervals.")
-@click.argument("model")
+@click.argument("model", required=False)
 @data_options
 @click.option("--log-interval", type=click.IntRange(1), help="A running line every N images.")
+@click.option(
+    "--results", type=PATH, help="Instead of MODEL: another device's answers (docs/evaluate.md)."
+)
+@click.option("--label", type=PATH, help="With --results: `name label` a line, or images.")
 @evaluation_options
 @model_options
 @run_options
-def command(**params: Any) -> None:
-    """Run MODEL (a .onnx file or a published model's name) over labelled images."""
+@click.pass_context
+def command(ctx: click.Context, /, **params: Any) -> None:
+    """Run MODEL (a .onnx file or a published model's name) over labelled images.
+
+    Or say how accurate the answers are that another device gave: --results FILE --label LABELS.
+    """
+    if (params["model"] is None) == (params["results"] is None):
+        raise click.UsageError("Give one of MODEL and --results FILE. Missing argument 'MODEL'.")
+    if (params["results"] is None) != (params["label"] is None):
+        raise click.UsageError("--results FILE and --label LABELS go together.")
+    if params["results"] is not None and (others := set(given(ctx)) - _OF_RESULTS):
+        names = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in others))
+        raise click.UsageError(f"--results has no use for {names}.")
+    from quantlab.jobs.device import ResultsSpec, results_job
     from quantlab.jobs.evaluate import EvaluateSpec, evaluate_job
     from quantlab.report.text import accuracy_summary
 
+    accuracy: Accuracy | None
     with job("evaluate", params) as (run, talk):
-        accuracy, images = evaluate_job(EvaluateSpec(**pick(params, EvaluateSpec)), run, talk)
+        if params["results"] is not None:
+            accuracy, images = results_job(ResultsSpec(**pick(params, ResultsSpec)), run, talk)
+        else:
+            accuracy, images = evaluate_job(EvaluateSpec(**pick(params, EvaluateSpec)), run, talk)
     if not params["as_json"]:
         click.echo(accuracy_summary(accuracy, images))

@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import data_options, job, model_options, pick, run_options
+from quantlab.cli.options import PATH, data_options, job, model_options, pick, run_options
+
+_VIEWS = (
+    "portability",
+    "layers",
+    "sensitivity",
+    "preprocess-audit",
+    "test-data",
+    "quantization",
+)
 
 
 @click.command("inspect", short_help="What is in a model: inputs, operators, int8 nodes, scales.")
@@ -27,16 +36,48 @@ from quantlab.cli.options import data_options, job, model_options, pick, run_opt
     is_flag=True,
     help="What each group of nodes costs in int8, left out and alone, of a fp32 model.",
 )
+@click.option(
+    "--preprocess-audit",
+    is_flag=True,
+    help="Which preprocessing the model was trained for, and what a wrong one costs.",
+)
+@click.option(
+    "--published",
+    type=click.FloatRange(0, 100, min_open=True),
+    help="With --preprocess-audit: a published top-1 in percent, to see what it fits.",
+)
+@click.option(
+    "--quantization",
+    is_flag=True,
+    help="Every operator's output scale and zero point.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    help="Of --quantization.",
+)
+@click.option(
+    "--test-data",
+    type=PATH,
+    help="Check against stored inputs and outputs: a test_data_set_0, or the folder above.",
+)
 @data_options
 @click.option(
     "--images",
     type=click.IntRange(1),
-    help="Images to run; 32 with --portability, 64 with --sensitivity, else 16.",
+    help="Images to run; 32 with --portability, 64 with --sensitivity, 400 with "
+    "--preprocess-audit, else 16.",
 )
 @model_options
 @run_options
-def command(**params: Any) -> None:
-    """Look into MODEL; into where INT8 departs from it with --layers."""
+@click.pass_context
+def command(ctx: click.Context, /, **params: Any) -> None:
+    """Look into MODEL; into where INT8 departs from it with --layers.
+
+    With --test-data it exits with 1 when the outputs are not the stored ones.
+    """
     from quantlab.jobs.inspect import InspectSpec, inspect_job
     from quantlab.report.text import inspected_summary
 
@@ -44,13 +85,15 @@ def command(**params: Any) -> None:
     with job("inspect", params) as (run, talk):
         result = inspect_job(InspectSpec(**fields), run, talk)
     if not params["as_json"]:
-        click.echo(inspected_summary(result, scales=params["scales"]))
+        click.echo(inspected_summary(result, scales=params["scales"], form=params["form"]))
+    if result.stored is not None and not result.stored.passed:
+        ctx.exit(1)
 
 
 def _view(**params: Any) -> dict[str, str | None]:
     """The models and what to show of them."""
     models, layers = params["models"], params["layers"]
-    views = [name for name in ("portability", "layers", "sensitivity") if params[name]]
+    views = [name for name in _VIEWS if params[name.replace("-", "_")]]
     if len(views) > 1:
         raise click.UsageError(f"--{views[0]} and --{views[1]} are two views: give one of them.")
     if len(models) != 1 + layers:
@@ -59,4 +102,8 @@ def _view(**params: Any) -> dict[str, str | None]:
             f"inspect{' --layers' if layers else ''} takes {wanted}, not {len(models)}."
         )
     view = views[0] if views else "inspect"
+    if params["published"] is not None and view != "preprocess-audit":
+        raise click.UsageError("--published goes with --preprocess-audit.")
+    if params["form"] != "table" and view != "quantization":
+        raise click.UsageError("--format goes with --quantization.")
     return {"model": models[0], "int8": models[1] if layers else None, "view": view}

@@ -87,7 +87,7 @@ evaluation_options = _stack(
     click.option("--fold-preprocess", is_flag=True, help="Let the model itself normalize pixels."),
 )
 data_options = _stack(
-    click.option("--data", type=PATH, help="Images: a folder or .npz (see docs/data.md)."),
+    click.option("--data", type=PATH, help="Images: a folder or file (see docs/data.md)."),
     click.option("--list", "list_file", type=PATH, help="List file: `name label` a line."),
     click.option(
         "--synsets", type=PATH, help="Class list: `wnid name, ...` a line, in index order."
@@ -174,6 +174,8 @@ def repeat_command(ctx: click.Context) -> str:
     options: list[str] = []
     for param in ctx.command.params:
         value = ctx.params.get(param.name or "")
+        if isinstance(param, click.Argument) and value is None:
+            continue
         if isinstance(param, click.Argument):
             arguments += [str(v) for v in (value if isinstance(value, tuple) else (value,))]
         elif value is not None and ctx.get_parameter_source(param.name or "") != _DEFAULT:

@@ -83,6 +83,7 @@ STRATEGIES = (
     help="Which trial to write.",
 )
 @click.option("--no-bench", is_flag=True, help="Leave the timing out.")
+@click.option("--no-audit", is_flag=True, help="No look at whether the preprocessing is right.")
 @click.option("--allow-overlap", is_flag=True, help="Judge also on calibration images.")
 @click.option("--gate", is_flag=True, help="Exit with the verdict: 0 pass, 1 fail, 3 inconclusive.")
 @evaluation_options

@@ -118,7 +118,7 @@ def crops_path(dataset: Dataset, pipeline: Pipeline, cache_dir: Path) -> Path:
 
 def cache_key(dataset: Dataset, pipeline: Pipeline) -> str:
     """Changes whenever the crops may: with images, geometry, decoder and resizer versions."""
-    images = [dataset.digest, dataset.max_pixels]
+    images = [dataset.digest, dataset.max_pixels, *([pipeline.digest] if dataset.finished else [])]
     parts = [CROPS_FORMAT, images, *decoder(pipeline)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -223,6 +223,8 @@ def _write_header(file: BinaryIO, rows: int, crop: int) -> None:
 
 def _crop_or_reason(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray[np.uint8] | str:
     try:
+        if dataset.finished:
+            return pipeline.from_input(np.asarray(dataset.source.read(index)))
         return pipeline.crop_image(dataset[index].image)
     except DataError as error:
         return error.problem.removeprefix(f"{dataset.names[index]}: ").removesuffix(".")

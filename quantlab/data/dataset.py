@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,8 +16,9 @@ from quantlab.data.images import MAX_PIXELS, decode
 from quantlab.data.threads import ordered_map
 from quantlab.errors import DataError
 
-Content = bytes | NDArray[np.uint8]
-"""One image as stored: an encoded file, or pixels of shape [h, w, 3]."""
+Content = bytes | NDArray[Any]
+"""One image as stored: an encoded file, pixels uint8 [h, w, 3], or of a finished dataset a model's
+input."""
 
 
 class Source(Protocol):
@@ -51,7 +52,8 @@ class Dataset:
 
     ``labels`` is int64 [n], or None for unlabelled images; ``label_source`` says in words how the
     labels were found; ``problems`` are images that the reader already found missing;
-    ``class_names`` are in index order.
+    ``class_names`` are in index order; ``finished``: its contents are models' inputs already, see
+    ``Pipeline.from_input``.
     """
 
     root: str
@@ -62,12 +64,13 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
     label_source: str = "none"
     max_pixels: int = MAX_PIXELS
+    finished: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
-        """The decoded image. Raises DataError when it cannot be read."""
+        """The decoded image. Raises DataError when it cannot be read, or is finished already."""
         name = self.names[index]
         index = range(len(self))[index]
         label = None if self.labels is None else int(self.labels[index])
@@ -77,11 +80,13 @@ class Dataset:
         content = self.source.read(index)
         if isinstance(content, bytes):
             return decode(content, self.names[index], self.max_pixels)
+        if self.finished:
+            raise DataError(f"{self.names[index]}: an input of a model, no image any more.")
         return Image.fromarray(content)
 
     def content_digest(self, index: int) -> str:
         """The sha256 of the image as stored, in hex. Raises DataError when it cannot be read."""
-        return _digest(self.source.read(index))
+        return _digest(self.source.read(index), self.finished)
 
     @cached_property
     def content_digests(self) -> tuple[str, ...]:
@@ -127,10 +132,10 @@ class _Selection:
         return self.source.read(self.rows[index])
 
 
-def _digest(content: Content) -> str:
+def _digest(content: Content, finished: bool) -> str:
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
-    header = repr(content.shape).encode()
+    header = repr((content.shape, content.dtype.str) if finished else content.shape).encode()
     return hashlib.sha256(header + content.tobytes()).hexdigest()
 
 

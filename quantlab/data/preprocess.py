@@ -19,6 +19,7 @@ from quantlab.yamlfile import read_yaml, validate
 
 _MAX_SIDE = 4096
 _MAX_RESIZED = 25_000_000
+_NEAR = 0.1  # of a pixel's step: float16 keeps less
 
 Resizer = Literal["pillow-bilinear", "pillow-bicubic", "opencv-bilinear"]
 Side = Annotated[int, Field(ge=1, le=_MAX_SIDE)]
@@ -113,6 +114,34 @@ class Pipeline(BaseModel):
         planes = self._ordered(crops) if spec.dtype == "uint8" else self._planes(crops)
         ordered = planes if spec.layout == "NCHW" else planes.transpose(0, 2, 3, 1)
         return np.ascontiguousarray(ordered)
+
+    def from_input(self, array: NDArray[Any]) -> NDArray[np.uint8]:
+        """What ``to_input`` was given: uint8 RGB [crop, crop, 3].
+
+        ``array`` is one image as a model takes it: [3, h, w] or [h, w, 3], perhaps with a batch of
+        one around it, uint8 or normalized floats. Raises DataError ``"<reason>."`` where this
+        pipeline cannot have given it.
+        """
+        image = array[0] if array.ndim == 4 and len(array) == 1 else array
+        if image.shape == (3, self.crop, self.crop):
+            image = image.transpose(1, 2, 0)
+        elif image.shape != (self.crop, self.crop, 3):
+            raise DataError(f"{list(array.shape)} is not an input of {self.crop} x {self.crop}.")
+        if image.dtype.kind == "f":
+            image = self._pixels(image)
+        elif image.dtype != np.uint8:
+            raise DataError(f"an input of {image.dtype}, neither floats nor uint8.")
+        return np.ascontiguousarray(image if self.color == "RGB" else image[..., ::-1])
+
+    def _pixels(self, image: NDArray[Any]) -> NDArray[np.uint8]:
+        """[h, w, 3] with mean and std undone."""
+        exact = image.astype(np.float64) * np.array(self.std) + np.array(self.mean)
+        pixels = np.rint(exact).clip(0, 255)
+        if not (np.abs(exact - pixels) <= _NEAR).all():
+            raise DataError(
+                f"not an input that the pipeline {self.name} gives (--pipeline names another)."
+            )
+        return np.asarray(pixels, np.uint8)
 
     def _ordered(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """[n, 3, h, w], colours ordered."""

@@ -90,7 +90,7 @@ class Predictions:
     def load(cls, path: Path) -> Predictions:
         """Read what ``save`` wrote. Raises RecordError when it is missing, damaged or too large."""
         try:
-            arrays = _read_npz(path)
+            arrays = read_arrays(path)
             meta = json.loads(arrays["meta"].tobytes())
             if meta.pop("format") != FORMAT:
                 raise RecordError(
@@ -151,8 +151,9 @@ def _unpack(
     return Predictions(outputs=outputs, labels=labels, **meta)
 
 
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz, refusing one that would unpack to more than it may."""
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz. Raises RecordError where they would unpack to more than they may, and
+    what zipfile and NumPy raise on a damaged file."""
     with zipfile.ZipFile(path) as archive:
         if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
             raise RecordError(f"{path} is larger than {MAX_BYTES >> 30} GiB.")

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quantlab.inspect import Inspection
+from quantlab.inspect.audit import Audit
 from quantlab.inspect.layers import LayerReport
+from quantlab.inspect.operators import OperatorScale
 from quantlab.inspect.portability import Portability
 from quantlab.inspect.sensitivity import Sensitivity
+from quantlab.inspect.stored import StoredCheck
 
 
 @dataclass(frozen=True)
@@ -18,3 +21,6 @@ class Inspected:
     portability: Portability | None = None
     layers: LayerReport | None = None
     sensitivity: Sensitivity | None = None
+    audit: Audit | None = None
+    stored: StoredCheck | None = None
+    operators: tuple[OperatorScale, ...] | None = None

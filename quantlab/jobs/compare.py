@@ -18,7 +18,7 @@ from quantlab.jobs import inputs
 from quantlab.jobs.bench import BenchSpec, timed
 from quantlab.jobs.checks import known_plot
 from quantlab.jobs.early import Early, predict_until_certain
-from quantlab.jobs.evaluate import predict
+from quantlab.jobs.evaluate import first_answers, predict
 from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
 from quantlab.jobs.inspect import portability_words
 from quantlab.model import Model
@@ -63,20 +63,18 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     check_comparable(*models)
     pipeline = inputs.find_pipeline(models[0], spec, talk)
     found = inputs.find_evaluation_data(spec, models[0], talk)
-    crops = inputs.load_images(found, pipeline, spec, talk)
-    warn_of_calibration_images(models[1], crops, talk)
     if sentence := slow_format(models[1].proto().graph):
         talk.warn(sentence)
-    early = (
-        None
-        if test is None
-        else predict_until_certain(models, crops, test, talk, spec.execution, spec.seed)
-    )
-    predictions = (
-        early.predictions
-        if early is not None
-        else [predict(model, crops, talk, spec.execution) for model in models]
-    )
+    how, early = spec.execution, None
+    predictions: Sequence[Predictions]
+    if test is None:
+        crops, fp32 = first_answers(models[0], found, pipeline, spec, talk, how)
+        predictions = [fp32, predict(models[1], crops, talk, how)]
+    else:
+        crops = inputs.load_images(found, pipeline, spec, talk)
+        early = predict_until_certain(models, crops, test, talk, how, spec.seed)
+        predictions = early.predictions
+    warn_of_calibration_images(models[1], crops, talk)
     timing = None if spec.no_bench else timed(models, bench_spec(spec), talk)
     inputs.check_all_unchanged(models)
     names = found.dataset.class_names

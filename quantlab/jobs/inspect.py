@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,33 +16,57 @@ from quantlab.data.sampler import random_sample
 from quantlab.errors import DataError, ModelError
 from quantlab.evaluate.proxy import Proxy
 from quantlab.inspect import Inspection, inspect_model
+from quantlab.inspect.audit import Audit
 from quantlab.inspect.layers import LayerReport, debug_layers
 from quantlab.inspect.levels import LevelDifference, compare_levels
+from quantlab.inspect.operators import OperatorScale, list_operators
 from quantlab.inspect.portability import Portability, check_portability, portability_line
 from quantlab.inspect.sensitivity import GroupProbe, Sensitivity, measure_sensitivity
+from quantlab.inspect.stored import StoredCheck, check_stored
 from quantlab.inspect.views import Inspected
 from quantlab.jobs import inputs
+from quantlab.jobs.audit import full_audit
 from quantlab.jobs.checks import remembered
 from quantlab.jobs.inputs import DataOptions, ModelOptions
 from quantlab.model import Model
 from quantlab.recipe import Recipe
 from quantlab.report.plots import save_layers, save_sensitivity
 from quantlab.store import Run, write_whole
-from quantlab.talk import Talk
+from quantlab.talk import Silence, Talk
 
-IMAGES = {"inspect": 16, "portability": 32, "layers": 16, "sensitivity": 64}
+IMAGES = {
+    "inspect": 16,
+    "portability": 32,
+    "layers": 16,
+    "sensitivity": 64,
+    "preprocess-audit": 400,
+}
 RANDOM_IMAGES = 8
 REPORT_IMAGES = 8
 """Images on which a report's portability line is measured: about a second for MobileNetV2."""
 
 
+View = Literal[
+    "inspect",
+    "portability",
+    "layers",
+    "sensitivity",
+    "preprocess-audit",
+    "test-data",
+    "quantization",
+]
+
+
 class InspectSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab inspect``. ``int8`` is the second model of ``layers``."""
+    """The options of ``quantlab inspect``. ``int8`` is the second model of ``layers``;
+    ``published`` a top-1 in percent, for ``preprocess-audit``."""
 
     model: str
     int8: str | None = None
-    view: Literal["inspect", "portability", "layers", "sensitivity"] = "inspect"
+    view: View = "inspect"
+    test_data: Path | None = None
     images: int | None = Field(None, ge=1)
+    published: float | None = Field(None, gt=0, le=100)
 
 
 def inspect_job(spec: InspectSpec, run: Run, talk: Talk) -> Inspected:
@@ -53,6 +78,12 @@ def inspect_job(spec: InspectSpec, run: Run, talk: Talk) -> Inspected:
         inspected = Inspected(layers=_layers(model, spec, run, talk))
     elif spec.view == "sensitivity":
         inspected = Inspected(sensitivity=_sensitivity(model, spec, run, talk))
+    elif spec.view == "preprocess-audit":
+        inspected = Inspected(audit=_audit(model, spec, run, talk))
+    elif spec.view == "test-data":
+        inspected = Inspected(stored=_stored(model, spec.test_data or Path(), run))
+    elif spec.view == "quantization":
+        inspected = Inspected(operators=_operators(model, run))
     else:
         inspected = Inspected(inspection=_inspection(model, spec, run, talk))
     model.check_unchanged()
@@ -143,6 +174,42 @@ def _sensitivity(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Sensi
     write_whole(run.artifact("sensitivity", "sensitivity.json"), text + "\n")
     save_sensitivity(found, run.artifact("sensitivity plot", "sensitivity.png"))
     run.record.results = found.model_dump(mode="json")
+    return found
+
+
+def _audit(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Audit:
+    found = inputs.find_evaluation_data(spec, model, talk)
+    count = spec.images or IMAGES[spec.view]
+    sample = found.dataset.subset(random_sample(len(found.dataset), count))
+    audited = full_audit(
+        model,
+        found.of(sample),
+        inputs.find_pipeline(model, spec, Silence()),
+        spec,
+        talk,
+        threads=spec.threads,
+        published=None if spec.published is None else spec.published / 100,
+    )
+    run.record.results = audited.model_dump(mode="json")
+    text = audited.model_dump_json(indent=1)
+    write_whole(run.artifact("audit", "audit.json"), text + "\n")
+    return audited
+
+
+def _stored(model: Model, folder: Path, run: Run) -> StoredCheck:
+    found = check_stored(model, folder)
+    run.record.results = found.model_dump(mode="json") | {"passed": found.passed}
+    return found
+
+
+def _operators(model: Model, run: Run) -> tuple[OperatorScale, ...]:
+    if not model.is_quantized:
+        raise ModelError(
+            f"{model.path} is not quantized: no operator has a scale.",
+            "Give the int8 file that quantlab tune or quantize wrote.",
+        )
+    found = list_operators(model.proto().graph)
+    run.record.results = {"operators": [row.model_dump(mode="json") for row in found]}
     return found
 
 

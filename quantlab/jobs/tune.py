@@ -16,6 +16,7 @@ from pydantic import Field
 
 from quantlab.config import BenchConditions, IncStrategy, narrowed
 from quantlab.data.crops import Crops
+from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.errors import (
     DataError,
     MissingExtra,
@@ -32,6 +33,7 @@ from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import Criterion, Policy, judge, parse_criterion
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
+from quantlab.jobs.audit import quick_audit
 from quantlab.jobs.calibration import calibration_images, check_disjoint, divided, drawn
 from quantlab.jobs.compare import save_artifacts
 from quantlab.jobs.evaluate import predict
@@ -86,6 +88,7 @@ class TuneSpec(DataOptions, ModelOptions):
     storage: str | None = None
     pick: Pick = "best"
     no_bench: bool = False
+    no_audit: bool = False
     allow_overlap: bool = False
 
 
@@ -192,6 +195,8 @@ def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk:
     else:
         sample = drawn(calibration.dataset, model, sampling, talk)
     images = calibration_images(calibration, sample, model, pipeline, spec, talk)
+    if not (spec.no_audit or _is_known(model, pipeline)):
+        quick_audit(model, images.crops, talk, spec.threads)
     crops = inputs.load_images(evaluation, pipeline, spec, talk)
     if not len(crops):
         raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
@@ -214,6 +219,12 @@ def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk:
         bench=not spec.no_bench,
         identity=hashlib.sha256("\n".join(identity.values()).encode()).hexdigest(),
     )
+
+
+def _is_known(model: Model, pipeline: Pipeline) -> bool:
+    """Whether the model's metadata or its bytes name this very pipeline: nothing is in doubt."""
+    known = inputs.known_pipeline(model)
+    return known is not None and get_pipeline(known, size=model.input.height) == pipeline
 
 
 def _own_search(spec: TuneSpec, bench: Workbench) -> dict[str, Engine]:

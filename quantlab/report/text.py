@@ -10,6 +10,7 @@ from pathlib import Path
 from quantlab.cache import Entry
 from quantlab.comparison import Comparison, Share
 from quantlab.evaluate.accuracy import Accuracy
+from quantlab.evaluate.guesses import ImageAnswer
 from quantlab.fetch import PublishedModel
 from quantlab.gate import Verdict
 from quantlab.inspect import Inspection, QuantizedTensor
@@ -21,6 +22,7 @@ from quantlab.inspect.views import Inspected
 from quantlab.model import TensorInfo
 from quantlab.recipe import Recipe
 from quantlab.report import tables
+from quantlab.report.audit import audit_summary
 from quantlab.report.context import TrialRow
 from quantlab.report.formats import (
     NOTHING,
@@ -32,6 +34,8 @@ from quantlab.report.formats import (
     table,
 )
 from quantlab.report.markdown import headline, zoo_sentence
+from quantlab.report.operators import Form, operators_text
+from quantlab.report.stored import stored_summary
 
 FP32_SHOWN = LAYERS_SHOWN = 10
 
@@ -73,7 +77,10 @@ def accuracy_summary(result: Accuracy | None, images: int) -> str:
     """Top-1 and top-5 with their intervals."""
     if result is None:
         return f"{images} images without labels: no accuracy. Predictions are in the run folder."
-    return "\n".join((_rate("Top-1", result.top1), _rate("Top-5", result.top5)))
+    rates = [_rate("Top-1", result.top1)]
+    if result.top5 is not None:
+        rates.append(_rate("Top-5", result.top5))
+    return "\n".join(rates)
 
 
 def _rate(name: str, share: Share) -> str:
@@ -83,14 +90,32 @@ def _rate(name: str, share: Share) -> str:
     )
 
 
-def inspected_summary(found: Inspected, *, scales: bool) -> str:
-    """Whichever view was asked for."""
+def predict_summary(answers: Sequence[ImageAnswer]) -> str:
+    """Each image's best classes."""
+    rows = []
+    for found in answers:
+        cells = [
+            [str(x.index), x.name.split(",")[0], percent(x.probability)] for x in found.guesses
+        ]
+        cells = cells or [[NOTHING, "no answer: the model gave a NaN", NOTHING]]
+        rows += [[found.image if i == 0 else "", *row] for i, row in enumerate(cells)]
+    return table(["image", "index", "class", "probability"], rows, right=" r r")
+
+
+def inspected_summary(found: Inspected, *, scales: bool, form: Form = "table") -> str:
+    """Whichever view was asked for; ``form`` is that of operators' scales."""
     if found.portability is not None:
         return portability_summary(found.portability)
     if found.layers is not None:
         return layers_summary(found.layers)
     if found.sensitivity is not None:
         return sensitivity_summary(found.sensitivity)
+    if found.audit is not None:
+        return audit_summary(found.audit)
+    if found.stored is not None:
+        return stored_summary(found.stored)
+    if found.operators is not None:
+        return operators_text(found.operators, form)
     return "" if found.inspection is None else inspect_summary(found.inspection, scales=scales)
 
 

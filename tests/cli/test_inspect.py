@@ -7,14 +7,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from quantlab.inspect import Inspection
+from quantlab.inspect.audit import Audit
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.portability import Portability
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.recipe import Recipe
+from quantlab.runtime.runner import Runner
+from quantlab.testing import tiny_classifier
 from quantlab.yamlfile import read_yaml
 
 RECIPE = """
@@ -102,6 +107,9 @@ def test_sensitivity_of_int8_is_refused(cli: Any, scene: Any, int8: Path) -> Non
         (("--layers", "one"), "inspect --layers takes two models, FP32 and INT8, not 1."),
         (("one", "two"), "inspect takes one model, not 2."),
         (("one", "--layers", "--portability"), "give one of them"),
+        (("one", "--test-data", "x", "--quantization"), "--test-data and --quantization are two"),
+        (("one", "--published", "70"), "--published goes with --preprocess-audit."),
+        (("one", "--format", "csv"), "--format goes with --quantization."),
         ((), "Missing argument"),
     ],
 )
@@ -129,6 +137,58 @@ def test_the_report_says_what_other_cpus_would_do(cli: Any, scene: Any, int8: Pa
     assert "Other CPUs: not portable: without VNNI" in (said.folder / "report.md").read_text()
     said = cli("compare", scene.model, scene.model, *scene.words, "--no-bench", code=None)
     assert "Other CPUs" not in (said.folder / "report.md").read_text()
+
+
+def test_preprocess_audit(cli: Any, scene: Any) -> None:
+    data = scene.labelled_by_itself("own")
+    line = (scene.model, "--data", data, "--pipeline", scene.pipeline, "--images", "50")
+    said = cli("inspect", "--preprocess-audit", *line, "--published", "99")
+    assert said.out.startswith("tiny through 14 pipelines on the same 50 images\n")
+    assert re.search(r"^\| tiny +\| minus 127.* in RGB +\| 100", said.out, re.M)
+    assert "The published 99.00% fits tiny (" in said.out
+    found = Audit.model_validate_json((said.folder / "audit.json").read_text())
+    assert (found.chosen, found.of_chosen.top1.value, found.images) == ("tiny", 1.0, 50)
+    assert found.published == 0.99
+    assert cli(*said.repeat).out == said.out
+
+
+def test_an_audit_needs_labels(cli: Any, scene: Any) -> None:
+    line = ("--data", scene.data / "3", *scene.words[2:])
+    said = cli("inspect", "--preprocess-audit", scene.model, *line, code=2)
+    assert "has no labels" in said.err
+
+
+def test_test_data_exits_with_the_result(cli: Any, scene: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "test_data_set_0"
+    folder.mkdir()
+    images = np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)
+    with Runner(scene.model, threads=1) as run:
+        outputs = run(images)
+    tensors = {"input_0.pb": images, "output_0.pb": outputs}
+    for name, array in tensors.items():
+        (folder / name).write_bytes(numpy_helper.from_array(array).SerializeToString())
+    said = cli("inspect", scene.model, "--test-data", folder)
+    assert said.out.startswith("PASS: as stored: tiny against its test data")
+    assert said.record.results["passed"]
+    other = tiny_classifier(scene.folder / "other.onnx", seed=1)
+    failed = cli("inspect", other, "--test-data", tmp_path, code=1)
+    assert failed.out.startswith("FAIL: 1 of 1 sets differ: other")
+    assert not failed.record.results["passed"]
+    assert failed.record.status == "success"
+
+
+def test_operators_scales_in_three_forms(cli: Any, int8: Path) -> None:
+    shown = cli("inspect", int8, "--quantization")
+    assert re.search(r"^\| name +\| operator +\| output +\| type +\| +Y_scale \| ", shown.out)
+    rows = json.loads(cli("inspect", int8, "--quantization", "--format", "json").out)
+    assert rows == shown.record.results["operators"]
+    head, *lines = cli("inspect", int8, "--quantization", "--format", "csv").out.splitlines()
+    assert head == "name,operator,output,type,Y_scale,Y_zero_point"
+    assert len(lines) == len(rows)
+
+
+def test_operators_of_fp32_are_refused(cli: Any, scene: Any) -> None:
+    assert "no operator has a scale" in cli("inspect", scene.model, "--quantization", code=2).err
 
 
 def test_json_alone(cli: Any, scene: Any, int8: Path, tmp_path: Path) -> None:

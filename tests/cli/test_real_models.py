@@ -143,3 +143,19 @@ def test_a_folded_normalization_changes_last_bits_only(
     )
     np.testing.assert_allclose(folded, plain, rtol=1e-3, atol=1e-3)
     assert not np.array_equal(folded, plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "sees"),
+    [
+        ("mobilenetv2-12", "ImageNet mean/std in RGB"),
+        ("squeezenet1.1-caffe", "minus 104,117,123 in BGR"),
+        ("st-mobilenetv2-int8-nhwc-uint8", "raw pixels in RGB"),
+    ],
+)
+def test_preprocess_audit(
+    name: str, sees: str, cli: Any, models: Path, first_images: tuple[str, ...]
+) -> None:
+    said = cli("inspect", "--preprocess-audit", models / f"{name}.onnx", *first_images)
+    assert f"rained for {sees}" in said.out
+    assert said.record.results["tried"][0]["top1"]["n"] == FIRST

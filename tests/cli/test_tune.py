@@ -570,3 +570,20 @@ def test_what_cannot_be_is_told_before_calibration(
     said = tune(*words, code=2)
     assert sentence in said.err
     assert len(said.complaint) <= 2
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "words", "warned"),
+    [("caffe", (), 1), ("caffe", ("--no-audit",), 0), ("tiny", (), 0)],
+)
+def test_the_wrong_preprocessing_is_warned_of_unless_that_is_not_wanted(
+    pipeline: str, words: tuple[str, ...], warned: int, cli: Any, scene: Any, engine: Any
+) -> None:
+    engine(0.01)
+    data = scene.labelled_by_itself("much", 160)
+    named = scene.pipeline if pipeline == "tiny" else pipeline
+    line = ("--data", data, "--pipeline", named, "--calibration-size", 60, "--max-trials", 1)
+    said = cli("tune", "--model", scene.model, *line, *words)
+    found = [w for w in said.warnings if "seems wrong for tiny: on 60 calibration images" in w]
+    assert len(found) == warned
+    assert ("inspect --preprocess-audit" in said.err) is bool(warned)

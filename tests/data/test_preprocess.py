@@ -249,3 +249,33 @@ def test_an_unknown_name_gets_the_nearest() -> None:
         get_pipeline("none.yaml")
     with pytest.raises(RecipeError, match="Known: torchvision, timm-bicubic, tf, caffe, lite, inc"):
         get_pipeline("")
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float16", "float64"])
+def test_inputs_give_their_pixels_back(name: str, layout: Any, dtype: str) -> None:
+    pipeline = get_pipeline(name, 16)
+    crops = np.arange(16 * 16 * 3).reshape(1, 16, 16, 3).astype(np.uint8)
+    given = "uint8" if dtype == "uint8" else "float32"
+    batch = pipeline.to_input(crops, spec(layout, given, size=16)).astype(dtype)
+    for array in (batch, batch[0]):
+        assert np.array_equal(pipeline.from_input(array), crops[0])
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 8, 8), np.float32), r"\[3, 8, 8\] is not an input of 16 x 16"),
+        (np.zeros((2, 3, 16, 16), np.float32), r"\[2, 3, 16, 16\] is not an input"),
+        (np.zeros((16, 16), np.float32), r"\[16, 16\] is not an input"),
+        (np.zeros((3, 16, 16), np.int64), "an input of int64, neither floats nor uint8"),
+        (np.full((3, 16, 16), 0.003, np.float32), "not an input that the pipeline tf gives"),
+        (np.full((3, 16, 16), 1.1, np.float32), "not an input that the pipeline tf gives"),
+        (np.full((3, 16, 16), np.nan, np.float32), "not an input that the pipeline tf gives"),
+        (np.full((3, 16, 16), np.inf, np.float32), "not an input that the pipeline tf gives"),
+    ],
+)
+def test_arrays_that_are_no_inputs(array: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        get_pipeline("tf", 16).from_input(array)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import top_k_accuracy_score
 
-from quantlab.evaluate.accuracy import accuracy
+from quantlab.evaluate.accuracy import accuracy, accuracy_of
 from quantlab.stats import wilson
 from quantlab.testing import fake_predictions
 
@@ -44,3 +44,12 @@ def test_nan_is_never_right() -> None:
     found = accuracy(replace(predictions, outputs=outputs))
     assert found is not None
     assert (found.top1.count, found.top5.count) == (3, 3)
+
+
+def test_best_classes_alone() -> None:
+    top = np.array([[3, 1], [2, -1], [0, 4]])
+    found = accuracy_of(top, np.array([3, 2, 4]), has_five=False)
+    assert (found.top1.count, found.top1.n, found.top5) == (2, 3, None)
+    whole = accuracy_of(top, np.array([3, 2, 4]))
+    assert whole.top5 is not None
+    assert whole.top5.count == 3

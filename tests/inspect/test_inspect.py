@@ -17,6 +17,7 @@ from quantlab.inspect import Inspection, inspect_model
 from quantlab.inspect.counts import count_macs, count_parameters
 from quantlab.model import Model
 from quantlab.quantize.prepare import prepare
+from quantlab.runtime.runner import Runner
 from quantlab.testing.models import tiny_classifier
 
 STEM, DEPTHWISE, POINTWISE, FC = 16 * 3 * 9, 16 * 9, 16 * 16, 16 * 10
@@ -168,6 +169,25 @@ REAL = {
     "shufflenet-v2-12-int8": (2_270_514, 144_907_992, 56),
     "st-mobilenetv2-int8-nhwc-uint8": (3_494_952, 300_774_272, 36),
 }
+
+
+@pytest.mark.data
+def test_how_others_count_mobilenet_v2(data_root: Path) -> None:
+    """3.505 M parameters with batch norm, 327.65 M MACs with four for each value it makes."""
+    model = Model.load(data_root / "models" / "mobilenetv2-12.onnx")
+    proto = model.proto()
+    biases = [t for t in proto.graph.initializer if len(t.dims) == 1 and t.dims[0] > 1]
+    folded = sum(t.dims[0] for t in biases) - 1000
+    assert count_parameters(proto.graph) + folded == 3_504_872
+    made = {n.output[0] for n in proto.graph.node if n.op_type == "Conv"}
+    for name in sorted(made):
+        proto.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    with Runner(proto, threads=1, optimization="disabled") as run:
+        image = np.zeros((1, 3, 224, 224), np.float32)
+        values = sum(v.size for v in run.session.run(sorted(made), {"input": image}))
+    counted = count_macs(model.proto(), model.input) + 4 * values
+    assert (values, counted) == (6_678_112, 327_486_720)
+    assert counted == pytest.approx(327.65e6, rel=6e-4)
 
 
 @pytest.mark.data

@@ -100,6 +100,9 @@ def test_accuracy_lines() -> None:
     assert second.startswith("Top-5 ")
     assert "of 1,300)" in first
     assert accuracy_summary(None, 7).startswith("7 images without labels")
+    found = accuracy(predictions)
+    assert found is not None
+    assert accuracy_summary(found.model_copy(update={"top5": None}), 1300) == first
 
 
 def test_inspect_of_a_plain_model(tmp_path: Path) -> None:

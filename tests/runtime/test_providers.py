@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from quantlab.runtime.providers import find_provider, short_name
 from quantlab.errors import QuantlabError
+from quantlab.runtime.providers import find_provider, short_name
 
 THERE = ("CUDAExecutionProvider", "OpenVINOExecutionProvider", "CPUExecutionProvider")
 

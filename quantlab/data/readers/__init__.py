@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import fnmatch
+from importlib import import_module
 from pathlib import Path
 
 from quantlab.data.dataset import Dataset
 from quantlab.data.labels import check_labels
 from quantlab.errors import DataError
 
-LIST_NAMES = ("val.txt", "val_label.txt", "val_map.txt")
+NPZ_LIST = "npz_datalist.txt"
+LIST_NAMES = ("val.txt", "val_label.txt", "val_map.txt", NPZ_LIST)
+FILES = {
+    ".npz": "npz",
+    ".rec": "recordio",
+    ".mdb": "lmdb",
+    ".tar": "webdataset",
+    ".parquet": "parquet",
+}
+"""The readers of files, by the file's ending."""
+FOLDERS = {"data.mdb": "lmdb", "*.tar": "webdataset", "*.parquet": "parquet"}
+"""The readers of folders, by what lies in them."""
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
@@ -22,15 +35,18 @@ def open_dataset(
 ) -> Dataset:
     """The images under ``path``, indexed but not yet read.
 
-    An ``.npz``, a folder with a list file (``val.txt``, ``val_label.txt``, ``val_map.txt`` or
-    ``list_file``), a folder of class folders, or a folder of images without labels. ``synsets``
-    names the classes in index order; ``num_classes`` (the model's) makes sure that labels fit;
-    ``labelled=False`` ignores folder names and lists. Raises DataError.
+    A file of one of the FILES, a folder with one of the FOLDERS in it, a folder with a list file
+    (LIST_NAMES or ``list_file``), a folder of class folders, or a folder of images without labels.
+    ``synsets`` names the classes in index order; ``num_classes`` (the model's) makes sure that
+    labels fit; ``labelled=False`` ignores folder names and lists. Raises DataError, MissingExtra.
     """
     path = Path(path)
     dataset = _open(path, list_file, synsets, num_classes, labelled)
     if len(dataset) == 0:
-        raise DataError(f"{path} holds no images.", "Give a folder with images or an .npz file.")
+        raise DataError(
+            f"{path} holds no images.",
+            "Give a folder with images or one of the files of docs/data.md.",
+        )
     if num_classes is not None and dataset.labels is not None:
         check_labels(dataset.labels, num_classes, dataset.names)
     return dataset
@@ -43,12 +59,15 @@ def _open(
     num_classes: int | None,
     labelled: bool,
 ) -> Dataset:
-    from quantlab.data.readers import imagefolder, listed, npz, unlabelled
+    from quantlab.data.readers import imagefolder, listed, unlabelled
 
+    if path.name == NPZ_LIST and path.is_file():
+        path, list_file = path.parent, path
+    if (reader := _reader(path)) is not None:
+        made: Dataset = import_module(f"{__name__}.{reader}").read(path)
+        return made
     if path.is_file():
-        if path.suffix.lower() != ".npz":
-            raise _not_data(path)
-        return npz.read(path)
+        raise _not_data(path)
     if not path.is_dir():
         raise DataError(f"{path}: no such folder or file.", "Give the folder with the images.")
     if not labelled:
@@ -60,12 +79,29 @@ def _open(
     return unlabelled.read(path)
 
 
+def _reader(path: Path) -> str | None:
+    """The module that reads this file or folder by itself, if any.
+
+    A folder with images in it is one of images, whatever else lies there.
+    """
+    from quantlab.data.readers import files, webdataset
+
+    if path.is_dir():
+        names = files.names(path)
+        found = [reader for wild, reader in FOLDERS.items() if fnmatch.filter(names, wild)]
+        return found[0] if found and not files.images_below(path)[0] else None
+    if path.is_file():
+        return FILES.get(path.suffix.lower())
+    return "webdataset" if webdataset.is_pattern(path) else None
+
+
 def _not_data(path: Path) -> DataError:
-    if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz"):
+    if path.suffix.lower() in (".zip", ".gz", ".tgz"):
         return DataError(f"{path} is an archive.", "Unpack it and give the folder.")
     return DataError(
         f"{path} is not a data set.",
-        "Give a folder of images or an .npz file; a list of labels lies in that folder.",
+        f"Give a folder of images or a file ({', '.join(FILES)}); a list of labels lies in that "
+        "folder.",
     )
 
 

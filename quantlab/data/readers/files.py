@@ -31,7 +31,8 @@ class FileSource:
         """The file's bytes. Raises DataError ``"<name>: <reason>."``."""
         try:
             with Path(self.paths[index]).open("rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
+                size = os.fstat(file.fileno()).st_size
+                data = file.read(min(size, MAX_FILE_BYTES) + 1)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise DataError(f"{self.names[index]}: cannot be read: {reason}.") from error
@@ -50,6 +51,11 @@ def folders(path: Path) -> list[str]:
     return sorted(
         e.name for e in _scan(path) if e.is_dir() and not e.name.startswith((".", "__MACOSX"))
     )
+
+
+def names(path: Path) -> list[str]:
+    """The names of what lies in a folder, without hidden ones. Raises DataError."""
+    return [entry.name for entry in _scan(path) if not entry.name.startswith(".")]
 
 
 def holds_image(path: Path) -> bool:
@@ -78,10 +84,14 @@ def read_text(path: Path) -> str:
             raise DataError(f"{path} is larger than {MAX_TEXT_BYTES >> 20} MiB: not a list.")
         return data.decode("utf-8-sig")
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"{path} cannot be read: {reason}.") from error
+        raise cannot_read(path, error) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not text in UTF-8.") from error
+
+
+def cannot_read(path: Path, error: OSError) -> DataError:
+    """The DataError that says why the system did not let a file be read."""
+    return DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}.")
 
 
 def _walk(root: Path, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
@@ -104,5 +114,4 @@ def _scan(path: Path) -> list[os.DirEntry[str]]:
         with os.scandir(path) as entries:
             return list(entries)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"{path} cannot be read: {reason}.") from error
+        raise cannot_read(path, error) from error

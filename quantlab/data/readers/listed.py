@@ -1,4 +1,7 @@
-"""A flat folder and a list file of ``name label`` lines (``val.txt``; MLPerf's ``val_map.txt``)."""
+"""A flat folder and a list file of ``name label`` lines (``val.txt``; MLPerf's ``val_map.txt``).
+
+A list of ``.npz`` files (``npz_datalist.txt``) is one of finished inputs.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantlab.data.dataset import Dataset, Problem
 from quantlab.data.readers.classes import (
@@ -19,6 +23,7 @@ from quantlab.data.readers.classes import (
     shorten,
 )
 from quantlab.data.readers.files import FileSource, read_text
+from quantlab.data.readers.npz import InputSource
 from quantlab.errors import DataError
 
 _LABEL = re.compile(r"-?[0-9]{1,9}")
@@ -49,6 +54,8 @@ def read(
     if not present:
         raise _nothing_there(path, list_file, lines)
     names = [lines[i].name for i in present]
+    source = FileSource(names, [paths[i] or "" for i in present])
+    finished = all(name.endswith(".npz") for name in names)
     missing = [
         Problem(line.name, "in the list, but there is no such file")
         for line, file in zip(lines, paths, strict=True)
@@ -58,11 +65,21 @@ def read(
         root=str(path),
         names=tuple(names),
         labels=np.array([labels[i] for i in present], np.int64),
-        source=FileSource(names, [paths[i] or "" for i in present]),
+        source=InputSource(source) if finished else source,
         problems=(*missing, *repeated),
         class_names=class_names,
         label_source=f"{list_file.name}: {rule}",
+        finished=finished,
     )
+
+
+def labels_of(
+    list_file: Path, *, synsets: Path | None = None
+) -> tuple[list[str], NDArray[np.int64]]:
+    """The listed names and their labels [n], files or none. Raises DataError as ``read``."""
+    lines, _ = _without_repeats(parse_list(list_file), list_file)
+    labels, _, _ = _labels(lines, list_file.parent, list_file, synsets, None)
+    return [line.name for line in lines], np.array(labels, np.int64)
 
 
 def parse_list(list_file: Path) -> list[Line]:

@@ -1,7 +1,11 @@
-"""An ``.npz`` of ``images`` (uint8 RGB [n, h, w, 3]) and, if there are any, ``labels``."""
+"""An ``.npz`` of ``images`` (uint8 RGB [n, h, w, 3]) and, if there are any, ``labels``.
+
+And ``.npz`` files of one image each, holding the finished ``input`` of a model.
+"""
 
 from __future__ import annotations
 
+import io
 import math
 import threading
 import zipfile
@@ -17,6 +21,7 @@ from numpy.typing import NDArray
 
 from quantlab.data.dataset import Dataset
 from quantlab.data.images import MAX_PIXELS
+from quantlab.data.readers.files import FileSource, cannot_read
 from quantlab.errors import DataError
 
 _DAMAGES = (
@@ -24,6 +29,7 @@ _DAMAGES = (
     *(NotImplementedError, RuntimeError),
 )
 MAX_BYTES = 4 * 1024**3
+MAX_INPUT_BYTES = 256 * 1024**2
 T = TypeVar("T")
 
 
@@ -55,6 +61,27 @@ class NpzSource:
                 self._images = _load(self.path, "images")
         pixels: NDArray[np.uint8] = self._images[index]
         return pixels
+
+
+@dataclass(frozen=True)
+class InputSource:
+    """Files that hold one finished input each, read when asked for."""
+
+    files: FileSource
+
+    def read(self, index: int) -> NDArray[Any]:
+        """The array ``input``. Raises DataError ``"<name>: <reason>."``."""
+        name, data = self.files.names[index], self.files.read(index)
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                header = _check_declared(archive.getinfo("input.npy"), archive)
+                if header.nbytes > MAX_INPUT_BYTES:
+                    raise ValueError("too large")
+                with archive.open("input.npy") as file:
+                    array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+                    return array
+        except _DAMAGES as error:
+            raise DataError(f"{name}: not a readable .npz with an array 'input'.") from error
 
 
 def read(path: Path) -> Dataset:
@@ -113,12 +140,17 @@ def _read_headers(path: Path) -> dict[str, Header]:
         for info in archive.infolist():
             if info.filename not in ("images.npy", "labels.npy"):
                 continue
-            with archive.open(info) as file:
-                header = _header(file)
-            if header.dtype.hasobject or header.nbytes > info.file_size:
-                raise ValueError(f"{info.filename} holds objects or less than it declares")
-            found[info.filename.removesuffix(".npy")] = header
+            found[info.filename.removesuffix(".npy")] = _check_declared(info, archive)
     return found
+
+
+def _check_declared(info: zipfile.ZipInfo, archive: zipfile.ZipFile) -> Header:
+    """The array's header. Raises ValueError where it promises more than there is."""
+    with archive.open(info) as file:
+        header = _header(file)
+    if header.dtype.hasobject or header.nbytes > info.file_size:
+        raise ValueError(f"{info.filename} holds objects or less than it declares")
+    return header
 
 
 def _header(file: Any) -> Header:
@@ -147,5 +179,4 @@ def _guarded(path: Path, action: Callable[[], T]) -> T:
             f"{path} is not a readable .npz: {error}.", "Save it again with np.savez."
         ) from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"{path} cannot be read: {reason}.") from error
+        raise cannot_read(path, error) from error

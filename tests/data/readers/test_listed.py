@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from quantlab.data.readers import LIST_NAMES, open_dataset
-from quantlab.data.readers.listed import parse_list
+from quantlab.data.readers.listed import labels_of, parse_list
 from quantlab.errors import DataError
 from quantlab.testing import listed_folder, photo
 
@@ -147,3 +147,16 @@ def test_class_names_of_indices_need_a_model_of_that_size(tmp_path: Path) -> Non
     (tmp_path / "synset_words.txt").write_text("n01440764 tench\nn01443537 goldfish\n")
     assert open_dataset(root, num_classes=2).class_names == ("tench", "goldfish")
     assert open_dataset(root, num_classes=10).class_names is None
+
+
+def test_labels_without_their_images(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("a b.png 3\nc 0\na b.png 3\n")
+    names, labels = labels_of(path)
+    assert (names, labels.tolist()) == (["a b.png", "c"], [3, 0])
+    path.write_text("a n00000002\nb n00000001\n")
+    (tmp_path / "synset_words.txt").write_text("n00000001 x\nn00000002 y\n")
+    assert labels_of(path)[1].tolist() == [1, 0]
+    other = tmp_path / "other.txt"
+    other.write_text("n00000002 y\nn00000001 x\n")
+    assert labels_of(path, synsets=other)[1].tolist() == [0, 1]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,15 @@ import pytest
 
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError
-from quantlab.testing import image_folder, listed_folder, npz_file, photo
+from quantlab.testing import image_folder, listed_folder, npz_file, photo, pixels
+from quantlab.testing.formats import (
+    lmdb_folder,
+    pairs,
+    parquet_file,
+    raw_datum,
+    record_file,
+    tar_shard,
+)
 
 
 def test_what_lies_there_decides(tmp_path: Path) -> None:
@@ -24,6 +33,38 @@ def test_what_lies_there_decides(tmp_path: Path) -> None:
         "the array 'labels'",
         "none",
     ]
+
+
+def test_every_other_format_gives_the_same_images(tmp_path: Path) -> None:
+    labels = [3, 0, 2]
+    raw = [raw_datum(label, i) for i, label in enumerate(labels)]
+    (tmp_path / "shards").mkdir()
+    places = [
+        record_file(tmp_path / "a.rec", labels),
+        tar_shard(tmp_path / "a.tar", pairs(labels)),
+        tar_shard(tmp_path / "shards" / "a.tar", pairs(labels)).parent,
+        tmp_path / "a-{0..0}.tar",
+    ]
+    tar_shard(tmp_path / "a-0.tar", pairs(labels))
+    if find_spec("lmdb"):
+        places.append(lmdb_folder(tmp_path / "lmdb", raw))
+    if find_spec("pyarrow"):
+        places.append(parquet_file(tmp_path / "a.parquet", labels))
+    for place in places:
+        dataset = open_dataset(place, num_classes=4)
+        assert dataset.root == str(place)
+        assert [sample.label for sample in map(dataset.__getitem__, range(3))] == labels
+        for i, label in enumerate(labels):
+            assert np.array_equal(np.asarray(dataset[i].image), pixels(label, i, 64))
+        assert dataset.digest == open_dataset(place).digest
+
+
+def test_a_folder_with_images_is_one_of_images(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "images", ["cat", "dog"])
+    tar_shard(folder / "backup.tar", pairs([1]))
+    assert open_dataset(folder).names[0] == "cat/000.png"
+    (folder / "data.parquet").write_bytes(b"")
+    assert len(open_dataset(folder)) == 4
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -1,0 +1,29 @@
+"""quantlab data"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from quantlab.cli.options import PATH, data_options, job, model_options, pick, run_options
+
+
+@click.command("data", short_help="Images as a model takes them, for other devices.")
+@click.argument("form", type=click.Choice(["npz"]))
+@click.option("--model", required=True, help="Whose input: a .onnx file or a published model.")
+@click.option("--output", type=PATH, required=True, help="The folder to write to.")
+@data_options
+@model_options
+@run_options
+def command(**params: Any) -> None:
+    """Write every image as MODEL takes it: one .npz an image and npz_datalist.txt.
+
+    Give that folder as --data to evaluate on it.
+    """
+    from quantlab.jobs.data import DataSpec, npz_job
+
+    with job("data", params) as (run, talk):
+        images = npz_job(DataSpec(**pick(params, DataSpec)), run, talk)
+    if not params["as_json"]:
+        click.echo(f"Wrote {images} inputs and npz_datalist.txt to {params['output']}")

@@ -1,0 +1,27 @@
+"""quantlab predict"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from quantlab.cli.options import PATH, job, model_options, pick, run_options
+
+
+@click.command("predict", short_help="What a model says of single images.")
+@click.argument("model")
+@click.argument("images", nargs=-1, required=True, type=PATH, metavar="IMAGE...")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown.")
+@click.option("--synsets", type=PATH, help="Class list: `wnid name, ...` a line, in index order.")
+@model_options
+@run_options
+def command(**params: Any) -> None:
+    """The best classes of each IMAGE by MODEL (a .onnx file or a published model's name)."""
+    from quantlab.jobs.predict import PredictSpec, predict_job
+    from quantlab.report.text import predict_summary
+
+    with job("predict", params) as (run, talk):
+        answers = predict_job(PredictSpec(**pick(params, PredictSpec)), run, talk)
+    if not params["as_json"]:
+        click.echo(predict_summary(answers))
