@@ -149,9 +149,13 @@ class Pipeline(BaseModel):
         return np.ascontiguousarray(ordered.transpose(0, 3, 1, 2))
 
     def _planes(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        planes = self._ordered(crops).astype(np.float32)
-        planes -= np.array(self.mean, np.float32).reshape(3, 1, 1)
-        planes /= np.array(self.std, np.float32).reshape(3, 1, 1)
+        ordered = self._ordered(crops)
+        planes = np.empty(ordered.shape, np.float32)
+        mean, std = (np.array(v, np.float32).reshape(3, 1, 1) for v in (self.mean, self.std))
+        for image, pixels in zip(planes, ordered, strict=True):  # one fits into a core's cache
+            image[...] = pixels
+            image -= mean
+            image /= std
         return planes
 
     def sized(self, size: int) -> Pipeline:

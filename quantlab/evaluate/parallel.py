@@ -27,7 +27,7 @@ Images = Callable[[Rows], NDArray[Any]]
 PROBE_BATCHES, PROBE_SPLITS = 400, 2000
 """With fewer images than this, trying costs more than the best choice saves: another split needs
 another session."""
-_PIECES = 5
+_PIECES = 4
 """Calls of each worker while a plan is tried; the first is not timed."""
 _CHECKED = 2
 

@@ -114,7 +114,7 @@ def test_the_fastest_plan_is_chosen(
     monkeypatch.setattr(parallel, "PROBE_BATCHES", 0)
     with ParallelRunner(model, Execution(threads=1)) as run:
         all_answers(run, images)
-        assert run.plan == Plan(1, 1, 16)
+        assert run.plan == Plan(1, 1, 8)
 
 
 def test_errors_of_a_batch_reach_the_caller(model: Model) -> None:

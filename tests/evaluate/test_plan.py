@@ -29,11 +29,18 @@ def test_splits_never_take_more_than_there_are(cores: int) -> None:
 
 def test_every_batch_then_the_other_splits_with_the_best_batch() -> None:
     rates: dict[Plan, float] = {}
-    speed = {1: 10.0, 4: 30.0, 16: 20.0}
+    speed = {1: 10.0, 4: 30.0, 8: 20.0}
     tried = []
-    while (plan := next_plan(rates, ((2, 1), (1, 2)), (4, 1, 16))) is not None:
+    while (plan := next_plan(rates, ((2, 1), (1, 2)), (4, 1, 8))) is not None:
         tried.append(plan)
         rates[plan] = speed[plan.batch] * plan.workers
-    assert tried == [Plan(2, 1, 4), Plan(2, 1, 1), Plan(2, 1, 16), Plan(1, 2, 4)]
+    assert tried == [Plan(2, 1, 4), Plan(2, 1, 1), Plan(2, 1, 8), Plan(1, 2, 4)]
     assert fastest(rates) == Plan(2, 1, 4)
     assert str(fastest(rates)) == "2 x 1 threads, batch 4"
+
+
+def test_a_later_plan_must_be_clearly_faster() -> None:
+    usual, other = Plan(2, 1, 4), Plan(2, 1, 8)
+    assert fastest({usual: 100.0, other: 104.0}) == usual
+    assert fastest({usual: 100.0, other: 106.0}) == other
+    assert fastest({usual: 0.0, other: 1.0}) == other
