@@ -234,7 +234,7 @@ def report(place: Place, python: str | None, rounds: int) -> str:
         "Seconds of whole commands, decoding included; `benchmarks/inc_own_way.py` is Neural "
         "Compressor's own MobileNet example (images decoded one at a time in every pass, batches "
         "of one) on quantlab's images and preprocessing. `fit` alone: its `quantization.fit` on "
-        f"images decoded beforehand, imports not counted. All in turns, rounds: {rounds} (medians).",
+        f"images decoded beforehand, imports not counted. Medians of rounds in turns: {rounds}.",
         "- Decline, KL and speed as measured afterwards: 1,800 images, all files in turns.",
         "",
         "| who, goal | seconds | evaluations | decline % | lost / gained | KL | SQNR dB | × fp32 |",
