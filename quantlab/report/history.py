@@ -1,0 +1,362 @@
+"""The history in words: lists of runs, one run, what changed between two, a model over runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from quantlab.comparison import Comparison
+from quantlab.history.change import ALPHA, ChangePoint
+from quantlab.history.difference import Change, Outcome, apart, batch_of, cause, flat
+from quantlab.history.entry import Entry, Listed
+from quantlab.history.figures import Figure, plain
+from quantlab.history.trend import Series
+from quantlab.record import RunRecord
+from quantlab.report.formats import NOTHING, megabytes, number, p_value, percent, table
+from quantlab.stats import Interval
+
+Form = Literal["table", "csv", "json"]
+TITLES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "decline": "top-1 decline",
+    "agreement": "agreement with fp32",
+    "kl": "KL to fp32, nats",
+    "latency": "latency, ms a batch",
+    "speedup": "speedup over fp32",
+}
+_FORMATS = {"kl": ".4f", "latency": ".2f", "speedup": ".3f"}
+"""Of metrics that are no shares."""
+_COLUMNS = (
+    "id", "place", "started", "verb", "status", "model", "sha256", "verdict", "top1", "decline",
+)  # fmt: skip
+FLIPS_SHOWN = 20
+
+
+def value_words(metric: str, value: float | None) -> str:
+    """A figure with its unit, in the metric's usual form."""
+    if metric in _FORMATS:
+        return number(value, _FORMATS[metric])
+    return percent(value)
+
+
+def interval_words(metric: str, interval: Interval | None) -> str:
+    """``77.42% to 81.79%``."""
+    if interval is None:
+        return NOTHING
+    return f"{value_words(metric, interval.low)} to {value_words(metric, interval.high)}"
+
+
+def listing(found: Sequence[Listed], form: Form, root: Path, *, everywhere: bool = False) -> str:
+    """The runs as a table, as CSV or as JSON."""
+    rows = [_row(listed) for listed in found]
+    if form == "json":
+        return json.dumps(rows, indent=1)
+    if form == "csv":
+        return as_csv(_COLUMNS, rows)
+    if not found:
+        return f"No runs in {root}." if not everywhere else "No runs."
+    cells = [
+        [
+            *([listed.place] if everywhere else []),
+            when(listed.entry.started),
+            listed.entry.verb,
+            listed.entry.model,
+            outcome_words(listed.entry),
+            percent(listed.entry.top1),
+            percent(listed.entry.decline),
+            listed.entry.folder.rpartition("-")[2],
+        ]
+        for listed in found
+    ]
+    head = ["when", "verb", "model", "verdict", "top-1", "decline", "run"]
+    marks = "    rr"
+    if everywhere:
+        head, marks = ["where", *head], f" {marks}"
+    return table(head, cells, right=marks)
+
+
+def _row(listed: Listed) -> dict[str, Any]:
+    entry = listed.entry
+    sha256 = entry.models[-1][1] if entry.models else ""
+    cells = (
+        entry.folder, listed.place, entry.started, entry.verb, entry.status, entry.model, sha256,
+        entry.verdict, entry.top1, entry.decline,
+    )  # fmt: skip
+    return dict(zip(_COLUMNS, cells, strict=True))
+
+
+def as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a row; what is not known is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def when(started: str) -> str:
+    """A record's time on the reader's clock."""
+    try:
+        return f"{datetime.fromisoformat(started).astimezone():%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError):
+        return started or NOTHING
+
+
+def outcome_words(entry: Entry) -> str:
+    """The verdict, or how a run ended that has none."""
+    if entry.status != "success":
+        return {"started": "not ended"}.get(entry.status, entry.status)
+    return entry.verdict or NOTHING
+
+
+def run_page(
+    folder: Path, record: RunRecord, entry: Entry, artifacts: Mapping[str, int | None]
+) -> str:
+    """What a run was asked, under which conditions, what came out, what it left."""
+    title = f"{plain(record.id)}: {plain(record.verb)}, {outcome_words(entry)}"
+    ended = "not ended" if record.finished is None else f"to {when(record.finished)}"
+    parts = [f"{title}\n{when(record.started)} {ended}, {folder}"]
+    if record.error:
+        parts.append(f"Error: {plain(record.error)}")
+    if reason := _reason(record):
+        parts.append(reason)
+    parts += _section("Results", _figures_table(entry))
+    parts += _section("Asked", _facts(_asked(record)))
+    parts += _section("Conditions", _facts({**record.environment, **_data(record)}))
+    rows = [
+        [plain(name), plain(record.artifacts[name]), "missing" if n is None else megabytes(n)]
+        for name, n in artifacts.items()
+    ]
+    parts += _section("Artifacts", table(["artifact", "file", "size"], rows, right="  r"))
+    parts += _section("Warnings", "\n".join(f"- {plain(text)}" for text in record.warnings))
+    return "\n\n".join([*parts, f"Repeat: {plain(record.command, len(record.command))}"])
+
+
+def _asked(record: RunRecord) -> dict[str, Any]:
+    """The options that say something: neither those that were not given, nor how to print."""
+    return {k: v for k, v in record.spec.items() if v not in _UNSAID and k not in _MANNERS}
+
+
+_UNSAID: tuple[object, ...] = (None, False, [], {}, "")
+_MANNERS = ("runs_dir", "as_json", "quiet")
+
+
+def _section(title: str, body: str) -> list[str]:
+    return [f"{title}:\n\n{body}"] if body else []
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    return table(["", "value"], [[key, value] for key, value in flat(facts).items()])
+
+
+def _reason(record: RunRecord) -> str:
+    """The verdict's own sentence."""
+    verdict = record.results.get("verdict")
+    reason = verdict.get("reason") if isinstance(verdict, dict) else None
+    return " ".join(reason.split()) if isinstance(reason, str) else ""
+
+
+def _data(record: RunRecord) -> dict[str, Any]:
+    facts = record.results.get("data")
+    return {"data": facts} if isinstance(facts, dict) else {}
+
+
+def _figures_table(entry: Entry) -> str:
+    rows = [
+        [
+            figure.model,
+            _title(figure),
+            value_words(figure.metric, figure.value),
+            interval_words(figure.metric, figure.interval),
+        ]
+        for figure in entry.figures
+    ]
+    return table(["model", "figure", "value", "95% interval"], rows, right="  r")
+
+
+def _title(figure: Figure) -> str:
+    batch = batch_of(figure)
+    return TITLES[figure.metric] + (f", {batch}" if batch else "")
+
+
+def diff_page(
+    names: tuple[str, str],
+    changes: Sequence[Change],
+    outcomes: Sequence[Outcome],
+    comparison: Comparison | None,
+    unpaired: str,
+) -> str:
+    """What changed between two runs, likely causes first, then their figures and answers."""
+    found = tuple(changes)
+    if comparison is not None and comparison.fidelity.identical:
+        first = "The answers are the same in every value: whatever changed did not change them."
+    elif found:
+        first = f"What most likely explains another result: {cause(found)}."
+    else:
+        first = "Nothing that the records hold has changed."
+    parts = [f"{names[0]} → {names[1]}\n{first}"]
+    rows = [[c.aspect, c.what, c.old or NOTHING, c.new or NOTHING] for c in found]
+    parts += _section("Changed, likely causes first", table(["", "what", "old", "new"], rows))
+    parts += _section("Figures", _outcomes_table(outcomes))
+    if comparison is not None:
+        parts += _section("Answers, image by image", _answers(comparison))
+    elif unpaired:
+        parts.append(f"The answers cannot be compared: {unpaired}")
+    return "\n\n".join(parts)
+
+
+def diff_rows(
+    changes: Sequence[Change], outcomes: Sequence[Outcome], comparison: Comparison | None
+) -> dict[str, Any]:
+    """The same as JSON has it."""
+    return {
+        "changes": [vars(change) for change in changes],
+        "figures": [
+            {"metric": each.metric, "old": _facts_of(each.old), "new": _facts_of(each.new)}
+            for each in outcomes
+        ],
+        "answers": None if comparison is None else comparison.model_dump(mode="json"),
+    }
+
+
+def _facts_of(figure: Figure | None) -> dict[str, Any] | None:
+    if figure is None:
+        return None
+    ends = figure.interval
+    interval = None if ends is None else [ends.low, ends.high]
+    return {"value": figure.value, "interval": interval, "conditions": figure.series}
+
+
+def _outcomes_table(outcomes: Sequence[Outcome]) -> str:
+    rows = []
+    for each in outcomes:
+        metric, *batch = each.metric.split(" ", 1)
+        sides = [_side(metric, figure) for figure in (each.old, each.new)]
+        told = ""
+        if each.old is not None and each.new is not None:
+            differs = apart(each.old.interval, each.new.interval)
+            told = "yes" if differs else NOTHING
+        rows.append([", ".join([TITLES[metric], *batch]), *sides, told])
+    return table(["figure", "old", "new", "intervals apart"], rows, right=" rr")
+
+
+def _side(metric: str, figure: Figure | None) -> str:
+    if figure is None:
+        return NOTHING
+    spread = f" ({interval_words(metric, figure.interval)})" if figure.interval else ""
+    return value_words(metric, figure.value) + spread
+
+
+def _answers(c: Comparison) -> str:
+    same = c.fidelity.agreement
+    lines = [
+        f"The same first answer on {same.count:,} of {same.n:,} images ({percent(same.value)}; 95% "
+        f"interval {interval_words('agreement', same.interval)})."
+    ]
+    if c.unmatched:
+        lines.append(f"{c.unmatched:,} images are in one of the runs only.")
+    if c.top1 is not None:
+        lines.append(
+            f"Top-1: {c.top1.lost:,} lost and {c.top1.gained:,} gained; could chance do that? p "
+            f"{p_value(c.top1.mcnemar_p)} (McNemar's exact test)."
+        )
+    rows = [
+        [
+            f.image,
+            f.kind,
+            f.label_name or _class(f.label),
+            _class(f.fp32.index),
+            _class(f.int8.index),
+        ]
+        for f in c.flips[:FLIPS_SHOWN]
+    ]
+    shown = table(["image", "", "label", "old answer", "new answer"], rows)
+    more = len(c.flips) - FLIPS_SHOWN
+    rest = [f"and {more:,} more (--json has them)"] if more > 0 else []
+    return "\n".join([*lines, *([""] if shown else []), *([shown] if shown else []), *rest])
+
+
+def _class(index: int | None) -> str:
+    return NOTHING if index is None else f"class {index}"
+
+
+def trend_page(model: str, series: Sequence[Series], causes: Mapping[tuple[str, str], str]) -> str:
+    """A table for each series, and the change points in sentences."""
+    parts = [_trend_head(model, series)]
+    for each in series:
+        lines = [f"{TITLES[each.metric]}: {each.conditions}", "", _points_table(each)]
+        lines += [""] if each.changes or each.note else []
+        lines += [_change_words(each, change, causes) for change in each.changes]
+        parts.append("\n".join([*lines, *([each.note] if each.note else [])]))
+    return "\n\n".join(parts)
+
+
+def _trend_head(model: str, series: Sequence[Series]) -> str:
+    runs = {(p.place, p.folder) for each in series for p in each.points}
+    head = f"{model}: {len(runs)} run{'s' * (len(runs) != 1)}"
+    if len(series) > len({each.metric for each in series}):
+        head += (
+            ". Runs on other images, through another pipeline, on other int8 instructions or "
+            "beside another model are series of their own"
+        )
+    return f"{head}. A change is marked where chance alone makes one in {ALPHA:.0%} of series."
+
+
+def _points_table(each: Series) -> str:
+    firsts = {change.index for change in each.changes}
+    rows = [
+        [
+            when(p.started),
+            p.folder.rpartition("-")[2],
+            p.sha256[:8],
+            value_words(each.metric, p.value),
+            interval_words(each.metric, p.interval),
+            "← changed" if i in firsts else "",
+        ]
+        for i, p in enumerate(each.points)
+    ]
+    head = ["when", "run", "file", TITLES[each.metric], "95% interval", ""]
+    return table(head, rows, right="   r")
+
+
+def _change_words(each: Series, change: ChangePoint, causes: Mapping[tuple[str, str], str]) -> str:
+    old, new = each.points[change.index - 1].folder, each.points[change.index].folder
+    why = causes.get((old, new))
+    because = {None: "", "": " Nothing that the records hold changed with it."}.get(
+        why, f" What changed with it: {why}."
+    )
+    return (
+        f"Changed at {new.rpartition('-')[2]}: mean {value_words(each.metric, change.before)} → "
+        f"{value_words(each.metric, change.after)}, p {p_value(change.p)}.{because} "
+        f"quantlab runs diff {old.rpartition('-')[2]} {new.rpartition('-')[2]} says more."
+    )
+
+
+def trend_rows(series: Sequence[Series]) -> list[dict[str, Any]]:
+    """The series as JSON has them."""
+    return [
+        {
+            "metric": each.metric,
+            "conditions": each.conditions,
+            "points": [
+                {
+                    "run": p.folder, "place": p.place, "started": p.started, "sha256": p.sha256,
+                    "value": p.value,
+                    "interval": None if p.interval is None else [p.interval.low, p.interval.high],
+                }
+                for p in each.points
+            ],
+            "changes": [
+                {"run": each.points[c.index].folder, "before": c.before, "after": c.after, "p": c.p}
+                for c in each.changes
+            ],
+            "note": each.note,
+        }
+        for each in series
+    ]  # fmt: skip
