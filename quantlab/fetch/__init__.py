@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantlab.fetch.catalog import PublishedModel, catalog, published
+from quantlab.fetch.catalog import PROJECTS, PublishedModel, catalog, published
 from quantlab.fetch.fetcher import fetch
 
-__all__ = ["PublishedModel", "catalog", "fetch", "published"]
+__all__ = ["PROJECTS", "PublishedModel", "catalog", "fetch", "published"]

@@ -18,6 +18,18 @@ from quantlab.yamlfile import parse_yaml, validate
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Size = Annotated[int, Field(gt=0, le=512 * 1024**2)]
+Percent = Annotated[float, Field(gt=0, le=100)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Project = Literal["onnx-zoo", "mxnet", "caffe2", "mindcv", "npu-zoo"]
+
+PROJECTS: dict[str, str] = {
+    "onnx-zoo": "ONNX model zoo",
+    "mxnet": "MXNet",
+    "caffe2": "Caffe2, quantized",
+    "mindcv": "MindCV",
+    "npu-zoo": "NPU vendor's zoo",
+}
+"""Published projects whose whole work can be repeated; ``docs/recipes/`` has a page for each."""
 
 
 class _Part(BaseModel):
@@ -56,12 +68,26 @@ Source = Annotated[
 ]
 
 
-class Accuracy(_Part):
-    """ImageNet validation accuracy in percent, and who published it."""
+class Figures(_Part):
+    """What is published of a model, and by whom.
 
-    top1: float = Field(gt=0, le=100)
-    top5: float | None = Field(None, gt=0, le=100)
+    Accuracies and declines are in percent, on ImageNet's 50,000 validation images where
+    ``conditions`` do not say otherwise; a decline is a share of fp32's accuracy.
+    """
+
     source: str
+    top1: Percent | None = None
+    top5: Percent | None = None
+    top1_decline: Percent | None = None
+    top5_decline: Percent | None = None
+    speedup: Positive | None = Field(None, description="over fp32")
+    ms_per_step: Positive | None = None
+    images_per_second: Positive | None = None
+    batch_size: int | None = Field(None, ge=1)
+    resolution: int | None = Field(None, ge=1, description="pixels a side")
+    parameters: Positive | None = Field(None, description="millions")
+    flops: Positive | None = Field(None, description="millions, counted as its publisher does")
+    conditions: str = ""
 
 
 class Criterion(_Part):
@@ -71,16 +97,24 @@ class Criterion(_Part):
 
 
 class PublishedModel(_Part):
-    """One published model, dataset or label list: where it is, what it is, what to expect of it."""
+    """One published model, dataset or label list: where it is, what it is, what to expect of it.
+
+    A model that cannot be fetched may be the same as another entry's, or made by its recipe from
+    another entry's, or say how its owner exports it.
+    """
 
     name: FileName
     kind: Literal["model", "dataset", "labels"] = "model"
+    project: Project | None = None
     description: str
     licence: str
     file: FileName = Field(description="its name in the cache; a folder for a dataset")
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[Source, ...] = ()
+    same_as: FileName | None = Field(None, description="the entry whose file has these weights")
+    made_from: FileName | None = Field(None, description="the entry that the recipe quantizes")
+    export: str | None = Field(None, description="the command that makes its ONNX file")
     pipeline: str | None = None
-    accuracy: Accuracy | None = None
+    published: Figures | None = None
     recipe: Recipe | None = None
     criterion: Criterion = Criterion()
 
@@ -88,7 +122,24 @@ class PublishedModel(_Part):
     def _fits_kind(self) -> Self:
         if self.kind == "model" and self.pipeline is None:
             raise ValueError("a model names its pipeline")
+        if self.made_from and self.recipe is None:
+            raise ValueError("what is made_from another model names the recipe")
+        others = (self.same_as, self.made_from, self.export) if self.kind == "model" else ()
+        if not self.sources and not any(others):
+            raise ValueError("give sources; a model without any: same_as, made_from or export")
         return self
+
+    @property
+    def way(self) -> str:
+        """How to come by a file that cannot be fetched, in one line; "" where it can be."""
+        if self.sources or self.same_as:
+            return ""
+        if self.made_from:
+            return (
+                f"quantlab quantize --model {self.made_from} --recipe {self.name} "
+                f"--output {self.file}"
+            )
+        return self.export or ""
 
     @property
     def promised(self) -> tuple[str, ...]:
@@ -112,7 +163,7 @@ def catalog() -> dict[str, PublishedModel]:
 def published(name: str) -> PublishedModel:
     """The entry of that name; the name of its file will do. Raises RecipeError with the nearest."""
     known = catalog()
-    by_file = {entry.file: entry for entry in known.values()}
+    by_file = {entry.file: entry for entry in known.values() if entry.sources}
     if found := known.get(name) or by_file.get(name):
         return found
     nearest = difflib.get_close_matches(name, [*known, *by_file], n=1)

@@ -30,9 +30,14 @@ def fetch(
 
     ``from_dir`` and ``mirror`` (default: QUANTLAB_MIRROR; a folder or a base address) are asked
     first, for the file by its name or for the wheel. Raises RecipeError for an unknown name,
-    FetchError when no source gave the file, OutputError when the cache cannot be written.
+    FetchError when there is no source or none gave the file, OutputError when the cache cannot be
+    written.
     """
     entry = published(name)
+    if entry.same_as:
+        entry = published(entry.same_as)
+    if not entry.sources:
+        raise FetchError(f"{entry.name}: model not available here.", f"To make it: {entry.way}")
     target = cached_path(entry, cache_dir)
     given = (str(from_dir) if from_dir else None, mirror or os.environ.get("QUANTLAB_MIRROR"))
     tries = attempts(entry, [place for place in given if place], progress)

@@ -1,0 +1,202 @@
+"""quantlab runs"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantlab.cli.options import PATH, F, job, pick, run_options
+
+if TYPE_CHECKING:
+    from quantlab.cli.console import ConsoleTalk
+    from quantlab.report.history import Form
+
+METRICS = ("top1", "top5", "decline", "agreement", "kl", "latency", "speedup")
+_DB_HELP = "URL of the index.  [default: $QUANTLAB_DB, else a file beside the runs]"
+
+
+def history_options(function: F) -> F:
+    """The options of all verbs that look at runs."""
+    return click.option("--db", help=_DB_HELP)(run_options(function))
+
+
+everywhere_option = click.option(
+    "--everywhere", is_flag=True, help="Of all machines and folders that share the --db."
+)
+
+
+@click.group("runs", short_help="What runs have left: lists, differences, trends, the ledger.")
+def command() -> None:
+    """What the run folders hold, taken together.
+
+    A RUN is a folder's name, the beginning or end of one, a path, latest, or latest~1 for the one
+    before.
+    """
+
+
+@command.command("ledger", short_help="Published and measured figures of every recipe.")
+@click.option(
+    "--output",
+    type=PATH,
+    default=Path("reports"),
+    show_default=True,
+    help="The folder for ledger.md and ledger.csv.",
+)
+@run_options
+def ledger(**params: Any) -> None:
+    """Every recipe with what is published of it, and what the runs of --runs-dir measured."""
+    from quantlab.jobs.ledger import LedgerSpec, ledger_job
+
+    with job("runs", params) as (run, talk):
+        page, rows = ledger_job(LedgerSpec(**pick(params, LedgerSpec)), run, talk)
+    if not params["as_json"]:
+        count = sum(row.whose == "here" for row in rows)
+        click.echo(f"Wrote {page} and ledger.csv: {len(rows)} rows, {count} measured here")
+
+
+def _talk(params: dict[str, Any]) -> ConsoleTalk:
+    from quantlab.cli.console import ConsoleTalk
+
+    return ConsoleTalk(quiet=params["quiet"] or params["as_json"])
+
+
+def _as_json(facts: Any) -> str:
+    return json.dumps(facts, indent=1)
+
+
+@command.command("ls", short_help="All runs, the newest first.")
+@click.option("--verb", help="Only runs of this verb.")
+@click.option("--model", help="Only of models with this in their name or sha256.")
+@click.option("--since", metavar="TIME", help="Only from this date on, or so old: 7d, 12h.")
+@click.option("--limit", type=click.IntRange(1), help="So many at most.")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table",
+    show_default=True,
+)  # fmt: skip
+@everywhere_option
+@history_options
+def ls(**params: Any) -> None:
+    """List the runs: verb, model, verdict, top-1, decline."""
+    from quantlab.jobs.runs import LsSpec, ls_job
+    from quantlab.report.history import listing
+
+    found = ls_job(LsSpec(**pick(params, LsSpec)), _talk(params))
+    form: Form = "json" if params["as_json"] else params["form"]
+    click.echo(listing(found, form, params["runs_dir"], everywhere=params["everywhere"]))
+
+
+@command.command("show", short_help="One run: asked, conditions, results, artifacts.")
+@click.argument("run")
+@history_options
+def show(**params: Any) -> None:
+    """Print what RUN was asked, under which conditions, what came out, and what repeats it."""
+    from quantlab.jobs.runs import RunSpec, show_job
+    from quantlab.report.history import run_page
+
+    spec = RunSpec(**pick(params, RunSpec), runs=(params["run"],))
+    shown = show_job(spec, _talk(params))
+    if params["as_json"]:
+        click.echo(_as_json(shown.record.model_dump()))
+    else:
+        click.echo(run_page(shown.folder, shown.record, shown.entry, shown.artifacts))
+
+
+@command.command("diff", short_help="What changed between two runs.")
+@click.argument("old")
+@click.argument("new")
+@history_options
+def diff(**params: Any) -> None:
+    """Say what changed from run OLD to run NEW: first what most likely explains another result.
+
+    Where both runs have kept their answers, these are compared image by image.
+    """
+    from quantlab.jobs.runs import DiffSpec, diff_job
+    from quantlab.report.history import diff_page, diff_rows
+
+    found = diff_job(DiffSpec(**pick(params, DiffSpec)), _talk(params))
+    sides = (found.changes, found.outcomes, found.comparison)
+    if params["as_json"]:
+        click.echo(_as_json(diff_rows(*sides)))
+    else:
+        names = (found.folders[0].name, found.folders[1].name)
+        click.echo(diff_page(names, *sides, found.unpaired))
+
+
+@command.command("trend", short_help="A model's accuracy and latency over runs.")
+@click.argument("model")
+@click.option(
+    "--metric",
+    "metrics",
+    type=click.Choice(METRICS),
+    multiple=True,
+    help="May be given several times.  [default: top1, latency]",
+)
+@click.option("--plot", type=PATH, help="Draw it into this .png or .svg file.")
+@everywhere_option
+@history_options
+def trend(**params: Any) -> None:
+    """Show MODEL (a name, as runs ls has it) over runs, with intervals and change points."""
+    from quantlab.jobs.runs import TrendSpec, trend_job
+    from quantlab.report.history import trend_page, trend_rows
+
+    found = trend_job(TrendSpec(**pick(params, TrendSpec)), _talk(params))
+    if params["as_json"]:
+        click.echo(_as_json(trend_rows(found.series)))
+        return
+    click.echo(trend_page(found.model, found.series, found.causes))
+    if params["plot"]:
+        click.echo(f"\nWrote {params['plot']}")
+
+
+@command.command("rm", short_help="Remove runs with all that they left.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@history_options
+def rm(**params: Any) -> None:
+    """Remove the folders of RUNs from the runs folder, after asking."""
+    from quantlab.jobs.runs import HistorySpec, RunSpec, removable_job, rm_job
+
+    talk, spec = _talk(params), RunSpec(**pick(params, RunSpec))
+    found = removable_job(spec, talk)
+    for folder, _ in found:
+        click.echo(folder, err=True)
+    words = "this run" if len(found) == 1 else f"these {len(found)} runs"
+    if not params["yes"] and not click.confirm(f"Remove {words}?", err=True):
+        click.echo("Nothing was removed.", err=True)
+        return
+    rm_job(HistorySpec(**pick(params, HistorySpec)), [folder for folder, _ in found], talk)
+    names = [folder.name for folder, _ in found]
+    click.echo(_as_json({"removed": names}) if params["as_json"] else f"Removed {len(names)}.")
+
+
+@command.command("index", short_help="Make the index anew from the run folders.")
+@history_options
+def index(**params: Any) -> None:
+    """Read all run folders into the index again. The other verbs keep it up to date."""
+    from quantlab.jobs.runs import HistorySpec, index_job
+
+    url, count = index_job(HistorySpec(**pick(params, HistorySpec)), _talk(params))
+    found = {"index": url, "runs": count}
+    click.echo(_as_json(found) if params["as_json"] else f"{count} runs in the index {url}")
+
+
+@command.command("export", short_help="Log runs with MLflow.")
+@click.argument("target", type=click.Choice(["mlflow"]))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--to", metavar="PLACE", help="A tracking URI or a folder.  [default: MLflow's own]")
+@click.option("--experiment", default="quantlab", show_default=True)
+@history_options
+def export(**params: Any) -> None:
+    """Log RUNs with MLflow: options, figures and artifacts. What is there already stays."""
+    from quantlab.jobs.runs import ExportSpec, export_job
+
+    found = export_job(ExportSpec(**pick(params, ExportSpec)), _talk(params))
+    if params["as_json"]:
+        click.echo(_as_json([vars(logged) for logged in found]))
+        return
+    for logged in found:
+        words = "Logged as" if logged.new else "Already there as"
+        click.echo(f"{words} {logged.run_id} in experiment {logged.experiment}")

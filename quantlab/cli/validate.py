@@ -1,0 +1,35 @@
+"""quantlab validate"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from quantlab.cli.options import PATH, evaluation_options, job, model_options, pick, run_options
+
+
+@click.command("validate", short_help="evaluate, by a YAML configuration, as MindCV has it.")
+@click.option("--config", "-c", type=PATH, required=True, help="quantlab's or MindCV's YAML.")
+@click.option("--data_dir", "data", type=PATH, help="Images; of a folder with val/: that one.")
+@click.option("--ckpt_path", "model", help="The .onnx file, instead of the configuration's.")
+@click.option(
+    "--log-interval",
+    "--log_interval",
+    type=click.IntRange(1),
+    help="A running line every N images.",
+)
+@evaluation_options
+@model_options
+@run_options
+def command(**params: Any) -> None:
+    """Top-1 and top-5 of the configuration's model, images and preprocessing."""
+    from quantlab.jobs.evaluate import evaluate_job
+    from quantlab.jobs.validate import ValidateSpec, evaluation_of
+    from quantlab.report.text import accuracy_summary
+
+    with job("validate", params) as (run, talk):
+        spec = evaluation_of(ValidateSpec(**pick(params, ValidateSpec)))
+        accuracy, images = evaluate_job(spec, run, talk)
+    if not params["as_json"]:
+        click.echo(accuracy_summary(accuracy, images))
