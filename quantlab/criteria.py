@@ -1,9 +1,10 @@
 """Criteria: what an int8 file must keep to. Shapes, their words, and how they are written.
 
 Every criterion bounds a loss, a figure that is 0 for the fp32 model itself and larger for a worse
-int8 model: a decline, the share of changed answers, or the KL divergence. ``limit`` is the most
-that may be lost. ``tolerance`` is what a measured loss may exceed it by and still count as met
-(``Verdict.meets``); the verdict's own interval test knows none.
+int8 model: a decline, the share of changed answers, or the KL divergence. Other limits bound what
+only a gate asks for: single classes, the latency and the file's size. ``limit`` is the most that
+may be lost, or that the figure may be. ``tolerance`` is what a measured loss may exceed it by and
+still count as met (``Verdict.meets``); the verdict's own interval test knows none.
 """
 
 from __future__ import annotations
@@ -142,7 +143,112 @@ class DivergencePolicy(_Frozen):
         return f"{interval.low:.3g} to {interval.high:.3g} nats"
 
 
+class ClassPolicy(_Frozen):
+    """How many of a class's images any class may lose net, as a fraction of them."""
+
+    of_class: float = Field(gt=0, lt=1)
+    tolerance: float = Field(0.0, ge=0)
+
+    @property
+    def limit(self) -> float:
+        """The largest decline of a class."""
+        return self.of_class
+
+    @property
+    def title(self) -> str:
+        """What is judged."""
+        return "largest decline of a class"
+
+    @property
+    def limit_text(self) -> str:
+        """``10 points``."""
+        return self.amount(self.of_class)
+
+    def amount(self, loss: float) -> str:
+        """``12.5 points``."""
+        return amount(loss, "absolute")
+
+    def gap(self, loss: float) -> str:
+        """A difference of two losses in words."""
+        return self.amount(loss)
+
+    def span(self, interval: Interval) -> str:
+        """``2.10 to 31.20 points``."""
+        return f"{100 * interval.low:.2f} to {100 * interval.high:.2f} points"
+
+
+class LatencyPolicy(_Frozen):
+    """How many times fp32's median latency int8 may take, at batch 1 and on one thread."""
+
+    ratio: float = Field(gt=0)
+    tolerance: float = Field(0.0, ge=0)
+
+    @property
+    def limit(self) -> float:
+        """The largest ratio int8 / fp32."""
+        return self.ratio
+
+    @property
+    def title(self) -> str:
+        """What is judged."""
+        return "latency p50, int8 / fp32"
+
+    @property
+    def limit_text(self) -> str:
+        """``1.05``."""
+        return f"{self.ratio:g}"
+
+    def amount(self, loss: float) -> str:
+        """``0.512``."""
+        return f"{loss:.3f}"
+
+    def gap(self, loss: float) -> str:
+        """A difference of two ratios in words."""
+        return self.amount(loss)
+
+    def span(self, interval: Interval) -> str:
+        """``0.504 to 0.521``."""
+        return f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+class SizePolicy(_Frozen):
+    """How many bytes the int8 file may have."""
+
+    most_bytes: int = Field(gt=0)
+    tolerance: float = Field(0.0, ge=0)
+
+    @property
+    def limit(self) -> float:
+        """The largest size in bytes."""
+        return self.most_bytes
+
+    @property
+    def title(self) -> str:
+        """What is judged."""
+        return "size of the int8 file"
+
+    @property
+    def limit_text(self) -> str:
+        """``4 MB``."""
+        return self.amount(self.most_bytes)
+
+    def amount(self, loss: float) -> str:
+        """``3.67 MB`` of a million bytes each, or ``812 bytes``."""
+        return f"{loss / 1e6:.2f} MB" if loss >= 1e4 else f"{loss:,.0f} bytes"
+
+    def gap(self, loss: float) -> str:
+        """A difference of two sizes in words."""
+        return self.amount(loss)
+
+    def span(self, interval: Interval) -> str:
+        """A size has no interval: its one value."""
+        return self.amount(interval.high)
+
+
 Criterion = Policy | AgreementPolicy | DivergencePolicy
+"""What tune and compare hold an int8 file to."""
+Limit = Criterion | ClassPolicy | LatencyPolicy | SizePolicy
+"""What a gate may hold it to."""
 
 
 def parse_policy(text: str, metric: str = "top1", *, tolerance: float = 0.0) -> Policy:

@@ -9,19 +9,25 @@ was seen (``anytime``), it is a confidence sequence, which allows that.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from quantlab.anytime import anytime_decline, anytime_share
-from quantlab.comparison import Change, Comparison
+from quantlab.classes import beyond
+from quantlab.comparison import Change, ClassChange, Comparison
 from quantlab.criteria import (
     METRIC_NAMES,
     AgreementPolicy,
+    ClassPolicy,
     Criterion,
     DivergencePolicy,
     Kind,
+    LatencyPolicy,
+    Limit,
     Policy,
+    SizePolicy,
     amount,
     parse_criterion,
     parse_policy,
@@ -33,17 +39,27 @@ from quantlab.stats import (
     Interval,
     images_needed,
     images_to_clear,
+    mean_p,
+    paired_decline_p,
+    paired_difference,
+    paired_difference_p,
+    share_p,
     smallest_decline,
     smallest_distance,
+    z_value,
 )
 
 __all__ = [
     "METRIC_NAMES",
     "AgreementPolicy",
+    "ClassPolicy",
     "Criterion",
     "DivergencePolicy",
     "Kind",
+    "LatencyPolicy",
+    "Limit",
     "Policy",
+    "SizePolicy",
     "Verdict",
     "amount",
     "judge",
@@ -54,6 +70,8 @@ __all__ = [
 Status = Literal["pass", "fail", "inconclusive"]
 
 EXIT_CODES: dict[Status, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
+ALPHA = (1 - CONFIDENCE) / 2
+"""How likely a limit that is just kept is said to be broken, and one that is just broken kept."""
 FEW_IMAGES = 200
 """With fewer images an undecided accuracy says so little that agreement is told first."""
 
@@ -66,7 +84,10 @@ class Verdict(BaseModel):
     ``images_needed`` would decide an inconclusive verdict at 80% power if the models really differ
     as they seem to, None when that is settled or hopeless. ``smallest_decline`` is the smallest
     true decline that so many images tell from none. ``leads_with`` is what a reader should be told
-    first. ``anytime``: the interval is valid whenever one stops.
+    first. ``anytime``: the interval is valid whenever one stops. ``p`` says how likely at least
+    such a loss is if the limit is just kept, None where no chance is involved or nothing was
+    measured.
+    ``classes`` are those that surely fall beyond the limit, where it is one of classes.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -74,13 +95,15 @@ class Verdict(BaseModel):
     status: Status
     reason: str
     remedy: str = ""
-    policy: Criterion
+    policy: Limit
     decline: float | None = None
     interval: Interval | None = None
+    p: float | None = None
     images_needed: int | None = None
     smallest_decline: float | None = None
     leads_with: Literal["accuracy", "agreement"] = "accuracy"
     anytime: bool = False
+    classes: tuple[ClassChange, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -105,7 +128,7 @@ class Verdict(BaseModel):
         return over / self.policy.limit if self.policy.limit else over
 
 
-def judge(comparison: Comparison, policy: Criterion, *, anytime: bool = False) -> Verdict:
+def judge(comparison: Comparison, policy: Limit, *, anytime: bool = False) -> Verdict:
     """The verdict on what the policy limits.
 
     With ``anytime`` it holds although the images ended because of what was seen of them; for top-1,
@@ -114,8 +137,14 @@ def judge(comparison: Comparison, policy: Criterion, *, anytime: bool = False) -
     """
     if isinstance(policy, AgreementPolicy):
         return _agreement(comparison, policy, anytime)
-    if anytime and (isinstance(policy, DivergencePolicy) or policy.metric not in METRIC_NAMES):
+    if anytime and not (isinstance(policy, Policy) and policy.metric in METRIC_NAMES):
         raise ValueError(f"{policy.title} has no interval that is valid whenever one stops")
+    if isinstance(policy, ClassPolicy):
+        return _classes(comparison, policy)
+    if isinstance(policy, LatencyPolicy):
+        return _latency(comparison, policy)
+    if isinstance(policy, SizePolicy):
+        return size_verdict(comparison.int8.size_bytes, policy)
     if isinstance(policy, DivergencePolicy):
         return _divergence(comparison, policy)
     if policy.metric not in METRIC_NAMES:
@@ -143,13 +172,20 @@ def _decide(
     anytime: bool,
 ) -> Verdict:
     needed, relative = None, policy.kind == "relative"
-    if _status(interval, policy.limit) == "inconclusive":
-        counts = (change.both, change.lost, change.gained, change.n)
+    counts = (change.both, change.lost, change.gained, change.n)
+    p = (
+        paired_decline_p(*counts[:3], policy.limit)
+        if relative
+        else paired_difference_p(*counts[1:], policy.limit)
+    )
+    if status_of(interval, policy.limit) == "inconclusive":
         needed = images_needed(*counts, limit=policy.limit, relative=relative)
     scale = (change.both + change.lost) / change.n if relative else 1.0
     smallest = min(1.0, smallest_decline(change.lost, change.gained, change.n) / scale)
     seen = f": {change.lost:,} lost, {change.gained:,} gained"
-    return _verdict(comparison, policy, decline, interval, seen, needed, smallest, anytime=anytime)
+    return _verdict(
+        comparison, policy, decline, interval, seen, needed, smallest, p=p, anytime=anytime
+    )
 
 
 def _agreement(comparison: Comparison, policy: AgreementPolicy, anytime: bool) -> Verdict:
@@ -160,7 +196,8 @@ def _agreement(comparison: Comparison, policy: AgreementPolicy, anytime: bool) -
         interval = anytime_share(share.n - share.count, share.n)
     needed = images_to_clear(interval, loss - policy.limit, share.n)
     seen = f": {share.n - share.count:,} answers changed"
-    return _verdict(comparison, policy, loss, interval, seen, needed, anytime=anytime)
+    p = share_p(share.n - share.count, share.n, policy.limit)
+    return _verdict(comparison, policy, loss, interval, seen, needed, p=p, anytime=anytime)
 
 
 def _divergence(comparison: Comparison, policy: DivergencePolicy) -> Verdict:
@@ -170,7 +207,8 @@ def _divergence(comparison: Comparison, policy: DivergencePolicy) -> Verdict:
     if kl is None or interval is None:
         return _unknown_divergence(comparison, policy)
     needed = images_to_clear(interval, kl - policy.limit, comparison.n)
-    return _verdict(comparison, policy, kl, interval, "", needed)
+    p = mean_p(kl, interval, policy.limit)
+    return _verdict(comparison, policy, kl, interval, "", needed, p=p)
 
 
 def _custom(comparison: Comparison, policy: Policy) -> Verdict:
@@ -188,7 +226,136 @@ def _custom(comparison: Comparison, policy: Policy) -> Verdict:
     needed = images_to_clear(interval, decline - policy.limit, change.n)
     seen = f": {change.lower:,} images score lower, {change.higher:,} higher"
     smallest = smallest_distance(interval)
-    return _verdict(comparison, policy, decline, interval, seen, needed, smallest)
+    p = mean_p(decline, interval, policy.limit)
+    return _verdict(comparison, policy, decline, interval, seen, needed, smallest, p=p)
+
+
+def _classes(comparison: Comparison, policy: ClassPolicy) -> Verdict:
+    """Fails when a class surely falls beyond the limit, all of them considered; passes when every
+    class's interval lies within it."""
+    if not comparison.classes:
+        return _unlabelled(comparison, policy)
+    tested = beyond(comparison.classes, policy.limit)
+    fallen = [c for c, p in tested if p <= ALPHA]
+    worst = max(comparison.classes, key=lambda c: (c.net_loss / c.n, c.n))
+    open_ = [
+        c
+        for c in comparison.classes
+        if paired_difference(c.lost, c.gained, c.n).high > policy.limit
+    ]
+    status: Status = "fail" if fallen else "inconclusive" if open_ else "pass"
+    shown = fallen or [worst]
+    many = len(comparison.classes)
+    fell = "falls" if len(fallen) == 1 else "fall"
+    reason = {
+        "fail": f"{len(fallen):,} of {many:,} classes surely {fell} by more than "
+        f"{policy.limit_text}: {class_words(fallen)}.",
+        "inconclusive": f"No class surely falls by more than {policy.limit_text}, but for "
+        f"{len(open_):,} of {many:,} it cannot be excluded; the worst is {class_words([worst])}.",
+        "pass": f"None of {many:,} classes falls by more than {policy.limit_text}; the worst is "
+        f"{class_words([worst])}.",
+    }[status]
+    return Verdict(
+        status=status,
+        reason=reason,
+        remedy=_class_remedy(status, policy, comparison),
+        policy=policy,
+        decline=shown[0].net_loss / shown[0].n,
+        interval=paired_difference(shown[0].lost, shown[0].gained, shown[0].n),
+        p=tested[0][1],
+        classes=tuple(fallen),
+    )
+
+
+CLASSES_NAMED = 5
+
+
+def class_words(classes: Sequence[ClassChange]) -> str:
+    """``207 golden retriever (9 of 10 lost), ...``, the first few."""
+    named = [
+        f"{c.index}{' ' + c.name.split(',')[0] if c.name else ''} "
+        f"({c.lost} lost, {c.gained} gained of {c.n})"
+        for c in classes[:CLASSES_NAMED]
+    ]
+    more = len(classes) - CLASSES_NAMED
+    return ", ".join(named) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _class_remedy(status: Status, policy: ClassPolicy, comparison: Comparison) -> str:
+    if status == "pass":
+        return ""
+    if status == "fail":
+        return (
+            "Look at these classes' images, and tune with calibration images of them or another "
+            "recipe."
+        )
+    z = z_value()
+    least = math.ceil(z * z * (1 - policy.limit) / policy.limit)
+    mean = comparison.n / len(comparison.classes)
+    return (
+        f"A class in which nothing changes needs {least:,} images to be cleared; there are "
+        f"{mean:,.1f} a class here. Give more images; as an advisory rule it still warns when a "
+        "class surely falls."
+    )
+
+
+def _latency(comparison: Comparison, policy: LatencyPolicy) -> Verdict:
+    speed = min(comparison.speeds, key=lambda s: s.batch_size, default=None)
+    if speed is None:
+        return unmeasured_latency(policy)
+    ratio, interval = 1 / speed.speedup, Interval(1 / speed.interval.high, 1 / speed.interval.low)
+    logs = Interval(math.log(interval.low), math.log(interval.high))
+    status = "inconclusive" if speed.too_noisy else status_of(interval, policy.limit)
+    noisy = "; the machine is too noisy to tell" if speed.too_noisy else ""
+    rounds = speed.rounds_needed or 2 * speed.rounds
+    remedy = {
+        "pass": "",
+        "fail": "quantlab inspect and quantlab bench --profile say where the time goes.",
+        "inconclusive": f"Use a quieter machine, or more rounds: --rounds {rounds}.",
+    }[status]
+    return Verdict(
+        status=status,
+        reason=(
+            f"int8 takes {policy.amount(ratio)} of fp32's median time at batch {speed.batch_size} "
+            f"({CONFIDENCE:.0%} interval {policy.span(interval)}), {side_words(status, policy)} "
+            f"the limit of {policy.limit_text}{noisy}."
+        ),
+        remedy=remedy,
+        policy=policy,
+        decline=ratio,
+        interval=interval,
+        p=mean_p(math.log(ratio), logs, math.log(policy.limit)),
+    )
+
+
+def unmeasured_latency(policy: LatencyPolicy) -> Verdict:
+    """The verdict where only one of the two models is at hand."""
+    return Verdict(
+        status="inconclusive",
+        reason="No latency was measured.",
+        remedy="Give both models' files: they are timed side by side.",
+        policy=policy,
+    )
+
+
+def size_verdict(size_bytes: int | None, policy: SizePolicy) -> Verdict:
+    """The verdict on a file's size; inconclusive when there is no file."""
+    if size_bytes is None:
+        return Verdict(
+            status="inconclusive",
+            reason="The answers come from another device: the file's size is not known.",
+            remedy="Give the int8 file.",
+            policy=policy,
+        )
+    status: Status = "pass" if size_bytes <= policy.limit else "fail"
+    return Verdict(
+        status=status,
+        reason=f"The int8 file has {size_bytes:,} bytes, {side_words(status, policy)} the limit of "
+        f"{policy.most_bytes:,}.",
+        remedy="" if status == "pass" else "Quantize more of it, or allow a larger file.",
+        policy=policy,
+        decline=float(size_bytes),
+    )
 
 
 def _verdict(
@@ -200,17 +367,18 @@ def _verdict(
     needed: int | None,
     smallest: float | None = None,
     *,
+    p: float | None = None,
     anytime: bool = False,
 ) -> Verdict:
-    status = _status(interval, policy.limit)
+    status = status_of(interval, policy.limit)
     needed = needed if status == "inconclusive" else None
     accuracy = isinstance(policy, Policy)
     few = accuracy and status == "inconclusive" and comparison.n < FEW_IMAGES
     when = ", valid whenever one stops," if anytime else ""
     reason = (
         f"The {policy.title} on {comparison.n:,} images is {policy.amount(loss)} "
-        f"({CONFIDENCE:.0%} interval{when} {policy.span(interval)}), {_side(status, policy)} the "
-        f"limit of {policy.limit_text}{seen}."
+        f"({CONFIDENCE:.0%} interval{when} {policy.span(interval)}), "
+        f"{side_words(status, policy)} the limit of {policy.limit_text}{seen}."
     )
     return Verdict(
         status=status,
@@ -219,6 +387,7 @@ def _verdict(
         policy=policy,
         decline=loss,
         interval=interval,
+        p=p,
         images_needed=needed,
         smallest_decline=smallest,
         leads_with="accuracy" if accuracy and not few else "agreement",
@@ -226,13 +395,15 @@ def _verdict(
     )
 
 
-def _status(interval: Interval, limit: float) -> Status:
+def status_of(interval: Interval, limit: float) -> Status:
+    """Pass wholly within the limit, fail wholly beyond it."""
     if interval.high <= limit:
         return "pass"
     return "fail" if interval.low > limit else "inconclusive"
 
 
-def _side(status: Status, policy: Criterion) -> str:
+def side_words(status: Status, policy: Limit) -> str:
+    """Where the interval lies: ``wholly within`` the limit."""
     if status == "inconclusive":
         return "on both sides of"
     if isinstance(policy, AgreementPolicy):
@@ -245,12 +416,10 @@ def _remedy(
 ) -> str:
     if status == "pass":
         return ""
-    top1 = isinstance(policy, Policy) and policy.metric == "top1"
     if status == "fail":
-        accept = "a higher --max-decline" if top1 else "another --criterion"
         return (
             "Tune with more calibration images or another recipe, keep the most sensitive layers "
-            f"in fp32, or accept the loss with {accept}."
+            "in fp32, or accept the loss with a higher limit."
         )
     sees = (
         ""
@@ -262,10 +431,9 @@ def _remedy(
     )
     if needed is None:
         what = "decline" if isinstance(policy, Policy) else policy.title
-        limit = "--max-decline" if top1 else "the limit"
         return (
             f"The {what} lies so near to {policy.limit_text} that no practical number of images "
-            f"decides it: set {limit} higher or lower.{sees}"
+            f"decides it: set the limit higher or lower.{sees}"
         )
     return (
         f"About {rounded_up(needed):,} images would decide it, if the models differ as they seem "
@@ -273,7 +441,7 @@ def _remedy(
     )
 
 
-def _unlabelled(comparison: Comparison, policy: Policy) -> Verdict:
+def _unlabelled(comparison: Comparison, policy: Policy | ClassPolicy) -> Verdict:
     return Verdict(
         status="inconclusive",
         reason=(

@@ -20,7 +20,7 @@ from quantlab.gate import (
     parse_policy,
     rounded_up,
 )
-from quantlab.stats import wilson
+from quantlab.stats import clopper_pearson
 from quantlab.testing.predictions import fake_predictions
 
 
@@ -165,13 +165,13 @@ def test_fidelity_is_judged_without_labels(limit: str, status: str, side: str) -
     assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
 
 
-def test_agreement_is_judged_by_wilsons_interval() -> None:
+def test_agreement_is_judged_by_the_exact_interval() -> None:
     comparison = compare(*_pair(1000, 0.05))
     share = comparison.fidelity.agreement
     verdict = judge(comparison, AgreementPolicy(least=share.value))
     assert verdict.status == "inconclusive"
     assert verdict.interval is not None
-    expected = wilson(share.count, 1000)
+    expected = clopper_pearson(share.count, 1000)
     assert (1 - verdict.interval.high, 1 - verdict.interval.low) == pytest.approx(
         (expected.low, expected.high)
     )

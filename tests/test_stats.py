@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.stats import binom, binomtest, bootstrap, chi2, ttest_1samp, wilcoxon
+from scipy.stats import (
+    binom,
+    binomtest,
+    bootstrap,
+    chi2,
+    false_discovery_control,
+    multinomial,
+    sem,
+    ttest_1samp,
+    wilcoxon,
+)
 
 from quantlab import stats
 from quantlab.stats import Interval
@@ -275,13 +285,29 @@ def test_the_centre_is_not_moved_by_one_value_far_off() -> None:
     assert stats.centre(moved) == pytest.approx(1.0, abs=0.06)
 
 
-def test_bootstrap_of_a_mean_is_scipys_bca() -> None:
+def test_bootstrap_of_a_mean_studentizes_every_resample() -> None:
+    """Against the textbook's loop: each resample's distance in its own standard errors."""
     values = np.random.default_rng(1).lognormal(-4, 1.5, 300)
     got = stats.bootstrap_mean(values, 5)
     assert got == stats.bootstrap_mean(values, 5)
     assert got != stats.bootstrap_mean(values, 6)
-    there = bootstrap((values,), np.mean, n_resamples=9999, rng=1).confidence_interval
-    assert (got.low, got.high) == pytest.approx((there.low, there.high), rel=0.05)
+    rng, distances = np.random.default_rng(7), []
+    for _ in range(6000):
+        drawn = rng.choice(values, len(values))
+        distances.append((drawn.mean() - values.mean()) / sem(drawn))
+    low, high = values.mean() - sem(values) * np.quantile(distances, [0.975, 0.025])
+    assert (got.low, got.high) == pytest.approx((low, high), rel=0.05)
+
+
+@pytest.mark.parametrize("n", [50, 200])
+def test_bootstrap_of_a_mean_errs_seldom_on_either_side(n: int) -> None:
+    """As spread as KL divergences are, where a percentile method errs far more often above."""
+    rng, below, above = np.random.default_rng(4), 0, 0
+    for seed in range(400):
+        got = stats.bootstrap_mean(rng.gamma(0.3, 1, n), seed)
+        below += got.low > 0.3
+        above += got.high < 0.3
+    assert max(below, above) <= 32  # 5% and three standard errors
 
 
 def test_bootstrap_of_a_decline_is_scipys_bca() -> None:
@@ -319,3 +345,149 @@ def test_images_to_clear_shrinks_the_interval_with_the_root() -> None:
     assert stats.images_to_clear(Interval(0.4, 0.6), -0.01, 100) == pytest.approx(20_409, rel=0.01)
     assert stats.images_to_clear(Interval(0.4, 0.6), 0.0, 100) is None
     assert stats.images_to_clear(Interval(0.4, 0.6), 1e-4, 100) is None
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 20), (3, 20), (20, 20), (1036, 1300)])
+def test_clopper_pearson_and_its_p_equal_scipys(k: int, n: int) -> None:
+    expected = binomtest(k, n).proportion_ci(method="exact")
+    got = stats.clopper_pearson(k, n)
+    assert (got.low, got.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    p = binomtest(k, n, 0.3, alternative="greater").pvalue
+    assert stats.share_p(k, n, 0.3) == pytest.approx(p)
+    with pytest.raises(ValueError, match="no images"):
+        stats.clopper_pearson(0, 0)
+
+
+@given(
+    st.integers(0, 300),
+    st.integers(0, 60),
+    st.integers(0, 60),
+    st.integers(0, 300),
+    st.floats(0, 0.3),
+)
+@settings(deadline=None)
+def test_a_p_is_small_just_where_the_interval_lies_beyond(
+    both: int, lost: int, gained: int, neither: int, limit: float
+) -> None:
+    n = both + lost + gained + neither
+    pairs = []
+    if n:
+        pairs += [
+            (
+                stats.paired_difference(lost, gained, n),
+                stats.paired_difference_p(lost, gained, n, limit),
+            ),
+            (stats.clopper_pearson(lost, n), stats.share_p(lost, n, limit)),
+        ]
+    if both + lost:
+        decline = stats.decline_of(stats.paired_ratio(both, lost, gained))
+        pairs.append((decline, stats.paired_decline_p(both, lost, gained, limit)))
+    for interval, p in pairs:
+        if abs(p - 0.025) > 1e-6:
+            assert (interval.low > limit + 1e-9) == (p < 0.025) or abs(interval.low - limit) < 1e-9
+
+
+def test_mean_p_reads_the_interval_as_a_normals() -> None:
+    interval = Interval(0.8, 1.5)
+    assert stats.mean_p(1.0, interval, 0.8) == pytest.approx(0.025)
+    assert stats.mean_p(1.0, interval, 1.5) == pytest.approx(0.975)
+    assert stats.mean_p(1.0, interval, 1.0) == pytest.approx(0.5)
+    point = Interval(1.0, 1.0)
+    assert (stats.mean_p(1.0, point, 0.9), stats.mean_p(1.0, point, 1.1)) == (0.0, 1.0)
+
+
+def _brute_p(lost: int, gained: int, n: int, limit: float) -> float:
+    """Every table as likely to be so far out, at every rate of gained images: scipy's pmf."""
+    tables = [(x, y) for x in range(n + 1) for y in range(n + 1 - x)]
+
+    def score(x: int, y: int) -> float:
+        p = stats.paired_difference_p(x, y, n, limit)
+        return -p
+
+    far = [t for t in tables if score(*t) >= score(lost, gained) - 1e-9]
+    rates = np.linspace(0, (1 - limit) / 2, 64)
+    return max(
+        sum(
+            multinomial.pmf([x, y, n - x - y], n, [g + limit, g, max(0.0, 1 - limit - 2 * g)])
+            for x, y in far
+        )
+        for g in rates
+    )
+
+
+@pytest.mark.parametrize("counts", [(3, 0), (5, 1), (1, 0), (8, 0), (2, 2)])
+@pytest.mark.parametrize("limit", [0.05, 0.1])
+def test_the_exact_test_of_few_images_enumerates_all_tables(
+    counts: tuple[int, int], limit: float
+) -> None:
+    got = stats.few_difference_p(*counts, 8, limit)
+    assert got == pytest.approx(_brute_p(*counts, 8, limit), rel=1e-6)
+
+
+def test_the_exact_test_without_a_margin_and_with_many_images() -> None:
+    assert stats.few_difference_p(0, 0, 5, 0.0) == 1.0
+    assert stats.few_difference_p(10, 0, 10, 0.1) == pytest.approx(0.55**10, rel=1e-3)
+    for counts in ((30, 2), (20, 9)):
+        exact = stats.few_difference_p(*counts, 100, 0.1)
+        assert exact == pytest.approx(stats.paired_difference_p(*counts, 100, 0.1), rel=0.5)
+    assert stats.few_difference_p(30, 2, 101, 0.1) == stats.paired_difference_p(30, 2, 101, 0.1)
+
+
+@pytest.mark.parametrize(("n", "limit"), [(5, 0.1), (20, 0.05), (50, 0.1)])
+def test_the_exact_test_keeps_its_level(n: int, limit: float) -> None:
+    rng = np.random.default_rng(n)
+    for gained in (0.0, 0.05, 0.3):
+        drawn = rng.multinomial(n, (gained + limit, gained, 1 - limit - 2 * gained), 2000).tolist()
+        wrong = sum(stats.few_difference_p(x, y, n, limit) <= 0.025 for x, y, _ in drawn)
+        assert wrong <= 0.025 * 2000 + 3 * math.sqrt(0.025 * 0.975 * 2000)
+
+
+def test_corrections_for_many_tests() -> None:
+    p = [0.01, 0.04, 0.03, 0.005, 0.2]
+    assert stats.holm(p) == pytest.approx(
+        (0.04, 0.09, 0.09, 0.025, 0.2)
+    )  # statsmodels' multipletests
+    assert stats.benjamini_hochberg(p) == pytest.approx(tuple(false_discovery_control(p)))
+    assert (stats.holm([]), stats.benjamini_hochberg([])) == ((), ())
+    assert stats.holm([0.5, 0.9]) == (1.0, 1.0)
+
+
+def test_newcombes_published_example() -> None:
+    """56 of 70 and 48 of 80: 0.0524 to 0.3339 (Newcombe 1998, method 10)."""
+    got = stats.independent_decline(56, 70, 48, 80, relative=False)
+    assert (got.low, got.high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("counts", "score"),
+    [
+        ((56, 70, 48, 80), (1.0790471, 1.6721453)),
+        ((915, 1300, 890, 1300), (0.9769148, 1.0820893)),
+        ((9, 10, 3, 10), (1.3279566, 8.6919149)),
+    ],
+)
+def test_an_unpaired_ratio_is_close_to_the_score_interval(
+    counts: tuple[int, int, int, int], score: tuple[float, float]
+) -> None:
+    """Koopman's, of the first to the second, as statsmodels' confint_proportions_2indep has it."""
+    got = stats.independent_decline(*counts, relative=True)
+    assert (1 / (1 - got.low), 1 / (1 - got.high)) == pytest.approx(score, rel=0.04)
+
+
+def test_an_unpaired_ratio_at_the_edges() -> None:
+    with pytest.raises(ValueError, match="at least once"):
+        stats.independent_decline(0, 10, 3, 10, relative=True)
+    none_right = stats.independent_decline(5, 10, 0, 10, relative=True)
+    assert none_right.high == 1.0
+    assert none_right.low < 1.0
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_an_unpaired_interval_covers_paired_images_too(relative: bool) -> None:
+    """Images that both get right or wrong together only make it wider than need be."""
+    truth = 0.02 / 0.8 if relative else 0.02
+    missed = 0
+    for both, lost, gained, _ in _draws(1000, 0.05, 0.03):
+        got = stats.independent_decline(both + lost, 1000, both + gained, 1000, relative=relative)
+        missed += truth not in got
+    assert missed <= 5

@@ -1,0 +1,77 @@
+"""quantlab baseline"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.cli.options import (
+    PATH,
+    data_options,
+    evaluation_options,
+    job,
+    model_options,
+    pick,
+    run_options,
+)
+
+FILE = Path("quantlab-baseline.yaml")
+
+
+@click.group("baseline", short_help="Accept a model's answers, for the gate to compare with.")
+def command() -> None:
+    """A small file to review and to commit; nothing changes it but quantlab baseline update."""
+
+
+@command.command("update", short_help="Evaluate a model and accept what it answers.")
+@click.argument("model")
+@click.option("--baseline", type=PATH, default=FILE, show_default=True, help="The file to write.")
+@click.option("--no-predictions", is_flag=True, help="Write no answers (.npz) beside it.")
+@data_options
+@evaluation_options
+@model_options
+@run_options
+def update(**params: Any) -> None:
+    """Write what MODEL answers today, and its answers beside it as .npz."""
+    from quantlab.jobs.baseline import UpdateSpec, update_job
+    from quantlab.report.gate import baseline_summary, changes_summary
+
+    with job("baseline", params) as (run, talk):
+        updated = update_job(UpdateSpec(**pick(params, UpdateSpec)), run, talk)
+    if not params["as_json"]:
+        click.echo(baseline_summary(updated.baseline))
+        if updated.changes:
+            click.echo(f"\n{changes_summary(updated.changes)}")
+        click.echo(f"\nWrote {params['baseline']}: review and commit it.")
+
+
+@command.command("show", short_help="What was accepted.")
+@click.argument("file", type=PATH, default=FILE)
+@run_options
+def show(**params: Any) -> None:
+    """Print the baseline FILE."""
+    from quantlab.baseline import load_baseline
+    from quantlab.report.gate import baseline_summary
+
+    with job("baseline", params) as (run, _):
+        baseline = load_baseline(params["file"])
+        run.record.results = {"baseline": baseline.model_dump(mode="json")}
+    if not params["as_json"]:
+        click.echo(baseline_summary(baseline))
+
+
+@command.command("diff", short_help="What changed between two baselines.")
+@click.argument("old", type=PATH)
+@click.argument("new", type=PATH, default=FILE)
+@run_options
+def diff(**params: Any) -> None:
+    """Compare the baseline files OLD and NEW, and their answers image by image."""
+    from quantlab.jobs.baseline import DiffSpec, diff_job
+    from quantlab.report.gate import changes_summary
+
+    with job("baseline", params) as (run, _):
+        found = diff_job(DiffSpec(**pick(params, DiffSpec)), run)
+    if not params["as_json"]:
+        click.echo(changes_summary(found.changes, found.comparison))

@@ -1,0 +1,84 @@
+"""quantlab gate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantlab.cli.options import (
+    PATH,
+    data_options,
+    evaluation_options,
+    job,
+    model_options,
+    pick,
+    run_options,
+)
+
+_YAML = (".yaml", ".yml")
+
+
+@click.command("gate", short_help="Rules for CI: pass, fail or inconclusive, where people see it.")
+@click.argument("models", nargs=-1, metavar="[CONFIG | FP32 INT8 | INT8]")
+@click.option("--config", type=PATH, help="Beside models: a YAML file instead of quantlab.yaml.")
+@click.option(
+    "--fail-if",
+    multiple=True,
+    metavar="RULE",
+    help="Such as 'top1.decline > 1%' or 'kl > 0.02, advisory'; may be given several times.",
+)
+@click.option("--baseline", type=PATH, help="Accepted answers, in the place of FP32.")
+@click.option(
+    "--allow-isa-change", is_flag=True, help="Also on another kind of CPU than the baseline's."
+)
+@data_options
+@click.option("--rounds", type=click.IntRange(2), help="Of timing, where a rule is of latency.")
+@click.option("--junit", type=PATH, help="Write JUnit XML: a test case a rule.")
+@click.option("--comment", type=PATH, help="Write the text of a pull-request comment.")
+@click.option(
+    "--summary",
+    type=PATH,
+    help="Add the same to this file.  [default: $GITHUB_STEP_SUMMARY, if any]",
+)
+@click.option("--benchmark-json", type=PATH, help="Write figures for github-action-benchmark.")
+@click.option("--annotations", is_flag=True, help="Print GitHub's ::error:: and ::warning:: lines.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@evaluation_options
+@model_options
+@run_options
+@click.pass_context
+def command(ctx: click.Context, /, **params: Any) -> None:
+    """Judge INT8 by rules: against FP32, or against a baseline (quantlab baseline).
+
+    Without models the configuration names them: its model, output and gate (docs/gate.md).
+
+    Exits 0 pass, 1 regression, 2 usage or input error, 3 inconclusive, 4 another kind of CPU than
+    the baseline's.
+    """
+    from quantlab.errors import QuantlabError
+    from quantlab.jobs.gate import GateSpec, gate_job
+    from quantlab.report.gate import error_annotation, gate_summary, workflow_commands
+
+    models, config = params["models"], params["config"]
+    if len(models) == 1 and models[0].endswith(_YAML):
+        if config is not None:
+            raise click.UsageError("Give CONFIG or --config, not both.")
+        config, models = Path(models[0]), ()
+    if len(models) > 2:
+        raise click.UsageError("Give FP32 and INT8, INT8 alone with --baseline, or one CONFIG.")
+    spec = {**pick(params, GateSpec), "models": models, "config": config}
+    try:
+        with job("gate", params) as (run, talk):
+            gated = gate_job(GateSpec(**spec), run, talk)
+    except QuantlabError as error:
+        if params["annotations"]:
+            click.echo(error_annotation(error), err=params["as_json"])
+        raise
+    if not params["as_json"]:
+        click.echo(gate_summary(gated.decision, gated.context))
+    if params["annotations"]:
+        for line in workflow_commands(gated.decision, gated.context):
+            click.echo(line, err=params["as_json"])
+    ctx.exit(gated.decision.exit_code)

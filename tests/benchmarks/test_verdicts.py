@@ -1,0 +1,94 @@
+"""The simulation in small: the gate's promised error rates, and those of other ways."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from scipy.stats import binom
+
+ROOT = Path(__file__).resolve().parents[2]
+PAIRS = 1000
+
+
+@pytest.fixture
+def simulation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("verdicts")
+
+
+def most(rate: float, pairs: int = PAIRS) -> float:
+    """What a true ``rate`` exceeds in one of 10,000 tries."""
+    return float(binom.ppf(0.9999, pairs, rate)) / pairs
+
+
+@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize("n", [100, 1800, 50_000])
+@pytest.mark.parametrize("changed", [0.03, 0.08])
+@pytest.mark.parametrize("decline", [0.0, 0.01, 0.03])
+def test_wrong_verdicts_and_coverage(
+    simulation: ModuleType, decline: float, changed: float, n: int, relative: bool
+) -> None:
+    cell = simulation.decline_cell(decline, changed, n, relative=relative, pairs=PAIRS)
+    assert max(cell.wrong_pass, cell.wrong_fail) <= most(0.04)
+    assert 1 - cell.coverage <= most(0.06)
+
+
+def test_it_decides_once_there_are_enough_images(simulation: ModuleType) -> None:
+    assert simulation.decline_cell(0.0, 0.08, 50_000, relative=True, pairs=PAIRS).passes > 0.99
+    assert simulation.decline_cell(0.03, 0.08, 50_000, relative=True, pairs=PAIRS).fails > 0.99
+
+
+def test_other_ways_are_wrong_far_more_often(simulation: ModuleType) -> None:
+    """On the limit a threshold is a coin; a plain z test cannot see a decline that pairs show."""
+    cell = simulation.decline_cell(0.01, 0.08, 10_000, relative=True, pairs=PAIRS)
+    _, threshold, lm_eval = cell.others
+    assert min(threshold[:2]) > 0.3
+    assert lm_eval[0] > 0.5
+    paired = simulation.decline_cell(0.03, 0.03, 1800, relative=True, pairs=PAIRS)
+    assert paired.others[0][2] > 0.9 > 0.1 > paired.undecided
+
+
+@pytest.mark.parametrize("n", [100, 10_000])
+def test_agreement(simulation: ModuleType, n: int) -> None:
+    for least, agreement in ((0.95, 0.95), (0.95, 0.97), (0.99, 0.99)):
+        cell = simulation.agreement_cell(least, agreement, n, pairs=PAIRS)
+        assert max(cell.wrong_pass, cell.wrong_fail) <= most(0.025)
+
+
+def test_kl(simulation: ModuleType) -> None:
+    cell = simulation.kl_cell(0.05, 50, pairs=300)
+    assert max(cell.wrong_pass, cell.wrong_fail) <= most(0.05, 300)
+
+
+def test_a_thousand_classes_and_several_rules(simulation: ModuleType) -> None:
+    wrong, found = simulation.class_errors(10, pairs=60, classes=300)
+    assert wrong <= most(0.025, 60)
+    assert simulation.class_errors(50, pairs=60, classes=300)[1] > 0.4 > found
+    alone, held = simulation.family_error(4, 10_000, pairs=PAIRS)
+    assert alone > 0.06
+    assert held <= most(0.025)
+
+
+def test_the_page_has_every_row(simulation: ModuleType) -> None:
+    how = {"pairs": 20, "seed": 0}
+    cell = {
+        (100, 0.08, 0.01, relative): simulation.decline_cell(
+            0.01, 0.08, 100, relative=relative, **how
+        )
+        for relative in (True, False)
+    }
+    page = simulation.page(
+        cell,
+        {(100, 0.95, 0.95): simulation.agreement_cell(0.95, 0.95, 100, **how)},
+        {(50, 0.05): simulation.kl_cell(0.05, 50, **how)},
+        {5: (0.01, 0.5)},
+        {2: (0.05, 0.025)},
+        **how,
+    )
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "--:" not in line]
+    assert len(rows) == 6 + 6
+    tables = [line.count("|") for line in rows]
+    assert tables[0] == tables[1] == 13

@@ -1,0 +1,118 @@
+"""The gate on real models: 1,800 ImageNet validation images at a decline of 1%."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quantlab.comparison import ClassChange
+from quantlab.testing import blind_model
+
+pytestmark = [pytest.mark.data, pytest.mark.usefixtures("no_plots")]
+BLIND = {0, 217}
+"""Tench and English springer: classes with some fifty images here."""
+
+
+@pytest.fixture(scope="module")
+def kept_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Crops and answers that the tests of this file share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _shared_cache(kept_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTLAB_CACHE", str(kept_cache))
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+
+
+@pytest.fixture
+def images(data_root: Path, tmp_path: Path) -> tuple[str, ...]:
+    """The options that name both validation sets as one."""
+    folder, lines = tmp_path / "images", []
+    folder.mkdir()
+    for name in ("val1300", "imagenette500"):
+        source = data_root / "imagenet" / name
+        (folder / name).symlink_to(source / "val")
+        lines += [f"{name}/{line}\n" for line in (source / "val.txt").read_text().splitlines()]
+    (folder / "val.txt").write_text("".join(lines))
+    synsets = data_root / "imagenet" / "synset_words.txt"
+    return ("--data", str(folder), "--synsets", str(synsets))
+
+
+@pytest.fixture
+def fp32(data_root: Path) -> Path:
+    return data_root / "models" / "mobilenetv2-12.onnx"
+
+
+@pytest.fixture
+def zoo(data_root: Path) -> Path:
+    return data_root / "models" / "mobilenetv2-12-int8.onnx"
+
+
+def decline(said: Any) -> dict[str, Any]:
+    """The verdict on top-1, which must fit its own interval."""
+    found: dict[str, Any] = said.record.results["gate"]["judged"][0]["verdict"]
+    low, high = found["interval"]["low"], found["interval"]["high"]
+    assert low <= found["decline"] <= high
+    sides = {"pass": high <= 0.01, "fail": low > 0.01, "inconclusive": low <= 0.01 < high}
+    assert sides[found["status"]]
+    assert said.record.results["data"]["images"] == 1800
+    return found
+
+
+def test_the_zoos_int8(cli: Any, fp32: Path, zoo: Path, images: Any) -> None:
+    """It answers 8% of the images otherwise; whether 1,800 decide depends on the CPU's int8."""
+    said = cli("gate", fp32, zoo, *images, "--fail-if", "top1.decline > 1%", code=None)
+    found = decline(said)
+    assert said.code == {"pass": 0, "fail": 1, "inconclusive": 3}[found["status"]]
+    assert found["status"] != "inconclusive" or found["images_needed"] > 1800
+    assert 0.005 < found["smallest_decline"] < 0.03
+
+
+def test_quantlabs_int8(
+    cli: Any, fp32: Path, zoo: Path, images: Any, data_root: Path, tmp_path: Path
+) -> None:
+    """Nearer to fp32 than the zoo's: fewer answers change, and the interval is narrower."""
+    calibration = data_root / "imagenet" / "calib1000"
+    sample = tmp_path / "sample"
+    sample.mkdir()
+    for folder in sorted(calibration.iterdir())[::20]:
+        (sample / folder.name).symlink_to(folder)
+    output = tmp_path / "int8.onnx"
+    synsets = images[2:]
+    cli("quantize", "--model", fp32, "--data", sample, *synsets, "--output", output)
+    rules = ("--fail-if", "top1.decline > 1%", "--fail-if", "agree < 93%")
+    said = cli("gate", fp32, output, *images, *rules, code=None)
+    assert said.code in (0, 3)
+    found = decline(said)
+    assert said.record.results["gate"]["judged"][1]["verdict"]["status"] == "pass"
+    others = decline(cli("gate", fp32, zoo, *images, code=None))
+    widths = [v["interval"]["high"] - v["interval"]["low"] for v in (found, others)]
+    assert widths[0] < widths[1]
+
+
+def test_a_broken_int8_and_its_classes(
+    cli: Any, fp32: Path, zoo: Path, images: Any, tmp_path: Path
+) -> None:
+    broken = blind_model(zoo, tmp_path / "broken.onnx", sorted(BLIND))
+    rules = ("--fail-if", "top1.decline > 1%", "--fail-if", "class.decline > 10pp")
+    said = cli("gate", fp32, broken, *images, *rules, "--junit", "j.xml", code=1)
+    assert decline(said)["status"] == "fail"
+    gate = said.record.results["gate"]
+    classes = [ClassChange.model_validate(c) for c in gate["judged"][1]["verdict"]["classes"]]
+    assert {c.index for c in classes} == {c["index"] for c in gate["fell"]} == BLIND
+    assert all(c.int8_right == 0 and c.lost == c.fp32_right for c in classes)
+    assert gate["rose"] == []
+    assert "0 tench (" in said.out
+    assert 'name="217 English springer' in Path("j.xml").read_text()
+
+
+def test_int8_against_itself_and_its_baseline(cli: Any, zoo: Path, images: Any) -> None:
+    assert cli("gate", zoo, zoo, *images).out.startswith("PASS")
+    cli("baseline", "update", zoo, *images)
+    assert Path("quantlab-baseline.npz").stat().st_size < 8_000_000
+    said = cli("gate", zoo, "--baseline", "quantlab-baseline.yaml", *images)
+    found = decline(said)
+    assert (found["status"], found["decline"]) == ("pass", 0.0)
