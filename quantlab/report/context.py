@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from quantlab.data.dataset import Problem
+from quantlab.inspect.layers import LayerReport
 from quantlab.tune.reverted import Reverted
 
 
@@ -42,7 +43,8 @@ class ReportContext:
     recipe keeps in fp32. ``portability`` is what CPUs without VNNI would make of the int8 model,
     empty when that is no question. ``early`` says after how many images a sequential test stopped
     the evaluation, empty when none was asked to. ``problems`` are all images that could not be
-    used.
+    used. ``layers`` is where int8 departs from fp32, None where that is not known. ``thumbnails``
+    are small JPEG files of evaluation images by their names.
     """
 
     command: str
@@ -59,3 +61,5 @@ class ReportContext:
     early: str = ""
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
+    layers: LayerReport | None = None
+    thumbnails: Mapping[str, bytes] = field(default_factory=dict)

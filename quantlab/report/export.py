@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -39,12 +39,17 @@ class Figure:
 
 def as_json(figures: Sequence[Figure], page: str) -> str:
     """The times as github-action-benchmark's tool ``customSmallerIsBetter`` reads them."""
-    entries = [
+    return smaller_is_better(
         {"name": f.name, "unit": f.unit, "value": f.value, **_range(f), "extra": _extra(f)}
         for f in figures
         if f.unit.startswith("ms")
-    ]
-    return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
+    )
+
+
+def smaller_is_better(entries: Iterable[Mapping[str, str | float]]) -> str:
+    """The file of that tool: entries of ``name``, ``unit``, ``value``, perhaps ``range`` and
+    ``extra``."""
+    return json.dumps(list(entries), indent=1, ensure_ascii=False) + "\n"
 
 
 def _range(f: Figure) -> dict[str, str]:

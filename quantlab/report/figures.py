@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
+from itertools import pairwise
+from typing import cast
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from quantlab.comparison import ClassChange, Comparison, Speed
+from quantlab.history.trend import Series, foremost
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.profile import Profile
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.report.context import TrialRow
 
 FP32, INT8, LOST, GAINED = "#4c6a92", "#d9822b", "#b5382a", "#3b7d4f"
-GREY, PALE = "#666666", "#dddddd"
+GREY, PALE, INK, PAPER = "#666666", "#dddddd", "#000000", "#ffffff"
+IN_THE_DARK = {
+    FP32: "#7fa6d9",
+    INT8: "#e8a04e",
+    LOST: "#e5766a",
+    GAINED: "#63b37c",
+    GREY: "#9aa4af",
+    PALE: "#3d444d",
+    INK: "#dbe2ea",
+    PAPER: "#151b23",
+}
+"""What takes a colour's place where the reader prefers dark."""
+WIDTH, WIDE = 5.6, 8.0
+"""Inches: of a report's plots, legible on a phone too, and of an inspection's."""
 CLASSES_SHOWN = GROUPS_SHOWN = 20
 OPERATORS_SHOWN = 7
 PANELS = 4
+SMALLEST, LARGEST = 25.0, 700.0
+"""Areas of a scatter's discs, in square points."""
 
 
 def png(figure: Figure) -> bytes:
@@ -32,8 +54,31 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(8, height), layout="constrained")
+def svg(figure: Figure) -> bytes:
+    """The figure as an SVG file of shapes and text that takes the reader's side, light or dark."""
+    buffer = BytesIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "quantlab"}):
+        figure.savefig(buffer, format="svg", metadata=nothing)
+    drawn = buffer.getvalue().decode()
+    drawn = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", drawn)
+    drawn = re.sub(r": (#[0-9a-f]{6})", _variable, drawn[drawn.index("<svg") :])
+    return drawn.replace("</style>", f"{_two_sides()}</style>", 1).encode()
+
+
+def _variable(colour: re.Match[str]) -> str:
+    name = colour[1]
+    return f": var(--{name[1:]}, {name})" if name in IN_THE_DARK else colour[0]
+
+
+def _two_sides() -> str:
+    dark = "; ".join(f"--{light[1:]}: {dark}" for light, dark in IN_THE_DARK.items())
+    ink = f"text {{fill: var(--{INK[1:]}, {INK})}}"
+    return f"{ink} @media (prefers-color-scheme: dark) {{:root {{{dark}}}}}"
+
+
+def _figure(height: float, panels: int = 1, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
@@ -58,12 +103,12 @@ def _latency_panel(ax: Axes, speed: Speed) -> None:
     bins = np.linspace(0, top, 120).tolist()
     for name, x, colour in pairs:
         label = f"{name}, median {x.p50:.2f} ms"
-        ax.hist(x.samples, bins, color=colour, alpha=0.75, label=label)
+        ax.hist(x.samples, bins, histtype="stepfilled", color=colour, alpha=0.75, label=label)
         ax.axvline(x.p50, color=colour, linewidth=1)
     ax.set_xlim(0, top)
     ax.set_ylabel("runs")
     ax.set_title(f"Batch {speed.batch_size}", loc="left", fontsize=10)
-    ax.legend(frameon=False, loc="upper left")
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, fontsize=9)
 
 
 def classes(comparison: Comparison) -> Figure | None:
@@ -87,6 +132,33 @@ def classes(comparison: Comparison) -> Figure | None:
     ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
     ax.set_xlabel(f"images ({len(shown)} of the {len(changed)} classes that changed)")
     figure.legend(frameon=False, loc="outside upper left", ncols=2)
+    return figure
+
+
+def scatter(comparison: Comparison) -> Figure | None:
+    """Every class by its accuracy in fp32 and in int8; a disc's area counts classes at one place.
+
+    None when no class's accuracy changed.
+    """
+    places = Counter((x.fp32_right / x.n, x.int8_right / x.n) for x in comparison.classes)
+    if all(fp32 == int8 for fp32, int8 in places):
+        return None
+    figure, (ax,) = _figure(4.6)
+    ax.plot([0, 100], [0, 100], color=GREY, linewidth=0.8)
+    largest = max(places.values())
+    for label, colour, sign in (("worse", LOST, -1), ("better", GAINED, 1), ("same", GREY, 0)):
+        here = {(x, y): n for (x, y), n in places.items() if (y > x) - (y < x) == sign}
+        xs, ys = ([100 * place[i] for place in here] for i in (0, 1))
+        areas = [max(SMALLEST, LARGEST * n / largest) for n in here.values()]
+        named = f"{label}: {sum(here.values()):,} classes"
+        ax.scatter(xs, ys, areas, color=colour, alpha=0.7, linewidths=0, label=named)
+    ax.set_xlabel("accuracy of a class in fp32, %; area: classes at that place")
+    ax.set_ylabel("in int8, %")
+    ax.set_aspect("equal", anchor="W")
+    ax.margins(0.1)
+    legend = figure.legend(frameon=False, loc="outside upper left", ncols=3)
+    for handle in legend.legend_handles:
+        cast(PathCollection, handle).set_sizes([2 * SMALLEST])
     return figure
 
 
@@ -150,7 +222,7 @@ def confidence(comparison: Comparison) -> Figure:
 
 def layers(report: LayerReport) -> Figure:
     """SQNR of every layer, accumulated and its own, and of its weights."""
-    figure, (ax,) = _figure(4.6)
+    figure, (ax,) = _figure(4.6, width=WIDE)
     places = np.arange(len(report.layers))
     lines = (
         ("accumulated", [x.accumulated for x in report.layers], FP32, "-"),
@@ -183,7 +255,7 @@ def operators(profiles: Sequence[Profile]) -> Figure:
     if rest:
         parts["other operators"] = [sum(t.get(name, 0.0) for name in rest) for t in times]
     parts["between operators"] = [profile.between_ms for profile in profiles]
-    figure, (ax,) = _figure(1.6 + 0.5 * len(profiles))
+    figure, (ax,) = _figure(1.6 + 0.5 * len(profiles), width=WIDE)
     left = np.zeros(len(profiles))
     for i, (name, widths) in enumerate(parts.items()):
         colour = f"C{i}" if i < OPERATORS_SHOWN else GREY
@@ -200,7 +272,7 @@ def operators(profiles: Sequence[Profile]) -> Figure:
 def sensitivity(found: Sensitivity) -> Figure:
     """The costliest groups, alone and left out."""
     shown = found.groups[:GROUPS_SHOWN]
-    figure, (ax,) = _figure(1.2 + 0.3 * len(shown))
+    figure, (ax,) = _figure(1.2 + 0.3 * len(shown), width=WIDE)
     rows = np.arange(len(shown))
     alone = [cost.alone.kl for cost in shown]
     left_out = [cost.gain for cost in shown]
@@ -215,3 +287,35 @@ def sensitivity(found: Sensitivity) -> Figure:
     ax.set_xlabel(f"nats ({len(shown)} of {len(found.groups)} groups; red: worth excluding)")
     figure.legend(frameon=False, loc="outside upper left", ncols=2)
     return figure
+
+
+def trend(series: Sequence[Series]) -> Figure:
+    """A model's figures over runs with their intervals, a panel for each of the longest series;
+    means between changes as lines, changes as dashed ones."""
+    shown = foremost(series, PANELS)
+    figure, axes = _figure(0.6 + 2.2 * len(shown), len(shown), WIDE)
+    for ax, each in zip(axes, shown, strict=True):
+        _trend_panel(ax, each)
+    left_out = f", {len(series) - PANELS} more series are not drawn" if len(series) > PANELS else ""
+    axes[-1].set_xlabel(f"runs, with 95% intervals{left_out}")
+    return figure
+
+
+def _trend_panel(ax: Axes, each: Series) -> None:
+    scale = 1 if each.metric in ("kl", "latency", "speedup") else 100
+    places = np.arange(len(each.points))
+    values = scale * np.array([p.value for p in each.points])
+    low = scale * np.array([p.interval.low if p.interval else p.value for p in each.points])
+    high = scale * np.array([p.interval.high if p.interval else p.value for p in each.points])
+    reach = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
+    ax.errorbar(places, values, reach, fmt="o", color=INT8, ecolor=GREY, ms=4, elinewidth=1)
+    cuts = [c.index for c in each.changes]
+    for first, end in pairwise([0, *cuts, len(values)] if cuts else []):
+        mean = each.changes[cuts.index(end)].before if end in cuts else each.changes[-1].after
+        ax.hlines(scale * mean, first - 0.4, end - 0.6, color=FP32, linewidth=1)
+    for cut in cuts:
+        ax.axvline(cut - 0.5, color=LOST, linewidth=1, linestyle="--")
+    ticks = places[:: max(1, len(places) // 8)]
+    ax.set_xticks(ticks, [each.points[i].started[:10] for i in ticks], fontsize=8)
+    ax.set_ylabel({"kl": "nats", "latency": "ms", "speedup": "times"}.get(each.metric, "%"))
+    ax.set_title(f"{each.metric}: {each.conditions}", loc="left", fontsize=8)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from quantlab.stats import Interval
 
+Cell = TypeVar("Cell")
+
 MAX_WIDTH = 98
+LONGEST = 1000
+"""No cell is wider, before the widest column is narrowed."""
 NOTHING = "–"
 
 
@@ -75,15 +80,26 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = ""
     ``right`` has one character per column: ``r`` for those aligned to the right. Cells too long
     lose their middle.
     """
+    return aligned(head, rows, right, lambda cell, width: fitted(cell, width, _escaped))
+
+
+def aligned(
+    head: Sequence[Cell],
+    rows: Sequence[Sequence[Cell]],
+    right: str,
+    write: Callable[[Cell, int], str],
+) -> str:
+    """``table`` of cells that ``write(cell, width)`` writes, at most so many characters wide."""
     if not rows:
         return ""
-    lines = [[_escaped(cell) for cell in row] for row in (head, *rows)]
-    widths = _fitted([max(3, *map(len, column)) for column in zip(*lines, strict=True)])
+    lines = [head, *rows]
+    columns = [[write(cell, LONGEST) for cell in column] for column in zip(*lines, strict=True)]
+    widths = _narrowed([max(3, *map(len, column)) for column in columns])
     to_right = [mark == "r" for mark in right.ljust(len(head))]
     rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, to_right, strict=True)]
     texts = [
         [
-            shortened(cell, w).rjust(w) if r else shortened(cell, w).ljust(w)
+            write(cell, w).rjust(w) if r else write(cell, w).ljust(w)
             for cell, w, r in zip(line, widths, to_right, strict=True)
         ]
         for line in lines
@@ -91,11 +107,20 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = ""
     return "\n".join(f"| {' | '.join(line)} |" for line in [texts[0], rule, *texts[1:]])
 
 
+def fitted(text: str, width: int, escape: Callable[[str], str]) -> str:
+    """The text in one line, shortened until what ``escape`` makes of it fits."""
+    line = " ".join(text.split())
+    room = width
+    while len(found := escape(shortened(line, room))) > width and room > 1:
+        room -= 1
+    return found
+
+
 def _escaped(cell: str) -> str:
-    return " ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;")
+    return cell.replace("|", "\\|").replace("<", "&lt;")
 
 
-def _fitted(widths: list[int]) -> list[int]:
+def _narrowed(widths: list[int]) -> list[int]:
     """The widths with the widest column narrowed until the table fits."""
     room = MAX_WIDTH - 3 * len(widths) - 1
     while sum(widths) > room:

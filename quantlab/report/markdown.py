@@ -1,132 +1,119 @@
-"""The markdown report: the verdict first, then the figures, then how to get them again."""
+"""A page as markdown, GitHub's flavour. Nothing from elsewhere becomes markup."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from quantlab.report import formats
+from quantlab.report.document import (
+    Block,
+    Bullets,
+    Code,
+    Gallery,
+    Inline,
+    Listing,
+    Page,
+    Paragraph,
+    Plot,
+    Section,
+    Strong,
+    Table,
+    Text,
+)
 
-from quantlab.comparison import Comparison
-from quantlab.gate import FEW_IMAGES, METRIC_NAMES, Policy, Verdict
-from quantlab.report import formats, plots, tables
-from quantlab.report.context import ReportContext
-from quantlab.store import write_whole
-
-PROBLEMS_SHOWN = 10
-
-
-def write_report(
-    folder: Path,
-    comparison: Comparison,
-    verdict: Verdict,
-    context: ReportContext,
-    kept: plots.Kept = plots.drawn_anew,
-) -> Path:
-    """Write ``report.md`` and its plots into ``folder`` and return its path; ``kept`` may know a
-    plot from before. Raises OutputError."""
-    pictures = plots.draw(comparison, folder, context.trials, kept)
-    path = folder / "report.md"
-    write_whole(path, render(comparison, verdict, context, pictures))
-    return path
+_MARKS = re.compile(
+    r"[\\`*\[\]<|~]"
+    r"|&(?=#?\w+;)"
+    r"|(?<![^\W_])_|_(?![^\W_])"  # within a word it means nothing
+)
+_ENTITIES = {"<": "&lt;", "&": "&amp;"}
+_STARTS = re.compile(r"^(#{1,6}(?= |$)|[+-](?= |$)|>|[-=]+$|\d{1,9}[.)](?= |$))")
 
 
-def render(
-    comparison: Comparison,
-    verdict: Verdict,
-    context: ReportContext,
-    pictures: Mapping[str, str] | None = None,
-) -> str:
-    """The report as markdown. ``pictures`` maps the plots' names to files beside the report."""
-    page = _templates().get_template("report.md.j2")
-    rendered = page.render(
-        c=comparison,
-        verdict=verdict,
-        context=context,
-        pictures=pictures or {},
-        headline=headline(comparison, verdict),
-        zoo_sentence=zoo_sentence(comparison),
-        sections=_sections(verdict),
-        problems_shown=PROBLEMS_SHOWN,
-        few=comparison.n < FEW_IMAGES,
-    )
-    return re.sub(r"\n{3,}", "\n\n", rendered)
+def markdown(page: Page, files: Mapping[str, str]) -> str:
+    """The page; ``files`` maps its plots' names to files beside it."""
+    parts = [f"# {_title(page.headline)}"]
+    parts += [_block(block, files) for block in page.blocks]
+    for section in page.sections:
+        parts += _section(section, files, "##")
+    return "\n\n".join(parts) + "\n"
 
 
-def render_unjudged(context: ReportContext) -> str:
-    """The report of a tune that ended before anything was evaluated."""
-    page = _templates().get_template("unjudged.md.j2")
-    return re.sub(r"\n{3,}", "\n\n", page.render(context=context, pictures={}))
+def table_of(t: Table) -> str:
+    """An aligned table of limited width, or "" without rows."""
+    return formats.aligned(t.head, t.rows, t.right, _cell)
 
 
-@cache
-def _templates() -> Environment:
-    templates = Environment(
-        loader=PackageLoader("quantlab.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    templates.filters["details"] = tables.details
-    templates.globals["tables"] = tables
-    return templates
+def _section(section: Section, files: Mapping[str, str], marks: str) -> Iterator[str]:
+    yield f"{marks} {_title(section.title)}"
+    yield from (_block(block, files) for block in section.blocks)
+    for inner in section.sections:
+        yield from _section(inner, files, f"{marks}#")
 
 
-def headline(comparison: Comparison, verdict: Verdict) -> str:
-    """The verdict in one line."""
-    status, policy = verdict.status.upper(), verdict.policy
-    few = isinstance(policy, Policy) and verdict.leads_with == "agreement"
-    if few or verdict.decline is None or verdict.interval is None:
-        same = comparison.fidelity.agreement
-        return (
-            f"{status}: {_obstacle(comparison, verdict)}; {comparison.int8.name} agrees with fp32 "
-            f"on {same.count:,} of {same.n:,} ({formats.percent(same.value, 1)})"
-        )
-    return (
-        f"{status}: {comparison.int8.name}, {policy.title} {policy.amount(verdict.decline)} "
-        f"(95% interval {policy.span(verdict.interval)}), limit {policy.limit_text}"
-    )
+def _block(block: Block, files: Mapping[str, str]) -> str:
+    match block:
+        case Paragraph(text, quoted):
+            return f"{'> ' if quoted else ''}{_line(text)}"
+        case Bullets(items):
+            return "\n".join(f"- {_line(item)}" for item in items)
+        case Listing(text, language):
+            fence = _fence(text, 3)
+            return f"{fence}{language}\n{text}\n{fence}"
+        case Table():
+            return table_of(block)
+        case Gallery(rows):
+            return table_of(rows)
+        case Plot(name, _, alt):
+            return f"![{_escaped(alt)}]({files[name]})"
 
 
-def _obstacle(comparison: Comparison, verdict: Verdict) -> str:
-    policy = verdict.policy
-    if not isinstance(policy, Policy):
-        known = comparison.fidelity.kl is not None and verdict.status != "fail"
-        return "too few images to judge the KL by" if known else "outputs that are not finite"
-    if policy.metric not in METRIC_NAMES:
-        if verdict.decline is None:
-            return f"fp32's mean {policy.metric} is not above 0"
-    elif not comparison.labelled:
-        return "no labels to judge accuracy by"
-    elif comparison.top1 is not None and comparison.top1.ratio is None:
-        return "fp32 gets no image right"
-    return f"{comparison.n:,} images are too few to judge accuracy"
+def _line(text: Text) -> str:
+    return _STARTS.sub(_broken, "".join(map(_inline, text)).strip(), count=1)
 
 
-def zoo_sentence(comparison: Comparison) -> str:
-    """The ONNX model zoo's own phrase, or "" for unlabelled images."""
-    first, fifth = comparison.top1, comparison.top5
-    if first is None or fifth is None or first.ratio is None or fifth.ratio is None:
+def _title(text: str) -> str:
+    """A heading would swallow hashes at its end."""
+    return re.sub("#$", r"\\#", _line((text,)))
+
+
+def _broken(start: re.Match[str]) -> str:
+    """What would begin a heading, a list, a quote or a rule, begins nothing."""
+    return f"{start[0][:-1]}\\{start[0][-1]}"
+
+
+def _inline(part: Inline) -> str:
+    match part:
+        case Code(text):
+            return _code(" ".join(text.split()))
+        case Strong(text):
+            return f"**{_escaped(text)}**"
+        case str():
+            return _escaped(part)
+
+
+def _cell(cell: Inline, width: int) -> str:
+    """In a table even code must not hold a bare bar."""
+    if isinstance(cell, Code):
+        return formats.fitted(cell.text, width, lambda text: _code(text).replace("|", "\\|"))
+    return formats.fitted(cell if isinstance(cell, str) else cell.text, width, _escaped)
+
+
+def _escaped(text: str) -> str:
+    one_line = re.sub(r"\s+", " ", text)
+    return _MARKS.sub(lambda mark: _ENTITIES.get(mark[0], f"\\{mark[0]}"), one_line)
+
+
+def _code(text: str) -> str:
+    if not text:
         return ""
-    declines = (
-        f"Compared with the fp32 {comparison.fp32.name}, int8 {comparison.int8.name}'s "
-        f"Top-1 accuracy decline ratio is {formats.percent(first.ratio)}, "
-        f"Top-5 accuracy decline ratio is {formats.percent(fifth.ratio)}"
-    )
-    if comparison.speedup is None:
-        return f"{declines}."
-    return f"{declines} and performance improvement is {formats.times(comparison.speedup)}."
+    fence = _fence(text, 1)
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"
 
 
-def _sections(verdict: Verdict) -> tuple[str, ...]:
-    first = ("accuracy", "fidelity")
-    return (
-        *(first if verdict.leads_with == "accuracy" else first[::-1]),
-        "metrics",
-        "speed",
-        "tuning",
-    )
+def _fence(text: str, least: int) -> str:
+    """More backticks than the text has in a row."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    return "`" * max(least, longest + 1)

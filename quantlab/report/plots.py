@@ -1,19 +1,21 @@
-"""The plots of a report, as PNG files. matplotlib is imported when there is something to draw."""
+"""The plots of reports, as SVG files, and of inspections, as PNG files. matplotlib is imported when
+there is something to draw."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from quantlab.comparison import Comparison
-from quantlab.report.context import TrialRow
+from quantlab.report.context import ReportContext
 from quantlab.store import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from quantlab.history.trend import Series
     from quantlab.inspect.layers import LayerReport
     from quantlab.inspect.profile import Profile
     from quantlab.inspect.sensitivity import Sensitivity
@@ -30,42 +32,42 @@ def drawn_anew(name: str, facts: Facts, paint: Callable[[], bytes | None]) -> by
 
 
 def draw(
-    comparison: Comparison,
-    folder: Path,
-    trials: Sequence[TrialRow] = (),
-    kept: Kept = drawn_anew,
-) -> dict[str, str]:
-    """Draw what the comparison has data for; maps each plot's name to its file name in ``folder``.
-
-    Raises OutputError.
-    """
-    changed = [c.model_dump() for c in comparison.classes if c.lost or c.gained]
-    seen = comparison.confidence.model_dump()
-    facts: dict[str, Facts] = {"classes": list(changed), "confidence": [seen]}
+    comparison: Comparison, context: ReportContext, kept: Kept = drawn_anew
+) -> dict[str, bytes]:
+    """Every plot that there are data for, by name, as an SVG file."""
+    classes = comparison.classes
+    changed = [c.model_dump() for c in classes if c.lost or c.gained]
+    right = [(c.n, c.fp32_right, c.int8_right) for c in classes] if changed else []
+    layers = context.layers
+    known: dict[str, tuple[object, Facts]] = {
+        "classes": (comparison, list(changed)),
+        "scatter": (comparison, list(right)),
+        "confidence": (comparison, [comparison.confidence.model_dump()]),
+        "layers": (layers, [] if layers is None else [layers.model_dump()]),
+    }
+    library = metadata.version("matplotlib")
     drawn = {
         "latency": _paint("latency", comparison) if comparison.speeds else None,
         **{
-            name: kept(name, [metadata.version("matplotlib"), *data], _painter(name, comparison))
-            for name, data in facts.items()
+            name: kept(name, [library, *facts], _painter(name, subject))
+            for name, (subject, facts) in known.items()
+            if facts
         },
-        "tradeoff": _paint("tradeoff", trials) if len(trials) > 1 else None,
+        "tradeoff": _paint("tradeoff", context.trials) if len(context.trials) > 1 else None,
     }
-    found = {name: content for name, content in drawn.items() if content is not None}
-    for name, content in found.items():
-        write_whole(folder / f"{name}.png", content)
-    return {name: f"{name}.png" for name in found}
+    return {name: content for name, content in drawn.items() if content is not None}
 
 
 def _painter(name: str, subject: object) -> Callable[[], bytes | None]:
     return lambda: _paint(name, subject)
 
 
-def _paint(name: str, subject: object) -> bytes | None:
-    """The figure of that name as a PNG file, None where there is nothing to see."""
+def _paint(name: str, subject: object, form: Literal["svg", "png"] = "svg") -> bytes | None:
+    """The figure of that name as a file, None where there is nothing to see."""
     from quantlab.report import figures
 
     figure: Figure | None = getattr(figures, name)(subject)
-    return None if figure is None else figures.png(figure)
+    return None if figure is None else getattr(figures, form)(figure)
 
 
 def save_layers(report: LayerReport, path: Path) -> None:
@@ -83,6 +85,11 @@ def save_sensitivity(found: Sensitivity, path: Path) -> None:
     _save("sensitivity", found, path)
 
 
-def _save(name: str, subject: object, path: Path) -> None:
-    if (content := _paint(name, subject)) is not None:
+def save_trend(series: Sequence[Series], path: Path) -> None:
+    """Draw a model's figures over runs into a .png or .svg file. Raises OutputError."""
+    _save("trend", series, path, "svg" if path.suffix.lower() == ".svg" else "png")
+
+
+def _save(name: str, subject: object, path: Path, form: Literal["svg", "png"] = "png") -> None:
+    if (content := _paint(name, subject, form)) is not None:
         write_whole(path, content)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import yaml
-
 from quantlab.comparison import (
     Answer,
     Change,
@@ -16,7 +14,9 @@ from quantlab.comparison import (
     Share,
     Speed,
 )
+from quantlab.inspect.layers import LayerReport
 from quantlab.report.context import ReportContext, TrialRow
+from quantlab.report.document import Code, Gallery, Inline, Table
 from quantlab.report.formats import (
     NOTHING,
     megabytes,
@@ -26,7 +26,6 @@ from quantlab.report.formats import (
     percents,
     points,
     points_span,
-    table,
     times,
     times_span,
 )
@@ -34,10 +33,11 @@ from quantlab.speeds import WORTH_SEEING
 from quantlab.stats import Interval
 from quantlab.tune.reverted import Reverted
 
-FLIPS_SHOWN = 10
+FLIPS_SHOWN = 12
+LAYERS_SHOWN = 10
 
 
-def summary(c: Comparison) -> str:
+def summary(c: Comparison) -> Table:
     """fp32 and int8 side by side: accuracy, size, speed."""
     rows = [
         _accuracy_row("Top-1", c.fp32.top1, c.int8.top1, c.top1),
@@ -47,7 +47,20 @@ def summary(c: Comparison) -> str:
         *[_speed_row(speed) for speed in c.speeds],
     ]
     shown = [row for row in rows if row]
-    return table(["", "fp32", "int8", "change"], shown, right=" rrr")
+    return Table(
+        ["", "fp32", "int8", "change"], shown, " rrr", "fp32 and int8 side by side", sheet=True
+    )
+
+
+def zoo(c: Comparison) -> Table:
+    """Both models as the ONNX model zoo's README lists them; no rows for unlabelled images."""
+    rows = [
+        [m.name, megabytes(m.size_bytes), f"{100 * m.top1.value:.2f}", f"{100 * m.top5.value:.2f}"]
+        for m in (c.fp32, c.int8)
+        if m.top1 is not None and m.top5 is not None
+    ]
+    head = ["Model", "Download", "Top-1 accuracy (%)", "Top-5 accuracy (%)"]
+    return Table(head, rows, " rrr", "As the ONNX model zoo lists models")
 
 
 def _accuracy_row(
@@ -114,10 +127,10 @@ def coarse_sentence(resolution: float | None, rounds_needed: int | None) -> str:
     )
 
 
-def decline(c: Comparison) -> str:
+def decline(c: Comparison) -> Table:
     """The paired statistics of top-1 and top-5."""
     if c.top1 is None or c.top5 is None or c.fp32.top1 is None or c.fp32.top5 is None:
-        return ""
+        return Table([], [], sheet=True)
     assert c.int8.top1 is not None
     assert c.int8.top5 is not None
     first, fifth = c.top1, c.top5
@@ -132,14 +145,14 @@ def decline(c: Comparison) -> str:
         ["Images gained", f"{first.gained:,}", f"{fifth.gained:,}"],
         ["McNemar exact p", p_value(first.mcnemar_p), p_value(fifth.mcnemar_p)],
     ]
-    return table(["", "top-1", "top-5"], rows, right=" rr")
+    return Table(["", "top-1", "top-5"], rows, " rr", "Accuracy, image by image", sheet=True)
 
 
 def _share(share: Share) -> str:
     return f"{percent(share.value)} ({percents(share.interval)})"
 
 
-def fidelity(c: Comparison) -> str:
+def fidelity(c: Comparison) -> Table:
     """How near int8 stays to fp32."""
     f = c.fidelity
     same = f.agreement
@@ -152,10 +165,11 @@ def fidelity(c: Comparison) -> str:
         ["KL(fp32 ‖ int8), mean", kl],
         [f"SQNR of the {f.compared}", NOTHING if f.sqnr_db is None and not f.identical else sqnr],
     ]
-    return table(["int8 against fp32", "value (95% interval)"], rows, right=" r")
+    head = ["int8 against fp32", "value (95% interval)"]
+    return Table(head, rows, " r", "How near int8 stays to fp32", sheet=True)
 
 
-def metrics(c: Comparison) -> str:
+def metrics(c: Comparison) -> Table:
     """The metrics of the user's own."""
     rows = [
         [
@@ -168,7 +182,7 @@ def metrics(c: Comparison) -> str:
         for name, x in c.custom.items()
     ]
     head = ["metric", "decline (95% interval)", "decline ratio", "lower", "higher"]
-    return table(head, rows, right=" rrrr")
+    return Table(head, rows, " rrrr", "Metrics of your own")
 
 
 def _score_row(name: str, x: ScoreChange) -> list[str]:
@@ -179,21 +193,28 @@ def _score_span(value: float, interval: Interval) -> str:
     return f"{value:.4g} ({interval.low:.4g} to {interval.high:.4g})"
 
 
-def classes(c: Comparison) -> str:
+def classes(c: Comparison) -> Table:
     """The ten classes that lost most."""
     rows = [
         [str(x.index), x.name, *map(str, (x.n, x.fp32_right, x.int8_right, x.lost, x.gained))]
         for x in c.worst_classes()
     ]
     head = ["class", "name", "images", "fp32 right", "int8 right", "lost", "gained"]
-    return table(head, rows, right="r rrrrr")
+    return Table(head, rows, "r rrrrr", "Images of each class, right by fp32 and by int8")
 
 
-def flips(c: Comparison) -> str:
-    """The images that int8 lost, or without labels those it answers differently."""
-    chosen = c.flips_of("lost" if c.labelled else "changed")[:FLIPS_SHOWN]
+def shown_flips(c: Comparison) -> tuple[Flip, ...]:
+    """The images that int8 lost, or without labels those it answers differently: the first few."""
+    return c.flips_of("lost" if c.labelled else "changed")[:FLIPS_SHOWN]
+
+
+def flips(c: Comparison, thumbnails: Mapping[str, bytes]) -> Gallery:
+    """These images with both answers; ``thumbnails`` maps names to JPEG files."""
+    shown = shown_flips(c)
     right, wrong = (" (right)", " (wrong)") if c.labelled else ("", "")
-    return table(["image", f"fp32{right}", f"int8{wrong}"], [_flip_row(flip) for flip in chosen])
+    head = ["image", f"fp32{right}", f"int8{wrong}"]
+    found = Table(head, [_flip_row(flip) for flip in shown], caption="Images and both answers")
+    return Gallery(found, tuple(thumbnails.get(flip.image) for flip in shown))
 
 
 def _flip_row(flip: Flip) -> list[str]:
@@ -205,7 +226,7 @@ def _answer(answer: Answer) -> str:
     return "NaN" if answer.index < 0 else f"{name} ({answer.probability:.0%})"
 
 
-def speed(c: Comparison) -> str:
+def speed(c: Comparison) -> Table:
     """Latency and throughput of both models at every batch size."""
     rows = [
         [str(s.batch_size), name, *_latency_cells(latency)]
@@ -213,7 +234,7 @@ def speed(c: Comparison) -> str:
         for name, latency in (("fp32", s.fp32), ("int8", s.int8))
     ]
     head = ["batch", "model", "p50 ms", "p90 ms", "p99 ms", "mean ± σ ms", "images/s", "load ms"]
-    return table([*head, "peak memory"], rows, right="r rrrrrrr")
+    return Table([*head, "peak memory"], rows, "r rrrrrrr", "Latency of each model by itself")
 
 
 def _latency_cells(x: Latency) -> list[str]:
@@ -226,7 +247,7 @@ def _latency_cells(x: Latency) -> list[str]:
     ]
 
 
-def ratios(c: Comparison) -> str:
+def ratios(c: Comparison) -> Table:
     """The speedup at every batch size with its interval, beside the machine's own noise."""
     rows = [
         [
@@ -239,17 +260,17 @@ def ratios(c: Comparison) -> str:
         for s in c.speeds
     ]
     head = ["batch", "int8 is", "95% interval", "fp32 against itself", "noise floor"]
-    return table(head, rows, right="r rrr")
+    return Table(head, rows, "r rrr", "Speed of int8 against fp32")
 
 
 def _span_or_dash(interval: Interval | None) -> str:
     return NOTHING if interval is None else times_span(interval)
 
 
-def trials(rows: tuple[TrialRow, ...]) -> str:
+def trials(rows: tuple[TrialRow, ...]) -> Table:
     """The recipes that tuning tried."""
     head = ["recipe", "format", "ranges", "top-1", "decline", "agree", "KL", "speed", "MB"]
-    return table(head, [_trial_row(row) for row in rows], right="   rrrrrr")
+    return Table(head, [_trial_row(row) for row in rows], "   rrrrrr", "Recipes that were tried")
 
 
 def _trial_row(t: TrialRow) -> list[str]:
@@ -265,7 +286,7 @@ def _trial_row(t: TrialRow) -> list[str]:
     return [mark + t.recipe, t.format, t.ranges, *figures]
 
 
-def reverted(groups: tuple[Reverted, ...]) -> str:
+def reverted(groups: tuple[Reverted, ...]) -> Table:
     """What the chosen recipe keeps in fp32, what that gains and what it costs."""
     rows = [
         [
@@ -277,16 +298,42 @@ def reverted(groups: tuple[Reverted, ...]) -> str:
         for x in groups
     ]
     head = ["kept in fp32", "KL gained (by)", "top-1 gained", "time it costs (by)"]
-    return table(head, rows, right=" rrr")
+    return Table(head, rows, " rrr", "Nodes kept in fp32")
 
 
 def _measured(value: float | None, form: str, by: str | None) -> str:
     return "not measured" if value is None else f"{value:{form}} ({by})"
 
 
-def conditions(c: Comparison, context: ReportContext) -> str:
+def layers(found: LayerReport) -> Table:
+    """The layers that err most by themselves, the worst first."""
+    known = [x for x in found.layers if x.local is not None]
+    rows = [
+        [x.node or "(input)", x.op_type, *map(_db, (x.local, x.weight, x.accumulated))]
+        for x in sorted(known, key=lambda x: x.local or 0)[:LAYERS_SHOWN]
+    ]
+    head = ["layer", "operator", "local dB", "weights dB", "accumulated dB"]
+    return Table(head, rows, "  rrr", "The layers with most noise of their own")
+
+
+def break_words(found: LayerReport) -> str:
+    """Where the noise first breaks out."""
+    broken = next((x for x in found.layers if x.tensor == found.first_break), None)
+    if broken is None:
+        return "No tensor breaks: none loses 3 dB in one layer and ends below 20 dB."
+    return (
+        f"First break: {broken.node} ({broken.tensor}) loses {_db(broken.drop)} dB and leaves "
+        f"{_db(broken.accumulated)} dB."
+    )
+
+
+def _db(value: float | None) -> str:
+    return number(value, ".1f")
+
+
+def conditions(c: Comparison, context: ReportContext) -> Table:
     """Everything the figures depend on."""
-    rows = {
+    rows: dict[str, Inline] = {
         "fp32 model": c.fp32.name,
         "fp32 sha256": _code(c.fp32.sha256),
         "int8 model": c.int8.name,
@@ -300,20 +347,16 @@ def conditions(c: Comparison, context: ReportContext) -> str:
         "threads": ", ".join(sorted({str(s.threads) for s in c.speeds})),
         **context.environment,
     }
-    return table(["", ""], [[name, value] for name, value in rows.items() if value])
-
-
-def details(fields: Mapping[str, object]) -> str:
-    """A mapping as YAML."""
-    return yaml.safe_dump(dict(fields), sort_keys=False, allow_unicode=True).rstrip()
+    shown = [(name, value) for name, value in rows.items() if value]
+    return Table(["", ""], shown, caption="What the figures depend on", sheet=True)
 
 
 def _fields(fields: Mapping[str, object]) -> str:
     return str(fields.get("name", "see below")) if fields else ""
 
 
-def _code(text: str) -> str:
-    return f"`{text}`" if text else ""
+def _code(text: str) -> Inline:
+    return Code(text) if text else ""
 
 
 def _ms(value: float) -> str:

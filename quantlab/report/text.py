@@ -11,18 +11,18 @@ from quantlab.cache import Entry
 from quantlab.comparison import Comparison, Share
 from quantlab.evaluate.accuracy import Accuracy
 from quantlab.evaluate.guesses import ImageAnswer
-from quantlab.fetch import PublishedModel
 from quantlab.gate import Verdict
-from quantlab.inspect import Inspection, QuantizedTensor
+from quantlab.inspect.inspection import Inspection
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.levels import levels_line
 from quantlab.inspect.portability import Portability, State, portability_line
+from quantlab.inspect.scales import QuantizedTensor
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.views import Inspected
 from quantlab.model import TensorInfo
-from quantlab.recipe import Recipe
 from quantlab.report import tables
 from quantlab.report.audit import audit_summary
+from quantlab.report.content import headline, zoo_sentence
 from quantlab.report.context import TrialRow
 from quantlab.report.formats import (
     NOTHING,
@@ -33,7 +33,7 @@ from quantlab.report.formats import (
     percents,
     table,
 )
-from quantlab.report.markdown import headline, zoo_sentence
+from quantlab.report.markdown import table_of
 from quantlab.report.operators import Form, operators_text
 from quantlab.report.stored import stored_summary
 
@@ -46,13 +46,13 @@ def compare_summary(comparison: Comparison, verdict: Verdict, early: str = "") -
     noise = "no noise" if fidelity.identical else f"{number(fidelity.sqnr_db, '.1f')} dB"
     lines = [headline(comparison, verdict), verdict.reason]
     lines += [text for text in (verdict.remedy, early) if text]
-    lines += ["", tables.summary(comparison), ""]
+    lines += ["", table_of(tables.summary(comparison)), ""]
     lines += [
         f"Agreement {percent(fidelity.agreement.value)} "
         f"({percents(fidelity.agreement.interval)}), KL {number(fidelity.kl, '.4f')}, SQNR {noise}"
     ]
     lines += [tables.speed_sentence(s) for s in comparison.speeds]
-    lines += [zoo_sentence(comparison)]
+    lines += ["", table_of(tables.zoo(comparison)), "", zoo_sentence(comparison)]
     return "\n".join(lines).strip()
 
 
@@ -65,7 +65,7 @@ def tune_summary(
 ) -> str:
     """The trials, then the verdict on the best, then where everything is."""
     failed = [f"✗ {t.recipe}: {' '.join(t.error.split())}" for t in trials if t.error]
-    parts = [tables.trials(trials), *failed, "", compare_summary(comparison, verdict)]
+    parts = [table_of(tables.trials(trials)), *failed, "", compare_summary(comparison, verdict)]
     parts += [missed] if missed else []
     width = max(len(name) for name in places) + 1
     return "\n".join(
@@ -155,7 +155,7 @@ def layers_summary(found: LayerReport) -> str:
         "",
         table(head, rows, right="   rrrr"),
         "",
-        _break_words(found),
+        tables.break_words(found),
     ]
     if found.rescaled:
         lines.append("The int8 file equalized channels: fp32 was brought to their scales.")
@@ -195,16 +195,6 @@ def sensitivity_summary(found: Sensitivity) -> str:
 
 def _share_of(part: float, whole: float) -> str:
     return percent(part / whole, 1) if whole > 0 else NOTHING
-
-
-def _break_words(found: LayerReport) -> str:
-    broken = next((x for x in found.layers if x.tensor == found.first_break), None)
-    if broken is None:
-        return "No tensor breaks: none loses 3 dB in one layer and ends below 20 dB."
-    return (
-        f"First break: {broken.node} ({broken.tensor}) loses {_db(broken.drop)} dB and leaves "
-        f"{_db(broken.accumulated)} dB."
-    )
 
 
 def _db(value: float | None) -> str:
@@ -269,30 +259,6 @@ def _scales(tensors: tuple[QuantizedTensor, ...]) -> str:
 
 def _span(low: float, high: float, form: str) -> str:
     return format(low, form) if low == high else f"{low:{form}} to {high:{form}}"
-
-
-def recipes_summary(published: tuple[PublishedModel, ...], rungs: tuple[Recipe, ...]) -> str:
-    """What can be fetched, and the ladder."""
-    names = [
-        [
-            e.name,
-            e.kind,
-            e.pipeline or "",
-            "" if e.accuracy is None else f"{e.accuracy.top1:.2f}",
-            e.description,
-        ]
-        for e in published
-    ]
-    steps = [[r.name, r.engine, r.format, r.ranges, f"{r.activations}{r.weights}"] for r in rungs]
-    return "\n".join(
-        (
-            table(["name", "kind", "pipeline", "top-1", "what it is"], names),
-            "",
-            "The ladder that tune climbs:",
-            "",
-            table(["recipe", "engine", "format", "ranges", "types"], steps),
-        )
-    )
 
 
 def cache_listing(rows: Sequence[tuple[Entry, str]], folder: Path, limit: int) -> str:

@@ -1,258 +1,146 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from html import unescape
 
-import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from PIL import Image
+from markdown_it.token import Token
+from pages import CONTEXT, made
 
-from quantlab.bench.measurement import Conditions, Measurement
-from quantlab.compare import compare
-from quantlab.comparison import Comparison
-from quantlab.data.dataset import Problem
-from quantlab.gate import judge, parse_criterion, parse_policy
-from quantlab.report.advice import shortfall
-from quantlab.report.context import ReportContext, TrialRow
-from quantlab.report.markdown import render, render_unjudged, write_report
-from quantlab.testing.predictions import fake_predictions
-from quantlab.tune.reverted import Reverted
-
-CONTEXT = ReportContext(
-    command="quantlab compare a.onnx b.onnx",
-    environment={"CPU": "Some CPU", "int8 instructions": "AVX-512 VNNI"},
-    calibration={"images": "1,000"},
-    recipe={"name": "qdq-mean", "exclude": ("conv1", "conv2")},
-    warnings=("This CPU has no VNNI.",),
+from quantlab.gate import judge, parse_policy
+from quantlab.report.content import report_page
+from quantlab.report.document import (
+    Bullets,
+    Code,
+    Gallery,
+    Listing,
+    Page,
+    Paragraph,
+    Plot,
+    Section,
+    Strong,
+    Table,
+    say,
 )
+from quantlab.report.markdown import markdown, table_of
+
+GITHUB = MarkdownIt("gfm-like", {"linkify": False})
+HOSTILE = st.text("ab12 \\`*_[]()<>|~&;#!-+.=\n\"'", min_size=1, max_size=30).filter(str.strip)
 
 
-def _measured(name: str, ms: float, seed: int) -> Measurement:
-    times = ms * (1 + 0.02 * np.random.default_rng(seed).exponential(size=(10, 10)))
-    rounds = tuple(tuple(row) for row in times.tolist())
-    return Measurement(name, "ab", int(ms * 1e6), rounds, 5.0, None, Conditions(1, 1, 10, 10))
+def page(*blocks: object, title: str = "t") -> str:
+    return markdown(Page("PASS", title, blocks, ()), {"plot": "plot.svg"})  # type: ignore[arg-type]
 
 
-def _comparison(
-    n: int = 1300, flip: float = 0.08, *, labelled: bool = True, classes: int = 30
-) -> Comparison:
-    return compare(
-        fake_predictions(n, classes, 0, 1, labelled, name="zoo"),
-        fake_predictions(n, classes, flip, 1, labelled, name="zoo-int8"),
-        fp32_speed=_measured("zoo", 10, 1),
-        int8_speed=_measured("zoo-int8", 5, 2),
-        noise=_measured("zoo", 10, 3),
-        class_names=[f"kind <{i}>, other | name" for i in range(classes)],
-    )
+def inlines(text: str) -> list[Token]:
+    """What stands in the lines of each block below the title."""
+    return [token for token in GITHUB.parse(text) if token.type == "inline"][1:]
 
 
-def _page(comparison: Comparison, context: ReportContext = CONTEXT, limit: str = "1%") -> str:
-    return render(comparison, judge(comparison, parse_policy(limit)), context)
+def plain(token: Token) -> str:
+    """The text of a line that must hold no markup."""
+    kinds = {child.type for child in token.children or ()}
+    assert kinds <= {"text"}, (token.content, kinds)
+    return "".join(child.content for child in token.children or ())
 
 
-def _tables(page: str) -> int:
-    tokens = MarkdownIt("commonmark").enable("table").parse(page)
-    return sum(token.type == "table_open" for token in tokens)
+def one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
-def test_the_verdict_is_the_first_line() -> None:
-    assert _page(_comparison(), limit="20%").startswith("# PASS: zoo-int8, top-1 decline ")
-    assert _page(_comparison(5000, 0.3), limit="0.1%").startswith(
-        "# FAIL: zoo-int8, top-1 decline "
-    )
-
-
-def test_the_zoos_phrase() -> None:
-    pattern = (
-        r"> Compared with the fp32 zoo, int8 zoo-int8's Top-1 accuracy decline ratio is -?[\d.]+%, "
-        r"Top-5 accuracy decline ratio is -?[\d.]+% and performance improvement is 2\.0\dx\."
-    )
-    assert re.search(pattern, _page(_comparison()))
-
-
-@pytest.mark.parametrize("n", [20, 1300])
-@pytest.mark.parametrize("labelled", [True, False])
-@pytest.mark.parametrize("flip", [0.0, 0.1])
-def test_pages_are_markdown_with_narrow_tables(n: int, labelled: bool, flip: float) -> None:
-    page = _page(_comparison(n, flip, labelled=labelled))
-    tables = [line for line in page.splitlines() if line.startswith("|")]
-    assert max(map(len, tables)) < 100
-    assert _tables(page) == len(re.findall(r"^\| -", page, re.MULTILINE))
-    assert "\n\n\n" not in page
-    assert "None" not in page
-    assert "nan" not in page
-
-
-def test_few_images_and_unlabelled_ones_lead_with_agreement() -> None:
-    for comparison in (_comparison(20), _comparison(500, labelled=False)):
-        page = _page(comparison)
-        assert page.splitlines()[0].startswith("# INCONCLUSIVE: ")
-        assert "zoo-int8 agrees with fp32 on " in page.splitlines()[0]
-        accuracy = page.find("## Accuracy")
-        assert accuracy == -1 or page.index("## Fidelity") < accuracy
-    assert "too few to quote" in _page(_comparison(20))
-    assert page.count("Top-1") == 0
-
-
-def test_conditions_recipe_and_command_are_there() -> None:
-    comparison = _comparison()
-    page = _page(comparison)
-    for text in (
-        f"`{comparison.fp32.sha256}`",
-        f"`{comparison.int8.sha256}`",
-        f"`{comparison.data_digest}`",
-        "AVX-512 VNNI",
-        "- conv1\n- conv2\n",
-        "```\nquantlab compare a.onnx b.onnx\n```",
-        "- **Note:** This CPU has no VNNI.",
-    ):
-        assert text in page
-
-
-def test_tuning_and_problems() -> None:
-    context = replace(
-        CONTEXT,
-        trials=(
-            TrialRow("qdq-mean", "qdq", "mean", 0.79, 0.012, 0.95, 0.016, 2.0, 3_700_000, True),
-            TrialRow("qdq-entropy", "qdq", "entropy", error="out of memory"),
-        ),
-        shortfall="The best declines by 1.2%, 0.2% more than allowed.",
-        suggestions=("More calibration images.",),
-        problems=tuple(Problem(f"{i}.jpg", "truncated") for i in range(12)),
-    )
-    page = _page(_comparison(), context)
-    assert "**No recipe met the criterion.** The best declines by 1.2%" in page
-    assert re.search(r"\| → qdq-mean +\| qdq", page)
-    assert "- `qdq-entropy` failed: out of memory" in page
-    assert "- More calibration images." in page
-    assert "12 images are left out; the first 10:" in page
-    assert "`9.jpg`: truncated" in page
-    assert "`10.jpg`" not in page
-
-
-def test_what_stays_in_fp32_and_what_was_not_measured() -> None:
-    reverted = (
-        Reverted(
-            nodes=("conv1", "relu1"),
-            kl=0.0035,
-            kl_by="trials",
-            top1=0.0025,
-            time=0.012,
-            time_by="plain files",
-        ),
-        Reverted(nodes=("conv2",), kl=0.001, kl_by="ranking"),
-    )
-    context = replace(CONTEXT, trials=(TrialRow("one", "qdq", "mean"),), reverted=reverted)
-    page = _page(_comparison(), context)
-    first, second = re.findall(r"^\| (conv[12].*) \|$", page, re.M)
-    assert re.split(r" *\| *", first) == [
-        "conv1, relu1", "0.00350 (trials)", "0.25 points", "+1.2% (plain files)",
+@given(HOSTILE)
+def test_text_from_elsewhere_stays_text(text: str) -> None:
+    written = page(say("Said: ", text), say(text), Bullets(((text,), ("x",))), title=text)
+    found = GITHUB.parse(written)
+    kinds = [token.type for token in found if token.nesting == 1]
+    assert kinds == [
+        "heading_open", "paragraph_open", "paragraph_open", "bullet_list_open", "list_item_open",
+        "paragraph_open", "list_item_open", "paragraph_open",
     ]  # fmt: skip
-    assert re.split(r" *\| *", second) == [
-        "conv2", "0.00100 (ranking)", "not measured", "not measured",
-    ]  # fmt: skip
+    lines = [one_line(plain(token)) for token in found if token.type == "inline"]
+    same = one_line(text)
+    assert lines == [f"PASS: {same}", f"Said: {same}", same, same, "x"]
 
 
-@pytest.mark.parametrize("output", ["", "best.onnx"])
-def test_without_any_evaluation_there_are_the_trials(output: str) -> None:
-    trials = (TrialRow("one", "qdq", "mean", kl=0.01), TrialRow("two", "qdq", "mean", error="bad"))
-    page = render_unjudged(replace(CONTEXT, trials=trials, output=output))
-    assert page.startswith("# No verdict")
-    assert ("`best.onnx`" in page) == bool(output)
-    assert "| one " in page
-    assert "- `two` failed: bad" in page
-    assert "- CPU: Some CPU" in page
-    assert "```\nquantlab compare a.onnx b.onnx\n```" in page
-    assert "\n\n\n" not in page
+@given(HOSTILE, HOSTILE)
+def test_cells_from_elsewhere_stay_cells(text: str, code: str) -> None:
+    table = Table(["a", "b"], [[text, Code(code)], ["c", "d"]])
+    found = GITHUB.parse(page(table))
+    assert sum(token.type == "td_open" for token in found) == 4
+    cells = [token for token in found if token.type == "inline"][3:]
+    assert one_line(plain(cells[0])) == one_line(text)
+    (child,) = cells[1].children or ()
+    assert (child.type, one_line(child.content)) == ("code_inline", one_line(code))
 
 
-def test_names_cannot_break_the_page() -> None:
-    page = _page(_comparison())
-    assert "kind <" not in page
-    assert "kind &lt;" in page
+@given(HOSTILE)
+def test_code_and_listings_are_what_they_were(text: str) -> None:
+    first, second = inlines(page(say(Code(text)), say(Strong("S"), " ", Code(text))))
+    for line in (first, second):
+        (code,) = [x.content for x in line.children or () if x.type == "code_inline"]
+        assert one_line(code) == one_line(text)
+    (fence,) = [x for x in GITHUB.parse(page(Listing(text, "yaml"))) if x.type == "fence"]
+    assert fence.content == f"{text}\n"
 
 
-def test_written_with_its_plots(tmp_path: Path) -> None:
-    comparison = _comparison()
-    path = write_report(
-        tmp_path / "run", comparison, judge(comparison, parse_policy("1%")), CONTEXT
+@given(st.lists(st.text("a|<`*_", min_size=60, max_size=90), min_size=2, max_size=2))
+def test_narrowed_cells_keep_their_table(cells: list[str]) -> None:
+    text = table_of(Table(["a", "b"], [cells, ["c", "d"]]))
+    assert max(map(len, text.splitlines())) <= 98
+    found = GITHUB.parse(text)
+    assert sum(token.type == "td_open" for token in found) == 4
+    for token in [token for token in found if token.type == "inline"][2:4]:
+        assert "…" in plain(token)
+
+
+def test_every_block() -> None:
+    table = Table(["a"], [["1"]], "r")
+    text = page(
+        Paragraph(("Quote",), quoted=True),
+        Gallery(table),
+        Plot("plot", "Caption", "What is [in] it"),
     )
-    page = path.read_text()
-    linked = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
-    assert sorted(linked) == ["classes.png", "confidence.png", "latency.png"]
-    assert sorted(p.name for p in path.parent.iterdir()) == sorted([*linked, "report.md"])
-    for name in linked:
-        with Image.open(path.parent / name) as picture:
-            assert picture.size[0] == 960
+    assert text == (
+        "# PASS: t\n\n> Quote\n\n|   a |\n| --: |\n|   1 |\n\n![What is \\[in\\] it](plot.svg)\n"
+    )
 
 
-def test_without_speeds_and_changes_only_confidence_is_drawn(tmp_path: Path) -> None:
-    made = fake_predictions(50, 5, 0, 1)
-    comparison = compare(made, made)
-    path = write_report(tmp_path, comparison, judge(comparison, parse_policy("1%")), CONTEXT)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["confidence.png", "report.md"]
-    assert "## Speed" not in path.read_text()
-    assert "performance improvement" not in path.read_text()
+def test_sections_go_down() -> None:
+    inner = Section("Inner", (say("x"),))
+    text = markdown(Page("", "T", (), (Section("Outer", (), (inner,)),)), {})
+    assert text == "# T\n\n## Outer\n\n### Inner\n\nx\n"
 
 
-@pytest.mark.parametrize("n", [50, 1300])
 @pytest.mark.parametrize("labelled", [True, False])
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("agree>=10%", r"# PASS: fake-int8, agreement with fp32 \d+(\.\d+)?% \(95% interval "),
-        ("agree>=99.99%", r"# FAIL: fake-int8, agreement with fp32 [\d.]+% .*, limit 99.99%"),
-        ("kl<=5", r"# PASS: fake-int8, KL divergence from fp32 [\d.]+ nats .*, limit 5 nats"),
-        ("kl<=0.00001", r"# FAIL: fake-int8, KL divergence from fp32 .*, limit 1e-05 nats"),
-        ("my:score 90%", r"# PASS: fake-int8, my:score decline -?[\d.]+% \(95% interval "),
-        ("my:loss 1%", r"# INCONCLUSIVE: fp32's mean my:loss is not above 0; fake-int8 agrees"),
-    ],
-)
-def test_every_criterion_has_its_page(n: int, labelled: bool, text: str, line: str) -> None:
-    metrics = {"my:score": lambda out, _: out.max(1), "my:loss": lambda out, _: -out.max(1)}
-    comparison = compare(
-        fake_predictions(n, 30, 0, 1, labelled),
-        fake_predictions(n, 30, 0.4, 1, labelled),
-        metrics=metrics,
+def test_a_whole_report_is_githubs_markdown(labelled: bool) -> None:
+    comparison = made(labelled=labelled, kind="<script>{}</script> | `x`\n*y*")
+    content = report_page(comparison, judge(comparison, parse_policy("1%")), CONTEXT)
+    text = markdown(content, {})
+    found = GITHUB.parse(text)
+    first = next(token for token in found if token.type == "inline")
+    assert (found[0].tag, plain(first)) == ("h1", content.headline)
+    assert not [t for t in found if t.type.startswith("html")]
+    assert not [c for t in found for c in t.children or () if c.type.startswith(("html", "em"))]
+    tables = _tables(content)
+    assert sum(token.type == "table_open" for token in found) == len(tables)
+    assert sum(token.type == "td_open" for token in found) == sum(
+        len(table.head) * len(table.rows) for table in tables
     )
-    verdict = judge(comparison, parse_criterion(text))
-    page = render(comparison, verdict, CONTEXT)
-    assert re.match(line, page.splitlines()[0])
-    assert verdict.reason in page
-    assert "## Your metrics" in page
-    assert max(len(row) for row in page.splitlines() if row.startswith("|")) < 100
-    assert _tables(page) == len(re.findall(r"^\| -", page, re.MULTILINE))
-    assert "None" not in page
-    accuracy = page.find("## Accuracy")
-    if not text.startswith("my") and accuracy >= 0:
-        assert page.index("## Fidelity") < accuracy
+    assert max(len(line) for line in text.splitlines() if line.startswith("|")) < 100
+    titles = [token.tag for token in found if token.type == "heading_open"]
+    assert titles.count("h1") == 1
+    assert set(titles) == {"h1", "h2", "h3"}
+    rows = re.findall(r"^\|.*script.*\|$", unescape(text), re.M)
+    assert rows
 
 
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("1%", r"The best one declines by [\d.]+%, [\d.]+% more than the limit of 1%\."),
-        ("top5 0.1pp", r"declines by [\d.]+ points? in top-5, .* more than the limit of 0.1 p"),
-        ("agree>=99%", r"one's agreement with fp32 is .*%, .* points? less than the limit of 99%"),
-        ("kl<=0.001", r"KL divergence from fp32 is .* nats, .* nats more than the limit of 0.001"),
-        ("my:score 0.1%", r"declines by [\d.]+% in my:score, [\d.]+% more than the limit of 0.1%"),
-    ],
-)
-def test_shortfalls_of_every_criterion(text: str, sentence: str) -> None:
-    def right(outputs: Any, labels: Any) -> Any:
-        return outputs.argmax(1) == labels
+def _tables(content: Page) -> list[Table]:
+    def inside(section: Section) -> list[object]:
+        return [*section.blocks, *(b for s in section.sections for b in inside(s))]
 
-    fp32 = fake_predictions(1000, 30, 0, 1)
-    worse = fp32.outputs * np.where(np.arange(1000) % 4, 1, -1).astype(np.float32)[:, None]
-    comparison = compare(fp32, replace(fp32, outputs=worse), metrics={"my:score": right})
-    said = shortfall(judge(comparison, parse_criterion(text)))
-    assert re.search(sentence, said)
-    assert said.endswith("It was written all the same.")
-    broken = replace(fp32, outputs=np.full_like(worse, np.nan))
-    said = shortfall(judge(compare(fp32, broken), parse_criterion("kl<=1")))
-    assert said.startswith("The int8 model gives a NaN")
-    for passing in ("99%", "agree>=1%", "kl<=9"):
-        assert shortfall(judge(comparison, parse_criterion(passing))) == ""
+    blocks = [*content.blocks, *(b for s in content.sections for b in inside(s))]
+    tables = [b.table if isinstance(b, Gallery) else b for b in blocks]
+    return [t for t in tables if isinstance(t, Table) and t.rows]

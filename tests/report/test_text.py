@@ -7,20 +7,17 @@ from pathlib import Path
 from quantlab.compare import compare
 from quantlab.comparison import Comparison
 from quantlab.evaluate.accuracy import accuracy
-from quantlab.fetch import catalog
 from quantlab.gate import judge, parse_policy
-from quantlab.inspect import inspect_model
+from quantlab.inspect.inspection import inspect_model
 from quantlab.model import Model
 from quantlab.report.context import TrialRow
 from quantlab.report.text import (
     accuracy_summary,
     compare_summary,
     inspect_summary,
-    recipes_summary,
     tune_summary,
 )
 from quantlab.testing import fake_measurement, fake_predictions, tiny_classifier
-from quantlab.tune.ladder import ladder
 
 
 def comparison(
@@ -59,6 +56,9 @@ def test_compare_says_the_verdict_first() -> None:
     ):
         assert part in text
     assert lines[-1].startswith("Compared with the fp32 net, int8 net-int8's Top-1 accuracy")
+    head, _, fp32, int8 = ([cell.strip() for cell in x.split("|")[1:-1]] for x in lines[-6:-2])
+    assert head == ["Model", "Download", "Top-1 accuracy (%)", "Top-5 accuracy (%)"]
+    assert (fp32[0], int8[0]) == ("net", "net-int8")
 
 
 def test_compare_without_labels() -> None:
@@ -114,9 +114,3 @@ def test_inspect_of_a_plain_model(tmp_path: Path) -> None:
     assert "3 Conv" in text
     assert "0 int8" in text
     assert "fp32," not in text.splitlines()[-1]
-
-
-def test_recipes_lists_all_names() -> None:
-    text = recipes_summary(tuple(catalog().values()), ladder())
-    for name in (*catalog(), *(r.name for r in ladder())):
-        assert name in text

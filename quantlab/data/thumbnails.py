@@ -1,0 +1,30 @@
+"""Small JPEG files of crops, to be looked at."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from quantlab.data.crops import Crops
+
+SIDE = 160
+QUALITY = 80
+
+
+def thumbnails(crops: Crops, names: Collection[str]) -> dict[str, bytes]:
+    """JPEG files of at most SIDE pixels a side, of the crops that have these names, by name."""
+    rows = {name: row for row, name in enumerate(crops.names) if name in names}
+    pixels = crops.pixels(np.array(list(rows.values()), np.intp))
+    return {name: _jpeg(crop) for name, crop in zip(rows, pixels, strict=True)}
+
+
+def _jpeg(crop: NDArray[np.uint8]) -> bytes:
+    image = Image.fromarray(crop)
+    image.thumbnail((SIDE, SIDE))
+    file = io.BytesIO()
+    image.save(file, "jpeg", quality=QUALITY)
+    return file.getvalue()

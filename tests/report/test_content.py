@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from markdown_it import MarkdownIt
+from pages import CONTEXT, made
+
+from quantlab.compare import compare
+from quantlab.comparison import Comparison
+from quantlab.data.dataset import Problem
+from quantlab.gate import judge, parse_criterion, parse_policy
+from quantlab.report.advice import shortfall
+from quantlab.report.content import report_page, unjudged_page
+from quantlab.report.context import ReportContext, TrialRow
+from quantlab.report.markdown import markdown
+from quantlab.testing import fake_predictions
+from quantlab.tune.reverted import Reverted
+
+
+def _page(comparison: Comparison, context: ReportContext = CONTEXT, limit: str = "1%") -> str:
+    return markdown(report_page(comparison, judge(comparison, parse_policy(limit)), context), {})
+
+
+def _tables(page: str) -> int:
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(page)
+    return sum(token.type == "table_open" for token in tokens)
+
+
+def test_the_verdict_is_the_first_line() -> None:
+    assert _page(made(), limit="20%").startswith("# PASS: zoo-int8, top-1 decline ")
+    assert _page(made(5000, 0.3), limit="0.1%").startswith("# FAIL: zoo-int8, top-1 decline ")
+
+
+def test_the_zoos_phrase() -> None:
+    pattern = (
+        r"> Compared with the fp32 zoo, int8 zoo-int8's Top-1 accuracy decline ratio is -?[\d.]+%, "
+        r"Top-5 accuracy decline ratio is -?[\d.]+% and performance improvement is 2\.0\dx\."
+    )
+    assert re.search(pattern, _page(made()))
+
+
+@pytest.mark.parametrize("n", [20, 1300])
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("flip", [0.0, 0.1])
+def test_pages_are_markdown_with_narrow_tables(n: int, labelled: bool, flip: float) -> None:
+    page = _page(made(n, flip, labelled=labelled))
+    tables = [line for line in page.splitlines() if line.startswith("|")]
+    assert max(map(len, tables)) < 100
+    assert _tables(page) == len(re.findall(r"^\| -", page, re.MULTILINE))
+    assert "\n\n\n" not in page
+    assert "None" not in page
+    assert "nan" not in page
+
+
+def test_few_images_and_unlabelled_ones_lead_with_agreement() -> None:
+    for comparison in (made(20), made(500, labelled=False)):
+        page = _page(comparison)
+        assert page.splitlines()[0].startswith("# INCONCLUSIVE: ")
+        assert "zoo-int8 agrees with fp32 on " in page.splitlines()[0]
+        accuracy = page.find("## Accuracy")
+        assert accuracy == -1 or page.index("## Fidelity") < accuracy
+    assert "too few to quote" in _page(made(20))
+    assert page.count("Top-1") == 0
+
+
+def test_conditions_recipe_and_command_are_there() -> None:
+    comparison = made()
+    page = _page(comparison)
+    for text in (
+        f"`{comparison.fp32.sha256}`",
+        f"`{comparison.int8.sha256}`",
+        f"`{comparison.data_digest}`",
+        "AVX-512 VNNI",
+        "- conv1\n- conv2\n",
+        "```\nquantlab compare a.onnx b.onnx\n```",
+        "- **Note:** This CPU has no VNNI.",
+    ):
+        assert text in page
+
+
+def test_tuning_and_problems() -> None:
+    context = replace(
+        CONTEXT,
+        trials=(
+            TrialRow("qdq-mean", "qdq", "mean", 0.79, 0.012, 0.95, 0.016, 2.0, 3_700_000, True),
+            TrialRow("qdq-entropy", "qdq", "entropy", error="out of memory"),
+        ),
+        shortfall="The best declines by 1.2%, 0.2% more than allowed.",
+        suggestions=("More calibration images.",),
+        problems=tuple(Problem(f"{i}.jpg", "truncated") for i in range(12)),
+    )
+    page = _page(made(), context)
+    assert "**No recipe met the criterion.** The best declines by 1.2%" in page
+    assert re.search(r"\| → qdq-mean +\| qdq", page)
+    assert "- `qdq-entropy` failed: out of memory" in page
+    assert "- More calibration images." in page
+    assert "12 images are left out; the first 10:" in page
+    assert "`9.jpg`: truncated" in page
+    assert "`10.jpg`" not in page
+
+
+def test_what_stays_in_fp32_and_what_was_not_measured() -> None:
+    reverted = (
+        Reverted(
+            nodes=("conv1", "relu1"),
+            kl=0.0035,
+            kl_by="trials",
+            top1=0.0025,
+            time=0.012,
+            time_by="plain files",
+        ),
+        Reverted(nodes=("conv2",), kl=0.001, kl_by="ranking"),
+    )
+    context = replace(CONTEXT, trials=(TrialRow("one", "qdq", "mean"),), reverted=reverted)
+    page = _page(made(), context)
+    first, second = re.findall(r"^\| (conv[12].*) \|$", page, re.M)
+    assert re.split(r" *\| *", first) == [
+        "conv1, relu1", "0.00350 (trials)", "0.25 points", "+1.2% (plain files)",
+    ]  # fmt: skip
+    assert re.split(r" *\| *", second) == [
+        "conv2", "0.00100 (ranking)", "not measured", "not measured",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("output", ["", "best.onnx"])
+def test_without_any_evaluation_there_are_the_trials(output: str) -> None:
+    trials = (TrialRow("one", "qdq", "mean", kl=0.01), TrialRow("two", "qdq", "mean", error="bad"))
+    page = markdown(unjudged_page(replace(CONTEXT, trials=trials, output=output)), {})
+    assert page.startswith("# No verdict")
+    assert ("`best.onnx`" in page) == bool(output)
+    assert "| one " in page
+    assert "- `two` failed: bad" in page
+    assert "- CPU: Some CPU" in page
+    assert "```\nquantlab compare a.onnx b.onnx\n```" in page
+    assert "\n\n\n" not in page
+
+
+def test_names_cannot_break_the_page() -> None:
+    page = _page(made())
+    assert "kind <" not in page
+    assert "kind &lt;" in page
+
+
+@pytest.mark.parametrize("n", [50, 1300])
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("agree>=10%", r"# PASS: fake-int8, agreement with fp32 \d+(\.\d+)?% \(95% interval "),
+        ("agree>=99.99%", r"# FAIL: fake-int8, agreement with fp32 [\d.]+% .*, limit 99.99%"),
+        ("kl<=5", r"# PASS: fake-int8, KL divergence from fp32 [\d.]+ nats .*, limit 5 nats"),
+        ("kl<=0.00001", r"# FAIL: fake-int8, KL divergence from fp32 .*, limit 1e-05 nats"),
+        ("my:score 90%", r"# PASS: fake-int8, my:score decline -?[\d.]+% \(95% interval "),
+        ("my:loss 1%", r"# INCONCLUSIVE: fp32's mean my:loss is not above 0; fake-int8 agrees"),
+    ],
+)
+def test_every_criterion_has_its_page(n: int, labelled: bool, text: str, line: str) -> None:
+    metrics = {"my:score": lambda out, _: out.max(1), "my:loss": lambda out, _: -out.max(1)}
+    comparison = compare(
+        fake_predictions(n, 30, 0, 1, labelled),
+        fake_predictions(n, 30, 0.4, 1, labelled),
+        metrics=metrics,
+    )
+    verdict = judge(comparison, parse_criterion(text))
+    page = markdown(report_page(comparison, verdict, CONTEXT), {})
+    assert re.match(line, page.splitlines()[0])
+    assert verdict.reason in page
+    assert "## Your metrics" in page
+    assert max(len(row) for row in page.splitlines() if row.startswith("|")) < 100
+    assert _tables(page) == len(re.findall(r"^\| -", page, re.MULTILINE))
+    assert "None" not in page
+    accuracy = page.find("## Accuracy")
+    if not text.startswith("my") and accuracy >= 0:
+        assert page.index("## Fidelity") < accuracy
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("1%", r"The best one declines by [\d.]+%, [\d.]+% more than the limit of 1%\."),
+        ("top5 0.1pp", r"declines by [\d.]+ points? in top-5, .* more than the limit of 0.1 p"),
+        ("agree>=99%", r"one's agreement with fp32 is .*%, .* points? less than the limit of 99%"),
+        ("kl<=0.001", r"KL divergence from fp32 is .* nats, .* nats more than the limit of 0.001"),
+        ("my:score 0.1%", r"declines by [\d.]+% in my:score, [\d.]+% more than the limit of 0.1%"),
+    ],
+)
+def test_shortfalls_of_every_criterion(text: str, sentence: str) -> None:
+    def right(outputs: Any, labels: Any) -> Any:
+        return outputs.argmax(1) == labels
+
+    fp32 = fake_predictions(1000, 30, 0, 1)
+    worse = fp32.outputs * np.where(np.arange(1000) % 4, 1, -1).astype(np.float32)[:, None]
+    comparison = compare(fp32, replace(fp32, outputs=worse), metrics={"my:score": right})
+    said = shortfall(judge(comparison, parse_criterion(text)))
+    assert re.search(sentence, said)
+    assert said.endswith("It was written all the same.")
+    broken = replace(fp32, outputs=np.full_like(worse, np.nan))
+    said = shortfall(judge(compare(fp32, broken), parse_criterion("kl<=1")))
+    assert said.startswith("The int8 model gives a NaN")
+    for passing in ("99%", "agree>=1%", "kl<=9"):
+        assert shortfall(judge(comparison, parse_criterion(passing))) == ""
