@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from quantlab.data.threads import default_workers, ordered_map
 from quantlab.evaluate.evaluator import collect, everything
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
-from quantlab.jobs.evaluate import first_answers
+from quantlab.jobs.evaluate import crops_and_answers
 from quantlab.jobs.inputs import DataOptions, Found
 from quantlab.model import Model
 from quantlab.runtime.environment import default_threads, environment
@@ -153,8 +154,8 @@ def warm(place: Place, rounds: int) -> list[str]:
         bare = Bare(model, tensors)
         runs: dict[str, Timed] = {
             "bare": bare,
-            "quantlab": lambda m=model: ours(m, crops),  # type: ignore[misc]
-            "inc": lambda m=model, t=tensors: as_inc(m, t),  # type: ignore[misc]
+            "quantlab": partial(ours, model, crops),
+            "inc": partial(as_inc, model, tensors),
         }
         rates = in_turns(len(crops), runs, rounds)
         say(f"{name}: {rates}")
@@ -202,10 +203,12 @@ def cold(place: Place, rounds: int) -> list[str]:
         def whole(model: Model = model) -> None:
             with fresh_cache():
                 found = Found(open_dataset(folder), "")
-                first_answers(model, found, PIPELINE, DataOptions(), Silence(), Execution())
+                crops_and_answers(model, found, PIPELINE, DataOptions(), Silence(), Execution())
+
+        def crop(index: int) -> bool:
+            return PIPELINE.crop_image(dataset[index].image).size > 0
 
         def decode() -> None:
-            crop = lambda i: PIPELINE.crop_image(dataset[i].image).shape  # noqa: E731
             assert all(ordered_map(crop, len(dataset), default_workers()))
 
         runs: dict[str, Timed] = {"decode": decode, "infer": Bare(model, tensors), "whole": whole}
@@ -260,13 +263,18 @@ def decoders(place: Place) -> list[str]:
     rows = []
     for name, read in readers.items():
         equal = sum(_same(read, pillow, c) for c in contents)
-        speed = max(rate(len(contents), lambda r=read: [r(c) for c in contents]) for _ in range(3))  # type: ignore[misc]
+        speed = max(rate(len(contents), partial(_read_all, read, contents)) for _ in range(3))
         rows.append(f"| {name} | {speed:.0f} | {equal} of {len(contents)} |")
     return [
         "| decoder, one thread, no resizing | images/s | pixels equal Pillow's |",
         "|---|--:|--:|",
         *rows,
     ]
+
+
+def _read_all(read: Callable[[bytes], NDArray[np.uint8]], contents: list[bytes]) -> None:
+    for content in contents:
+        read(content)
 
 
 def _same(
@@ -299,7 +307,7 @@ def memory(place: Place, times: int) -> list[str]:
     source = place.images("val1300")
     lines = (source / "val.txt").read_text().split()
     pairs = list(zip(lines[::2], lines[1::2], strict=True))
-    with tempfile.TemporaryDirectory() as work, fresh_cache():
+    with tempfile.TemporaryDirectory() as work:
         many = Path(work) / "many"
         (many / "val").mkdir(parents=True)
         listed = []
@@ -309,27 +317,24 @@ def memory(place: Place, times: int) -> list[str]:
             listed.append(f"{copy}-{original.name} {label}\n")
         (many / "val.txt").write_text("".join(listed))
         model = place.model(MODELS[1]).path
-        peaks = [_peak(model, folder, work) for folder in (source, many)]
+        found = [[_peak(model, folder, work) for folder in (source, many)] for _ in range(3)]
+        peaks = np.median(found, axis=0)
     ratio = peaks[1] / peaks[0]
     say(f"peak RSS: {peaks}")
     return [
         "## Memory",
         "",
-        f"Peak RSS of `quantlab evaluate` ({MODELS[1]}, nothing cached): {peaks[0] / 1024:.0f} MiB "
-        f"on {len(pairs):,} images, {peaks[1] / 1024:.0f} MiB on {times * len(pairs):,} "
-        f"(the same images {times} times, by links): {ratio:.3f}.",
+        f"Peak RSS of `quantlab evaluate` ({MODELS[1]}, nothing cached), medians of 3: "
+        f"{peaks[0] / 1024:.0f} MiB on {len(pairs):,} images, {peaks[1] / 1024:.0f} MiB on "
+        f"{times * len(pairs):,} (the same images {times} times, by links): {ratio:.3f}.",
     ]
 
 
 def _peak(model: Path, folder: Path, work: str) -> int:
     line = ["evaluate", model, "--data", folder, "--pipeline", "torchvision", "-q"]
-    done = subprocess.run(
-        [sys.executable, "-c", RSS, *map(str, line)],
-        cwd=work,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-c", RSS, *map(str, line)]
+    with fresh_cache():
+        done = subprocess.run(command, cwd=work, check=True, stdout=subprocess.PIPE, text=True)
     return int(done.stdout.split()[-1])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from quantlab.stats import (
     Interval,
     bootstrap_decline,
     bootstrap_mean,
+    clopper_pearson,
     decline_of,
     mcnemar_exact,
     paired_difference,
@@ -41,7 +42,7 @@ Bools = NDArray[np.bool_]
 
 FLIPS_KEPT = 200
 CONFIDENCE_BINS = 20
-FEWEST = 20
+FEWEST = 50
 """Fewer images say nothing of how much their mean KL would vary."""
 
 
@@ -151,7 +152,7 @@ class _View:
         divergences = figures.kl_divergence(a, b)
         kl = _finite(divergences.mean()) if len(a) else None
         return Fidelity(
-            agreement=_share(self.agree),
+            agreement=_share(self.agree, clopper_pearson),
             kl=kl,
             kl_interval=self._kl_interval(divergences) if kl is not None else None,
             sqnr_db=figures.sqnr_db(a, b),
@@ -286,9 +287,9 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _share(which: Bools) -> Share:
+def _share(which: Bools, interval: Callable[[int, int], Interval] = wilson) -> Share:
     count, n = int(which.sum()), len(which)
-    return Share(count=count, n=n, value=count / n, interval=wilson(count, n))
+    return Share(count=count, n=n, value=count / n, interval=interval(count, n))
 
 
 def _bins(probabilities: NDArray[np.float64]) -> tuple[int, ...]:

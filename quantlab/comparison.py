@@ -21,7 +21,8 @@ class _Frozen(BaseModel):
 
 
 class Share(_Frozen):
-    """A count of images as a fraction of all, with Wilson's interval."""
+    """A count of images as a fraction of all, with its interval: Wilson's, or Clopper and Pearson's
+    exact one where a verdict hangs on it."""
 
     count: int
     n: int
@@ -67,7 +68,7 @@ class Fidelity(_Frozen):
     ``agreement`` is the share of images with the same first answer; ``kl`` the mean
     KL(softmax fp32 || softmax int8) in nats; ``sqnr_db`` the signal to noise ratio over the
     ``compared`` values, None when there is no noise (``identical``) or no finite output.
-    ``kl_interval`` is the KL's bootstrap interval over images, None for fewer than 20.
+    ``kl_interval`` is the KL's bootstrap interval over images, None for fewer than 50.
     """
 
     agreement: Share

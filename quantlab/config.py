@@ -15,7 +15,9 @@ from quantlab import units
 from quantlab.bench.harness import SHARED_ROUNDS, SHARED_SECONDS
 from quantlab.data.preprocess import Pipeline
 from quantlab.inc_yaml import Row, is_inc, map_inc
+from quantlab.mindcv_yaml import is_mindcv, map_mindcv
 from quantlab.recipe import Recipe
+from quantlab.rules import DEFAULT_RULES, parse_rules
 from quantlab.yamlfile import read_yaml, validate
 
 FILE_NAME = "quantlab.yaml"
@@ -38,6 +40,21 @@ class BenchConditions(BaseModel):
     rounds: int = Field(SHARED_ROUNDS, ge=2, description="in each every model runs, in turns")
     seconds: Seconds = Field(SHARED_SECONDS, gt=0, description="for all rounds of a batch size")
     threads: int = Field(1, ge=0, description="0: every physical core")
+
+
+class GateRules(BaseModel):
+    """What ``quantlab gate`` judges by."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fail_if: tuple[str, ...] = Field(DEFAULT_RULES, description="what must not be")
+    baseline: Path | None = Field(None, description="accepted answers, in the place of model")
+
+    @field_validator("fail_if")
+    @classmethod
+    def _are_rules(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        parse_rules(texts)
+        return texts
 
 
 class Config(BaseModel):
@@ -122,6 +139,9 @@ class Config(BaseModel):
     storage: str | None = Field(
         None, description="An Optuna storage URL that several machines share."
     )
+    rules: GateRules = Field(
+        GateRules(), alias="gate", description="What quantlab gate judges by (docs/gate.md)."
+    )
 
     @field_validator("pipeline")
     @classmethod
@@ -157,6 +177,7 @@ _HEADINGS = {
     "images_per_class": "Calibration",
     "budget": "When it ends",
     "threads": "Where it runs",
+    "rules": "What a gate asks of model and output",
 }
 _FILES = ("data", "list_file", "eval_data", "eval_list", "synsets", "output")
 """Always paths; the ones below only when there is such a file, else they are names."""
@@ -175,8 +196,8 @@ _REPLACES = {
 def load(path: Path | None = None) -> Loaded:
     """A configuration file, or a folder's ``quantlab.yaml`` (default: the working folder's).
 
-    Neural Compressor 1.x YAML is recognized and mapped. A folder without the file gives the
-    defaults. Raises RecipeError.
+    Neural Compressor 1.x YAML and MindCV's are recognized and mapped. A folder without the file
+    gives the defaults. Raises RecipeError.
     """
     path = Path.cwd() if path is None else path
     if path.is_dir():
@@ -188,6 +209,8 @@ def load(path: Path | None = None) -> Loaded:
     if is_inc(data):
         mapped = map_inc(data, str(path))
         data, rows = mapped.settings, mapped.rows
+    elif is_mindcv(data):
+        data = map_mindcv(data, str(path))
     return Loaded(_placed(validate(Config, data, str(path)), path.parent), rows)
 
 
@@ -202,6 +225,8 @@ def _placed(config: Config, folder: Path) -> Config:
     for key in _FILES:
         if (value := getattr(config, key)) is not None:
             changes[key] = folder / value
+    if (baseline := config.rules.baseline) is not None:
+        changes["rules"] = config.rules.model_copy(update={"baseline": folder / baseline})
     for key in _FILES_OR_NAMES:
         value = getattr(config, key)
         if isinstance(value, str) and (folder / value).is_file():
@@ -288,10 +313,10 @@ def template() -> str:
 
 def _entry(key: str, value: Any, examples: Sequence[Any] | None) -> str:
     """The key and its default, the way a person would write it."""
-    if isinstance(value, BenchConditions):
+    if isinstance(value, BaseModel):
         lines = (
             f"  {name}: {_plain(getattr(value, name))}  # {part.description}"
-            for name, part in BenchConditions.model_fields.items()
+            for name, part in type(value).model_fields.items()
         )
         return "\n".join([f"{key}:", *lines, ""])
     written = examples[0] if examples else value

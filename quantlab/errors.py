@@ -7,6 +7,7 @@ QuantlabError
 ├── QuantizeError   an engine could not quantize the model
 ├── OutputError     a file could not be written
 ├── FetchError      a download is missing or is not what was promised
+├── IsaChange       int8 answers were asked of another kind of CPU than before; exit code 4
 ├── RecordError     a stored run, predictions or measurement cannot be read
 └── MissingExtra    an optional package is not installed
 """
@@ -18,6 +19,8 @@ import errno
 
 class QuantlabError(Exception):
     """What is wrong and where, then (optionally, on a second line) how to mend it."""
+
+    exit_code = 2
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(f"{problem}\n{remedy}" if remedy else problem)
@@ -47,6 +50,12 @@ class OutputError(QuantlabError):
 
 class FetchError(QuantlabError):
     """A download is missing or is not what was promised."""
+
+
+class IsaChange(QuantlabError):
+    """Int8 answers were asked of a CPU with other int8 instructions than before."""
+
+    exit_code = 4
 
 
 class RecordError(QuantlabError):

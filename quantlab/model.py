@@ -67,6 +67,7 @@ class Model:
     """An ONNX image classifier: one image input, one [N, classes] output. Never written to.
 
     ``input`` and ``output_kind`` are detected from the graph; ``with_overrides`` corrects them.
+    ``size`` is the height and width in pixels of images where the graph leaves them free.
     """
 
     path: Path
@@ -80,6 +81,7 @@ class Model:
     metadata: dict[str, str]
     layout: Layout | None = None
     label: str | None = None
+    size: int | None = None
 
     @classmethod
     def load(cls, path: Path | str) -> Model:
@@ -133,7 +135,7 @@ class Model:
                 f"{self.path}: an image classifier has one input, this model has "
                 f"{len(self.inputs)} ({names})."
             )
-        return _input_spec(self.inputs[0], self.layout, self.path)
+        return _input_spec(self.inputs[0], self.layout, self.size, self.path)
 
     @cached_property
     def num_classes(self) -> int:
@@ -149,11 +151,18 @@ class Model:
         )
 
     def with_overrides(
-        self, *, layout: Layout | None = None, output_kind: OutputKind | None = None
+        self,
+        *,
+        layout: Layout | None = None,
+        output_kind: OutputKind | None = None,
+        size: int | None = None,
     ) -> Model:
-        """The same model with what was detected wrongly set right."""
+        """The same model with what was detected wrongly set right, and what is free settled."""
         return replace(
-            self, layout=layout or self.layout, output_kind=output_kind or self.output_kind
+            self,
+            layout=layout or self.layout,
+            output_kind=output_kind or self.output_kind,
+            size=size or self.size,
         )
 
     def check_classifier(self) -> Model:
@@ -297,7 +306,12 @@ def _shape_text(shape: tuple[int | None, ...]) -> str:
     return "[" + ", ".join("N" if d is None else str(d) for d in shape) + "]"
 
 
-def _input_spec(tensor: TensorInfo, layout: Layout | None, path: Path) -> InputSpec:
+_USUAL_SIZE = 224
+
+
+def _input_spec(
+    tensor: TensorInfo, layout: Layout | None, size: int | None, path: Path
+) -> InputSpec:
     shape = tensor.shape
     if layout is None and len(shape) == 4:
         layout = "NCHW" if shape[1] == 3 else "NHWC" if shape[3] == 3 else None
@@ -307,10 +321,15 @@ def _input_spec(tensor: TensorInfo, layout: Layout | None, path: Path) -> InputS
             "not float32 or uint8 images of shape [N, 3, H, W] or [N, H, W, 3].",
             "If the layout was not recognised, give --layout NCHW or --layout NHWC.",
         )
-    height, width = (shape[2], shape[3]) if layout == "NCHW" else (shape[1], shape[2])
-    return InputSpec(
-        tensor.name, layout, tensor.dtype, height or 224, width or 224, shape[0] or None
-    )
+    sides = shape[2:] if layout == "NCHW" else shape[1:3]
+    if size is not None and any(side not in (None, 0, size) for side in sides):
+        raise ModelError(
+            f"{path}: the input {tensor.name} is {_shape_text(shape)}: its graph takes no images "
+            f"of {size} x {size}.",
+            "Leave --size out, or export the model with free height and width.",
+        )
+    height, width = (side or size or _USUAL_SIZE for side in sides)
+    return InputSpec(tensor.name, layout, tensor.dtype, height, width, shape[0] or None)
 
 
 def _output_kind(graph: onnx.GraphProto) -> OutputKind:

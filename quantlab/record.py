@@ -43,12 +43,14 @@ def load_record(path: Path) -> RunRecord:
     path = path / "run.json" if path.is_dir() else path
     if not path.is_file():
         raise RecordError(f"{path}: no such run.", "A run folder holds a run.json.")
-    if path.stat().st_size > MAX_BYTES:
-        raise RecordError(f"{path} is larger than {MAX_BYTES >> 20} MiB: not a run record.")
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise RecordError(f"{path} is larger than {MAX_BYTES >> 20} MiB: not a run record.")
         data = json.loads(path.read_text(encoding="utf-8"))
         version = data.get("schema_version")
-    except (ValueError, AttributeError) as error:
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror or error}.") from error
+    except (ValueError, AttributeError, RecursionError) as error:
         raise RecordError(f"{path} is not a run record: {error}.") from error
     if version != 1:
         raise RecordError(

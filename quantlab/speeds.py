@@ -15,8 +15,8 @@ from math import ceil, exp, log
 from typing import TypeVar
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from quantlab.bench.measurement import BenchResult, Measurement
 from quantlab.bench.throughput import Throughput, ThroughputResult
@@ -205,7 +205,7 @@ def smallest_shown(interval: Interval, floor: float | None) -> float:
     """The smallest difference, as a fraction, that a run with this interval finds nine times in
     ten: its estimate must leave the interval's own reach and the noise floor behind it."""
     reach = log(interval.high / interval.low) / 2
-    sure = float(ndtri(POWER)) / z_value() * reach
+    sure = float(scipy.special.ndtri(POWER)) / z_value() * reach
     return exp(max(reach, log(1 + (floor or 0.0))) + sure) - 1
 
 

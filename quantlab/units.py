@@ -6,8 +6,8 @@ import math
 import re
 
 _SHARE = re.compile(r"\s*([0-9.]+(?:e-?\d+)?)\s*(%?)\s*")
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|)\s*")
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|)\s*")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", re.IGNORECASE)
 _BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -25,7 +25,7 @@ def share(value: object) -> float:
 
 
 def seconds(value: object) -> float:
-    """``90s``, ``5m``, ``1h`` or a number of seconds. Raises ValueError."""
+    """``90s``, ``5m``, ``1h``, ``7d`` or a number of seconds. Raises ValueError."""
     if isinstance(value, float) and 0 <= value < math.inf:
         return value
     match = _DURATION.fullmatch(str(value))

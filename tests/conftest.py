@@ -3,31 +3,57 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from postgres_server import running_server, server_programs
+
 DATA = os.environ.get("QUANTLAB_DATA", "")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), "")
+NEEDED = {"data": DATA, "browser": BROWSER, "postgres": server_programs()}
+"""By marker, what a test so marked needs."""
 
 
-def pytest_report_header() -> str:
-    return f"QUANTLAB_DATA: {DATA or 'not set, tests marked data are deselected'}"
+def pytest_report_header() -> list[str]:
+    return [
+        f"QUANTLAB_DATA: {DATA or 'not set, tests marked data are deselected'}",
+        f"Chromium: {BROWSER or 'not found, tests marked browser are deselected'}",
+        f"PostgreSQL: {NEEDED['postgres'] or 'not found, tests marked postgres are deselected'}",
+    ]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without the real data, tests that need them are deselected, and counted as such."""
-    if DATA:
-        return
-    needing = [item for item in items if item.get_closest_marker("data")]
+    """Tests that need what is not here are deselected, and counted so."""
+    lacking = [marker for marker, found in NEEDED.items() if not found]
+    needing = [item for item in items if any(map(item.get_closest_marker, lacking))]
     if needing:
         config.hook.pytest_deselected(items=needing)
-        items[:] = [item for item in items if not item.get_closest_marker("data")]
+        items[:] = [item for item in items if item not in needing]
 
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real models and images that QUANTLAB_DATA names."""
     return Path(DATA)
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    """The program of a Chromium."""
+    return BROWSER
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server that runs while the tests do."""
+    with running_server(NEEDED["postgres"]) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)

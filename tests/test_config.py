@@ -49,6 +49,7 @@ target_speedup: 1.5
 threads: 4
 bench: {batch_sizes: [1, 8], rounds: 5, seconds: 3s, threads: 2}
 storage: sqlite:///study.db
+gate: {fail_if: [top5.decline > 1%, "kl > 0.1, advisory"], baseline: accepted.yaml}
 """
 
 

@@ -10,22 +10,28 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from onnx import numpy_helper
 
 from quantlab.bench.harness import bench
 from quantlab.bench.instances import throughput
 from quantlab.bench.load import offered_load
 from quantlab.cli import main
-from quantlab.testing.images import image_folder
+from quantlab.fetch import PROJECTS, catalog
+from quantlab.model import Model
+from quantlab.runtime.runner import Runner
+from quantlab.testing.formats import lmdb_folder, raw_datum, record_file
+from quantlab.testing.images import image_folder, listed_folder
 from quantlab.testing.models import tiny_classifier
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 CLASSES = 4
 INC_YAML = """
 model: {name: mobilenetv2, framework: onnxrt_qdqops}
 quantization: {approach: post_training_static_quant, calibration: {sampling_size: 8}}
 tuning: {accuracy_criterion: {relative: 0.5}, exit_policy: {timeout: 0}}
 """
+MINDCV_YAML = "image_resize: 224\ncrop_pct: 0.875\nckpt_path: ''\nlr: 0.3\n"
 
 
 def blocks(page: Path, language: str = "") -> list[str]:
@@ -51,14 +57,34 @@ def scene(folder: Path) -> None:
     for path in (folder / "mobilenetv2-12.onnx", models / "mobilenetv2-12.onnx"):
         tiny_classifier(path, classes=CLASSES)
     (folder / "mobilenetv2.yaml").write_text(INC_YAML)
+    (folder / "mobilenet_v2_0.75_ascend.yaml").write_text(MINDCV_YAML)
     recipes = [b for b in blocks(ROOT / "docs" / "tune.md", "yaml") if b.startswith("name: mine")]
     (folder / "mine.yaml").write_text(recipes[0])
+    gates = [b for b in blocks(ROOT / "docs" / "gate.md", "yaml") if "fail_if:" in b]
+    (folder / "gate.yaml").write_text(gates[0])
     made = [
         ["quantize", "--model", "mobilenetv2-12.onnx", "--data", "train", "--output", str(output)]
         for output in ("mobilenetv2-12.int8.onnx", models / "mobilenetv2-12-int8.onnx")
     ]
     for arguments in made:
         assert CliRunner().invoke(main, arguments).exit_code == 0
+
+
+def other_formats(folder: Path) -> None:
+    """What the pages of ``docs/recipes`` name besides."""
+    tiny_classifier(folder / "mobilenetv2-7.onnx", classes=CLASSES, opset=7)
+    image_folder(folder / "imagenet" / "val", CLASSES, 3)
+    listed_folder(folder / "listed", list(range(CLASSES)))
+    record_file(folder / "val.rec", range(CLASSES))
+    lmdb_folder(folder / "val-lmdb", [raw_datum(i) for i in range(CLASSES)])
+    stored = folder / "test_data_set_0"
+    stored.mkdir()
+    model = Model.load(folder / "mobilenetv2-12.onnx")
+    image = np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)
+    with Runner(model, threads=1) as runner:
+        arrays = {"input_0": image, "output_0": runner(image)}
+    for name, array in arrays.items():
+        (stored / f"{name}.pb").write_bytes(numpy_helper.from_array(array).SerializeToString())
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
@@ -72,6 +98,8 @@ def test_commands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("quantlab.bench.load.LEAST_SECONDS", 0.1)
     monkeypatch.setenv("QUANTLAB_DATA", str(tmp_path / "data"))
     scene(tmp_path)
+    if page.parent.name == "recipes":
+        other_formats(tmp_path)
     for words in commands(page):
         arguments = [word.replace("$QUANTLAB_DATA", str(tmp_path / "data")) for word in words]
         if arguments == ["tune"]:
@@ -86,7 +114,9 @@ def test_commands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_pages_with_commands_are_found() -> None:
-    assert {"README.md", "tune.md"} <= {p.name for p in PAGES if commands(p)}
+    found = {str(p.relative_to(ROOT)) for p in PAGES if commands(p)}
+    assert {"README.md", "docs/tune.md"} <= found
+    assert {f"docs/recipes/{project}.md" for project in PROJECTS} <= found
 
 
 def test_make_targets_of_the_readme_exist() -> None:
@@ -100,3 +130,34 @@ def test_make_targets_of_the_readme_exist() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_a_projects_page_names_its_recipes_and_their_figures(project: str) -> None:
+    text = (ROOT / "docs" / "recipes" / f"{project}.md").read_text()
+    for entry in catalog().values():
+        if entry.project == project:
+            names = (entry.name, entry.name.removeprefix("mobilenetv2-12"))
+            assert any(f"`{name}`" in text for name in names), entry.name
+            shown = [entry.published.top1, entry.published.top5] if entry.published else []
+            assert all(f"{x:.6g}" in text for x in shown if x is not None), entry.name
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_torch_export_of_the_docs(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: its export was not run")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed: torch needs it")
+    (block,) = blocks(ROOT / "docs" / "recipes" / "npu-zoo.md", "python")
+    there: dict[str, Any] = {}
+    exec(block, there)
+    nn = torch.nn
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
+    )  # fmt: skip
+    there["export"](net, str(tmp_path / "net.onnx"), 32)
+    model = Model.load(tmp_path / "net.onnx").check_classifier()
+    assert (model.input.height, model.input.batch, model.num_classes) == (32, None, 10)
+    images = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
+    with Runner(model, threads=1) as runner, torch.no_grad():
+        assert np.allclose(runner(images), net(torch.from_numpy(images)).numpy(), atol=1e-5)

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from quantlab.errors import ModelError
-from quantlab.inspect import inspect_model
+from quantlab.inspect.inspection import inspect_model
 from quantlab.model import MAX_BYTES, InputSpec, Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing import tiny_classifier

@@ -23,6 +23,7 @@ def test_a_stored_version_1_record_stays_readable() -> None:
     [
         ("not json", "not a run record"),
         ("[1]", "not a run record"),
+        ("[" * 200_000, "not a run record"),
         ('{"schema_version": 2}', "schema version 2"),
         ('{"schema_version": 1}', "damaged: id"),
     ],

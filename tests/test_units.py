@@ -21,7 +21,8 @@ def test_what_is_no_share(text: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("90s", 90), ("5m", 300), ("1.5h", 5400), (7, 7), (1e-9, 1e-9)]
+    ("text", "value"),
+    [("90s", 90), ("5m", 300), ("1.5h", 5400), ("2d", 172_800), (7, 7), (1e-9, 1e-9)],
 )
 def test_durations(text: object, value: float) -> None:
     assert seconds(text) == value

@@ -25,22 +25,20 @@ from quantlab.bench.measurement import BenchResult, Measurement
 from quantlab.bench.process import Deadline, Worker, workers
 from quantlab.bench.schedule import ROUNDS, Plan, drawn_order, plan, turn_orders
 from quantlab.bench.setup import (
-    CPU,
     NOISE,
     SECONDS,
     TIMEOUT,
     Progress,
     check,
-    check_cpus,
     conditions_of,
     noticed,
-    subject_of,
-    with_noise,
+    task_of,
     without_noise,
 )
 from quantlab.bench.task import Task
 from quantlab.model import Model
-from quantlab.runtime.environment import default_threads, pick_cpus
+from quantlab.runtime.environment import default_threads
+from quantlab.runtime.providers import CPU
 
 Isolation = Literal["fresh", "shared"]
 SHARED_ROUNDS, SHARED_SECONDS = 30, 10.0
@@ -72,9 +70,7 @@ def bench(
     """
     threads = threads or default_threads()
     check(models, batch_sizes, rounds)
-    check_cpus(1, threads)
-    subjects = with_noise([subject_of(m) for m in models])
-    task = Task(subjects, threads, pick_cpus(threads), seed, tuple(providers), optimization)
+    task = task_of(models, 1, threads, seed=seed, providers=providers, optimization=optimization)
     bout = _Bout(task, Deadline(timeout), seconds, rounds, turns, isolation)
     heard = progress or (lambda done, note: None)
     with bout.stage() as seats:

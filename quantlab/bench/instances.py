@@ -15,23 +15,22 @@ from quantlab.bench.machine import Watch
 from quantlab.bench.process import Deadline
 from quantlab.bench.schedule import turn_orders
 from quantlab.bench.setup import (
-    CPU,
     NOISE,
     SECONDS,
     TIMEOUT,
     Progress,
     check,
-    check_cpus,
     conditions_of,
     noticed,
     split_cpus,
-    subject_of,
+    task_of,
     with_noise,
     without_noise,
 )
 from quantlab.bench.task import Task
 from quantlab.bench.throughput import Throughput, ThroughputResult
 from quantlab.model import Model
+from quantlab.runtime.providers import CPU
 
 ROUNDS = 8
 TURNS = 2
@@ -62,11 +61,10 @@ def throughput(
     """
     rounds = rounds or ROUNDS
     check(models, batch_sizes, rounds)
-    check_cpus(instances, cores)
-    cpus = split_cpus(instances, cores)
-    subjects = with_noise([subject_of(m) for m in models])
-    every = tuple(cpu for own in cpus for cpu in own)
-    task = Task(subjects, cores, every, seed, tuple(providers), optimization)
+    task = task_of(
+        models, instances, cores, seed=seed, providers=providers, optimization=optimization
+    )
+    cpus = split_cpus(task)
     deadline, heard = Deadline(timeout), progress or (lambda done, note: None)
     owners = with_noise(models)
     found: list[list[Throughput]] = [[] for _ in owners]

@@ -16,23 +16,22 @@ from quantlab.bench.process import Deadline
 from quantlab.bench.queueing import Load, LoadResult, Window, window_of
 from quantlab.bench.schedule import turn_orders
 from quantlab.bench.setup import (
-    CPU,
     NOISE,
     SECONDS,
     TIMEOUT,
     Progress,
     check,
-    check_cpus,
     conditions_of,
     noticed,
     split_cpus,
-    subject_of,
+    task_of,
     with_noise,
     without_noise,
 )
 from quantlab.bench.task import Task
 from quantlab.errors import QuantlabError
 from quantlab.model import Model
+from quantlab.runtime.providers import CPU
 
 ROUNDS = 3
 LEAST_SECONDS, LEAST_REQUESTS = 2.0, 50
@@ -63,14 +62,12 @@ def offered_load(
     """
     rounds = rounds or ROUNDS
     check(models, batch_sizes, None)
-    check_cpus(instances, cores)
     if not rates or min(rates) <= 0:
         raise QuantlabError("an offered load needs a rate above 0 images per second.")
-    cpus = split_cpus(instances, cores)
-    owners = with_noise(models)
-    subjects = tuple(subject_of(m) for m in owners)
-    every = tuple(cpu for own in cpus for cpu in own)
-    task = Task(subjects, cores, every, seed, tuple(providers), optimization)
+    task = task_of(
+        models, instances, cores, seed=seed, providers=providers, optimization=optimization
+    )
+    cpus, owners = split_cpus(task), with_noise(models)
     deadline, heard = Deadline(timeout), progress or (lambda done, note: None)
     found: list[list[Load]] = [[] for _ in owners]
     done = 0

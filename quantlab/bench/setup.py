@@ -14,7 +14,6 @@ from quantlab.model import Model
 from quantlab.runtime.environment import available_cpus, environment, pick_cpus
 
 Progress = Callable[[int, str], None]
-CPU = ("CPUExecutionProvider",)
 SECONDS = 25.0
 TIMEOUT = 3600.0
 NOISE = 1
@@ -77,10 +76,29 @@ def noticed(conditions: Conditions, rounds: int, watch: Watch) -> Conditions:
     return replace(conditions, rounds=rounds, steal=tuple(watch.steal), mhz=tuple(watch.mhz))
 
 
-def split_cpus(instances: int, cores: int) -> list[tuple[int, ...]]:
-    """The logical processors of each instance."""
+def task_of(
+    models: Sequence[Model],
+    instances: int,
+    cores: int,
+    *,
+    seed: int,
+    providers: Sequence[str],
+    optimization: str,
+) -> Task:
+    """The models and A′ with as many threads as ``cores``, and the processors of all instances.
+
+    Raises QuantlabError when the machine has fewer.
+    """
+    check_cpus(instances, cores)
+    subjects = with_noise([subject_of(model) for model in models])
     cpus = pick_cpus(instances * cores)
-    return [cpus[i * cores : (i + 1) * cores] for i in range(instances)]
+    return Task(subjects, cores, cpus, seed, tuple(providers), optimization)
+
+
+def split_cpus(task: Task) -> list[tuple[int, ...]]:
+    """The logical processors of each instance."""
+    cores = task.threads
+    return [task.cpus[i : i + cores] for i in range(0, len(task.cpus), cores)]
 
 
 def conditions_of(task: Task, batch_size: int) -> Conditions:

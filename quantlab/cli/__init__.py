@@ -15,13 +15,17 @@ VERBS = (
     "tune",
     "quantize",
     "evaluate",
+    "validate",
     "predict",
     "bench",
     "compare",
+    "gate",
+    "baseline",
     "inspect",
     "data",
     "fetch",
     "recipes",
+    "runs",
     "cache",
 )
 
@@ -46,7 +50,7 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except QuantlabError as error:
             click.echo(f"Error: {error}", err=True)
-            ctx.exit(2)
+            ctx.exit(error.exit_code)
         except OSError as error:
             if not disk_is_full(error):
                 raise
@@ -62,5 +66,6 @@ class Verbs(click.Group):
 def main() -> None:
     """Quantize ONNX image classifiers to int8, and know what it cost.
 
-    Exit codes: 0 pass or done, 1 regression, 2 usage or input error, 3 inconclusive.
+    Exit codes: 0 pass or done, 1 regression, 2 usage or input error, 3 inconclusive, 4 another kind
+    of CPU than the baseline's.
     """

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.options import PATH, given, job, pick, run_options
+from quantlab.cli.options import (
+    PATH,
+    SIZE_HELP,
+    compat_option,
+    given,
+    job,
+    pick,
+    run_options,
+)
 
 if TYPE_CHECKING:
     AnyParam = click.ParamType[Any]
@@ -31,9 +39,11 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 
 
 @click.command("bench", short_help="Latency and throughput of models, interleaved in one run.")
-@click.argument("models", nargs=-1, required=True)
+@click.argument("models", nargs=-1)
+@click.option("--input_model", help="One more of MODELS.")
 @click.option(
     "--batch",
+    "--batch_size",
     "-b",
     "batch_sizes",
     type=Several(click.IntRange(1)),
@@ -54,6 +64,7 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--instances", "-i", type=click.IntRange(1), help="So many processes at once.")
+@click.option("--processes", "-p", type=click.IntRange(1), help="Times --instances so many.")
 @click.option(
     "--cores-per-instance", type=click.IntRange(1), help="CPUs and threads of each.  [default: 1]"
 )
@@ -67,6 +78,17 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     help="Offered load in images/s: latency when requests come at random.",
 )
 @click.option("--provider", help="Execution provider: cpu, openvino, cuda, ... for all models.")
+@click.option("--size", type=click.IntRange(1), help=SIZE_HELP)
+@compat_option
+@click.option(
+    "--mode",
+    type=click.Choice(["performance", "accuracy"]),
+    default="performance",
+    show_default=True,
+    help="accuracy: quantlab evaluate, with the next two.",
+)
+@click.option("--dataset_location", type=PATH, help="With --mode accuracy: images.")
+@click.option("--label_path", type=PATH, help="With --mode accuracy: `name label` a line.")
 @click.option(
     "--export",
     "exports",
@@ -82,23 +104,70 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
     """Time MODELS side by side; the first one is measured against itself as well (A/A)."""
-    from quantlab.jobs.bench import BenchSpec, bench_job
-    from quantlab.jobs.profile import ProfileSpec, profile_job
-    from quantlab.report.bench import bench_page
-    from quantlab.report.profile import profile_summary
+    _complete(ctx, params)
+    if params["mode"] == "accuracy":
+        _evaluate(ctx, params)
+    else:
+        _measure(params)
 
+
+def _complete(ctx: click.Context, params: dict[str, Any]) -> None:
+    """The options that stand for others become these. Raises UsageError for what does not fit."""
+    params["models"] += (params["input_model"],) if params["input_model"] else ()
+    if not params["models"]:
+        raise click.UsageError("Missing argument 'MODELS...'.")
+    if params["processes"]:
+        params["instances"] = (params["instances"] or 1) * params["processes"]
+    if params["compat"] and (params["instances"] or params["rates"]):
+        raise click.UsageError("--compat inc is of one instance: leave --instances, --rate out.")
     if params["cores_per_instance"] and not params["instances"]:
         raise click.UsageError("--cores-per-instance needs --instances.")
     if params["instances"] and "threads" in given(ctx):
         raise click.UsageError("With --instances, --cores-per-instance gives the threads.")
     if params["profile"] and params["provider"]:
         raise click.UsageError("--profile is of the CPU's kernels: leave --provider out.")
+
+
+def _measure(params: dict[str, Any]) -> None:
+    from quantlab.bench.measurement import BenchResult
+    from quantlab.jobs.bench import BenchSpec, bench_job
+    from quantlab.jobs.profile import ProfileSpec, profile_job
+    from quantlab.report.bench import bench_page
+    from quantlab.report.compat import inc_performance
+    from quantlab.report.profile import profile_summary
+
     profiles = None
     with job("bench", params) as (run, talk):
         found = bench_job(BenchSpec(**pick(params, BenchSpec)), run, talk)
         if params["profile"]:
             profiles = profile_job(ProfileSpec(**pick(params, ProfileSpec)), run, talk)
-    if not params["as_json"]:
+    if params["as_json"]:
+        return
+    if params["compat"] and isinstance(found.result, BenchResult):
+        click.echo(inc_performance(found.result))
+    else:
         click.echo(bench_page(found.result, found.ratios))
-        if profiles:
-            click.echo(f"\n{profile_summary(profiles)}")
+    if profiles:
+        click.echo(f"\n{profile_summary(profiles)}")
+
+
+def _evaluate(ctx: click.Context, params: dict[str, Any]) -> None:
+    """--mode accuracy is another verb, with these of its options."""
+    from quantlab.cli.evaluate import command as evaluate
+
+    words = [*params["models"], "--batch-size", str(params["batch_sizes"][0])]
+    for flag, name in _OF_EVALUATE.items():
+        words += [flag, str(params[name])] if name in given(ctx) else []
+    words += [flag for flag, name in (("--json", "as_json"), ("--quiet", "quiet")) if params[name]]
+    with evaluate.make_context("evaluate", words, parent=ctx.parent) as other:
+        evaluate.invoke(other)
+
+
+_OF_EVALUATE = {
+    "--data": "dataset_location",
+    "--list": "label_path",
+    "--compat": "compat",
+    "--provider": "provider",
+    "--size": "size",
+    "--runs-dir": "runs_dir",
+}

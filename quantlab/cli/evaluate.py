@@ -8,6 +8,7 @@ import click
 
 from quantlab.cli.options import (
     PATH,
+    compat_option,
     data_options,
     evaluation_options,
     given,
@@ -25,12 +26,14 @@ _OF_RESULTS = {"results", "label", "synsets", "runs_dir", "as_json", "quiet"}
 
 @click.command("evaluate", short_help="Top-1 and top-5 of one model, with intervals.")
 @click.argument("model", required=False)
+@click.option("--input_model", help="Instead of MODEL.")
 @data_options
 @click.option("--log-interval", type=click.IntRange(1), help="A running line every N images.")
 @click.option(
     "--results", type=PATH, help="Instead of MODEL: another device's answers (docs/evaluate.md)."
 )
 @click.option("--label", type=PATH, help="With --results: `name label` a line, or images.")
+@compat_option
 @evaluation_options
 @model_options
 @run_options
@@ -40,6 +43,9 @@ def command(ctx: click.Context, /, **params: Any) -> None:
 
     Or say how accurate the answers are that another device gave: --results FILE --label LABELS.
     """
+    params["model"] = params["model"] or params["input_model"]
+    if params["compat"]:
+        params["batch_size"] = params["batch_size"] or 1
     if (params["model"] is None) == (params["results"] is None):
         raise click.UsageError("Give one of MODEL and --results FILE. Missing argument 'MODEL'.")
     if (params["results"] is None) != (params["label"] is None):
@@ -49,6 +55,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         raise click.UsageError(f"--results has no use for {names}.")
     from quantlab.jobs.device import ResultsSpec, results_job
     from quantlab.jobs.evaluate import EvaluateSpec, evaluate_job
+    from quantlab.report.compat import inc_accuracy
     from quantlab.report.text import accuracy_summary
 
     accuracy: Accuracy | None
@@ -57,5 +64,9 @@ def command(ctx: click.Context, /, **params: Any) -> None:
             accuracy, images = results_job(ResultsSpec(**pick(params, ResultsSpec)), run, talk)
         else:
             accuracy, images = evaluate_job(EvaluateSpec(**pick(params, EvaluateSpec)), run, talk)
-    if not params["as_json"]:
+    if params["as_json"]:
+        return
+    if params["compat"] and accuracy is not None:
+        click.echo(inc_accuracy(params["batch_size"], accuracy))
+    else:
         click.echo(accuracy_summary(accuracy, images))

@@ -54,6 +54,7 @@ class Duration(FloatParam):
 
 
 PATH = click.Path(path_type=Path)
+SIZE_HELP = "Height and width of images, where the model leaves them free (else 224)."
 
 
 def _stack(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -78,17 +79,32 @@ model_options = _stack(
         type=click.Choice(["logits", "probabilities"]),
         help="If detection is wrong.",
     ),
+    click.option("--size", type=click.IntRange(1), help=SIZE_HELP),
     click.option("--threads", type=click.IntRange(0), default=0, help="0: all cores."),
 )
 evaluation_options = _stack(
-    click.option("--batch-size", type=click.IntRange(1), help="Images a call; else tried."),
+    click.option(
+        "--batch-size", "--batch_size", type=click.IntRange(1), help="Images a call; else tried."
+    ),
     click.option("--split", help="Calls side by side x threads of each, such as 4x2; else tried."),
     click.option("--provider", help="Of ONNX Runtime: cpu, cuda, openvino, ..."),
     click.option("--fold-preprocess", is_flag=True, help="Let the model itself normalize pixels."),
 )
 data_options = _stack(
-    click.option("--data", type=PATH, help="Images: a folder or file (see docs/data.md)."),
-    click.option("--list", "list_file", type=PATH, help="List file: `name label` a line."),
+    click.option(
+        "--data",
+        "--dataset_location",
+        "data",
+        type=PATH,
+        help="Images: a folder or file (see docs/data.md).",
+    ),
+    click.option(
+        "--list",
+        "--label_path",
+        "list_file",
+        type=PATH,
+        help="List file: `name label` a line.",
+    ),
     click.option(
         "--synsets", type=PATH, help="Class list: `wnid name, ...` a line, in index order."
     ),
@@ -99,6 +115,13 @@ data_options = _stack(
         show_default=True,
         help="Share of unreadable images at which to stop.",
     ),
+)
+
+
+compat_option = click.option(
+    "--compat",
+    type=click.Choice(["inc"]),
+    help="Print the lines of Neural Compressor's example.",
 )
 
 
@@ -184,7 +207,13 @@ def repeat_command(ctx: click.Context) -> str:
         words = [*options, "--", *arguments]
     else:
         words = [*arguments, *options]
-    return shlex.join(["quantlab", ctx.info_name or "", *words])
+    return shlex.join(["quantlab", *_verb(ctx), *words])
+
+
+def _verb(ctx: click.Context) -> list[str]:
+    """The verb, and the group that it is of where it is of one."""
+    group = ctx.parent if ctx.parent is not None and ctx.parent.parent is not None else None
+    return [*(_verb(group) if group else []), ctx.info_name or ""]
 
 
 _DEFAULT = click.core.ParameterSource.DEFAULT

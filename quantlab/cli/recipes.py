@@ -9,12 +9,12 @@ import click
 from quantlab.cli.options import job, run_options
 
 
-@click.command("recipes", short_help="List the published models and the ladder of recipes.")
+@click.command("recipes", short_help="List the recipes of published projects, and the ladder.")
 @run_options
 def command(**params: Any) -> None:
-    """What can be fetched by name, and which recipes tune tries."""
+    """Every published project's recipes, what can be fetched, and which recipes tune tries."""
     from quantlab.jobs.recipes import recipes_job
-    from quantlab.report.text import recipes_summary
+    from quantlab.report.recipes import recipes_summary
 
     with job("recipes", params) as (run, _):
         listing = recipes_job(run)

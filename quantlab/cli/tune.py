@@ -58,6 +58,11 @@ STRATEGIES = (
 @click.option(
     "--criterion", help="Instead of --max-decline: 'top5 1%', 'agree>=96%', 'kl<=0.01', ..."
 )
+@click.option(
+    "--quant_format",
+    type=click.Choice(["QDQ", "QOperator", "default"], case_sensitive=False),
+    help="Try only recipes of this format.",
+)
 @click.option("--tolerance", type=Share(), default=0.0, help="Slack in the limit while searching.")
 @click.option("--strategy", type=click.Choice(STRATEGIES), default="ladder", show_default=True)
 @click.option(
@@ -117,6 +122,9 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     engines = params.get("engines") or [params["engine"]]
     if params["inc_strategy"] and not params["recipe"] and "inc" not in engines:
         raise click.UsageError("--inc-strategy goes with --engine inc.")
+    if params["quant_format"] not in (None, "default"):
+        formats = {"format": (params["quant_format"].lower(),)}
+        params["search"] = {**(params.get("search") or {}), **formats}
     spec = TuneSpec(**pick(params, TuneSpec), space=params.get("search") or None)
     with job("tune", params, folder=params["resume"]) as (run, talk):
         keep_settings(run.record.spec, loaded, run, talk)

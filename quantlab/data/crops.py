@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from quantlab.data.preprocess import Pipeline, opencv_version
 from quantlab.data.threads import ordered_map
 from quantlab.errors import DataError, OutputError
 from quantlab.model import InputSpec
+from quantlab.pages import give_back
 from quantlab.store import atomic_path, write_whole
 
 CROPS_FORMAT = 1  # raised whenever the same images would give other crops or another file
@@ -67,21 +67,8 @@ class Crops:
         number of images seen.
         """
         pixels = np.array(self.array[rows])
-        _give_back(self.array, rows)
+        give_back(self.array, rows)
         return pixels
-
-
-def _give_back(array: NDArray[np.uint8], rows: slice | NDArray[np.intp]) -> None:
-    """The pages of these rows, where the array is a memory map."""
-    if not (isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)):
-        return
-    if not hasattr(mmap, "MADV_DONTNEED"):
-        return
-    size = array[:1].nbytes
-    for row in range(*rows.indices(len(array))) if isinstance(rows, slice) else rows.tolist():
-        start = array.offset % mmap.ALLOCATIONGRANULARITY + row * size
-        first = start - start % mmap.PAGESIZE
-        array.base.madvise(mmap.MADV_DONTNEED, first, start + size - first)
 
 
 def load_crops(

@@ -188,16 +188,18 @@ def _find(spec: Pipeline | Mapping[str, Any] | Path | str) -> Pipeline:
         return spec
     if isinstance(spec, Mapping):
         return validate(Pipeline, spec, "pipeline")
-    if str(spec) in PIPELINES:
-        return PIPELINES[str(spec)]
+    name = ALIASES.get(str(spec), str(spec))
+    if name in PIPELINES:
+        return PIPELINES[name]
     path = Path(spec)
     if path.suffix.lower() in (".yaml", ".yml") or path.is_file():
         return validate(Pipeline, read_yaml(path), str(path))
-    near = difflib.get_close_matches(str(spec), PIPELINES, n=1)
+    known = (*PIPELINES, *ALIASES)
+    near = difflib.get_close_matches(str(spec), known, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
     raise RecipeError(
         f"There is no pipeline {str(spec)!r}.",
-        f"{hint}Known: {', '.join(PIPELINES)}; or give a YAML file.",
+        f"{hint}Known: {', '.join(known)}; or give a YAML file.",
     )
 
 
@@ -255,6 +257,18 @@ PIPELINES: dict[str, Pipeline] = {
         _pipeline("caffe", (104, 117, 123), (1, 1, 1), color="BGR"),
         _pipeline("lite", (127, 127, 127), (128, 128, 128), resizer="pillow-bicubic"),
         _pipeline("inc", IMAGENET_MEAN, IMAGENET_STD, resizer="opencv-bilinear", resize=(256, 256)),
+        _pipeline("paddle", IMAGENET_MEAN, IMAGENET_STD, resizer="opencv-bilinear"),
+        _pipeline("mxnet", (123.68, 116.78, 103.94), (1, 1, 1), resizer="opencv-bilinear"),
+        _pipeline(
+            "caffe2",
+            IMAGENET_MEAN[::-1],
+            IMAGENET_STD[::-1],
+            resizer="opencv-bilinear",
+            color="BGR",
+        ),
     )
 }
 """The named pipelines. A change of one's pixels or numbers raises its version."""
+
+ALIASES = {"mmcls": "torchvision", "keras": "tf", "mindcv": "paddle"}
+"""What other frameworks call the pipelines above."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.criteria import METRIC_NAMES, Criterion, Policy
+from quantlab.criteria import METRIC_NAMES, Limit, Policy
 from quantlab.errors import RecipeError
 from quantlab.evaluate.predictions import Predictions
 
@@ -49,12 +49,11 @@ def load_metric(text: str) -> MetricFunction:
     return function  # type: ignore[no-any-return]
 
 
-def metrics_of(criterion: Criterion) -> dict[str, MetricFunction]:
-    """What ``compare(metrics=...)`` needs so that the criterion can be judged. Raises RecipeError
-    when its function cannot be loaded."""
-    if not isinstance(criterion, Policy) or criterion.metric in METRIC_NAMES:
-        return {}
-    return {criterion.metric: load_metric(criterion.metric)}
+def metrics_of(*criteria: Limit) -> dict[str, MetricFunction]:
+    """What ``compare(metrics=...)`` needs so that the criteria can be judged. Raises RecipeError
+    when a function cannot be loaded."""
+    names = [c.metric for c in criteria if isinstance(c, Policy) and c.metric not in METRIC_NAMES]
+    return {name: load_metric(name) for name in names}
 
 
 def image_scores(

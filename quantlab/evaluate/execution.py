@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from quantlab.errors import QuantlabError
-from quantlab.runtime.session import CPU
+from quantlab.runtime.providers import CPU
 
 
 @dataclass(frozen=True)

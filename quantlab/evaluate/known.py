@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from quantlab.cache import side, touch
 from quantlab.data.crops import CROPS_FORMAT, Crops, decoder
+from quantlab.data.dataset import Dataset
+from quantlab.data.preprocess import Pipeline
 from quantlab.errors import OutputError, RecordError
 from quantlab.evaluate.execution import ALL_CORES, Execution
 from quantlab.evaluate.predictions import Predictions
 from quantlab.model import Model
 from quantlab.runtime.environment import environment
-from quantlab.runtime.session import CPU, Optimization
+from quantlab.runtime.providers import CPU
+from quantlab.runtime.session import Optimization
 from quantlab.store import write_whole
 
 _FORMAT = 1  # raised whenever the same model and crops would give other outputs or another file
@@ -26,16 +29,17 @@ _FORMAT = 1  # raised whenever the same model and crops would give other outputs
 
 def answers_key(
     model: Model,
-    crops: Crops,
+    digests: Sequence[str],
+    pipeline: Pipeline,
     *,
     providers: Sequence[str] = CPU,
     optimization: Optimization = "all",
     fold: bool = False,
 ) -> str:
-    """Changes whenever the outputs may: with the model, each image and their order, the pipeline,
-    ONNX Runtime and how it runs, and the CPU's int8 instructions."""
-    pipeline, facts = crops.pipeline, environment()
-    inputs = [crops.digests, pipeline.digest, CROPS_FORMAT, *decoder(pipeline), model.input.layout]
+    """Changes whenever the outputs may: with the model, each image (its content's digest) and their
+    order, the pipeline, ONNX Runtime and how it runs, and the CPU's int8 instructions."""
+    facts = environment()
+    inputs = [digests, pipeline.digest, CROPS_FORMAT, *decoder(pipeline), model.input.layout]
     runtime = [facts["onnxruntime"], list(providers), optimization, facts["isa"]]
     parts = [_FORMAT, model.sha256, inputs, runtime, *(["folded"] if fold else [])]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -67,5 +71,19 @@ def keep(
         answers.save(path)
 
 
+def is_known(
+    model: Model, dataset: Dataset, pipeline: Pipeline, folder: Path, how: Execution = ALL_CORES
+) -> bool:
+    """Whether ``recall`` finds outputs once the crops are there, if all images are usable."""
+    return _file(model, dataset.content_digests, pipeline, folder, how).is_file()
+
+
 def _path(model: Model, crops: Crops, folder: Path, how: Execution) -> Path:
-    return folder / f"{answers_key(model, crops, providers=how.providers, fold=how.fold)}.npz"
+    return _file(model, crops.digests, crops.pipeline, folder, how)
+
+
+def _file(
+    model: Model, digests: Sequence[str], pipeline: Pipeline, folder: Path, how: Execution
+) -> Path:
+    key = answers_key(model, digests, pipeline, providers=how.providers, fold=how.fold)
+    return folder / f"{key}.npz"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 import tempfile
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 IN_MEMORY = 8 * 1024**2
-ROWS = 1024
+ROWS = 256
 """Rows that are worked on at a time."""
 
 
@@ -20,9 +18,3 @@ def new_outputs(images: int, classes: int) -> NDArray[np.float32]:
         return np.empty((images, classes), np.float32)
     with tempfile.TemporaryFile(prefix="quantlab-") as file:
         return np.memmap(file, np.float32, "w+", shape=(images, classes))
-
-
-def give_back(array: NDArray[Any]) -> None:
-    """The array's pages to the system, where it is in a file: they are read again when needed."""
-    if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        array.base.madvise(mmap.MADV_DONTNEED)

@@ -19,8 +19,8 @@ from quantlab.evaluate.fold import fold_preprocess
 from quantlab.evaluate.plan import BATCHES, Plan, fastest, next_plan, splits
 from quantlab.model import Model
 from quantlab.runtime.environment import default_threads
+from quantlab.runtime.providers import CPU
 from quantlab.runtime.runner import Runner
-from quantlab.runtime.session import CPU
 
 Rows = NDArray[np.int64]
 Images = Callable[[Rows], NDArray[Any]]
@@ -36,8 +36,9 @@ class ParallelRunner:
     """``with ParallelRunner(model) as run: for rows, outputs in run.answers(order, images): …``.
 
     With a ``pipeline`` it is given uint8 crops, without one what the model takes. On the CPU the
-    answers are those of each image alone in one thread, to the last bit: a plan that gives others
-    is not used. Raises ModelError as Runner and ``fold_preprocess`` do.
+    answers are those of each image alone in one thread, to the last bit: two images of each plan
+    are computed so, and a plan that gives others is not used. Raises ModelError as Runner and
+    ``fold_preprocess`` do.
     """
 
     def __init__(
@@ -91,9 +92,8 @@ class ParallelRunner:
             yield from found
             done += len(stretch)
         if rates:
-            self._plan = fastest(rates)
-            if not rates[self._plan]:
-                self._plan = self._alone
+            best = fastest(rates)
+            self._settle(best if rates[best] else self._alone)
         yield from self._checked(order[done:], inputs)
 
     def _checked(self, order: Rows, inputs: Images) -> Answers:
@@ -101,10 +101,16 @@ class ParallelRunner:
         first = self.plan.workers * self.plan.batch
         if self._plan is None and len(order):
             found, rate = self._tried(self.plan, order[:first], inputs)
-            self._plan = self.plan if rate else self._alone
+            self._settle(self.plan if rate else self._alone)
             yield from found
             order = order[first:]
         yield from self._in_order(self.plan, order, inputs)
+
+    def _settle(self, plan: Plan) -> None:
+        """This plan from now on; what only others need is given back."""
+        self._plan = plan
+        for threads in self._runners.keys() - {plan.threads}:
+            self._runners.pop(threads).close()
 
     @property
     def _alone(self) -> Plan:

@@ -25,10 +25,13 @@ class Plan:
 
 
 def splits(cores: int) -> tuple[tuple[int, int], ...]:
-    """(workers, threads) that fill the cores: as many calls as possible, some, one."""
+    """(workers, threads) that fill the cores: as many calls as possible, some, one. Of two cores
+    only the first: one call in two threads was never faster."""
+    if cores <= 2:
+        return ((cores, 1),)
     most = -(-cores // _SIDE_BY_SIDE)
-    threads = dict.fromkeys((most, max(most, min(4, cores // 2)), cores)) if cores > 2 else {}
-    return tuple((cores // t, t) for t in threads or dict.fromkeys((1, cores)))
+    threads = dict.fromkeys((most, max(most, min(4, cores // 2)), cores))
+    return tuple((cores // t, t) for t in threads)
 
 
 def next_plan(

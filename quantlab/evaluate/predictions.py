@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from quantlab.data.dataset import Problem
 from quantlab.errors import DataError, RecordError
 from quantlab.evaluate.metrics import logits_of, top_k
-from quantlab.evaluate.outputs import ROWS, give_back
+from quantlab.evaluate.outputs import ROWS
 from quantlab.model import OutputKind
+from quantlab.pages import give_back
 from quantlab.store import atomic_path
 
 FORMAT = 1
@@ -78,19 +79,26 @@ class Predictions:
             outputs=self.outputs[indices],
         )
 
-    def save(self, path: Path) -> None:
-        """Write as .npz without pickles, whole or not at all. Raises OutputError."""
+    def save(self, path: Path, *, compressed: bool = False) -> None:
+        """Write as .npz without pickles, whole or not at all. Raises OutputError.
+
+        The same predictions give the same bytes.
+        """
         arrays: dict[str, NDArray[Any]] = {"meta": _pack(self), "outputs": self.outputs}
         if self.labels is not None:
             arrays["labels"] = self.labels
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            _write_npz(file, arrays)
+            _write_npz(file, arrays, zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED)
 
     @classmethod
-    def load(cls, path: Path) -> Predictions:
-        """Read what ``save`` wrote. Raises RecordError when it is missing, damaged or too large."""
+    def load(cls, path: Path, *, max_bytes: int | None = None) -> Predictions:
+        """Read what ``save`` wrote.
+
+        Raises RecordError when it is missing, damaged or larger than ``max_bytes`` when unpacked
+        (default MAX_BYTES).
+        """
         try:
-            arrays = read_arrays(path)
+            arrays = read_arrays(path, max_bytes)
             meta = json.loads(arrays["meta"].tobytes())
             if meta.pop("format") != FORMAT:
                 raise RecordError(
@@ -110,11 +118,13 @@ class Predictions:
             raise RecordError(f"{path} is a damaged predictions file: {error}") from error
 
 
-def _write_npz(file: BinaryIO, arrays: dict[str, NDArray[Any]]) -> None:
+def _write_npz(file: BinaryIO, arrays: dict[str, NDArray[Any]], compression: int) -> None:
     """As ``np.savez``, but some rows at a time, so that little of the arrays is in memory."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.compress_type = compression
+            with archive.open(entry, "w", force_zip64=True) as member:
                 header = np.lib.format.header_data_from_array_1_0(np.empty((0,), array.dtype))
                 facts = {**header, "shape": array.shape, "fortran_order": False}
                 np.lib.format.write_array_header_1_0(member, facts)
@@ -135,7 +145,10 @@ def _pack(predictions: Predictions) -> NDArray[np.uint8]:
         "pipeline": dict(predictions.pipeline),
         "problems": [asdict(problem) for problem in predictions.problems],
     }
-    return np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    text = bytearray()
+    for part in json.JSONEncoder().iterencode(meta):  # never a second copy of all names
+        text += part.encode()
+    return np.frombuffer(text, np.uint8)
 
 
 def _unpack(
@@ -151,12 +164,13 @@ def _unpack(
     return Predictions(outputs=outputs, labels=labels, **meta)
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path, max_bytes: int | None = None) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz. Raises RecordError where they would unpack to more than they may, and
     what zipfile and NumPy raise on a damaged file."""
+    most = MAX_BYTES if max_bytes is None else max_bytes
     with zipfile.ZipFile(path) as archive:
-        if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
-            raise RecordError(f"{path} is larger than {MAX_BYTES >> 30} GiB.")
+        if sum(member.file_size for member in archive.infolist()) > most:
+            raise RecordError(f"{path} is larger than {most >> 20:,} MiB when unpacked.")
         return {
             member.filename.removesuffix(".npy"): _read_array(archive.read(member))
             for member in archive.infolist()

@@ -17,9 +17,11 @@ from quantlab.stats import CONFIDENCE, Interval, paired_difference, wilson
 _UNIT = "−1 to 1"
 _VALUES = {
     (IMAGENET_MEAN, IMAGENET_STD): "ImageNet mean/std",
+    (IMAGENET_MEAN[::-1], IMAGENET_STD[::-1]): "ImageNet mean/std",
     ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)): _UNIT,
     ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0)): _UNIT,
     ((104.0, 117.0, 123.0), (1.0, 1.0, 1.0)): "minus 104,117,123",
+    ((123.68, 116.78, 103.94), (1.0, 1.0, 1.0)): "minus 124,117,104",
 }
 
 
@@ -102,7 +104,8 @@ def candidates(chosen: Pipeline, spec: InputSpec) -> tuple[tuple[Pipeline, ...],
     the names of those that are left out, with the reason.
 
     What gives the model the same pixels as an earlier one is left out, as is what cannot be cut to
-    the input's size. Raises RecipeError for an input that is not square.
+    the input's size; nothing is swapped into what a standard one gives. Raises RecipeError for an
+    input that is not square.
     """
     if spec.height != spec.width:
         raise RecipeError(
@@ -116,10 +119,12 @@ def candidates(chosen: Pipeline, spec: InputSpec) -> tuple[tuple[Pipeline, ...],
         except RecipeError as error:
             left_out[standard.name] = error.problem
     first: dict[tuple[object, ...], Pipeline] = {}
-    for pipeline in [*tried, *map(swapped, tried)]:
-        known = first.setdefault(_pixels(pipeline, spec), pipeline)
-        if known.name != pipeline.name and pipeline.name in PIPELINES:
-            left_out[pipeline.name] = f"the same pixels as {known.name}"
+    known = {_sees(pipeline, spec) for pipeline in tried}
+    others = [p for p in map(swapped, tried) if _sees(p, spec) not in known]
+    for pipeline in [*tried, *others]:
+        same = first.setdefault(_pixels(pipeline, spec), pipeline)
+        if same.name != pipeline.name and pipeline.name in PIPELINES:
+            left_out[pipeline.name] = f"the same pixels as {same.name}"
     return tuple(first.values()), left_out
 
 
@@ -157,6 +162,11 @@ def _told_apart(chosen: Pipeline, spec: InputSpec) -> Pipeline:
     if standard is None or get_pipeline(standard, size=spec.height).digest == chosen.digest:
         return chosen
     return chosen.model_copy(update={"name": f"own {chosen.name}"})
+
+
+def _sees(pipeline: Pipeline, spec: InputSpec) -> tuple[str, str, str]:
+    """Its geometry, and what the model sees in words."""
+    return pipeline.crop_digest, values_of(pipeline, spec), pipeline.color
 
 
 def _pixels(pipeline: Pipeline, spec: InputSpec) -> tuple[object, ...]:

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from quantlab import graph as g
 from quantlab.inspect.scales import operands
-from quantlab.runtime.session import CPU, Optimization, create_session
+from quantlab.runtime.providers import CPU
+from quantlab.runtime.session import Optimization, create_session
 
 Kind = Literal["int8", "fp32", "quantize", "move"]
 _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}

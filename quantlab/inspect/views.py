@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quantlab.inspect import Inspection
 from quantlab.inspect.audit import Audit
+from quantlab.inspect.inspection import Inspection
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.operators import OperatorScale
 from quantlab.inspect.portability import Portability

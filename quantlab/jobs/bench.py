@@ -24,7 +24,7 @@ from quantlab.jobs.inputs import ModelOptions, model_facts
 from quantlab.model import Model
 from quantlab.report.bench import bench_page, figures_of
 from quantlab.report.export import check_exports, export
-from quantlab.runtime.providers import find_provider
+from quantlab.runtime.providers import providers_of
 from quantlab.speeds import Ratio, ratios_of
 from quantlab.store import Run
 from quantlab.talk import Talk
@@ -45,6 +45,7 @@ class BenchSpec(BaseModel):
     isolation: Isolation = "fresh"
     instances: int | None = None
     cores_per_instance: int | None = None
+    size: int | None = None
     rates: tuple[float, ...] = ()
     exports: tuple[Path, ...] = ()
 
@@ -60,7 +61,8 @@ class Benched:
 def bench_job(spec: BenchSpec, run: Run, talk: Talk) -> Benched:
     """Every model's measurements and the A/A check; the raw samples go into the run folder."""
     check_exports(spec.exports)
-    models = [inputs.find_model(text, ModelOptions(), talk) for text in spec.models]
+    options = ModelOptions(size=spec.size)
+    models = [inputs.find_model(text, options, talk) for text in spec.models]
     result = _measured(models, spec, talk)
     result.save(run.artifact("measurements", "measurements.json"))
     inputs.check_all_unchanged(models)
@@ -126,7 +128,7 @@ def timed(models: Sequence[Model], spec: BenchSpec, talk: Talk) -> BenchResult:
             threads=spec.threads,
             seconds=spec.seconds,
             seed=spec.seed,
-            providers=_providers(spec),
+            providers=providers_of(spec.provider),
             isolation=spec.isolation,
             progress=advance,
         )
@@ -145,7 +147,7 @@ def _together(models: Sequence[Model], spec: BenchSpec, talk: Talk) -> Throughpu
             rounds=spec.rounds,
             seconds=spec.seconds,
             seed=spec.seed,
-            providers=_providers(spec),
+            providers=providers_of(spec.provider),
             progress=advance,
         )
     return _noted(result, talk)
@@ -164,18 +166,10 @@ def _loaded(models: Sequence[Model], spec: BenchSpec, talk: Talk) -> LoadResult:
             rounds=spec.rounds,
             seconds=spec.seconds,
             seed=spec.seed,
-            providers=_providers(spec),
+            providers=providers_of(spec.provider),
             progress=advance,
         )
     return _noted(result, talk)
-
-
-def _providers(spec: BenchSpec) -> tuple[str, ...]:
-    if spec.provider is None:
-        return ("CPUExecutionProvider",)
-    import onnxruntime
-
-    return (find_provider(spec.provider, onnxruntime.get_available_providers()),)
 
 
 def _noted(result: Result, talk: Talk) -> Result:

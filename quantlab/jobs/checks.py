@@ -7,11 +7,13 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from quantlab.cache import cache_limit, touch, trim
 from quantlab.data.crops import CROPS_FORMAT, Crops, decoder
 from quantlab.errors import OutputError
+from quantlab.inspect.layers import LayerReport
 from quantlab.model import Model
 from quantlab.paths import cache_dir
 from quantlab.runtime.environment import environment, versions
@@ -42,16 +44,45 @@ def known_plot(name: str, facts: list[object], paint: Callable[[], bytes | None]
     return None if text is None else base64.b64decode(text)
 
 
-def _kept(what: str, subject: str, parts: list[Any], make: Callable[[], Any]) -> Any:
-    text = json.dumps([what, parts, source_digest()])
-    key = hashlib.sha256(text.encode()).hexdigest()[:32]
-    path = cache_dir() / "checks" / f"{key}.json"
+def keep_layers(fp32: str, int8: str, found: LayerReport) -> None:
+    """Reports of the models of these sha256 can show their layers from now on."""
+    place = _place("layers", [fp32, int8])
+    _keep(place, f"layers of {found.int8}", found.model_dump(mode="json"))
+
+
+def known_layers(fp32: str, int8: str) -> LayerReport | None:
+    """The layers of the models of these sha256, where ``inspect --layers`` has measured them."""
     try:
-        value = json.loads(path.read_bytes())["value"]
-        touch(path)
-    except (OSError, ValueError, KeyError, TypeError):
+        return LayerReport.model_validate(_value(_place("layers", [fp32, int8])))
+    except _UNKNOWN:
+        return None
+
+
+def _kept(what: str, subject: str, parts: list[Any], make: Callable[[], Any]) -> Any:
+    path = _place(what, parts)
+    try:
+        return _value(path)
+    except _UNKNOWN:
         value = make()
-        with suppress(OutputError):
-            write_whole(path, json.dumps({"of": subject, "value": value}))
-        trim(cache_dir(), cache_limit())
+        _keep(path, subject, value)
+        return value
+
+
+_UNKNOWN = (OSError, ValueError, KeyError, TypeError)
+
+
+def _place(what: str, parts: list[Any]) -> Path:
+    text = json.dumps([what, parts, source_digest()])
+    return cache_dir() / "checks" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+def _value(path: Path) -> Any:
+    value = json.loads(path.read_bytes())["value"]
+    touch(path)
     return value
+
+
+def _keep(path: Path, subject: str, value: Any) -> None:
+    with suppress(OutputError):
+        write_whole(path, json.dumps({"of": subject, "value": value}))
+    trim(cache_dir(), cache_limit())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import Field
+
 from quantlab.bench.measurement import BenchResult
 from quantlab.compare import compare
 from quantlab.comparison import Comparison
@@ -12,19 +14,18 @@ from quantlab.data.crops import Crops
 from quantlab.errors import DataError
 from quantlab.evaluate.custom import MetricFunction, metrics_of
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate import Verdict, judge, parse_criterion
+from quantlab.gate import Criterion, Limit, Verdict, judge, parse_criterion
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
 from quantlab.jobs.bench import BenchSpec, timed
-from quantlab.jobs.checks import known_plot
 from quantlab.jobs.early import Early, predict_until_certain
-from quantlab.jobs.evaluate import first_answers, predict
+from quantlab.jobs.evaluate import crops_and_answers, predict
 from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
-from quantlab.jobs.inspect import portability_words
+from quantlab.jobs.portability import portability_words
+from quantlab.jobs.reports import report
 from quantlab.model import Model
 from quantlab.quantize.stamp import calibrated_on
 from quantlab.report.context import ReportContext
-from quantlab.report.markdown import write_report
 from quantlab.sequential import watch
 from quantlab.store import Run
 from quantlab.talk import Talk
@@ -42,6 +43,12 @@ class CompareSpec(DataOptions, ModelOptions):
     no_bench: bool = False
     early_stop: bool = False
     seed: int = 0
+    limits: tuple[Limit, ...] = Field((), description="of a gate: what else will be judged")
+
+    @property
+    def policy(self) -> Criterion:
+        """What the verdict is on. Raises RecipeError."""
+        return parse_criterion(self.criterion or self.max_decline)
 
 
 @dataclass(frozen=True)
@@ -56,9 +63,9 @@ class Compared:
 def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     """Evaluate both (with ``early_stop`` until the verdict is certain), time both, compare, judge,
     report."""
-    policy = parse_criterion(spec.criterion or spec.max_decline)
+    policy = spec.policy
     test = watch(policy) if spec.early_stop else None
-    metrics = metrics_of(policy)
+    metrics = metrics_of(policy, *spec.limits)
     models = [inputs.find_model(text, spec, talk) for text in (spec.fp32, spec.int8)]
     check_comparable(*models)
     pipeline = inputs.find_pipeline(models[0], spec, talk)
@@ -68,7 +75,7 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     how, early = spec.execution, None
     predictions: Sequence[Predictions]
     if test is None:
-        crops, fp32 = first_answers(models[0], found, pipeline, spec, talk, how)
+        crops, fp32 = crops_and_answers(models[0], found, pipeline, spec, talk, how)
         predictions = [fp32, predict(models[1], crops, talk, how)]
     else:
         crops = inputs.load_images(found, pipeline, spec, talk)
@@ -91,8 +98,7 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
         problems=crops.problems,
         warnings=tuple(talk.warnings),
     )
-    write_report(run.folder, comparison, verdict, context, known_plot)
-    run.artifact("report", "report.md")
+    report(run, comparison, verdict, context, crops)
     run.record.results = {
         "models": [model_facts(model) for model in models],
         "data": inputs.data_facts(found, crops),

@@ -18,15 +18,14 @@ from quantlab.evaluate.accuracy import Accuracy, accuracy_of
 from quantlab.evaluate.custom import metrics_of
 from quantlab.evaluate.device import Answers, match, read_answers
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate import judge, parse_criterion
+from quantlab.gate import judge
 from quantlab.jobs import inputs
-from quantlab.jobs.checks import known_plot
 from quantlab.jobs.compare import Compared, CompareSpec, results, save_artifacts
 from quantlab.jobs.evaluate import predict
 from quantlab.jobs.inputs import ConfigOptions
+from quantlab.jobs.reports import report
 from quantlab.model import Model
 from quantlab.report.context import ReportContext
-from quantlab.report.markdown import write_report
 from quantlab.store import Run
 from quantlab.talk import Talk
 
@@ -72,7 +71,7 @@ def compare_device_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     """Evaluate fp32 here, read the other device's answers, compare, judge, report."""
     if spec.early_stop:
         raise DataError("--early-stop needs two models to evaluate.", "Leave it out.")
-    policy = parse_criterion(spec.criterion or spec.max_decline)
+    policy = spec.policy
     model = inputs.find_model(spec.fp32, spec, talk)
     path = Path(spec.int8)
     found = read_answers(path)
@@ -88,7 +87,7 @@ def compare_device_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
         *predictions,
         fp32_bytes=model.size_bytes,
         class_names=data.dataset.class_names,
-        metrics=metrics_of(policy),
+        metrics=metrics_of(policy, *spec.limits),
         seed=spec.seed,
     )
     verdict = judge(comparison, policy)
@@ -103,8 +102,7 @@ def compare_device_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
         problems=crops.problems,
         warnings=tuple(talk.warnings),
     )
-    write_report(run.folder, comparison, verdict, context, known_plot)
-    run.artifact("report", "report.md")
+    report(run, comparison, verdict, context, crops)
     run.record.results = {
         "models": [inputs.model_facts(model), {"path": str(path), "sha256": _sha256(found)}],
         "data": inputs.data_facts(data, crops),

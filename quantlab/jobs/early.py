@@ -14,6 +14,7 @@ from quantlab.data.labels import check_labels
 from quantlab.evaluate.evaluator import replay
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.known import recall
+from quantlab.evaluate.outputs import new_outputs
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.predictions import Predictions
 from quantlab.jobs.evaluate import remember
@@ -75,7 +76,7 @@ def predict_until_certain(
     if crops.labels is not None:
         check_labels(crops.labels, models[0].num_classes, crops.names)
     order = np.random.default_rng(seed).permutation(n)
-    outputs = [np.empty((n, model.num_classes), np.float32) for model in models]
+    outputs = [new_outputs(n, model.num_classes) for model in models]
     seen = 0
     for model, whole in zip(models, known, strict=True):
         if whole is not None:

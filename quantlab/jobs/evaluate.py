@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +24,15 @@ from quantlab.evaluate.evaluator import (
     replay,
 )
 from quantlab.evaluate.execution import Execution
-from quantlab.evaluate.known import keep, recall
+from quantlab.evaluate.known import is_known, keep, recall
 from quantlab.evaluate.metrics import hits, top_k
-from quantlab.evaluate.outputs import ROWS, give_back, new_outputs
+from quantlab.evaluate.outputs import ROWS, new_outputs
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.predictions import Predictions
 from quantlab.jobs import inputs
 from quantlab.jobs.inputs import DataOptions, Found, ModelOptions
 from quantlab.model import Model
+from quantlab.pages import give_back
 from quantlab.paths import cache_dir
 from quantlab.store import Run
 from quantlab.talk import Talk
@@ -48,7 +50,7 @@ def evaluate_job(spec: EvaluateSpec, run: Run, talk: Talk) -> tuple[Accuracy | N
     model = inputs.find_model(spec.model, spec, talk)
     pipeline = inputs.find_pipeline(model, spec, talk)
     found = inputs.find_evaluation_data(spec, model, talk)
-    crops, predictions = first_answers(
+    crops, predictions = crops_and_answers(
         model, found, pipeline, spec, talk, spec.execution, spec.log_interval
     )
     predictions.save(run.artifact("predictions", "predictions.npz"))
@@ -63,7 +65,7 @@ def evaluate_job(spec: EvaluateSpec, run: Run, talk: Talk) -> tuple[Accuracy | N
     return result, len(predictions)
 
 
-def first_answers(
+def crops_and_answers(
     model: Model,
     found: Found,
     pipeline: Pipeline,
@@ -75,7 +77,7 @@ def first_answers(
     """A dataset's crops and the model's Predictions on all of them, decoded while the model works
     on the first ones where the cache does not hold them."""
     path = crops_path(found.dataset, pipeline, cache_dir() / "crops")
-    if path.is_file():
+    if path.is_file() or is_known(model, found.dataset, pipeline, _answers_folder(), how):
         crops = inputs.load_images(found, pipeline, spec, talk)
         return crops, predict(model, crops, talk, how, log_interval)
     dataset, order = found.dataset, np.arange(len(found.dataset))
@@ -111,7 +113,7 @@ def predict(
     where a run would have. Raises ModelError when the model's file changed during the run.
     """
     order, stop = early or everything(crops)
-    known = recall(model, crops, cache_dir() / "predictions", how)
+    known = recall(model, crops, _answers_folder(), how)
     if known is not None:
         talk.say(f"{model.name}: answers from the cache")
         return replay(model, crops, known, order=order, stop=stop)
@@ -131,9 +133,13 @@ def remember(answers: Predictions, model: Model, crops: Crops, how: Execution) -
     """Keep the answers on all crops for the next time. Raises ModelError when the model's file
     changed during the run."""
     model.check_unchanged()
-    keep(answers, model, crops, cache_dir() / "predictions", how)
+    keep(answers, model, crops, _answers_folder(), how)
     crops.touch()
     trim(cache_dir(), cache_limit())
+
+
+def _answers_folder() -> Path:
+    return cache_dir() / "predictions"
 
 
 @contextmanager
@@ -155,20 +161,29 @@ class _Running:
 
     def __init__(self, labels: NDArray[np.int64] | None, talk: Talk, interval: int | None) -> None:
         self.labels, self.talk, self.interval = labels, talk, interval
-        self.top1 = self.top5 = self.said = 0
+        self.right = np.zeros((2, 1), np.int64)
         self.start = time.perf_counter()
 
     def note(self, done: int, outputs: NDArray[np.float32]) -> str:
-        parts = [f"{done} images"]
+        """Of the first ``done`` images, the last of which these outputs [n, classes] are."""
+        before = done - len(outputs)
+        speed = done / (time.perf_counter() - self.start)
         if self.labels is not None:
-            truth = self.labels[done - len(outputs) : done]
-            top = top_k(outputs, 5)
-            self.top1 += int(hits(top[:, :1], truth).sum())
-            self.top5 += int(hits(top, truth).sum())
-            parts += [f"top-1 {self.top1 / done:.2%}", f"top-5 {self.top5 / done:.2%}"]
-        parts.append(f"{done / (time.perf_counter() - self.start):.1f} images/s")
-        note = ", ".join(parts)
-        if self.interval and done // self.interval > self.said:
-            self.said = done // self.interval
-            self.talk.say(note)
-        return note
+            top, truth = top_k(outputs, 5), self.labels[before:done]
+            right = np.array([hits(top[:, :1], truth), hits(top, truth)])
+            self.right = self.right[:, -1:] + right.cumsum(axis=1)
+        if self.interval:
+            for n in range(
+                before + self.interval - before % self.interval, done + 1, self.interval
+            ):
+                accuracy = zip(("acc-top1", "acc-top5"), self._rates(n, n - before), strict=False)
+                words = [f"{n} samples", *(f"{name} {rate:.4f}" for name, rate in accuracy)]
+                self.talk.say(", ".join([*words, f"speed {speed:.1f} fps"]))
+        accuracy = zip(("top-1", "top-5"), self._rates(done, len(outputs)), strict=False)
+        words = [f"{done} images", *(f"{name} {rate:.2%}" for name, rate in accuracy)]
+        return ", ".join([*words, f"{speed:.1f} images/s"])
+
+    def _rates(self, n: int, row: int) -> list[float]:
+        """Top-1 and top-5 of the first ``n`` images, the ``row``-th of the last batch being the
+        n-th; nothing without labels."""
+        return [] if self.labels is None else (self.right[:, row - 1] / n).tolist()

@@ -22,8 +22,7 @@ from quantlab.fetch import catalog, fetch
 from quantlab.model import Layout, Model, OutputKind
 from quantlab.paths import cache_dir
 from quantlab.quantize.stamp import PIPELINE_KEY, RECIPE_KEY
-from quantlab.runtime.providers import find_provider
-from quantlab.runtime.session import CPU
+from quantlab.runtime.providers import providers_of
 from quantlab.talk import Talk
 from quantlab.yamlfile import parse_yaml
 
@@ -41,6 +40,7 @@ class ModelOptions(ConfigOptions):
 
     layout: Layout | None = None
     output_kind: OutputKind | None = None
+    size: int | None = Field(None, ge=1, description="of images, where the graph leaves it free")
     pipeline: str | dict[str, Any] | None = None
     threads: int = Field(0, ge=0, description="0: all cores of this process")
     batch_size: int | None = Field(None, ge=1)
@@ -55,17 +55,9 @@ class ModelOptions(ConfigOptions):
             threads=self.threads,
             batch=self.batch_size,
             split=None if self.split is None else parse_split(self.split),
-            providers=_providers(self.provider),
+            providers=providers_of(self.provider),
             fold=self.fold_preprocess,
         )
-
-
-def _providers(name: str | None) -> tuple[str, ...]:
-    if name is None:
-        return CPU
-    import onnxruntime
-
-    return (find_provider(name, onnxruntime.get_available_providers()),)
 
 
 class DataOptions(ConfigOptions):
@@ -104,7 +96,9 @@ def find_model(text: str, options: ModelOptions, talk: Talk) -> Model:
     if not path.exists() and path.parent == Path() and name in catalog():
         talk.say(f"{text} is not here: fetching the published model {name}.")
         path = fetch_with_talk(name, talk)
-    model = Model.load(path).with_overrides(layout=options.layout, output_kind=options.output_kind)
+    model = Model.load(path).with_overrides(
+        layout=options.layout, output_kind=options.output_kind, size=options.size
+    )
     return model.check_classifier()
 
 

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from quantlab.data.calibration import CalibrationImages
-from quantlab.data.crops import Crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.sampler import random_sample
 from quantlab.errors import DataError, ModelError
 from quantlab.evaluate.proxy import Proxy
-from quantlab.inspect import Inspection, inspect_model
 from quantlab.inspect.audit import Audit
+from quantlab.inspect.inspection import Inspection, inspect_model
 from quantlab.inspect.layers import LayerReport, debug_layers
 from quantlab.inspect.levels import LevelDifference, compare_levels
 from quantlab.inspect.operators import OperatorScale, list_operators
@@ -26,7 +25,7 @@ from quantlab.inspect.stored import StoredCheck, check_stored
 from quantlab.inspect.views import Inspected
 from quantlab.jobs import inputs
 from quantlab.jobs.audit import full_audit
-from quantlab.jobs.checks import remembered
+from quantlab.jobs.checks import keep_layers
 from quantlab.jobs.inputs import DataOptions, ModelOptions
 from quantlab.model import Model
 from quantlab.recipe import Recipe
@@ -42,8 +41,6 @@ IMAGES = {
     "preprocess-audit": 400,
 }
 RANDOM_IMAGES = 8
-REPORT_IMAGES = 8
-"""Images on which a report's portability line is measured: about a second for MobileNetV2."""
 
 
 View = Literal[
@@ -160,6 +157,7 @@ def _layers(fp32: Model, spec: InspectSpec, run: Run, talk: Talk) -> LayerReport
     int8.check_unchanged()
     write_whole(run.artifact("layers", "layers.json"), found.model_dump_json(indent=1) + "\n")
     save_layers(found, run.artifact("layers plot", "layers.png"))
+    keep_layers(fp32.sha256, int8.sha256, found)
     run.record.results = found.model_dump(mode="json", exclude={"layers"})
     return found
 
@@ -211,20 +209,3 @@ def _operators(model: Model, run: Run) -> tuple[OperatorScale, ...]:
     found = list_operators(model.proto().graph)
     run.record.results = {"operators": [row.model_dump(mode="json") for row in found]}
     return found
-
-
-def portability_words(int8: Model, crops: Crops) -> str:
-    """A report's line on some of these images; "" for a model without u8s8 layers."""
-    if not int8.is_quantized:
-        return ""
-    step = max(1, len(crops) // REPORT_IMAGES)
-    rows = slice(0, step * REPORT_IMAGES, step)
-
-    def line() -> str:
-        try:
-            found = check_portability(int8, [crops.inputs(rows, int8.input)])
-        except ModelError:
-            return ""
-        return portability_line(found) if found.layers else ""
-
-    return str(remembered("portability", (int8,), crops, rows, line))

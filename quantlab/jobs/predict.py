@@ -59,7 +59,7 @@ def predict_job(spec: PredictSpec, run: Run, talk: Talk) -> tuple[ImageAnswer, .
 def _crop(path: Path, pipeline: Pipeline) -> NDArray[np.uint8]:
     """The image's crop. Raises DataError that names it."""
     name = str(path)
-    image = decode(FileSource([name], [name]).read(0), name)
+    image = decode(FileSource([name], [""]).read(0), name)
     try:
         return pipeline.crop_image(image)
     except DataError as error:

@@ -38,11 +38,13 @@ class ProfileSpec(BaseModel):
     batch_sizes: tuple[int, ...] = (1,)
     threads: int = 1
     seed: int = 0
+    size: int | None = None
 
 
 def profile_job(spec: ProfileSpec, run: Run, talk: Talk) -> tuple[Profile, ...]:
     """Every model's Profile: in the run folder with a plot, and in the record."""
-    models = [inputs.find_model(text, ModelOptions(), talk) for text in spec.models]
+    options = ModelOptions(size=spec.size)
+    models = [inputs.find_model(text, options, talk) for text in spec.models]
     profiles = profiled(models, spec, talk)
     inputs.check_all_unchanged(models)
     text = TypeAdapter(tuple[Profile, ...]).dump_json(profiles, indent=1).decode()

@@ -10,16 +10,15 @@ from typing import Any
 from quantlab.comparison import Comparison
 from quantlab.gate import Verdict
 from quantlab.jobs import inputs
-from quantlab.jobs.checks import known_plot
 from quantlab.jobs.compare import results
 from quantlab.jobs.inputs import model_facts
-from quantlab.jobs.inspect import portability_words
+from quantlab.jobs.portability import portability_words
+from quantlab.jobs.reports import report, report_unjudged
 from quantlab.jobs.workbench import Workbench
 from quantlab.model import Model
 from quantlab.report.advice import suggestions
 from quantlab.report.context import ReportContext, TrialRow
-from quantlab.report.markdown import render_unjudged, write_report
-from quantlab.store import Run, write_whole
+from quantlab.store import Run
 from quantlab.tune.reverted import Reverted
 from quantlab.tune.search import Outcome
 from quantlab.tune.trials import Trial, pareto_front
@@ -66,7 +65,7 @@ def record(bench: Workbench, tuned: Tuned, int8: Model, strategy: str, run: Run)
         problems=bench.crops.problems,
         warnings=tuple(bench.talk.warnings),
     )
-    write_report(run.folder, tuned.comparison, tuned.verdict, context, known_plot)
+    report(run, tuned.comparison, tuned.verdict, context, bench.crops)
     run.record.results = {
         "model": model_facts(bench.model),
         "output": model_facts(replace(int8, path=tuned.output)),
@@ -103,7 +102,7 @@ def record_unjudged(
         trials=trial_rows(outcome.trials, best),
         warnings=tuple(bench.talk.warnings),
     )
-    write_whole(run.artifact("report", "report.md"), render_unjudged(context))
+    report_unjudged(run, context)
     bench.talk.say(f"Report: {run.folder / 'report.md'}")
 
 

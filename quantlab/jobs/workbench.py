@@ -147,7 +147,9 @@ class Workbench:
     def load(self, path: Path, name: str) -> Model:
         """A trial's file as a Model that gives what the fp32 model gives."""
         model = Model.load(path).with_overrides(
-            layout=self.model.layout, output_kind=self.model.output_kind
+            layout=self.model.layout,
+            output_kind=self.model.output_kind,
+            size=self.model.size,
         )
         return replace(model, label=name)
 

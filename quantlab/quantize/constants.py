@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from quantlab import graph as g
 from quantlab.model import main_opset
@@ -53,6 +52,8 @@ def _evaluate(
     inputs = {name: weights[name] for name in node.input if name in weights}
     if set(inputs) != {name for name in node.input if name}:
         return None
+    from onnx.reference import ReferenceEvaluator  # slow to import, seldom needed
+
     values = ReferenceEvaluator(_one_node_model(node, inputs, opset)).run(None, inputs)
     return {name: np.asarray(v) for name, v in zip(filter(None, node.output), values, strict=True)}
 

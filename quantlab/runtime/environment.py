@@ -41,7 +41,7 @@ def _facts() -> dict[str, str]:
         "physical_cores": str(default_threads()),
         "logical_cores": str(len(available_cpus())),
         "memory": f"{memory_bytes() / 2**30:.1f} GiB",
-        "os": platform.platform(aliased=True, terse=True),
+        "os": f"{platform.system()}-{platform.release()}",
         "machine": platform.machine(),
         "python": platform.python_version(),
         "quantlab": __version__,

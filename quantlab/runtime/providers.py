@@ -6,12 +6,22 @@ from collections.abc import Sequence
 
 from quantlab.errors import QuantlabError
 
+CPU = ("CPUExecutionProvider",)
 _SUFFIX = "ExecutionProvider"
 
 
 def short_name(provider: str) -> str:
     """``openvino`` for ``OpenVINOExecutionProvider``."""
     return provider.removesuffix(_SUFFIX).lower()
+
+
+def providers_of(name: str | None) -> tuple[str, ...]:
+    """Those of a session: the one of this name, else the CPU. Raises QuantlabError."""
+    if name is None:
+        return CPU
+    import onnxruntime
+
+    return (find_provider(name, onnxruntime.get_available_providers()),)
 
 
 def find_provider(name: str, available: Sequence[str]) -> str:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from quantlab.errors import ModelError
 from quantlab.model import Model
 from quantlab.runtime.environment import default_threads
-from quantlab.runtime.session import CPU, Optimization, create_session, plain_errors
+from quantlab.runtime.providers import CPU
+from quantlab.runtime.session import Optimization, create_session, plain_errors
 
 
 class Runner:

@@ -1,6 +1,6 @@
 """An ONNX Runtime session with every setting explicit.
 
-Imports nothing of the project but errors: benchmark processes stay small.
+Imports little of the project: benchmark processes stay small.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
 from quantlab.errors import ModelError
+from quantlab.runtime.providers import CPU
 
 Optimization = Literal["all", "layout", "extended", "basic", "disabled"]
-CPU = ("CPUExecutionProvider",)
 _LEVELS = {
     "all": "ORT_ENABLE_ALL",
     "layout": "ORT_ENABLE_LAYOUT",

@@ -2,11 +2,12 @@
 
 from quantlab.testing.images import image_folder, listed_folder, npz_file, photo, pixels, truncate
 from quantlab.testing.measurements import fake_bench, fake_measurement
-from quantlab.testing.models import FakeRunner, pixel_logits, tiny_classifier
+from quantlab.testing.models import FakeRunner, blind_model, pixel_logits, tiny_classifier
 from quantlab.testing.predictions import fake_predictions
 
 __all__ = [
     "FakeRunner",
+    "blind_model",
     "fake_bench",
     "fake_measurement",
     "fake_predictions",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -98,6 +98,23 @@ def tiny_classifier(
         b.node("Softmax", "output", data, axis=1)
     shape = (3, size, size) if layout == "NCHW" else (size, size, 3)
     onnx.save(_model(b, (batch or "batch", *shape), dtype, classes), path)
+    return path
+
+
+def blind_model(source: Path, path: Path, classes: Sequence[int]) -> Path:
+    """Writes ``source`` made blind to some classes: it never answers them. Returns ``path``."""
+    proto = onnx.load(source)
+    output = proto.graph.output[0]
+    size = output.type.tensor_type.shape.dim[-1].dim_value
+    lowered = np.zeros(size, np.float32)
+    lowered[list(classes)] = -1000.0
+    for node in proto.graph.node:
+        for i, name in enumerate(node.output):
+            if name == output.name:
+                node.output[i] = "seeing"
+    proto.graph.initializer.append(numpy_helper.from_array(lowered, "blind"))
+    proto.graph.node.append(helper.make_node("Add", ["seeing", "blind"], [output.name]))
+    onnx.save(proto, path)
     return path
 
 

@@ -36,7 +36,8 @@ def test_criteria(
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
     (tmp_path / "margin_of_a_test.py").write_text(METRIC)
     other = tiny_classifier(scene.folder / "other.onnx", seed=1)
-    words = (scene.model, other, *scene.words, "--no-bench", "--criterion", criterion)
+    data = ("--data", scene.labelled_by_itself("own"), "--pipeline", scene.pipeline)
+    words = (scene.model, other, *data, "--no-bench", "--criterion", criterion)
     said = cli("compare", *words, code=None)
     assert (said.code, said.out[: len(line)]) == (code, line)
     results = said.record.results

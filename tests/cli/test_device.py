@@ -115,7 +115,8 @@ def test_compare_with_results(cli: Any, scene: Any, results: Path) -> None:
     assert (comparison["n"], comparison["unmatched"]) == (40, 0)
     assert comparison["speeds"] == []
     assert comparison["int8"]["name"] == "results"
-    assert set(said.record.artifacts) == {"report", "fp32_predictions", "int8_predictions"}
+    predictions = {"fp32_predictions", "int8_predictions"}
+    assert set(said.record.artifacts) == {"report", "html_report", *predictions}
     report = (said.folder / "report.md").read_text()
     assert "another device's; nothing was timed" in report
     assert cli(*said.repeat, code=3).out == said.out

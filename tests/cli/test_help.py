@@ -50,10 +50,12 @@ def test_importing_quantlab_loads_nothing_heavy() -> None:
 def test_every_option_says_what_it_is_for_or_has_a_plain_default(verb: str) -> None:
     command = main.get_command(click.Context(main), verb)
     assert command is not None
-    assert command.short_help
-    assert command.help
-    names = {name for p in command.params for name in p.opts}
-    assert {"--runs-dir", "--json", "--quiet"} <= names
+    parts = command.commands.values() if isinstance(command, click.Group) else ()
+    for each in parts or (command,):
+        assert each.short_help
+        assert each.help
+        names = {name for p in each.params for name in p.opts}
+        assert {"--runs-dir", "--json", "--quiet"} <= names
 
 
 def test_unknown_verbs_and_options_are_usage_errors(cli) -> None:  # type: ignore[no-untyped-def]

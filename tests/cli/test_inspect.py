@@ -12,8 +12,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from quantlab.inspect import Inspection
 from quantlab.inspect.audit import Audit
+from quantlab.inspect.inspection import Inspection
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.portability import Portability
 from quantlab.inspect.sensitivity import Sensitivity
@@ -143,7 +143,7 @@ def test_preprocess_audit(cli: Any, scene: Any) -> None:
     data = scene.labelled_by_itself("own")
     line = (scene.model, "--data", data, "--pipeline", scene.pipeline, "--images", "50")
     said = cli("inspect", "--preprocess-audit", *line, "--published", "99")
-    assert said.out.startswith("tiny through 14 pipelines on the same 50 images\n")
+    assert said.out.startswith("tiny through 18 pipelines on the same 50 images\n")
     assert re.search(r"^\| tiny +\| minus 127.* in RGB +\| 100", said.out, re.M)
     assert "The published 99.00% fits tiny (" in said.out
     found = Audit.model_validate_json((said.folder / "audit.json").read_text())

@@ -20,27 +20,42 @@ VERBS = (
     "tune",
     "quantize",
     "evaluate",
+    "validate",
     "predict",
     "bench",
     "compare",
+    "gate",
+    "baseline",
     "inspect",
     "data",
     "fetch",
     "recipes",
+    "runs",
     "cache",
 )
 ARTIFACTS = {
     "init": set(),
-    "tune": {"config", "report", "measurements", "fp32_predictions", "int8_predictions"},
+    "tune": {
+        "config",
+        "report",
+        "html_report",
+        "measurements",
+        "fp32_predictions",
+        "int8_predictions",
+    },
     "quantize": set(),
     "evaluate": {"predictions"},
+    "validate": {"predictions"},
     "predict": set(),
     "bench": {"measurements"},
-    "compare": {"report", "measurements", "fp32_predictions", "int8_predictions"},
+    "compare": {"report", "html_report", "measurements", "fp32_predictions", "int8_predictions"},
+    "gate": {"gate", "report", "html_report", "fp32_predictions", "int8_predictions"},
+    "baseline": set(),
     "inspect": {"inspection"},
     "data": set(),
     "fetch": set(),
     "recipes": set(),
+    "runs": set(),
     "cache": set(),
 }
 """What is in the run folder afterwards, trials apart."""
@@ -53,6 +68,8 @@ def words(
 ) -> Callable[[str], tuple[list[str], int]]:
     """A verb's command line and the exit code it should end with."""
     other = tiny_classifier(scene.folder / "other.onnx", seed=1)
+    config = scene.folder / "config.yaml"
+    config.write_text(f"model: {scene.model}\n")
     monkeypatch.setattr("quantlab.jobs.inputs.fetch", lambda name, **_: scene.data / "0")
     output = ["--output", str(tmp_path / "int8.onnx")]
     model, data = str(scene.model), list(scene.words)
@@ -61,13 +78,17 @@ def words(
         "tune": (["--model", model, *data, *output], 0),
         "quantize": (["--model", model, *data, *output], 0),
         "evaluate": ([model, *data], 0),
+        "validate": (["-c", str(config), "--data_dir", str(scene.data), *data[2:]], 0),
         "predict": ([model, str(scene.data / "0" / "000.png"), *scene.words[2:]], 0),
         "bench": ([model, str(other), "--batch", "1", "--batch", "2"], 0),
         "compare": ([model, model, *data], INCONCLUSIVE),
+        "gate": ([model, model, *data], INCONCLUSIVE),
+        "baseline": (["update", model, *data], 0),
         "inspect": ([model, "--scales"], 0),
         "data": (["npz", "--model", model, *data, "--output", str(tmp_path / "npz")], 0),
         "fetch": (["photos"], 0),
         "recipes": ([], 0),
+        "runs": (["ledger", "--output", str(tmp_path / "reports")], 0),
         "cache": (["ls"], 0),
     }
     return lambda verb: ([verb, *lines[verb][0]], lines[verb][1])
@@ -175,9 +196,10 @@ def test_evaluate_says_accuracy_with_intervals(cli: Any, scene: Any) -> None:
     line = ("evaluate", scene.model, "--data", data, "--pipeline", scene.pipeline)
     said = cli(*line, "--log-interval", 16)
     assert said.out.startswith("Top-1 100.00%  95% interval 92.87% to 100.00%  (50 of 50)\nTop-5 ")
-    running = [line for line in said.err.splitlines() if "images/s" in line]
-    assert [line.split(",")[0] for line in running] == ["16 images", "32 images", "48 images"]
-    assert all("top-1 100.00%" in line for line in running)
+    running = [line for line in said.err.splitlines() if line.endswith(" fps")]
+    assert [line.split(", speed ")[0] for line in running] == [
+        f"{n} samples, acc-top1 1.0000, acc-top5 1.0000" for n in (16, 32, 48)
+    ]
 
 
 def test_evaluate_without_labels(cli: Any, scene: Any) -> None:

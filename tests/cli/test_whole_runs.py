@@ -44,9 +44,12 @@ def test_tune_then_compare(cli: Any, scene: Any, tmp_path: Path) -> None:
     compared = cli("compare", scene.model, output, *scene.words, code=3)
     for said in (tuned, compared):
         report = (said.folder / "report.md").read_text()
-        for picture in ("latency.png", "confidence.png"):
+        for picture in ("latency.svg", "confidence.svg"):
             assert f"({picture})" in report
-            assert (said.folder / picture).read_bytes().startswith(b"\x89PNG")
+            assert (said.folder / picture).read_text().startswith("<svg ")
+        page = (said.folder / said.record.artifacts["html_report"]).read_text()
+        assert page.startswith("<!doctype html>")
+        assert said.record.results["verdict"]["reason"] in page
         assert said.record.results["comparison"]["speeds"]
     assert scene.snapshot() == before
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from quantlab.data.preprocess import PIPELINES, Pipeline, get_pipeline, opencv_version
+from quantlab.data.preprocess import ALIASES, PIPELINES, Pipeline, get_pipeline, opencv_version
 from quantlab.errors import DataError, MissingExtra, RecipeError
 from quantlab.model import InputSpec
 from quantlab.testing import photo, pixels
@@ -130,6 +130,26 @@ def test_normalize_tf_and_lite() -> None:
 def test_caffe_is_bgr_and_its_mean_too() -> None:
     red = np.array([255, 1, 2], np.uint8).reshape(1, 1, 1, 3)
     assert get_pipeline("caffe").normalize(red).tolist() == [[[[2 - 104, 1 - 117, 255 - 123]]]]
+
+
+def test_caffe2_is_imagenets_mean_and_std_in_bgr() -> None:
+    red = np.array([255, 0, 0], np.uint8).reshape(1, 1, 1, 3)
+    rgb = get_pipeline("torchvision").normalize(red)
+    assert np.array_equal(get_pipeline("caffe2").normalize(red), rgb[..., ::-1])
+
+
+def test_mxnet_subtracts_a_mean_and_scales_by_one() -> None:
+    grey = np.full((1, 1, 1, 3), 200, np.uint8)
+    found = get_pipeline("mxnet").normalize(grey).ravel()
+    assert np.allclose(found, [200 - 123.68, 200 - 116.78, 200 - 103.94])
+
+
+def test_other_frameworks_names_are_pipelines() -> None:
+    assert {name: get_pipeline(name).name for name in ALIASES} == ALIASES
+    assert get_pipeline("keras", 192) == get_pipeline("tf", 192)
+    assert not ALIASES.keys() & PIPELINES.keys()
+    with pytest.raises(RecipeError, match="Did you mean keras"):
+        get_pipeline("kears")
 
 
 @pytest.mark.parametrize("name", PIPELINES)

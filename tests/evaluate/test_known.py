@@ -53,6 +53,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "predictions"
 
 
+def key_of(model: Model, crops: Crops, **how: Any) -> str:
+    return answers_key(model, crops.digests, crops.pipeline, **how)
+
+
 def facts(**changed: str) -> Callable[[], dict[str, str]]:
     return lambda: {"onnxruntime": "1.0", "isa": "avx2", "cpu": "one", **changed}
 
@@ -63,23 +67,23 @@ def test_the_key_follows_all_that_decides_the_answers(
     monkeypatch.setattr(known, "environment", facts())
     swapped = (crops.digests[1], crops.digests[0], *crops.digests[2:])
     keys = [
-        answers_key(model, crops),
-        answers_key(replace(model, sha256="0" * 64), crops),
-        answers_key(replace(model, layout="NHWC"), crops),
-        answers_key(model, replace(crops, digests=crops.digests[:-1])),
-        answers_key(model, replace(crops, digests=swapped)),
-        answers_key(model, replace(crops, pipeline=PIPELINE.model_copy(update={"color": "BGR"}))),
-        answers_key(model, crops, providers=("Other",)),
-        answers_key(model, crops, optimization="basic"),
+        key_of(model, crops),
+        key_of(replace(model, sha256="0" * 64), crops),
+        key_of(replace(model, layout="NHWC"), crops),
+        key_of(model, replace(crops, digests=crops.digests[:-1])),
+        key_of(model, replace(crops, digests=swapped)),
+        key_of(model, replace(crops, pipeline=PIPELINE.model_copy(update={"color": "BGR"}))),
+        key_of(model, crops, providers=("Other",)),
+        key_of(model, crops, optimization="basic"),
     ]
     for name in ("onnxruntime", "isa"):
         monkeypatch.setattr(known, "environment", facts(**{name: "other"}))
-        keys.append(answers_key(model, crops))
+        keys.append(key_of(model, crops))
     monkeypatch.setattr(known, "environment", facts())
     monkeypatch.setattr("PIL.__version__", "0.0")
-    keys.append(answers_key(model, crops))
+    keys.append(key_of(model, crops))
     monkeypatch.setattr(known, "_FORMAT", 0)
-    keys.append(answers_key(model, crops))
+    keys.append(key_of(model, crops))
     assert len(set(keys)) == len(keys)
 
 
@@ -96,10 +100,10 @@ def test_the_key_leaves_out_what_changes_no_answer(
         names=tuple(reversed(crops.names)),
         pipeline=PIPELINE.model_copy(update={"name": "other"}),
     )
-    key = answers_key(model, crops)
-    assert answers_key(renamed.with_overrides(output_kind="probabilities"), same) == key
+    key = key_of(model, crops)
+    assert key_of(renamed.with_overrides(output_kind="probabilities"), same) == key
     monkeypatch.setattr(known, "environment", facts(cpu="two"))
-    assert answers_key(model, crops) == key
+    assert key_of(model, crops) == key
 
 
 def test_answers_are_recalled_as_they_were(

@@ -8,8 +8,9 @@ import sys
 import pytest
 import yaml
 
+from quantlab.data.preprocess import ALIASES, PIPELINES
 from quantlab.errors import RecipeError
-from quantlab.fetch import PublishedModel, catalog, published
+from quantlab.fetch import PROJECTS, PublishedModel, catalog, published
 from quantlab.fetch.builders import BUILDERS
 from quantlab.fetch.catalog import UrlSource, WheelSource, parse_entry, tuning_folder
 
@@ -35,9 +36,56 @@ sources:
 
 
 def test_the_house_knows_these() -> None:
-    names = {"efficientnet-lite0", "imagenet-classes", "mobilenetv2-12", "mobilenetv2-12-int8"}
-    assert set(catalog()) == names | {"photos"}
+    others = {e.name for e in catalog().values() if e.project is None}
+    assert others == {"efficientnet-lite0", "imagenet-classes", "photos"}
     assert list(catalog()) == sorted(catalog())
+
+
+@pytest.mark.parametrize(
+    ("project", "names"),
+    [
+        ("onnx-zoo", ["10", "12", "12-int8", "12-qdq", "7"]),
+        ("mxnet", ["a16w16", "a16w8", "mxnet-mobilenetv2-1.0", "mxnet-mobilenetv2-1.4"]),
+        ("caffe2", ["caffe2-mobilenetv2", "caffe2-mobilenetv2-int8"]),
+        ("mindcv", ["mindcv-mobilenetv2-075", "mindcv-mobilenetv2-075-910v2"]),
+        (
+            "npu-zoo",
+            ["keras", "mmcls", "ppcls-ssld", "ppcls-x0_25", "ppcls-x0_5", "ppcls-x0_75",
+             "ppcls-x1_0", "ppcls-x1_5", "ppcls-x2_0", "timm", "torchvision"],
+        ),
+    ],
+)  # fmt: skip
+def test_every_project_has_its_recipes(project: str, names: list[str]) -> None:
+    prefix = {"onnx-zoo": "mobilenetv2-", "npu-zoo": "npu-"}.get(project, "")
+    found = [e.name for e in catalog().values() if e.project == project]
+    assert found == [prefix + name for name in names]
+    assert project in PROJECTS
+
+
+def test_recipes_point_at_models_that_are_known() -> None:
+    for entry in catalog().values():
+        for other in filter(None, (entry.same_as, entry.made_from)):
+            assert catalog()[other].kind == "model"
+            assert not catalog()[other].same_as
+            assert catalog()[other].pipeline == entry.pipeline
+        assert entry.kind != "model" or entry.pipeline in {*PIPELINES, *ALIASES}
+        assert bool(entry.way) == (not entry.sources and entry.same_as is None)
+
+
+def test_the_npus_recipes_calibrate_on_every_class() -> None:
+    for entry in catalog().values():
+        if entry.project == "npu-zoo":
+            assert entry.recipe is not None
+            assert (entry.recipe.ranges, entry.recipe.range_search) == ("percentile", False)
+            assert (entry.recipe.images_per_class, entry.recipe.calibration_size) == (1, None)
+
+
+def test_int16_recipes() -> None:
+    kinds = {n: catalog()[n].recipe for n in ("a16w16", "a16w8")}
+    assert {n: r and (r.activations, r.weights) for n, r in kinds.items()} == {
+        "a16w16": ("s16", "s16"),
+        "a16w8": ("s16", "s8"),
+    }
 
 
 @pytest.mark.parametrize("entry", catalog().values(), ids=lambda entry: entry.name)
@@ -49,11 +97,14 @@ def test_every_entry_is_whole(entry: PublishedModel) -> None:
 
 
 def test_published_figures() -> None:
-    fp32, int8 = catalog()["mobilenetv2-12"].accuracy, catalog()["mobilenetv2-12-int8"].accuracy
+    fp32, int8 = (catalog()[f"mobilenetv2-12{x}"].published for x in ("", "-int8"))
     assert fp32 is not None
     assert int8 is not None
     assert (fp32.top1, fp32.top5) == (69.48, 89.26)
+    assert fp32.top1 is not None
     assert (int8.top1, int8.top5) == (68.30, 88.44)
+    declines = [100 * (1 - i / f) for i, f in ((68.30, fp32.top1), (88.44, 89.26))]
+    assert (int8.top1_decline, int8.top5_decline) == pytest.approx(declines, abs=0.005)
     assert catalog()["efficientnet-lite0"].pipeline == "lite"
 
 
@@ -76,10 +127,12 @@ def test_an_entry_survives_its_own_json() -> None:
     [
         ({"pipelin": "lite"}, "unknown key pipelin.\nDid you mean pipeline?"),
         ({"recipe": {"formt": "qdq"}}, "unknown key recipe.formt.\nDid you mean format?"),
-        ({"accuracy": {"top1": 1, "source": "x", "topp5": 2}}, "Did you mean top5?"),
+        ({"published": {"top1": 1, "source": "x", "topp5": 2}}, "Did you mean top5?"),
         ({"criterion": {"max_declin": "1%"}}, "Did you mean max_decline?"),
         ({"criterion": {"max_decline": "much"}}, "criterion.max_decline: String should match"),
-        ({"sources": []}, "sources: "),
+        ({"sources": []}, "give sources; a model without any: same_as, made_from or export"),
+        ({"sources": [], "kind": "labels", "export": "x"}, "give sources"),
+        ({"sources": [], "made_from": "other"}, "what is made_from another model names the recipe"),
         ({"sources": [{"url": "http://example.org/x"}]}, "sources.0.url.url: "),
         ({"sources": [{"package": "tiny", "versin": "1"}]}, "Did you mean version?"),
         ({"file": "../../tiny.onnx"}, "file: String should match"),

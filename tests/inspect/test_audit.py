@@ -29,23 +29,29 @@ def audited(right: list[list[bool]], **options: object) -> Audit:
 
 def test_candidates_are_the_standard_ones_each_with_both_colour_orders() -> None:
     tried, left_out = candidates(get_pipeline("caffe"), SPEC)
-    assert [p.name for p in tried[:6]] == [
-        "caffe", "torchvision", "timm-bicubic", "tf", "lite", "inc",
+    assert [p.name for p in tried[:9]] == [
+        "caffe", "torchvision", "timm-bicubic", "tf", "lite", "inc", "paddle", "mxnet", "caffe2",
     ]  # fmt: skip
-    assert [p.name for p in tried[6:8]] == ["caffe in RGB", "torchvision in BGR"]
-    assert (len(tried), left_out) == (12, {})
+    assert [p.name for p in tried[9:11]] == ["caffe in RGB", "torchvision in BGR"]
+    assert (len(tried), left_out) == (16, {})
+
+
+def test_nothing_is_swapped_into_what_a_standard_one_is() -> None:
+    names = {p.name for p in candidates(TORCH, SPEC)[0]}
+    assert {"paddle", "caffe2", "mxnet in BGR", "inc in BGR"} <= names
+    assert not {"paddle in BGR", "caffe2 in RGB"} & names
 
 
 def test_candidates_have_the_size_of_the_input_and_share_their_crops() -> None:
     tried, _ = candidates(TORCH.sized(227), replace(SPEC, height=227, width=227))
     assert {p.crop for p in tried} == {227}
-    assert len({p.crop_digest for p in tried}) == 3
+    assert len({p.crop_digest for p in tried}) == 4
 
 
 def test_a_model_that_normalizes_itself_is_tried_on_geometry_and_colours_only() -> None:
     tried, left_out = candidates(TORCH, BYTES)
     assert [(p.resizer, p.color) for p in tried].count(("pillow-bilinear", "BGR")) == 1
-    assert len(tried) == 6
+    assert len(tried) == 8
     assert left_out["tf"] == "the same pixels as torchvision"
 
 
@@ -62,7 +68,7 @@ def test_a_pipeline_of_ones_own_is_tried_under_a_name_of_its_own() -> None:
     own = TORCH.model_copy(update={"mean": (1.0, 2.0, 3.0)})
     names = [p.name for p in candidates(own, SPEC)[0]]
     assert names[0] == "own torchvision"
-    assert len(set(names)) == len(names) == 14
+    assert len(set(names)) == len(names) == 18
     tiny = PIPELINES["tf"].model_copy(update={"name": "tiny"})
     tried, left_out = candidates(tiny, SPEC)
     assert (tried[0].name, left_out) == ("tiny", {"tf": "the same pixels as tiny"})
@@ -83,6 +89,8 @@ def test_swapping_leaves_the_numbers_where_they_are() -> None:
         ("tf", SPEC, "−1 to 1"),
         ("lite", SPEC, "−1 to 1"),
         ("caffe", SPEC, "minus 104,117,123"),
+        ("caffe2", SPEC, "ImageNet mean/std"),
+        ("mxnet", SPEC, "minus 124,117,104"),
         ("caffe", BYTES, "raw pixels"),
     ],
 )
@@ -92,7 +100,7 @@ def test_values_in_words(name: str, spec: InputSpec, values: str) -> None:
 
 def test_normalizations_keep_the_geometry() -> None:
     ways = normalizations(PIPELINES["inc"], SPEC)
-    assert [p.name for p in ways] == ["inc", "tf", "caffe"]
+    assert [p.name for p in ways] == ["inc", "tf", "caffe", "mxnet", "caffe2"]
     assert {p.crop_digest for p in ways} == {PIPELINES["inc"].crop_digest}
     assert [p.color for p in normalizations(TORCH, BYTES)] == ["RGB", "BGR"]
     own = Pipeline.model_validate({**TORCH.model_dump(), "std": (1, 1, 1)})

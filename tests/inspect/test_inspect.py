@@ -13,8 +13,8 @@ from onnx import numpy_helper
 from onnxruntime import quantization as ortq
 
 from quantlab.errors import ModelError
-from quantlab.inspect import Inspection, inspect_model
 from quantlab.inspect.counts import count_macs, count_parameters
+from quantlab.inspect.inspection import Inspection, inspect_model
 from quantlab.model import Model
 from quantlab.quantize.prepare import prepare
 from quantlab.runtime.runner import Runner

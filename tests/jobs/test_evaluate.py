@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.predictions import Predictions
 from quantlab.jobs.evaluate import EvaluateSpec, _Running, evaluate_job, predict
 from quantlab.model import Model
+from quantlab.paths import cache_dir
 from quantlab.runtime.runner import Runner
 from quantlab.store import Run
 from quantlab.talk import Silence
@@ -53,12 +55,27 @@ def test_without_labels_the_note_tells_the_speed() -> None:
     assert note.endswith(" images/s")
 
 
-def test_a_line_every_so_many_images() -> None:
+def test_a_line_every_so_many_images_whatever_the_batch() -> None:
+    answers = np.random.default_rng(0).integers(0, 9, 20)
+    labels = np.random.default_rng(1).integers(0, 9, 20)
+    for batch in (1, 4, 20):
+        talk = Notes()
+        running = _Running(labels, talk, 5)
+        for done in range(batch, 21, batch):
+            running.note(done, outputs(*answers[done - batch : done]))
+        assert [line.split(", speed ")[0] for line in talk.said] == [
+            f"{n} samples, acc-top1 {(answers == labels)[:n].mean():.4f}, "
+            f"acc-top5 {((answers == labels) | (labels < 5 - (answers > 3)))[:n].mean():.4f}"
+            for n in (5, 10, 15, 20)
+        ]
+        assert all(line.endswith(" fps") for line in talk.said)
+
+
+def test_a_line_without_labels_has_the_speed_alone() -> None:
     talk = Notes()
-    running = _Running(np.zeros(20, np.int64), talk, 5)
-    for done in range(4, 21, 4):
-        running.note(done, outputs(0, 0, 0, 0))
-    assert [line.split()[0] for line in talk.said] == ["8", "12", "16", "20"]
+    _Running(None, talk, 2).note(2, outputs(1, 2))
+    (line,) = talk.said
+    assert line.startswith("2 samples, speed ")
 
 
 def test_the_predictions_are_saved_and_the_same_again(tmp_path: Path) -> None:
@@ -74,6 +91,20 @@ def test_the_predictions_are_saved_and_the_same_again(tmp_path: Path) -> None:
         saved.append(Predictions.load(run.folder / run.record.artifacts["predictions"]))
     np.testing.assert_array_equal(saved[0].outputs, saved[1].outputs)
     assert saved[0].digests == saved[1].digests
+
+
+def test_known_answers_run_no_inference_where_the_crops_are_gone(
+    tmp_path: Path, runs: list[int]
+) -> None:
+    model = tiny_classifier(tmp_path / "m.onnx", size=224)
+    data = image_folder(tmp_path / "images", 10, per_class=1, size=40)
+    spec = EvaluateSpec(model=str(model), data=data, pipeline="torchvision", threads=1)
+    for _ in range(2):
+        runs.clear()
+        with Run("evaluate", {}, "quantlab evaluate", tmp_path / "runs") as run:
+            evaluate_job(spec, run, Silence())
+        shutil.rmtree(cache_dir() / "crops")
+    assert runs == []
 
 
 @pytest.fixture

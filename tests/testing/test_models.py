@@ -9,7 +9,7 @@ import pytest
 
 from quantlab.model import Model
 from quantlab.runtime.runner import Runner
-from quantlab.testing.models import FakeRunner, tiny_classifier
+from quantlab.testing.models import FakeRunner, blind_model, tiny_classifier
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -57,3 +57,16 @@ def test_a_fake_runner_answers_like_a_runner() -> None:
 def test_a_fake_runner_with_a_function_of_ones_own() -> None:
     run = FakeRunner(lambda batch: np.eye(3)[: len(batch)])
     np.testing.assert_array_equal(run(np.zeros((2, 3, 1, 1))), np.eye(3, dtype=np.float32)[:2])
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_a_blind_model_never_answers_some_classes(tmp_path: Path, softmax: bool) -> None:
+    source = tiny_classifier(tmp_path / "m.onnx", softmax=softmax)
+    path = blind_model(source, tmp_path / "blind.onnx", [2, 7])
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    batch = np.random.default_rng(0).standard_normal((64, 3, 32, 32)).astype(np.float32)
+    with Runner(Model.load(source)) as seeing, Runner(Model.load(path)) as blind:
+        before, after = seeing(batch), blind(batch)
+    others = [i for i in range(10) if i not in (2, 7)]
+    np.testing.assert_array_equal(before[:, others], after[:, others])
+    assert not set(after.argmax(1)) & {2, 7}

@@ -22,15 +22,15 @@ SUFFIXES = (
 
 @dataclass(frozen=True)
 class FileSource:
-    """Image files, each read when asked for."""
+    """Image files, each read when asked for: ``names`` and the folder that each is relative to."""
 
     names: Sequence[str]
-    paths: Sequence[str]
+    folders: Sequence[str]
 
     def read(self, index: int) -> bytes:
         """The file's bytes. Raises DataError ``"<name>: <reason>."``."""
         try:
-            with Path(self.paths[index]).open("rb") as file:
+            with Path(self.folders[index], self.names[index]).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 data = file.read(min(size, MAX_FILE_BYTES) + 1)
         except OSError as error:

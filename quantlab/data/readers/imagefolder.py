@@ -33,7 +33,7 @@ def read(path: Path, *, synsets: Path | None = None, num_classes: int | None = N
         root=str(path),
         names=tuple(names),
         labels=np.array(labels, np.int64),
-        source=FileSource(names, [str(path / name) for name in names]),
+        source=FileSource(names, [str(path)] * len(names)),
         problems=tuple(problems),
         class_names=resolved.class_names,
         label_source=f"folder names: {resolved.rule}",

@@ -5,11 +5,12 @@ A list of ``.npz`` files (``npz_datalist.txt``) is one of finished inputs.
 
 from __future__ import annotations
 
+import ntpath
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,17 +50,17 @@ def read(
     """
     lines, repeated = _without_repeats(parse_list(list_file), list_file)
     labels, rule, class_names = _labels(lines, path, list_file, synsets, num_classes)
-    paths = [_locate(path, line.name) for line in lines]
-    present = [i for i, file in enumerate(paths) if file is not None]
+    folders = _located(path, [line.name for line in lines])
+    present = [i for i, folder in enumerate(folders) if folder is not None]
     if not present:
         raise _nothing_there(path, list_file, lines)
     names = [lines[i].name for i in present]
-    source = FileSource(names, [paths[i] or "" for i in present])
+    source = FileSource(names, [folder for folder in folders if folder is not None])
     finished = all(name.endswith(".npz") for name in names)
     missing = [
         Problem(line.name, "in the list, but there is no such file")
-        for line, file in zip(lines, paths, strict=True)
-        if file is None
+        for line, folder in zip(lines, folders, strict=True)
+        if folder is None
     ]
     return Dataset(
         root=str(path),
@@ -102,8 +103,8 @@ def parse_list(list_file: Path) -> list[Line]:
 
 def _check_inside(lines: Sequence[Line], list_file: Path) -> None:
     for line in lines:
-        windows, posix = PureWindowsPath(line.name), PurePosixPath(line.name)
-        if windows.anchor or posix.is_absolute() or ".." in windows.parts:
+        drive, rest = ntpath.splitdrive(line.name)
+        if drive or rest[:1] in ("/", "\\") or ".." in re.split(r"[/\\]", rest):
             raise DataError(
                 f"{list_file}, line {line.number}: {line.name!r} is outside the image folder.",
                 "Names in a list are relative to the folder and hold no '..'.",
@@ -151,12 +152,15 @@ def _labels(
     return [index[line.label] for line in lines], resolved.rule, resolved.class_names
 
 
-def _locate(path: Path, name: str) -> str | None:
-    for place in (path, path / "val"):
-        file = os.path.join(place, name)  # noqa: PTH118 - fifty thousand names: Path is slow
-        if os.path.isfile(file):  # noqa: PTH113
-            return file
-    return None
+def _located(path: Path, names: Sequence[str]) -> list[str | None]:
+    """The folder that holds each file, if any."""
+    places = str(path), str(path / "val")
+
+    def holds(place: str, name: str) -> bool:
+        # Fifty thousand names: Path is slow, and keeps their parts.
+        return os.path.isfile(os.path.join(place, name))  # noqa: PTH113, PTH118
+
+    return [next((place for place in places if holds(place, name)), None) for name in names]
 
 
 def _nothing_there(path: Path, list_file: Path, lines: Sequence[Line]) -> DataError:

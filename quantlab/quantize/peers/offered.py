@@ -38,6 +38,7 @@ class OfferedEngine:
             "name": model.name,
             "layout": model.layout,
             "output_kind": model.output_kind,
+            "size": model.size,
             "recipe": recipe.model_dump(mode="json"),
             "images": len(calibration),
         }
@@ -70,7 +71,7 @@ def made(
     factory: Callable[[], Engine] = EntryPoint(*options["entry"]).load()
     engine = factory()
     model = Model.load(path).with_overrides(
-        layout=options["layout"], output_kind=options["output_kind"]
+        layout=options["layout"], output_kind=options["output_kind"], size=options["size"]
     )
     recipe, images = Recipe(**options["recipe"]), _Stored(options["images"], batches)
     start = time.perf_counter()

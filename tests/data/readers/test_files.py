@@ -19,7 +19,7 @@ def test_is_image(name: str, expected: bool) -> None:
 
 def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_bytes(b"0123456789")
-    source = FileSource(["a"], [str(tmp_path / "a")])
+    source = FileSource(["a"], [str(tmp_path)])
     assert source.read(0) == b"0123456789"
     monkeypatch.setattr(files, "MAX_FILE_BYTES", 9)
     with pytest.raises(DataError, match=r"^a: larger than"):
