@@ -31,7 +31,7 @@ FIXED = 'data="val", pipeline="p.yaml", threads=1'
 def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A model repository: fp32, an int8 that is the same, one that never gives its usual answer."""
     monkeypatch.setenv("QUANTLAB_CACHE", str(pytester.path / "cache"))
-    monkeypatch.setattr("quantlab.report.plots.draw", lambda *_, **__: {})
+    monkeypatch.setattr("quantlab.jobs.reports.draw", lambda *_, **__: {})
     root = pytester.path
     (root / "p.yaml").write_text(PIPELINE)
     model = tiny_classifier(root / "fp32.onnx")

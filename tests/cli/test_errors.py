@@ -334,6 +334,8 @@ def test_a_bound_on_file_sizes(scene: Any, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=tmp_path,
+        # Python would leave what it compiles cut off, for all who import it later.
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048)),
         check=False,
     )
