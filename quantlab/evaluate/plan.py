@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-BATCHES = (4, 1, 8)
+BATCHES = (2, 8)
 """Larger ones leave the processor's caches. The first is the usual one."""
-WORTH_CHANGING = 1.05
+WORTH_CHANGING = 1.1
 """A plan counts as faster than an earlier one from here on: a few images tell no less."""
 _SIDE_BY_SIDE = 16
 

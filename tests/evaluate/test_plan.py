@@ -41,6 +41,6 @@ def test_every_batch_then_the_other_splits_with_the_best_batch() -> None:
 
 def test_a_later_plan_must_be_clearly_faster() -> None:
     usual, other = Plan(2, 1, 4), Plan(2, 1, 8)
-    assert fastest({usual: 100.0, other: 104.0}) == usual
-    assert fastest({usual: 100.0, other: 106.0}) == other
+    assert fastest({usual: 100.0, other: 109.0}) == usual
+    assert fastest({usual: 100.0, other: 111.0}) == other
     assert fastest({usual: 0.0, other: 1.0}) == other
