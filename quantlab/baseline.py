@@ -20,6 +20,7 @@ from quantlab.criteria import METRIC_NAMES, LatencyPolicy, Limit, Policy, SizePo
 from quantlab.errors import DataError, IsaChange, RecipeError, RecordError
 from quantlab.evaluate.accuracy import Accuracy
 from quantlab.evaluate.predictions import Predictions
+from quantlab.flat import flat
 from quantlab.gate import Verdict, side_words, size_verdict, status_of, unmeasured_latency
 from quantlab.rules import Decision, Rule, settle
 from quantlab.stats import Interval, images_to_clear, independent_decline, mean_p
@@ -221,22 +222,12 @@ def differences(old: Baseline, new: Baseline) -> tuple[Difference, ...]:
 
 
 def _rows(old: Mapping[str, Any], new: Mapping[str, Any]) -> Sequence[Difference]:
-    first, second = _flat(old), _flat(new)
+    first, second = flat(old), flat(new)
     return [
         Difference(key=key, old=first.get(key), new=second.get(key))
         for key in dict.fromkeys([*first, *second])
         if first.get(key) != second.get(key)
     ]
-
-
-def _flat(data: Mapping[str, Any], before: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{before}{key}.")
-        else:
-            found[f"{before}{key}"] = str(value)
-    return found
 
 
 def decide_unpaired(

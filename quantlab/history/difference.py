@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from quantlab.flat import flat as joined
 from quantlab.history.entry import Entry, entry_of
 from quantlab.history.figures import Figure, File, Shape, isa_of, plain, read
 from quantlab.record import RunRecord
@@ -171,12 +172,6 @@ def _files(run: _Results) -> _Facts:
     return dict(reversed(list(zip(names, digests, strict=True))))
 
 
-def flat(facts: Mapping[str, Any], before: str = "") -> dict[str, str]:
-    """The facts as texts, those of inner mappings under joined names; None says nothing."""
-    found = dict[str, str]()
-    for key, value in facts.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{before}{key}.")
-        elif value is not None:
-            found[plain(f"{before}{key}")] = plain(str(value))
-    return found
+def flat(facts: Mapping[str, Any]) -> dict[str, str]:
+    """As ``quantlab.flat``, of a record that may come from anywhere."""
+    return {plain(key): plain(text) for key, text in joined(facts).items()}

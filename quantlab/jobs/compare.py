@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import Field
 
@@ -22,10 +22,9 @@ from quantlab.jobs.early import Early, predict_until_certain
 from quantlab.jobs.evaluate import crops_and_answers, predict
 from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
 from quantlab.jobs.portability import portability_words
-from quantlab.jobs.reports import report
+from quantlab.jobs.reports import context_of, report
 from quantlab.model import Model
 from quantlab.quantize.stamp import calibrated_on
-from quantlab.report.context import ReportContext
 from quantlab.sequential import watch
 from quantlab.store import Run
 from quantlab.talk import Talk
@@ -88,15 +87,12 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     comparison = compared(models, predictions, timing, names, spec.seed, metrics)
     verdict = judge(comparison, policy, anytime=early is not None and early.decided)
     save_artifacts(run, predictions, timing)
-    context = ReportContext(
-        command=run.record.command,
-        environment=run.record.environment,
-        data=inputs.data_words(found, crops),
+    words = inputs.data_words(found, crops)
+    context = replace(
+        context_of(run, talk, crops, words, verdict, spec.limits),
         recipe=inputs.stamped_recipe(models[1]),
         portability=portability_words(models[1], crops),
         early="" if early is None else early.sentence,
-        problems=crops.problems,
-        warnings=tuple(talk.warnings),
     )
     report(run, comparison, verdict, context, crops)
     run.record.results = {

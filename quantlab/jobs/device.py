@@ -23,9 +23,8 @@ from quantlab.jobs import inputs
 from quantlab.jobs.compare import Compared, CompareSpec, results, save_artifacts
 from quantlab.jobs.evaluate import predict
 from quantlab.jobs.inputs import ConfigOptions
-from quantlab.jobs.reports import report
+from quantlab.jobs.reports import context_of, report
 from quantlab.model import Model
-from quantlab.report.context import ReportContext
 from quantlab.store import Run
 from quantlab.talk import Talk
 
@@ -92,16 +91,9 @@ def compare_device_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     )
     verdict = judge(comparison, policy)
     save_artifacts(run, predictions, None)
-    context = ReportContext(
-        command=run.record.command,
-        environment=run.record.environment,
-        data={
-            **inputs.data_words(data, crops),
-            "Int8 answers": f"{path} (another device's; nothing was timed)",
-        },
-        problems=crops.problems,
-        warnings=tuple(talk.warnings),
-    )
+    words = inputs.data_words(data, crops)
+    words["Int8 answers"] = f"{path} (another device's; nothing was timed)"
+    context = context_of(run, talk, crops, words, verdict, spec.limits)
     report(run, comparison, verdict, context, crops)
     run.record.results = {
         "models": [inputs.model_facts(model), {"path": str(path), "sha256": _sha256(found)}],

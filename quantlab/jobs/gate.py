@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quantlab.baseline import (
@@ -38,9 +38,8 @@ from quantlab.jobs.device import compare_device_job, is_answers
 from quantlab.jobs.evaluate import crops_and_answers
 from quantlab.jobs.inputs import DataOptions, Found, ModelOptions
 from quantlab.jobs.portability import portability_words
-from quantlab.jobs.reports import report
+from quantlab.jobs.reports import context_of, report
 from quantlab.model import Model
-from quantlab.report.context import ReportContext
 from quantlab.report.gate import (
     GateContext,
     benchmark_json,
@@ -236,14 +235,11 @@ def _paired(
     decision = decide(comparison, rules)
     first = next((rule for rule in judged if rule.criterion), judged[0])
     verdict = judge(comparison, first.limit)
-    context = ReportContext(
-        command=run.record.command,
-        environment=run.record.environment,
-        data=inputs.data_words(found, crops),
+    limits, words = [rule.limit for rule in judged], inputs.data_words(found, crops)
+    context = replace(
+        context_of(run, talk, crops, words, verdict, limits),
         recipe=inputs.stamped_recipe(model),
         portability=portability_words(model, crops),
-        problems=crops.problems,
-        warnings=tuple(talk.warnings),
     )
     report(run, comparison, verdict, context, crops)
     save_artifacts(run, (before, now), None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from quantlab.comparison import Comparison
+from quantlab.criteria import Limit
 from quantlab.data.crops import Crops
 from quantlab.data.thumbnails import thumbnails
 from quantlab.gate import Verdict
@@ -17,6 +18,27 @@ from quantlab.report.files import HTML, MARKDOWN, write_page
 from quantlab.report.plots import draw
 from quantlab.report.tables import shown_flips
 from quantlab.store import Run
+from quantlab.talk import Talk
+
+
+def context_of(
+    run: Run,
+    talk: Talk,
+    crops: Crops,
+    data: Mapping[str, str],
+    verdict: Verdict,
+    limits: Sequence[Limit] = (),
+) -> ReportContext:
+    """What the report of any comparison tells beside it. ``limits`` are all that a gate judges: the
+    report's verdict is on one of them."""
+    alone = f"This page judges the {verdict.policy.title} alone; gate.md has the gate's decision."
+    return ReportContext(
+        command=run.record.command,
+        environment=run.record.environment,
+        data=data,
+        problems=crops.problems,
+        warnings=(*talk.warnings, *([alone] if {*limits} - {verdict.policy} else [])),
+    )
 
 
 def report(

@@ -74,6 +74,16 @@ def test_a_broken_model_fails_and_its_class_is_named(
     assert f"{fallen['index']} ({fallen['n']} lost" in errors[1]
 
 
+def test_the_report_of_several_rules_says_that_it_judges_one(
+    cli: Any, scene: Any, data: Any, blind: Path
+) -> None:
+    alone = "This page judges the top-1 decline alone; gate.md has the gate's decision."
+    one = cli("gate", scene.model, blind, *data, code=1)
+    assert alone not in (one.folder / "report.md").read_text()
+    several = cli("gate", scene.model, blind, *data, *LOOSE, "--fail-if", "size > 1B", code=None)
+    assert alone in (several.folder / "report.md").read_text().replace("\n", " ")
+
+
 def test_few_images_are_inconclusive_with_the_number_needed(
     cli: Any, scene: Any, data: Any, same: Path
 ) -> None:
