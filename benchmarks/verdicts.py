@@ -228,12 +228,16 @@ def family_error(rules: int, n: int, *, pairs: int, seed: int = 0) -> tuple[floa
 
 
 Declines = dict[tuple[int, float, float, bool], Cell]
+Agreements = dict[tuple[int, float, float], Cell]
+Divergences = dict[tuple[int, float], Cell]
+RULE = "--: | --: | --: | --: | --: | --: |"
+HEAD = "pass | fail | inconclusive | wrong pass | wrong fail | coverage |"
 
 
 def page(
     declines: Declines,
-    agreements: dict[tuple[int, float, float], Cell],
-    kls: dict[tuple[int, float], Cell],
+    agreements: Agreements,
+    kls: Divergences,
     classes: dict[int, tuple[float, float]],
     families: dict[int, tuple[float, float]],
     pairs: int,
@@ -241,97 +245,113 @@ def page(
 ) -> str:
     """The report."""
     every = [*declines.values(), *agreements.values(), *kls.values()]
+    lines = [
+        "# Verdicts: how often they are wrong",
+        "",
+        f"Written by `benchmarks/verdicts.py --pairs {pairs} --seed {seed}`.",
+        "",
+        f"{pairs:,} simulated pairs of models a row. With the truth on the limit, pass and "
+        "fail both count as wrong.",
+        "",
+        f"- The highest rate of wrong passes is {max(c.wrong_pass for c in every):.1%}, of "
+        f"wrong fails {max(c.wrong_fail for c in every):.1%}; at most 5% are promised.",
+        f"- The lowest coverage of a 95% interval is {min(c.coverage for c in every):.1%}.",
+        *_beside(declines),
+        *_of_declines(declines),
+        *_of_fidelity(agreements, kls),
+        f"## `class.decline > {100 * CLASS_LIMIT:.0f}pp`, 1,000 classes",
+        "",
+        "*Any wrong*: a class is said to fall by more when all fall by just that much. "
+        "*Found*: one class that loses half of its images net, of 1,000.",
+        "",
+        "| images a class | any wrong | found |",
+        "| --: | --: | --: |",
+        *(f"| {n} | {wrong:.1%} | {found:.1%} |" for n, (wrong, found) in classes.items()),
+        "",
+        "## Several required rules, each just kept",
+        "",
+        "| rules | any fails, each by itself | with Holm |",
+        "| --: | --: | --: |",
+        *(f"| {n} | {alone:.1%} | {held:.1%} |" for n, (alone, held) in families.items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _beside(declines: Declines) -> list[str]:
+    """What other ways of deciding would have made of the same pairs."""
     other = [
         [max(c.others[k][side] for c in declines.values() if c.others) for side in (0, 1, 2)]
         for k in range(len(OTHERS))
     ]
-    rule = "--: | --: | --: | --: | --: | --: |"
-    head = "pass | fail | inconclusive | wrong pass | wrong fail | coverage |"
+    return [
+        *(
+            f"- {name}: wrong passes in up to {passes:.0%} and wrong fails in up to "
+            f"{fails:.0%} of a row's pairs; up to {open_:.0%} open."
+            for name, (passes, fails, open_) in zip(NAMES, other, strict=True)
+        ),
+        "",
+        "- *unpaired z*: the same three verdicts from the normal interval of two independent "
+        "accuracies.",
+        "- *fixed 1%*: fail when the measured decline is beyond 1%, else pass.",
+        "- *lm_eval*: fail when two accuracies differ by a two-sided z test (p < 0.05), as its",
+        "  `scripts/model_comparator.py` compares two runs. It asks whether they differ at all "
+        "and knows no limit.",
+        "",
+        "Their cells are wrong pass / wrong fail / open.",
+        "",
+    ]
+
+
+def _of_declines(declines: Declines) -> list[str]:
     more = " ".join(f"{name} |" for name in NAMES)
-    return "\n".join(
-        [
-            "# Verdicts: how often they are wrong",
-            "",
-            f"Written by `benchmarks/verdicts.py --pairs {pairs} --seed {seed}`.",
-            "",
-            f"{pairs:,} simulated pairs of models a row. With the truth on the limit, pass and "
-            "fail both count as wrong.",
-            "",
-            f"- The highest rate of wrong passes is {max(c.wrong_pass for c in every):.1%}, of "
-            f"wrong fails {max(c.wrong_fail for c in every):.1%}; at most 5% are promised.",
-            f"- The lowest coverage of a 95% interval is {min(c.coverage for c in every):.1%}.",
-            *(
-                f"- {name}: wrong passes in up to {passes:.0%} and wrong fails in up to "
-                f"{fails:.0%} of a row's pairs; up to {open_:.0%} open."
-                for name, (passes, fails, open_) in zip(NAMES, other, strict=True)
-            ),
-            "",
-            "- *unpaired z*: the same three verdicts from the normal interval of two independent "
-            "accuracies.",
-            "- *fixed 1%*: fail when the measured decline is beyond 1%, else pass.",
-            "- *lm_eval*: fail when two accuracies differ by a two-sided z test (p < 0.05), as its",
-            "  `scripts/model_comparator.py` compares two runs. It asks whether they differ at all "
-            "and knows no limit.",
-            "",
-            "Their cells are wrong pass / wrong fail / open.",
-            "",
-            f"## `top1.decline > {LIMIT:.0%}`, fp32 at {ACCURACY:.0%}",
-            "",
-            "*Changed*: images that only one of the two models gets right.",
-            "",
-            f"| images | changed | true decline | {head} {more}",
-            f"| --: | --: | --: | {rule} {'--: | ' * len(NAMES)}".rstrip(),
-            *(
-                f"| {n:,} | {c:.0%} | {d:.1%} | {_row(found)} {_others(found)}"
-                for (n, c, d, relative), found in declines.items()
-                if relative
-            ),
-            "",
-            f"## `top1.decline > {100 * LIMIT * ACCURACY:.2f}pp`, the same pairs in points",
-            "",
-            f"| images | changed | true decline | {head}",
-            f"| --: | --: | --: | {rule}",
-            *(
-                f"| {n:,} | {c:.0%} | {100 * d * ACCURACY:.2f} points | {_row(found)}"
-                for (n, c, d, relative), found in declines.items()
-                if not relative
-            ),
-            "",
-            "## `agree < 95%`, `agree < 99%`",
-            "",
-            f"| images | limit | true agreement | {head}",
-            f"| --: | --: | --: | {rule}",
-            *(
-                f"| {n:,} | {least:.0%} | {a:.0%} | {_row(found)}"
-                for (n, least, a), found in agreements.items()
-            ),
-            "",
-            f"## `kl > {KL_LIMIT}`",
-            "",
-            "Divergences as spread as those of the zoo's int8 MobileNetV2 (gamma of shape "
-            f"{KL_SHAPE}); a fifth of the pairs.",
-            "",
-            f"| images | true KL | {head}",
-            f"| --: | --: | {rule}",
-            *(f"| {n:,} | {k} | {_row(found)}" for (n, k), found in kls.items()),
-            "",
-            f"## `class.decline > {100 * CLASS_LIMIT:.0f}pp`, 1,000 classes",
-            "",
-            "*Any wrong*: a class is said to fall by more when all fall by just that much. "
-            "*Found*: one class that loses half of its images net, of 1,000.",
-            "",
-            "| images a class | any wrong | found |",
-            "| --: | --: | --: |",
-            *(f"| {n} | {wrong:.1%} | {found:.1%} |" for n, (wrong, found) in classes.items()),
-            "",
-            "## Several required rules, each just kept",
-            "",
-            "| rules | any fails, each by itself | with Holm |",
-            "| --: | --: | --: |",
-            *(f"| {n} | {alone:.1%} | {held:.1%} |" for n, (alone, held) in families.items()),
-            "",
-        ]
-    )
+    return [
+        f"## `top1.decline > {LIMIT:.0%}`, fp32 at {ACCURACY:.0%}",
+        "",
+        "*Changed*: images that only one of the two models gets right.",
+        "",
+        f"| images | changed | true decline | {HEAD} {more}",
+        f"| --: | --: | --: | {RULE} {'--: | ' * len(NAMES)}".rstrip(),
+        *(
+            f"| {n:,} | {c:.0%} | {d:.1%} | {_row(found)} {_others(found)}"
+            for (n, c, d, relative), found in declines.items()
+            if relative
+        ),
+        "",
+        f"## `top1.decline > {100 * LIMIT * ACCURACY:.2f}pp`, the same pairs in points",
+        "",
+        f"| images | changed | true decline | {HEAD}",
+        f"| --: | --: | --: | {RULE}",
+        *(
+            f"| {n:,} | {c:.0%} | {100 * d * ACCURACY:.2f} points | {_row(found)}"
+            for (n, c, d, relative), found in declines.items()
+            if not relative
+        ),
+        "",
+    ]
+
+
+def _of_fidelity(agreements: Agreements, kls: Divergences) -> list[str]:
+    return [
+        "## `agree < 95%`, `agree < 99%`",
+        "",
+        f"| images | limit | true agreement | {HEAD}",
+        f"| --: | --: | --: | {RULE}",
+        *(
+            f"| {n:,} | {least:.0%} | {a:.0%} | {_row(found)}"
+            for (n, least, a), found in agreements.items()
+        ),
+        "",
+        f"## `kl > {KL_LIMIT}`",
+        "",
+        "Divergences as spread as those of the zoo's int8 MobileNetV2 (gamma of shape "
+        f"{KL_SHAPE}); a fifth of the pairs.",
+        "",
+        f"| images | true KL | {HEAD}",
+        f"| --: | --: | {RULE}",
+        *(f"| {n:,} | {k} | {_row(found)}" for (n, k), found in kls.items()),
+        "",
+    ]
 
 
 def _row(c: Cell) -> str:
