@@ -78,10 +78,12 @@ def test_the_installed_command_from_outside(scene: Any, tmp_path: Path) -> None:
 
 def test_ctrl_c_at_any_time_leaves_a_whole_file(scene: Any, tmp_path: Path) -> None:
     """The signal goes to the whole group, as from a terminal: the timing process hears it too."""
-    output = tmp_path / "best.onnx"
+    output, config = tmp_path / "best.onnx", tmp_path / "long.yaml"
+    config.write_text("bench:\n  rounds: 10000\n  seconds: 120\n")  # never done by itself
+    line = ["tune", "--config", config, "--model", scene.model, *scene.words, "--output", output]
     with (tmp_path / "stderr").open("w+") as said:
         process = subprocess.Popen(
-            [*QUANTLAB, "tune", "--model", scene.model, *scene.words, "--output", output],
+            [*QUANTLAB, *line],
             stdout=subprocess.DEVNULL,
             stderr=said,
             cwd=tmp_path,
