@@ -88,12 +88,14 @@ class Busy(RecordError):
 @dataclass(frozen=True)
 class Filter:
     """Which entries: of a verb, of models whose name or sha256 has ``model`` in it, begun at
-    ``since`` (ISO 8601 in UTC) or later; the newest ``limit``."""
+    ``since`` (ISO 8601 in UTC) or later; the newest ``limit``, of those that come after the one of
+    the folder ``after``."""
 
     verb: str | None = None
     model: str | None = None
     since: str | None = None
     limit: int | None = None
+    after: str | None = None
 
 
 class Index:
@@ -171,6 +173,8 @@ class Index:
             query = query.where(_RUNS.c.models.icontains(wanted.model, autoescape=True))
         if wanted.since is not None:
             query = query.where(_RUNS.c.started >= wanted.since)
+        if wanted.after is not None:
+            query = query.where(_later_in_list(wanted.after))
         query = query.order_by(_RUNS.c.started.desc(), _RUNS.c.folder.desc()).limit(wanted.limit)
         with self._said(), self._engine.connect() as connection:
             return [Listed(row.place, _entry(row)) for row in connection.execute(query)]
@@ -251,30 +255,39 @@ class Index:
             raise _problem(self.url, error) from error
 
 
+def _later_in_list(folder: str) -> sa.ColumnElement[bool]:
+    """Whether an entry comes after the folder's one where the newest is first."""
+    its = select(_RUNS.c.started).where(_RUNS.c.folder == folder).limit(1).scalar_subquery()
+    return sa.tuple_(_RUNS.c.started, _RUNS.c.folder) < sa.tuple_(its, sa.literal(folder))
+
+
 def shown(url: str) -> str:
     """A database's URL without its password."""
     return re.sub(r"(//[^:/@]*:).*@", r"\1***@", url)
 
 
-def _engine(text: str) -> Engine:
-    """The engine of a database's URL; PostgreSQL's driver is psycopg where none is named."""
-    url = make_url(text)
+def with_driver(url: URL) -> URL:
+    """PostgreSQL's driver is psycopg where none is named. Raises MissingExtra without it."""
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername == "postgresql+psycopg":
-        return _postgresql(url)
+        try:
+            url.get_dialect().import_dbapi()
+        except ImportError as error:
+            raise MissingExtra("psycopg", "postgres", "a database in PostgreSQL") from error
+    return url
+
+
+def _engine(text: str) -> Engine:
+    url = with_driver(make_url(text))
+    if url.drivername == "postgresql+psycopg":
+        waits = {"connect_timeout": SECONDS_TO_WAIT}
+        return create_engine(url, pool_pre_ping=True, connect_args=waits)
     if url.get_backend_name() != "sqlite":
         raise ArgumentError("neither SQLite nor PostgreSQL")
     if url.database:
         return create_engine(url, connect_args={"timeout": SECONDS_TO_WAIT})
     return create_engine(url, poolclass=StaticPool)
-
-
-def _postgresql(url: URL) -> Engine:
-    try:
-        return create_engine(url, connect_args={"connect_timeout": SECONDS_TO_WAIT})
-    except ImportError as error:
-        raise MissingExtra("psycopg", "postgres", "an index in PostgreSQL") from error
 
 
 def _passing(error: DBAPIError) -> bool:

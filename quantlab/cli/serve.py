@@ -1,0 +1,23 @@
+"""quantlab serve"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from quantlab.cli.server import server_options, settings_of
+
+
+@click.command("serve", short_help="The service: an API, pages, and a worker.")
+@server_options
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True)
+@click.option("--no-worker", is_flag=True, help="Leave the jobs to quantlab worker.")
+def command(**params: Any) -> None:
+    """Serve the API and the pages, with one worker beside (docs/serve.md)."""
+    from quantlab.cli.console import ConsoleTalk
+    from quantlab.serve.running import serve
+
+    settings = settings_of(params)
+    serve(settings, params["host"], params["port"], ConsoleTalk(), worker=not params["no_worker"])

@@ -1,0 +1,22 @@
+"""quantlab worker"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from quantlab.cli.server import server_options, settings_of
+
+
+@click.command("worker", short_help="Do the jobs of a service, on this machine.")
+@server_options
+def command(**params: Any) -> None:
+    """Take jobs from a service's database, one at a time, until Ctrl-C.
+
+    Several may work at once, on one machine or on many (docs/serve.md).
+    """
+    from quantlab.cli.console import ConsoleTalk
+    from quantlab.serve.running import work
+
+    work(settings_of(params), ConsoleTalk())

@@ -1,0 +1,266 @@
+"""Database: the service's tables in SQLite (WAL) or PostgreSQL, through SQLAlchemy Core.
+
+Times are seconds since 1970, by the database's own clock (in SQLite: this machine's), so that
+machines whose clocks differ agree on which lease has ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import sqlalchemy as sa
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from quantlab.errors import QuantlabError
+from quantlab.history.index import shown, with_driver
+
+VERSION = 1
+SECONDS_TO_WAIT = 5
+"""For who holds the database, and for a server that does not answer; then it is unavailable."""
+CONNECTIONS = 16
+
+META = sa.MetaData()
+
+
+def _table(name: str, *columns: Any) -> Table:
+    return Table(f"quantlab_{name}_v{VERSION}", META, *columns)
+
+
+TOKENS = _table(
+    "tokens",
+    Column("id", String(32), primary_key=True),
+    Column("name", String(128), nullable=False, unique=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("scope", String(16), nullable=False),
+    Column("created", Float(53), nullable=False),
+    Column("expires", Float(53)),
+)
+DATASETS = _table(
+    "datasets",
+    Column("name", String(128), primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("list_file", Text),
+    Column("synsets", Text),
+    Column("facts", JSON, nullable=False),
+    Column("created", Float(53), nullable=False),
+)
+MODELS = _table(
+    "models",
+    Column("sha256", String(64), primary_key=True),
+    Column("name", String(128), primary_key=True, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("facts", JSON, nullable=False),
+    Column("job", String(32)),
+    Column("created", Float(53), nullable=False, index=True),
+)
+RECIPES = _table(
+    "recipes",
+    Column("name", String(128), primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("created", Float(53), nullable=False),
+)
+BASELINES = _table(
+    "baselines",
+    Column("name", String(128), primary_key=True),
+    Column("job", String(32), nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("created", Float(53), nullable=False),
+)
+UPLOADS = _table(
+    "uploads",
+    Column("id", String(32), primary_key=True),
+    Column("token", String(32), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Column("done", Boolean, nullable=False),
+    Column("created", Float(53), nullable=False),
+)
+JOBS = _table(
+    "jobs",
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("token", String(32), nullable=False),
+    Column("key", String(128)),
+    Column("digest", String(64), nullable=False),
+    Column("verb", String(16), nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Column("exclusive", Boolean, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("cancelled", Boolean, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
+    Column("worker", String(128)),
+    Column("machine", String(128)),
+    Column("lease", Float(53)),
+    Column("progress", JSON),
+    Column("exit_code", Integer),
+    Column("out", Text),
+    Column("error", Text),
+    Column("run", String(128)),
+    Column("files", JSON),
+    Column("created", Float(53), nullable=False),
+    Column("started", Float(53)),
+    Column("finished", Float(53)),
+    sa.UniqueConstraint("token", "key"),
+    sa.Index(f"quantlab_jobs_v{VERSION}_of_state", "state", "number"),
+    sa.Index(f"quantlab_jobs_v{VERSION}_of_run", "run"),
+)
+EVENTS = _table(
+    "events",
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("job", String(32), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("time", Float(53), nullable=False),
+    sa.Index(f"quantlab_events_v{VERSION}_of_job", "job", "number"),
+)
+AUDIT = _table(
+    "audit",
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("time", Float(53), nullable=False),
+    Column("token", String(32), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("outcome", String(32), nullable=False),
+)
+
+
+class Unavailable(QuantlabError):
+    """The database is locked or gone for now; nothing was changed."""
+
+
+class Database:
+    """A context. Raises Unavailable where it does not answer, QuantlabError for a wrong URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        try:
+            self._engine = _engine(url)
+        except (ArgumentError, ValueError) as error:
+            raise QuantlabError(
+                f"{shown(url)!r} is not the URL of an SQLite or PostgreSQL database.",
+                "Such as sqlite:///server.db or postgresql://USER:PASSWORD@HOST/DATABASE",
+            ) from error
+
+    def create(self) -> None:
+        """Make the tables that are not there."""
+        with self.writing() as connection:
+            self._alone(connection)
+            META.create_all(connection)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One transaction that sees one state."""
+        with self._said(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, *, alone: bool = False) -> Iterator[Connection]:
+        """One transaction, all of it or nothing; ``alone``: no two such at a time. In SQLite no
+        two writers ever are."""
+        engine = self._engine.execution_options(quantlab_writes=True)
+        with self._said(), engine.begin() as connection:
+            if alone:
+                self._alone(connection)
+            yield connection
+
+    def _alone(self, connection: Connection) -> None:
+        if self._engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x71_6C_61_62)))
+
+    def now(self, connection: Connection) -> float:
+        """The time, in seconds since 1970."""
+        if self._engine.dialect.name == "postgresql":
+            clock = sa.func.extract("epoch", sa.func.clock_timestamp())
+            return float(connection.scalar(sa.select(clock)) or 0)
+        return time.time()
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, PoolTimeout) as error:
+            if isinstance(error, sa.exc.IntegrityError | sa.exc.ProgrammingError):
+                raise
+            if isinstance(error, sa.exc.DataError):
+                raise QuantlabError("that is nothing that the database can hold.") from error
+            raise _unavailable(self.url, error) from error
+
+
+def _engine(text: str) -> Engine:
+    url = with_driver(make_url(text))
+    if url.get_backend_name() == "postgresql":
+        waits = f"-c lock_timeout={SECONDS_TO_WAIT}s -c statement_timeout={2 * SECONDS_TO_WAIT}s"
+        return sa.create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=CONNECTIONS // 4,
+            max_overflow=CONNECTIONS // 4,
+            pool_timeout=SECONDS_TO_WAIT,
+            connect_args={"connect_timeout": SECONDS_TO_WAIT, "options": waits},
+        )
+    if url.get_backend_name() != "sqlite" or not url.database:
+        raise ArgumentError("neither an SQLite file nor PostgreSQL")
+    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        url,
+        pool_size=CONNECTIONS,
+        pool_timeout=SECONDS_TO_WAIT,
+        connect_args={"timeout": SECONDS_TO_WAIT, "check_same_thread": False},
+    )
+    sa.event.listen(engine, "connect", _prepare)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: Any, _: object) -> None:
+    """SQLite as a server needs it. Python must not begin transactions by itself."""
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    """A writer takes its lock at once: one that starts as a reader could not wait for it."""
+    writes = connection.get_execution_options().get("quantlab_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _unavailable(url: str, error: SQLAlchemyError) -> Unavailable:
+    reason = str(getattr(error, "orig", None) or error).strip().splitlines() or ["no reason given"]
+    return Unavailable(
+        f"the database {shown(url)} does not answer: {reason[0].rstrip('.')}.",
+        "Nothing was changed. Try again in a moment.",
+    )

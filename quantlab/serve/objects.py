@@ -1,0 +1,137 @@
+"""Objects: files by key in a folder or behind an fsspec URL, each whole or not at all.
+
+Keys are relative paths with forward slashes: ``models/SHA256``, ``jobs/ID/ATTEMPT/…``. A folder may
+be one that several machines share; S3 and its like are reached by fsspec.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from quantlab.cache import ABANDONED
+from quantlab.errors import MissingExtra, OutputError, QuantlabError
+from quantlab.store import atomic_path
+
+PIECE = 1024**2
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*(/[A-Za-z0-9_][A-Za-z0-9._+=-]*)*")
+_EXTRAS = {"s3": ("s3fs", "s3")}
+log = logging.getLogger("quantlab.store")
+
+
+class Gone(QuantlabError):
+    """There is no object of that key."""
+
+
+class Objects:
+    """The objects under a folder or URL. All methods raise OutputError where it cannot be used."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        protocol = url.partition("://")[0] if "://" in url else "file"
+        try:
+            # another machine may write at any time: no listing is kept
+            self._files, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        except ImportError as error:
+            package, extra = _EXTRAS.get(protocol, (f"fsspec's driver of {protocol}", "serve"))
+            raise MissingExtra(package, extra, f"a store at {protocol}://") from error
+        except ValueError as error:
+            raise QuantlabError(f"{url} is no place for a store: {error}.") from error
+        self.url, self._root = url, str(root).rstrip("/")
+        self._local = Path(self._root) if protocol in ("file", "local") else None
+
+    def put(self, key: str, source: Path) -> None:
+        """Keep a file's content under the key, in place of what is there."""
+        with self._said(key):
+            if self._local is None:
+                self._files.put_file(str(source), self._path(key))
+                return
+            with atomic_path(self._local / _checked(key)) as temporary:
+                shutil.copyfile(source, temporary)
+
+    def get(self, key: str, target: Path) -> None:
+        """Copy the content to a file. Raises Gone."""
+        with (
+            self.open(key) as source,
+            atomic_path(target) as temporary,
+            temporary.open("wb") as file,
+        ):
+            shutil.copyfileobj(source, file, PIECE)
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
+        """The content as a stream. Raises Gone."""
+        with self._said(key):
+            if self._files.info(path := self._path(key))["type"] != "file":
+                raise IsADirectoryError(key)  # S3's would open, empty
+            file = self._files.open(path, "rb")
+        with file:
+            yield file
+
+    def local(self, key: str) -> Path | None:
+        """Where the object lies on this machine, None in a store that is elsewhere."""
+        return None if self._local is None else self._local / _checked(key)
+
+    def has(self, key: str) -> bool:
+        """Whether there is such an object."""
+        with self._said(key):
+            return bool(self._files.isfile(self._path(key)))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of all objects whose keys begin with ``folder/``, by the rest of the key."""
+        base = self._path(folder) + "/"
+        try:
+            with self._said(folder):
+                found: dict[str, Any] = self._files.find(base, detail=True)
+        except Gone:
+            return {}
+        sizes = {name.partition(base)[2]: int(facts["size"]) for name, facts in found.items()}
+        return {key: size for key, size in sorted(sizes.items()) if _KEY.fullmatch(key)}
+
+    def remove(self, folder: str) -> None:
+        """Forget all objects whose keys begin with ``folder/``."""
+        if self._local is not None:
+            shutil.rmtree(self._local / _checked(folder), ignore_errors=True)
+        elif self.sizes(folder):
+            with self._said(folder):
+                self._files.rm(self._path(folder), recursive=True)
+
+    def sweep(self) -> None:
+        """Remove what killed processes were writing; drivers of stores elsewhere leave nothing."""
+        for path in self._local.rglob(".*.part") if self._local is not None else ():
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > ABANDONED:
+                    path.unlink()
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{_checked(key)}"
+
+    @contextmanager
+    def _said(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise Gone(f"the store has no {key}.") from error
+        except Exception as error:  # drivers have errors of their own
+            if isinstance(error, QuantlabError) and not isinstance(error, OutputError):
+                raise
+            log.warning("the store %s: %s", self.url, error)
+            raise OutputError("the store cannot be used.", "Try again in a moment.") from error
+
+
+def is_key(key: str) -> bool:
+    """Whether a key names something below the store's root and nothing hidden."""
+    return _KEY.fullmatch(key) is not None and ".." not in key.split("/")
+
+
+def _checked(key: str) -> str:
+    if not is_key(key):
+        raise QuantlabError(f"{key!r} is not the key of an object.")
+    return key

@@ -1,0 +1,113 @@
+"""What ``quantlab serve`` and ``quantlab worker`` do until they are told to stop."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
+
+from quantlab.errors import MissingExtra, QuantlabError
+from quantlab.serve.sandbox import available
+from quantlab.serve.service import Service
+from quantlab.serve.settings import Settings
+from quantlab.serve.worker import Worker
+from quantlab.talk import Talk
+
+
+def serve(settings: Settings, host: str, port: int, talk: Talk, *, worker: bool = True) -> None:
+    """Answers at this address, with one worker beside, until SIGINT or SIGTERM.
+
+    Raises QuantlabError for an address that cannot be had, for one beyond this machine while there
+    are no tokens, and where jobs cannot be confined.
+    """
+    try:
+        import uvicorn
+
+        from quantlab.serve.app import create_app
+        from quantlab.serve.tokens import Tokens
+    except ImportError as error:
+        raise MissingExtra(error.name or "fastapi", "serve", "the service") from error
+    with Service.open(settings) as service, _bound(host, port) as listening:
+        address = listening.getsockname()
+        _check_tokens(Tokens(service.database).any(), address[0], talk)
+        config = uvicorn.Config(
+            create_app(service), log_level="warning", timeout_graceful_shutdown=5
+        )
+        # Before uvicorn has its own, and once more from it when it has ended.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with suppress(KeyboardInterrupt), _working(service, talk) if worker else nullcontext():
+            talk.say(f"Serving {_url(address)} from {settings.home} (Ctrl-C ends it)")
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def work(settings: Settings, talk: Talk) -> None:
+    """One worker, until SIGINT or SIGTERM. Raises QuantlabError."""
+    with Service.open(settings) as service:
+        _say_confinement(settings, talk)
+        worker = Worker(service)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: worker.stop.set())
+        talk.say(f"Working as {worker.name} (Ctrl-C ends it)")
+        worker.run()
+
+
+@contextmanager
+def _working(service: Service, talk: Talk) -> Iterator[None]:
+    """A worker in a thread."""
+    _say_confinement(service.settings, talk)
+    worker = Worker(service)
+    thread = threading.Thread(target=worker.run, name="worker")
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop.set()
+        thread.join()
+
+
+def _say_confinement(settings: Settings, talk: Talk) -> None:
+    """What jobs are kept from here. Raises QuantlabError where they must be and cannot."""
+    held = available()
+    for line in held.lines():
+        (talk.say if held.complete else talk.warn)(f"Jobs: {line}")
+    if settings.confine and not held.complete:
+        raise QuantlabError(
+            "this machine cannot confine jobs.",
+            "See docs/security.md; with `confine: false` in the settings jobs run as they are.",
+        )
+
+
+def _check_tokens(any_token: bool, address: str, talk: Talk) -> None:
+    """Raises QuantlabError for a service that anybody elsewhere could use."""
+    if any_token:
+        return
+    if not ipaddress.ip_address(address).is_loopback:
+        raise QuantlabError(
+            f"there are no tokens yet, and {address} can be reached from elsewhere.",
+            "Make one: quantlab token create NAME --scope admin",
+        )
+    talk.warn("There are no tokens: whoever is on this machine may do everything.")
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens."""
+    try:
+        family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.create_server(place[:2], family=family)
+    except OSError as error:
+        raise QuantlabError(
+            f"cannot listen at {host}:{port}: {(error.strerror or str(error)).lower()}.",
+            "Choose another one with --host and --port.",
+        ) from error
+    with listening:
+        yield listening
+
+
+def _url(address: tuple[Any, ...]) -> str:
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"http://{host}:{address[1]}"

@@ -1,0 +1,94 @@
+"""Service: what the API, the pages and the workers share: a database, a store, and their nouns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from quantlab.errors import QuantlabError
+from quantlab.serve.catalog import Catalog, StoredModel
+from quantlab.serve.db import Database
+from quantlab.serve.objects import Objects
+from quantlab.serve.queue import Asked, Job, Queue
+from quantlab.serve.requests import AnyRequest, Request, dataset_names, model_names
+from quantlab.serve.settings import Settings
+
+_REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Request)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A context. ``Service.open`` makes the tables and folders that are missing."""
+
+    settings: Settings
+    database: Database
+    queue: Queue
+    catalog: Catalog
+    objects: Objects
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Raises QuantlabError for a database or a store that cannot be used."""
+        database = Database(settings.db_url)
+        database.create()
+        return cls(
+            settings,
+            database,
+            Queue(database, lease=settings.lease, losses=settings.losses),
+            Catalog(database),
+            Objects(settings.store_url),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.database.close()
+
+    def submit(self, request: AnyRequest, token: str, key: str | None = None) -> tuple[Job, bool]:
+        """The job, and whether it is new.
+
+        What the names of the request stand for is settled now: a job means tomorrow what it means
+        today. Raises NotFound, Conflict, TooMany, RecipeError.
+        """
+        stored = request.model_dump(mode="json", exclude_defaults=True)
+        asked = Asked(request.verb, stored, self._inputs(request), request.exclusive)
+        return self.queue.submit(asked, token, key, self.settings.max_queued)
+
+    def _inputs(self, request: AnyRequest) -> dict[str, Any]:
+        models = [self.catalog.model(name) for name in model_names(request)]
+        data = {
+            field: _dataset_words(self.catalog, name)
+            for field, name in dataset_names(request).items()
+        }
+        found: dict[str, Any] = {"models": [_model_words(model) for model in models], "data": data}
+        if (name := getattr(request, "recipe", None)) is not None:
+            recipe = self.catalog.recipe(name)
+            found["recipe"] = {"name": name, "text": recipe.text if recipe else None}
+        if (name := getattr(request, "baseline", None)) is not None:
+            found["baseline"] = self.catalog.baseline(name).files
+        return found
+
+
+def request_of(job: Job) -> AnyRequest:
+    """The request of a stored job. Raises QuantlabError for one of another quantlab."""
+    try:
+        return _REQUEST.validate_python(job.request)
+    except ValidationError as error:
+        raise QuantlabError(f"the job {job.id} was asked of another version.") from error
+
+
+def _model_words(model: StoredModel) -> dict[str, str]:
+    return {"sha256": model.sha256, "name": model.name}
+
+
+def _dataset_words(catalog: Catalog, name: str) -> dict[str, str | None]:
+    found = catalog.dataset(name)
+    return {
+        "name": name,
+        "path": found.path,
+        "list_file": found.list_file,
+        "synsets": found.synsets,
+    }

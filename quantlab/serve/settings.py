@@ -1,0 +1,91 @@
+"""Settings: where a server keeps things, and how much it lets anybody use."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from quantlab import units
+from quantlab.config import Seconds
+from quantlab.serve.checks import DOMAINS, Bounds
+from quantlab.serve.sandbox import Limits
+from quantlab.yamlfile import read_yaml, validate
+
+VARIABLE = "QUANTLAB_SERVER_HOME"
+"""Names the server's folder where ``--home`` is not given."""
+HOME = Path("quantlab-server")
+
+Bytes = Annotated[int, BeforeValidator(units.size_bytes)]
+
+
+class Settings(BaseModel):
+    """A server's settings. ``db`` and ``store`` are beside each other in ``home`` unless they are
+    elsewhere: a database's URL, and a folder or fsspec URL that all machines of a service share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(HOME, description="the embedded database, store and working folders")
+    db: str | None = Field(None, description="such as postgresql://USER:PASSWORD@HOST/DATABASE")
+    store: str | None = Field(None, description="a folder, or a URL such as s3://BUCKET/PREFIX")
+    machine: str = Field(default_factory=platform.node, min_length=1, description="of timings")
+
+    max_model: Bytes = Field(512 * 10**6, gt=0, description="an uploaded model, unpacked")
+    max_chunk: Bytes = Field(16 * 10**6, gt=0, description="one request's body")
+    max_queued: int = Field(200, ge=1, description="jobs of one token that have not ended")
+    requests_a_minute: int = Field(1200, ge=1, description="of one token, or of one address")
+    domains: tuple[str, ...] = Field(DOMAINS, description="of operators in models")
+
+    job_memory: Bytes = Field(8 * 10**9, gt=0, description="resident, all processes of a job")
+    job_cpu: Seconds = Field(8 * 3600.0, gt=0, description="CPU time of each process of a job")
+    job_time: Seconds = Field(2 * 3600.0, gt=0, description="from a job's start to its end")
+    job_file: Bytes = Field(8 * 10**9, gt=0, description="the largest file a job may write")
+    check_time: Seconds = Field(120.0, gt=0, description="to look at an uploaded model")
+    confine: bool = Field(True, description="refuse to run where children cannot be confined")
+
+    lease: Seconds = Field(30.0, gt=0, description="a worker silent for so long has lost its job")
+    losses: int = Field(5, ge=0, description="workers that one job may lose before it fails")
+
+    @property
+    def db_url(self) -> str:
+        """The database's URL."""
+        return self.db or f"sqlite:///{self.home / 'server.db'}"
+
+    @property
+    def store_url(self) -> str:
+        """The store's folder or URL."""
+        return self.store or str(self.home / "store")
+
+    @property
+    def work(self) -> Path:
+        """Where jobs run on this machine."""
+        return self.home / "work"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded images and known answers, shared by this machine's jobs."""
+        return self.home / "cache"
+
+    def limits(self, seconds: float) -> Limits:
+        """Those of a child process that may take so long."""
+        return Limits(self.job_memory, int(self.job_cpu), seconds, self.job_file)
+
+    @property
+    def bounds(self) -> Bounds:
+        """What an uploaded model may be."""
+        return Bounds(max_bytes=self.max_model, domains=self.domains)
+
+
+def load_settings(path: Path | None, **given: object) -> Settings:
+    """The settings of a YAML file, if any; what is given (and not None) wins.
+
+    Raises RecipeError.
+    """
+    stored = read_yaml(path) if path is not None else {}
+    values = {**stored, **{key: value for key, value in given.items() if value is not None}}
+    if "home" not in values and VARIABLE in os.environ:
+        values["home"] = os.environ[VARIABLE]
+    return validate(Settings, values, str(path or "the settings"))
