@@ -27,6 +27,10 @@ VERBS = (
     "recipes",
     "runs",
     "cache",
+    "serve",
+    "worker",
+    "dataset",
+    "token",
 )
 
 
@@ -43,6 +47,18 @@ class Verbs(click.Group):
             return None
         command: click.Command = import_module(f"quantlab.cli.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb, or with --server the same one done there."""
+        name, command, rest = super().resolve_command(ctx, args)
+        server = ctx.params.get("server")
+        if not server or command is None:
+            return name, command, rest
+        from quantlab.cli.remote import remote
+
+        return name, remote(command, name or "", server, ctx.params["token"]), rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; what is the user's to mend is said in one or two lines."""
@@ -63,7 +79,13 @@ class Verbs(click.Group):
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="quantlab")
-def main() -> None:
+@click.option(
+    "--server", metavar="URL", envvar="QUANTLAB_SERVER", help="Let a server do it (docs/serve.md)."
+)
+@click.option(
+    "--token", envvar="QUANTLAB_TOKEN", help="For --server; better in QUANTLAB_TOKEN than here."
+)
+def main(server: str | None, token: str | None) -> None:
     """Quantize ONNX image classifiers to int8, and know what it cost.
 
     Exit codes: 0 pass or done, 1 regression, 2 usage or input error, 3 inconclusive, 4 another kind

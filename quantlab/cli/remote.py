@@ -1,0 +1,174 @@
+"""``quantlab --server URL VERB``: the verb's own options and output, the work done by a server."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantlab.cli.options import given, repeat_command
+
+if TYPE_CHECKING:
+    from quantlab.client.api import Api
+    from quantlab.client.remote import Remote, Targets
+    from quantlab.talk import Talk
+
+VERBS = ("tune", "quantize", "evaluate", "bench", "compare", "gate")
+_HERE = {
+    *("as_json", "quiet", "runs_dir", "output", "config"),
+    *("junit", "comment", "summary", "benchmark_json"),
+}
+"""Options that say what becomes of the results here."""
+_IMAGES = ("data", "list_file", "eval_data", "eval_list", "synsets")
+
+
+def remote(command: click.Command, verb: str, server: str, token: str | None) -> click.Command:
+    """The same command, whose work a server does. Raises UsageError for a verb that none does."""
+    if verb not in VERBS:
+        raise click.UsageError(f"--server is for {', '.join(VERBS)}: quantlab {verb} works here.")
+
+    def callback(**params: Any) -> None:
+        _run(click.get_current_context(), verb, params, server, token)
+
+    there = copy.copy(command)
+    there.callback = callback
+    return there
+
+
+def _run(
+    ctx: click.Context, verb: str, params: dict[str, Any], server: str, token: str | None
+) -> None:
+    from quantlab.cli.console import ConsoleTalk
+    from quantlab.errors import MissingExtra
+
+    try:
+        from quantlab.client.api import Api
+        from quantlab.client.remote import run_there
+    except ImportError as error:
+        raise MissingExtra(error.name or "httpx", "client", "--server") from error
+    talk = ConsoleTalk(quiet=params["quiet"] or params["as_json"])
+    with Api(server, token) as api:
+        asked = _asked(ctx, verb, params)
+        request = _request(verb, asked, api, talk)
+        targets = _targets(params, asked)
+        if targets.output is not None:
+            request["output"] = targets.output.name
+        done = run_there(api, {"verb": verb, **request}, targets, talk)
+    _summarize(params, done)
+    if params["as_json"] and done.run is not None:
+        click.echo((done.run / "run.json").read_text(encoding="utf-8").rstrip())
+    else:
+        click.echo(done.out, nl=not done.out.endswith("\n"))
+    if done.run is not None:
+        talk.say(f"Run:    {done.run}")
+    words = shlex.split(repeat_command(ctx))[1:]
+    talk.say(f"Repeat: {shlex.join(['quantlab', '--server', server, *words])}")
+    ctx.exit(done.exit_code)
+
+
+def _request(verb: str, asked: Mapping[str, Any], api: Api, talk: Talk) -> dict[str, Any]:
+    """What is asked of the server, files that are here sent there. Raises UsageError for an option
+    that it has no use for, QuantlabError."""
+    from quantlab.client.remote import stored_model, stored_recipe
+    from quantlab.serve.requests import REQUESTS
+
+    schema = REQUESTS[verb]
+    if unknown := sorted(asked.keys() - schema.model_fields.keys() - _HERE):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unknown)
+        raise click.UsageError(f"A server has no use for {flags}.")
+    if missing := [name for name in schema.MODELS if not asked.get(name)]:
+        raise click.UsageError(f"Missing {missing[0].upper()}.")
+    request = {name: value for name, value in asked.items() if name in schema.model_fields}
+    if schema.DATASETS:
+        _check_datasets(request, schema.DATASETS, api)
+    for name in schema.MODELS:
+        value = request[name]
+        one = isinstance(value, str)
+        found = [stored_model(api, each, talk) for each in ([value] if one else value)]
+        request[name] = found[0] if one else found
+    if "recipe" in request:
+        request["recipe"] = stored_recipe(api, str(request["recipe"]))
+    plain: dict[str, Any] = json.loads(json.dumps(request, default=str))
+    return plain
+
+
+def _asked(ctx: click.Context, verb: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, and what the configuration says beside."""
+    from quantlab.config import Config, effective, load_config
+
+    now = {name: value for name, value in given(ctx).items() if not _empty(value)}
+    if verb == "evaluate" and now.pop("input_model", None):
+        now["model"] = params["input_model"]
+    if verb == "gate":
+        return _of_gate(now)
+    if verb != "tune":
+        return now
+    config = load_config(params["config"])
+    defaults = Config().model_dump()
+    told = effective(config, now)
+    changed = {k: v for k, v in told.items() if v != defaults.get(k) and k not in _IMAGES}
+    changed.pop("rules", None)
+    if "max_decline" in now:
+        changed.pop("criterion", None)
+    return {**changed, **now}
+
+
+def _of_gate(now: dict[str, Any]) -> dict[str, Any]:
+    """The rules and models of a configuration, where none are given. Raises RecipeError."""
+    from quantlab.config import load_config
+
+    models = now.get("models", ())
+    path = now.pop("config", None)
+    if len(models) == 1 and str(models[0]).endswith((".yaml", ".yml")):
+        path, models = Path(models[0]), ()
+    config = load_config(path)
+    named = [str(name) for name in (config.model, config.output) if name is not None]
+    rules = now.get("fail_if") or config.rules.fail_if
+    return {**now, "models": tuple(models or named), "fail_if": rules}
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value is False or value == ()
+
+
+def _check_datasets(request: Mapping[str, Any], fields: tuple[str, ...], api: Api) -> None:
+    """Raises QuantlabError with the names that there are."""
+    from quantlab.errors import QuantlabError
+
+    there = [each["name"] for each in api.get("/datasets")["items"]]
+    words = f"The server has: {', '.join(there) or 'none yet'}."
+    if request.get(fields[0]) is None:
+        raise QuantlabError("--data NAME is missing: a dataset of the server.", words)
+    for field in fields:
+        name = request.get(field)
+        if name is not None and str(name) not in there:
+            raise QuantlabError(f"the server has no dataset called {name}.", words)
+
+
+def _targets(params: Mapping[str, Any], asked: Mapping[str, Any]) -> Targets:
+    """Where results go. An int8 file is called by the model's name here, whatever the server calls
+    the model."""
+    from quantlab.client.remote import OUTPUTS, Targets
+
+    files = {name: Path(params[key]) for key, name in OUTPUTS.items() if params.get(key)}
+    output = asked.get("output")
+    if output is None and "output" in params:
+        output = f"{Path(str(asked['model'])).stem}.int8.onnx"
+    return Targets(Path(params["runs_dir"]), files, None if output is None else Path(output))
+
+
+def _summarize(params: Mapping[str, Any], done: Remote) -> None:
+    """The gate's page, added to what other steps have written into a step summary."""
+    import os
+
+    from quantlab.jobs.gate import SUMMARY_VARIABLE
+
+    summary = params.get("summary") or os.environ.get(SUMMARY_VARIABLE)
+    if summary and done.run is not None and (page := done.run / "gate.md").is_file():
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(page.read_text(encoding="utf-8"))

@@ -1,0 +1,169 @@
+"""A verb done by a server: the same options, words, files and exit code as here."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from quantlab.client.api import Api
+from quantlab.errors import QuantlabError
+from quantlab.talk import Advance, Talk
+
+RUNS = "runs"
+OUTPUTS = {
+    "junit": "junit.xml",
+    "comment": "comment.md",
+    "benchmark_json": "benchmark.json",
+}
+"""Options of the gate that name files, and what a job calls them."""
+_ENDED_OUTSIDE = ("models/", "trials/", "study.db")
+"""Of a run folder, what only a tune that goes on needs."""
+_OWN_LINES = ("Run: ", "Repeat: ")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What a server has done. ``out`` is what the verb prints."""
+
+    state: str
+    exit_code: int
+    out: str
+    run: Path | None
+    files: dict[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where results go here: run folders, and the verb's other files by their names there."""
+
+    runs_dir: Path
+    files: Mapping[str, Path]
+    output: Path | None = None
+
+
+def stored_model(api: Api, name: str, talk: Talk) -> str:
+    """The sha256 of a model file that is here, uploaded where the server lacks it; else the name of
+    one that is there."""
+    path = Path(name)
+    if not path.exists():
+        if path.parent != Path():
+            raise QuantlabError(f"{path}: no such file.")
+        return name.removesuffix(".onnx")
+    with talk.progress(f"Uploading {path.name}", path.stat().st_size) as advance:
+        model = api.upload(path, lambda done, total: advance(done, "bytes"))
+    return str(model["sha256"])
+
+
+def stored_recipe(api: Api, name: str) -> str:
+    """The name of a recipe on the server; a file that is here is sent there."""
+    path = Path(name)
+    if not path.is_file():
+        return name
+    text = path.read_text(encoding="utf-8")
+    kept = f"{path.stem[:80]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    api.put_recipe(kept, text)
+    return kept
+
+
+def run_there(api: Api, request: Mapping[str, Any], targets: Targets, talk: Talk) -> Remote:
+    """Submits, tells what the job tells, fetches its files. Ctrl-C cancels it there, and what it
+    has until then is fetched.
+
+    Raises QuantlabError with the words of a job that failed.
+    """
+    job = api.submit(request, secrets.token_hex(16))
+    try:
+        ended = _heard(api, job["id"], targets, talk)
+    except KeyboardInterrupt:
+        talk.say("Cancelling on the server; Ctrl-C again leaves it alone.")
+        api.cancel(job["id"])
+        ended = _heard(api, job["id"], targets, talk)
+    files = dict(_fetched(api, ended, targets))
+    if ended["state"] == "failed":
+        problem, _, remedy = str(ended["error"]).partition("\n")
+        raise QuantlabError(problem, remedy)
+    if ended["state"] == "cancelled" and not ended["run"]:
+        raise KeyboardInterrupt
+    return Remote(
+        state=ended["state"],
+        exit_code=130 if ended["state"] == "cancelled" else ended["exit_code"],
+        out=_printed(ended, targets),
+        run=targets.runs_dir / ended["run"] if ended["run"] else None,
+        files=files,
+    )
+
+
+def _heard(api: Api, job: str, targets: Targets, talk: Talk) -> dict[str, Any]:
+    """The job as it ended."""
+    with _bars(talk) as show:
+        for kind, facts in api.events(job):
+            if kind == "end":
+                return facts
+            if kind == "progress":
+                show(facts)
+            elif kind == "warn":
+                talk.warn(facts["text"])
+            elif not facts["text"].startswith(_OWN_LINES):
+                talk.say(_local(facts["text"], targets))
+    raise QuantlabError(f"the server ended the events of the job {job} too early.", "Ask it again.")
+
+
+@contextmanager
+def _bars(talk: Talk) -> Iterator[Any]:
+    """A function of the facts of one progress event: one bar at a time."""
+    with ExitStack() as stack:
+        open_bars: dict[tuple[str, int], Advance] = {}
+
+        def show(facts: Mapping[str, Any]) -> None:
+            mark = (facts["label"], facts["total"])
+            if mark not in open_bars or facts["done"] is None:
+                stack.close()
+                open_bars.clear()
+            if facts["done"] is not None:
+                if mark not in open_bars:
+                    open_bars[mark] = stack.enter_context(talk.progress(*mark))
+                open_bars[mark](facts["done"], facts["note"])
+
+        yield show
+
+
+def _fetched(api: Api, job: Mapping[str, Any], targets: Targets) -> Iterator[tuple[str, Path]]:
+    """The job's files that are wanted here."""
+    for name in (file["path"] for file in job["files"]):
+        target = _target(name, targets)
+        if target is not None:
+            api.download(job["id"], name, target)
+            yield name, target
+
+
+def _target(name: str, targets: Targets) -> Path | None:
+    parts = PurePosixPath(name).parts
+    if ".." in parts or name.startswith("/"):
+        return None
+    if parts[0] == RUNS:
+        inside = "/".join(parts[2:])
+        return None if inside.startswith(_ENDED_OUTSIDE) else targets.runs_dir.joinpath(*parts[1:])
+    if name.endswith(".onnx") and len(parts) == 1:
+        return targets.output or Path(name)
+    return targets.files.get(name)
+
+
+def _local(text: str, targets: Targets) -> str:
+    """What the job said, with the place of its int8 file here."""
+    output = targets.output
+    if output is None or output.parent == Path():
+        return text
+    return text.replace(output.name, str(output))
+
+
+def _printed(job: Mapping[str, Any], targets: Targets) -> str:
+    """What the job printed, with the places of its files here."""
+    text = _local(str(job["out"] or ""), targets)
+    if targets.runs_dir == Path(RUNS) or not job["run"]:
+        return text
+    return text.replace(f"{RUNS}/{job['run']}", str(targets.runs_dir / job["run"]))

@@ -1,0 +1,174 @@
+"""One team's day with a service, from an empty folder to a trend: everything real, by processes.
+
+start a server → make a token → upload a model by tuning it → watch → download the int8 file →
+an independent judge → a gate from a second client, as CI has it → the trend. Then the same against
+PostgreSQL with two workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from quantlab.record import load_record
+
+QUANTLAB = (sys.executable, "-m", "quantlab")
+MODEL = "models/mobilenetv2-12.onnx"
+SAMPLE = ("--no-bench", "--calibration-size", "100")
+RULES = ("--fail-if", "top1.decline > 3%", "--fail-if", "agree < 50%")
+
+
+@contextmanager
+def process(*words: object, until: str) -> Iterator[str]:
+    """A command of quantlab that goes on, from when it says ``until``; what that found."""
+    line = [*QUANTLAB, *map(str, words)]
+    running = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    try:
+        said = []
+        for text in running.stderr:
+            said.append(text)
+            if found := re.search(until, text):
+                yield found[1]
+                break
+        else:
+            raise AssertionError("".join(said))
+    finally:
+        running.send_signal(signal.SIGTERM)
+        try:
+            assert running.wait(60) == 0
+        finally:
+            running.kill()
+            running.stderr.close()
+
+
+class Client:
+    """A folder of somebody who has a token."""
+
+    def __init__(self, folder: Path, url: str, token: str) -> None:
+        folder.mkdir()
+        self.folder, self.url, self.token = folder, url, token
+
+    def __call__(self, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """What quantlab --server answers."""
+        done = subprocess.run(
+            [*QUANTLAB, "--server", self.url, *map(str, words)],
+            capture_output=True, text=True, cwd=self.folder, timeout=600,
+            env={**os.environ, "QUANTLAB_TOKEN": self.token, "GITHUB_STEP_SUMMARY": ""},
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    def get(self, path: str) -> Any:
+        """The API's answer."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        answer = httpx.get(f"{self.url}/api/v1{path}", headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+def operator(*words: object) -> str:
+    """What a command of the operator prints."""
+    done = subprocess.run(
+        [*QUANTLAB, *map(str, words)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("kind", "workers"), [("sqlite", 0), pytest.param("postgres", 2, marks=pytest.mark.postgres)]
+)
+def test_a_day_with_the_service(
+    kind: str, workers: int, tmp_path: Path, data_root: Path, request: pytest.FixtureRequest
+) -> None:
+    images = data_root / "imagenet"
+    where: list[object] = ["--home", tmp_path / "home"]
+    if kind == "postgres":
+        where += ["--db", request.getfixturevalue("own_postgres")]
+    token = operator("token", "create", "team", "--scope", "submit", *where).split()[-1]
+    ci_token = operator("token", "create", "ci", "--scope", "submit", *where).split()[-1]
+    operator("dataset", "add", "calib", images / "calib1000", *where)
+    operator("dataset", "add", "val", images / "imagenette500", *where)
+    serve = ["serve", "--port", 0, *where, *(["--no-worker"] if workers else [])]
+    with ExitStack() as stack:
+        url = stack.enter_context(process(*serve, until=r"Serving (\S+)"))
+        for _ in range(workers):
+            stack.enter_context(process("worker", *where, until="Working as (.+)"))
+        team = Client(tmp_path / "team", url, token)
+        int8 = _tuned(team, data_root)
+        _same_as_here(tmp_path / "here", int8, data_root)
+        _judged(int8, team, data_root)
+        ci = Client(tmp_path / "ci", url, ci_token)
+        (ci.folder / "int8.onnx").write_bytes(int8.read_bytes())
+        _gated(ci, data_root)
+        trend = team.get("/trends/mobilenetv2-12.int8?metric=top1")
+        assert "top1" in json.dumps(trend)
+        jobs = team.get("/jobs")["items"]
+        assert [(job["verb"], job["state"], job["attempts"]) for job in jobs] == [
+            ("gate", "done", 1),
+            ("tune", "done", 1),
+        ]
+
+
+def _tuned(team: Client, data_root: Path) -> Path:
+    """The int8 file, in the client's folder."""
+    done = team(
+        "tune", "--model", data_root / MODEL, "--data", "calib", "--eval-data", "val", *SAMPLE
+    )
+    int8 = team.folder / "mobilenetv2-12.int8.onnx"
+    assert "int8 model: mobilenetv2-12.int8.onnx" in done.stdout
+    assert "Trial 1: " in done.stderr
+    (run,) = (team.folder / "runs").iterdir()
+    assert f"Run:    runs/{run.name}" in done.stderr
+    record = load_record(run)
+    assert record.status == "success"
+    assert str(data_root) not in (run / "run.json").read_text()
+    assert (run / "report.html").is_file()
+    assert record.results["output"]["sha256"] == hashlib.sha256(int8.read_bytes()).hexdigest()
+    return int8
+
+
+def _same_as_here(folder: Path, int8: Path, data_root: Path) -> None:
+    """The command line without a server makes the same file."""
+    folder.mkdir()
+    images = data_root / "imagenet"
+    line = ["tune", "--model", data_root / MODEL, *SAMPLE]
+    line += ["--data", images / "calib1000", "--eval-data", images / "imagenette500"]
+    done = subprocess.run([*QUANTLAB, *map(str, line)], cwd=folder, timeout=600, check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    assert (folder / int8.name).read_bytes() == int8.read_bytes(), done.stdout
+
+
+def _judged(int8: Path, team: Client, data_root: Path) -> None:
+    """Whoever knows nothing of quantlab finds the figures of its record."""
+    line = [sys.executable, data_root / "judge" / "judge.py", data_root / MODEL, int8]
+    line += ["--data", data_root / "imagenet" / "imagenette500", "--rounds", 0]
+    done = subprocess.run(list(map(str, line)), capture_output=True, text=True, check=True)
+    _, judged = map(json.loads, done.stdout.splitlines())
+    (run,) = (team.folder / "runs").iterdir()
+    accuracy = load_record(run).results["comparison"]["int8"]["top1"]
+    assert judged["top1"] == pytest.approx(100 * accuracy["value"], abs=0.1)
+
+
+def _gated(ci: Client, data_root: Path) -> None:
+    done = ci("gate", data_root / MODEL, "int8.onnx", "--data", "val", *RULES,
+              "--junit", "junit.xml", "--comment", "comment.md")  # fmt: skip
+    assert done.stdout.startswith("PASS")
+    assert (ci.folder / "comment.md").read_text().startswith("# PASS")
+    assert "<testsuite" in (ci.folder / "junit.xml").read_text()
