@@ -9,12 +9,14 @@ QuantlabError
 ├── FetchError      a download is missing or is not what was promised
 ├── IsaChange       int8 answers were asked of another kind of CPU than before; exit code 4
 ├── RecordError     a stored run, predictions or measurement cannot be read
+├── ClusterError    work that was to run elsewhere could not
 └── MissingExtra    an optional package is not installed
 """
 
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 
 class QuantlabError(Exception):
@@ -26,6 +28,16 @@ class QuantlabError(Exception):
         super().__init__(f"{problem}\n{remedy}" if remedy else problem)
         self.problem = problem
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as it is, whatever the subclass is made from: workers raise these too."""
+        return _again, (type(self), self.problem, self.remedy)
+
+
+def _again(kind: type[QuantlabError], problem: str, remedy: str) -> QuantlabError:
+    error = kind.__new__(kind)
+    QuantlabError.__init__(error, problem, remedy)
+    return error
 
 
 class ModelError(QuantlabError):
@@ -66,6 +78,10 @@ class ResumeError(RecordError):
     """A run cannot be taken up as asked; nothing of it was changed."""
 
 
+class ClusterError(QuantlabError):
+    """Work that was to run elsewhere could not: no scheduler, other software, lost workers."""
+
+
 class MissingExtra(QuantlabError):
     """An optional package is not installed."""
 
@@ -74,6 +90,13 @@ class MissingExtra(QuantlabError):
             f"{purpose} needs the package {package}, which is not installed.",
             f"Install it with: pip install 'quantlab[{extra}]'",
         )
+
+
+def shown(text: object, most: int = 200) -> str:
+    """What a file says of itself, as it may stand in a message: printable, one line, not long."""
+    words = str(text)
+    line = "".join(letter if letter.isprintable() else "?" for letter in words[:most])
+    return line + "…" if len(words) > most else line
 
 
 def disk_is_full(error: BaseException) -> bool:

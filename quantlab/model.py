@@ -14,7 +14,7 @@ from typing import Literal
 import onnx
 from google.protobuf.message import DecodeError
 
-from quantlab.errors import ModelError
+from quantlab.errors import ModelError, shown
 
 Layout = Literal["NCHW", "NHWC"]
 OutputKind = Literal["logits", "probabilities"]
@@ -130,7 +130,7 @@ class Model:
     def input(self) -> InputSpec:
         """The image input. Raises ModelError unless there is exactly one, of four dimensions."""
         if len(self.inputs) != 1:
-            names = ", ".join(t.name for t in self.inputs) or "none"
+            names = shown(", ".join(t.name for t in self.inputs)) or "none"
             raise ModelError(
                 f"{self.path}: an image classifier has one input, this model has "
                 f"{len(self.inputs)} ({names})."
@@ -143,7 +143,7 @@ class Model:
         shapes = [t.shape for t in self.outputs]
         if len(shapes) == 1 and len(shapes[0]) == 2 and (shapes[0][1] or 0) > 1:
             return int(shapes[0][1] or 0)
-        found = ", ".join(f"{t.name} {_shape_text(t.shape)}" for t in self.outputs)
+        found = ", ".join(f"{shown(t.name)} {_shape_text(t.shape)}" for t in self.outputs)
         raise ModelError(
             f"{self.path}: not an image classifier: its output must be one [N, classes] tensor, "
             f"found {found}.",
@@ -206,15 +206,34 @@ def _check_structure(proto: onnx.ModelProto, path: Path) -> None:
         raise ModelError(
             f"{path} is not an ONNX model: it holds no graph.", "Give the path of an .onnx file."
         )
+    if any(isinstance(name, bytes) for name in _names(proto)):
+        raise ModelError(
+            f"{path} has names that are not UTF-8: the file is damaged.",
+            "Fetch or export it again.",
+        )
     for file in external_files(proto, path):
         if not file.is_file():
-            raise ModelError(f"{path}: its external data file {file.name} is missing.")
+            raise ModelError(f"{path}: its external data file {shown(file.name)} is missing.")
     for tensor in proto.graph.initializer:
         if tensor.data_location != onnx.TensorProto.EXTERNAL and not _payload_fits(tensor):
             raise ModelError(
-                f"{path}: the weight {tensor.name} is incomplete: the file is damaged.",
+                f"{path}: the weight {shown(tensor.name)} is incomplete: the file is damaged.",
                 "Fetch or export it again.",
             )
+
+
+def _names(proto: onnx.ModelProto) -> Iterator[str | bytes]:
+    """All texts that are used as such; what is not UTF-8 protobuf gives as bytes."""
+    yield from (opset.domain for opset in proto.opset_import)
+    yield from (text for entry in proto.metadata_props for text in (entry.key, entry.value))
+    for part in _all_graphs(proto.graph):
+        yield from (v.name for v in (*part.input, *part.output, *part.value_info))
+        for node in part.node:
+            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+            yield from (attribute.name for attribute in node.attribute)
+    for tensor in _all_tensors(proto.graph):
+        yield tensor.name
+        yield from (entry.value for entry in tensor.external_data)
 
 
 def _payload_fits(tensor: onnx.TensorProto) -> bool:
@@ -245,24 +264,37 @@ def external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
         location = external_location(tensor)
         if not location:
             continue
-        file = (folder / location).resolve()
+        try:
+            file = (folder / location).resolve()
+            file.is_file()
+        except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+            raise ModelError(
+                f"{path}: the weight {shown(tensor.name)} has an impossible place."
+            ) from error
         if not file.is_relative_to(folder):
             raise ModelError(
-                f"{path}: the weight {tensor.name} points outside the model's folder ({location})."
+                f"{path}: the weight {shown(tensor.name)} points outside the model's folder "
+                f"({shown(location)})."
             )
         files.add(file)
     return tuple(sorted(files))
 
 
 def _all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
+    for part in _all_graphs(graph):
+        yield from part.initializer
+        for attribute in (a for node in part.node for a in node.attribute):
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                yield from _all_tensors(inner)
+
+
+def _all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph, and those inside its nodes."""
+    yield graph
+    for attribute in (a for node in graph.node for a in node.attribute):
+        for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            yield from _all_graphs(inner)
 
 
 def file_sha256(*paths: Path) -> str:
@@ -317,15 +349,15 @@ def _input_spec(
         layout = "NCHW" if shape[1] == 3 else "NHWC" if shape[3] == 3 else None
     if layout is None or len(shape) != 4 or tensor.dtype not in ("float32", "uint8"):
         raise ModelError(
-            f"{path}: the input {tensor.name} is {tensor.dtype} {_shape_text(shape)}, "
+            f"{path}: the input {shown(tensor.name)} is {tensor.dtype} {_shape_text(shape)}, "
             "not float32 or uint8 images of shape [N, 3, H, W] or [N, H, W, 3].",
             "If the layout was not recognised, give --layout NCHW or --layout NHWC.",
         )
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
     if size is not None and any(side not in (None, 0, size) for side in sides):
         raise ModelError(
-            f"{path}: the input {tensor.name} is {_shape_text(shape)}: its graph takes no images "
-            f"of {size} x {size}.",
+            f"{path}: the input {shown(tensor.name)} is {_shape_text(shape)}: its graph takes no "
+            f"images of {size} x {size}.",
             "Leave --size out, or export the model with free height and width.",
         )
     height, width = (side or size or _USUAL_SIZE for side in sides)

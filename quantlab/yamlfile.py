@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Tag, ValidationError
 
-from quantlab.errors import RecipeError
+from quantlab.errors import RecipeError, shown
 
 MAX_BYTES = 1024**2
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -31,11 +31,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """The mapping in a YAML text. ``where`` names it in errors. Raises RecipeError.
 
-    Aliases are refused: nothing here needs them, and nested ones expand without bound.
+    Aliases are refused: nothing here needs them, and nested ones expand without bound. So are tags:
+    PyYAML trusts a value to be of the type that its tag names.
     """
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
-            raise RecipeError(f"{where}: YAML aliases (*name) are not supported.", "Write it out.")
+        for token in yaml.scan(text, yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                raise RecipeError(
+                    f"{where}: YAML aliases (*name) are not supported.", "Write it out."
+                )
+            if isinstance(token, yaml.TagToken):
+                raise RecipeError(f"{where}: YAML tags (!name) are not supported.", "Leave it out.")
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: 2026-99-99
         mark = getattr(error, "problem_mark", None)
@@ -52,6 +58,8 @@ def validate(schema: type[Schema], data: Mapping[str, Any], where: str) -> Schem
 
     A validator of the schema may call this for a part of it: its error is then this one's.
     """
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"{where} must be a YAML mapping (key: value lines).")
     try:
         return schema.model_validate(dict(data))
     except ValidationError as error:
@@ -64,7 +72,7 @@ def _explain(error: ValidationError, schema: type[BaseModel], where: str) -> Rec
     """The first thing wrong, an unknown key before all else: it explains what is missing."""
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
-    key = ".".join(path)
+    key = shown(".".join(path))
     if first["type"] != "extra_forbidden":
         message = first["msg"].removeprefix("Value error, ")
         return RecipeError(f"{where}: {key + ': ' if key else ''}{message}.")

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from quantlab import units
+from quantlab.paths import location
 
 if TYPE_CHECKING:
-    from quantlab.cli.console import ConsoleTalk
     from quantlab.store import Run
+    from quantlab.talk import Talk
 
     FloatParam = click.ParamType[float]
+    AnyParam = click.ParamType[Any]
 else:
-    FloatParam = click.ParamType  # click before 8.4 gives it no type argument
+    AnyParam = FloatParam = click.ParamType  # click before 8.4 gives it no type argument
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,7 +55,18 @@ class Duration(FloatParam):
             self.fail(f"{error}.", param, ctx)
 
 
+class Location(AnyParam):
+    """A path, or a URL."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A URL as it is, anything else as a Path."""
+        return location(value)
+
+
 PATH = click.Path(path_type=Path)
+LOCATION = Location()
 SIZE_HELP = "Height and width of images, where the model leaves them free (else 224)."
 
 
@@ -90,13 +103,19 @@ evaluation_options = _stack(
     click.option("--provider", help="Of ONNX Runtime: cpu, cuda, openvino, ..."),
     click.option("--fold-preprocess", is_flag=True, help="Let the model itself normalize pixels."),
 )
+executor_option = click.option(
+    "--executor",
+    default="inline",
+    show_default=True,
+    help="Who computes: inline, process[:N] or dask://HOST:PORT (docs/scale.md).",
+)
 data_options = _stack(
     click.option(
         "--data",
         "--dataset_location",
         "data",
-        type=PATH,
-        help="Images: a folder or file (see docs/data.md).",
+        type=LOCATION,
+        help="Images: a folder, file or URL (see docs/data.md).",
     ),
     click.option(
         "--list",
@@ -161,14 +180,19 @@ def resumed(ctx: click.Context, params: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def job(
     verb: str, params: dict[str, Any], *, folder: Path | None = None
-) -> Iterator[tuple[Run, ConsoleTalk]]:
-    """A run folder and a voice; says where the run is and what repeats it when the verb is done."""
+) -> Iterator[tuple[Run, Talk]]:
+    """A run folder and a voice; says where the run is and what repeats it when the verb is done.
+
+    The voice is the command line's ``obj`` where it was given one: a function of ``quiet``.
+    """
     from quantlab.cli.console import ConsoleTalk
     from quantlab.runtime.environment import environment
     from quantlab.store import Run
 
-    talk = ConsoleTalk(quiet=params["quiet"] or params["as_json"])
-    command = repeat_command(click.get_current_context())
+    ctx = click.get_current_context()
+    voice: Callable[..., Talk] = ctx.obj or ConsoleTalk
+    talk = voice(quiet=params["quiet"] or params["as_json"])
+    command = repeat_command(ctx)
     spec = {key: _plain(value) for key, value in params.items()}
     opened = Run.resume(folder) if folder else Run(verb, spec, command, Path(params["runs_dir"]))
     with opened as run:

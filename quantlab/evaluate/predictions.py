@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.data.dataset import Problem
-from quantlab.errors import DataError, RecordError
+from quantlab.errors import DataError, RecordError, shown
 from quantlab.evaluate.metrics import logits_of, top_k
 from quantlab.evaluate.outputs import ROWS
 from quantlab.model import OutputKind
@@ -111,11 +111,11 @@ class Predictions:
             raise RecordError(f"cannot read {path}: {error.strerror or error}.") from error
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise RecordError(
-                f"{path} is not a readable predictions file: {error}.",
+                f"{path} is not a readable predictions file: {shown(error)}.",
                 "Run quantlab evaluate again.",
             ) from error
         except (DataError, NotImplementedError, AttributeError, RuntimeError) as error:
-            raise RecordError(f"{path} is a damaged predictions file: {error}") from error
+            raise RecordError(f"{path} is a damaged predictions file: {shown(error)}") from error
 
 
 def _write_npz(file: BinaryIO, arrays: dict[str, NDArray[Any]], compression: int) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from quantlab.data.dataset import Dataset
 from quantlab.data.images import MAX_PIXELS
 from quantlab.data.readers.files import FileSource, cannot_read
-from quantlab.errors import DataError
+from quantlab.errors import DataError, shown
 
 _DAMAGES = (
     *(zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError),
@@ -176,7 +176,7 @@ def _guarded(path: Path, action: Callable[[], T]) -> T:
         return action()
     except _DAMAGES as error:
         raise DataError(
-            f"{path} is not a readable .npz: {error}.", "Save it again with np.savez."
+            f"{path} is not a readable .npz: {shown(error)}.", "Save it again with np.savez."
         ) from error
     except OSError as error:
         raise cannot_read(path, error) from error

@@ -167,12 +167,11 @@ def _run(peer: Peer, command: list[str], folder: Path, timeout: float) -> int:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Kills the process and its children (its whole process group)."""
+    """Kills the process and its children (its process group, where it has one of its own)."""
     with suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+    process.kill()
     process.wait()
 
 
