@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -168,9 +168,14 @@ def show_job(spec: RunSpec, talk: Talk) -> Shown:
 
 def diff_job(spec: DiffSpec, talk: Talk) -> Different:
     """What changed between two runs, and whose answers did. Raises RecordError."""
-    folders = _found(spec, (spec.old, spec.new), talk)
+    old, new = _found(spec, (spec.old, spec.new), talk)
+    return different((old, new), talk)
+
+
+def different(folders: tuple[Path, Path], talk: Talk) -> Different:
+    """What changed between the runs of two folders. Raises RecordError."""
     old, new = (load_record(folder) for folder in folders)
-    found = Different((folders[0], folders[1]), changes(old, new), outcomes(old, new))
+    found = Different(folders, changes(old, new), outcomes(old, new))
     answers = [_answers(*pair, talk) for pair in zip(folders, (old, new), strict=True)]
     if answers[0] is None or answers[1] is None:
         return found
@@ -178,7 +183,7 @@ def diff_job(spec: DiffSpec, talk: Talk) -> Different:
         comparison, unpaired = compare(answers[0], answers[1]), ""
     except DataError as error:
         comparison, unpaired = None, error.problem
-    return Different(found.folders, found.changes, found.outcomes, comparison, unpaired)
+    return Different(folders, found.changes, found.outcomes, comparison, unpaired)
 
 
 def _answers(folder: Path, record: RunRecord, talk: Talk) -> Predictions | None:
@@ -214,7 +219,7 @@ def trend_job(spec: TrendSpec, talk: Talk) -> Trended:
         raise RecordError(f"no run has {' or '.join(metrics)} of {name}.", f"There is: {have}.")
     if spec.plot is not None:
         save_trend(series, spec.plot)
-    return Trended(name, series, _causes(series, spec.runs_dir))
+    return Trended(name, series, causes(series, lambda run: load_record(spec.runs_dir / run)))
 
 
 def check_plot(path: Path) -> None:
@@ -224,14 +229,17 @@ def check_plot(path: Path) -> None:
     check_writable(path)
 
 
-def _causes(series: Sequence[Series], root: Path) -> dict[tuple[str, str], str]:
-    """The likeliest explanation of every change, by the two runs beside it."""
+def causes(
+    series: Sequence[Series], load: Callable[[str], RunRecord]
+) -> dict[tuple[str, str], str]:
+    """The likeliest explanation of every change, by the two runs beside it. Of records that cannot
+    be loaded, where that raises RecordError, nothing is said."""
     found = dict[tuple[str, str], str]()
     for each in series:
         for change in each.changes:
             pair = each.points[change.index - 1].folder, each.points[change.index].folder
             try:
-                old, new = (load_record(root / folder) for folder in pair)
+                old, new = map(load, pair)
             except RecordError:
                 continue
             found[pair] = cause(changes(old, new))

@@ -17,6 +17,7 @@ from quantlab.history.entry import Entry, Listed
 from quantlab.history.figures import Figure, plain
 from quantlab.history.trend import Series
 from quantlab.record import RunRecord
+from quantlab.report.document import Table
 from quantlab.report.formats import NOTHING, megabytes, number, p_value, percent, table
 from quantlab.stats import Interval
 
@@ -124,11 +125,11 @@ def run_page(
     parts = [f"{title}\n{when(record.started)} {ended}, {folder}"]
     if record.error:
         parts.append(f"Error: {plain(record.error)}")
-    if reason := _reason(record):
-        parts.append(reason)
-    parts += _section("Results", _figures_table(entry))
-    parts += _section("Asked", _facts(_asked(record)))
-    parts += _section("Conditions", _facts({**record.environment, **_data(record)}))
+    if said := reason(record):
+        parts.append(said)
+    parts += _section("Results", _text(figures_table(entry)))
+    parts += _section("Asked", _text(asked_table(record)))
+    parts += _section("Conditions", _text(conditions_table(record)))
     rows = [
         [plain(name), plain(record.artifacts[name]), "missing" if n is None else megabytes(n)]
         for name, n in artifacts.items()
@@ -138,9 +139,15 @@ def run_page(
     return "\n\n".join([*parts, f"Repeat: {plain(record.command, len(record.command))}"])
 
 
-def _asked(record: RunRecord) -> dict[str, Any]:
+def asked_table(record: RunRecord) -> Table:
     """The options that say something: neither those that were not given, nor how to print."""
-    return {k: v for k, v in record.spec.items() if v not in _UNSAID and k not in _MANNERS}
+    said = {k: v for k, v in record.spec.items() if v not in _UNSAID and k not in _MANNERS}
+    return _facts("What was asked", said)
+
+
+def conditions_table(record: RunRecord) -> Table:
+    """The machine, the versions and the images."""
+    return _facts("Conditions", {**record.environment, **_data(record)})
 
 
 _UNSAID: tuple[object, ...] = (None, False, [], {}, "")
@@ -151,11 +158,16 @@ def _section(title: str, body: str) -> list[str]:
     return [f"{title}:\n\n{body}"] if body else []
 
 
-def _facts(facts: Mapping[str, Any]) -> str:
-    return table(["", "value"], [[key, value] for key, value in flat(facts).items()])
+def _facts(caption: str, facts: Mapping[str, Any]) -> Table:
+    return Table(["", "value"], list(flat(facts).items()), caption=caption, sheet=True)
 
 
-def _reason(record: RunRecord) -> str:
+def _text(cells: Table) -> str:
+    rows = [[str(cell) for cell in row] for row in cells.rows]
+    return table(cells.head, rows, right=cells.right)
+
+
+def reason(record: RunRecord) -> str:
     """The verdict's own sentence."""
     verdict = record.results.get("verdict")
     reason = verdict.get("reason") if isinstance(verdict, dict) else None
@@ -167,7 +179,8 @@ def _data(record: RunRecord) -> dict[str, Any]:
     return {"data": facts} if isinstance(facts, dict) else {}
 
 
-def _figures_table(entry: Entry) -> str:
+def figures_table(entry: Entry) -> Table:
+    """All figures of a run with their intervals."""
     rows = [
         [
             figure.model,
@@ -177,7 +190,8 @@ def _figures_table(entry: Entry) -> str:
         ]
         for figure in entry.figures
     ]
-    return table(["model", "figure", "value", "95% interval"], rows, right="  r")
+    head = ["model", "figure", "value", "95% interval"]
+    return Table(head, rows, right="  r", caption="Figures")
 
 
 def _title(figure: Figure) -> str:
@@ -193,22 +207,29 @@ def diff_page(
     unpaired: str,
 ) -> str:
     """What changed between two runs, likely causes first, then their figures and answers."""
-    found = tuple(changes)
-    if comparison is not None and comparison.fidelity.identical:
-        first = "The answers are the same in every value: whatever changed did not change them."
-    elif found:
-        first = f"What most likely explains another result: {cause(found)}."
-    else:
-        first = "Nothing that the records hold has changed."
-    parts = [f"{names[0]} → {names[1]}\n{first}"]
-    rows = [[c.aspect, c.what, c.old or NOTHING, c.new or NOTHING] for c in found]
-    parts += _section("Changed, likely causes first", table(["", "what", "old", "new"], rows))
-    parts += _section("Figures", _outcomes_table(outcomes))
+    parts = [f"{names[0]} → {names[1]}\n{explanation(changes, comparison)}"]
+    parts += _section("Changed, likely causes first", _text(changes_table(changes)))
+    parts += _section("Figures", _text(outcomes_table(outcomes)))
     if comparison is not None:
         parts += _section("Answers, image by image", _answers(comparison))
     elif unpaired:
         parts.append(f"The answers cannot be compared: {unpaired}")
     return "\n\n".join(parts)
+
+
+def explanation(changes: Sequence[Change], comparison: Comparison | None) -> str:
+    """What most likely made two runs differ, in a sentence."""
+    if comparison is not None and comparison.fidelity.identical:
+        return "The answers are the same in every value: whatever changed did not change them."
+    if changes:
+        return f"What most likely explains another result: {cause(tuple(changes))}."
+    return "Nothing that the records hold has changed."
+
+
+def changes_table(changes: Sequence[Change]) -> Table:
+    """What changed, likely causes first."""
+    rows = [[c.aspect, c.what, c.old or NOTHING, c.new or NOTHING] for c in changes]
+    return Table(["", "what", "old", "new"], rows, caption="What changed, likely causes first")
 
 
 def diff_rows(
@@ -233,7 +254,8 @@ def _facts_of(figure: Figure | None) -> dict[str, Any] | None:
     return {"value": figure.value, "interval": interval, "conditions": figure.series}
 
 
-def _outcomes_table(outcomes: Sequence[Outcome]) -> str:
+def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
+    """The figures of two runs side by side."""
     rows = []
     for each in outcomes:
         metric, *batch = each.metric.split(" ", 1)
@@ -243,7 +265,8 @@ def _outcomes_table(outcomes: Sequence[Outcome]) -> str:
             differs = apart(each.old.interval, each.new.interval)
             told = "yes" if differs else NOTHING
         rows.append([", ".join([TITLES[metric], *batch]), *sides, told])
-    return table(["figure", "old", "new", "intervals apart"], rows, right=" rr")
+    head = ["figure", "old", "new", "intervals apart"]
+    return Table(head, rows, right=" rr", caption="Figures of both runs")
 
 
 def _side(metric: str, figure: Figure | None) -> str:
@@ -254,6 +277,16 @@ def _side(metric: str, figure: Figure | None) -> str:
 
 
 def _answers(c: Comparison) -> str:
+    shown = _text(flips_table(c))
+    more = len(c.flips) - FLIPS_SHOWN
+    rest = [f"and {more:,} more (--json has them)"] if more > 0 else []
+    return "\n".join(
+        [*answer_words(c), *([""] if shown else []), *([shown] if shown else []), *rest]
+    )
+
+
+def answer_words(c: Comparison) -> list[str]:
+    """How the answers of two runs differ, in sentences."""
     same = c.fidelity.agreement
     lines = [
         f"The same first answer on {same.count:,} of {same.n:,} images ({percent(same.value)}; 95% "
@@ -266,6 +299,11 @@ def _answers(c: Comparison) -> str:
             f"Top-1: {c.top1.lost:,} lost and {c.top1.gained:,} gained; could chance do that? p "
             f"{p_value(c.top1.mcnemar_p)} (McNemar's exact test)."
         )
+    return lines
+
+
+def flips_table(c: Comparison) -> Table:
+    """The first images whose answers differ."""
     rows = [
         [
             f.image,
@@ -276,10 +314,8 @@ def _answers(c: Comparison) -> str:
         ]
         for f in c.flips[:FLIPS_SHOWN]
     ]
-    shown = table(["image", "", "label", "old answer", "new answer"], rows)
-    more = len(c.flips) - FLIPS_SHOWN
-    rest = [f"and {more:,} more (--json has them)"] if more > 0 else []
-    return "\n".join([*lines, *([""] if shown else []), *([shown] if shown else []), *rest])
+    head = ["image", "", "label", "old answer", "new answer"]
+    return Table(head, rows, caption="Images whose answers differ")
 
 
 def _class(index: int | None) -> str:
@@ -288,16 +324,20 @@ def _class(index: int | None) -> str:
 
 def trend_page(model: str, series: Sequence[Series], causes: Mapping[tuple[str, str], str]) -> str:
     """A table for each series, and the change points in sentences."""
-    parts = [_trend_head(model, series)]
+    parts = [trend_words(model, series)]
     for each in series:
-        lines = [f"{TITLES[each.metric]}: {each.conditions}", "", _points_table(each)]
+        lines = [f"{TITLES[each.metric]}: {each.conditions}", "", _text(points_table(each))]
         lines += [""] if each.changes or each.note else []
-        lines += [_change_words(each, change, causes) for change in each.changes]
+        lines += [
+            f"{change_words(each, change, causes)} {_more_words(each, change)}"
+            for change in each.changes
+        ]
         parts.append("\n".join([*lines, *([each.note] if each.note else [])]))
     return "\n\n".join(parts)
 
 
-def _trend_head(model: str, series: Sequence[Series]) -> str:
+def trend_words(model: str, series: Sequence[Series]) -> str:
+    """What the series of a model are made of."""
     runs = {(p.place, p.folder) for each in series for p in each.points}
     head = f"{model}: {len(runs)} run{'s' * (len(runs) != 1)}"
     if len(series) > len({each.metric for each in series}):
@@ -308,7 +348,8 @@ def _trend_head(model: str, series: Sequence[Series]) -> str:
     return f"{head}. A change is marked where chance alone makes one in {ALPHA:.0%} of series."
 
 
-def _points_table(each: Series) -> str:
+def points_table(each: Series) -> Table:
+    """The runs of a series."""
     firsts = {change.index for change in each.changes}
     rows = [
         [
@@ -322,10 +363,11 @@ def _points_table(each: Series) -> str:
         for i, p in enumerate(each.points)
     ]
     head = ["when", "run", "file", TITLES[each.metric], "95% interval", ""]
-    return table(head, rows, right="   r")
+    return Table(head, rows, right="   r", caption=f"{TITLES[each.metric]}: {each.conditions}")
 
 
-def _change_words(each: Series, change: ChangePoint, causes: Mapping[tuple[str, str], str]) -> str:
+def change_words(each: Series, change: ChangePoint, causes: Mapping[tuple[str, str], str]) -> str:
+    """A change of level, with what changed in the same run."""
     old, new = each.points[change.index - 1].folder, each.points[change.index].folder
     why = causes.get((old, new))
     because = {None: "", "": " Nothing that the records hold changed with it."}.get(
@@ -333,9 +375,13 @@ def _change_words(each: Series, change: ChangePoint, causes: Mapping[tuple[str, 
     )
     return (
         f"Changed at {new.rpartition('-')[2]}: mean {value_words(each.metric, change.before)} → "
-        f"{value_words(each.metric, change.after)}, p {p_value(change.p)}.{because} "
-        f"quantlab runs diff {old.rpartition('-')[2]} {new.rpartition('-')[2]} says more."
+        f"{value_words(each.metric, change.after)}, p {p_value(change.p)}.{because}"
     )
+
+
+def _more_words(each: Series, change: ChangePoint) -> str:
+    old, new = (each.points[i].folder.rpartition("-")[2] for i in (change.index - 1, change.index))
+    return f"quantlab runs diff {old} {new} says more."
 
 
 def trend_rows(series: Sequence[Series]) -> list[dict[str, Any]]:

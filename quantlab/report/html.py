@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 
@@ -20,7 +20,7 @@ from quantlab.report.document import Code, Inline, Page, Strong, Text
 
 def html(page: Page, plots: Mapping[str, bytes]) -> str:
     """The page; ``plots`` maps its plots' names to SVG files."""
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css"), asset("report.js")
     policy = f"style-src '{_source(style)}'; script-src '{_source(script)}'"
     template = _templates().get_template("report.html.j2")
     return template.render(
@@ -42,9 +42,7 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
         autoescape=True,
     )
-    templates.filters["marked"] = _marked
-    templates.filters["cell"] = _inline
-    templates.filters["jpeg"] = lambda data: _address(data, "jpeg")
+    templates.filters |= FILTERS
     return templates
 
 
@@ -66,8 +64,17 @@ def _address(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the templates: ``report.css``, ``report.js``."""
     return (resources.files("quantlab.report") / "templates" / name).read_text()
+
+
+FILTERS: dict[str, Callable[..., Markup | str]] = {
+    "marked": _marked,
+    "cell": _inline,
+    "jpeg": lambda data: _address(data, "jpeg"),
+}
+"""What the macros of ``blocks.html.j2`` need."""
 
 
 def _source(content: str) -> str:

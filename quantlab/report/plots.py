@@ -90,6 +90,13 @@ def save_trend(series: Sequence[Series], path: Path) -> None:
     _save("trend", series, path, "svg" if path.suffix.lower() == ".svg" else "png")
 
 
+def trend_svg(series: Sequence[Series]) -> bytes:
+    """A model's figures over runs as an SVG file."""
+    drawn = _paint("trend", series)
+    assert drawn is not None
+    return drawn
+
+
 def _save(name: str, subject: object, path: Path, form: Literal["svg", "png"] = "png") -> None:
     if (content := _paint(name, subject, form)) is not None:
         write_whole(path, content)

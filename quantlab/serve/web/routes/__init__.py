@@ -1,0 +1,1 @@
+"""The pages' addresses, one file a subject: each asks the service and shows what a view says."""

@@ -1,0 +1,50 @@
+"""What there is to work on: models and datasets."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from quantlab.errors import QuantlabError
+from quantlab.serve.access import Reader
+from quantlab.serve.api.common import PREFIX, ServiceOf
+from quantlab.serve.web import views
+from quantlab.serve.web.common import ROWS, further, page
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/models")
+def models_page(
+    request: Request,
+    service: ServiceOf,
+    _: Reader,
+    after: Annotated[str, Query(max_length=100)] = "",
+) -> Response:
+    """What was uploaded, and what jobs have made."""
+    found = service.catalog.models(before=_place(after), limit=ROWS + 1)
+    older = f"{found[ROWS - 1].created!r},{found[ROWS - 1].sha256}" if len(found) > ROWS else None
+    rows = [views.model_row(model) for model in found[:ROWS]]
+    return page(
+        request, "models.html.j2", rows=rows, older=further(request, older), api=f"{PREFIX}/models"
+    )
+
+
+def _place(after: str) -> tuple[float, str] | None:
+    """Raises QuantlabError for what no page says."""
+    if not after:
+        return None
+    created, _, sha256 = after.partition(",")
+    try:
+        return float(created), sha256
+    except ValueError as error:
+        raise QuantlabError("there is no such part of the list.") from error
+
+
+@router.get("/datasets")
+def datasets_page(request: Request, service: ServiceOf, _: Reader) -> Response:
+    """What there is to calibrate and to judge on."""
+    rows = [views.dataset_row(dataset) for dataset in service.catalog.datasets()]
+    return page(request, "datasets.html.j2", rows=rows)

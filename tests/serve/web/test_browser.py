@@ -1,0 +1,275 @@
+"""The pages in a real browser, from a server that listens."""
+
+from __future__ import annotations
+
+import io
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import holdings
+import numpy as np
+import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from seeds import LONG, compared, furnish
+
+from quantlab.serve.app import create_app
+from quantlab.serve.datasets import add_dataset
+from quantlab.serve.sandbox import available
+from quantlab.serve.service import Service
+from quantlab.serve.settings import Settings
+from quantlab.serve.tokens import Tokens
+from quantlab.serve.web import assets
+from quantlab.serve.worker import Worker
+from quantlab.testing.images import image_folder
+from quantlab.testing.models import tiny_classifier
+
+pytestmark = pytest.mark.browser
+
+Show = Callable[..., Page]
+SLOW = 120_000
+"""Milliseconds for a job on a busy machine."""
+
+
+@contextmanager
+def listening(service: Service) -> Iterator[str]:
+    """The service's address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextmanager
+def working(service: Service) -> Iterator[None]:
+    """A worker beside."""
+    worker = Worker(service)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop.set()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser(browser_path: str) -> Iterator[Browser]:
+    assert assets.HTMX in assets.assets(), "install again where the npm registry is in reach"
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=browser_path)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Service]]:
+    """A server with a history, and the run of its tune."""
+    settings = Settings(home=tmp_path_factory.mktemp("server") / "home", machine="here")
+    with Service.open(settings) as service:
+        holdings.add_model(service)
+        holdings.add_dataset(service)
+        compared(service, 3, LONG)
+        run = furnish(service)
+        with listening(service) as url:
+            yield url, run, service
+
+
+@pytest.fixture
+def show(browser: Browser) -> Iterator[Show]:
+    """Opens a page. Whatever it logs, throws or loads from elsewhere fails the test."""
+    wrong: list[str] = []
+
+    def opened(address: str, width: int = 1280, scheme: Any = "light", **options: Any) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, **options
+        )
+        page = context.new_page()
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda asked: loaded(asked.url, address))
+        page.goto(address)
+        return page
+
+    def loaded(url: str, address: str) -> None:
+        if not url.startswith(("/".join(address.split("/")[:3]), "data:")):
+            wrong.append(url)
+
+    yield opened
+    for context in browser.contexts:
+        context.close()
+    assert wrong == []
+
+
+def pages(service: Service, run: str) -> list[str]:
+    runs = [job.run for job in service.queue.recent(verb="compare")]
+    jobs = {job.state: job.id for job in service.queue.recent()}
+    return [
+        "/runs", f"/runs/{run}", f"/runs/{runs[0]}", f"/compare?old={runs[1]}&new={runs[0]}",
+        "/trends", "/trends/tiny-int8", f"/trends/{LONG}", "/jobs",
+        *(f"/jobs/{jobs[state]}" for state in ("running", "queued", "failed", "done")),
+        "/models", "/datasets", "/submit", "/submit/tune", "/submit/gate", "/sign-in",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_every_page_fits_and_all_can_use_it(
+    show: Show, furnished: tuple[str, str, Service], width: int, scheme: str
+) -> None:
+    url, run, service = furnished
+    page = show(url, width, scheme)
+    for address in pages(service, run):
+        page.goto(url + address)
+        assert page.locator("h1").count() == 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+        assert page.evaluate("[...document.images].every((x) => x.complete && x.naturalWidth > 0)")
+        found = Axe().run(page)
+        assert found.violations_count == 0, f"{address}: {found.generate_report()}"
+
+
+def test_problem_pages_fit_too(browser: Browser, furnished: tuple[str, str, Service]) -> None:
+    page = browser.new_page(viewport={"width": 320, "height": 800})
+    page.goto(f"{furnished[0]}/jobs/abc")
+    expect(page.locator("h1")).to_contain_text("Not Found")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.goto(f"{furnished[0]}/submit/tune")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was submitted.")
+    assert page.evaluate("document.activeElement.getAttribute('role')") == "alert"
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.close()
+
+
+def brightness(page: Page) -> float:
+    with Image.open(io.BytesIO(page.locator("body").screenshot())) as image:
+        return float(np.asarray(image.convert("L"))[:4, :4].mean())
+
+
+def test_pages_take_the_readers_side(show: Show, furnished: tuple[str, str, Service]) -> None:
+    assert brightness(show(f"{furnished[0]}/jobs", scheme="light")) > 240
+    assert brightness(show(f"{furnished[0]}/jobs", scheme="dark")) < 60
+
+
+def test_the_keyboard_reaches_the_points(show: Show, furnished: tuple[str, str, Service]) -> None:
+    page = show(f"{furnished[0]}/runs/{furnished[1]}")
+    page.keyboard.press("Tab")
+    assert page.locator(".skip").evaluate("(x) => x === document.activeElement")
+    point = page.get_by_role("link", name=re.compile("^Trial 4: qoperator, decline 1.40%"))
+    point.focus()
+    page.keyboard.press("Enter")
+    assert page.url.endswith(page.locator("tr:target").get_attribute("id") or "-")
+    expect(page.locator("tr:target")).to_contain_text("qoperator")
+
+
+def test_without_scripts_all_is_there(show: Show, furnished: tuple[str, str, Service]) -> None:
+    url, run, _ = furnished
+    page = show(f"{url}/runs/{run}", java_script_enabled=False)
+    assert page.locator(".trials tbody tr").count() == 5
+    page.get_by_label("An earlier run").select_option(index=1)
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator("h1")).to_have_text("Compare two runs")
+    page.goto(f"{url}/models")
+    assert page.locator("[data-upload]").is_hidden()
+
+
+def test_a_job_shows_what_becomes_of_it(show: Show, furnished: tuple[str, str, Service]) -> None:
+    url, _, service = furnished
+    (job,) = service.queue.recent(states=["running"])
+    page = show(f"{url}/jobs/{job.id}")
+    expect(page.get_by_text("Evaluating: 812 of 1,300, top-1 79.1%")).to_be_visible()
+    page.locator("#cancel").focus()
+    service.queue.tell(job, [("say", "Trial 2")], {"label": "Timing", "total": 30, "done": 3})
+    expect(page.get_by_text("Timing: 3 of 30")).to_be_visible()
+    expect(page.get_by_text("Trial 2")).to_be_visible()
+    expect(page.locator("#said")).to_have_text("Running: Timing")
+    assert page.evaluate("document.activeElement.id") == "cancel"
+    listed = show(f"{url}/jobs")
+    service.queue.tell(job, [], {"label": "Timing", "total": 30, "done": 29})
+    expect(listed.get_by_text("Timing: 29 of 30")).to_be_visible(timeout=10_000)
+    page.locator("#cancel").click()
+    expect(page.get_by_text("It was told to stop.")).to_be_visible()
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, str]]:
+    """A server with a worker, a model to upload, and a token."""
+    root = tmp_path_factory.mktemp("real")
+    confined = available().complete
+    settings = Settings(home=root / "home", machine="here", confine=confined, max_chunk=2000)
+    images = image_folder(root / "val", classes=10, per_class=6)
+    model = tiny_classifier(root / "first model.onnx", batch_norm=True)
+    with Service.open(settings) as service:
+        add_dataset(service.catalog, "val", images)
+        _, token = Tokens(service.database).create("me", "submit")
+        with listening(service) as url, working(service):
+            yield url, model, token
+
+
+def run_of(page: Page, timeout: int = SLOW) -> str:
+    """Waits for the job of this page; the name of its run."""
+    page.get_by_role("link", name="See the run").click(timeout=timeout)
+    expect(page.locator("h1")).to_be_visible()
+    return page.url.rpartition("/")[2]
+
+
+def test_from_an_upload_to_a_trend(show: Show, real: tuple[str, Path, str]) -> None:
+    url, model, token = real
+    page = show(f"{url}/submit/tune")
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/submit/tune")
+    page.get_by_label("File").set_input_files(model)
+    page.get_by_role("button", name="Upload", exact=True).click()
+    expect(page.get_by_text("first-model can be used now.")).to_be_visible(timeout=SLOW)
+    assert model.stat().st_size > 2000  # several chunks
+    page.get_by_label("Dataset", exact=True).select_option("val")
+    page.get_by_text("More options").click()
+    page.get_by_label("Leave the timing out").check()
+    page.get_by_label("Max trials").fill("3")
+    page.get_by_label("Max decline").fill("50%")
+    page.get_by_role("button", name="Submit").click()
+
+    page.wait_for_url("**/jobs/*")
+    expect(page.get_by_role("heading", name=re.compile("tune first-model", re.I))).to_be_visible()
+    run = run_of(page)
+    assert "tune" in run
+    page.get_by_role("link", name="Read the report").click()
+    expect(page.locator("h1")).to_contain_text("first-model")
+    page.go_back()
+    pick = page.get_by_role("button", name=re.compile("^Pick trial")).first
+    trial = (pick.get_attribute("aria-label") or "").split(",")[0].removeprefix("Pick ")
+    pick.click()
+    expect(page.get_by_role("link", name=f"Download the file of {trial}")).to_be_visible()
+    page.get_by_role("link", name=f"Compare {trial} with fp32").click()
+
+    page.get_by_label("Dataset", exact=True).select_option("val")
+    page.get_by_text("More options").click()
+    page.get_by_label("Leave the timing out").check()
+    page.get_by_role("button", name="Submit").click()
+    page.wait_for_url("**/jobs/*")
+    assert "compare" in run_of(page)
+    page.get_by_label("An earlier run").select_option(run)
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("heading", name="What changed")).to_be_visible()
+
+    page.get_by_role("link", name="Trends").click()
+    page.get_by_role("link", name="first-model", exact=True).click()
+    expect(page.get_by_role("img")).to_have_attribute("alt", re.compile("first-model over runs"))
+    expect(page.get_by_role("row").filter(has_text=run[-6:]).first).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Token")).to_be_visible()
