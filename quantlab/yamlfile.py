@@ -13,6 +13,14 @@ from pydantic import BaseModel, Tag, ValidationError
 from quantlab.errors import RecipeError, shown
 
 MAX_BYTES = 1024**2
+MAX_DEPTH = 50
+_OPENING = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
@@ -32,16 +40,11 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """The mapping in a YAML text. ``where`` names it in errors. Raises RecipeError.
 
     Aliases are refused: nothing here needs them, and nested ones expand without bound. So are tags:
-    PyYAML trusts a value to be of the type that its tag names.
+    PyYAML trusts a value to be of the type that its tag names. So is deep nesting, over which
+    PyYAML would take hours.
     """
     try:
-        for token in yaml.scan(text, yaml.SafeLoader):
-            if isinstance(token, yaml.AliasToken):
-                raise RecipeError(
-                    f"{where}: YAML aliases (*name) are not supported.", "Write it out."
-                )
-            if isinstance(token, yaml.TagToken):
-                raise RecipeError(f"{where}: YAML tags (!name) are not supported.", "Leave it out.")
+        _check_tokens(text, where)
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: 2026-99-99
         mark = getattr(error, "problem_mark", None)
@@ -51,6 +54,19 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise RecipeError(f"{where} must be a YAML mapping (key: value lines).")
     return data
+
+
+def _check_tokens(text: str, where: str) -> None:
+    """Raises RecipeError, YAMLError."""
+    depth = 0
+    for token in yaml.scan(text, yaml.SafeLoader):
+        if isinstance(token, yaml.AliasToken):
+            raise RecipeError(f"{where}: YAML aliases (*name) are not supported.", "Write it out.")
+        if isinstance(token, yaml.TagToken):
+            raise RecipeError(f"{where}: YAML tags (!name) are not supported.", "Leave it out.")
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > MAX_DEPTH:
+            raise RecipeError(f"{where} is nested more than {MAX_DEPTH} levels deep.")
 
 
 def validate(schema: type[Schema], data: Mapping[str, Any], where: str) -> Schema:

@@ -36,33 +36,60 @@ def _has_user(name: str) -> bool:
     return any(user.pw_name == name for user in pwd.getpwall())
 
 
-@contextmanager
-def running_server(programs: str) -> Iterator[str]:
-    """A fresh server; its URL, for an empty database. The password is new every time."""
-    folder = Path(tempfile.mkdtemp(prefix="quantlab-postgres-"))
-    password = secrets.token_hex(16)
-    try:
+class Server:
+    """A server in a folder, with an empty database at ``url``. The password is new every time."""
+
+    def __init__(self, programs: str, folder: Path) -> None:
+        self._folder, self._data = folder, str(folder / "data")
+        password, port = secrets.token_hex(16), _free_port()
+        self.url = f"postgresql://{USER}:{password}@127.0.0.1:{port}/postgres"
         (folder / "password").write_text(password)
         if os.geteuid() == 0:
             for path in (folder, folder / "password"):
                 shutil.chown(path, "postgres", "postgres")
-        data = str(folder / "data")
-        _run([f"{programs}/initdb", "-D", data, "-U", USER, "-A", "scram-sha-256", "--pwfile",
-              str(folder / "password"), "-E", "UTF8", "--locale", "C", "--no-sync"])  # fmt: skip
-        port = _free_port()
-        command = [f"{programs}/postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", "",
-                   "-c", "fsync=off", "-c", "max_connections=20"]  # fmt: skip
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(_as_user(command), stdout=log, stderr=log, cwd=folder)
+        make = ("-D", self._data, "-U", USER, "--pwfile", str(folder / "password"))
+        how = ("-A", "scram-sha-256", "-E", "UTF8", "--locale", "C", "--no-sync")
+        _run([f"{programs}/initdb", *make, *how])
+        place = ("-D", self._data, "-h", "127.0.0.1", "-p", str(port), "-k", "")
+        bounds = ("-c", "fsync=off", "-c", "max_connections=30")
+        self._command = [f"{programs}/postgres", *place, *bounds]
+
+    def start(self) -> None:
+        """It answers."""
+        log = self._folder / "log"
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                _as_user(self._command), stdout=file, stderr=file, cwd=self._folder
+            )
+        _wait(self.url, self._process, log)
+
+    def stop(self) -> None:
+        """It does not, and has cut all connections."""
+        pid = (self._folder / "data" / "postmaster.pid").read_text().split()[0]
+        os.kill(int(pid), signal.SIGINT)
+        self._process.wait(30)
+
+
+@contextmanager
+def new_server(programs: str) -> Iterator[Server]:
+    """A fresh server that runs."""
+    folder = Path(tempfile.mkdtemp(prefix="quantlab-postgres-"))
+    try:
+        server = Server(programs, folder)
+        server.start()
         try:
-            url = f"postgresql://{USER}:{password}@127.0.0.1:{port}/postgres"
-            _wait(url, server, folder / "log")
-            yield url
+            yield server
         finally:
-            os.kill(int((folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGINT)
-            server.wait(30)
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_server(programs: str) -> Iterator[str]:
+    """The URL of a fresh server."""
+    with new_server(programs) as server:
+        yield server.url
 
 
 def _as_user(command: Sequence[str]) -> list[str]:

@@ -323,3 +323,34 @@ def test_a_file_that_changes_or_goes_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").unlink()
     with pytest.raises(ModelError, match="no such model file"):
         model.check_unchanged()
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    """Protobuf gives them as bytes, which nothing else expects."""
+    path = tiny_classifier(tmp_path / "m.onnx")
+    path.write_bytes(path.read_bytes().replace(b"fc.w", b"\xff\xfe.w"))
+    with pytest.raises(ModelError, match="names that are not UTF-8"):
+        Model.load(path)
+
+
+@pytest.mark.parametrize("place", ["x" * 5000, "a\0b"])
+def test_external_data_at_an_impossible_place(place: str, tmp_path: Path) -> None:
+    path = tiny_classifier(tmp_path / "m.onnx")
+    proto = onnx.load(path)
+    weight = proto.graph.initializer[0]
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value=place)
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError, match="has an impossible place"):
+        Model.load(path)
+
+
+def test_a_message_shows_no_more_of_a_name_than_a_line_can_hold(tmp_path: Path) -> None:
+    path = tiny_classifier(tmp_path / "m.onnx")
+    proto = onnx.load(path)
+    proto.graph.initializer[0].name = "line\nbreak\x1b" + "x" * 10_000
+    proto.graph.initializer[0].raw_data = b""
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError, match=r"the weight line\?break\?x+… is incomplete") as error:
+        Model.load(path)
+    assert len(str(error.value)) < 500

@@ -16,8 +16,11 @@ from quantlab.yamlfile import parse_yaml, read_yaml, validate
         ("a: [1", "not valid YAML, line"),
         ("- 1", "must be a YAML mapping"),
         ("a: &x [1]\nb: *x", "aliases"),
-        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
-        ("[" * 5000, "not valid YAML"),
+        ("[" * 100_000, "levels deep"),
+        ("- " * 100_000, "levels deep"),
+        ("? " * 100_000, "levels deep"),
+        ("{a: " * 100_000, "levels deep"),
+        ("!!python/object/apply:os.system ['true']", "YAML tags"),
     ],
 )
 def test_bad_yaml_is_refused_in_plain_words(text: str, message: str) -> None:
@@ -114,3 +117,16 @@ def test_without_a_near_key_the_known_ones_are_listed() -> None:
     with pytest.raises(RecipeError, match="Known keys: wheel, version") as error:
         validate(House, {"rooms": {"hall": {"wheel": "x", "zzz": 1}}}, "x.yaml")
     assert error.value.problem == "x.yaml: unknown key rooms.hall.zzz."
+
+
+@pytest.mark.parametrize("data", [None, 3, "text", ["a"], [["a", 1]]])
+def test_what_is_no_mapping_is_refused(data: object) -> None:
+    with pytest.raises(RecipeError, match=r"x.yaml must be a YAML mapping"):
+        validate(House, data, "x.yaml")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["!!int ''", "!!bool x", "!!timestamp x", "!own x", "! x"])
+def test_tags_are_refused(value: str) -> None:
+    """With most of these PyYAML fails in ways of its own."""
+    with pytest.raises(RecipeError, match="YAML tags"):
+        parse_yaml(f"a: {value}\n", "x.yaml")

@@ -26,7 +26,14 @@ from sqlalchemy import (
     Text,
 )
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from quantlab.errors import QuantlabError
@@ -36,6 +43,8 @@ VERSION = 1
 SECONDS_TO_WAIT = 5
 """For who holds the database, and for a server that does not answer; then it is unavailable."""
 CONNECTIONS = 16
+_NOTICES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+"""In seconds: how PostgreSQL's client comes to know that the server's machine is gone."""
 
 META = sa.MetaData()
 
@@ -163,12 +172,20 @@ class Database:
                 f"{shown(url)!r} is not the URL of an SQLite or PostgreSQL database.",
                 "Such as sqlite:///server.db or postgresql://USER:PASSWORD@HOST/DATABASE",
             ) from error
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise QuantlabError(f"there is no place for {shown(url)}: {reason}.") from error
 
     def create(self) -> None:
-        """Make the tables that are not there."""
-        with self.writing() as connection:
-            self._alone(connection)
-            META.create_all(connection)
+        """Make the tables that are not there. Raises QuantlabError where it may not."""
+        try:
+            with self.writing(alone=True) as connection:
+                META.create_all(connection)
+        except ProgrammingError as error:
+            raise QuantlabError(
+                f"the database {shown(self.url)} cannot be used: {_reason(error)}.",
+                "Its user needs the right to make tables.",
+            ) from error
 
     def close(self) -> None:
         """Let go of the database."""
@@ -212,9 +229,9 @@ class Database:
         try:
             yield
         except (DBAPIError, PoolTimeout) as error:
-            if isinstance(error, sa.exc.IntegrityError | sa.exc.ProgrammingError):
+            if isinstance(error, IntegrityError | ProgrammingError):
                 raise
-            if isinstance(error, sa.exc.DataError):
+            if isinstance(error, DataError):
                 raise QuantlabError("that is nothing that the database can hold.") from error
             raise _unavailable(self.url, error) from error
 
@@ -229,7 +246,7 @@ def _engine(text: str) -> Engine:
             pool_size=CONNECTIONS // 4,
             max_overflow=CONNECTIONS // 4,
             pool_timeout=SECONDS_TO_WAIT,
-            connect_args={"connect_timeout": SECONDS_TO_WAIT, "options": waits},
+            connect_args={"connect_timeout": SECONDS_TO_WAIT, "options": waits, **_NOTICES},
         )
     if url.get_backend_name() != "sqlite" or not url.database:
         raise ArgumentError("neither an SQLite file nor PostgreSQL")
@@ -259,8 +276,13 @@ def _begin(connection: Connection) -> None:
 
 
 def _unavailable(url: str, error: SQLAlchemyError) -> Unavailable:
-    reason = str(getattr(error, "orig", None) or error).strip().splitlines() or ["no reason given"]
     return Unavailable(
-        f"the database {shown(url)} does not answer: {reason[0].rstrip('.')}.",
+        f"the database {shown(url)} does not answer: {_reason(error)}.",
         "Nothing was changed. Try again in a moment.",
     )
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    """The first line of what the driver says."""
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else "no reason given"

@@ -9,11 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from quantlab.config import FILE_NAME
 from quantlab.data.readers import NPZ_LIST
 from quantlab.data.readers.classes import find_synsets
 from quantlab.errors import DataError
@@ -96,7 +92,8 @@ class JobFolder:
             for option in ("list_file", "synsets")
             if (link := self._beside(inputs["data"].get("data", {}), option))
         }
-        self._evaluation_list(inputs["data"])
+        if link := self._beside(inputs["data"].get("eval_data", {}), "list_file"):
+            lists["eval_list"] = link
         return Places(
             models=[self._model(facts) for facts in inputs["models"]],
             data=data,
@@ -157,15 +154,6 @@ class JobFolder:
             link.symlink_to(target)
         self.inputs.add(DATASETS)
         return f"{DATASETS}/{name}"
-
-    def _evaluation_list(self, data: dict[str, Any]) -> None:
-        """The list of images to judge on has no option; a configuration can name it."""
-        facts = data.get("eval_data")
-        if facts is None or not (link := self._beside(facts, "list_file")):
-            return
-        place = f"{DATASETS}/{facts['name']}"
-        (self.path / FILE_NAME).write_text(yaml.safe_dump({"eval_data": place, "eval_list": link}))
-        self.inputs.add(FILE_NAME)
 
     def _recipe(self, facts: dict[str, str | None]) -> str:
         if facts["text"] is None:

@@ -148,6 +148,13 @@ class Queue:
                 continue
         raise Conflict("the idempotency key is being used by another request.")
 
+    def known(self, asked: Asked, token: str, key: str | None) -> Job | None:
+        """The job of this key, whatever has become of what it names. Raises Conflict as ``submit``
+        does."""
+        with self.database.reading() as connection:
+            row = self._of_key(connection, token, key)
+        return None if row is None else _same(row, asked)
+
     def _of_key(self, connection: Connection, token: str, key: str | None) -> Row[Any] | None:
         if key is None:
             return None
@@ -222,6 +229,13 @@ class Queue:
         with self.database.reading() as connection:
             rows = connection.execute(query)
             return [Event(row.number, row.kind, row.text, row.time) for row in rows]
+
+    def last_events(self, job_id: str, limit: int) -> list[Event]:
+        """A job's last events, the oldest of them first."""
+        query = select(EVENTS).where(EVENTS.c.job == job_id).order_by(EVENTS.c.number.desc())
+        with self.database.reading() as connection:
+            rows = connection.execute(query.limit(limit)).all()
+            return [Event(row.number, row.kind, row.text, row.time) for row in reversed(rows)]
 
     def cancel(self, job_id: str) -> Job:
         """Ends a job that waits; one that runs is told to stop. One that has ended stays as it is.

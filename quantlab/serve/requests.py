@@ -103,7 +103,7 @@ class TuneRequest(_Evaluated):
     inc_strategy: IncStrategy | None = None
     quant_format: Literal["QDQ", "QOperator", "default"] | None = None
     max_trials: Count | None = None
-    target_speedup: Annotated[float, Field(ge=0)] | None = None
+    target_speedup: Annotated[float, Field(ge=0, le=1e6)] | None = None
     pick: Pick = "best"
     no_bench: bool = False
     no_audit: bool = False

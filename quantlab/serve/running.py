@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import signal
 import socket
 import threading
@@ -99,9 +100,13 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
     try:
         family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(place[:2], family=family)
+        # answers go out in two parts: without this the second waits for the client's 40 ms
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
+        known = error.errno is not None and error.errno > 0  # the name was found
+        reason = os.strerror(error.errno or 0) if known else str(error.strerror)
         raise QuantlabError(
-            f"cannot listen at {host}:{port}: {(error.strerror or str(error)).lower()}.",
+            f"cannot listen at {host}:{port}: {reason.lower()}.",
             "Choose another one with --host and --port.",
         ) from error
     with listening:

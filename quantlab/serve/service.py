@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
@@ -54,7 +54,10 @@ class Service:
         today. Raises NotFound, Conflict, TooMany, RecipeError.
         """
         stored = request.model_dump(mode="json", exclude_defaults=True)
-        asked = Asked(request.verb, stored, self._inputs(request), request.exclusive)
+        asked = Asked(request.verb, stored, {}, request.exclusive)
+        if (known := self.queue.known(asked, token, key)) is not None:
+            return known, False
+        asked = replace(asked, inputs=self._inputs(request))
         return self.queue.submit(asked, token, key, self.settings.max_queued)
 
     def _inputs(self, request: AnyRequest) -> dict[str, Any]:

@@ -31,7 +31,11 @@ class Settings(BaseModel):
     home: Path = Field(HOME, description="the embedded database, store and working folders")
     db: str | None = Field(None, description="such as postgresql://USER:PASSWORD@HOST/DATABASE")
     store: str | None = Field(None, description="a folder, or a URL such as s3://BUCKET/PREFIX")
-    machine: str = Field(default_factory=platform.node, min_length=1, description="of timings")
+    machine: str = Field(
+        default_factory=platform.node,
+        min_length=1,
+        description="workers of one name take turns with jobs that time models",
+    )
 
     max_model: Bytes = Field(512 * 10**6, gt=0, description="an uploaded model, unpacked")
     max_chunk: Bytes = Field(16 * 10**6, gt=0, description="one request's body")
@@ -40,9 +44,9 @@ class Settings(BaseModel):
     domains: tuple[str, ...] = Field(DOMAINS, description="of operators in models")
 
     job_memory: Bytes = Field(8 * 10**9, gt=0, description="resident, all processes of a job")
-    job_cpu: Seconds = Field(8 * 3600.0, gt=0, description="CPU time of each process of a job")
+    job_cpu: Seconds = Field(8 * 3600.0, gt=0, description="CPU time, all processes of a job")
     job_time: Seconds = Field(2 * 3600.0, gt=0, description="from a job's start to its end")
-    job_file: Bytes = Field(8 * 10**9, gt=0, description="the largest file a job may write")
+    job_file: Bytes = Field(8 * 10**9, gt=0, description="written by a job, all files")
     check_time: Seconds = Field(120.0, gt=0, description="to look at an uploaded model")
     confine: bool = Field(True, description="refuse to run where children cannot be confined")
 

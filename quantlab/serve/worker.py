@@ -40,7 +40,7 @@ BEAT = 2.0
 """Seconds between two signs of life at most; a short lease has more of them."""
 MOST_SAID = 1000
 """Lines that are kept while the database is away, the newest ones."""
-KEEP_SECONDS = 3.0
+KEEP_SECONDS = 1.0
 GRACE = 60.0
 """Seconds that a job has to end after it was told to."""
 VERDICTS = (0, 1, 3, 4)

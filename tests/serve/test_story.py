@@ -14,7 +14,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from quantlab.record import load_record
 
@@ -91,6 +91,7 @@ def operator(*words: object) -> str:
 
 
 @pytest.mark.data
+@pytest.mark.browser
 @pytest.mark.parametrize(
     ("kind", "workers"), [("sqlite", 0), pytest.param("postgres", 2, marks=pytest.mark.postgres)]
 )
@@ -112,13 +113,13 @@ def test_a_day_with_the_service(
             stack.enter_context(process("worker", *where, until="Working as (.+)"))
         team = Client(tmp_path / "team", url, token)
         int8 = _tuned(team, data_root)
-        _same_as_here(tmp_path / "here", int8, data_root)
+        if kind == "sqlite":
+            _same_as_here(tmp_path / "here", int8, data_root)
         _judged(int8, team, data_root)
         ci = Client(tmp_path / "ci", url, ci_token)
-        (ci.folder / "int8.onnx").write_bytes(int8.read_bytes())
+        (ci.folder / int8.name).write_bytes(int8.read_bytes())
         _gated(ci, data_root)
-        trend = team.get("/trends/mobilenetv2-12.int8?metric=top1")
-        assert "top1" in json.dumps(trend)
+        _trend(team, request.getfixturevalue("browser_path"))
         jobs = team.get("/jobs")["items"]
         assert [(job["verb"], job["state"], job["attempts"]) for job in jobs] == [
             ("gate", "done", 1),
@@ -167,8 +168,25 @@ def _judged(int8: Path, team: Client, data_root: Path) -> None:
 
 
 def _gated(ci: Client, data_root: Path) -> None:
-    done = ci("gate", data_root / MODEL, "int8.onnx", "--data", "val", *RULES,
+    done = ci("gate", data_root / MODEL, "mobilenetv2-12.int8.onnx", "--data", "val", *RULES,
               "--junit", "junit.xml", "--comment", "comment.md")  # fmt: skip
     assert done.stdout.startswith("PASS")
     assert (ci.folder / "comment.md").read_text().startswith("# PASS")
     assert "<testsuite" in (ci.folder / "junit.xml").read_text()
+
+
+def _trend(team: Client, browser: str) -> None:
+    """By the API, and as a page that somebody looks at."""
+    (series,) = team.get("/trends/mobilenetv2-12.int8?metric=top1")["series"]
+    assert len(series["points"]) == 2
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=browser) as chromium,
+    ):
+        page = chromium.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{team.url}/trends/mobilenetv2-12.int8")
+        page.get_by_label("Token").fill(team.token)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("img")).to_be_visible()
+        page.screenshot(path=team.folder / "trend.png", full_page=True)
+    assert (team.folder / "trend.png").stat().st_size > 10_000

@@ -1,0 +1,258 @@
+"""How fast the service answers, beside a bare FastAPI route on the same machine.
+
+    python benchmarks/service.py [--seconds 2] [--rounds 5] [--clients 50] [--out FILE]
+
+Real uvicorn processes on loopback, one for the service (without a worker) and one for the bare
+route; the clients are connections of this process that ask again as soon as they are answered. What
+is compared takes turns in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from quantlab.history.entry import Entry
+from quantlab.history.index import Index
+from quantlab.runtime.environment import environment
+from quantlab.serve.queue import Outcome
+from quantlab.serve.requests import EvaluateRequest
+from quantlab.serve.service import Service
+from quantlab.serve.settings import Settings
+from quantlab.serve.tokens import Tokens
+from quantlab.serve.worker import PLACE
+from quantlab.store import write_whole
+
+QUEUED, DONE, MODELS = 200, 200, 50
+BARE = "a bare FastAPI route"
+BARE_APP = """\
+import fastapi, uvicorn, socket
+app = fastapi.FastAPI()
+
+@app.get("/")
+def bare() -> dict[str, str]:
+    return {"status": "ok"}
+
+listening = socket.create_server(("127.0.0.1", 0))
+listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
+uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+"""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it goes over the wire, to a port on loopback."""
+
+    name: str
+    port: int
+    path: str
+    token: str = ""
+
+    @property
+    def raw(self) -> bytes:
+        """The request's bytes."""
+        held = f"Authorization: Bearer {self.token}\r\n" if self.token else ""
+        return f"GET {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{held}\r\n".encode()
+
+
+@dataclass(frozen=True)
+class Stocked:
+    """What a service holds."""
+
+    token: str
+    job: str
+    run: str
+
+
+def stock(settings: Settings) -> Stocked:
+    """Models, a dataset, jobs that have ended with their runs, and jobs that wait."""
+    with Service.open(settings) as service:
+        for i in range(MODELS):
+            sha256 = f"{i:064x}"
+            facts = {"opset": 13, "classes": 1000, "operators": {"Conv": 52, "Gemm": 1}}
+            service.catalog.add_model(sha256, f"net{i}", 13_964_571, facts)
+        facts = {"images": 1300, "labelled": True, "digest": "d" * 64}
+        service.catalog.add_dataset("val", settings.home, None, None, facts)
+        asked = EvaluateRequest(verb="evaluate", model="net0", data="val")
+        for number in range(DONE):
+            service.submit(asked, "benchmark")
+            job = service.queue.claim("worker", "here")
+            assert job is not None
+            run = f"20261122T{number:06}Z-evaluate-{number:06x}"
+            files = {f"runs/{run}/{name}": 1000 for name in ("run.json", "predictions.npz")}
+            out = "Top-1 71.88%\n" * 20
+            service.queue.finish(job, Outcome("done", 0, out, run=run, files=files))
+        for _ in range(QUEUED):
+            service.submit(asked, "benchmark")
+        entries = [
+            Entry(f"20261122T{n:06}Z-evaluate-{n:06x}", f"{n}", "evaluate", "success",
+                  f"2026-11-22T{n // 60:02}:{n % 60:02}:00+00:00", (("net0", "0" * 64),),
+                  top1=0.7)
+            for n in range(DONE)
+        ]  # fmt: skip
+        with Index(settings.db_url, PLACE) as index:
+            index.update([("1", entry) for entry in entries], ())
+        return Stocked(Tokens(service.database).create("b", "read")[1], job.id, run)
+
+
+@contextmanager
+def running(command: Sequence[str]) -> Iterator[int]:
+    """The port of a server, which says its address."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            lines = iter(server.stdout.readline, "")
+            yield int(next(m[1] for line in lines if (m := re.search(r"127\.0\.0\.1:(\d+)", line))))
+        finally:
+            server.terminate()
+
+
+async def _client(asked: Asked, end: float, seconds: list[float]) -> None:
+    """One connection that asks until the end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", asked.port)
+    raw = asked.raw
+    try:
+        while (start := time.perf_counter()) < end:
+            writer.write(raw)
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise SystemExit(f"{asked.path}: {head.decode()}")
+            length = re.search(rb"content-length: (\d+)", head)
+            await reader.readexactly(int(length[1]) if length else 0)
+            seconds.append(time.perf_counter() - start)
+    finally:
+        writer.close()
+
+
+def load(asked: Asked, clients: int, seconds: float) -> list[float]:
+    """The seconds of each request, of so many clients at a time."""
+    found: list[float] = []
+
+    async def all_of() -> None:
+        end = time.perf_counter() + seconds
+        await asyncio.gather(*(_client(asked, end, found) for _ in range(clients)))
+
+    asyncio.run(all_of())
+    return found
+
+
+def in_turns(
+    requests: Sequence[Asked], rounds: int, clients: int, seconds: float
+) -> dict[str, list[list[float]]]:
+    """Round by round the seconds of each, every other round the other way about."""
+    found: dict[str, list[list[float]]] = {asked.name: [] for asked in requests}
+    for asked in requests:
+        load(asked, clients, seconds / 4)
+    for number in range(rounds):
+        for asked in requests if number % 2 == 0 else reversed(requests):
+            found[asked.name].append(load(asked, clients, seconds))
+            print(f"{number} {asked.name}: {len(found[asked.name][-1])}", file=sys.stderr)
+    return found
+
+
+def row(name: str, rounds: list[list[float]], bare: list[list[float]], seconds: float) -> str:
+    """One request's figures: medians over the rounds, ratios round by round."""
+    rates = np.array([len(each) for each in rounds]) / seconds
+    tails = np.array([np.percentile(each, 99) for each in rounds])
+    base_rates = np.array([len(each) for each in bare]) / seconds
+    base_tails = np.array([np.percentile(each, 99) for each in bare])
+    cells = [
+        name,
+        f"{np.median(rates):.0f}",
+        f"{1e3 * np.median([np.median(each) for each in rounds]):.1f}",
+        f"{1e3 * np.median(tails):.1f}",
+        f"{np.median(rates / base_rates):.2f}",
+        f"{np.median(tails / base_tails):.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def reads(port: int, held: Stocked) -> list[Asked]:
+    """What clients read most."""
+    paths = {
+        "`GET /health`, no token": "/health",
+        "`GET /jobs/ID`": f"/jobs/{held.job}",
+        "`GET /models/NAME`": "/models/net0",
+        "`GET /datasets`": "/datasets",
+        "`GET /jobs`, 50 of 400": "/jobs",
+        "`GET /runs`, 50 of 200": "/runs",
+        "`GET /models`, 50": "/models",
+    }
+    return [
+        Asked(name, port, f"/api/v1{path}", "" if path == "/health" else held.token)
+        for name, path in paths.items()
+    ]
+
+
+def report(rounds: int, clients: int, seconds: float) -> str:
+    """All parts in Markdown."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        home, config = Path(folder) / "home", Path(folder) / "server.yaml"
+        held = stock(Settings(home=home, max_queued=10**6))
+        config.write_text(json.dumps({"requests_a_minute": 10**9}))
+        places = ["--home", str(home), "--config", str(config)]
+        serve = [sys.executable, "-m", "quantlab", "serve", "--no-worker", "--port", "0", *places]
+        port = stack.enter_context(running(serve))
+        bare = Asked(BARE, stack.enter_context(running([sys.executable, "-c", BARE_APP])), "/")
+        queued = Asked("queued", port, f"/api/v1/jobs?state=queued&limit={QUEUED}", held.token)
+        load(queued, 1, seconds / 4)
+        alone = 1e3 * np.array(load(queued, 1, seconds))
+        found = in_turns([bare, *reads(port, held)], rounds, clients, seconds)
+    facts = environment()
+    rows = [row(name, each, found[BARE], seconds) for name, each in found.items()]
+    lines = [
+        "# The service under load",
+        "",
+        "Written by `benchmarks/service.py`.",
+        "",
+        f"- Machine: {facts['cpu']}, {facts['logical_cores']} logical cores, which the server and "
+        "the clients share.",
+        f"- Software: quantlab {facts['quantlab']}, Python {facts['python']}; SQLite; one uvicorn "
+        "process, no worker.",
+        f"- {clients} clients on loopback, each asks again as soon as it is answered; "
+        f"{seconds:g} s in each of {rounds} rounds, in turns with the bare route.",
+        f"- The service holds {DONE} jobs that have ended, with as many runs, {QUEUED} that wait, "
+        f"and {MODELS} models.",
+        "",
+        "The bare route is a function that returns a constant: it reads no database, knows no "
+        "token and counts nothing.",
+        "",
+        "| request | requests/s | median ms | p99 ms | requests/s ÷ bare | p99 ÷ bare |",
+        "|---|--:|--:|--:|--:|--:|",
+        *rows,
+        "",
+        f"One client lists the {QUEUED} queued jobs in {np.median(alone):.0f} ms (median of "
+        f"{len(alone)}; p99 {np.percentile(alone, 99):.0f} ms).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Runs everything and writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--out", type=Path, default=Path("reports/service.md"))
+    given = parser.parse_args()
+    write_whole(given.out, report(given.rounds, given.clients, given.seconds))
+    print(f"{given.out} written", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

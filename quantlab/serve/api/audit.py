@@ -1,0 +1,43 @@
+"""The audit log."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from quantlab.serve.access import Admin
+from quantlab.serve.api.common import Limit, Number, Page, ServiceOf, iso, page, problems
+from quantlab.serve.audit import Audit, Line
+
+router = APIRouter(prefix="/audit", tags=["audit"])
+
+
+class AuditLine(BaseModel):
+    """A request that changed something, or that was refused."""
+
+    number: int
+    time: str
+    token: str = Field(description="the caller's token's id; empty for nobody who is known")
+    address: str
+    action: str = Field(description="method and operation", examples=["POST submit"])
+    subject: str = Field(description="the path")
+    outcome: str = Field(description="the status", examples=["202"])
+
+
+@router.get("", summary="The audit log, the newest first", responses=problems())
+def audit(
+    service: ServiceOf,
+    _: Admin,
+    request: Request,
+    response: Response,
+    limit: Limit = 100,
+    after: Number = None,
+) -> Page[AuditLine]:
+    """Needs the scope admin."""
+    rows = Audit(service.database).lines(before=after, limit=limit + 1)
+    return page(rows, limit, _view, lambda line: line.number, request, response)
+
+
+def _view(line: Line) -> AuditLine:
+    facts = {**vars(line), "time": iso(line.time)}
+    return AuditLine(**facts)

@@ -1,0 +1,57 @@
+"""Baselines: accepted answers that a gate compares with."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from quantlab.serve.access import Reader
+from quantlab.serve.api.common import NamePath, Page, ServiceOf, address, iso, problems
+from quantlab.serve.catalog import StoredBaseline
+
+router = APIRouter(prefix="/baselines", tags=["baselines"])
+
+
+class BaselineLinks(BaseModel):
+    """Addresses: of the job that made it, and of its files by name."""
+
+    self: str
+    job: str
+    files: dict[str, str]
+
+
+class BaselineView(BaseModel):
+    """A baseline."""
+
+    name: str = Field(examples=["mobilenetv2"])
+    job: str
+    created: str
+    links: BaselineLinks
+
+
+@router.get("", summary="The baselines, by name", responses=problems())
+def baselines(service: ServiceOf, _: Reader) -> Page[BaselineView]:
+    """All of them."""
+    return Page[BaselineView](
+        items=[_view(each) for each in service.catalog.baselines()], next=None
+    )
+
+
+@router.get("/{name}", summary="One baseline", responses=problems(404))
+def baseline(service: ServiceOf, _: Reader, name: NamePath) -> BaselineView:
+    """By its name."""
+    return _view(service.catalog.baseline(name))
+
+
+def _view(baseline: StoredBaseline) -> BaselineView:
+    job = address("jobs", baseline.job)
+    return BaselineView(
+        name=baseline.name,
+        job=baseline.job,
+        created=iso(baseline.created) or "",
+        links=BaselineLinks(
+            self=address("baselines", baseline.name),
+            job=job,
+            files={name: f"{job}/files/{name}" for name in baseline.files},
+        ),
+    )

@@ -1,0 +1,44 @@
+"""Datasets: the images that jobs may use. Where they are, only the operator knows."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from quantlab.serve.access import Reader
+from quantlab.serve.api.common import NamePath, Page, ServiceOf, iso, problems
+from quantlab.serve.catalog import StoredDataset
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+
+class DatasetView(BaseModel):
+    """A dataset."""
+
+    name: str = Field(examples=["val1300"])
+    images: int
+    labelled: bool
+    digest: str = Field(description="of names and labels")
+    created: str
+
+
+@router.get("", summary="The datasets, by name", responses=problems())
+def datasets(service: ServiceOf, _: Reader) -> Page[DatasetView]:
+    """All of them."""
+    return Page(items=[_view(each) for each in service.catalog.datasets()], next=None)
+
+
+@router.get("/{name}", summary="One dataset", responses=problems(404))
+def dataset(service: ServiceOf, _: Reader, name: NamePath) -> DatasetView:
+    """By its name."""
+    return _view(service.catalog.dataset(name))
+
+
+def _view(dataset: StoredDataset) -> DatasetView:
+    return DatasetView(
+        name=dataset.name,
+        images=dataset.facts["images"],
+        labelled=dataset.facts["labelled"],
+        digest=dataset.facts["digest"],
+        created=iso(dataset.created) or "",
+    )

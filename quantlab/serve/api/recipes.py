@@ -1,0 +1,97 @@
+"""Recipes: those of published models, and uploaded ones."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import yaml
+from fastapi import APIRouter, Body, Response
+from pydantic import BaseModel, Field
+
+from quantlab.errors import RecipeError
+from quantlab.fetch import catalog as published
+from quantlab.serve.access import Reader, Submitter
+from quantlab.serve.api.common import NamePath, Page, ServiceOf, address, iso, problems
+from quantlab.serve.problems import TooLarge
+from quantlab.serve.queue import NotFound
+
+router = APIRouter(prefix="/recipes", tags=["recipes"])
+MEDIA_TYPE = "application/yaml"
+MOST_BYTES = 64 * 1024
+"""Reading YAML takes its time."""
+
+
+class RecipeLinks(BaseModel):
+    """Addresses."""
+
+    self: str
+
+
+class RecipeView(BaseModel):
+    """A recipe; its text is at its own address."""
+
+    name: str = Field(examples=["mobilenetv2-12"])
+    source: Literal["uploaded", "published"]
+    created: str | None = Field(description="null for one that every quantlab has")
+    links: RecipeLinks
+
+
+@router.get("", summary="The recipes, by name", responses=problems())
+def recipes(service: ServiceOf, _: Reader) -> Page[RecipeView]:
+    """All of them; an uploaded one hides the published one of its name."""
+    found = {name: _view(name, None) for name, entry in published().items() if entry.recipe}
+    found |= {each.name: _view(each.name, each.created) for each in service.catalog.recipes()}
+    return Page(items=[found[name] for name in sorted(found)], next=None)
+
+
+@router.get(
+    "/{name}",
+    summary="A recipe's text",
+    response_class=Response,
+    responses={
+        **problems(404),
+        200: {
+            "description": "The recipe.",
+            "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+        },
+    },
+)
+def recipe(service: ServiceOf, _: Reader, name: NamePath) -> Response:
+    """As YAML."""
+    stored = service.catalog.recipe(name)
+    return Response(_published(name) if stored is None else stored.text, media_type=MEDIA_TYPE)
+
+
+@router.put("/{name}", summary="Keep a recipe", responses=problems(408))
+def put_recipe(
+    service: ServiceOf,
+    _: Submitter,
+    name: NamePath,
+    text: Annotated[bytes, Body(media_type=MEDIA_TYPE, examples=["name: mine\nformat: qdq\n"])],
+) -> RecipeView:
+    """The body is the recipe as YAML. The same name again replaces it; jobs keep what they were
+    asked."""
+    if len(text) > MOST_BYTES:
+        raise TooLarge(f"a recipe may have {MOST_BYTES:,} bytes at most.")
+    try:
+        stored = service.catalog.add_recipe(name, text.decode())
+    except UnicodeDecodeError as error:
+        raise RecipeError("the recipe is not text in UTF-8.") from error
+    return _view(name, stored.created)
+
+
+def _published(name: str) -> str:
+    found = published()[name].recipe
+    if found is None:
+        raise NotFound(f"the published model {name} has no recipe.")
+    facts = found.model_dump(mode="json", exclude_defaults=True)
+    return str(yaml.safe_dump({"name": found.name, **facts}, sort_keys=False))
+
+
+def _view(name: str, created: float | None) -> RecipeView:
+    return RecipeView(
+        name=name,
+        source="published" if created is None else "uploaded",
+        created=iso(created),
+        links=RecipeLinks(self=address("recipes", name)),
+    )

@@ -1,0 +1,235 @@
+"""Runs: what jobs have left, and their reports."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from quantlab.history.entry import Entry
+from quantlab.history.index import Filter
+from quantlab.jobs.runs import since_of
+from quantlab.record import RunRecord
+from quantlab.serve.access import Reader, Submitter
+from quantlab.serve.api.common import (
+    FilePath,
+    Limit,
+    Page,
+    RunName,
+    RunsOf,
+    ServiceOf,
+    address,
+    binary,
+    download,
+    file_of,
+    page,
+    problems,
+)
+from quantlab.serve.api.jobs import FileView
+from quantlab.serve.api.models import ModelView, model_view
+from quantlab.serve.runs import StoredRun, trials_of
+from quantlab.tune.trials import Scores, Trial, pareto_front
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+REPORT = "report.html"
+REPORT_HEADERS = {
+    "Content-Disposition": "inline",
+    "Content-Security-Policy": "sandbox allow-scripts allow-popups; frame-ancestors 'self'",
+    "X-Frame-Options": "SAMEORIGIN",
+}
+"""A report runs its own script, which its own policy names, but without an origin and a cookie."""
+
+
+class RunLinks(BaseModel):
+    """Addresses; of a report where there is one."""
+
+    self: str
+
+
+class RunSummary(BaseModel):
+    """A run as lists show it. ``top1`` and ``decline`` are fractions, of what the run is about."""
+
+    run: str = Field(examples=["20261122T101500Z-tune-ab12cd"])
+    verb: str
+    status: str
+    started: str
+    model: str
+    sha256: str
+    verdict: str = Field(description="pass, fail or inconclusive; empty where nothing was judged")
+    top1: float | None
+    decline: float | None
+    links: RunLinks
+
+
+class FullLinks(RunLinks):
+    """Addresses."""
+
+    job: str
+    report: str | None
+
+
+class RunView(BaseModel):
+    """A run: its record as run.json has it, the job that left it, its files."""
+
+    run: str
+    job: str
+    verdict: str
+    top1: float | None
+    decline: float | None
+    record: RunRecord
+    files: list[FileView]
+    links: FullLinks
+
+
+class TrialView(BaseModel):
+    """A recipe that a tune tried. ``front``: no other trial beats it in decline, speed and size
+    together; ``chosen``: its file is the run's."""
+
+    digest: str = Field(examples=["5f1c6f0e9d3b"])
+    number: int
+    recipe: str
+    status: Literal["scored", "done", "stopped", "failed"]
+    sha256: str | None
+    size_bytes: int | None
+    proxy: float | None = Field(description="mean KL to fp32 on calibration images, nats")
+    scores: Scores | None
+    error: str | None
+    note: str
+    front: bool
+    chosen: bool
+
+
+class Picked(BaseModel):
+    """Which trial."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trial: str = Field(pattern=r"^[0-9a-f]{4,64}$", examples=["5f1c6f0e9d3b"])
+
+
+Text = Annotated[str | None, Query(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+@router.get("", summary="The runs, the newest first", responses=problems())
+def runs(
+    found: RunsOf,
+    _: Reader,
+    request: Request,
+    response: Response,
+    verb: Annotated[str | None, Query(pattern=r"^[a-z]{1,20}$")] = None,
+    model: Text = None,
+    since: Text = None,
+    limit: Limit = 50,
+    after: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")] = None,
+) -> Page[RunSummary]:
+    """`model`: a part of a name or sha256. `since`: a date, or an age such as 7d."""
+    begun = None if since is None else since_of(since, datetime.now(UTC))
+    rows = found.entries(Filter(verb, model, begun, limit + 1, after))
+    return page(rows, limit, _summary, lambda entry: entry.folder, request, response)
+
+
+@router.get("/{run}", summary="One run", responses=problems(404))
+def run(found: RunsOf, _: Reader, run: RunName) -> RunView:
+    """What it was asked, under which conditions, and what came out."""
+    return _view(found.get(run))
+
+
+@router.get(
+    "/{run}/report",
+    summary="A run's report",
+    response_class=Response,
+    responses={**problems(404), **binary("The report.", "text/html")},
+)
+def report(service: ServiceOf, found: RunsOf, _: Reader, run: RunName) -> Response:
+    """As a page of its own, which a browser must show without an origin."""
+    stored = found.get(run)
+    size = file_of(stored.files, REPORT)
+    key = stored.key(REPORT)
+    return download(
+        service.objects, key, REPORT, size, media_type="text/html", headers=REPORT_HEADERS
+    )
+
+
+@router.get(
+    "/{run}/files/{path:path}",
+    summary="A run's file",
+    response_class=Response,
+    responses={**problems(404), **binary("The file.", "*/*")},
+)
+def file(service: ServiceOf, found: RunsOf, _: Reader, run: RunName, path: FilePath) -> Response:
+    """By its path in the run folder."""
+    stored = found.get(run)
+    size = file_of(stored.files, path)
+    return download(service.objects, stored.key(path), path.rpartition("/")[2], size)
+
+
+@router.get("/{run}/trials", summary="What a tune has tried", responses=problems(404))
+def trials(found: RunsOf, _: Reader, run: RunName) -> Page[TrialView]:
+    """In their order; none for another verb's run."""
+    record = found.get(run).record
+    tried = trials_of(record)
+    front = {trial.digest for trial in pareto_front(tried)}
+    output: dict[str, Any] = record.results.get("output") or {}
+    views = [_trial(each, each.digest in front, output.get("sha256")) for each in tried]
+    return Page(items=views, next=None)
+
+
+@router.post(
+    "/{run}/pick", summary="Take a trial's file", status_code=201, responses=problems(404, 408)
+)
+def pick(found: RunsOf, _: Submitter, run: RunName, picked: Picked) -> ModelView:
+    """The trial's int8 file becomes a model."""
+    return model_view(found.pick(run, picked.trial))
+
+
+def _summary(entry: Entry) -> RunSummary:
+    name, sha256 = entry.models[-1] if entry.models else ("", "")
+    return RunSummary(
+        run=entry.folder,
+        verb=entry.verb,
+        status=entry.status,
+        started=entry.started,
+        model=name,
+        sha256=sha256,
+        verdict=entry.verdict,
+        top1=entry.top1,
+        decline=entry.decline,
+        links=RunLinks(self=address("runs", entry.folder)),
+    )
+
+
+def _view(stored: StoredRun) -> RunView:
+    where, entry = address("runs", stored.name), stored.entry
+    return RunView(
+        run=stored.name,
+        job=stored.job.id,
+        verdict=entry.verdict,
+        top1=entry.top1,
+        decline=entry.decline,
+        record=stored.record,
+        files=[FileView(path=path, bytes=size) for path, size in stored.files.items()],
+        links=FullLinks(
+            self=where,
+            job=address("jobs", stored.job.id),
+            report=f"{where}/report" if REPORT in stored.files else None,
+        ),
+    )
+
+
+def _trial(trial: Trial, front: bool, output: str | None) -> TrialView:
+    return TrialView(
+        digest=trial.digest,
+        number=trial.number,
+        recipe=trial.recipe.name,
+        status=trial.status,
+        sha256=trial.sha256,
+        size_bytes=trial.size_bytes,
+        proxy=trial.proxy,
+        scores=trial.scores,
+        error=trial.error,
+        note=trial.note,
+        front=front,
+        chosen=trial.sha256 is not None and trial.sha256 == output,
+    )

@@ -1,0 +1,133 @@
+"""Trends: a model's figures over runs, and where their level changed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from quantlab.history.trend import METRICS, Series
+from quantlab.jobs.runs import Metric, Trended
+from quantlab.serve.access import Reader
+from quantlab.serve.api.common import NamePath, Page, RunsOf, address, problems
+from quantlab.stats import Interval
+
+router = APIRouter(prefix="/trends", tags=["trends"])
+
+
+class TrendLinks(BaseModel):
+    """Addresses."""
+
+    self: str
+
+
+class Measured(BaseModel):
+    """A model that has figures."""
+
+    model: str = Field(examples=["mobilenetv2-12.int8"])
+    links: TrendLinks
+
+
+class PointView(BaseModel):
+    """One run's figure, with its 95% interval where it is known."""
+
+    run: str
+    started: str
+    sha256: str
+    value: float
+    interval: tuple[float, float] | None
+
+
+class ChangeView(BaseModel):
+    """The figure at ``index`` is the first after the change; ``before`` and ``after`` are means,
+    ``cause`` what else changed with that run, where that is known."""
+
+    index: int
+    run: str
+    before: float
+    after: float
+    p: float
+    cause: str
+
+
+class SeriesView(BaseModel):
+    """Figures of one metric under the same conditions, the oldest first."""
+
+    metric: str
+    conditions: str
+    points: list[PointView]
+    changes: list[ChangeView]
+    note: str = Field(description="why no change could be looked for, else empty")
+
+
+class TrendView(BaseModel):
+    """A model over runs."""
+
+    model: str
+    series: list[SeriesView]
+
+
+@router.get("", summary="The models that have figures", responses=problems())
+def trends(found: RunsOf, _: Reader) -> Page[Measured]:
+    """By name."""
+    items = [
+        Measured(model=name, links=TrendLinks(self=address("trends", name)))
+        for name in found.models()
+    ]
+    return Page(items=items, next=None)
+
+
+@router.get("/{model}", summary="A model over runs", responses=problems(404))
+def trend(
+    found: RunsOf,
+    _: Reader,
+    model: NamePath,
+    metric: Annotated[
+        list[Metric] | None, Query(max_length=len(METRICS), description="default: all")
+    ] = None,
+) -> TrendView:
+    """Shares are fractions, latencies milliseconds a batch, KL in nats."""
+    return _view(found.trended(model, metric or METRICS))
+
+
+def _view(trended: Trended) -> TrendView:
+    return TrendView(
+        model=trended.model, series=[_series(each, trended) for each in trended.series]
+    )
+
+
+def _series(series: Series, trended: Trended) -> SeriesView:
+    points = series.points
+    return SeriesView(
+        metric=series.metric,
+        conditions=series.conditions,
+        points=[
+            PointView(
+                run=point.folder,
+                started=point.started,
+                sha256=point.sha256,
+                value=point.value,
+                interval=_ends(point.interval),
+            )
+            for point in points
+        ],
+        changes=[
+            ChangeView(
+                index=change.index,
+                run=points[change.index].folder,
+                before=change.before,
+                after=change.after,
+                p=change.p,
+                cause=trended.causes.get(
+                    (points[change.index - 1].folder, points[change.index].folder), ""
+                ),
+            )
+            for change in series.changes
+        ],
+        note=series.note,
+    )
+
+
+def _ends(interval: Interval | None) -> tuple[float, float] | None:
+    return None if interval is None else (interval.low, interval.high)

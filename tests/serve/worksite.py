@@ -1,0 +1,91 @@
+"""A service with something to do and a worker that does it, for tests."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from quantlab.serve.catalog import StoredModel
+from quantlab.serve.datasets import add_dataset
+from quantlab.serve.queue import Job
+from quantlab.serve.requests import AnyRequest, Request
+from quantlab.serve.service import Service
+from quantlab.serve.worker import Worker
+from quantlab.testing.images import image_folder
+from quantlab.testing.models import tiny_classifier
+
+_REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Request)
+CLASSES = 4
+SECONDS = 120.0
+"""Nothing here takes so long, whatever else the machine does."""
+
+
+def equip(service: Service, images: Path, per_class: int = 3) -> None:
+    """The model ``net``, and images as the dataset ``val``."""
+    service.settings.home.mkdir(parents=True, exist_ok=True)
+    upload(service, tiny_classifier(service.settings.home / "net.onnx", classes=CLASSES))
+    add_dataset(service.catalog, "val", image_folder(images, CLASSES, per_class))
+
+
+def upload(service: Service, file: Path, name: str = "") -> StoredModel:
+    """A file, in the store and in the catalog, unchecked."""
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    service.objects.put(f"models/{sha256}", file)
+    return service.catalog.add_model(sha256, name or file.stem, file.stat().st_size, {})
+
+
+def ask(service: Service, verb: str, key: str | None = None, **fields: Any) -> Job:
+    """A job that waits: of ``net`` on ``val`` where nothing else is said."""
+    fields = {"data": "val", **fields} if verb != "bench" else fields
+    if not fields.keys() & {"models", "fp32"}:
+        fields = {"model": "net", **fields}
+    return service.submit(_REQUEST.validate_python({"verb": verb, **fields}), "token", key)[0]
+
+
+@contextmanager
+def working(service: Service) -> Iterator[Worker]:
+    """A worker in a thread, until the block ends."""
+    worker = Worker(service)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.stop.set()
+        thread.join()
+
+
+def await_end(service: Service, *jobs: Job) -> list[Job]:
+    """The jobs as they are when all have ended."""
+    end = time.monotonic() + SECONDS
+    while not all((now := service.queue.get(job.id)).ended for job in jobs):
+        assert time.monotonic() < end, now
+        time.sleep(0.05)
+    return [service.queue.get(job.id) for job in jobs]
+
+
+def await_word(service: Service, job: Job, word: str) -> None:
+    """Until the job says this."""
+    end = time.monotonic() + SECONDS
+    while word not in said(service, job):
+        assert time.monotonic() < end, said(service, job)
+        assert not service.queue.get(job.id).ended, service.queue.get(job.id)
+        time.sleep(0.05)
+
+
+def said(service: Service, job: Job) -> str:
+    """All that the job has said."""
+    return "\n".join(event.text for event in service.queue.events(job.id))
+
+
+def file_of(service: Service, job: Job, name: str) -> bytes:
+    """A result."""
+    with service.objects.open(f"{job.folder}/{name}") as file:
+        return file.read()
