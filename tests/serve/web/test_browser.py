@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import io
 import re
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import holdings
 import numpy as np
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from seeds import LONG, compared, furnish
+from served import served
+from worksite import working
 
-from quantlab.serve.app import create_app
 from quantlab.serve.datasets import add_dataset
 from quantlab.serve.sandbox import available
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
 from quantlab.serve.tokens import Tokens
 from quantlab.serve.web import assets
-from quantlab.serve.worker import Worker
 from quantlab.testing.images import image_folder
 from quantlab.testing.models import tiny_classifier
 
@@ -36,33 +32,6 @@ pytestmark = pytest.mark.browser
 Show = Callable[..., Page]
 SLOW = 120_000
 """Milliseconds for a job on a busy machine."""
-
-
-@contextmanager
-def listening(service: Service) -> Iterator[str]:
-    """The service's address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-@contextmanager
-def working(service: Service) -> Iterator[None]:
-    """A worker beside."""
-    worker = Worker(service)
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        worker.stop.set()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +52,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, s
         holdings.add_dataset(service)
         compared(service, 3, LONG)
         run = furnish(service)
-        with listening(service) as url:
+        with served(service) as url:
             yield url, run, service
 
 
@@ -216,7 +185,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, 
     with Service.open(settings) as service:
         add_dataset(service.catalog, "val", images)
         _, token = Tokens(service.database).create("me", "submit")
-        with listening(service) as url, working(service):
+        with served(service) as url, working(service):
             yield url, model, token
 
 
