@@ -41,6 +41,7 @@ reports: $(VENV)
 	$(BIN)/python benchmarks/verdicts.py
 	$(BIN)/python benchmarks/early_stop.py
 	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python benchmarks/kills.py
 	$(BIN)/python benchmarks/mutants.py --count 10000 --out reports/mutants.md
 	$(BIN)/python benchmarks/own_runs.py
 	$(BIN)/python benchmarks/throughput.py

@@ -1,6 +1,7 @@
 """The cache folder's entries: what they are of, how long they stay, and their end.
 
-An entry is the files of one key in the folder of its kind. Published models, which lie beside
+An entry is the files of one key in the folder of its kind; of a fetched dataset these are a folder
+and the JSON beside it. Published models, which lie beside
 these folders, are no entries. An entry may be removed while a process reads it: what is open stays
 readable, what is not found is made again.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -20,8 +22,11 @@ from typing import Literal, get_args
 from quantlab.errors import QuantlabError
 from quantlab.units import size_bytes
 
-Kind = Literal["checks", "crops", "models", "predictions"]
+Kind = Literal["checks", "crops", "datasets", "models", "predictions"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+MADE: tuple[Kind, ...] = ("checks", "crops", "models", "predictions")
+"""Those that can be made again at any time, and so may go at any time. Datasets are fetched, and
+whoever fetches one keeps their own bound (``data.remote``)."""
 DEFAULT_LIMIT = 10 * 10**9
 ABANDONED = 24 * 3600.0
 """Seconds after which a temporary file that nobody wrote to was left by a killed process."""
@@ -87,7 +92,7 @@ def touch(path: Path) -> None:
 
 def trim(root: Path, limit: int) -> None:
     """Keep to the limit: removes what is surplus, and what killed processes left."""
-    remove(surplus(entries(root), limit))
+    remove(surplus(entries(root, MADE), limit))
     sweep(root)
 
 
@@ -106,6 +111,9 @@ def sweep(root: Path) -> None:
 
 
 def _entries(folder: Path, kind: Kind) -> Iterator[Entry]:
+    if kind == "datasets":
+        yield from _datasets(folder)
+        return
     keys: dict[str, list[tuple[Path, os.stat_result]]] = {}
     for file, facts in _files(folder):
         if match := _FILE.fullmatch(file.name):
@@ -117,6 +125,15 @@ def _entries(folder: Path, kind: Kind) -> Iterator[Entry]:
             size=sum(facts.st_size for _, facts in rows),
             used=max(facts.st_mtime for _, facts in rows),
         )
+
+
+def _datasets(folder: Path) -> Iterator[Entry]:
+    """Whole ones: the JSON comes last, and knows the size."""
+    for file, facts in _files(folder):
+        if (match := _FILE.fullmatch(file.name)) and file.suffix == ".json":
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                size = int(json.loads(file.read_bytes())["bytes"])
+                yield Entry("datasets", (file, folder / match[1]), size, facts.st_mtime)
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
@@ -132,7 +149,10 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 def _removed(file: Path) -> bool:
     try:
-        file.unlink(missing_ok=True)
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        else:
+            file.unlink(missing_ok=True)
     except OSError:
         return False
     return True

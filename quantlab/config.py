@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from quantlab import units
 from quantlab.bench.harness import SHARED_ROUNDS, SHARED_SECONDS
 from quantlab.data.preprocess import Pipeline
 from quantlab.inc_yaml import Row, is_inc, map_inc
 from quantlab.mindcv_yaml import is_mindcv, map_mindcv
+from quantlab.paths import is_url, location
 from quantlab.recipe import Recipe
 from quantlab.rules import DEFAULT_RULES, parse_rules
 from quantlab.yamlfile import read_yaml, validate
@@ -28,6 +30,7 @@ Strategy = Literal[
 IncStrategy = Literal["basic", "bayesian", "exhaustive"]
 Share = Annotated[float, BeforeValidator(units.share)]
 Seconds = Annotated[float, BeforeValidator(units.seconds)]
+Location = Annotated[Path | str, AfterValidator(location)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -68,13 +71,13 @@ class Config(BaseModel):
     model: str | None = Field(
         None, description="The fp32 model: a .onnx file, or a published model's name."
     )
-    data: Path | None = Field(
-        None, description="Images to calibrate on: a folder or an .npz (see docs/data.md)."
+    data: Location | None = Field(
+        None, description="Images to calibrate on: a folder, a file or a URL (see docs/data.md)."
     )
     list_file: Path | None = Field(
         None, alias="list", description="The labels of data: a file of `name label` lines."
     )
-    eval_data: Path | None = Field(
+    eval_data: Location | None = Field(
         None, description="Images to judge on. Without it data is divided between the two."
     )
     eval_list: Path | None = Field(None, description="The labels of eval_data.")
@@ -219,17 +222,18 @@ def load_config(path: Path | None = None) -> Config:
     return load(path).config
 
 
-def _placed(config: Config, folder: Path) -> Config:
-    """The same with paths that are good in the working folder."""
+def _placed(config: Config, folder: Path, beside: Path | None = None) -> Config:
+    """The same with paths in the folder, as it is called; what is no name but a file is seen
+    ``beside`` it where it is called otherwise here."""
     changes: dict[str, Any] = {}
     for key in _FILES:
-        if (value := getattr(config, key)) is not None:
+        if (value := getattr(config, key)) is not None and not is_url(value):
             changes[key] = folder / value
     if (baseline := config.rules.baseline) is not None:
         changes["rules"] = config.rules.model_copy(update={"baseline": folder / baseline})
     for key in _FILES_OR_NAMES:
         value = getattr(config, key)
-        if isinstance(value, str) and (folder / value).is_file():
+        if isinstance(value, str) and ((beside or folder) / value).is_file():
             changes[key] = str(folder / value)
     return config.model_copy(update=changes)
 
@@ -258,10 +262,12 @@ def _same_images(settings: Mapping[str, Any]) -> bool:
     return settings["eval_data"] == settings["data"] and same_list
 
 
-def dump(settings: Mapping[str, Any], heading: str = "") -> str:
+def dump(settings: Mapping[str, Any], heading: str = "", folder: Path | None = None) -> str:
     """Effective settings as the text of a configuration that repeats them from any folder.
 
-    Other keys than Config's are left out, and those that have no value.
+    It will lie in ``folder``: paths that are relative to the working folder stay relative, to this
+    one; else they become absolute. Other keys than Config's are left out, and those that have no
+    value.
     """
     known = {
         key.alias or name: settings[name]
@@ -269,13 +275,11 @@ def dump(settings: Mapping[str, Any], heading: str = "") -> str:
         if settings.get(name) is not None
     }
     config = validate(Config, known, "the settings")
-    data = _absolute(config).model_dump(mode="json", by_alias=True, exclude_none=True)
+    here = Path.cwd()
+    place = here if folder is None else Path(os.path.relpath(here, folder))
+    data = _placed(config, place, here).model_dump(mode="json", by_alias=True, exclude_none=True)
     comment = "".join(f"# {line}\n" for line in heading.splitlines())
     return comment + yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-
-
-def _absolute(config: Config) -> Config:
-    return _placed(config, Path.cwd())
 
 
 def narrowed(recipes: Sequence[Recipe], search: Mapping[str, Sequence[Any]]) -> tuple[Recipe, ...]:

@@ -1,10 +1,13 @@
-"""Where quantlab keeps what it may throw away."""
+"""Where quantlab keeps what it may throw away, and how it is told where data is."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def cache_dir() -> Path:
@@ -26,3 +29,13 @@ def _system_cache() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     return Path.home() / ".cache"
+
+
+def is_url(place: Path | str) -> bool:
+    """Whether it says where data is by a URL, such as ``s3://bucket/val``, and not by a path."""
+    return isinstance(place, str) and _URL.match(place) is not None
+
+
+def location(place: Path | str) -> Path | str:
+    """A URL as it is, anything else as a path."""
+    return place if is_url(place) else Path(place)

@@ -65,6 +65,8 @@ class Server:
 
     def stop(self) -> None:
         """It does not, and has cut all connections."""
+        if self._process.poll() is not None:
+            return
         pid = (self._folder / "data" / "postmaster.pid").read_text().split()[0]
         os.kill(int(pid), signal.SIGINT)
         self._process.wait(30)

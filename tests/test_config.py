@@ -201,3 +201,10 @@ def test_recipes_are_made_to_keep_to_the_space() -> None:
 def test_narrowed_recipes_follow_the_defaults_of_their_types() -> None:
     made = narrowed([Recipe(name="start")], {"activations": ["u16"]})
     assert [(r.ranges, r.range_search) for r in made] == [("minmax", False)]
+
+
+@pytest.mark.parametrize("place", ["{a: b}", "[a]", "3"])
+def test_a_place_that_is_none_is_named(place: str, tmp_path: Path) -> None:
+    (tmp_path / "quantlab.yaml").write_text(f"data: {place}\n")
+    with pytest.raises(RecipeError, match=r"quantlab.yaml: data"):
+        load_config(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from onnx import numpy_helper
+
+sys.path.insert(0, str(Path(__file__).parent / "serve"))
+from processes import started
 
 from quantlab.bench.harness import bench
 from quantlab.bench.instances import throughput
@@ -34,6 +38,10 @@ tuning: {accuracy_criterion: {relative: 0.5}, exit_policy: {timeout: 0}}
 MINDCV_YAML = "image_resize: 224\ncrop_pct: 0.875\nckpt_path: ''\nlr: 0.3\n"
 
 
+GOING_ON = {"serve": "Serving http", "worker": "Working as"}
+"""Commands that do not end by themselves, and what they say."""
+
+
 def blocks(page: Path, language: str = "") -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.M | re.S)
 
@@ -42,6 +50,14 @@ def commands(page: Path) -> list[list[str]]:
     """The quantlab command lines of a page's blocks, continued lines joined."""
     lines = "\n".join(blocks(page)).replace("\\\n", " ").splitlines()
     return [shlex.split(line)[1:] for line in lines if line.startswith("quantlab ")]
+
+
+def start_and_end(arguments: list[str]) -> None:
+    """A command that goes on until it is told to end: it says that it works, and ends well."""
+    free = ["--port", "0"] if arguments[0] == "serve" else []
+    with started(*arguments, *free) as running:
+        running.until(GOING_ON[arguments[0]])
+        assert running.end() == 0, running.said
 
 
 def scene(folder: Path) -> None:
@@ -62,6 +78,7 @@ def scene(folder: Path) -> None:
     (folder / "mine.yaml").write_text(recipes[0])
     gates = [b for b in blocks(ROOT / "docs" / "gate.md", "yaml") if "fail_if:" in b]
     (folder / "gate.yaml").write_text(gates[0])
+    (folder / "server.yaml").write_text("home: server\n")
     made = [
         ["quantize", "--model", "mobilenetv2-12.onnx", "--data", "train", "--output", str(output)]
         for output in ("mobilenetv2-12.int8.onnx", models / "mobilenetv2-12-int8.onnx")
@@ -102,6 +119,9 @@ def test_commands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         other_formats(tmp_path)
     for words in commands(page):
         arguments = [word.replace("$QUANTLAB_DATA", str(tmp_path / "data")) for word in words]
+        if arguments[0] in GOING_ON:
+            start_and_end(arguments)
+            continue
         if arguments == ["tune"]:
             config = tmp_path / "quantlab.yaml"
             text = config.read_text()

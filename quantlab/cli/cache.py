@@ -13,13 +13,13 @@ from quantlab.cli.options import job, pick, run_options
 @click.argument("action", type=click.Choice(["ls", "clear"]))
 @click.option(
     "--kind",
-    type=click.Choice(["checks", "crops", "models", "predictions"]),
+    type=click.Choice(["checks", "crops", "datasets", "models", "predictions"]),
     help="Only this kind.",
 )
 @run_options
 def command(**params: Any) -> None:
-    """List (ls) or remove (clear) decoded images, quantized files and models' answers in the cache
-    folder.
+    """List (ls) or remove (clear) decoded images, fetched datasets, quantized files and models'
+    answers in the cache folder.
 
     Fetched models stay. QUANTLAB_CACHE names the folder, QUANTLAB_CACHE_SIZE its limit (10GB).
     """

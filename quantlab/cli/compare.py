@@ -10,6 +10,7 @@ import click
 from quantlab.cli.options import (
     data_options,
     evaluation_options,
+    executor_option,
     given,
     job,
     model_options,
@@ -48,6 +49,7 @@ from quantlab.cli.options import (
     help="Evaluate both in turns and stop once pass or fail is certain.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@executor_option
 @evaluation_options
 @model_options
 @run_options

@@ -11,6 +11,7 @@ from quantlab.cli.options import (
     compat_option,
     data_options,
     evaluation_options,
+    executor_option,
     given,
     job,
     model_options,
@@ -34,6 +35,7 @@ _OF_RESULTS = {"results", "label", "synsets", "runs_dir", "as_json", "quiet"}
 )
 @click.option("--label", type=PATH, help="With --results: `name label` a line, or images.")
 @compat_option
+@executor_option
 @evaluation_options
 @model_options
 @run_options

@@ -11,6 +11,7 @@ from quantlab.cli.options import (
     PATH,
     data_options,
     evaluation_options,
+    executor_option,
     job,
     model_options,
     pick,
@@ -45,6 +46,7 @@ _YAML = (".yaml", ".yml")
 @click.option("--benchmark-json", type=PATH, help="Write figures for github-action-benchmark.")
 @click.option("--annotations", is_flag=True, help="Print GitHub's ::error:: and ::warning:: lines.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@executor_option
 @evaluation_options
 @model_options
 @run_options

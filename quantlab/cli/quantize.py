@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import PATH, data_options, job, model_options, pick, run_options
+from quantlab.cli.options import (
+    PATH,
+    data_options,
+    executor_option,
+    job,
+    model_options,
+    pick,
+    run_options,
+)
 
 
 @click.command("quantize", short_help="One model, one recipe, one int8 file; no search.")
@@ -16,6 +24,7 @@ from quantlab.cli.options import PATH, data_options, job, model_options, pick, r
 )
 @click.option("--output", type=PATH, required=True)
 @click.option("--seed", type=click.IntRange(0), help="Overrides the recipe's.")
+@executor_option
 @data_options
 @model_options
 @run_options

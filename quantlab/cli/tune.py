@@ -7,11 +7,13 @@ from typing import Any
 import click
 
 from quantlab.cli.options import (
+    LOCATION,
     PATH,
     Duration,
     Share,
     data_options,
     evaluation_options,
+    executor_option,
     given,
     job,
     model_options,
@@ -40,7 +42,8 @@ STRATEGIES = (
     "--model", "--input_model", "model", help="A .onnx file, or a published model's name."
 )
 @data_options
-@click.option("--eval-data", type=PATH, help="Images to judge on; default: part of --data.")
+@click.option("--eval-data", type=LOCATION, help="Images to judge on; default: part of --data.")
+@click.option("--eval-list", type=PATH, help="List file of --eval-data.")
 @click.option("--recipe", help="Try only this recipe: a YAML file or a published model's name.")
 @click.option(
     "--output", "--output_model", "output", type=PATH, help="Default: <model>.int8.onnx here."
@@ -91,6 +94,7 @@ STRATEGIES = (
 @click.option("--no-audit", is_flag=True, help="No look at whether the preprocessing is right.")
 @click.option("--allow-overlap", is_flag=True, help="Judge also on calibration images.")
 @click.option("--gate", is_flag=True, help="Exit with the verdict: 0 pass, 1 fail, 3 inconclusive.")
+@executor_option
 @evaluation_options
 @model_options
 @run_options

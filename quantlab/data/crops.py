@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import PIL
@@ -28,6 +28,7 @@ CROPS_FORMAT = 1  # raised whenever the same images would give other crops or an
 _TRIES = 3
 
 Progress = Callable[[int, int], None]
+C = TypeVar("C", bound="Crops")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class Crops:
 
     ``array`` is a read-only memory map, uint8 [n, crop, crop, 3], RGB. ``digests`` are the content
     digests of the n images; ``problems`` are all images of the dataset that are not among them;
-    ``root`` is the dataset's.
+    ``root`` is the dataset's; ``dataset`` is the n images themselves.
     """
 
     array: NDArray[np.uint8]
@@ -47,6 +48,7 @@ class Crops:
     pipeline: Pipeline
     problems: tuple[Problem, ...]
     root: str = ""
+    dataset: Dataset | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,6 +73,17 @@ class Crops:
         return pixels
 
 
+class Undecoded(Crops):
+    """Crops that only workers have decoded: what is asked for here is decoded here, each time."""
+
+    def pixels(self, rows: slice | NDArray[np.intp]) -> NDArray[np.uint8]:
+        """See Crops.pixels. Raises DataError."""
+        dataset, side = self.dataset, self.pipeline.crop
+        assert dataset is not None
+        found = [crop_of(dataset, self.pipeline, i) for i in np.arange(len(self))[rows].tolist()]
+        return np.stack(found) if found else np.empty((0, side, side, 3), np.uint8)
+
+
 def load_crops(
     dataset: Dataset,
     pipeline: Pipeline,
@@ -86,6 +99,22 @@ def load_crops(
     ``progress(done, total)`` is called while decoding. Raises DataError when there are more of
     them, OutputError when ``cache_dir`` cannot be written.
     """
+    array, bad = decoded(
+        dataset, pipeline, cache_dir=cache_dir, progress=progress, workers=workers
+    )
+    return _assemble(Crops, dataset, pipeline, array, bad, max_bad)
+
+
+def decoded(
+    dataset: Dataset,
+    pipeline: Pipeline,
+    *,
+    cache_dir: Path,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> tuple[NDArray[np.uint8], dict[int, str]]:
+    """The crops of all usable images, and of the others, by index, why they are not. As
+    ``load_crops``, but for any number of unusable images."""
     path = crops_path(dataset, pipeline, cache_dir)
     tries = 0
     while (cached := _read_cache(path, len(dataset), pipeline.crop)) is None:
@@ -94,8 +123,16 @@ def load_crops(
             raise OutputError(f"{path} vanished right after it was written.", "Run again.")
         decode_to(path, dataset, pipeline, progress=progress, workers=workers)
         tries += 1
-    array, bad = cached
-    return _assemble(dataset, pipeline, array, bad, max_bad)
+    return cached
+
+
+def undecoded(
+    dataset: Dataset, pipeline: Pipeline, bad: dict[int, str], max_bad: float = 0.01
+) -> Undecoded:
+    """The crops of a dataset whose images are all usable but the ``bad`` ones, by index with the
+    reason. Raises DataError as ``load_crops``."""
+    nothing = np.empty((0, pipeline.crop, pipeline.crop, 3), np.uint8)
+    return _assemble(Undecoded, dataset, pipeline, nothing, bad, max_bad)
 
 
 def crops_path(dataset: Dataset, pipeline: Pipeline, cache_dir: Path) -> Path:
@@ -117,23 +154,26 @@ def decoder(pipeline: Pipeline) -> list[str]:
 
 
 def _assemble(
+    kind: type[C],
     dataset: Dataset,
     pipeline: Pipeline,
     array: NDArray[np.uint8],
     bad: dict[int, str],
     max_bad: float,
-) -> Crops:
+) -> C:
     problems = _check_bad(dataset, bad, max_bad)
-    kept = [i for i in range(len(dataset)) if i not in bad]
-    return Crops(
+    _ = dataset.content_digests
+    kept = dataset.subset([i for i in range(len(dataset)) if i not in bad]) if bad else dataset
+    return kind(
         array=array,
-        names=tuple(dataset.names[i] for i in kept),
-        labels=None if dataset.labels is None else dataset.labels[kept],
-        digests=tuple(dataset.content_digests[i] for i in kept),
+        names=kept.names,
+        labels=kept.labels,
+        digests=kept.content_digests,
         dataset_digest=dataset.digest,
         pipeline=pipeline,
         problems=problems,
         root=dataset.root,
+        dataset=kept,
     )
 
 
@@ -208,11 +248,16 @@ def _write_header(file: BinaryIO, rows: int, crop: int) -> None:
     npy.write_array_header_1_0(file, header)
 
 
+def crop_of(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray[np.uint8]:
+    """One image's crop, decoded now. Raises DataError."""
+    if dataset.finished:
+        return pipeline.from_input(np.asarray(dataset.source.read(index)))
+    return pipeline.crop_image(dataset[index].image)
+
+
 def _crop_or_reason(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray[np.uint8] | str:
     try:
-        if dataset.finished:
-            return pipeline.from_input(np.asarray(dataset.source.read(index)))
-        return pipeline.crop_image(dataset[index].image)
+        return crop_of(dataset, pipeline, index)
     except DataError as error:
         return error.problem.removeprefix(f"{dataset.names[index]}: ").removesuffix(".")
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,20 @@ class Source(Protocol):
     def read(self, index: int) -> Content:
         """The image as stored. Raises DataError when it cannot be read."""
         ...
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a dataset was opened, so that another process can open the same (``readers.reopen``).
+
+    ``path`` is absolute, as the other files are, or a URL.
+    """
+
+    path: str
+    list_file: Path | None = None
+    synsets: Path | None = None
+    num_classes: int | None = None
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,7 +68,8 @@ class Dataset:
     ``labels`` is int64 [n], or None for unlabelled images; ``label_source`` says in words how the
     labels were found; ``problems`` are images that the reader already found missing;
     ``class_names`` are in index order; ``finished``: its contents are models' inputs already, see
-    ``Pipeline.from_input``.
+    ``Pipeline.from_input``; ``opening`` is that of the dataset that this one is (a part of), whose
+    rows are ``opened_rows``.
     """
 
     root: str
@@ -65,6 +81,7 @@ class Dataset:
     label_source: str = "none"
     max_pixels: int = MAX_PIXELS
     finished: bool = False
+    opening: Opening | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -86,14 +103,15 @@ class Dataset:
 
     def content_digest(self, index: int) -> str:
         """The sha256 of the image as stored, in hex. Raises DataError when it cannot be read."""
-        return _digest(self.source.read(index), self.finished)
+        return digest_of(self.source.read(index), self.finished)
 
     @cached_property
     def content_digests(self) -> tuple[str, ...]:
         """All content digests; empty strings for images that cannot be read."""
-        return tuple(ordered_map(self._digest_or_empty, len(self)))
+        return tuple(ordered_map(self.digest_or_empty, len(self)))
 
-    def _digest_or_empty(self, index: int) -> str:
+    def digest_or_empty(self, index: int) -> str:
+        """The content digest, or ``""`` for an image that cannot be read."""
         try:
             return self.content_digest(index)
         except DataError:
@@ -119,8 +137,22 @@ class Dataset:
             problems=(),
         )
         if (known := self.__dict__.get("content_digests")) is not None:
-            taken.__dict__["content_digests"] = tuple(known[i] for i in rows)
+            return taken.knowing([known[i] for i in rows])
         return taken
+
+    def knowing(self, digests: Sequence[str]) -> Dataset:
+        """The same, its content digests known: nothing is read for them."""
+        known = replace(self)
+        known.__dict__["content_digests"] = tuple(digests)
+        return known
+
+    @cached_property
+    def opened_rows(self) -> NDArray[np.int64]:
+        """Where its images are in the dataset as it was opened, int64 [n]."""
+        rows, source = np.arange(len(self)), self.source
+        while isinstance(source, _Selection):
+            rows, source = np.asarray(source.rows, np.int64)[rows], source.source
+        return rows
 
 
 @dataclass(frozen=True)
@@ -132,7 +164,8 @@ class _Selection:
         return self.source.read(self.rows[index])
 
 
-def _digest(content: Content, finished: bool) -> str:
+def digest_of(content: Content, finished: bool = False) -> str:
+    """The sha256 of an image as stored, in hex."""
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
     header = repr((content.shape, content.dtype.str) if finished else content.shape).encode()

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.data.readers.files import SUFFIXES, cannot_read, read_text
-from quantlab.errors import DataError, RecordError
+from quantlab.errors import DataError, RecordError, shown
 from quantlab.evaluate.metrics import top_k
 from quantlab.evaluate.predictions import MAX_BYTES, Predictions, read_arrays
 from quantlab.model import OutputKind
@@ -154,7 +154,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(error.problem, error.remedy) from error
     except (*damages, NotImplementedError, RuntimeError) as error:
         raise DataError(
-            f"{path} is not a readable .npz: {error}.", "Save it again with np.savez."
+            f"{path} is not a readable .npz: {shown(error)}.", "Save it again with np.savez."
         ) from error
 
 

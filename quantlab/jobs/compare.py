@@ -71,15 +71,16 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     found = inputs.find_evaluation_data(spec, models[0], talk)
     if sentence := slow_format(models[1].proto().graph):
         talk.warn(sentence)
-    how, early = spec.execution, None
+    early = None
     predictions: Sequence[Predictions]
-    if test is None:
-        crops, fp32 = crops_and_answers(models[0], found, pipeline, spec, talk, how)
-        predictions = [fp32, predict(models[1], crops, talk, how)]
-    else:
-        crops = inputs.load_images(found, pipeline, spec, talk)
-        early = predict_until_certain(models, crops, test, talk, how, spec.seed)
-        predictions = early.predictions
+    with spec.executing(talk) as how:  # closed before anything is timed
+        if test is None:
+            crops, fp32 = crops_and_answers(models[0], found, pipeline, spec, talk, how)
+            predictions = [fp32, predict(models[1], crops, talk, how)]
+        else:
+            crops = inputs.load_images(found, pipeline, spec, talk, how.sharded)
+            early = predict_until_certain(models, crops, test, talk, how, spec.seed)
+            predictions = early.predictions
     warn_of_calibration_images(models[1], crops, talk)
     timing = None if spec.no_bench else timed(models, bench_spec(spec), talk)
     inputs.check_all_unchanged(models)

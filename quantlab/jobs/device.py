@@ -77,9 +77,10 @@ def compare_device_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     _check_scores(found, model, path)
     pipeline = inputs.find_pipeline(model, spec, talk)
     data = inputs.find_evaluation_data(spec, model, talk)
-    crops = inputs.load_images(data, pipeline, spec, talk)
-    rows = _matched(crops.names, found, f"{crops.root} holds", path, talk)
-    fp32 = predict(model, crops, talk, spec.execution)
+    with spec.executing(talk) as how:
+        crops = inputs.load_images(data, pipeline, spec, talk, how.sharded)
+        rows = _matched(crops.names, found, f"{crops.root} holds", path, talk)
+        fp32 = predict(model, crops, talk, how)
     model.check_unchanged()
     predictions = [fp32, predictions_of(found, fp32, rows, path)]
     comparison = compare(

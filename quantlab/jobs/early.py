@@ -15,9 +15,8 @@ from quantlab.evaluate.evaluator import replay
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.known import recall
 from quantlab.evaluate.outputs import new_outputs
-from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.predictions import Predictions
-from quantlab.jobs.evaluate import remember
+from quantlab.jobs.evaluate import answering, remember
 from quantlab.model import Model
 from quantlab.paths import cache_dir
 from quantlab.sequential import Watch
@@ -111,10 +110,5 @@ def _tells(known: NDArray[np.float32]) -> Answer:
 
 @contextmanager
 def _runs(model: Model, crops: Crops, how: Execution) -> Iterator[Answer]:
-    with ParallelRunner(model, how, pipeline=crops.pipeline) as runner:
-
-        def answer(rows: Rows) -> NDArray[np.float32]:
-            found = runner.answers(rows, crops.pixels)
-            return np.concatenate([outputs for _, outputs in found])
-
-        yield answer
+    with answering(model, crops, how) as answers_on:
+        yield lambda rows: np.concatenate([outputs for _, outputs in answers_on(rows)])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from quantlab.data.crops import Crops, crops_path
 from quantlab.data.preprocess import Pipeline
 from quantlab.evaluate.accuracy import Accuracy, accuracy
 from quantlab.evaluate.evaluator import (
+    Answers,
     Progress,
     Stop,
     collect,
@@ -50,9 +52,10 @@ def evaluate_job(spec: EvaluateSpec, run: Run, talk: Talk) -> tuple[Accuracy | N
     model = inputs.find_model(spec.model, spec, talk)
     pipeline = inputs.find_pipeline(model, spec, talk)
     found = inputs.find_evaluation_data(spec, model, talk)
-    crops, predictions = crops_and_answers(
-        model, found, pipeline, spec, talk, spec.execution, spec.log_interval
-    )
+    with spec.executing(talk) as how:
+        crops, predictions = crops_and_answers(
+            model, found, pipeline, spec, talk, how, spec.log_interval
+        )
     predictions.save(run.artifact("predictions", "predictions.npz"))
     result = accuracy(predictions)
     run.record.results = {
@@ -76,6 +79,9 @@ def crops_and_answers(
 ) -> tuple[Crops, Predictions]:
     """A dataset's crops and the model's Predictions on all of them, decoded while the model works
     on the first ones where the cache does not hold them."""
+    if how.sharded is not None:
+        crops = inputs.load_images(found, pipeline, spec, talk, how.sharded)
+        return crops, predict(model, crops, talk, how, log_interval)
     path = crops_path(found.dataset, pipeline, cache_dir() / "crops")
     if path.is_file() or is_known(model, found.dataset, pipeline, _answers_folder(), how):
         crops = inputs.load_images(found, pipeline, spec, talk)
@@ -119,14 +125,27 @@ def predict(
         return replay(model, crops, known, order=order, stop=stop)
     labels = None if crops.labels is None else crops.labels[order]
     with (
-        ParallelRunner(model, how, pipeline=crops.pipeline) as runner,
+        answering(model, crops, how) as answers_on,
         _running(model, labels, len(crops), talk, log_interval) as progress,
     ):
-        batches = runner.answers(order, crops.pixels)
+        batches = answers_on(order)
         answers = collect(model, crops, batches, order=order, stop=stop, progress=progress)
     if len(answers) == len(crops):
         remember(answers, model, crops, how)
     return answers
+
+
+@contextmanager
+def answering(
+    model: Model, crops: Crops, how: Execution
+) -> Iterator[Callable[[NDArray[np.int64]], Answers]]:
+    """Gives the model's answers on some of the crops, in the order in which these are named, here
+    or from the workers of ``how``."""
+    if how.sharded is not None:
+        yield partial(how.sharded.answers, model, crops, how)
+        return
+    with ParallelRunner(model, how, pipeline=crops.pipeline) as runner:
+        yield lambda rows: runner.answers(rows, crops.pixels)
 
 
 def remember(answers: Predictions, model: Model, crops: Crops, how: Execution) -> None:

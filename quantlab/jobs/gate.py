@@ -182,7 +182,8 @@ def _against_baseline(
     check_same_pipeline(baseline, pipeline.model_dump(mode="json"), path)
     found = inputs.find_evaluation_data(spec, model, talk)
     check_same_images(baseline, found.dataset.digest, len(found.dataset), path)
-    crops, now = crops_and_answers(model, found, pipeline, spec, talk, spec.execution)
+    with spec.executing(talk) as how:
+        crops, now = crops_and_answers(model, found, pipeline, spec, talk, how)
     warn_of_calibration_images(model, crops, talk)
     model.check_unchanged()
     now.save(run.artifact("int8_predictions", "int8-predictions.npz"))

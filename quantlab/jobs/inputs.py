@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from quantlab.cache import cache_limit, trim
-from quantlab.config import FILE_NAME, load_config
+from quantlab.cluster.executor import INLINE, open_executor
+from quantlab.config import FILE_NAME, Location, load_config
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.dataset import Dataset, describe
 from quantlab.data.preprocess import Pipeline, get_pipeline
@@ -20,11 +22,14 @@ from quantlab.errors import DataError, ModelError
 from quantlab.evaluate.execution import Execution, parse_split
 from quantlab.fetch import catalog, fetch
 from quantlab.model import Layout, Model, OutputKind
-from quantlab.paths import cache_dir
+from quantlab.paths import cache_dir, is_url
 from quantlab.quantize.stamp import PIPELINE_KEY, RECIPE_KEY
 from quantlab.runtime.providers import providers_of
 from quantlab.talk import Talk
 from quantlab.yamlfile import parse_yaml
+
+if TYPE_CHECKING:
+    from quantlab.cluster.shards import Sharded
 
 
 class ConfigOptions(BaseModel):
@@ -47,6 +52,7 @@ class ModelOptions(ConfigOptions):
     split: str | None = None
     provider: str | None = None
     fold_preprocess: bool = False
+    executor: str = INLINE
 
     @property
     def execution(self) -> Execution:
@@ -59,11 +65,34 @@ class ModelOptions(ConfigOptions):
             fold=self.fold_preprocess,
         )
 
+    @contextmanager
+    def executing(self, talk: Talk) -> Iterator[Execution]:
+        """``execution`` with its executor, which is open until the block ends. Raises QuantlabError
+        for one that cannot be."""
+        with sharded(self.executor, talk) as found:
+            yield replace(self.execution, sharded=found)
+
+
+@contextmanager
+def sharded(executor: str, talk: Talk) -> Iterator[Sharded | None]:
+    """The executor of that name at work until the block ends, and said; None for this process."""
+    with open_executor(executor) as found:
+        if found is None:
+            yield None
+            return
+        from quantlab.cluster.shards import Sharded
+
+        if found.workers:
+            talk.say(f"Work goes to {executor}: {found.workers} shards at a time.")
+        else:
+            talk.warn(f"No worker has joined {executor}: work waits for one.")
+        yield Sharded(found)
+
 
 class DataOptions(ConfigOptions):
     """Where images come from."""
 
-    data: Path | None = None
+    data: Location | None = None
     list_file: Path | None = None
     synsets: Path | None = None
     max_bad: float = Field(0.01, ge=0, le=1)
@@ -154,7 +183,7 @@ def find_evaluation_data(options: DataOptions, model: Model, talk: Talk) -> Foun
     config = load_config(options.config)
     if options.data is None and config.eval_data is not None:
         listed = options.list_file or config.eval_list
-        return _open(config.eval_data, _name(options), options.with_list(listed), model)
+        return _open(config.eval_data, _name(options), options.with_list(listed), model, talk)
     return _first(options, "val", model, talk)
 
 
@@ -164,7 +193,12 @@ def find_calibration_data(options: DataOptions, model: Model, talk: Talk) -> Fou
 
 
 def find_both(
-    options: DataOptions, eval_data: Path | None, model: Model, talk: Talk
+    options: DataOptions,
+    eval_data: Path | str | None,
+    model: Model,
+    talk: Talk,
+    *,
+    eval_list: Path | None = None,
 ) -> tuple[Found, Found]:
     """Both datasets of a tune; the same one twice when it has to serve for both (see divided).
 
@@ -172,16 +206,17 @@ def find_both(
     """
     calibration = find_calibration_data(options, model, talk)
     path, origin, listed = _place_beside(options, eval_data, calibration.origin)
+    listed = eval_list or listed
     own_list = listed in (None, load_config(options.config).list_file)
     same = str(path) == calibration.dataset.root and own_list
     if path is None or (same and origin != "--eval-data"):
         return calibration, calibration
-    return calibration, _open(path, origin, options.with_list(listed), model)
+    return calibration, _open(path, origin, options.with_list(listed), model, talk)
 
 
 def _place_beside(
-    options: DataOptions, eval_data: Path | None, origin: str
-) -> tuple[Path | None, str, Path | None]:
+    options: DataOptions, eval_data: Path | str | None, origin: str
+) -> tuple[Path | str | None, str, Path | None]:
     """Where the evaluation images are: the place, in words, and their list."""
     config = load_config(options.config)
     if eval_data is not None and eval_data != config.eval_data:
@@ -204,11 +239,11 @@ def _first(options: DataOptions, prefix: str, model: Model, talk: Talk) -> Found
     data = options.data or config.data
     if data is not None and data == config.data:
         listed = options.list_file or config.list_file
-        return _open(data, _name(options), options.with_list(listed), model)
+        return _open(data, _name(options), options.with_list(listed), model, talk)
     if data is not None:
-        return _open(data, "--data", options, model)
+        return _open(data, "--data", options, model, talk)
     if (found := _from_environment(prefix)) is not None:
-        return _open(found, "QUANTLAB_DATA", options, model)
+        return _open(found, "QUANTLAB_DATA", options, model, talk)
     return embedded_photos(talk)
 
 
@@ -221,14 +256,26 @@ def embedded_photos(talk: Talk) -> Found:
     return Found(open_dataset(fetch_with_talk("photos", talk)), "embedded photos", embedded=True)
 
 
-def _open(path: Path, origin: str, options: DataOptions, model: Model) -> Found:
-    dataset = open_dataset(
-        path,
-        list_file=options.list_file,
-        synsets=options.synsets or load_config(options.config).synsets,
-        num_classes=model.num_classes,
-    )
+def _open(path: Path | str, origin: str, options: DataOptions, model: Model, talk: Talk) -> Found:
+    with fetching(path, talk) as progress:
+        dataset = open_dataset(
+            path,
+            list_file=options.list_file,
+            synsets=options.synsets or load_config(options.config).synsets,
+            num_classes=model.num_classes,
+            progress=progress,
+        )
     return Found(dataset, origin)
+
+
+@contextmanager
+def fetching(place: Path | str, talk: Talk) -> Iterator[Callable[[int, int], None] | None]:
+    """Shows how far a URL's bytes have come."""
+    if not is_url(place):
+        yield None
+        return
+    with talk.progress(f"Fetching {place}", 0) as advance:
+        yield lambda done, total: advance(done, f"of {total:,} bytes")
 
 
 def _from_environment(prefix: str) -> Path | None:
@@ -248,20 +295,34 @@ def _from_environment(prefix: str) -> Path | None:
     return root
 
 
-def load_images(found: Found, pipeline: Pipeline, options: DataOptions, talk: Talk) -> Crops:
-    """The decoded crops (from the cache where they are), every problem said.
+def load_images(
+    found: Found,
+    pipeline: Pipeline,
+    options: DataOptions,
+    talk: Talk,
+    sharded: Sharded | None = None,
+) -> Crops:
+    """The crops, decoded (or from the cache where they are) here or by workers, every problem said.
 
     Raises DataError when more than ``max_bad`` of the images are bad, or all of them are.
     """
     dataset, limit = found.dataset, cache_limit()
+    crops: Crops
     with talk.progress(f"Reading {dataset.root}", len(dataset)) as advance:
-        crops = load_crops(
-            dataset,
-            pipeline,
-            cache_dir=cache_dir() / "crops",
-            max_bad=options.max_bad,
-            progress=lambda done, total: advance(done, ""),
-        )
+
+        def progress(done: int, total: int) -> None:
+            advance(done, "")
+
+        if sharded is not None:
+            crops = sharded.read(dataset, pipeline, options.max_bad, progress)
+        else:
+            crops = load_crops(
+                dataset,
+                pipeline,
+                cache_dir=cache_dir() / "crops",
+                max_bad=options.max_bad,
+                progress=progress,
+            )
     trim(cache_dir(), limit)
     say_problems(crops, talk)
     return crops

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quantlab.cache import cache_limit, trim
 from quantlab.data.calibration import CalibrationImages
@@ -22,6 +23,9 @@ from quantlab.recipe import Recipe
 from quantlab.store import Run, check_writable, write_whole
 from quantlab.talk import Talk
 from quantlab.yamlfile import read_yaml, validate
+
+if TYPE_CHECKING:
+    from quantlab.cluster.shards import Sharded
 
 
 class QuantizeSpec(DataOptions, ModelOptions):
@@ -45,7 +49,10 @@ def quantize_job(spec: QuantizeSpec, run: Run, talk: Talk) -> Path:
     sample = drawn(found.dataset, model, recipe, talk)
     images = calibration_images(found, sample, model, pipeline, spec, talk)
     talk.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")
-    write_whole(spec.output, quantized(model, recipe, images, get_engine(recipe.engine)))
+    with inputs.sharded(spec.executor, talk) as workers:
+        engine = engine_of(recipe.engine, workers, talk)
+        content = quantized(model, recipe, images, engine)
+    write_whole(spec.output, content)
     model.check_unchanged()
     written = Model.load(spec.output)
     if sentence := slow_format(written.proto().graph):
@@ -84,19 +91,41 @@ def quantized(model: Model, recipe: Recipe, images: CalibrationImages, engine: E
     """The quantized file's bytes, stamped with how it was made, from the cache where an engine of
     quantlab's own has made the same before. Raises QuantizeError."""
     if engine.name not in ENGINES:
-        return _made(model, recipe, images, engine)
-    key, folder = file_key(model, recipe, images), cache_dir() / "models"
-    content = recall(key, folder)
+        return made(model, recipe, images, engine)
+    content = known_file(model, recipe, images)
     if content is None:
-        content = _made(model, recipe, images, engine)
-        model.check_unchanged()
-        subject = f"{model.name} by recipe {recipe.name}, {len(images)} images"
-        keep(content, key, subject, folder)
-        trim(cache_dir(), cache_limit())
+        content = made(model, recipe, images, engine)
+        keep_file(content, model, recipe, images)
     return content
 
 
-def _made(model: Model, recipe: Recipe, images: CalibrationImages, engine: Engine) -> bytes:
+def known_file(model: Model, recipe: Recipe, images: CalibrationImages) -> bytes | None:
+    """The same file, made before, or None."""
+    return recall(file_key(model, recipe, images), cache_dir() / "models")
+
+
+def keep_file(content: bytes, model: Model, recipe: Recipe, images: CalibrationImages) -> None:
+    """Keep a file for the next time. Raises ModelError when the model's file changed meanwhile."""
+    model.check_unchanged()
+    subject = f"{model.name} by recipe {recipe.name}, {len(images)} images"
+    keep(content, file_key(model, recipe, images), subject, cache_dir() / "models")
+    trim(cache_dir(), cache_limit())
+
+
+def engine_of(name: str, sharded: Sharded | None, talk: Talk) -> Engine:
+    """The engine; quantlab's own has its calibration images looked at by the workers, if any."""
+    if sharded is None:
+        return get_engine(name)
+    if name != "quantlab":
+        talk.say(f"The engine {name} calibrates in this process.")
+        return get_engine(name)
+    from quantlab.quantize.engine import QuantlabEngine
+
+    return QuantlabEngine(sharded.observe(talk))
+
+
+def made(model: Model, recipe: Recipe, images: CalibrationImages, engine: Engine) -> bytes:
+    """The quantized file's bytes, stamped with how it was made. Raises QuantizeError."""
     proto = engine.quantize(model, recipe, images)
     definition = json.dumps(images.crops.pipeline.model_dump(mode="json"), sort_keys=True)
     return stamp(proto, model, recipe, definition, images.crops.digests)

@@ -18,7 +18,7 @@ def keep_settings(settings: Mapping[str, Any], loaded: Loaded, run: Run, talk: T
     """
     heading = f"What held for the run {run.record.id}.\nRepeat: quantlab {run.record.verb} --config"
     path = run.artifact("config", FILE_NAME)
-    write_whole(path, dump(settings, f"{heading} {path.resolve()}"))
+    write_whole(path, dump(settings, f"{heading} {path}", run.folder))
     if not loaded.rows:
         return
     table = markdown(loaded.rows)

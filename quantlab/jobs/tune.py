@@ -14,7 +14,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import Field
 
-from quantlab.config import BenchConditions, IncStrategy, narrowed
+from quantlab.config import BenchConditions, IncStrategy, Location, narrowed
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.errors import (
@@ -33,6 +33,7 @@ from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import Criterion, Policy, judge, parse_criterion
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
+from quantlab.jobs.ahead import Ahead
 from quantlab.jobs.audit import quick_audit
 from quantlab.jobs.calibration import calibration_images, check_disjoint, divided, drawn
 from quantlab.jobs.compare import save_artifacts
@@ -67,7 +68,8 @@ class TuneSpec(DataOptions, ModelOptions):
     """The options of ``quantlab tune``. ``budget`` is in seconds."""
 
     model: str
-    eval_data: Path | None = None
+    eval_data: Location | None = None
+    eval_list: Path | None = None
     recipe: str | None = None
     output: Path | None = None
     max_decline: str = "1%"
@@ -103,13 +105,20 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
     model = inputs.require_fp32(inputs.find_model(spec.model, spec, talk), "tune")
     output = spec.output or Path(f"{model.name}.int8.onnx")
     check_writable(output)
-    with _resumable(run.folder), _alone(run.folder), scratch(run.folder):
+    with (
+        _resumable(run.folder),
+        _alone(run.folder),
+        scratch(run.folder),
+        spec.executing(talk) as how,
+    ):
         _tidy(run.folder, output)
-        bench = _prepare(spec, criterion, model, run, talk)
+        bench = _prepare(spec, criterion, model, run, talk, how)
+        bench.ahead = _ahead(spec, rungs, bench)
         bench.engines.update(_own_search(spec, bench))
         study = SharedStudy(spec.storage, run.folder, bench.identity)
         study.sync(bench.ledger.trials())
-        bench.others = study.others if spec.storage else list
+        if spec.storage:
+            bench.others, bench.busy, bench.claim = study.others, study.busy, study.claim
         kept: list[str] = []
 
         def on_trial(outcome: Outcome) -> None:
@@ -184,10 +193,14 @@ def _known_to_inc(criterion: Criterion) -> Policy:
     )
 
 
-def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk: Talk) -> Workbench:
+def _prepare(
+    spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk: Talk, how: Execution
+) -> Workbench:
     """Images, calibration sample and the fp32 baseline."""
     pipeline = inputs.find_pipeline(model, spec, talk)
-    calibration, evaluation = inputs.find_both(spec, spec.eval_data, model, talk)
+    calibration, evaluation = inputs.find_both(
+        spec, spec.eval_data, model, talk, eval_list=spec.eval_list
+    )
     sampling = _sampling(spec, Recipe())
     if calibration is evaluation:
         sample, rest = divided(calibration.dataset, model, sampling, talk)
@@ -197,7 +210,7 @@ def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk:
     images = calibration_images(calibration, sample, model, pipeline, spec, talk)
     if not (spec.no_audit or _is_known(model, pipeline)):
         quick_audit(model, images.crops, talk, spec.threads)
-    crops = inputs.load_images(evaluation, pipeline, spec, talk)
+    crops = inputs.load_images(evaluation, pipeline, spec, talk, how.sharded)
     if not len(crops):
         raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
     check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
@@ -211,10 +224,10 @@ def _prepare(spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk:
         images=images,
         evaluation=evaluation,
         crops=crops,
-        baseline=_baseline(model, crops, run, talk, spec.execution),
+        baseline=_baseline(model, crops, run, talk, how),
         ledger=ledger,
         talk=talk,
-        how=spec.execution,
+        how=how,
         seed=spec.seed,
         bench=not spec.no_bench,
         identity=hashlib.sha256("\n".join(identity.values()).encode()).hexdigest(),
@@ -313,14 +326,30 @@ def _search(spec: TuneSpec, rungs: Sequence[Recipe], bench: Workbench) -> Search
     if spec.strategy == "conservative":
         return strategies.conservative(start, bench.ranking)
     if spec.strategy == "grid":
-        return strategies.grid(start, space)
+        return strategies.grid(start, space, bench.busy)
     if spec.strategy == "exhaustive":
-        return strategies.exhaustive(rungs, start, space)
+        return strategies.exhaustive(rungs, start, space, bench.busy)
     if spec.strategy in ("random", "tpe"):
         from quantlab.tune.sampling import sampled
 
-        return sampled(start, space, spec.strategy, spec.seed, bench.others)
+        return sampled(start, space, spec.strategy, spec.seed, bench.others, bench.busy)
     return strategies.ladder(cheapest_first(rungs), None if spec.recipe else bench.ranking)
+
+
+def _ahead(spec: TuneSpec, rungs: Sequence[Recipe], bench: Workbench) -> Ahead | None:
+    """The recipes that the strategy will ask for whatever comes of them, where workers can make
+    them side by side."""
+    if bench.how.sharded is None:
+        return None
+    start, listed = rungs[0], cheapest_first(rungs)
+    space = spec.space or default_space(start.engine)
+    recipes = {
+        "ladder": listed,
+        "basic": listed,
+        "grid": strategies.combinations(start, space),
+        "exhaustive": [*rungs, *strategies.combinations(start, space)],
+    }.get(spec.strategy, [])
+    return Ahead(bench.how.sharded, bench.model, bench.images, recipes, bench.talk)
 
 
 def _keep(bench: Workbench, best: Trial | None, output: Path, kept: list[str]) -> None:

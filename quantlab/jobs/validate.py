@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantlab.config import load_config
+from quantlab.config import Location, load_config
 from quantlab.data.readers import LIST_NAMES
 from quantlab.errors import ModelError, RecipeError
 from quantlab.jobs.evaluate import EvaluateSpec
@@ -15,7 +15,7 @@ class ValidateSpec(ModelOptions):
     """The options of ``quantlab validate``."""
 
     model: str | None = None
-    data: Path | None = None
+    data: Location | None = None
     log_interval: int | None = None
 
 
@@ -34,8 +34,11 @@ def evaluation_of(spec: ValidateSpec) -> EvaluateSpec:
     return EvaluateSpec(**{**spec.model_dump(), "model": model, "data": data})
 
 
-def validation_part(folder: Path) -> Path:
-    """``val/`` of a folder with one split a folder, as ImageNet is laid out; else the folder."""
+def validation_part(folder: Path | str) -> Path | str:
+    """``val/`` of a folder with one split a folder, as ImageNet is laid out; else the folder, or
+    the URL."""
+    if isinstance(folder, str):
+        return folder
     part = folder / "val"
     listed = any((folder / name).is_file() for name in LIST_NAMES)
     return part if part.is_dir() and not listed else folder

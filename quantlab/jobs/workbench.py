@@ -16,21 +16,28 @@ from quantlab.comparison import Comparison
 from quantlab.config import BenchConditions
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
-from quantlab.errors import OutputError, QuantizeError, QuantlabError, disk_is_full
+from quantlab.errors import (
+    ClusterError,
+    OutputError,
+    QuantizeError,
+    QuantlabError,
+    disk_is_full,
+)
 from quantlab.evaluate.custom import metrics_of
 from quantlab.evaluate.execution import ALL_CORES, Execution
 from quantlab.evaluate.predictions import Predictions
 from quantlab.evaluate.proxy import Proxy
 from quantlab.gate import Criterion, judge
 from quantlab.inspect.sensitivity import GroupProbe
+from quantlab.jobs.ahead import Ahead
 from quantlab.jobs.bench import BenchSpec, timed
 from quantlab.jobs.checks import remembered
 from quantlab.jobs.compare import compared
 from quantlab.jobs.evaluate import predict
 from quantlab.jobs.inputs import Found
-from quantlab.jobs.quantize import quantized
+from quantlab.jobs.quantize import engine_of, quantized
 from quantlab.model import Model
-from quantlab.quantize import Engine, get_engine
+from quantlab.quantize import Engine
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
 from quantlab.scratch import temporary_folder
@@ -74,13 +81,16 @@ class Workbench:
     bench: bool = True
     identity: str = ""
     others: Callable[[], list[Trial]] = list
+    busy: Callable[[], set[str]] = set
+    claim: Callable[[str], None] = lambda digest: None
+    ahead: Ahead | None = None
     engines: dict[str, Engine] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
 
     def attempt(self, number: int, proposal: Proposal, known: Trial | None) -> Trial:
         """Quantize, score, and where asked evaluate and time. What the recipe or the engine does
         wrong becomes a failed trial. Raises OutputError, or OSError for a full disk: it is nobody's
-        fault but the disk's."""
+        fault but the disk's. Raises ClusterError when workers are out of reach."""
         start = time.monotonic()
         recipe = proposal.recipe
         self.talk.say(
@@ -90,11 +100,12 @@ class Workbench:
         if known is None and (elsewhere := self._elsewhere(recipe)) is not None:
             self.talk.say("  done on another machine")
             return elsewhere.model_copy(update={"number": number})
+        self.claim(recipe.digest)
         try:
             trial = known if known is not None else self._scored(trial)
             if proposal.evaluate:
                 trial = self._evaluated(trial)
-        except OutputError:
+        except (OutputError, ClusterError):
             raise
         except QuantlabError as error:
             trial = trial.model_copy(update={"status": "failed", "error": str(error)})
@@ -134,7 +145,11 @@ class Workbench:
 
     def quantize(self, recipe: Recipe) -> bytes:
         """The recipe's file. Raises QuantizeError, or whatever the engine raises."""
-        engine = self.engines.setdefault(recipe.engine, get_engine(recipe.engine))
+        if self.ahead is not None and (content := self.ahead.take(recipe)) is not None:
+            return content
+        if recipe.engine not in self.engines:
+            self.engines[recipe.engine] = engine_of(recipe.engine, self.how.sharded, self.talk)
+        engine = self.engines[recipe.engine]
         return quantized(self.model, recipe, self.images, engine)
 
     def model_file(self, trial: Trial) -> Path:

@@ -7,14 +7,14 @@ needs no sampler's inner state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Literal
 
 import optuna
 
 from quantlab.recipe import Recipe
 from quantlab.tune.search import Proposal, Search
-from quantlab.tune.strategies import combinations, variant
+from quantlab.tune.strategies import Busy, combinations, variant
 from quantlab.tune.trials import Trial
 
 Sampler = Literal["random", "tpe"]
@@ -28,15 +28,20 @@ def sampled(
     sampler: Sampler,
     seed: int,
     known: Callable[[], Sequence[Trial]],
+    busy: Busy = set,
 ) -> Search:
     """Recipes of the space until all of it, or a limit, is reached. ``known`` gives the trials of
-    other machines that share the study."""
+    other machines that share the study, which are taken over as they come; what these are ``busy``
+    with comes last."""
     left = {recipe.digest for recipe in combinations(base, space)}
     own: list[Trial] = []
     while left:
-        others = [t for t in known() if t.digest not in {o.digest for o in own}]
-        left -= {t.digest for t in others}
-        recipe = suggestion(base, space, [*others, *own], sampler, seed)
+        if (other := next((t for t in known() if t.digest in left), None)) is not None:
+            recipe: Recipe | None = other.recipe
+        else:
+            taken = busy()
+            avoided = taken if left - taken else set()
+            recipe = suggestion(base, space, own, sampler, seed, avoided)
         if recipe is None:
             return
         own.append((yield Proposal(recipe)))
@@ -49,9 +54,11 @@ def suggestion(
     trials: Sequence[Trial],
     sampler: Sampler,
     seed: int,
+    avoided: Set[str] = frozenset(),
 ) -> Recipe | None:
-    """A recipe of the space that no trial has had, or None when draws find no other."""
-    tried = {t.digest for t in trials}
+    """A recipe of the space that no trial has had and that is not avoided, by its digest, or None
+    when there is no other."""
+    tried = {t.digest for t in trials} | avoided
     study = _study(space, trials, sampler, seed + len(trials))
     distributions = _distributions(space)
     for _ in range(_RETRIES):

@@ -19,6 +19,8 @@ NEAR = 2.0
 Ranked = Sequence[tuple[Group, float]]
 """Groups, the costliest first, each with what it costs in int8 (KL, nats)."""
 Ranking = Callable[[Recipe], Ranked]
+Busy = Callable[[], set[str]]
+"""Gives the digests of recipes that other machines are trying now."""
 SPACE: dict[str, list[Any]] = {
     "format": ["qdq", "qoperator"],
     "ranges": ["mean", "percentile", "mse"],
@@ -94,16 +96,29 @@ def without(recipe: Recipe, groups: Sequence[Group], note: str) -> Proposal:
     return Proposal(changed, note=note)
 
 
-def grid(base: Recipe, space: Mapping[str, Sequence[Any]]) -> Search:
+def grid(base: Recipe, space: Mapping[str, Sequence[Any]], busy: Busy = set) -> Search:
     """Every combination of the space's values, in its order."""
-    for recipe in combinations(base, space):
-        yield Proposal(recipe)
+    yield from _each(combinations(base, space), busy)
 
 
-def exhaustive(rungs: Sequence[Recipe], base: Recipe, space: Mapping[str, Sequence[Any]]) -> Search:
+def exhaustive(
+    rungs: Sequence[Recipe],
+    base: Recipe,
+    space: Mapping[str, Sequence[Any]],
+    busy: Busy = set,
+) -> Search:
     """The ladder's rungs and every combination; bound it with --max-trials or --budget."""
-    for recipe in (*rungs, *combinations(base, space)):
-        yield Proposal(recipe)
+    yield from _each([*rungs, *combinations(base, space)], busy)
+
+
+def _each(recipes: Sequence[Recipe], busy: Busy) -> Search:
+    """In their order, but those that another machine is busy with last."""
+    left = list(recipes)
+    while left:
+        taken = busy()
+        chosen = next((recipe for recipe in left if recipe.digest not in taken), left[0])
+        left.remove(chosen)
+        yield Proposal(chosen)
 
 
 def combinations(base: Recipe, space: Mapping[str, Sequence[Any]]) -> list[Recipe]:

@@ -203,8 +203,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeEngine]:
 
     def install(*noise: float | BaseException | None) -> FakeEngine:
         fake = FakeEngine(*noise)
-        for user in ("quantize", "workbench"):
-            monkeypatch.setattr(f"quantlab.jobs.{user}.get_engine", lambda name: fake)
+        monkeypatch.setattr("quantlab.jobs.quantize.get_engine", lambda name: fake)
         return fake
 
     return install

@@ -14,7 +14,6 @@ from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
-from quantlab.jobs import early
 from quantlab.jobs.early import BLOCK, Early, predict_until_certain
 from quantlab.jobs.evaluate import predict
 from quantlab.model import Model
@@ -53,7 +52,7 @@ class Asked:
                 self.images[name] = self.images.get(name, 0) + len(order)
                 return super().answers(order, inputs)
 
-        monkeypatch.setattr(early, "ParallelRunner", Counting)
+        monkeypatch.setattr("quantlab.jobs.evaluate.ParallelRunner", Counting)
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ def test_known_answers_stop_at_the_same_image(
     predict(models[0], crops, Silence(), ONE_CORE)
     warm = run(models, crops, "agree>=60%")
     assert cold.seen == warm.seen
-    assert asked.images == {"0": cold.seen, "1": 2 * cold.seen}
+    assert asked.images == {"0": IMAGES + cold.seen, "1": 2 * cold.seen}
 
 
 def test_accuracy_needs_labels(models: list[Model], crops: Crops, tmp_path: Path) -> None:

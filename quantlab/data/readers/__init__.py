@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from quantlab.data.dataset import Dataset
+from quantlab.data.dataset import Dataset, Opening
 from quantlab.data.labels import check_labels
+from quantlab.data.remote import fetched
 from quantlab.errors import DataError
+from quantlab.paths import is_url
 
 NPZ_LIST = "npz_datalist.txt"
 LIST_NAMES = ("val.txt", "val_label.txt", "val_map.txt", NPZ_LIST)
@@ -22,6 +26,7 @@ FILES = {
 """The readers of files, by the file's ending."""
 FOLDERS = {"data.mdb": "lmdb", "*.tar": "webdataset", "*.parquet": "parquet"}
 """The readers of folders, by what lies in them."""
+Progress = Callable[[int, int], None]
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
@@ -32,16 +37,21 @@ def open_dataset(
     synsets: Path | None = None,
     num_classes: int | None = None,
     labelled: bool = True,
+    progress: Progress | None = None,
 ) -> Dataset:
     """The images under ``path``, indexed but not yet read.
+
+    What a URL names is fetched into the cache first (``data.remote``); ``progress(bytes, total)``
+    is of that.
 
     A file of one of the FILES, a folder with one of the FOLDERS in it, a folder with a list file
     (LIST_NAMES or ``list_file``), a folder of class folders, or a folder of images without labels.
     ``synsets`` names the classes in index order; ``num_classes`` (the model's) makes sure that
     labels fit; ``labelled=False`` ignores folder names and lists. Raises DataError, MissingExtra.
     """
-    path = Path(path)
-    dataset = _open(path, list_file, synsets, num_classes, labelled)
+    place = str(path) if is_url(path) else str(Path(path).absolute())
+    folder = fetched(place, progress=progress) if is_url(path) else Path(path)
+    dataset = _open(folder, list_file, synsets, num_classes, labelled)
     if len(dataset) == 0:
         raise DataError(
             f"{path} holds no images.",
@@ -49,7 +59,23 @@ def open_dataset(
         )
     if num_classes is not None and dataset.labels is not None:
         check_labels(dataset.labels, num_classes, dataset.names)
-    return dataset
+    opening = Opening(place, _absolute(list_file), _absolute(synsets), num_classes, labelled)
+    return replace(dataset, root=place if is_url(path) else dataset.root, opening=opening)
+
+
+def _absolute(file: Path | None) -> Path | None:
+    return None if file is None else file.absolute()
+
+
+def reopen(opening: Opening) -> Dataset:
+    """The dataset again, here or in another process that sees the same files. Raises DataError."""
+    return open_dataset(
+        opening.path,
+        list_file=opening.list_file,
+        synsets=opening.synsets,
+        num_classes=opening.num_classes,
+        labelled=opening.labelled,
+    )
 
 
 def _open(

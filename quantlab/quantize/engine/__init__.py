@@ -18,7 +18,12 @@ from quantlab.quantize.checks import check_weights
 from quantlab.quantize.engine.equalize import Equalized, Equalizer
 from quantlab.quantize.engine.grid import Grid, activation_grid, weight_storage
 from quantlab.quantize.engine.net import Net, classifier_as_gemm, read_net
-from quantlab.quantize.engine.observe import Batches, observe_tensors, spread_batches
+from quantlab.quantize.engine.observe import (
+    Batches,
+    Observe,
+    observe_tensors,
+    spread_batches,
+)
 from quantlab.quantize.engine.plan import Plan, borrows, quantizers
 from quantlab.quantize.engine.qdq import INT16_OPSET, write_qdq
 from quantlab.quantize.engine.qoperator import write_qoperator
@@ -39,7 +44,8 @@ class QuantlabEngine:
 
     name = "quantlab"
 
-    def __init__(self) -> None:
+    def __init__(self, observe: Observe = observe_tensors) -> None:
+        self._observe = observe
         self._last: tuple[tuple[str, Recipe], Calibration, Plan] | None = None
 
     def quantize(self, model: Model, recipe: Recipe, calibration: Calibration) -> onnx.ModelProto:
@@ -50,7 +56,7 @@ class QuantlabEngine:
         key = (model.sha256, recipe.model_copy(update={"format": "qdq", "name": ""}))
         if self._last is None or self._last[0] != key or self._last[1] is not calibration:
             net = read_net(prepared_for(model, recipe), recipe)
-            self._last = (key, calibration, make_plan(net, recipe, calibration))
+            self._last = (key, calibration, make_plan(net, recipe, calibration, self._observe))
         plan = self._last[2]
         return write_qdq(plan) if recipe.format == "qdq" else write_qoperator(plan)
 
@@ -69,8 +75,11 @@ def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
     return proto
 
 
-def make_plan(net: Net, recipe: Recipe, calibration: Calibration) -> Plan:
-    """Everything the recipe asks for, decided on the calibration images.
+def make_plan(
+    net: Net, recipe: Recipe, calibration: Calibration, observe: Observe = observe_tensors
+) -> Plan:
+    """Everything the recipe asks for, decided on the calibration images, which ``observe`` shows
+    to range estimators.
 
     Raises QuantizeError when there are none, or a tensor is NaN or infinite on one.
     """
@@ -78,7 +87,7 @@ def make_plan(net: Net, recipe: Recipe, calibration: Calibration) -> Plan:
         raise QuantizeError("there is no calibration image.")
     grid = activation_grid(recipe)
     some = spread_batches(net, calibration, SOME_IMAGES)
-    start, seen = _observed(net, recipe, grid, calibration, some)
+    start, seen = _observed(net, recipe, grid, calibration, some, observe)
     net = start.net
     ranges = {**start.ranges, **{n: estimator.range() for n, estimator in seen.items()}}
     dtype, zero = weight_storage(recipe)
@@ -94,7 +103,12 @@ def make_plan(net: Net, recipe: Recipe, calibration: Calibration) -> Plan:
 
 
 def _observed(
-    net: Net, recipe: Recipe, grid: Grid, calibration: Calibration, some: Batches
+    net: Net,
+    recipe: Recipe,
+    grid: Grid,
+    calibration: Calibration,
+    some: Batches,
+    observe: Observe,
 ) -> tuple[Equalized, dict[str, RangeEstimator]]:
     """The net equalized, and what was seen of each tensor whose range that leaves open: one pass
     over all images, and ``some`` of them again."""
@@ -103,7 +117,7 @@ def _observed(
     seen = {name: _estimator(recipe, grid) for name in names}
     late = {name: seen[name] for name in names if name in equalizer.waiting}
     early = {name: seen[name] for name in names if name not in late}
-    observe_tensors(net, equalizer.scales, {**early, **equalizer.peaks}, calibration)
+    observe(net, equalizer.scales, {**early, **equalizer.peaks}, calibration)
     start = equalizer.finish()
     observe_tensors(net, start.scales, late, some)
     return start, seen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -22,6 +22,8 @@ _IMAGES_AT_ONCE = 2
 """Every tensor of so many images is held at a time: 55 MB for MobileNetV2."""
 
 Batches = Iterable[NDArray[np.generic]]
+Observe = Callable[[Net, Mapping[str, Floats], Mapping[str, Observer], Batches], None]
+"""``observe_tensors``, or what does the same elsewhere."""
 
 
 def tensor_batches(net: Net, names: Sequence[str], batches: Batches) -> Iterator[dict[str, Floats]]:

@@ -1,8 +1,12 @@
 """Range estimators: what interval of a tensor's values its quantizer should cover.
 
-Each is fed batches in order and keeps a fixed amount of memory however many images it sees:
-``update`` with float32 values [n, …], n images; ``merge`` another one that saw later images;
-``range`` gives (low, high), real units, in float64. All raise QuantizeError on NaN or infinity.
+Each is fed batches in order and keeps a fixed amount of memory however many images it sees
+(MovingAverage: eight bytes an image): ``update`` with float32 values [n, …], n images; ``merge``
+another one that saw later images; ``range`` gives (low, high), real units, in float64. All raise
+QuantizeError on NaN or infinity.
+
+Whoever merges gets, to the last bit, what one estimator would that had seen all images: counts,
+extremes and sums are exact.
 """
 
 from __future__ import annotations
@@ -28,12 +32,12 @@ class Observer(Protocol):
     def update(self, values: Floats) -> None:
         """Sees the values of n images, [n, …]."""
 
+    def merge(self, other: Self) -> None:
+        """As if all that ``other`` saw had been seen now."""
+
 
 class RangeEstimator(Observer, Protocol):
     """See the module's docstring."""
-
-    def merge(self, other: Self) -> None:
-        """As if all that ``other`` saw had been seen now."""
 
     def range(self) -> Range:
         """(low, high) of what has been seen."""
@@ -92,70 +96,76 @@ class MinMax:
         return float(self.low), float(self.high)
 
 
+_UNIT = 149
+"""Every float32 is a whole number of 2**-149."""
+
+
+class ExactSum:
+    """A sum of float32 values without rounding: whatever is added in whatever order, the same."""
+
+    def __init__(self) -> None:
+        self.units = 0
+
+    def add(self, values: Doubles) -> None:
+        """Adds float32 values, held as float64 [n]."""
+        self.units += sum(map(int, np.ldexp(values, _UNIT).tolist()))
+
+    def over(self, count: int) -> float:
+        """The sum divided by ``count``, rounded once."""
+        return self.units / (count << _UNIT)
+
+
 class MeanOfImages:
     """The mean over images of each image's minimum and maximum: rare outliers are clipped."""
 
     def __init__(self) -> None:
-        self.low, self.high, self.images = 0.0, 0.0, 0
+        self.low, self.high, self.images = ExactSum(), ExactSum(), 0
 
     def update(self, values: Floats) -> None:
         low, high = image_extremes(values)
-        self.low += low.sum()
-        self.high += high.sum()
+        self.low.add(low)
+        self.high.add(high)
         self.images += len(values)
 
     def merge(self, other: Self) -> None:
-        self.low += other.low
-        self.high += other.high
+        self.low.units += other.low.units
+        self.high.units += other.high.units
         self.images += other.images
 
     def range(self) -> Range:
-        return float(self.low / self.images), float(self.high / self.images)
+        return self.low.over(self.images), self.high.over(self.images)
 
 
 class MovingAverage:
     """Exponential average of each image's extremes: r ← r + c · (image − r), c = 0.01; the first
-    image sets it (Jacob et al. 2018, Quantization and training of neural networks)."""
+    image sets it (Jacob et al. 2018, Quantization and training of neural networks).
+
+    The order counts, so the extremes themselves are kept."""
 
     def __init__(self, constant: float = 0.01) -> None:
         self.keep = 1 - constant
-        self.first: tuple[float, float] | None = None
-        self.tail = np.zeros(2)
-        self.images = 0
+        self.extremes: list[Floats] = []
 
     def update(self, values: Floats) -> None:
-        for pair in zip(*image_extremes(values), strict=True):
-            if self.first is None:
-                self.first = (float(pair[0]), float(pair[1]))
-            else:
-                self._step(np.array(pair))
-
-    def _step(self, pair: Doubles) -> None:
-        self.tail = self.keep * self.tail + (1 - self.keep) * pair
-        self.images += 1
+        self.extremes.append(np.stack(image_extremes(values), 1).astype(np.float32))
 
     def merge(self, other: Self) -> None:
-        if other.first is None:
-            return
-        if self.first is None:
-            self.first = other.first
-        else:
-            self._step(np.array(other.first))
-        self.tail = self.keep**other.images * self.tail + other.tail
-        self.images += other.images
+        self.extremes += other.extremes
 
     def range(self) -> Range:
-        first = np.array(self.first if self.first is not None else (0.0, 0.0))
-        low, high = self.keep**self.images * first + self.tail
-        return float(low), float(high)
+        found, *later = np.concatenate(self.extremes).astype(np.float64)
+        for pair in later:
+            found = self.keep * found + (1 - self.keep) * pair
+        return float(found[0]), float(found[1])
 
 
 class Histogram:
     """Counts over a symmetric interval that doubles, by joining neighbouring bins, when a value
     falls outside: ``bins`` equal bins on [−reach, reach]. Exact extremes are kept beside it.
 
-    ``reach`` is a power of two, so that histograms of any history merge exactly. Of a large tensor
-    every k-th value is counted, so that at least SAMPLE an image are.
+    ``reach`` is a power of two above every magnitude, and bins are found without rounding, so that
+    histograms of any history merge exactly. Of a large tensor every k-th value is counted, so that
+    at least SAMPLE an image are.
     """
 
     def __init__(self, bins: int = 8192) -> None:
@@ -166,14 +176,12 @@ class Histogram:
     def update(self, values: Floats) -> None:
         low, high = image_extremes(values)
         self.low, self.high = min(self.low, low.min()), max(self.high, high.max())
-        self._grow(max(abs(low.min()), abs(high.max())))
-        scale = np.float32(len(self.counts) / (2 * self.reach))
-        index = ((sampled(values) + np.float32(self.reach)) * scale).astype(np.int64)
-        np.minimum(index, len(self.counts) - 1, out=index)
+        self._grow(_above(max(abs(low.min()), abs(high.max()))))
+        bins = sampled(values) * np.float32(len(self.counts) / (2 * self.reach))
+        index = np.floor(bins, out=bins).astype(np.int64) + len(self.counts) // 2
         self.counts += np.bincount(index.reshape(-1), minlength=len(self.counts))
 
-    def _grow(self, magnitude: float) -> None:
-        wanted = 2.0 ** np.ceil(np.log2(max(magnitude, 1e-30)))
+    def _grow(self, wanted: float) -> None:
         if self.reach == 0:
             self.reach = wanted
         while self.reach < wanted:
@@ -210,6 +218,11 @@ class Histogram:
         low = edges[np.searchsorted(share, cut, "right")] if cut > 0 else self.low
         high = edges[1 + np.searchsorted(share, 1 - cut, "left")] if cut > 0 else self.high
         return float(max(low, self.low)), float(min(high, self.high))
+
+
+def _above(magnitude: float) -> float:
+    """The least power of two above it."""
+    return float(np.ldexp(1.0, np.frexp(max(magnitude, 1e-30))[1]))
 
 
 class Percentile(Histogram):
@@ -291,6 +304,9 @@ class ChannelPeaks:
         peaks = values.reshape(*values.shape[:2], -1).max(2)
         image_extremes(peaks)
         self.peaks = np.maximum(self.peaks, peaks.max(0))
+
+    def merge(self, other: Self) -> None:
+        self.peaks = np.maximum(self.peaks, other.peaks)
 
 
 class Entropy(Histogram):

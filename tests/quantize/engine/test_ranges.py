@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,41 @@ def test_merging_is_seeing_both(make: Any) -> None:
     both = np.concatenate([VALUES[:15], VALUES[15:] * 5])
     first.merge(second)
     assert first.range() == pytest.approx(seen(make, both).range())
+
+
+@pytest.mark.parametrize("make", [*ALL, lambda: r.Candidates(r.MeanOfImages(), 255, 99.9)])
+@pytest.mark.parametrize("cuts", [(1,), (7, 8, 30), (20, 39), tuple(range(1, 40))])
+def test_merged_parts_are_the_whole_to_the_last_bit(make: Any, cuts: tuple[int, ...]) -> None:
+    growing = np.float32(2.0) ** np.random.default_rng(1).integers(-9, 9, (40, 1, 1, 1))
+    values = VALUES * growing.astype(np.float32)
+    values[5], values[11] = 1.0, -4.0  # powers of two: the very ends of a histogram
+    whole, merged = seen(make, values, 3), make()
+    for part in np.split(values, cuts):
+        merged.merge(seen(make, part, 2))
+    assert merged.range() == whole.range()
+    if isinstance(whole, r.Histogram):
+        np.testing.assert_array_equal(merged.counts, whole.counts)
+        assert (merged.reach, merged.low, merged.high) == (whole.reach, whole.low, whole.high)
+    if isinstance(whole, r.Candidates):
+        assert merged.ranges() == whole.ranges()
+
+
+def test_merged_peaks_are_the_peaks_of_all() -> None:
+    values = np.maximum(VALUES, 0)
+    whole, merged = seen(r.ChannelPeaks, values), r.ChannelPeaks()
+    for part in np.split(values, [3, 17]):
+        merged.merge(seen(r.ChannelPeaks, part))
+    np.testing.assert_array_equal(merged.peaks, whole.peaks)
+
+
+def test_a_sum_is_exact_in_any_order() -> None:
+    values = (RNG.standard_normal(1000) * 2.0 ** RNG.integers(-60, 60, 1000)).astype(np.float32)
+    sums = []
+    for order in (values, values[::-1], np.sort(values)):
+        total = r.ExactSum()
+        total.add(order.astype(np.float64))
+        sums.append(total.over(1))
+    assert set(sums) == {math.fsum(values.tolist())}
 
 
 @pytest.mark.parametrize("make", ALL)
