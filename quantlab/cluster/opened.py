@@ -116,7 +116,8 @@ def usable(images: Images) -> tuple[tuple[str, ...], dict[int, str]]:
     """Decodes the images into this worker's cache; their content digests, and of those that are
     not usable, by index, why."""
     part = dataset(images)
-    digests = part.content_digests
+    digests = tuple(part.digest_or_empty(i) for i in range(len(part)))
+    part = part.knowing(digests)
     _, bad = decoded(part, images.pipeline, cache_dir=cache_dir() / "crops", workers=1)
     _keep_to_limit()
     return digests, bad

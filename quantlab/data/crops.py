@@ -99,9 +99,7 @@ def load_crops(
     ``progress(done, total)`` is called while decoding. Raises DataError when there are more of
     them, OutputError when ``cache_dir`` cannot be written.
     """
-    array, bad = decoded(
-        dataset, pipeline, cache_dir=cache_dir, progress=progress, workers=workers
-    )
+    array, bad = decoded(dataset, pipeline, cache_dir=cache_dir, progress=progress, workers=workers)
     return _assemble(Crops, dataset, pipeline, array, bad, max_bad)
 
 

@@ -16,6 +16,7 @@ from quantlab.model import Model
 from quantlab.quantize import get_engine
 from quantlab.quantize.known import ENGINES
 from quantlab.recipe import Recipe
+from quantlab.runtime.environment import one_thread
 from quantlab.talk import Talk
 
 Made = bytes | QuantlabError
@@ -98,7 +99,8 @@ def files(
     found: list[Made] = []
     for recipe in recipes:
         try:
-            found.append(made(model, recipe, calibration, engine))
+            with one_thread():
+                found.append(made(model, recipe, calibration, engine))
         except ClusterError:
             raise
         except QuantlabError as error:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 import psutil
+from threadpoolctl import threadpool_limits
 
 from quantlab import __version__
 
@@ -29,6 +32,7 @@ _ISA_FLAGS = (
     ("sse4_1", "sse4.1"),
 )
 _SATURATING = {"avx512", "avx2", "sse4.1"}
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow")
 
 
@@ -38,7 +42,7 @@ def _facts() -> dict[str, str]:
     return {
         "cpu": cpu_model(cpus),
         "isa": isa(cpus),
-        "physical_cores": str(default_threads()),
+        "physical_cores": str(_usable_cores()),
         "logical_cores": str(len(available_cpus())),
         "memory": f"{memory_bytes() / 2**30:.1f} GiB",
         "os": f"{platform.system()}-{platform.release()}",
@@ -128,7 +132,23 @@ def available_cpus() -> tuple[int, ...]:
 
 
 def default_threads() -> int:
-    """The physical cores that this process may use, within a container's CPU quota; at least 1."""
+    """The physical cores that this process may use, within a container's CPU quota; at least 1. One
+    within ``one_thread``."""
+    return 1 if _ALONE.get() else _usable_cores()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """What this thread does in the block takes one core, BLAS included: others are busy too."""
+    token = _ALONE.set(True)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        _ALONE.reset(token)
+
+
+def _usable_cores() -> int:
     cores = len(one_cpu_per_core(available_cpus(), _cpus()))
     return max(1, min(cores, _cpu_quota() or cores))
 

@@ -94,3 +94,13 @@ def test_peak_memory_is_of_this_process() -> None:
     assert 2**20 < peak < 2**40
     block = bytearray(os.urandom(1)) * (peak + 2**24)
     assert env.peak_rss_bytes() > len(block)
+
+
+def test_one_thread_is_for_the_block_and_no_fact_of_the_machine() -> None:
+    before = environment.default_threads()
+    with environment.one_thread():
+        assert environment.default_threads() == 1
+        assert environment.environment()["physical_cores"] == str(before)
+        pools = [pool["num_threads"] for pool in threadpool_info()]
+        assert set(pools) <= {1}
+    assert environment.default_threads() == before
