@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 
 import psutil
-from threadpoolctl import threadpool_limits
 
 from quantlab import __version__
 
@@ -140,6 +139,8 @@ def default_threads() -> int:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """What this thread does in the block takes one core, BLAS included: others are busy too."""
+    from threadpoolctl import threadpool_limits
+
     token = _ALONE.set(True)
     try:
         with threadpool_limits(1):

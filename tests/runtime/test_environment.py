@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from threadpoolctl import threadpool_info
 
 from quantlab.runtime import environment as env
 
@@ -97,10 +98,10 @@ def test_peak_memory_is_of_this_process() -> None:
 
 
 def test_one_thread_is_for_the_block_and_no_fact_of_the_machine() -> None:
-    before = environment.default_threads()
-    with environment.one_thread():
-        assert environment.default_threads() == 1
-        assert environment.environment()["physical_cores"] == str(before)
+    before = env.default_threads()
+    with env.one_thread():
+        assert env.default_threads() == 1
+        assert env.environment()["physical_cores"] == str(before)
         pools = [pool["num_threads"] for pool in threadpool_info()]
         assert set(pools) <= {1}
-    assert environment.default_threads() == before
+    assert env.default_threads() == before
