@@ -38,7 +38,7 @@ from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.model import Model
 from quantlab.quantize import get_engine
 from quantlab.recipe import Recipe
-from quantlab.runtime.environment import environment
+from quantlab.runtime.environment import available_cpus, environment
 from quantlab.store import write_whole
 from quantlab.testing.cluster import DaskCluster, dask_cluster
 
@@ -48,7 +48,12 @@ ONE = Execution(threads=1)
 IMAGES, MANY_MODELS, RECIPES = 50_000, 1_000, 20
 PRICE = 0.04
 """Assumed: US dollars for a core-hour."""
-SPACE = "search: {ranges: [mean, mse], rounding: [nearest], equalize: [true, false]}\n"
+SPACE = """\
+search:
+  ranges: [mean, mse]
+  equalize: [true, false]
+  rounding: [nearest]
+"""
 ALONE = """
 import sys, time
 from pathlib import Path
@@ -79,14 +84,14 @@ class Place:
         """One of the models."""
         return Model.load(self.data / "models" / f"{name}.onnx")
 
-    def images(self, *names: str) -> Dataset:
-        """The validation sets of these names as one, by links."""
-        folder = self.work / "-".join(names)
+    def images(self, *names: str, most: int | None = None) -> Dataset:
+        """The validation sets of these names, or the first images of each, as one, by links."""
+        folder = self.work / "-".join([*names, str(most)])
         lines = []
         for name in names:
             source = self.data / "imagenet" / name
             (folder / name).mkdir(parents=True, exist_ok=True)
-            for line in (source / "val.txt").read_text().splitlines():
+            for line in (source / "val.txt").read_text().splitlines()[:most]:
                 image = line.split()[0]
                 link = folder / name / image
                 if not link.is_symlink():
@@ -260,7 +265,7 @@ def killed(place: Place) -> list[str]:
 
 def studies(place: Place) -> list[str]:
     """One tune, and two tunes on one study."""
-    rows = []
+    few, rows = Path(place.images("imagenette500", most=100).root), []
     for names in ("a", "ab"):
         work = place.work / f"tunes-{names}"
         work.mkdir()
@@ -268,7 +273,7 @@ def studies(place: Place) -> list[str]:
         imagenet = place.data / "imagenet"
         url = f"sqlite:///{work / 'study.db'}"
         words = ["tune", "--model", place.data / "models" / f"{MODELS[0]}.onnx"]
-        words += ["--data", imagenet / "calib1000", "--eval-data", imagenet / "imagenette500"]
+        words += ["--data", imagenet / "calib1000", "--eval-data", few]
         words += ["--calibration-size", 64, "--strategy", "grid", "--threads", 1, "--no-bench"]
         words += ["--no-audit", "--criterion", "agree>=50%", "--storage", url, "--quiet"]
         start = time.perf_counter()
@@ -281,6 +286,8 @@ def studies(place: Place) -> list[str]:
             )
             for name in names
         ]
+        for core, process in zip(available_cpus(), running, strict=False):
+            psutil.Process(process.pid).cpu_affinity([core])
         assert [process.wait() for process in running] == [0] * len(names)
         seconds = time.perf_counter() - start
         files = {hashlib.sha256((work / f"{name}.onnx").read_bytes()).hexdigest() for name in names}
@@ -292,8 +299,8 @@ def studies(place: Place) -> list[str]:
     return [
         "## Two tunes on one Optuna study",
         "",
-        f"{MODELS[0]}, `--strategy grid` over four recipes, 64 calibration and 500 "
-        "evaluation images, one thread a tune, caches of their own, SQLite. Both end with the "
+        f"{MODELS[0]}, `--strategy grid` over four recipes, 64 calibration and 100 "
+        "evaluation images, one core a tune, caches of their own, SQLite. Both end with the "
         "same file.",
         "",
         "| tunes at once | s | trials made by all together |",

@@ -36,6 +36,8 @@ SHARD = 64
 OBSERVED = 128
 """Images of a calibration's: what comes back is a histogram of every tensor."""
 
+_MODELS = 2
+
 R = TypeVar("R")
 Rows = NDArray[np.int64]
 Progress = Callable[[int, int], None]
@@ -72,10 +74,12 @@ def named(dataset: Dataset, pipeline: Pipeline, rows: Rows, visit: str, known: b
 
 @dataclass(frozen=True, eq=False)
 class Sharded:
-    """One caller's work on an executor. ``visit`` is its name for the workers."""
+    """One caller's work on an executor. ``visit`` is its name for the workers, ``models`` are those
+    that were shared last."""
 
     executor: Executor
     visit: str = field(default_factory=lambda: uuid.uuid4().hex)
+    models: dict[object, tuple[Sent, Any]] = field(default_factory=dict)
 
     def _cut(self, rows: Rows, most: int, step: int) -> list[Rows]:
         return cut(rows, most, max(1, self.executor.workers), step)
@@ -89,16 +93,17 @@ class Sharded:
 
     def sent(self, model: Model) -> tuple[Sent, Any]:
         """The model as a shard names it, and its content as the executor shares it: the file, or
-        with its external data the whole as one."""
-        sha256, content = model.sha256, self.executor.share
-        handle: Any
-        if external_files(read_proto(model.path), model.path):
-            whole = model.proto().SerializeToString()
-            sha256, handle = hashlib.sha256(whole).hexdigest(), content(whole)
-        else:
-            handle = content(model.path)
-        kind = (model.layout, model.output_kind, model.size)
-        return Sent(sha256, model.sha256, model.name, *kind), handle
+        with its external data the whole as one. The last few are shared once."""
+        kind = (model.sha256, model.name, model.layout, model.output_kind, model.size)
+        if kind not in self.models:
+            sha256, content = model.sha256, None
+            if external_files(read_proto(model.path), model.path):
+                content = bytes(model.proto().SerializeToString())
+                sha256 = hashlib.sha256(content).hexdigest()
+            while len(self.models) >= _MODELS:
+                del self.models[next(iter(self.models))]
+            self.models[kind] = Sent(sha256, *kind), self.executor.share(content or model.path)
+        return self.models[kind]
 
     def in_order(self, function: Callable[..., R], tasks: Sequence[tuple[Any, ...]]) -> Iterator[R]:
         """See ``executor.in_order``."""

@@ -276,3 +276,19 @@ def test_memory_is_that_of_few_shards(scene: Any) -> None:
     next(found)
     assert len(executor.near) <= 4
     assert isinstance(crops, Crops)
+
+
+def test_a_model_is_shared_once(scene: Any, tmp_path: Path) -> None:
+    shared: list[Path] = []
+
+    class Sharing(FakeExecutor):
+        def share(self, content: Any) -> Any:
+            shared.append(content)
+            return content
+
+    sharded = Sharded(Sharing())
+    others = [Model.load(tiny_classifier(tmp_path / f"{seed}.onnx", seed=seed)) for seed in (1, 2)]
+    for model in (scene.model, scene.model, others[0], scene.model, others[1], scene.model):
+        name, content = sharded.sent(model)
+        assert (name.sha256, content) == (model.sha256, model.path)
+    assert shared == [m.path for m in (scene.model, *others, scene.model)]
