@@ -32,7 +32,7 @@ from quantlab.quantize.engine.ranges import Observer
 from quantlab.talk import Talk
 
 SHARD = 64
-"""Images of an evaluation's shard, at most: half a second, beside 10 ms of Dask's scheduler."""
+"""Images of an evaluation's shard, at most: half a second, beside some ms of Dask's scheduler."""
 OBSERVED = 128
 """Images of a calibration's: what comes back is a histogram of every tensor."""
 

@@ -199,5 +199,5 @@ def test_a_user_who_may_make_no_tables_is_told(own_postgres: str) -> None:
         connection.execute(sa.text("CREATE ROLE quantlab_poor LOGIN PASSWORD 'poor'"))
     poor = sa.make_url(own_postgres).set(username="quantlab_poor", password="poor")
     database = Database(poor.render_as_string(hide_password=False))
-    with database, pytest.raises(QuantlabError, match="permission denied"):
+    with database, pytest.raises(QuantlabError, match="needs the right to make tables"):
         database.create()
