@@ -79,7 +79,8 @@ def dask_cluster(folder: Path, workers: int) -> Iterator[DaskCluster]:
         )
 
     try:
-        start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-show")
+        end = ("--idle-timeout", "15m")  # where this process is killed
+        start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-show", *end)
         _wait(lambda: _address(facts) != "", folder)
         address = _address(facts)
         members: list[subprocess.Popen[bytes]] = []
@@ -89,6 +90,7 @@ def dask_cluster(folder: Path, workers: int) -> Iterator[DaskCluster]:
             start(
                 *("dask_worker", "--nthreads", "1", "--no-nanny", "--memory-limit", "0"),
                 *("--local-directory", str(place / "dask"), "--host", "127.0.0.1"),
+                *("--death-timeout", "60"),
                 QUANTLAB_CACHE=str(place / "cache"),
             )
             members.append(running[-1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -143,3 +145,19 @@ def test_a_wrong_token_and_no_server(
     monkeypatch.setenv("QUANTLAB_SERVER", "http://127.0.0.1:9")
     said = cli("evaluate", net, "--data", "val", code=2)
     assert "http://127.0.0.1:9 does not answer" in said.err
+
+
+def test_the_page_s_example(there: tuple[str, str, Path], tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
+    (example,) = re.findall(r"^```sh\n(export QUANTLAB_SERVER=.*?)^```$", page, re.M | re.S)
+    tiny_classifier(tmp_path / "mobilenetv2-12.onnx", classes=4)
+    for written, meant in (
+        ("http://127.0.0.1:8765", there[0]),
+        ("QUANTLAB_TOKEN=...", f"QUANTLAB_TOKEN={there[1]}"),
+        ("quantlab tune", f"{sys.executable} -m quantlab tune --no-bench"),
+    ):
+        assert written in example
+        example = example.replace(written, meant)
+    done = subprocess.run(["bash", "-ec", example], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mobilenetv2-12.int8.onnx").is_file()
