@@ -16,7 +16,7 @@ test: $(VENV) chromium postgresql
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # For the tests marked browser; where none can be had, pytest says that it leaves them out.
 chromium:
