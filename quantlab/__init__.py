@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
+"""The one place of the version: pyproject.toml reads it from here."""
 
 _HOMES = {
     "Comparison": "quantlab.compare",
