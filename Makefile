@@ -4,40 +4,72 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL := mobilenetv2-12
 
-.PHONY: demo test chromium postgresql reports clean
+.PHONY: demo test lint pytest docs wheel tag dev chromium postgresql reports clean
 
 demo: $(VENV)
 	$(BIN)/pip install --quiet .
 	$(BIN)/quantlab tune --model $(MODEL).onnx
 	$(BIN)/quantlab compare $(MODEL).onnx $(MODEL).int8.onnx || test $$? -eq 3
 
-test: $(VENV) chromium postgresql
-	$(BIN)/pip install --quiet --editable '.[dev]'
+test: lint pytest
+
+lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# One of the tests builds the site, with warnings as errors.
+pytest: dev chromium postgresql
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# For the tests marked browser; where none can be had, pytest says that it leaves them out.
+# The documentation site, in build/site: mkdocs.yml.
+docs: dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Made from the sdist, as for a release, and tried in an empty environment, away from the clone.
+wheel: $(VENV)
+	$(BIN)/pip install --quiet build
+	rm -rf dist build/wheel
+	$(BIN)/python -m build
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/pip install --quiet dist/*.whl
+	build/wheel/bin/python -I ci/try_wheel.py
+
+# For a release: whether TAG names the version of the package.
+tag: $(VENV)
+	@$(BIN)/pip install --quiet hatchling
+	@version=$$($(BIN)/python -m hatchling version) && test "$(TAG)" = "v$$version" || \
+	{ echo "The tag $(TAG) does not name the version, v$$version."; exit 2; }
+
+dev: $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+
+# $(call apt,PACKAGE,MARKER): says what it installs, or what is left out where it may not.
+define apt
+if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+  echo 'Installing $(1) with apt-get …'; \
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+    apt-get install -qq --no-install-recommends $(1) >/dev/null && exit 0; \
+  why='apt-get failed'; \
+else why='not root or no apt-get'; fi; \
+echo "No $(1): $$why; the tests marked $(2) are left out."
+endef
+
+# For the tests marked browser.
 chromium:
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
 	  command -v $$name >/dev/null && exit 0; \
 	done; \
-	command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium \
-	    >/dev/null || echo 'No Chromium: the tests marked browser are left out.'
+	$(call apt,chromium,browser)
 
 # For the tests marked postgres, which start a server of their own.
 postgresql:
-	@{ command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 || \
-	{ command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql \
-	    >/dev/null; } || echo 'No PostgreSQL: the tests marked postgres are left out.'
+	@{ command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 && exit 0; \
+	$(call apt,postgresql,postgres)
 
 # All of reports/ anew, which takes hours: docs/history.md. NNCF= names a Python that has nncf.
-reports: $(VENV)
+reports: dev
 	@test -n "$$QUANTLAB_DATA" || { echo 'Set QUANTLAB_DATA first.'; exit 2; }
-	$(BIN)/pip install --quiet --editable '.[dev]'
 	$(BIN)/python benchmarks/verdicts.py
 	$(BIN)/python benchmarks/early_stop.py
 	$(BIN)/python benchmarks/soak.py
@@ -55,4 +87,4 @@ $(VENV):
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

@@ -188,6 +188,8 @@ def test_the_wheel_has_all_that_pages_need(tmp_path: Path) -> None:
     site = tmp_path / "site"
     licence = site / "quantlab/serve/web/static/vendor/htmx.LICENSE"
     assert "Permission to use" in licence.read_text()
+    (licence,) = site.glob("quantlab-*.dist-info/licenses/LICENSE")
+    assert licence.read_bytes() == (ROOT / "LICENSE").read_bytes()
     code = (
         "import quantlab; from quantlab.serve.web import assets, rendering; "
         "print(quantlab.__file__); print(*sorted(assets.assets())); "
@@ -203,3 +205,13 @@ def test_the_wheel_has_all_that_pages_need(tmp_path: Path) -> None:
     ours = [*(ROOT / "quantlab/serve/web/templates").iterdir()]
     ours += (ROOT / "quantlab/report/templates").glob("*.j2")
     assert int(templates) >= len(ours)
+
+
+def test_the_sdist_has_what_a_maintainer_needs(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(line, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    pages = {"CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "README.md", "SECURITY.md"}
+    assert pages | {"LICENSE", "Makefile", "mkdocs.yml", "docs/hooks.py"} <= names
