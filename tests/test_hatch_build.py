@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import io
 import subprocess
 import sys
@@ -12,27 +11,16 @@ import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts import loaded
 
 from quantlab.serve.web.assets import HTMX, assets
 
 ROOT = Path(__file__).parents[1]
 CONTENT = {"package/dist/x.min.js": b"alert(1)", "package/LICENSE": b"Anybody may."}
-
-
-def hook() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-BUILD = hook()
+BUILD = loaded("hatch_build.py")
 
 
 def tarball(content: dict[str, bytes]) -> bytes:

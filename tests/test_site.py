@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import pytest
 import yaml
+from scripts import loaded
 
 import quantlab
 from quantlab.cli import VERBS, main
 
 ROOT = Path(__file__).parents[1]
-
-
-def hooks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs" / "hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-HOOKS = hooks()
+HOOKS = loaded("docs/hooks.py")
 
 
 @pytest.fixture(scope="module")
