@@ -41,10 +41,10 @@ class Policy(_Frozen):
     then stands for the accuracy.
     """
 
-    max_decline: float = Field(0.01, ge=0, lt=1)
+    max_decline: float = Field(default=0.01, ge=0, lt=1)
     kind: Kind = "relative"
-    metric: str = Field("top1", pattern=rf"^(top1|top5|{_FUNCTION})$")
-    tolerance: float = Field(0.0, ge=0)
+    metric: str = Field(default="top1", pattern=rf"^(top1|top5|{_FUNCTION})$")
+    tolerance: float = Field(default=0.0, ge=0)
 
     @property
     def limit(self) -> float:
@@ -79,7 +79,7 @@ class AgreementPolicy(_Frozen):
     """On which share of the images int8 must give fp32's first answer. Needs no labels."""
 
     least: float = Field(gt=0, le=1)
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: float = Field(default=0.0, ge=0)
 
     @property
     def limit(self) -> float:
@@ -113,7 +113,7 @@ class DivergencePolicy(_Frozen):
     """How large the mean KL(softmax fp32 || softmax int8) may be, in nats. Needs no labels."""
 
     most: float = Field(ge=0)
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: float = Field(default=0.0, ge=0)
 
     @property
     def limit(self) -> float:
@@ -147,7 +147,7 @@ class ClassPolicy(_Frozen):
     """How many of a class's images any class may lose net, as a fraction of them."""
 
     of_class: float = Field(gt=0, lt=1)
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: float = Field(default=0.0, ge=0)
 
     @property
     def limit(self) -> float:
@@ -181,7 +181,7 @@ class LatencyPolicy(_Frozen):
     """How many times fp32's median latency int8 may take, at batch 1 and on one thread."""
 
     ratio: float = Field(gt=0)
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: float = Field(default=0.0, ge=0)
 
     @property
     def limit(self) -> float:
@@ -215,7 +215,7 @@ class SizePolicy(_Frozen):
     """How many bytes the int8 file may have."""
 
     most_bytes: int = Field(gt=0)
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: float = Field(default=0.0, ge=0)
 
     @property
     def limit(self) -> float:

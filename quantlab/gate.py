@@ -110,6 +110,11 @@ class Verdict(BaseModel):
         """0 pass, 1 fail, 3 inconclusive."""
         return EXIT_CODES[self.status]
 
+    def _repr_html_(self) -> str:
+        from quantlab.report.notebook import verdict_html
+
+        return verdict_html(self)
+
     @property
     def meets(self) -> bool:
         """Whether the measured loss is within the limit and the policy's tolerance, however sure

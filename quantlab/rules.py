@@ -38,6 +38,7 @@ from quantlab.criteria import (
     Limit,
     Policy,
     SizePolicy,
+    parse_criterion,
     parse_policy,
 )
 from quantlab.errors import RecipeError
@@ -125,6 +126,36 @@ def parse_rule(text: str) -> Rule:
     )
 
 
+def parse_requirement(text: str) -> Rule:
+    """Read what must hold: ``top1.decline <= 1%``, ``agreement >= 96%``, ``size <= 4MB``, perhaps
+    with a level after a comma; or a rule of ``parse_rule``, which says what must not be.
+
+    Raises RecipeError.
+    """
+    match = _RULE.fullmatch(text)
+    if match is None or match[2] not in ("<=", ">="):
+        return parse_rule(text)
+    metric = "agree" if match[1] == "agreement" else match[1]
+    holds, fails = (">=", "<") if metric == "agree" else ("<=", ">")
+    if match[2] != holds:
+        raise RecipeError(
+            f"{text!r}: what must hold is {match[1]} {holds} LIMIT.",
+            f"For example {EXAMPLES.get(metric, f'{metric} > 1%').replace(fails, holds)!r}.",
+        )
+    level = "" if match[4] is None else f", {match[4]}"
+    return parse_rule(f"{metric} {fails} {match[3]}{level}")
+
+
+def parse_limit(text: str) -> Limit:
+    """What ``parse_requirement`` reads, without a level, or a criterion as ``parse_criterion`` has
+    it: ``1%``, ``0.5pp``, ``top5 1%``, ``agree>=96%``.
+
+    Raises RecipeError.
+    """
+    match = _RULE.fullmatch(text)
+    return parse_requirement(text).limit if match else parse_criterion(text)
+
+
 def _nearest(metric: str) -> str:
     near = difflib.get_close_matches(metric, EXAMPLES, n=1, cutoff=0.5)
     if near:
@@ -208,6 +239,11 @@ class Decision(BaseModel):
     def exit_code(self) -> int:
         """0 pass, 1 fail, 3 inconclusive."""
         return EXIT_CODES[self.status]
+
+    def _repr_html_(self) -> str:
+        from quantlab.report.notebook import decision_html
+
+        return decision_html(self)
 
     @property
     def required(self) -> tuple[Judged, ...]:

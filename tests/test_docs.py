@@ -16,6 +16,7 @@ from onnx import numpy_helper
 sys.path.insert(0, str(Path(__file__).parent / "serve"))
 from processes import started
 
+from quantlab.bench import load
 from quantlab.bench.harness import bench
 from quantlab.bench.instances import throughput
 from quantlab.bench.load import offered_load
@@ -112,7 +113,7 @@ def test_commands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     for function in (bench, throughput, offered_load):
         monkeypatch.setattr(f"quantlab.jobs.bench.{function.__name__}", brief(function))
-    monkeypatch.setattr("quantlab.bench.load.LEAST_SECONDS", 0.1)
+    monkeypatch.setattr(load, "LEAST_SECONDS", 0.1)
     monkeypatch.setenv("QUANTLAB_DATA", str(tmp_path / "data"))
     scene(tmp_path)
     if page.parent.name == "recipes":
