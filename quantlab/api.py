@@ -15,7 +15,6 @@ variable and no ``quantlab.yaml`` chooses models, images or options.
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -71,7 +70,7 @@ from quantlab.jobs import quantize as quantize_job
 from quantlab.jobs import tune as tune_job
 from quantlab.jobs.audit import full_audit
 from quantlab.jobs.inputs import DataOptions, Found
-from quantlab.model import Model
+from quantlab.model import Model, file_name
 from quantlab.paths import is_url
 from quantlab.recipe import Recipe
 from quantlab.rules import DEFAULT_RULES, Decision, Rule, decide, parse_limit, parse_requirement
@@ -250,7 +249,7 @@ def quantize(
         if sentence := slow_format(int8.proto().graph):
             talk.warn(sentence)
         if run is not None:
-            write_whole(run.artifact("model", f"{_file_name(int8)}.onnx"), content)
+            write_whole(run.artifact("model", f"{file_name(int8.name)}.onnx"), content)
             run.record.results = quantize_job.facts(fp32, chosen, found, images, int8)
     return int8
 
@@ -373,7 +372,7 @@ def tune(
         return tune_job.Subject(fp32, through, first, second)
 
     with temporary_folder() as work:
-        output = work / f"{_file_name(fp32)}.int8.onnx"
+        output = work / f"{file_name(fp32.name)}.int8.onnx"
         root = work if run_dir is None else Path(run_dir)
         with Run("tune", asked, _call("tune", asked), root) as run:
             try:
@@ -1047,10 +1046,6 @@ def _int8(fp32: Model, content: bytes) -> Model:
         layout=fp32.layout, output_kind=fp32.output_kind, size=fp32.size
     )
     return replace(made, source=None if fp32.folder else fp32.path)
-
-
-def _file_name(model: Model) -> str:
-    return re.sub(r"[^\w.+-]", "_", model.name)
 
 
 def _found(images: ImagesLike, model: Model, talk: Talk) -> Found:

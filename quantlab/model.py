@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import shutil
 import tempfile
 import weakref
@@ -141,9 +142,10 @@ class Model:
                 ) from error
         if isinstance(source, bytes):
             folder = _TemporaryFolder()
-            path = folder.path / "model.onnx"
+            called = name or "model"
+            path = folder.path / f"{file_name(called)}.onnx"
             write_whole(path, source)
-            made = replace(cls.load(path), label=name or path.stem, folder=folder)
+            made = replace(cls.load(path), label=called, folder=folder)
         else:
             made = source if isinstance(source, Model) else cls.load(source)
         return made if name is None else replace(made, label=name)
@@ -269,6 +271,11 @@ class Model:
         proto = read_proto(self.path)
         if file_sha256(self.path, *external_files(proto, self.path)) != self.sha256:
             raise ModelError(f"{self.path} changed while quantlab was reading it.", "Run again.")
+
+
+def file_name(name: str) -> str:
+    """A model's name as a file may be called, without an ending."""
+    return re.sub(r"[^\w.+-]", "_", name)[:100]
 
 
 def read_proto(path: Path) -> onnx.ModelProto:

@@ -40,7 +40,8 @@ class Recipe(BaseModel):
         default=True, description="correct the mean error of each output channel"
     )
     rounding: Literal["nearest", "output-error"] = Field(
-        default="output-error", description="round weights to the nearest, or to the least output error"
+        default="output-error",
+        description="round weights to the nearest, or to the least output error",
     )
     range_search: bool = Field(default=True, description="choose ranges by the error of the logits")
     smooth: float | None = Field(

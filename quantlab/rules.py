@@ -142,6 +142,8 @@ def parse_requirement(text: str) -> Rule:
             f"{text!r}: what must hold is {match[1]} {holds} LIMIT.",
             f"For example {EXAMPLES.get(metric, f'{metric} > 1%').replace(fails, holds)!r}.",
         )
+    if metric == "size" and _NUMBER.fullmatch(match[3]):
+        raise RecipeError(f"{text!r}: the size has no unit.", "For example 'size <= 4MB'.")
     level = "" if match[4] is None else f", {match[4]}"
     return parse_rule(f"{metric} {fails} {match[3]}{level}")
 
