@@ -88,6 +88,14 @@ class Verdict(BaseModel):
     such a loss is if the limit is just kept, None where no chance is involved or nothing was
     measured.
     ``classes`` are those that surely fall beyond the limit, where it is one of classes.
+
+    Example:
+        >>> from quantlab import compare, judge
+        >>> from quantlab.testing import fake_predictions
+        >>> pair = [fake_predictions(2000, 10, rate, seed=0) for rate in (0, 0.02)]
+        >>> verdict = judge(compare(*pair), "top1.decline <= 3%")
+        >>> verdict.status, verdict.exit_code, verdict.meets
+        ('pass', 0, True)
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -65,7 +65,14 @@ _PERCENT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*%")
 
 
 class Rule(BaseModel):
-    """What must not be: ``text`` is ``top1.decline > 1%``, ``limit`` what it bounds."""
+    """What must not be: ``text`` is ``top1.decline > 1%``, ``limit`` what it bounds.
+
+    Example:
+        >>> from quantlab import Policy, Rule
+        >>> rule = Rule(text="top1.decline > 1%", limit=Policy(), level="required")
+        >>> rule.metric
+        'top1.decline'
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -227,6 +234,14 @@ class Decision(BaseModel):
 
     ``fell`` and ``rose`` are the classes that surely changed, whatever the rules ask. ``alarms``
     are sentences of what nobody limited but a reader should see: accuracies that surely rose.
+
+    Example:
+        >>> from quantlab import compare, gate
+        >>> from quantlab.testing import fake_predictions
+        >>> pair = [fake_predictions(2000, 10, rate, seed=0) for rate in (0, 0.02)]
+        >>> decision = gate(compare(*pair), ["top1.decline <= 3%", "agreement >= 90%"])
+        >>> decision.status, len(decision.required)
+        ('pass', 2)
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -15,9 +15,10 @@ from quantlab.criteria import Policy
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import Verdict, judge
 from quantlab.report.content import finding
-from quantlab.report.document import Code, Inline, Strong, Table
+from quantlab.report.document import Inline, Strong, Table
 from quantlab.report.formats import megabytes, number, percent, percents, times
 from quantlab.report.gate import rules_table
+from quantlab.report.html import inline
 from quantlab.report.tables import summary
 from quantlab.rules import Decision
 from quantlab.tune.trials import Trial, pareto_front
@@ -146,18 +147,8 @@ def _table(table: Table) -> Markup:
 def _row(tag: str, table: Table, cells: Sequence[Inline]) -> Markup:
     made = (
         Markup('<{0} style="{1}">{2}</{0}>').format(
-            Markup(tag), _CELL.format("right" if table.is_right(i) else "left"), _cell(cell)
+            Markup(tag), _CELL.format("right" if table.is_right(i) else "left"), inline(cell)
         )
         for i, cell in enumerate(cells)
     )
     return Markup("<tr>{}</tr>").format(Markup().join(made))
-
-
-def _cell(part: Inline) -> Markup:
-    match part:
-        case Code(text):
-            return Markup("<code>{}</code>").format(text)
-        case Strong(text):
-            return Markup("<strong>{}</strong>").format(text)
-        case str():
-            return Markup("{}").format(part)
