@@ -1,26 +1,114 @@
-"""quantlab: post-training quantization and accuracy regression for ONNX image classifiers."""
+"""quantlab: post-training quantization and accuracy regression for ONNX image classifiers.
+
+``docs/library.md`` shows how the functions are used together.
+"""
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0.dev0"
 """The one place of the version: pyproject.toml reads it from here."""
 
+if TYPE_CHECKING:
+    from quantlab.api import Progress as Progress
+    from quantlab.api import QuantlabWarning as QuantlabWarning
+    from quantlab.api import TuneResult as TuneResult
+    from quantlab.api import bench as bench
+    from quantlab.api import compare as compare
+    from quantlab.api import evaluate as evaluate
+    from quantlab.api import fetch as fetch
+    from quantlab.api import gate as gate
+    from quantlab.api import inspect as inspect
+    from quantlab.api import judge as judge
+    from quantlab.api import quantize as quantize
+    from quantlab.api import tune as tune
+    from quantlab.bench.measurement import BenchResult as BenchResult
+    from quantlab.bench.measurement import Measurement as Measurement
+    from quantlab.comparison import Comparison as Comparison
+    from quantlab.criteria import AgreementPolicy as AgreementPolicy
+    from quantlab.criteria import ClassPolicy as ClassPolicy
+    from quantlab.criteria import DivergencePolicy as DivergencePolicy
+    from quantlab.criteria import LatencyPolicy as LatencyPolicy
+    from quantlab.criteria import Policy as Policy
+    from quantlab.criteria import SizePolicy as SizePolicy
+    from quantlab.data.dataset import Dataset as Dataset
+    from quantlab.data.preprocess import Pipeline as Pipeline
+    from quantlab.data.readers import open_dataset as open_dataset
+    from quantlab.errors import ClusterError as ClusterError
+    from quantlab.errors import DataError as DataError
+    from quantlab.errors import FetchError as FetchError
+    from quantlab.errors import IsaChange as IsaChange
+    from quantlab.errors import MissingExtra as MissingExtra
+    from quantlab.errors import ModelError as ModelError
+    from quantlab.errors import OutputError as OutputError
+    from quantlab.errors import QuantizeError as QuantizeError
+    from quantlab.errors import QuantlabError as QuantlabError
+    from quantlab.errors import RecipeError as RecipeError
+    from quantlab.errors import RecordError as RecordError
+    from quantlab.evaluate.accuracy import Accuracy as Accuracy
+    from quantlab.evaluate.predictions import Predictions as Predictions
+    from quantlab.gate import Verdict as Verdict
+    from quantlab.inspect.inspection import Inspection as Inspection
+    from quantlab.model import Model as Model
+    from quantlab.recipe import Recipe as Recipe
+    from quantlab.record import load_record as load_record
+    from quantlab.rules import Decision as Decision
+    from quantlab.rules import Rule as Rule
+    from quantlab.runtime.runner import Runner as Runner
+    from quantlab.tune.trials import Trial as Trial
+
+_FUNCTIONS = (
+    "bench",
+    "compare",
+    "evaluate",
+    "fetch",
+    "gate",
+    "inspect",
+    "judge",
+    "quantize",
+    "tune",
+)
 _HOMES = {
-    "Comparison": "quantlab.compare",
+    **dict.fromkeys(_FUNCTIONS, "quantlab.api"),
+    "Accuracy": "quantlab.evaluate.accuracy",
+    "AgreementPolicy": "quantlab.criteria",
+    "BenchResult": "quantlab.bench.measurement",
+    "ClassPolicy": "quantlab.criteria",
+    "ClusterError": "quantlab.errors",
+    "Comparison": "quantlab.comparison",
+    "DataError": "quantlab.errors",
     "Dataset": "quantlab.data.dataset",
+    "Decision": "quantlab.rules",
+    "DivergencePolicy": "quantlab.criteria",
+    "FetchError": "quantlab.errors",
+    "Inspection": "quantlab.inspect.inspection",
+    "IsaChange": "quantlab.errors",
+    "LatencyPolicy": "quantlab.criteria",
     "Measurement": "quantlab.bench.measurement",
+    "MissingExtra": "quantlab.errors",
     "Model": "quantlab.model",
+    "ModelError": "quantlab.errors",
+    "OutputError": "quantlab.errors",
     "Pipeline": "quantlab.data.preprocess",
-    "Policy": "quantlab.gate",
+    "Policy": "quantlab.criteria",
     "Predictions": "quantlab.evaluate.predictions",
+    "Progress": "quantlab.api",
+    "QuantizeError": "quantlab.errors",
     "QuantlabError": "quantlab.errors",
+    "QuantlabWarning": "quantlab.api",
     "Recipe": "quantlab.recipe",
+    "RecipeError": "quantlab.errors",
+    "RecordError": "quantlab.errors",
+    "Rule": "quantlab.rules",
     "Runner": "quantlab.runtime.runner",
+    "SizePolicy": "quantlab.criteria",
+    "Trial": "quantlab.tune.trials",
+    "TuneResult": "quantlab.api",
     "Verdict": "quantlab.gate",
-    "judge": "quantlab.gate",
     "load_record": "quantlab.record",
     "open_dataset": "quantlab.data.readers",
 }
@@ -28,8 +116,25 @@ _HOMES = {
 __all__ = [*_HOMES, "__version__"]
 
 
-def __getattr__(name: str) -> Any:
-    """Public names are imported on first use, so that ``import quantlab`` stays instant."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'quantlab' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+class _Package(ModuleType):
+    """This package. Some of its functions share their name with a subpackage, and importing that
+    would put it in the function's place: such an assignment is ignored."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _FUNCTIONS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+if not TYPE_CHECKING:  # a type checker would take any name for one that is here
+
+    def __getattr__(name: str) -> Any:
+        """Public names are imported on first use, so that ``import quantlab`` stays instant."""
+        if name not in _HOMES:
+            raise AttributeError(f"module 'quantlab' has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -6,11 +6,15 @@ times are milliseconds, sizes are bytes. A positive decline means that the int8 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from quantlab.stats import Interval
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 FlipKind = Literal["lost", "gained", "changed"]
 SpeedConclusion = Literal["faster", "slower", "same", "too noisy"]
@@ -229,6 +233,75 @@ class Comparison(_Frozen):
     def speedup(self) -> float | None:
         """The speedup at the smallest batch size measured."""
         return min(self.speeds, key=lambda s: s.batch_size).speedup if self.speeds else None
+
+    def to_frame(self) -> DataFrame:
+        """Both models' figures side by side.
+
+        Returns:
+            One row a figure, by its name, with the columns ``unit``, ``fp32``, ``int8``,
+            ``difference`` (int8 - fp32), and ``low`` and ``high``, the 95% interval of the
+            difference (of a figure that int8 alone has: its own). What is not known is NaN.
+
+        Example:
+            >>> from quantlab import compare
+            >>> from quantlab.testing import fake_predictions
+            >>> pair = [fake_predictions(200, 10, rate, seed=0) for rate in (0, 0.02)]
+            >>> frame = compare(*pair).to_frame()
+            >>> frame.loc["top-1", ["fp32", "int8"]].round(3).tolist()
+            [0.765, 0.775]
+        """
+        from quantlab.report.frames import comparison_frame
+
+        return comparison_frame(self)
+
+    def classes_frame(self) -> DataFrame:
+        """All classes that have images.
+
+        Returns:
+            One row a class, by its index, with the columns ``name``, ``images``, ``fp32_right``,
+            ``int8_right``, ``lost``, ``gained`` and ``net_loss``, all but the name in images.
+
+        Example:
+            >>> from quantlab import compare
+            >>> from quantlab.testing import fake_predictions
+            >>> pair = [fake_predictions(200, 10, rate, seed=0) for rate in (0, 0.02)]
+            >>> int(compare(*pair).classes_frame().images.sum())
+            200
+        """
+        from quantlab.report.frames import classes_frame
+
+        return classes_frame(self)
+
+    def report(self, path: Path | str, *, criterion: str = "top1.decline <= 1%") -> Path:
+        """Write the report: one file that needs no other.
+
+        Args:
+            path: ``.html``, or ``.md`` for markdown without plots.
+            criterion: what the report's verdict is on, as ``quantlab.judge`` has it.
+
+        Returns:
+            The path.
+
+        Raises:
+            RecipeError: the criterion cannot be read.
+            OutputError: the file cannot be written.
+
+        Example:
+            >>> from quantlab import compare
+            >>> from quantlab.testing import fake_predictions
+            >>> pair = [fake_predictions(200, 10, rate, seed=0) for rate in (0, 0.02)]
+            >>> compare(*pair).report("report.html").name
+            'report.html'
+        """
+        from quantlab.report.files import write_comparison
+        from quantlab.rules import parse_limit
+
+        return write_comparison(Path(path), self, parse_limit(criterion))
+
+    def _repr_html_(self) -> str:
+        from quantlab.report.notebook import comparison_html
+
+        return comparison_html(self)
 
     def worst_classes(self, count: int = 10) -> tuple[ClassChange, ...]:
         """The classes that lost most images net, the worst first; only those that lost any."""

@@ -39,12 +39,18 @@ class Policy(_Frozen):
     images (percentage points / 100) when it is absolute. ``metric`` is ``top1``, ``top5``, or
     ``module:function`` for a metric of the user's (``quantlab.evaluate.custom``), whose mean score
     then stands for the accuracy.
+
+    Example:
+        >>> from quantlab import Policy
+        >>> policy = Policy(max_decline=0.005, kind="absolute", metric="top5")
+        >>> policy.title, policy.limit_text
+        ('top-5 decline', '0.5 points')
     """
 
-    max_decline: float = Field(0.01, ge=0, lt=1)
+    max_decline: float = Field(default=0.01, ge=0, lt=1)
     kind: Kind = "relative"
-    metric: str = Field("top1", pattern=rf"^(top1|top5|{_FUNCTION})$")
-    tolerance: float = Field(0.0, ge=0)
+    metric: str = Field(default="top1", pattern=rf"^(top1|top5|{_FUNCTION})$")
+    tolerance: float = Field(default=0.0, ge=0)
 
     @property
     def limit(self) -> float:
@@ -76,10 +82,16 @@ class Policy(_Frozen):
 
 
 class AgreementPolicy(_Frozen):
-    """On which share of the images int8 must give fp32's first answer. Needs no labels."""
+    """On which share of the images int8 must give fp32's first answer. Needs no labels.
+
+    Example:
+        >>> from quantlab import AgreementPolicy
+        >>> AgreementPolicy(least=0.96).limit_text
+        '96%'
+    """
 
     least: float = Field(gt=0, le=1)
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: float = Field(default=0.0, ge=0)
 
     @property
     def limit(self) -> float:
@@ -110,10 +122,16 @@ class AgreementPolicy(_Frozen):
 
 
 class DivergencePolicy(_Frozen):
-    """How large the mean KL(softmax fp32 || softmax int8) may be, in nats. Needs no labels."""
+    """How large the mean KL(softmax fp32 || softmax int8) may be, in nats. Needs no labels.
+
+    Example:
+        >>> from quantlab import DivergencePolicy
+        >>> DivergencePolicy(most=0.01).limit_text
+        '0.01 nats'
+    """
 
     most: float = Field(ge=0)
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: float = Field(default=0.0, ge=0)
 
     @property
     def limit(self) -> float:
@@ -144,10 +162,16 @@ class DivergencePolicy(_Frozen):
 
 
 class ClassPolicy(_Frozen):
-    """How many of a class's images any class may lose net, as a fraction of them."""
+    """How many of a class's images any class may lose net, as a fraction of them.
+
+    Example:
+        >>> from quantlab import ClassPolicy
+        >>> ClassPolicy(of_class=0.1).limit_text
+        '10 points'
+    """
 
     of_class: float = Field(gt=0, lt=1)
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: float = Field(default=0.0, ge=0)
 
     @property
     def limit(self) -> float:
@@ -178,10 +202,16 @@ class ClassPolicy(_Frozen):
 
 
 class LatencyPolicy(_Frozen):
-    """How many times fp32's median latency int8 may take, at batch 1 and on one thread."""
+    """How many times fp32's median latency int8 may take, at batch 1 and on one thread.
+
+    Example:
+        >>> from quantlab import LatencyPolicy
+        >>> LatencyPolicy(ratio=0.6).limit_text
+        '0.6'
+    """
 
     ratio: float = Field(gt=0)
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: float = Field(default=0.0, ge=0)
 
     @property
     def limit(self) -> float:
@@ -212,10 +242,16 @@ class LatencyPolicy(_Frozen):
 
 
 class SizePolicy(_Frozen):
-    """How many bytes the int8 file may have."""
+    """How many bytes the int8 file may have.
+
+    Example:
+        >>> from quantlab import SizePolicy
+        >>> SizePolicy(most_bytes=4_000_000).limit_text
+        '4.00 MB'
+    """
 
     most_bytes: int = Field(gt=0)
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: float = Field(default=0.0, ge=0)
 
     @property
     def limit(self) -> float:

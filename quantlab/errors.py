@@ -20,7 +20,17 @@ from typing import Any
 
 
 class QuantlabError(Exception):
-    """What is wrong and where, then (optionally, on a second line) how to mend it."""
+    """What is wrong and where, then (optionally, on a second line) how to mend it.
+
+    Example:
+        >>> from quantlab import QuantlabError, evaluate
+        >>> from quantlab.testing import example_model
+        >>> try:
+        ...     evaluate(example_model(), "nowhere/")
+        ... except QuantlabError as error:
+        ...     type(error).__name__, error.problem
+        ('DataError', 'nowhere: no such folder or file.')
+    """
 
     exit_code = 2
 

@@ -88,6 +88,14 @@ class Verdict(BaseModel):
     such a loss is if the limit is just kept, None where no chance is involved or nothing was
     measured.
     ``classes`` are those that surely fall beyond the limit, where it is one of classes.
+
+    Example:
+        >>> from quantlab import compare, judge
+        >>> from quantlab.testing import fake_predictions
+        >>> pair = [fake_predictions(2000, 10, rate, seed=0) for rate in (0, 0.02)]
+        >>> verdict = judge(compare(*pair), "top1.decline <= 3%")
+        >>> verdict.status, verdict.exit_code, verdict.meets
+        ('pass', 0, True)
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -109,6 +117,11 @@ class Verdict(BaseModel):
     def exit_code(self) -> int:
         """0 pass, 1 fail, 3 inconclusive."""
         return EXIT_CODES[self.status]
+
+    def _repr_html_(self) -> str:
+        from quantlab.report.notebook import verdict_html
+
+        return verdict_html(self)
 
     @property
     def meets(self) -> bool:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
+import shutil
+import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -14,7 +18,8 @@ from typing import Literal
 import onnx
 from google.protobuf.message import DecodeError
 
-from quantlab.errors import ModelError, shown
+from quantlab.errors import ModelError, OutputError, shown
+from quantlab.store import write_whole
 
 Layout = Literal["NCHW", "NHWC"]
 OutputKind = Literal["logits", "probabilities"]
@@ -62,12 +67,33 @@ class InputSpec:
     batch: int | None
 
 
+class _TemporaryFolder:
+    """A folder that is removed once nobody holds this object, or when Python ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="quantlab-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Another process may read the folder, and does not remove it."""
+        return type(None), ()
+
+
 @dataclass(frozen=True)
 class Model:
     """An ONNX image classifier: one image input, one [N, classes] output. Never written to.
 
     ``input`` and ``output_kind`` are detected from the graph; ``with_overrides`` corrects them.
-    ``size`` is the height and width in pixels of images where the graph leaves them free.
+    ``size`` is the height and width in pixels of images where the graph leaves them free. A model
+    that was made in memory (``of``) has its file in a temporary folder, which is there as long as
+    the Model is. ``source`` is the fp32 file that it was made from, where that is known.
+
+    Example:
+        >>> from quantlab import Model
+        >>> from quantlab.testing import example_model
+        >>> model = Model.of(example_model().proto())
+        >>> model.input.layout, model.input.height, model.num_classes, model.is_quantized
+        ('NCHW', 32, 4, False)
     """
 
     path: Path
@@ -82,6 +108,76 @@ class Model:
     layout: Layout | None = None
     label: str | None = None
     size: int | None = None
+    source: Path | None = field(default=None, compare=False)
+    folder: _TemporaryFolder | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls, source: Model | Path | str | bytes | onnx.ModelProto, *, name: str | None = None
+    ) -> Model:
+        """A Model from whatever holds one.
+
+        Args:
+            source: a path, the bytes of an ONNX file, an ``onnx.ModelProto`` with all weights
+                inside, or a Model, which is returned as it is.
+            name: what to call it; by default the file's name, or "model".
+
+        Raises:
+            ModelError: it is not a usable ONNX model.
+            OutputError: the temporary folder cannot be written.
+
+        Example:
+            >>> from quantlab import Model
+            >>> from quantlab.testing import example_model
+            >>> model = example_model()
+            >>> Model.of(model.path.read_bytes(), name="mine").name
+            'mine'
+        """
+        if isinstance(source, onnx.ModelProto):
+            try:
+                source = source.SerializeToString()
+            except Exception as error:  # protobuf's own kinds of error differ by version
+                raise ModelError(
+                    "the model is larger than 2 GiB, the limit of one ONNX protobuf."
+                ) from error
+        if isinstance(source, bytes):
+            folder = _TemporaryFolder()
+            called = name or "model"
+            path = folder.path / f"{file_name(called)}.onnx"
+            write_whole(path, source)
+            made = replace(cls.load(path), label=called, folder=folder)
+        else:
+            made = source if isinstance(source, Model) else cls.load(source)
+        return made if name is None else replace(made, label=name)
+
+    def save(self, path: Path | str) -> Path:
+        """Write the model to ``path``, whole or not at all, with its weights inside.
+
+        Args:
+            path: the file; one that is there is replaced.
+
+        Returns:
+            The path.
+
+        Raises:
+            OutputError: the file cannot be written, or is this model's own or the fp32 model's.
+            ModelError: the model's file changed since it was loaded.
+
+        Example:
+            >>> from quantlab.testing import example_model
+            >>> example_model().save("copy.onnx").name
+            'copy.onnx'
+        """
+        path = Path(path)
+        for own in (self.path, self.source):
+            if own is not None and path.exists() and own.exists() and path.samefile(own):
+                raise OutputError(
+                    f"{path} is an input, and inputs are never written.", "Give another file name."
+                )
+        self.check_unchanged()
+        external = external_files(read_proto(self.path), self.path)
+        write_whole(path, self.proto().SerializeToString() if external else self.path.read_bytes())
+        return path
 
     @classmethod
     def load(cls, path: Path | str) -> Model:
@@ -175,6 +271,11 @@ class Model:
         proto = read_proto(self.path)
         if file_sha256(self.path, *external_files(proto, self.path)) != self.sha256:
             raise ModelError(f"{self.path} changed while quantlab was reading it.", "Run again.")
+
+
+def file_name(name: str) -> str:
+    """A model's name as a file may be called, without an ending."""
+    return re.sub(r"[^\w.+-]", "_", name)[:100]
 
 
 def read_proto(path: Path) -> onnx.ModelProto:

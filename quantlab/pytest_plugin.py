@@ -97,7 +97,6 @@ def _judged(
     from quantlab.errors import QuantlabError
     from quantlab.jobs.gate import GateSpec, gate_job
     from quantlab.report.gate import gate_summary
-    from quantlab.runtime.environment import environment
     from quantlab.store import Run
     from quantlab.talk import Silence
     from quantlab.yamlfile import validate
@@ -115,7 +114,6 @@ def _judged(
     try:
         spec = validate(GateSpec, asked, "quantlab_gate")
         with Run("gate", spec.model_dump(mode="json"), "pytest", runs) as run:
-            run.record.environment = environment()
             gated = gate_job(spec, run, Silence())
     except QuantlabError as error:
         pytest.fail(f"quantlab gate could not judge: {error}", pytrace=False)

@@ -17,33 +17,48 @@ class Recipe(BaseModel):
 
     Two equal recipes applied to the same model with the same calibration images give the same
     file, byte for byte.
+
+    Example:
+        >>> from quantlab import Recipe
+        >>> recipe = Recipe(ranges="mse", images_per_class=2)
+        >>> recipe == Recipe.model_validate(recipe.model_dump())
+        True
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "default"
-    engine: str = Field("quantlab", description="who quantizes: quantlab or ort")
+    engine: str = Field(default="quantlab", description="who quantizes: quantlab or ort")
     format: Literal["qdq", "qoperator"] = "qdq"
     activations: ActivationType = "u8"
     weights: WeightType = "s8"
     per_channel: bool = True
-    ranges: RangeMethod = Field("mean", description="how activation ranges are estimated")
-    percentile: float = Field(99.99, gt=50, le=100, description="for ranges: percentile")
-    fp32_output: bool = Field(True, description="keep the classifier's output (logits) in fp32")
+    ranges: RangeMethod = Field(default="mean", description="how activation ranges are estimated")
+    percentile: float = Field(default=99.99, gt=50, le=100, description="for ranges: percentile")
+    fp32_output: bool = Field(
+        default=True, description="keep the classifier's output (logits) in fp32"
+    )
     portable: bool = Field(
-        False, description="7-bit weights: no 16-bit saturation on CPUs without VNNI"
+        default=False, description="7-bit weights: no 16-bit saturation on CPUs without VNNI"
     )
-    equalize: bool = Field(True, description="cross-layer equalization")
-    bias_correction: bool = Field(True, description="correct the mean error of each output channel")
+    equalize: bool = Field(default=True, description="cross-layer equalization")
+    bias_correction: bool = Field(
+        default=True, description="correct the mean error of each output channel"
+    )
     rounding: Literal["nearest", "output-error"] = Field(
-        "output-error", description="round weights to the nearest, or to the least output error"
+        default="output-error",
+        description="round weights to the nearest, or to the least output error",
     )
-    range_search: bool = Field(True, description="choose ranges by the error of the logits")
-    smooth: float | None = Field(None, ge=0, le=1, description="SmoothQuant migration strength")
-    exclude: tuple[str, ...] = Field((), description="names of nodes that stay in fp32")
-    images_per_class: int = Field(1, ge=1)
-    calibration_size: int | None = Field(None, ge=1, description="overrides images_per_class")
-    seed: int = Field(0, ge=0)
+    range_search: bool = Field(default=True, description="choose ranges by the error of the logits")
+    smooth: float | None = Field(
+        default=None, ge=0, le=1, description="SmoothQuant migration strength"
+    )
+    exclude: tuple[str, ...] = Field(default=(), description="names of nodes that stay in fp32")
+    images_per_class: int = Field(default=1, ge=1)
+    calibration_size: int | None = Field(
+        default=None, ge=1, description="overrides images_per_class"
+    )
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="before")
     @classmethod

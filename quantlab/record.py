@@ -39,7 +39,18 @@ class RunRecord(BaseModel):
 
 
 def load_record(path: Path) -> RunRecord:
-    """Read ``run.json`` (or a run folder). Raises RecordError with the reason in plain words."""
+    """Read ``run.json`` (or a run folder). Raises RecordError with the reason in plain words.
+
+    Example:
+        >>> from quantlab import load_record, quantize
+        >>> from quantlab.testing import example_images, example_model
+        >>> model = quantize(
+        ...     example_model(), example_images(), pipeline="torchvision", run_dir="my-runs"
+        ... )
+        >>> from pathlib import Path
+        >>> [load_record(folder).status for folder in Path("my-runs").iterdir()]
+        ['success']
+    """
     path = path / "run.json" if path.is_dir() else path
     if not path.is_file():
         raise RecordError(f"{path}: no such run.", "A run folder holds a run.json.")

@@ -38,6 +38,7 @@ from quantlab.criteria import (
     Limit,
     Policy,
     SizePolicy,
+    parse_criterion,
     parse_policy,
 )
 from quantlab.errors import RecipeError
@@ -64,7 +65,14 @@ _PERCENT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*%")
 
 
 class Rule(BaseModel):
-    """What must not be: ``text`` is ``top1.decline > 1%``, ``limit`` what it bounds."""
+    """What must not be: ``text`` is ``top1.decline > 1%``, ``limit`` what it bounds.
+
+    Example:
+        >>> from quantlab import Policy, Rule
+        >>> rule = Rule(text="top1.decline > 1%", limit=Policy(), level="required")
+        >>> rule.metric
+        'top1.decline'
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -123,6 +131,38 @@ def parse_rule(text: str) -> Rule:
     return Rule.model_validate(
         {"text": f"{metric} {good} {written}", "limit": limit, "level": level or usual}
     )
+
+
+def parse_requirement(text: str) -> Rule:
+    """Read what must hold: ``top1.decline <= 1%``, ``agreement >= 96%``, ``size <= 4MB``, perhaps
+    with a level after a comma; or a rule of ``parse_rule``, which says what must not be.
+
+    Raises RecipeError.
+    """
+    match = _RULE.fullmatch(text)
+    if match is None or match[2] not in ("<=", ">="):
+        return parse_rule(text)
+    metric = "agree" if match[1] == "agreement" else match[1]
+    holds, fails = (">=", "<") if metric == "agree" else ("<=", ">")
+    if match[2] != holds:
+        raise RecipeError(
+            f"{text!r}: what must hold is {match[1]} {holds} LIMIT.",
+            f"For example {EXAMPLES.get(metric, f'{metric} > 1%').replace(fails, holds)!r}.",
+        )
+    if metric == "size" and _NUMBER.fullmatch(match[3]):
+        raise RecipeError(f"{text!r}: the size has no unit.", "For example 'size <= 4MB'.")
+    level = "" if match[4] is None else f", {match[4]}"
+    return parse_rule(f"{metric} {fails} {match[3]}{level}")
+
+
+def parse_limit(text: str) -> Limit:
+    """What ``parse_requirement`` reads, without a level, or a criterion as ``parse_criterion`` has
+    it: ``1%``, ``0.5pp``, ``top5 1%``, ``agree>=96%``.
+
+    Raises RecipeError.
+    """
+    match = _RULE.fullmatch(text)
+    return parse_requirement(text).limit if match else parse_criterion(text)
 
 
 def _nearest(metric: str) -> str:
@@ -194,6 +234,14 @@ class Decision(BaseModel):
 
     ``fell`` and ``rose`` are the classes that surely changed, whatever the rules ask. ``alarms``
     are sentences of what nobody limited but a reader should see: accuracies that surely rose.
+
+    Example:
+        >>> from quantlab import compare, gate
+        >>> from quantlab.testing import fake_predictions
+        >>> pair = [fake_predictions(2000, 10, rate, seed=0) for rate in (0, 0.02)]
+        >>> decision = gate(compare(*pair), ["top1.decline <= 3%", "agreement >= 90%"])
+        >>> decision.status, len(decision.required)
+        ('pass', 2)
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -208,6 +256,11 @@ class Decision(BaseModel):
     def exit_code(self) -> int:
         """0 pass, 1 fail, 3 inconclusive."""
         return EXIT_CODES[self.status]
+
+    def _repr_html_(self) -> str:
+        from quantlab.report.notebook import decision_html
+
+        return decision_html(self)
 
     @property
     def required(self) -> tuple[Judged, ...]:

@@ -101,6 +101,8 @@ class Run:
     def __init__(self, verb: str, spec: dict[str, Any], command: str, root: Path) -> None:
         now = datetime.now(UTC)
         run_id = f"{now:%Y%m%dT%H%M%SZ}-{verb}-{secrets.token_hex(3)}"
+        from quantlab.runtime.environment import environment
+
         self.folder = root / run_id
         self.record = RunRecord(
             id=run_id,
@@ -108,18 +110,20 @@ class Run:
             started=now.isoformat(timespec="seconds"),
             command=command,
             spec=spec,
+            environment=environment(),
         )
         self.save()
 
     @classmethod
     def resume(cls, folder: Path) -> Run:
         """Take up a run again: its record is as it was, but started. Raises RecordError."""
+        from quantlab.runtime.environment import environment
+
         run = cls.__new__(cls)
         run.folder = folder
         run.before = load_record(folder)
-        run.record = run.before.model_copy(
-            update={"status": "started", "error": None, "finished": None}, deep=True
-        )
+        now = {"status": "started", "error": None, "finished": None, "environment": environment()}
+        run.record = run.before.model_copy(update=now, deep=True)
         run.save()
         return run
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Advance = Callable[[int, str], None]
 
 
+@runtime_checkable
 class Talk(Protocol):
     """Where a job's words and progress go. ``warnings`` keeps every warning, for the record."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from onnx import numpy_helper
 sys.path.insert(0, str(Path(__file__).parent / "serve"))
 from processes import started
 
+import quantlab
+from quantlab import QuantlabWarning
+from quantlab.bench import load
 from quantlab.bench.harness import bench
 from quantlab.bench.instances import throughput
 from quantlab.bench.load import offered_load
 from quantlab.cli import main
 from quantlab.fetch import PROJECTS, catalog
+from quantlab.jobs import bench as bench_job
 from quantlab.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing.formats import lmdb_folder, raw_datum, record_file
@@ -112,7 +117,7 @@ def test_commands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     for function in (bench, throughput, offered_load):
         monkeypatch.setattr(f"quantlab.jobs.bench.{function.__name__}", brief(function))
-    monkeypatch.setattr("quantlab.bench.load.LEAST_SECONDS", 0.1)
+    monkeypatch.setattr(load, "LEAST_SECONDS", 0.1)
     monkeypatch.setenv("QUANTLAB_DATA", str(tmp_path / "data"))
     scene(tmp_path)
     if page.parent.name == "recipes":
@@ -161,6 +166,22 @@ def test_a_projects_page_names_its_recipes_and_their_figures(project: str) -> No
             assert any(f"`{name}`" in text for name in names), entry.name
             shown = [entry.published.top1, entry.published.top5] if entry.published else []
             assert all(f"{x:.6g}" in text for x in shown if x is not None), entry.name
+
+
+def test_the_librarys_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blocks are one session, in order."""
+    brief = {"rounds": 2, "seconds": 0.05}
+    monkeypatch.setattr(bench_job, "bench", lambda *args, **o: bench(*args, **{**o, **brief}))
+    scene(tmp_path)
+    there: dict[str, Any] = {}
+    page = ROOT / "docs" / "library.md"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuantlabWarning)  # no pipeline is known for tiny models
+        for block in blocks(page, "python"):
+            exec(block, there)
+    assert (tmp_path / "mobilenetv2-12.int8.onnx").is_file()
+    assert (tmp_path / "report.html").is_file()
+    assert set(quantlab._FUNCTIONS) == set(re.findall(r"^\| `(\w+)` \|", page.read_text(), re.M))
 
 
 @pytest.mark.filterwarnings("default")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from quantlab.errors import RecordError
 from quantlab.store import write_whole
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 MAX_BYTES = 256 * 1024**2
 
@@ -104,6 +107,27 @@ class Measurement:
         """The throughput at the median run."""
         return 1000 * self.conditions.batch_size / self.p50
 
+    def to_frame(self) -> DataFrame:
+        """The raw runs.
+
+        Returns:
+            One row a run, with the columns ``round`` and ``run`` (from 0) and ``milliseconds`` (of
+            a whole batch).
+
+        Example:
+            >>> from quantlab.testing import fake_measurement
+            >>> list(fake_measurement("tiny", 2.0).to_frame().columns)
+            ['round', 'run', 'milliseconds']
+        """
+        from quantlab.report.frames import measurement_frame
+
+        return measurement_frame(self)
+
+    def _repr_html_(self) -> str:
+        from quantlab.report.notebook import latency_html
+
+        return latency_html([self])
+
     def _percentile(self, q: float) -> float:
         return float(np.percentile(self.samples, q))
 
@@ -124,6 +148,29 @@ class BenchResult:
     def batch_sizes(self) -> tuple[int, ...]:
         """The batch sizes measured."""
         return tuple(m.conditions.batch_size for m in self.noise)
+
+    def to_frame(self) -> DataFrame:
+        """The latencies.
+
+        Returns:
+            One row a model and batch size, with the columns ``model``, ``batch_size``, ``p50``,
+            ``p90``, ``p99``, ``mean``, ``std`` (milliseconds a batch) and ``images_per_second``.
+
+        Example:
+            >>> from quantlab import BenchResult
+            >>> from quantlab.testing import fake_measurement
+            >>> times = [(fake_measurement(name, ms),) for name, ms in (("fp32", 2), ("int8", 1))]
+            >>> list(BenchResult(tuple(times), times[0]).to_frame().model)
+            ['fp32', 'int8']
+        """
+        from quantlab.report.frames import latency_frame
+
+        return latency_frame([m for measured in self.measurements for m in measured])
+
+    def _repr_html_(self) -> str:
+        from quantlab.report.notebook import latency_html
+
+        return latency_html([m for measured in self.measurements for m in measured])
 
     def save(self, path: Path) -> None:
         """Write as JSON. Raises OutputError."""

@@ -186,7 +186,6 @@ def job(
     The voice is the command line's ``obj`` where it was given one: a function of ``quiet``.
     """
     from quantlab.cli.console import ConsoleTalk
-    from quantlab.runtime.environment import environment
     from quantlab.store import Run
 
     ctx = click.get_current_context()
@@ -196,7 +195,6 @@ def job(
     spec = {key: _plain(value) for key, value in params.items()}
     opened = Run.resume(folder) if folder else Run(verb, spec, command, Path(params["runs_dir"]))
     with opened as run:
-        run.record.environment = environment()
         try:
             yield run, talk
         finally:

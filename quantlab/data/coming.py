@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,17 +25,19 @@ class Coming:
     """A dataset's rows in order, each as soon as it is decoded. The file on disk is what buffers:
     memory does not grow with the number of images."""
 
-    def __init__(self, count: int, crop: int) -> None:
-        self._count, self._shape = count, (crop, crop, 3)
+    def __init__(self, count: int, pipeline: Pipeline) -> None:
+        self._count, self._dtype = count, pipeline.dtype
+        self._shape = (pipeline.crop, pipeline.crop, 3)
         self._news = threading.Condition()
         self._offsets: list[int | None] = []
         self._file: BufferedReader | None = None
         self._over = self._left = False
 
-    def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """uint8 [n, crop, crop, 3] of these rows, waiting for them; zeros for unusable images."""
+    def pixels(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """The crops [n, crop, crop, 3] of these rows, waiting for them; zeros for unusable
+        images."""
         last = int(rows.max())
-        taken = np.zeros((len(rows), *self._shape), np.uint8)
+        taken = np.zeros((len(rows), *self._shape), self._dtype)
         with self._news:
             self._news.wait_for(lambda: len(self._offsets) > last or self._over)
             if len(self._offsets) <= last:
@@ -82,7 +85,7 @@ class Coming:
 def coming_crops(path: Path, dataset: Dataset, pipeline: Pipeline) -> Iterator[Coming]:
     """Decodes into the cache file ``path`` in threads while the block runs, and to its end when the
     block ends. Raises OutputError, or OSError for a full disk, when it cannot be written."""
-    coming, errors = Coming(len(dataset), pipeline.crop), list[BaseException]()
+    coming, errors = Coming(len(dataset), pipeline), list[BaseException]()
 
     def work() -> None:
         try:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import PIL
@@ -35,12 +35,13 @@ C = TypeVar("C", bound="Crops")
 class Crops:
     """The readable images of a dataset, cropped.
 
-    ``array`` is a read-only memory map, uint8 [n, crop, crop, 3], RGB. ``digests`` are the content
+    ``array`` is a read-only memory map [n, crop, crop, 3] of the pipeline's ``dtype``: uint8 RGB,
+    or float32 of who preprocesses alone. ``digests`` are the content
     digests of the n images; ``problems`` are all images of the dataset that are not among them;
     ``root`` is the dataset's; ``dataset`` is the n images themselves.
     """
 
-    array: NDArray[np.uint8]
+    array: NDArray[Any]
     names: tuple[str, ...]
     labels: NDArray[np.int64] | None
     digests: tuple[str, ...]
@@ -62,7 +63,7 @@ class Crops:
         """These crops as a batch for a model's input."""
         return self.pipeline.to_input(self.pixels(rows), spec)
 
-    def pixels(self, rows: slice | NDArray[np.intp]) -> NDArray[np.uint8]:
+    def pixels(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
         """A copy of these crops.
 
         The memory map's pages are given back to the system, so that memory does not grow with the
@@ -76,12 +77,13 @@ class Crops:
 class Undecoded(Crops):
     """Crops that only workers have decoded: what is asked for here is decoded here, each time."""
 
-    def pixels(self, rows: slice | NDArray[np.intp]) -> NDArray[np.uint8]:
+    def pixels(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
         """See Crops.pixels. Raises DataError."""
         dataset, side = self.dataset, self.pipeline.crop
         assert dataset is not None
         found = [crop_of(dataset, self.pipeline, i) for i in np.arange(len(self))[rows].tolist()]
-        return np.stack(found) if found else np.empty((0, side, side, 3), np.uint8)
+        empty = np.empty((0, side, side, 3), self.pipeline.dtype)
+        return np.stack(found) if found else empty
 
 
 def load_crops(
@@ -110,12 +112,12 @@ def decoded(
     cache_dir: Path,
     progress: Progress | None = None,
     workers: int | None = None,
-) -> tuple[NDArray[np.uint8], dict[int, str]]:
+) -> tuple[NDArray[Any], dict[int, str]]:
     """The crops of all usable images, and of the others, by index, why they are not. As
     ``load_crops``, but for any number of unusable images."""
     path = crops_path(dataset, pipeline, cache_dir)
     tries = 0
-    while (cached := _read_cache(path, len(dataset), pipeline.crop)) is None:
+    while (cached := _read_cache(path, len(dataset), pipeline)) is None:
         # Another process that keeps to the cache's limit may remove it before it is opened.
         if tries == _TRIES:
             raise OutputError(f"{path} vanished right after it was written.", "Run again.")
@@ -129,7 +131,7 @@ def undecoded(
 ) -> Undecoded:
     """The crops of a dataset whose images are all usable but the ``bad`` ones, by index with the
     reason. Raises DataError as ``load_crops``."""
-    nothing = np.empty((0, pipeline.crop, pipeline.crop, 3), np.uint8)
+    nothing = np.empty((0, pipeline.crop, pipeline.crop, 3), pipeline.dtype)
     return _assemble(Undecoded, dataset, pipeline, nothing, bad, max_bad)
 
 
@@ -155,7 +157,7 @@ def _assemble(
     kind: type[C],
     dataset: Dataset,
     pipeline: Pipeline,
-    array: NDArray[np.uint8],
+    array: NDArray[Any],
     bad: dict[int, str],
     max_bad: float,
 ) -> C:
@@ -217,7 +219,7 @@ def decode_to(
     bad: dict[int, str] = {}
     total = len(dataset)
     with atomic_path(path) as temporary, temporary.open("wb") as file, quiet_pillow():
-        _write_header(file, total, pipeline.crop)
+        _write_header(file, total, pipeline)
         rows = ordered_map(lambda i: _crop_or_reason(dataset, pipeline, i), total, workers)
         for index, row in enumerate(rows):
             offset = None if isinstance(row, str) else file.tell()
@@ -231,7 +233,7 @@ def decode_to(
             if progress is not None:
                 progress(index + 1, total)
         file.seek(0)
-        _write_header(file, total - len(bad), pipeline.crop)
+        _write_header(file, total - len(bad), pipeline)
     facts = {"of": _subject(dataset, pipeline), "rows": total - len(bad), "bad": list(bad.items())}
     write_whole(side(path), json.dumps(facts))
 
@@ -240,20 +242,22 @@ def _subject(dataset: Dataset, pipeline: Pipeline) -> str:
     return f"{len(dataset)} images of {dataset.root} ({pipeline.resizer}, {pipeline.crop} pixels)"
 
 
-def _write_header(file: BinaryIO, rows: int, crop: int) -> None:
+def _write_header(file: BinaryIO, rows: int, pipeline: Pipeline) -> None:
     """NumPy pads it so that its length does not depend on the number of rows."""
-    header = {"shape": (rows, crop, crop, 3), "fortran_order": False, "descr": "|u1"}
+    shape = (rows, pipeline.crop, pipeline.crop, 3)
+    descr = np.dtype(pipeline.dtype).str
+    header = {"shape": shape, "fortran_order": False, "descr": descr}
     npy.write_array_header_1_0(file, header)
 
 
-def crop_of(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray[np.uint8]:
+def crop_of(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray[Any]:
     """One image's crop, decoded now. Raises DataError."""
     if dataset.finished:
         return pipeline.from_input(np.asarray(dataset.source.read(index)))
     return pipeline.crop_image(dataset[index].image)
 
 
-def _crop_or_reason(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray[np.uint8] | str:
+def _crop_or_reason(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray[Any] | str:
     try:
         return crop_of(dataset, pipeline, index)
     except DataError as error:
@@ -261,17 +265,19 @@ def _crop_or_reason(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray
 
 
 def _read_cache(
-    path: Path, total: int, crop: int
-) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
+    path: Path, total: int, pipeline: Pipeline
+) -> tuple[NDArray[Any], dict[int, str]] | None:
     """What the cache holds, or None when it holds nothing usable."""
+    crop = pipeline.crop
     try:
         facts = json.loads(side(path).read_bytes())
         bad = {int(index): str(reason) for index, reason in facts["bad"]}
         rows = total - len(bad)
         touch(path)
         if rows == 0:
-            return np.empty((0, crop, crop, 3), np.uint8), bad
+            return np.empty((0, crop, crop, 3), pipeline.dtype), bad
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return (array, bad) if array.shape == (rows, crop, crop, 3) else None
+    usable = array.shape == (rows, crop, crop, 3) and array.dtype == pipeline.dtype
+    return (array, bad) if usable else None

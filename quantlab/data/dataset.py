@@ -70,6 +70,14 @@ class Dataset:
     ``class_names`` are in index order; ``finished``: its contents are models' inputs already, see
     ``Pipeline.from_input``; ``opening`` is that of the dataset that this one is (a part of), whose
     rows are ``opened_rows``.
+
+    Example:
+        >>> from quantlab import open_dataset
+        >>> from quantlab.testing import image_folder
+        >>> from pathlib import Path
+        >>> dataset = open_dataset(image_folder(Path("photos"), classes=3, per_class=2))
+        >>> len(dataset), dataset.labels.tolist(), dataset.subset([0, 5]).names
+        (6, [0, 0, 1, 1, 2, 2], ('0/000.png', '2/001.png'))
     """
 
     root: str

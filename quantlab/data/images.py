@@ -59,7 +59,12 @@ def _decode(data: bytes, max_pixels: int) -> Image.Image:
         if width * height > max_pixels:
             raise DataError(f"{width} x {height} pixels are over the bound of {max_pixels}.")
         image.load()
-        return _rgb(_upright(image))
+        return upright_rgb(image)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An opened image as ``decode`` gives it: RGB, turned upright. Raises DataError."""
+    return _rgb(_upright(image))
 
 
 def _upright(image: Image.Image) -> Image.Image:

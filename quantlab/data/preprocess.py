@@ -36,12 +36,20 @@ class Pipeline(BaseModel):
 
     ``resize`` is the length of the shorter side, or (height, width) to resize straight to;
     ``mean`` and ``std`` are on the scale 0 to 255 and in the order that ``color`` names.
+
+    Example:
+        >>> from quantlab import Pipeline
+        >>> pipeline = Pipeline(
+        ...     resizer="pillow-bilinear", resize=256, crop=224, mean=(0, 0, 0), std=(255, 255, 255)
+        ... )
+        >>> pipeline.sized(112).resize
+        128
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field("custom", max_length=100)
-    version: int = Field(1, ge=1)
+    name: str = Field(default="custom", max_length=100)
+    version: int = Field(default=1, ge=1)
     resizer: Resizer
     resize: int | tuple[int, int]
     crop: Side
@@ -65,6 +73,11 @@ class Pipeline(BaseModel):
         return self
 
     @property
+    def dtype(self) -> type[np.generic]:
+        """Of the crops: uint8 pixels."""
+        return np.uint8
+
+    @property
     def digest(self) -> str:
         """Twelve hex digits that change whenever anything but the name does."""
         return _short_hash(self.model_dump_json(exclude={"name"}))
@@ -74,7 +87,7 @@ class Pipeline(BaseModel):
         """Twelve hex digits of what decides the uint8 crops; who shares it shares the crops."""
         return _short_hash(self.model_dump_json(include={"resizer", "resize", "crop"}))
 
-    def crop_image(self, image: Image.Image) -> NDArray[np.uint8]:
+    def crop_image(self, image: Image.Image) -> NDArray[Any]:
         """An upright RGB image as uint8 [crop, crop, 3], RGB whatever ``color`` says.
 
         Raises DataError for an image so elongated that resizing it would take too much memory,
@@ -99,7 +112,7 @@ class Pipeline(BaseModel):
         """uint8 RGB [n, h, w, 3] as float32 [n, h, w, 3]: colours ordered, minus mean, by std."""
         return np.ascontiguousarray(self._planes(crops).transpose(0, 2, 3, 1))
 
-    def to_input(self, crops: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
+    def to_input(self, crops: NDArray[Any], spec: InputSpec) -> NDArray[Any]:
         """uint8 RGB [n, h, w, 3] in the model's layout and dtype.
 
         A uint8 model normalizes by itself and gets raw pixels, colours ordered. Raises RecipeError
@@ -115,7 +128,7 @@ class Pipeline(BaseModel):
         ordered = planes if spec.layout == "NCHW" else planes.transpose(0, 2, 3, 1)
         return np.ascontiguousarray(ordered)
 
-    def from_input(self, array: NDArray[Any]) -> NDArray[np.uint8]:
+    def from_input(self, array: NDArray[Any]) -> NDArray[Any]:
         """What ``to_input`` was given: uint8 RGB [crop, crop, 3].
 
         ``array`` is one image as a model takes it: [3, h, w] or [h, w, 3], perhaps with a batch of
@@ -187,6 +200,10 @@ def _find(spec: Pipeline | Mapping[str, Any] | Path | str) -> Pipeline:
     if isinstance(spec, Pipeline):
         return spec
     if isinstance(spec, Mapping):
+        if "inputs" in spec:
+            from quantlab.data.ready import Ready
+
+            return validate(Ready, spec, "pipeline")
         return validate(Pipeline, spec, "pipeline")
     name = ALIASES.get(str(spec), str(spec))
     if name in PIPELINES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,11 @@ def thumbnails(crops: Crops, names: Collection[str]) -> dict[str, bytes]:
     return {name: _jpeg(crop) for name, crop in zip(rows, pixels, strict=True)}
 
 
-def _jpeg(crop: NDArray[np.uint8]) -> bytes:
+def _jpeg(crop: NDArray[Any]) -> bytes:
+    """Of floats, which may be in any unit, the least is shown black and the largest white."""
+    if crop.dtype != np.uint8:
+        span = max(float(np.ptp(crop)), np.finfo(np.float32).tiny)
+        crop = ((crop - crop.min()) / span * 255).astype(np.uint8)
     image = Image.fromarray(crop)
     image.thumbnail((SIDE, SIDE))
     file = io.BytesIO()

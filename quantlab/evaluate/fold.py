@@ -25,6 +25,11 @@ def fold_preprocess(proto: onnx.ModelProto, spec: InputSpec, pipeline: Pipeline)
             "this model takes uint8 pixels and normalizes them by itself.",
             "Leave --fold-preprocess out.",
         )
+    if pipeline.dtype != np.uint8:
+        raise ModelError(
+            "these inputs are finished: no normalization is left to fold.",
+            "Leave --fold-preprocess out.",
+        )
     folded = onnx.ModelProto()
     folded.CopyFrom(proto)
     graph, taken = folded.graph, g.tensor_names(folded.graph)

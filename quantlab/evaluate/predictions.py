@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,11 @@ from quantlab.evaluate.outputs import ROWS
 from quantlab.model import OutputKind
 from quantlab.pages import give_back
 from quantlab.store import atomic_path
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from quantlab.evaluate.accuracy import Accuracy
 
 FORMAT = 1
 MAX_BYTES = 8 * 1024**3
@@ -68,6 +73,42 @@ class Predictions:
     def top(self, k: int) -> NDArray[np.int64]:
         """The ``k`` best classes [n, k], ties to the lower index; -1 where the model gave NaN."""
         return top_k(self.outputs, k)
+
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """Top-1 and top-5 with their 95% intervals, None for unlabelled images.
+
+        Example:
+            >>> from quantlab.testing import fake_predictions
+            >>> accuracy = fake_predictions(200, 10, 0, seed=0).accuracy
+            >>> round(accuracy.top1.value, 3)
+            0.765
+        """
+        from quantlab.evaluate.accuracy import accuracy
+
+        return accuracy(self)
+
+    def to_frame(self) -> DataFrame:
+        """The answers, one row an image.
+
+        Returns:
+            The columns ``image`` (its name), ``label`` (missing for unlabelled images), ``top1`` to
+            ``top5`` (class indices, the best first; -1 where the model gave NaN) and
+            ``probability`` (of the first answer, 0 to 1).
+
+        Example:
+            >>> from quantlab.testing import fake_predictions
+            >>> list(fake_predictions(200, 10, 0, seed=0).to_frame().columns)
+            ['image', 'label', 'top1', 'top2', 'top3', 'top4', 'top5', 'probability']
+        """
+        from quantlab.report.frames import predictions_frame
+
+        return predictions_frame(self)
+
+    def _repr_html_(self) -> str:
+        from quantlab.report.notebook import predictions_html
+
+        return predictions_html(self)
 
     def subset(self, indices: NDArray[np.int64]) -> Predictions:
         """The same predictions for some of the images, in the order of ``indices``."""

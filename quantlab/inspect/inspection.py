@@ -19,6 +19,12 @@ class Inspection(BaseModel):
     ``parameters`` and ``macs`` are counted as ``quantlab.inspect.counts`` says. ``kernels`` are the
     nodes that ONNX Runtime really runs, after its optimizations at level ``optimization``.
     ``levels`` is whether those change a quantized model's answers, None where that was not tried.
+
+    Example:
+        >>> from quantlab import inspect
+        >>> from quantlab.testing import example_model
+        >>> inspect(example_model()).op_census["Conv"]
+        3
     """
 
     model_config = ConfigDict(frozen=True)

@@ -68,16 +68,25 @@ def bench_job(spec: BenchSpec, run: Run, talk: Talk) -> Benched:
     inputs.check_all_unchanged(models)
     ratios = () if isinstance(result, LoadResult) else ratios_of(result)
     figures = figures_of(result)
-    run.record.results = {
-        "models": [model_facts(model) for model in models],
-        "conditions": _conditions_facts(result.noise[0].conditions),
-        "figures": [vars(figure) for figure in figures],
-        "ratios": [_ratio_facts(ratio) for ratio in ratios],
-    }
+    run.record.results = facts(models, result, ratios)
     for path in spec.exports:
         export(path, figures, bench_page(result, ratios))
         talk.say(f"Wrote {path}")
     return Benched(result, ratios)
+
+
+def facts(
+    models: Sequence[Model],
+    result: BenchResult | ThroughputResult | LoadResult,
+    ratios: Sequence[Ratio],
+) -> dict[str, object]:
+    """What the record keeps."""
+    return {
+        "models": [model_facts(model) for model in models],
+        "conditions": _conditions_facts(result.noise[0].conditions),
+        "figures": [vars(figure) for figure in figures_of(result)],
+        "ratios": [_ratio_facts(ratio) for ratio in ratios],
+    }
 
 
 def _measured(

@@ -11,6 +11,7 @@ from quantlab.bench.measurement import BenchResult
 from quantlab.compare import compare
 from quantlab.comparison import Comparison
 from quantlab.data.crops import Crops
+from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError
 from quantlab.evaluate.custom import MetricFunction, metrics_of
 from quantlab.evaluate.predictions import Predictions
@@ -20,12 +21,12 @@ from quantlab.jobs import inputs
 from quantlab.jobs.bench import BenchSpec, timed
 from quantlab.jobs.early import Early, predict_until_certain
 from quantlab.jobs.evaluate import crops_and_answers, predict
-from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
+from quantlab.jobs.inputs import DataOptions, Found, ModelOptions, model_facts
 from quantlab.jobs.portability import portability_words
 from quantlab.jobs.reports import context_of, report
 from quantlab.model import Model
 from quantlab.quantize.stamp import calibrated_on
-from quantlab.sequential import watch
+from quantlab.sequential import Watch, watch
 from quantlab.store import Run
 from quantlab.talk import Talk
 
@@ -59,6 +60,17 @@ class Compared:
     early: Early | None = None
 
 
+@dataclass(frozen=True)
+class SideBySide:
+    """Two models on the same images, and what the comparison was made from."""
+
+    comparison: Comparison
+    predictions: tuple[Predictions, ...]
+    timing: BenchResult | None
+    crops: Crops
+    early: Early | None = None
+
+
 def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     """Evaluate both (with ``early_stop`` until the verdict is certain), time both, compare, judge,
     report."""
@@ -69,6 +81,20 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     check_comparable(*models)
     pipeline = inputs.find_pipeline(models[0], spec, talk)
     found = inputs.find_evaluation_data(spec, models[0], talk)
+    made = side_by_side(models, found, pipeline, spec, talk, metrics, test)
+    return publish(made, models, found, spec, run, talk)
+
+
+def side_by_side(
+    models: Sequence[Model],
+    found: Found,
+    pipeline: Pipeline,
+    spec: CompareSpec,
+    talk: Talk,
+    metrics: Mapping[str, MetricFunction] | None = None,
+    test: Watch | None = None,
+) -> SideBySide:
+    """Evaluate fp32 and int8 (with a ``test`` until it is certain), time both, compare."""
     if sentence := slow_format(models[1].proto().graph):
         talk.warn(sentence)
     early = None
@@ -86,8 +112,24 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     inputs.check_all_unchanged(models)
     names = found.dataset.class_names
     comparison = compared(models, predictions, timing, names, spec.seed, metrics)
-    verdict = judge(comparison, policy, anytime=early is not None and early.decided)
-    save_artifacts(run, predictions, timing)
+    return SideBySide(comparison, tuple(predictions), timing, crops, early)
+
+
+def publish(
+    made: SideBySide,
+    models: Sequence[Model],
+    found: Found,
+    spec: CompareSpec,
+    run: Run,
+    talk: Talk,
+    policy: Limit | None = None,
+) -> Compared:
+    """Judge by ``policy``, or by the spec's, and leave the report, the artifacts and the results in
+    the run folder."""
+    comparison, early, crops = made.comparison, made.early, made.crops
+    anytime = early is not None and early.decided
+    verdict = judge(comparison, policy or spec.policy, anytime=anytime)
+    save_artifacts(run, made.predictions, made.timing)
     words = inputs.data_words(found, crops)
     context = replace(
         context_of(run, talk, crops, words, verdict, spec.limits),

@@ -57,15 +57,22 @@ def evaluate_job(spec: EvaluateSpec, run: Run, talk: Talk) -> tuple[Accuracy | N
             model, found, pipeline, spec, talk, how, spec.log_interval
         )
     predictions.save(run.artifact("predictions", "predictions.npz"))
+    run.record.results = facts(model, found, crops, predictions, spec)
+    return accuracy(predictions), len(predictions)
+
+
+def facts(
+    model: Model, found: Found, crops: Crops, predictions: Predictions, spec: ModelOptions
+) -> dict[str, object]:
+    """What the record keeps."""
     result = accuracy(predictions)
-    run.record.results = {
+    return {
         "model": inputs.model_facts(model),
         "data": inputs.data_facts(found, crops),
-        "pipeline": pipeline.model_dump(mode="json"),
+        "pipeline": crops.pipeline.model_dump(mode="json"),
         "providers": list(spec.execution.providers),
         "accuracy": None if result is None else result.model_dump(mode="json"),
     }
-    return result, len(predictions)
 
 
 def crops_and_answers(

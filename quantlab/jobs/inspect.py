@@ -88,23 +88,29 @@ def inspect_job(spec: InspectSpec, run: Run, talk: Talk) -> Inspected:
 
 
 def _inspection(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Inspection:
-    found = inspect_model(model)
-    if model.is_quantized:
-        found = found.model_copy(update={"levels": _levels(model, spec, talk)})
+    given = model.is_quantized and spec.data is not None
+    found = inspected(model, _images(model, spec, talk) if given else None, talk)
     text = found.model_dump_json(indent=1)
     write_whole(run.artifact("inspection", "inspection.json"), text + "\n")
     run.record.results = found.model_dump(mode="json", exclude={"kernels", "quantized_tensors"})
     return found
 
 
-def _levels(model: Model, spec: InspectSpec, talk: Talk) -> LevelDifference | None:
+def inspected(model: Model, images: CalibrationImages | None, talk: Talk) -> Inspection:
+    """What is in the model; of a quantized one also whether optimization levels change its answers
+    on the images, or else on random ones."""
+    found = inspect_model(model)
+    if not model.is_quantized:
+        return found
+    return found.model_copy(update={"levels": _levels(model, images, talk)})
+
+
+def _levels(model: Model, images: CalibrationImages | None, talk: Talk) -> LevelDifference | None:
     """None, with a warning, for a model that runs at one level only."""
-    if spec.data is not None:
-        images, kind = np.concatenate(list(_images(model, spec, talk))), "images"
-    else:
-        images, kind = random_images(model), "seeded random images"
+    kind = "seeded random images" if images is None else "images"
+    batch = random_images(model) if images is None else np.concatenate(list(images))
     try:
-        return compare_levels(model, images, kind)
+        return compare_levels(model, batch, kind)
     except ModelError as error:
         talk.warn(f"Optimization levels were not compared: {error.problem}")
         return None
@@ -131,11 +137,7 @@ def _images(model: Model, spec: InspectSpec, talk: Talk) -> CalibrationImages:
 
 
 def _portability(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Portability:
-    if not model.is_quantized:
-        raise ModelError(
-            f"{model.path} is not quantized: nothing in it can saturate.",
-            "Give the int8 file that quantlab tune or quantize wrote.",
-        )
+    require_int8(model, "nothing in it can saturate")
     found = check_portability(model, _images(model, spec, talk))
     text = found.model_dump_json(indent=1)
     write_whole(run.artifact("portability", "portability.json"), text + "\n")
@@ -146,13 +148,7 @@ def _portability(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Porta
 
 def _layers(fp32: Model, spec: InspectSpec, run: Run, talk: Talk) -> LayerReport:
     int8 = inputs.find_model(spec.int8 or "", spec, talk)
-    if fp32.is_quantized or not int8.is_quantized:
-        raise ModelError(
-            f"--layers takes the fp32 model first, then its int8 version, not {fp32.path.name} "
-            f"and {int8.path.name}."
-        )
-    if fp32.input != int8.input:
-        raise DataError(f"{fp32.path.name} and {int8.path.name} do not take the same input.")
+    check_pair(fp32, int8)
     found = debug_layers(fp32, int8, _images(fp32, spec, talk))
     int8.check_unchanged()
     write_whole(run.artifact("layers", "layers.json"), found.model_dump_json(indent=1) + "\n")
@@ -162,12 +158,42 @@ def _layers(fp32: Model, spec: InspectSpec, run: Run, talk: Talk) -> LayerReport
     return found
 
 
+def require_int8(model: Model, why: str) -> Model:
+    """The model itself. Raises ModelError when it is not quantized: then ``why``."""
+    if model.is_quantized:
+        return model
+    raise ModelError(
+        f"{model.path} is not quantized: {why}.",
+        "Give the int8 file that quantlab tune or quantize wrote.",
+    )
+
+
+def check_pair(fp32: Model, int8: Model) -> None:
+    """Raises QuantlabError unless these are a fp32 model and an int8 version of it."""
+    if fp32.is_quantized or not int8.is_quantized:
+        raise ModelError(
+            f"--layers takes the fp32 model first, then its int8 version, not {fp32.path.name} "
+            f"and {int8.path.name}."
+        )
+    if fp32.input != int8.input:
+        raise DataError(f"{fp32.path.name} and {int8.path.name} do not take the same input.")
+
+
+def operators(model: Model) -> tuple[OperatorScale, ...]:
+    """Every operator's output scale. Raises ModelError for a model that is not quantized."""
+    return list_operators(require_int8(model, "no operator has a scale").proto().graph)
+
+
+def sensitivity(model: Model, images: CalibrationImages, threads: int, talk: Talk) -> Sensitivity:
+    """What each group of nodes costs in int8, on these images."""
+    probe = GroupProbe(Proxy(model, np.concatenate(list(images)), threads), Recipe())
+    with talk.progress("Measuring sensitivity", len(probe.groups)) as advance:
+        return measure_sensitivity(probe, advance)
+
+
 def _sensitivity(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Sensitivity:
     inputs.require_fp32(model, "inspect --sensitivity")
-    images = np.concatenate(list(_images(model, spec, talk)))
-    probe = GroupProbe(Proxy(model, images, spec.threads), Recipe())
-    with talk.progress("Measuring sensitivity", len(probe.groups)) as advance:
-        found = measure_sensitivity(probe, advance)
+    found = sensitivity(model, _images(model, spec, talk), spec.threads, talk)
     text = found.model_dump_json(indent=1)
     write_whole(run.artifact("sensitivity", "sensitivity.json"), text + "\n")
     save_sensitivity(found, run.artifact("sensitivity plot", "sensitivity.png"))
@@ -201,11 +227,6 @@ def _stored(model: Model, folder: Path, run: Run) -> StoredCheck:
 
 
 def _operators(model: Model, run: Run) -> tuple[OperatorScale, ...]:
-    if not model.is_quantized:
-        raise ModelError(
-            f"{model.path} is not quantized: no operator has a scale.",
-            "Give the int8 file that quantlab tune or quantize wrote.",
-        )
-    found = list_operators(model.proto().graph)
+    found = operators(model)
     run.record.results = {"operators": [row.model_dump(mode="json") for row in found]}
     return found

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from quantlab.cache import cache_limit, trim
 from quantlab.data.calibration import CalibrationImages
+from quantlab.data.preprocess import Pipeline
 from quantlab.errors import RecipeError
 from quantlab.fetch import catalog
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
 from quantlab.jobs.calibration import calibration_images, drawn
-from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
+from quantlab.jobs.inputs import DataOptions, Found, ModelOptions, model_facts
 from quantlab.model import Model
 from quantlab.paths import cache_dir
 from quantlab.quantize import Engine, get_engine
@@ -46,33 +47,54 @@ def quantize_job(spec: QuantizeSpec, run: Run, talk: Talk) -> Path:
         recipe = recipe.model_copy(update={"seed": spec.seed})
     pipeline = inputs.find_pipeline(model, spec, talk)
     found = inputs.find_calibration_data(spec, model, talk)
-    sample = drawn(found.dataset, model, recipe, talk)
-    images = calibration_images(found, sample, model, pipeline, spec, talk)
-    talk.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")
-    with inputs.sharded(spec.executor, talk) as workers:
-        engine = engine_of(recipe.engine, workers, talk)
-        content = quantized(model, recipe, images, engine)
+    content, images = calibrated(model, recipe, found, pipeline, spec, talk)
     write_whole(spec.output, content)
     model.check_unchanged()
     written = Model.load(spec.output)
     if sentence := slow_format(written.proto().graph):
         talk.warn(sentence)
-    run.record.results = {
-        "model": model_facts(model),
-        "calibration": inputs.data_facts(found, images.crops),
-        "pipeline": pipeline.model_dump(mode="json"),
-        "recipe": recipe.model_dump(mode="json"),
-        "output": model_facts(written),
-    }
+    run.record.results = facts(model, recipe, found, images, written)
     return spec.output
 
 
-def find_recipe(text: str | None) -> Recipe:
-    """The recipe of a YAML file or a published model's name, else the default.
+def facts(
+    model: Model, recipe: Recipe, found: Found, images: CalibrationImages, written: Model
+) -> dict[str, object]:
+    """What the record keeps."""
+    return {
+        "model": model_facts(model),
+        "calibration": inputs.data_facts(found, images.crops),
+        "pipeline": images.crops.pipeline.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+        "output": model_facts(written),
+    }
+
+
+def calibrated(
+    model: Model,
+    recipe: Recipe,
+    found: Found,
+    pipeline: Pipeline,
+    spec: QuantizeSpec,
+    talk: Talk,
+) -> tuple[bytes, CalibrationImages]:
+    """The file that the recipe makes of the model, and the images that it was calibrated on."""
+    sample = drawn(found.dataset, model, recipe, talk)
+    images = calibration_images(found, sample, model, pipeline, spec, talk)
+    talk.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")
+    with inputs.sharded(spec.executor, talk) as workers:
+        engine = engine_of(recipe.engine, workers, talk)
+        return quantized(model, recipe, images, engine), images
+
+
+def find_recipe(text: Recipe | str | None) -> Recipe:
+    """The recipe itself, or that of a YAML file or a published model's name, else the default.
 
     A YAML file may be a recipe, or hold one under the key ``recipe`` as those in ``tuning/`` do.
     Raises RecipeError.
     """
+    if isinstance(text, Recipe):
+        return text
     if text is None:
         return Recipe()
     if Path(text).is_file():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +38,7 @@ from quantlab.jobs.audit import quick_audit
 from quantlab.jobs.calibration import calibration_images, check_disjoint, divided, drawn
 from quantlab.jobs.compare import save_artifacts
 from quantlab.jobs.evaluate import predict
-from quantlab.jobs.inputs import DataOptions, ModelOptions
+from quantlab.jobs.inputs import DataOptions, Found, ModelOptions
 from quantlab.jobs.quantize import find_recipe
 from quantlab.jobs.tuned import Tuned, record, record_unjudged, trial_rows
 from quantlab.jobs.workbench import Workbench
@@ -70,7 +70,7 @@ class TuneSpec(DataOptions, ModelOptions):
     model: str
     eval_data: Location | None = None
     eval_list: Path | None = None
-    recipe: str | None = None
+    recipe: Recipe | str | None = None
     output: Path | None = None
     max_decline: str = "1%"
     criterion: str | None = None
@@ -94,16 +94,51 @@ class TuneSpec(DataOptions, ModelOptions):
     allow_overlap: bool = False
 
 
+@dataclass(frozen=True)
+class Subject:
+    """The fp32 model, and its images; ``evaluation`` is ``calibration`` where one has to serve for
+    both."""
+
+    model: Model
+    pipeline: Pipeline
+    calibration: Found
+    evaluation: Found
+
+
 def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
     """Search, keep the best, report. A run that is resumed goes on where it was.
 
     Raises QuantizeError when no trial gave a file, with the first trial's reason.
     """
     criterion = parse_criterion(spec.criterion or spec.max_decline, tolerance=spec.tolerance)
+    model = inputs.require_fp32(inputs.find_model(spec.model, spec, talk), "tune")
+
+    def subject() -> Subject:
+        pipeline = inputs.find_pipeline(model, spec, talk)
+        both = inputs.find_both(spec, spec.eval_data, model, talk, eval_list=spec.eval_list)
+        return Subject(model, pipeline, *both)
+
+    output = spec.output or Path(f"{model.name}.int8.onnx")
+    return search(spec, criterion, subject, output, run, talk)
+
+
+def search(
+    spec: TuneSpec,
+    criterion: Criterion,
+    find: Callable[[], Subject],
+    output: Path,
+    run: Run,
+    talk: Talk,
+    *,
+    report: bool = True,
+) -> Tuned:
+    """What ``tune_job`` does once it knows with what; ``find`` is asked when nothing else is left
+    that could be wrong.
+
+    Raises QuantizeError when no trial gave a file, with the first trial's reason.
+    """
     rungs = _rungs(spec)
     _check(spec, criterion, rungs)
-    model = inputs.require_fp32(inputs.find_model(spec.model, spec, talk), "tune")
-    output = spec.output or Path(f"{model.name}.int8.onnx")
     check_writable(output)
     with (
         _resumable(run.folder),
@@ -112,7 +147,9 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
         spec.executing(talk) as how,
     ):
         _tidy(run.folder, output)
-        bench = _prepare(spec, criterion, model, run, talk, how)
+        subject = find()
+        model = subject.model
+        bench = _prepare(spec, criterion, subject, run, talk, how)
         bench.ahead = _ahead(spec, rungs, bench)
         bench.engines.update(_own_search(spec, bench))
         study = SharedStudy(spec.storage, run.folder, bench.identity)
@@ -131,7 +168,7 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
         )
         study.sync(outcome.trials)
         model.check_unchanged()
-        return _finish(spec, bench, outcome, output, kept, run)
+        return _finish(spec, bench, outcome, output, kept, run, report=report)
 
 
 @contextmanager
@@ -194,13 +231,11 @@ def _known_to_inc(criterion: Criterion) -> Policy:
 
 
 def _prepare(
-    spec: TuneSpec, criterion: Criterion, model: Model, run: Run, talk: Talk, how: Execution
+    spec: TuneSpec, criterion: Criterion, subject: Subject, run: Run, talk: Talk, how: Execution
 ) -> Workbench:
     """Images, calibration sample and the fp32 baseline."""
-    pipeline = inputs.find_pipeline(model, spec, talk)
-    calibration, evaluation = inputs.find_both(
-        spec, spec.eval_data, model, talk, eval_list=spec.eval_list
-    )
+    model, pipeline = subject.model, subject.pipeline
+    calibration, evaluation = subject.calibration, subject.evaluation
     sampling = _sampling(spec, Recipe())
     if calibration is evaluation:
         sample, rest = divided(calibration.dataset, model, sampling, talk)
@@ -368,13 +403,21 @@ def _put(bench: Workbench, file: Path, output: Path) -> None:
 
 
 def _finish(
-    spec: TuneSpec, bench: Workbench, outcome: Outcome, output: Path, kept: list[str], run: Run
+    spec: TuneSpec,
+    bench: Workbench,
+    outcome: Outcome,
+    output: Path,
+    kept: list[str],
+    run: Run,
+    *,
+    report: bool,
 ) -> Tuned:
-    """The chosen trial timed at length, written, reported."""
+    """The chosen trial timed at length, written and, where asked, reported."""
     best = picked(outcome.trials, spec.pick) or outcome.best
     _keep(bench, best, output, kept)
     if best is None or best.scores is None:
-        record_unjudged(bench, outcome, output, spec.strategy, run)
+        if report:
+            record_unjudged(bench, outcome, output, spec.strategy, run)
         raise _nothing(outcome)
     file = bench.model_file(best)
     _put(bench, file, output)
@@ -403,7 +446,8 @@ def _finish(
         missed=shortfall(verdict),
         report=run.artifact("report", "report.md"),
     )
-    record(bench, tuned, int8, spec.strategy, run)
+    if report:
+        record(bench, tuned, int8, spec.strategy, run)
     if tuned.interrupted:
         run.finish("interrupted")
     return tuned

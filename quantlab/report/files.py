@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from quantlab.comparison import Comparison
+from quantlab.criteria import Limit
+from quantlab.errors import OutputError
+from quantlab.gate import judge
+from quantlab.report.content import report_page
+from quantlab.report.context import ReportContext
 from quantlab.report.document import Page
 from quantlab.report.html import html
 from quantlab.report.markdown import markdown
+from quantlab.report.plots import draw
+from quantlab.runtime.environment import environment
 from quantlab.store import write_whole
 
 MARKDOWN, HTML = "report.md", "report.html"
@@ -20,3 +28,18 @@ def write_page(folder: Path, page: Page, plots: Mapping[str, bytes]) -> None:
         write_whole(folder / files[name], content)
     write_whole(folder / MARKDOWN, markdown(page, files))
     write_whole(folder / HTML, html(page, plots))
+
+
+def write_comparison(path: Path, comparison: Comparison, limit: Limit) -> Path:
+    """A comparison's report as the one file ``path``: HTML with its plots, or markdown without.
+
+    Raises OutputError.
+    """
+    ending = path.suffix.lower()
+    if ending not in (".html", ".md"):
+        raise OutputError(f"cannot write {path}: a report is .html or .md.", "Name it so.")
+    context = ReportContext(command="", environment=environment())
+    plots = draw(comparison, context) if ending == ".html" else {}
+    page = report_page(comparison, judge(comparison, limit), context, plots)
+    write_whole(path, html(page, plots) if ending == ".html" else markdown(page, {}))
+    return path

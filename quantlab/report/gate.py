@@ -51,7 +51,7 @@ class GateContext:
 
 def gate_summary(decision: Decision, context: GateContext) -> str:
     """What is printed: the verdict, a line a rule, the reasons of those that do not pass."""
-    lines = [f"{decision.status.upper()}: {context.title}", "", _plain(_rules(decision)), ""]
+    lines = [f"{decision.status.upper()}: {context.title}", "", _plain(rules_table(decision)), ""]
     for judged in decision.judged:
         if judged.verdict.status != "pass":
             lines += [
@@ -79,7 +79,7 @@ def marker(subject: str) -> str:
 
 def gate_page(decision: Decision, context: GateContext) -> Page:
     """The decision as a page."""
-    blocks: list[Block] = [_rules(decision)]
+    blocks: list[Block] = [rules_table(decision)]
     reasons = tuple(
         (Strong(j.rule.text), f": {j.verdict.reason} {j.verdict.remedy}".rstrip())
         for j in decision.judged
@@ -100,7 +100,8 @@ def gate_page(decision: Decision, context: GateContext) -> Page:
     )
 
 
-def _rules(decision: Decision) -> Table:
+def rules_table(decision: Decision) -> Table:
+    """Every rule with its level, its verdict and what was measured."""
     rows = [
         [j.rule.text, j.rule.level, j.verdict.status, _measured(j), _interval(j)]
         for j in decision.judged

@@ -47,10 +47,11 @@ def _templates() -> Environment:
 
 
 def _marked(text: Text) -> Markup:
-    return Markup().join(map(_inline, text))
+    return Markup().join(map(inline, text))
 
 
-def _inline(part: Inline) -> Markup:
+def inline(part: Inline) -> Markup:
+    """A part of a text, or a table's cell."""
     match part:
         case Code(text):
             return Markup("<code>{}</code>").format(text)
@@ -71,7 +72,7 @@ def asset(name: str) -> str:
 
 FILTERS: dict[str, Callable[..., Markup | str]] = {
     "marked": _marked,
-    "cell": _inline,
+    "cell": inline,
     "jpeg": lambda data: _address(data, "jpeg"),
 }
 """What the macros of ``blocks.html.j2`` need."""

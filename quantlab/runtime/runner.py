@@ -24,6 +24,15 @@ class Runner:
     ``model`` is a Model, a path, an onnx.ModelProto or its bytes; ``threads=0`` takes every
     physical core that this process may use. Raises ModelError when ONNX Runtime refuses the model,
     a provider is unknown, or a batch does not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from quantlab import Runner
+        >>> from quantlab.testing import example_model
+        >>> model = example_model()
+        >>> with Runner(model, threads=1) as run:
+        ...     run(np.zeros((2, 3, 32, 32), np.float32)).shape
+        (2, 4)
     """
 
     def __init__(

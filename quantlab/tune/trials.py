@@ -45,6 +45,12 @@ class Trial(BaseModel):
     ``scored``: quantized, and its ``proxy`` (mean KL to fp32 on calibration images, nats) known.
     ``done``: evaluated on all images. ``stopped``: proven not to meet the criterion before all
     images were seen. ``failed``: ``error`` says why.
+
+    Example:
+        >>> from quantlab import Recipe, Trial
+        >>> trial = Trial(number=1, recipe=Recipe(), status="scored", seconds=0.5, proxy=0.01)
+        >>> trial.divergence, trial.speedup
+        (0.01, 1.0)
     """
 
     model_config = ConfigDict(frozen=True)

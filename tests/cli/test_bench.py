@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quantlab.bench import instances, load
+from quantlab.bench import instances, load, machine
 from quantlab.bench.harness import bench
 from quantlab.bench.instances import throughput
 from quantlab.bench.load import offered_load
@@ -127,8 +127,8 @@ def test_steal_and_a_moving_clock_are_warned_of(
     cli: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates = iter([1000.0, 2000.0])
-    monkeypatch.setattr("quantlab.bench.machine.steal_share", lambda *_: 0.25)
-    monkeypatch.setattr("quantlab.bench.machine.frequency_mhz", lambda cpus: next(rates))
+    monkeypatch.setattr(machine, "steal_share", lambda *_: 0.25)
+    monkeypatch.setattr(machine, "frequency_mhz", lambda cpus: next(rates))
     said = cli("bench", scene.model, "--seconds", 0.1)
     assert "25% of the" in said.warnings[0]
     assert "1,000 and 2,000 MHz" in said.warnings[1]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from quantlab.errors import DataError
+from quantlab.evaluate import predictions
 from quantlab.evaluate.device import match, read_answers
 from quantlab.testing import fake_predictions, truncate
 
@@ -141,7 +142,7 @@ def test_damaged_archives_and_missing_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.savez(tmp_path / "a.npz", names=["a", "b"], outputs=SCORES)
-    monkeypatch.setattr("quantlab.evaluate.predictions.MAX_BYTES", 100)
+    monkeypatch.setattr(predictions, "MAX_BYTES", 100)
     with pytest.raises(DataError, match=r"a\.npz is larger than"):
         read_answers(tmp_path / "a.npz")
     truncate(tmp_path / "a.npz")

@@ -10,6 +10,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from quantlab.data.preprocess import Pipeline, get_pipeline
+from quantlab.data.ready import ready
 from quantlab.errors import ModelError
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.fold import fold_preprocess
@@ -61,3 +62,9 @@ def test_a_model_of_pixels_has_nothing_to_fold(tmp_path: Path) -> None:
     model = Model.load(path)
     with pytest.raises(ModelError, match="takes uint8 pixels"):
         fold_preprocess(model.proto(), model.input, RGB)
+
+
+def test_ready_inputs_have_nothing_to_fold(tmp_path: Path) -> None:
+    model = Model.load(tiny_classifier(tmp_path / "f.onnx"))
+    with pytest.raises(ModelError, match="no normalization is left to fold"):
+        fold_preprocess(model.proto(), model.input, ready(32))

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from quantlab.inspect import levels
 from quantlab.inspect.levels import LevelDifference, compare_levels, levels_line
 from quantlab.testing import FakeRunner
 
@@ -26,7 +27,8 @@ def test_other_answers(twins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         "disabled": np.array([[2, 1], [4, 0]], np.float32),
     }
     monkeypatch.setattr(
-        "quantlab.inspect.levels.Runner",
+        levels,
+        "Runner",
         lambda _, optimization: FakeRunner(lambda batch: answers[optimization]),
     )
     found = compare_levels(pair.int8, pair.images[:2], "images")

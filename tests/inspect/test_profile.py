@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from quantlab.errors import ModelError
+from quantlab.inspect import profile as profiles
 from quantlab.inspect.profile import (
     QUANTIZERS,
     NodeTime,
@@ -96,7 +97,7 @@ def test_a_file_is_read_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path = tmp_path / "profile.json"
     path.write_text(json.dumps([{"name": "model_run"}, 3]))
     assert read_events(path) == [{"name": "model_run"}]
-    monkeypatch.setattr("quantlab.inspect.profile.MAX_BYTES", 10)
+    monkeypatch.setattr(profiles, "MAX_BYTES", 10)
     with pytest.raises(ModelError, match="larger than"):
         read_events(path)
     with pytest.raises(ModelError, match="cannot be read"):

@@ -17,6 +17,7 @@ from quantlab.jobs.ahead import Ahead, together
 from quantlab.jobs.quantize import made, quantized
 from quantlab.model import Model
 from quantlab.quantize import get_engine
+from quantlab.quantize.engine import QuantlabEngine
 from quantlab.recipe import Recipe
 from quantlab.talk import Silence
 from quantlab.testing import image_folder, tiny_classifier
@@ -98,7 +99,7 @@ def test_a_crash_is_told_as_here(
     def crash(*_: Any) -> None:
         raise ValueError("boom")
 
-    monkeypatch.setattr("quantlab.quantize.engine.QuantlabEngine.quantize", crash)
+    monkeypatch.setattr(QuantlabEngine, "quantize", crash)
     found, _ = ahead(model, images, PLAIN)
     with pytest.raises(QuantizeError, match="quantlab crashed: ValueError: boom"):
         found.take(PLAIN)

@@ -13,7 +13,7 @@ from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.jobs.quantize import quantized
 from quantlab.model import Model
-from quantlab.quantize import get_engine
+from quantlab.quantize import get_engine, known
 from quantlab.quantize.engine import QuantlabEngine
 from quantlab.quantize.known import file_key, keep, recall
 from quantlab.recipe import Recipe
@@ -55,9 +55,9 @@ def test_the_key_changes_with_all_that_makes_the_file(
         (model, RECIPE, replace(images, crops=replace(crops, digests=crops.digests[1:]))),
     ]
     keys = [file_key(model, RECIPE, images), *(file_key(*other) for other in others)]
-    monkeypatch.setattr("quantlab.quantize.known.environment", lambda: {"isa": "other"})
+    monkeypatch.setattr(known, "environment", lambda: {"isa": "other"})
     keys.append(file_key(model, RECIPE, images))
-    monkeypatch.setattr("quantlab.quantize.known.source_digest", lambda: "other")
+    monkeypatch.setattr(known, "source_digest", lambda: "other")
     keys.append(file_key(model, RECIPE, images))
     assert len(set(keys)) == len(keys)
 

@@ -48,6 +48,14 @@ def open_dataset(
     (LIST_NAMES or ``list_file``), a folder of class folders, or a folder of images without labels.
     ``synsets`` names the classes in index order; ``num_classes`` (the model's) makes sure that
     labels fit; ``labelled=False`` ignores folder names and lists. Raises DataError, MissingExtra.
+
+    Example:
+        >>> from quantlab import open_dataset
+        >>> from quantlab.testing import image_folder
+        >>> from pathlib import Path
+        >>> dataset = open_dataset(image_folder(Path("images"), classes=2, per_class=1))
+        >>> dataset[1].label, dataset[1].image.size
+        (1, (64, 64))
     """
     place = str(path) if is_url(path) else str(Path(path).absolute())
     folder = fetched(place, progress=progress) if is_url(path) else Path(path)

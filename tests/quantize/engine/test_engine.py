@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from quantlab.errors import QuantizeError
 from quantlab.model import Model
-from quantlab.quantize.engine import QuantlabEngine
+from quantlab.quantize.engine import QuantlabEngine, search, weights
 from quantlab.recipe import Recipe
 from quantlab.testing.models import tiny_classifier
 
@@ -118,9 +118,8 @@ def test_same_seed_same_bytes_whatever_the_threads(
 ) -> None:
     made = []
     for threads in (1, 2):
-        for module in ("search", "weights"):
-            name = f"quantlab.quantize.engine.{module}.default_threads"
-            monkeypatch.setattr(name, lambda threads=threads: threads)
+        for module in (search, weights):
+            monkeypatch.setattr(module, "default_threads", lambda threads=threads: threads)
         made.append(quantize(model, **BEST).SerializeToString(deterministic=True))
     assert made[0] == made[1]
 

@@ -1,0 +1,1105 @@
+"""quantlab as a library: plain functions over models, images and results.
+
+Models are taken as a path, as the bytes of an ONNX file, as ``onnx.ModelProto`` or as ``Model``
+(``ModelLike``). Images are taken as a path or a URL of anything in docs/data.md, as ``Dataset``, as
+arrays ``(images, labels)``, and as a sequence or an iterable of pairs ``(image, label)`` or of
+mappings with ``image`` and ``label``, as torch, Hugging Face and TensorFlow have them
+(``ImagesLike``). An image is a PIL image, uint8 pixels [h, w, 3], [h, w] or [3, h, w], or an
+encoded file; floats [3, h, w] are ready inputs, which the model is given as they are.
+
+Nothing is written but the cache (``QUANTLAB_CACHE``), unless ``run_dir`` names a folder in which a
+run folder is kept, as the command line's ``--runs-dir`` does. Nothing is printed: ``progress`` is
+told how far the work is, and what a user should not miss is a ``QuantlabWarning``. No environment
+variable and no ``quantlab.yaml`` chooses models, images or options.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, overload
+
+import onnx
+
+from quantlab.bench.harness import Isolation
+from quantlab.bench.measurement import BenchResult
+from quantlab.bench.setup import SECONDS
+from quantlab.cluster.executor import INLINE
+from quantlab.compare import compare as compare_answers
+from quantlab.comparison import Comparison
+from quantlab.criteria import (
+    AgreementPolicy,
+    ClassPolicy,
+    Criterion,
+    DivergencePolicy,
+    LatencyPolicy,
+    Limit,
+    Policy,
+    SizePolicy,
+)
+from quantlab.data.calibration import CalibrationImages
+from quantlab.data.dataset import Dataset
+from quantlab.data.labels import check_labels
+from quantlab.data.preprocess import Pipeline, get_pipeline
+from quantlab.data.readers import open_dataset
+from quantlab.data.readers.memory import Indexed, read
+from quantlab.data.ready import Ready, ready
+from quantlab.data.sampler import random_sample
+from quantlab.errors import DataError, RecipeError
+from quantlab.evaluate.custom import MetricFunction, metrics_of
+from quantlab.evaluate.predictions import Predictions
+from quantlab.gate import Verdict
+from quantlab.gate import judge as judge_limit
+from quantlab.inspect.audit import Audit
+from quantlab.inspect.inspection import Inspection
+from quantlab.inspect.layers import LayerReport, debug_layers
+from quantlab.inspect.operators import OperatorScale
+from quantlab.inspect.portability import Portability, check_portability
+from quantlab.inspect.sensitivity import Sensitivity
+from quantlab.inspect.speed_formats import slow_format
+from quantlab.jobs import bench as bench_job
+from quantlab.jobs import compare as compare_job
+from quantlab.jobs import evaluate as evaluate_job
+from quantlab.jobs import inputs
+from quantlab.jobs import inspect as inspect_job
+from quantlab.jobs import quantize as quantize_job
+from quantlab.jobs import tune as tune_job
+from quantlab.jobs.audit import full_audit
+from quantlab.jobs.inputs import DataOptions, Found
+from quantlab.model import Model, file_name
+from quantlab.paths import is_url
+from quantlab.recipe import Recipe
+from quantlab.rules import DEFAULT_RULES, Decision, Rule, decide, parse_limit, parse_requirement
+from quantlab.scratch import temporary_folder
+from quantlab.speeds import ratios_of
+from quantlab.store import Run, write_whole
+from quantlab.talk import Advance, Talk
+from quantlab.tune.search import Stop
+from quantlab.tune.trials import Pick, Trial, pareto_front
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+ModelLike: TypeAlias = Model | Path | str | bytes | onnx.ModelProto
+"""What is taken for a model."""
+ImagesLike: TypeAlias = Dataset | Path | str | tuple[Any, Any] | Indexed | Iterable[Any]
+"""What is taken for images: see the module's description."""
+PipelineLike: TypeAlias = Pipeline | Mapping[str, Any] | Path | str
+"""A pipeline, its name, its fields, or a YAML file of them."""
+
+USUAL = "top1.decline <= 1%"
+"""What is judged where nothing else is named."""
+
+
+class QuantlabWarning(UserWarning):
+    """What a user should not miss: an assumed pipeline, images left out, images that flatter.
+
+    Example:
+        >>> import warnings
+        >>> from quantlab import QuantlabWarning
+        >>> warnings.simplefilter("error", QuantlabWarning)  # to be stopped by them
+    """
+
+
+class Progress(Protocol):
+    """A function that is told how far the work is.
+
+    Example:
+        >>> from quantlab import bench
+        >>> from quantlab.testing import example_model
+        >>> def show(step, done, total, note):
+        ...     print(f"{step}: {done} of {total}")
+        >>> result = bench(example_model(), rounds=2, seconds=0.05, progress=show)
+        Timing: 1 of 2
+        Timing: 2 of 2
+    """
+
+    def __call__(self, step: str, done: int, total: int, note: str, /) -> None:
+        """``done`` of ``total`` parts (0: not known) of ``step`` are made; ``note`` is the estimate
+        so far, in words."""
+
+
+@dataclass(frozen=True, eq=False)
+class TuneResult:
+    """What came of ``tune``.
+
+    ``model`` is the best int8 model (``best`` its trial), ``comparison`` sets it beside fp32 on the
+    evaluation images and ``verdict`` judges that. ``trials`` are all that was tried; ``pareto``
+    those that no other one beats in decline, speed and size together. ``stop`` says why no more was
+    tried. ``folder`` is the run folder, where one was asked for.
+
+    Example:
+        >>> from quantlab import tune
+        >>> from quantlab.testing import example_images, example_model
+        >>> result = tune(
+        ...     example_model(), example_images(), evaluation=example_images(seed=1),
+        ...     pipeline="torchvision", max_decline="50%", max_trials=1, timing=False,
+        ... )
+        >>> result.model.is_quantized, result.best in result.trials
+        (True, True)
+        >>> result.trials_frame().groupby("status").size().to_dict()
+        {'done': 1, 'scored': 3}
+    """
+
+    model: Model
+    verdict: Verdict
+    comparison: Comparison
+    best: Trial
+    trials: tuple[Trial, ...]
+    stop: Stop
+    folder: Path | None = None
+
+    @property
+    def pareto(self) -> tuple[Trial, ...]:
+        """The trials that no other one beats in decline, speed and size together."""
+        return tuple(pareto_front(self.trials))
+
+    def trials_frame(self) -> DataFrame:
+        """All trials.
+
+        Returns:
+            One row a trial: ``number``, ``recipe``, ``status``, ``top1``, ``decline`` (a fraction
+            of fp32's accuracy), ``agreement``, ``kl`` (nats), ``speedup`` (fp32 / int8), ``meets``,
+            ``size_bytes``, ``seconds``, ``front``, ``chosen`` and ``error``.
+        """
+        from quantlab.report.frames import trials_frame
+
+        return trials_frame(self.trials, self.best)
+
+    def _repr_html_(self) -> str:
+        from quantlab.report.notebook import tune_html
+
+        return tune_html(self.comparison, self.verdict, self.trials, self.best)
+
+
+def quantize(
+    model: ModelLike,
+    calibration: ImagesLike,
+    *,
+    recipe: Recipe | str | None = None,
+    pipeline: PipelineLike | None = None,
+    seed: int | None = None,
+    max_bad: float = 0.01,
+    executor: str = INLINE,
+    run_dir: Path | str | None = None,
+    progress: Progress | Talk | None = None,
+) -> Model:
+    """Quantize a model by one recipe, without a search.
+
+    Args:
+        model: the fp32 model.
+        calibration: images from which the recipe draws its sample, one of each class by default;
+            labels are needed for that only.
+        recipe: a Recipe, the path of a YAML file, or the name of a published model's recipe;
+            default: ``Recipe()``.
+        pipeline: the preprocessing; default: that of the model's metadata or of the published model
+            with the same bytes, else torchvision, with a warning. Ready inputs need none.
+        seed: of the sample, in the recipe's place.
+        max_bad: the share of images, 0 to 1, that may be unreadable.
+        executor: who looks at the calibration images: ``inline``, ``process:N`` or
+            ``dask://HOST:PORT``.
+        run_dir: a folder in which a run folder is kept.
+        progress: is told how far the work is.
+
+    Returns:
+        The int8 model; ``Model.save`` writes it. The same model, images and recipe give the same
+        bytes.
+
+    Raises:
+        ModelError: the model cannot be read, or is quantized already.
+        DataError: the images cannot be read.
+        RecipeError: there is no such recipe or pipeline.
+        QuantizeError: the recipe's engine cannot quantize the model.
+
+    Source:
+        Jacob et al. 2018, "Quantization and training of neural networks for efficient
+        integer-arithmetic-only inference"; docs/engine.md names those of each part of a recipe.
+
+    Example:
+        >>> from quantlab import Recipe, quantize
+        >>> from quantlab.testing import example_images, example_model
+        >>> int8 = quantize(
+        ...     example_model(), example_images(), recipe=Recipe(ranges="mse"),
+        ...     pipeline="torchvision",
+        ... )
+        >>> int8.name, int8.is_quantized
+        ('tiny.int8', True)
+        >>> int8.save("tiny.int8.onnx").name
+        'tiny.int8.onnx'
+    """
+    talk = reporter(progress)
+    fp32 = inputs.require_fp32(_classifier(model), "quantize")
+    chosen = quantize_job.find_recipe(recipe)
+    if seed is not None:
+        chosen = chosen.model_copy(update={"seed": seed})
+    found = _found(calibration, fp32, talk)
+    through = _pipeline(pipeline, fp32, found, talk)
+    spec = quantize_job.QuantizeSpec(
+        model=str(fp32.path), output=Path(), max_bad=max_bad, executor=executor
+    )
+    asked = {"model": fp32.name, "calibration": found.dataset.root, "recipe": chosen.name}
+    with _recorded("quantize", run_dir, talk, asked) as run:
+        content, images = quantize_job.calibrated(fp32, chosen, found, through, spec, talk)
+        fp32.check_unchanged()
+        int8 = _int8(fp32, content)
+        if sentence := slow_format(int8.proto().graph):
+            talk.warn(sentence)
+        if run is not None:
+            write_whole(run.artifact("model", f"{file_name(int8.name)}.onnx"), content)
+            run.record.results = quantize_job.facts(fp32, chosen, found, images, int8)
+    return int8
+
+
+def tune(
+    model: ModelLike,
+    calibration: ImagesLike,
+    *,
+    evaluation: ImagesLike | None = None,
+    max_decline: str = "1%",
+    criterion: Limit | str | None = None,
+    tolerance: float = 0.0,
+    recipe: Recipe | str | None = None,
+    strategy: tune_job.Strategy = "ladder",
+    engines: Sequence[str] = ("quantlab",),
+    space: Mapping[str, Sequence[Any]] | None = None,
+    pipeline: PipelineLike | None = None,
+    images_per_class: int = 1,
+    calibration_size: int | None = None,
+    seed: int = 0,
+    budget: float = 300.0,
+    max_trials: int | None = None,
+    target_speedup: float | None = None,
+    pick: Pick = "best",
+    timing: bool = True,
+    audit: bool = True,
+    allow_overlap: bool = False,
+    max_bad: float = 0.01,
+    threads: int = 0,
+    executor: str = INLINE,
+    run_dir: Path | str | None = None,
+    progress: Progress | Talk | None = None,
+) -> TuneResult:
+    """Find the best int8 model: by meets the criterion, then speed, then fidelity.
+
+    Args:
+        model: the fp32 model.
+        calibration: images to calibrate on; without ``evaluation`` those that are not needed judge.
+        evaluation: images to judge on, with labels unless the criterion needs none.
+        max_decline: how much top-1 may be lost: "1%" of the fp32 accuracy, "0.5pp" of all images.
+        criterion: in its place, such as "top5.decline <= 0.5pp", "kl <= 0.01", "agreement >= 96%".
+        tolerance: what a measured loss may exceed the limit by, in the loss's unit.
+        recipe: the only recipe to set out from, instead of the ladder's.
+        strategy: how recipes are searched, see docs/tune.md.
+        engines: whose recipes are tried: "quantlab", "ort", "inc", "nncf".
+        space: for the strategies that search one: a recipe's fields with the values to try.
+        pipeline: as for ``quantize``.
+        images_per_class: calibration images of each class.
+        calibration_size: or so many in all.
+        seed: of the sample and of the search.
+        budget: seconds after which no further recipe is tried.
+        max_trials: and after so many evaluations.
+        target_speedup: and once a model meets the criterion at so many times fp32's speed.
+        pick: which trial becomes the model.
+        timing: whether models are timed (``False``: all count as equally fast).
+        audit: whether a wrong pipeline is looked for, and warned of.
+        allow_overlap: whether an image may both calibrate and judge.
+        max_bad: the share of images, 0 to 1, that may be unreadable.
+        threads: cores to use, 0 for all.
+        executor: who evaluates: ``inline``, ``process:N`` or ``dask://HOST:PORT``.
+        run_dir: a folder in which a run folder with all trials and the report is kept.
+        progress: is told how far the work is.
+
+    Returns:
+        The best model, its comparison with fp32, the verdict, and all trials. Ctrl-C ends the
+        search and returns the best so far.
+
+    Raises:
+        ModelError, DataError, RecipeError: as ``quantize``.
+        QuantizeError: no recipe gave a model.
+
+    Example:
+        >>> from quantlab import tune
+        >>> from quantlab.testing import example_images, example_model
+        >>> result = tune(
+        ...     example_model(), example_images(), evaluation=example_images(seed=1),
+        ...     pipeline="torchvision", criterion="agreement >= 50%", max_trials=1, timing=False,
+        ... )
+        >>> result.verdict.status, result.stop
+        ('pass', 'max-trials')
+        >>> result.model.save("tiny.int8.onnx").name
+        'tiny.int8.onnx'
+    """
+    talk = reporter(progress)
+    judged = _criterion(criterion or max_decline, tolerance)
+    fp32 = inputs.require_fp32(_classifier(model), "tune")
+    spec = tune_job.TuneSpec.model_validate(
+        {
+            "model": str(fp32.path),
+            "recipe": recipe,
+            "strategy": strategy,
+            "engines": tuple(engines),
+            "space": None if space is None else {k: list(v) for k, v in space.items()},
+            "images_per_class": images_per_class,
+            "calibration_size": calibration_size,
+            "seed": seed,
+            "budget": budget,
+            "max_trials": max_trials,
+            "target_speedup": target_speedup,
+            "pick": pick,
+            "no_bench": not timing,
+            "no_audit": not audit,
+            "allow_overlap": allow_overlap,
+            "max_bad": max_bad,
+            "threads": threads,
+            "executor": executor,
+        }
+    )
+    asked = {"model": fp32.name, "criterion": f"{judged.title} {judged.limit_text}"}
+
+    def subject() -> tune_job.Subject:
+        first = _found(calibration, fp32, talk)
+        same = evaluation is None or evaluation is calibration
+        second = first if evaluation is None or same else _found(evaluation, fp32, talk)
+        through = _pipeline(pipeline, fp32, first, talk)
+        if through != _pipeline(through, fp32, second, talk):
+            raise DataError("calibration and evaluation images are not of one kind.")
+        if first.dataset.finished:
+            spec.no_audit = True
+        return tune_job.Subject(fp32, through, first, second)
+
+    with temporary_folder() as work:
+        output = work / f"{file_name(fp32.name)}.int8.onnx"
+        root = work if run_dir is None else Path(run_dir)
+        with Run("tune", asked, _call("tune", asked), root) as run:
+            try:
+                found = tune_job.search(
+                    spec, judged, subject, output, run, talk, report=run_dir is not None
+                )
+            finally:
+                run.record.warnings = talk.warnings
+        return TuneResult(
+            model=_int8(fp32, output.read_bytes()),
+            verdict=found.verdict,
+            comparison=found.comparison,
+            best=found.best,
+            trials=tuple(found.outcome.trials),
+            stop=found.outcome.stop,
+            folder=None if run_dir is None else run.folder,
+        )
+
+
+def evaluate(
+    model: ModelLike,
+    images: ImagesLike,
+    *,
+    pipeline: PipelineLike | None = None,
+    max_bad: float = 0.01,
+    threads: int = 0,
+    provider: str | None = None,
+    executor: str = INLINE,
+    run_dir: Path | str | None = None,
+    progress: Progress | Talk | None = None,
+) -> Predictions:
+    """What a model answers on all images.
+
+    Args:
+        model: fp32 or int8.
+        images: with labels where the accuracy is asked for.
+        pipeline: as for ``quantize``.
+        max_bad: the share of images, 0 to 1, that may be unreadable.
+        threads: cores to use, 0 for all; these change no answer.
+        provider: an ONNX Runtime execution provider, by default the CPU's.
+        executor: who evaluates: ``inline``, ``process:N`` or ``dask://HOST:PORT``.
+        run_dir: a folder in which a run folder is kept.
+        progress: is told how far the work is.
+
+    Returns:
+        One row of outputs an image, float32 [n, classes], in the order of the images;
+        ``Predictions.accuracy`` has top-1 and top-5. Known answers come from the cache.
+
+    Raises:
+        ModelError: the model cannot be read or run.
+        DataError: the images cannot be read, or their labels do not fit the model.
+        RecipeError: there is no such pipeline.
+
+    Example:
+        >>> from quantlab import evaluate
+        >>> from quantlab.testing import example_images, example_model
+        >>> answers = evaluate(example_model(), example_images(), pipeline="torchvision")
+        >>> answers.outputs.shape, answers.accuracy.top1.n
+        ((32, 4), 32)
+    """
+    talk = reporter(progress)
+    loaded = _classifier(model)
+    found = _found(images, loaded, talk)
+    through = _pipeline(pipeline, loaded, found, talk)
+    spec = evaluate_job.EvaluateSpec(
+        model=str(loaded.path),
+        max_bad=max_bad,
+        threads=threads,
+        provider=provider,
+        executor=executor,
+    )
+    asked = {"model": loaded.name, "images": found.dataset.root}
+    with _recorded("evaluate", run_dir, talk, asked) as run:
+        with spec.executing(talk) as how:
+            crops, answers = evaluate_job.crops_and_answers(loaded, found, through, spec, talk, how)
+        if run is not None:
+            answers.save(run.artifact("predictions", "predictions.npz"))
+            run.record.results = evaluate_job.facts(loaded, found, crops, answers, spec)
+    return answers
+
+
+@overload
+def compare(
+    fp32: Predictions,
+    int8: Predictions,
+    *,
+    class_names: Sequence[str] | None = None,
+    metrics: Mapping[str, MetricFunction] | None = None,
+    seed: int = 0,
+) -> Comparison: ...
+
+
+@overload
+def compare(
+    fp32: ModelLike,
+    int8: ModelLike,
+    images: ImagesLike,
+    *,
+    pipeline: PipelineLike | None = None,
+    timing: bool = True,
+    batch_sizes: Sequence[int] = (1,),
+    rounds: int | None = None,
+    class_names: Sequence[str] | None = None,
+    metrics: Mapping[str, MetricFunction] | None = None,
+    seed: int = 0,
+    max_bad: float = 0.01,
+    threads: int = 0,
+    provider: str | None = None,
+    executor: str = INLINE,
+    criterion: Limit | str = USUAL,
+    run_dir: Path | str | None = None,
+    progress: Progress | Talk | None = None,
+) -> Comparison: ...
+
+
+def compare(
+    fp32: Predictions | ModelLike,
+    int8: Predictions | ModelLike,
+    images: ImagesLike | None = None,
+    *,
+    pipeline: PipelineLike | None = None,
+    timing: bool = True,
+    batch_sizes: Sequence[int] = (1,),
+    rounds: int | None = None,
+    class_names: Sequence[str] | None = None,
+    metrics: Mapping[str, MetricFunction] | None = None,
+    seed: int = 0,
+    max_bad: float = 0.01,
+    threads: int = 0,
+    provider: str | None = None,
+    executor: str = INLINE,
+    criterion: Limit | str = USUAL,
+    run_dir: Path | str | None = None,
+    progress: Progress | Talk | None = None,
+) -> Comparison:
+    """Set two models side by side, image by image.
+
+    Of two Predictions this is a pure function; two models are evaluated on the ``images`` and timed
+    in turns first, for which all arguments but ``class_names``, ``metrics`` and ``seed`` are.
+
+    Args:
+        fp32: the fp32 model, or its answers.
+        int8: the int8 model, or its answers.
+        images: what models are evaluated on.
+        pipeline: as for ``quantize``.
+        timing: whether the models are timed.
+        batch_sizes: at which they are timed.
+        rounds: of timing; default: as many as fit into ten seconds, 8 to 15.
+        class_names: in index order; default: those of the images, where they have any.
+        metrics: your own, by name: a function of outputs float32 [n, classes] and labels int64 [n]
+            or None that gives a score an image, float [n], higher is better.
+        seed: of the bootstrap and of the order of timing.
+        max_bad: the share of images, 0 to 1, that may be unreadable.
+        threads: cores to use, 0 for all; for timing 0 is one.
+        provider: an ONNX Runtime execution provider, by default the CPU's.
+        executor: who evaluates: ``inline``, ``process:N`` or ``dask://HOST:PORT``.
+        criterion: what the report of ``run_dir`` judges.
+        run_dir: a folder in which a run folder with the report is kept.
+        progress: is told how far the work is.
+
+    Returns:
+        Accuracy, fidelity, classes, changed images, and speed, with paired 95% intervals. Of two
+        Predictions speed and size are not known.
+
+    Raises:
+        DataError: the two are not of the same images, or not of the same classes.
+        ModelError, RecipeError: as ``evaluate``.
+
+    Source:
+        Tango 1998 and Tang, Tang & Chan 2003 for the paired intervals; docs/statistics.md names
+        them all.
+
+    Example:
+        >>> from quantlab import compare, evaluate, quantize
+        >>> from quantlab.testing import example_images, example_model
+        >>> fp32, images = example_model(), example_images()
+        >>> int8 = quantize(fp32, example_images(seed=1), pipeline="torchvision")
+        >>> a, b = (evaluate(model, images, pipeline="torchvision") for model in (fp32, int8))
+        >>> comparison = compare(a, b)
+        >>> comparison == compare(fp32, int8, images, timing=False).model_copy(
+        ...     update={"fp32": comparison.fp32, "int8": comparison.int8}
+        ... )
+        True
+    """
+    if isinstance(fp32, Predictions) and isinstance(int8, Predictions):
+        if images is not None:
+            raise DataError("answers are compared as they are.", "Leave the images out.")
+        return compare_answers(fp32, int8, class_names=class_names, metrics=metrics, seed=seed)
+    if isinstance(fp32, Predictions) or isinstance(int8, Predictions):
+        raise DataError(
+            "a model cannot be compared with answers.", "Give two models, or evaluate both first."
+        )
+    if images is None:
+        raise DataError("two models are compared on images.", "Give them: compare(fp32, int8, …).")
+    talk = reporter(progress)
+    models = [_classifier(fp32), _classifier(int8)]
+    compare_job.check_comparable(*models)
+    found = _found(images, models[0], talk)
+    if class_names is not None:
+        found = found.of(replace(found.dataset, class_names=tuple(class_names)))
+    through = _pipeline(pipeline, models[0], found, talk, models[1])
+    spec = compare_job.CompareSpec(
+        fp32=str(models[0].path),
+        int8=str(models[1].path),
+        batch_sizes=tuple(batch_sizes),
+        rounds=rounds,
+        no_bench=not timing,
+        seed=seed,
+        max_bad=max_bad,
+        threads=threads,
+        provider=provider,
+        executor=executor,
+    )
+    asked = {"fp32": models[0].name, "int8": models[1].name, "images": found.dataset.root}
+    with _recorded("compare", run_dir, talk, asked) as run:
+        made = compare_job.side_by_side(models, found, through, spec, talk, metrics)
+        if run is not None:
+            compare_job.publish(made, models, found, spec, run, talk, _limit(criterion))
+    return made.comparison
+
+
+def judge(
+    comparison: Comparison, criterion: Limit | str = USUAL, *, anytime: bool = False
+) -> Verdict:
+    """Judge a comparison by the whole 95% interval of what was lost.
+
+    Args:
+        comparison: of ``compare``.
+        criterion: what must hold: "top1.decline <= 1%" (of the fp32 accuracy), "top5.decline <=
+            0.5pp" (percentage points), "class.decline <= 10pp", "agreement >= 96%", "kl <= 0.01"
+            (nats), "latency.p50.ratio <= 0.6" (int8 / fp32), "size <= 4MB",
+            "module:function.decline <= 1%" for a metric of your own. "1%", "agree>=96%" and the
+            like are read too.
+        anytime: the images ended because of what was seen of them (a sequential test).
+
+    Returns:
+        ``pass`` when even the interval's worse end is within the limit, ``fail`` when even the
+        better one is beyond it, else ``inconclusive``, with the number of images that would decide.
+
+    Raises:
+        RecipeError: the criterion cannot be read, or the comparison lacks its metric.
+
+    Source:
+        Tango 1998, Statistics in Medicine 17:891; Tang, Tang & Chan 2003, Statistics in Medicine
+        22:1217 (docs/statistics.md).
+
+    Example:
+        >>> from quantlab import compare, judge
+        >>> from quantlab.testing import fake_predictions
+        >>> pair = [fake_predictions(2000, 10, rate, seed=0) for rate in (0, 0.02)]
+        >>> comparison = compare(*pair)
+        >>> judge(comparison, "top1.decline <= 5%").status, judge(comparison, "kl <= 0.001").status
+        ('pass', 'fail')
+        >>> verdict = judge(comparison, "top1.decline <= 1%")
+        >>> verdict.status, verdict.images_needed
+        ('inconclusive', 22186)
+    """
+    return judge_limit(comparison, _limit(criterion), anytime=anytime)
+
+
+def gate(
+    subject: Comparison | Sequence[ModelLike],
+    rules: Sequence[Rule | str] | Rule | str = DEFAULT_RULES,
+    *,
+    images: ImagesLike | None = None,
+    pipeline: PipelineLike | None = None,
+    rounds: int | None = None,
+    seed: int = 0,
+    max_bad: float = 0.01,
+    threads: int = 0,
+    progress: Progress | Talk | None = None,
+) -> Decision:
+    """Judge a comparison by several rules, as one decision.
+
+    Args:
+        subject: a Comparison, or two models, fp32 and int8, to be compared on ``images``; those are
+            timed where a rule limits the latency.
+        rules: what must hold, as for ``judge``, or what must not ("top1.decline > 1%"); after a
+            comma ``required``, ``advisory`` or ``off``. Rules of the latency are advisory unless
+            they say otherwise.
+        images: what models are evaluated on.
+        pipeline: as for ``quantize``.
+        rounds: of timing.
+        seed: of the bootstrap.
+        max_bad: the share of images, 0 to 1, that may be unreadable.
+        threads: cores to use, 0 for all.
+        progress: is told how far the work is.
+
+    Returns:
+        The decision and each rule's verdict. A wrong failure or a wrong pass has a chance of at
+        most 2.5%, however many rules there are.
+
+    Raises:
+        RecipeError: a rule cannot be read, or none is left to judge.
+        DataError, ModelError: as ``compare``.
+
+    Source:
+        Berger 1982, Technometrics 24:295, for passing; Holm 1979, Scandinavian Journal of
+        Statistics 6:65, for failing.
+
+    Example:
+        >>> from quantlab import compare, gate
+        >>> from quantlab.testing import fake_predictions
+        >>> pair = [fake_predictions(2000, 10, rate, seed=0) for rate in (0, 0.02)]
+        >>> decision = gate(compare(*pair), ["top1.decline <= 5%", "kl <= 0.001, advisory"])
+        >>> decision.status, [judged.verdict.status for judged in decision.judged]
+        ('pass', ['pass', 'fail'])
+    """
+    given = [rules] if isinstance(rules, Rule | str) else rules
+    parsed = check_rules(r if isinstance(r, Rule) else parse_requirement(r) for r in given)
+    if isinstance(subject, Comparison):
+        return decide(subject, parsed)
+    if isinstance(subject, str | bytes) or len(subject) != 2:
+        raise DataError("a gate judges a comparison or two models.", "Give (fp32, int8).")
+    if images is None:
+        raise DataError("two models are judged on images.", "Give images=…")
+    limits = [rule.limit for rule in parsed if rule.level != "off"]
+    comparison = compare(
+        subject[0],
+        subject[1],
+        images,
+        pipeline=pipeline,
+        timing=any(isinstance(limit, LatencyPolicy) for limit in limits),
+        rounds=rounds,
+        metrics=metrics_of(*limits),
+        seed=seed,
+        max_bad=max_bad,
+        threads=threads,
+        progress=progress,
+    )
+    return decide(comparison, parsed)
+
+
+def bench(
+    models: ModelLike | Sequence[ModelLike],
+    *,
+    batch_sizes: Sequence[int] = (1,),
+    rounds: int | None = None,
+    seconds: float = SECONDS,
+    threads: int = 1,
+    seed: int = 0,
+    provider: str | None = None,
+    isolation: Isolation = "fresh",
+    run_dir: Path | str | None = None,
+    progress: Progress | Talk | None = None,
+) -> BenchResult:
+    """Time models side by side, in turns of milliseconds, in processes of their own.
+
+    Args:
+        models: one or several; the first is measured twice, to show what is noise.
+        batch_sizes: images a run.
+        rounds: of fresh processes; default: as many as fit into ``seconds``, 8 to 15.
+        seconds: that a batch size may take.
+        threads: of each run; 0 for all cores.
+        seed: of the input and of the order.
+        provider: an ONNX Runtime execution provider, by default the CPU's.
+        isolation: "fresh" processes every round, or "shared" by all rounds.
+        run_dir: a folder in which a run folder is kept.
+        progress: is told how far the work is.
+
+    Returns:
+        Every run's milliseconds, one Measurement a model and batch size.
+
+    Raises:
+        ModelError: a model cannot run at a batch size.
+        QuantlabError: the machine cannot meet the settings, or a process died.
+
+    Source:
+        Georges, Buytaert & Eeckhout 2007, "Statistically rigorous Java performance evaluation", for
+        fresh processes (docs/bench.md).
+
+    Example:
+        >>> from quantlab import bench
+        >>> from quantlab.testing import example_model
+        >>> result = bench(example_model(), rounds=2, seconds=0.05)
+        >>> result.measurements[0][0].p50 > 0
+        True
+    """
+    talk = reporter(progress)
+    several = (
+        [models] if isinstance(models, Model | Path | str | bytes | onnx.ModelProto) else models
+    )
+    loaded = [_classifier(model) for model in several]
+    spec = bench_job.BenchSpec(
+        models=(),
+        batch_sizes=tuple(batch_sizes),
+        rounds=rounds,
+        seconds=seconds,
+        threads=threads,
+        seed=seed,
+        provider=provider,
+        isolation=isolation,
+    )
+    asked = {"models": ", ".join(model.name for model in loaded)}
+    with _recorded("bench", run_dir, talk, asked) as run:
+        result = bench_job.timed(loaded, spec, talk)
+        inputs.check_all_unchanged(loaded)
+        if run is not None:
+            result.save(run.artifact("measurements", "measurements.json"))
+            run.record.results = bench_job.facts(loaded, result, ratios_of(result))
+    return result
+
+
+@overload
+def inspect(
+    model: ModelLike,
+    images: ImagesLike | None = None,
+    *,
+    view: Literal["inspect"] = "inspect",
+    pipeline: PipelineLike | None = None,
+    count: int | None = None,
+    threads: int = 0,
+    progress: Progress | Talk | None = None,
+) -> Inspection: ...
+
+
+@overload
+def inspect(
+    model: ModelLike, *, view: Literal["quantization"], progress: Progress | Talk | None = None
+) -> tuple[OperatorScale, ...]: ...
+
+
+@overload
+def inspect(
+    model: ModelLike,
+    images: ImagesLike,
+    *,
+    view: Literal["portability"],
+    pipeline: PipelineLike | None = None,
+    count: int | None = None,
+    threads: int = 0,
+    progress: Progress | Talk | None = None,
+) -> Portability: ...
+
+
+@overload
+def inspect(
+    model: ModelLike,
+    images: ImagesLike,
+    *,
+    view: Literal["layers"],
+    int8: ModelLike,
+    pipeline: PipelineLike | None = None,
+    count: int | None = None,
+    threads: int = 0,
+    progress: Progress | Talk | None = None,
+) -> LayerReport: ...
+
+
+@overload
+def inspect(
+    model: ModelLike,
+    images: ImagesLike,
+    *,
+    view: Literal["sensitivity"],
+    pipeline: PipelineLike | None = None,
+    count: int | None = None,
+    threads: int = 0,
+    progress: Progress | Talk | None = None,
+) -> Sensitivity: ...
+
+
+@overload
+def inspect(
+    model: ModelLike,
+    images: ImagesLike,
+    *,
+    view: Literal["preprocess-audit"],
+    pipeline: PipelineLike | None = None,
+    count: int | None = None,
+    published: float | None = None,
+    threads: int = 0,
+    progress: Progress | Talk | None = None,
+) -> Audit: ...
+
+
+def inspect(
+    model: ModelLike,
+    images: ImagesLike | None = None,
+    *,
+    view: Literal[
+        "inspect", "quantization", "portability", "layers", "sensitivity", "preprocess-audit"
+    ] = "inspect",
+    int8: ModelLike | None = None,
+    pipeline: PipelineLike | None = None,
+    count: int | None = None,
+    published: float | None = None,
+    threads: int = 0,
+    progress: Progress | Talk | None = None,
+) -> Inspection | tuple[OperatorScale, ...] | Portability | LayerReport | Sensitivity | Audit:
+    """Look into a model.
+
+    Args:
+        model: what is looked into.
+        images: for the views that need some.
+        view: "inspect": inputs, operators, MACs, what ONNX Runtime really runs. "quantization":
+            each operator's output scale and zero point. "portability": what saturates on CPUs
+            without VNNI. "layers": where ``int8`` departs from ``model``. "sensitivity": what each
+            group of nodes costs in int8. "preprocess-audit": which pipeline the model was trained
+            for.
+        int8: the int8 version of ``model``, for "layers".
+        pipeline: as for ``quantize``.
+        count: of images, drawn at random; each view has its own default.
+        published: a top-1 as a fraction, which the right pipeline should reach.
+        threads: cores to use, 0 for all.
+        progress: is told how far the work is.
+
+    Returns:
+        What the view is of; frozen, with ``model_dump(mode="json")``.
+
+    Raises:
+        ModelError: the model is not one that the view is of.
+        DataError: the view needs images, or labels.
+
+    Example:
+        >>> from quantlab import inspect
+        >>> from quantlab.testing import example_model
+        >>> found = inspect(example_model())
+        >>> found.num_classes, found.op_census["Conv"], found.macs
+        (4, 3, 213056)
+    """
+    talk = reporter(progress)
+    loaded = _classifier(model)
+
+    def sample() -> Found:
+        if images is None:
+            raise DataError(f"the view {view} needs images.", "Give them after the model.")
+        found = _found(images, loaded, talk)
+        number = count or inspect_job.IMAGES[view]
+        return found.of(found.dataset.subset(random_sample(len(found.dataset), number)))
+
+    def batches() -> CalibrationImages:
+        found = sample()
+        through = _pipeline(pipeline, loaded, found, talk)
+        return CalibrationImages(
+            inputs.load_images(found, through, DataOptions(), talk), loaded.input
+        )
+
+    made: Inspection | tuple[OperatorScale, ...] | Portability | LayerReport | Sensitivity | Audit
+    if view == "quantization":
+        made = inspect_job.operators(loaded)
+    elif view == "portability":
+        inspect_job.require_int8(loaded, "nothing in it can saturate")
+        made = check_portability(loaded, batches())
+    elif view == "layers":
+        if int8 is None:
+            raise DataError("the view layers needs the int8 model.", "Give int8=…")
+        other = _classifier(int8)
+        inspect_job.check_pair(loaded, other)
+        made = debug_layers(loaded, other, batches())
+    elif view == "sensitivity":
+        inputs.require_fp32(loaded, "inspect")
+        made = inspect_job.sensitivity(loaded, batches(), threads, talk)
+    elif view == "preprocess-audit":
+        found = sample()
+        through = _pipeline(pipeline, loaded, found, talk)
+        made = full_audit(
+            loaded, found, through, DataOptions(), talk, threads=threads, published=published
+        )
+    else:
+        made = inspect_job.inspected(loaded, None if images is None else batches(), talk)
+    loaded.check_unchanged()
+    return made
+
+
+def fetch(
+    name: str,
+    *,
+    from_dir: Path | str | None = None,
+    progress: Progress | Talk | None = None,
+) -> Path:
+    """Get a published model or dataset by its name, checked by its digest.
+
+    Args:
+        name: one that ``quantlab recipes`` lists, such as "mobilenetv2-12" or "photos".
+        from_dir: a folder that is asked before the network.
+        progress: is told how far the work is, in bytes.
+
+    Returns:
+        Its path in the cache folder, which the other functions take.
+
+    Raises:
+        RecipeError: there is no such name.
+        FetchError: no source gave it.
+
+    Example:
+        >>> from quantlab import QuantlabError, fetch
+        >>> try:
+        ...     fetch("mobilenetv2-13")
+        ... except QuantlabError as error:
+        ...     print(error.remedy.split(" Known")[0])
+        Did you mean mobilenetv2-12?
+    """
+    folder = None if from_dir is None else Path(from_dir)
+    return inputs.fetch_with_talk(name.removesuffix(".onnx"), reporter(progress), folder)
+
+
+class _Reporter:
+    """A Talk that tells a function how far the work is, and warns as Python does."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.warnings: list[str] = []
+        self._progress = progress
+
+    def say(self, text: str) -> None:
+        """A library says nothing."""
+
+    def warn(self, text: str) -> None:
+        """A QuantlabWarning, in the name of the line that called the library."""
+        self.warnings.append(text)
+        warnings.warn(text, QuantlabWarning, stacklevel=_outside())
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Advance]:
+        """Hands on to the function."""
+        if self._progress is None:
+            yield lambda done, note: None
+        else:
+            tell = self._progress
+            yield lambda done, note: tell(label, done, total, note)
+
+
+def _outside() -> int:
+    """How many frames above ``warn`` quantlab was called."""
+    here, depth = str(Path(__file__).parent), 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (
+        frame.f_code.co_filename.startswith(here) or "contextlib" in frame.f_code.co_filename
+    ):
+        frame, depth = frame.f_back, depth + 1
+    return depth
+
+
+def reporter(progress: Progress | Talk | None) -> Talk:
+    """Who speaks while a function works: a Talk itself, or one for a function."""
+    return progress if isinstance(progress, Talk) else _Reporter(progress)
+
+
+def check_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The rules themselves. Raises RecipeError when all are off or there is none."""
+    found = tuple(rules)
+    if all(rule.level == "off" for rule in found):
+        raise RecipeError("no rule is left to judge.", f"For example {USUAL!r}.")
+    return found
+
+
+def _limit(criterion: Limit | str) -> Limit:
+    return parse_limit(criterion) if isinstance(criterion, str) else criterion
+
+
+def _criterion(criterion: Limit | str, tolerance: float) -> Criterion:
+    """What a tune can hold to. Raises RecipeError."""
+    found = _limit(criterion)
+    if isinstance(found, ClassPolicy | LatencyPolicy | SizePolicy):
+        raise RecipeError(
+            f"{criterion!r} is for judge and gate; tune holds to a decline, agreement or KL.",
+            f"For example {USUAL!r}.",
+        )
+    assert isinstance(found, Policy | AgreementPolicy | DivergencePolicy)
+    return found.model_copy(update={"tolerance": tolerance}) if tolerance else found
+
+
+def _classifier(model: ModelLike) -> Model:
+    """Raises ModelError, also for what is no image classifier."""
+    return Model.of(model).check_classifier()
+
+
+def _int8(fp32: Model, content: bytes) -> Model:
+    """The int8 file as a Model that gives what the fp32 model gives."""
+    made = Model.of(content, name=f"{fp32.name}.int8").with_overrides(
+        layout=fp32.layout, output_kind=fp32.output_kind, size=fp32.size
+    )
+    return replace(made, source=None if fp32.folder else fp32.path)
+
+
+def _found(images: ImagesLike, model: Model, talk: Talk) -> Found:
+    """The images, opened or taken in. Raises DataError."""
+    if isinstance(images, Dataset):
+        dataset = images
+    elif isinstance(images, str | Path):
+        place = images if isinstance(images, str) and is_url(images) else Path(images)
+        with inputs.fetching(place, talk) as progress:
+            dataset = open_dataset(place, num_classes=model.num_classes, progress=progress)
+    else:
+        dataset = read(images)
+    if dataset.labels is not None:
+        check_labels(dataset.labels, model.num_classes, dataset.names)
+    return Found(dataset, "given")
+
+
+def _pipeline(
+    named: PipelineLike | None, model: Model, found: Found, talk: Talk, other: Model | None = None
+) -> Pipeline:
+    """The one that is named; of ready inputs none; else the one that a model is known for."""
+    side = model.input.height
+    if named is None and found.dataset.finished:
+        return ready(side)
+    known = named or inputs.known_pipeline(model)
+    known = known or (None if other is None else inputs.known_pipeline(other))
+    if known is None:
+        talk.warn(
+            f"No pipeline is known for {model.name}: torchvision is assumed (pipeline= names "
+            "another)."
+        )
+    through = get_pipeline(known or "torchvision", size=side)
+    if isinstance(through, Ready) and not found.dataset.finished:
+        raise DataError(
+            f"{model.name} was made with ready inputs, and {found.dataset.root} holds images.",
+            "Give ready inputs (floats [3, h, w]), or name a pipeline.",
+        )
+    return through
+
+
+def _call(verb: str, asked: Mapping[str, str]) -> str:
+    return f"quantlab.{verb}({', '.join(f'{key}={value!r}' for key, value in asked.items())}, …)"
+
+
+@contextmanager
+def _recorded(
+    verb: str, run_dir: Path | str | None, talk: Talk, asked: dict[str, str]
+) -> Iterator[Run | None]:
+    """A run folder where one is asked for."""
+    if run_dir is None:
+        yield None
+        return
+    with Run(verb, dict(asked), _call(verb, asked), Path(run_dir)) as run:
+        try:
+            yield run
+        finally:
+            run.record.warnings = talk.warnings

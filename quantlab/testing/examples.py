@@ -1,0 +1,32 @@
+"""A tiny model and a few images for examples: made in code, in no file of the reader's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab.model import Model
+from quantlab.testing.images import pixels
+from quantlab.testing.models import tiny_classifier
+
+CLASSES = 4
+SIZE = 32
+
+
+def example_model() -> Model:
+    """A classifier of four classes that takes images of 32 x 32."""
+    with TemporaryDirectory() as folder:
+        path = tiny_classifier(Path(folder) / "tiny.onnx", classes=CLASSES, size=SIZE)
+        return Model.of(path.read_bytes(), name="tiny")
+
+
+def example_images(
+    per_class: int = 8, seed: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images uint8 [n, 40, 40, 3] and their labels int64 [n]; another ``seed`` gives others."""
+    labels = np.repeat(np.arange(CLASSES), per_class)
+    made = [pixels(int(label), seed * 1000 + i, 40) for i, label in enumerate(labels)]
+    return np.stack(made), labels

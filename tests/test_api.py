@@ -1,0 +1,441 @@
+"""The library: models and images in every form, results that stay, nothing left behind."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import quantlab as ql
+from quantlab.data.dataset import Dataset
+from quantlab.jobs import bench as bench_job
+from quantlab.record import load_record
+from quantlab.talk import Silence
+from quantlab.testing import (
+    example_images,
+    example_model,
+    fake_bench,
+    fake_predictions,
+    image_folder,
+    tiny_classifier,
+)
+from quantlab.testing.examples import CLASSES, SIZE
+
+PIPELINE: dict[str, Any] = {"pipeline": "torchvision"}
+NO_LABELS = "agreement >= 50%"
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where anything left behind would lie."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return tiny_classifier(tmp_path / "tiny.onnx", classes=CLASSES, size=SIZE)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_job, "bench", fake_bench)
+
+
+MODELS: dict[str, Callable[[Path], Any]] = {
+    "path": lambda path: path,
+    "str": str,
+    "bytes": lambda path: path.read_bytes(),
+    "ModelProto": onnx.load,
+    "Model": ql.Model.load,
+}
+
+
+@pytest.mark.parametrize("form", MODELS)
+def test_a_model_in_any_form(form: str, model: Path, quick: None) -> None:
+    given = MODELS[form](model)
+    int8 = ql.quantize(given, example_images(seed=1), **PIPELINE)
+    assert ql.evaluate(int8, example_images(), **PIPELINE).outputs.shape == (32, CLASSES)
+    comparison = ql.compare(given, int8, example_images(), **PIPELINE)
+    assert comparison.speedup == pytest.approx(2, rel=0.1)
+    assert comparison.int8.size_bytes == int8.size_bytes
+    assert ql.inspect(given).num_classes == CLASSES
+
+
+def test_a_model_of_bytes_in_a_process_of_its_own() -> None:
+    result = ql.bench([example_model(), example_model()], rounds=2, seconds=0.05)
+    assert [len(measured) for measured in result.measurements] == [1, 1]
+    assert result.to_frame().model.tolist() == ["tiny", "tiny"]
+
+
+def test_nothing_is_left_behind(model: Path, own_temporary_folder: Path, quick: None) -> None:
+    before = {*model.parent.iterdir()}
+    int8 = ql.quantize(model, example_images(seed=1), **PIPELINE)
+    result = ql.tune(
+        model, example_images(seed=1), evaluation=example_images(), max_trials=1, **PIPELINE
+    )
+    ql.compare(model, result.model, example_images(), **PIPELINE)
+    assert len([*own_temporary_folder.iterdir()]) == 2, "one folder a model in use"
+    del int8, result
+    gc.collect()
+    assert [*own_temporary_folder.iterdir()] == []
+    assert {*model.parent.iterdir()} - before == {model.parent / "cache"}
+
+
+def test_a_models_file_is_there_as_long_as_any_copy_of_it() -> None:
+    model = example_model()
+    copy = model.with_overrides(layout="NHWC")
+    other = pickle.loads(pickle.dumps(model))
+    path = model.path
+    del model
+    gc.collect()
+    assert copy.path.is_file()
+    del copy
+    gc.collect()
+    assert not path.exists()
+    assert other.folder is None
+
+
+def test_saving(model: Path, tmp_path: Path) -> None:
+    int8 = ql.quantize(model, example_images(), **PIPELINE)
+    for own in (model, tmp_path / "there" / ".." / "tiny.onnx"):
+        (tmp_path / "there").mkdir(exist_ok=True)
+        with pytest.raises(ql.OutputError, match="inputs are never written"):
+            int8.save(own)
+    saved = int8.save(tmp_path / "tiny.int8.onnx")
+    assert saved.read_bytes() == int8.path.read_bytes()
+    loaded = ql.Model.load(saved)
+    assert loaded.sha256 == int8.sha256
+    with pytest.raises(ql.OutputError, match="inputs are never written"):
+        loaded.save(saved)
+    assert int8.save(saved) == saved, "another file may be replaced"
+
+
+def test_weights_beside_the_model_are_saved_inside(model: Path, tmp_path: Path) -> None:
+    proto = onnx.load(model)
+    (tmp_path / "big").mkdir()
+    path = tmp_path / "big" / "big.onnx"
+    onnx.save(proto, path, save_as_external_data=True, size_threshold=0, location="weights")
+    saved = ql.Model.load(path).save(tmp_path / "whole.onnx")
+    assert ql.Model.load(saved).proto() == ql.Model.load(path).proto()
+
+
+def test_the_library_and_the_command_line_make_the_same_file(model: Path, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from quantlab.cli import main
+
+    folder = image_folder(tmp_path / "train", CLASSES, 2, 40)
+    command = ["quantize", "--model", str(model), "--data", str(folder), "--output", "cli.onnx"]
+    assert CliRunner().invoke(main, [*command, "--pipeline", "torchvision"]).exit_code == 0
+    int8 = ql.quantize(model, folder, **PIPELINE)
+    assert int8.path.read_bytes() == Path("cli.onnx").read_bytes()
+
+
+def test_images_in_memory_answer_as_the_same_images_on_disk(model: Path, tmp_path: Path) -> None:
+    images, labels = example_images()
+    np.savez(tmp_path / "x.npz", images=images, labels=labels)
+    kept = ql.evaluate(model, tmp_path / "x.npz", **PIPELINE)
+    for given in ((images, labels), zip(images, labels, strict=True)):
+        found = ql.evaluate(model, given, **PIPELINE)
+        assert np.array_equal(found.outputs, kept.outputs)
+        assert found.digests == kept.digests
+
+
+def test_a_dataset_is_taken_as_it_is(model: Path, tmp_path: Path) -> None:
+    dataset: Dataset = ql.open_dataset(image_folder(tmp_path / "val", CLASSES, 2))
+    assert ql.evaluate(model, dataset.subset([0, 3]), **PIPELINE).names == (
+        dataset.names[0],
+        dataset.names[3],
+    )
+
+
+def test_ready_inputs_are_given_to_the_model_as_they_are(model: Path) -> None:
+    inputs = np.random.default_rng(0).standard_normal((32, 3, SIZE, SIZE)).astype(np.float32)
+    labels = np.repeat(np.arange(CLASSES), 8)
+    found = ql.evaluate(model, (inputs, labels))
+    with ql.Runner(ql.Model.load(model), threads=1) as run:
+        assert np.array_equal(
+            found.outputs, np.concatenate([run(inputs[i : i + 1]) for i in range(32)])
+        )
+    others = np.random.default_rng(1).standard_normal(inputs.shape).astype(np.float32)
+    int8 = ql.quantize(model, (others, labels))
+    assert ql.evaluate(int8, (inputs, labels)).pipeline["name"] == "ready"
+    comparison = ql.compare(model, int8, (inputs, labels), timing=False)
+    assert comparison.fidelity.agreement.value > 0.5
+    with pytest.raises(ql.DataError, match="was made with ready inputs"):
+        ql.evaluate(int8, example_images())
+    result = ql.tune(model, (inputs, labels), criterion=NO_LABELS, max_trials=1, timing=False)
+    assert result.model.is_quantized
+    with pytest.raises(ql.DataError, match=r"\[3, 8, 8\] is not an input of 32 x 32"):
+        ql.evaluate(model, (inputs[:, :, :8, :8], labels))
+
+
+def test_ready_inputs_with_a_report(model: Path, tmp_path: Path) -> None:
+    inputs = np.random.default_rng(0).standard_normal((32, 3, SIZE, SIZE)).astype(np.float32)
+    int8 = ql.quantize(model, inputs[:8], recipe=ql.Recipe(ranges="minmax"))
+    ql.compare(model, int8, inputs[8:], timing=False, run_dir=tmp_path / "runs")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "report.html").is_file()
+
+
+def test_run_dir_keeps_what_the_command_line_keeps(
+    model: Path, tmp_path: Path, quick: None
+) -> None:
+    runs = tmp_path / "runs"
+    data = example_images()
+    result = ql.tune(
+        model, example_images(seed=1), evaluation=data, max_trials=1, run_dir=runs, **PIPELINE
+    )
+    assert result.folder is not None
+    record = load_record(result.folder)
+    assert record.status == "success"
+    assert record.environment["cpu"]
+    assert record.results["verdict"]["status"] == result.verdict.status
+    assert (result.folder / "report.html").is_file()
+    ql.quantize(model, data, run_dir=runs, **PIPELINE)
+    ql.evaluate(model, data, run_dir=runs, **PIPELINE)
+    ql.compare(model, result.model, data, run_dir=runs, criterion="kl <= 1", **PIPELINE)
+    ql.bench([model, result.model], run_dir=runs)
+    records = [load_record(folder) for folder in sorted(runs.iterdir())]
+    assert {r.verb for r in records} == {"tune", "quantize", "evaluate", "compare", "bench"}
+    assert all(r.status == "success" and r.results for r in records)
+    compared = next(r for r in records if r.verb == "compare")
+    assert compared.results["verdict"]["policy"] == {"most": 1.0, "tolerance": 0.0}
+
+
+def test_one_dataset_for_both_is_divided(model: Path) -> None:
+    result = ql.tune(model, example_images(), max_trials=1, timing=False, **PIPELINE)
+    assert result.comparison.n == 32 - CLASSES
+
+
+def test_an_image_may_not_calibrate_and_judge(model: Path) -> None:
+    with pytest.raises(ql.DataError, match="both calibrate and judge"):
+        ql.tune(model, example_images(), evaluation=example_images(), timing=False, **PIPELINE)
+
+
+@pytest.mark.parametrize("recipe", [ql.Recipe(ranges="minmax"), None])
+def test_a_recipe_decides_the_file(model: Path, recipe: ql.Recipe | None) -> None:
+    first, second = (
+        ql.quantize(model, example_images(), recipe=recipe, **PIPELINE) for _ in range(2)
+    )
+    assert first.sha256 == second.sha256
+    other = ql.quantize(model, example_images(), recipe=ql.Recipe(portable=True), **PIPELINE)
+    assert other.sha256 != first.sha256
+
+
+def pair(n: int = 2000) -> tuple[ql.Predictions, ql.Predictions]:
+    return fake_predictions(n, 10, 0, 0), fake_predictions(n, 10, 0.02, 0)
+
+
+NOTATIONS = [
+    ("top1.decline <= 1%", "1%"),
+    ("top1.decline <= 0.5pp", "0.5pp"),
+    ("top5.decline <= 1%", "top5 1%"),
+    ("agreement >= 96%", "agree>=96%"),
+    ("kl <= 0.01", "kl<=0.01"),
+]
+
+
+@pytest.mark.parametrize(("text", "older"), NOTATIONS)
+def test_what_must_hold_in_both_notations(text: str, older: str) -> None:
+    comparison = ql.compare(*pair())
+    assert ql.judge(comparison, text) == ql.judge(comparison, older)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("class.decline <= 50pp", "pass"),
+        ("latency.p50.ratio <= 0.6", "inconclusive"),
+        ("size <= 4MB", "inconclusive"),
+        ("size <= 4kB", "inconclusive"),
+    ],
+)
+def test_the_other_things_that_may_be_limited(text: str, status: str) -> None:
+    assert ql.judge(ql.compare(*pair()), text).status == status
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["top1.decline >= 1%", "agreement <= 5%", "size <= 4", "top1.decline <= 5", "tpo1 <= 1%", "x"],
+)
+def test_what_is_no_criterion(text: str) -> None:
+    with pytest.raises(ql.RecipeError):
+        ql.judge(ql.compare(*pair(50)), text)
+
+
+def test_a_gate_by_itself_needs_no_run(model: Path, quick: None) -> None:
+    comparison = ql.compare(*pair())
+    decision = ql.gate(comparison, ["top1.decline <= 5%", "kl > 0.001, advisory"])
+    assert [j.verdict.status for j in decision.judged] == ["pass", "fail"]
+    assert ql.gate(comparison).judged[0].rule.text == "top1.decline > 1%"
+    int8 = ql.quantize(model, example_images(seed=1), **PIPELINE)
+    rules = ["agreement >= 10%", "latency.p50.ratio <= 0.6, required", "size <= 1MB"]
+    assert ql.gate((model, int8), rules, images=example_images(), **PIPELINE).status == "pass"
+    with pytest.raises(ql.RecipeError, match="no rule is left"):
+        ql.gate(comparison, [])
+
+
+def test_the_gate_job_by_itself_knows_its_conditions(model: Path, tmp_path: Path) -> None:
+    from quantlab.jobs.gate import GateSpec, gate_job
+    from quantlab.store import Run
+
+    ql.quantize(model, example_images(seed=1), **PIPELINE).save(tmp_path / "int8.onnx")
+    spec = GateSpec(
+        models=(str(model), str(tmp_path / "int8.onnx")),
+        data=image_folder(tmp_path / "val", CLASSES, 2),
+        pipeline="torchvision",
+    )
+    gated = gate_job(spec, Run("gate", {}, "gate", tmp_path / "runs"), Silence())
+    assert "(" in gated.context.conditions["CPU"]
+
+
+def test_progress_and_warnings(model: Path) -> None:
+    told = list[tuple[str, int, int, str]]()
+    with pytest.warns(ql.QuantlabWarning, match="torchvision is assumed") as caught:
+        ql.evaluate(model, example_images(), progress=lambda *step: told.append(step))
+    assert caught[0].filename == __file__
+    assert told[-1][:3] == ("Evaluating tiny", 32, 32)
+    talk = Silence()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ql.evaluate(model, example_images(seed=2), progress=talk)
+    assert "torchvision is assumed" in talk.warnings[0]
+
+
+def test_the_working_folder_and_the_environment_choose_nothing(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("quantlab.yaml").write_text("pipeline: caffe\ndata: elsewhere\n")
+    monkeypatch.setenv("QUANTLAB_DATA", "/nowhere")
+    with pytest.warns(ql.QuantlabWarning):
+        assert ql.evaluate(model, example_images()).pipeline["name"] == "torchvision"
+
+
+def test_nothing_is_printed(model: Path, capfd: pytest.CaptureFixture[str], quick: None) -> None:
+    result = ql.tune(model, example_images(), max_trials=1, **PIPELINE)
+    ql.compare(model, result.model, example_images(seed=1), **PIPELINE)
+    assert capfd.readouterr() == ("", "")
+
+
+WRONG_CALLS: dict[str, tuple[Callable[[Path, Any], Any], str]] = {
+    "answers and a model": (
+        lambda fp32, int8: ql.compare(*pair(10)[:1], int8, example_images()),
+        "cannot be compared with answers",
+    ),
+    "no images": (lambda fp32, int8: ql.compare(fp32, int8, None), "compared on images"),
+    "answers and images": (lambda *_: ql.compare(*pair(10), example_images()), "as they are"),
+    "an int8 model": (lambda _, int8: ql.quantize(int8, example_images()), "already quantized"),
+    "a size for a tune": (
+        lambda fp32, _: ql.tune(fp32, example_images(), criterion="size <= 4MB"),
+        "for judge and gate",
+    ),
+    "a label": (lambda fp32, _: ql.evaluate(fp32, [(np.zeros((9, 9), np.uint8), 9)]), "label"),
+    "bytes": (lambda *_: ql.evaluate(b"none", example_images()), "not a readable ONNX file"),
+    "one model": (lambda fp32, _: ql.gate([fp32]), "two models"),
+    "no data": (lambda *both: ql.gate(both), "judged on images"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_CALLS)
+def test_wrong_calls_are_said(case: str, model: Path) -> None:
+    call, words = WRONG_CALLS[case]
+    int8 = ql.quantize(model, example_images(), **PIPELINE)
+    with pytest.raises(ql.QuantlabError, match=words):
+        call(model, int8)
+
+
+VIEWS = ["portability", "layers", "sensitivity", "preprocess-audit", "quantization"]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_views(view: Any, model: Path) -> None:
+    int8 = ql.quantize(model, example_images(seed=1), **PIPELINE)
+    if view == "quantization":
+        assert ql.inspect(int8, view=view)
+        return
+    more = {"int8": int8} if view == "layers" else {}
+    subject = int8 if view == "portability" else model
+    found = ql.inspect(subject, example_images(), view=view, count=8, **PIPELINE, **more)
+    assert found.model_dump(mode="json")
+    with pytest.raises(ql.DataError, match="needs images"):
+        ql.inspect(subject, view=view, **PIPELINE, **more)
+
+
+def test_frames() -> None:
+    fp32, int8 = pair(100)
+    frame = fp32.to_frame()
+    assert frame.top1.tolist() == fp32.top(1)[:, 0].tolist()
+    assert frame.probability.between(0, 1).all()
+    assert fp32.labels is not None
+    assert frame.label.tolist() == fp32.labels.tolist()
+    comparison = ql.compare(fp32, int8)
+    table, change = comparison.to_frame(), comparison.top1
+    assert change is not None
+    assert table.loc["top-1", "difference"] == pytest.approx(-change.difference)
+    assert table.loc["top-1", "high"] == -change.difference_interval.low
+    assert table.loc["top-1", "low"] <= table.loc["top-1", "difference"]
+    assert np.isnan(table.loc["size", "fp32"])
+    classes = comparison.classes_frame()
+    assert classes.net_loss.sum() == change.lost - change.gained
+    unlabelled = fake_predictions(10, 3, 0, 0, labelled=False).to_frame()
+    assert unlabelled.label.isna().all()
+    assert list(unlabelled.columns)[2:5] == ["top1", "top2", "top3"]
+
+
+def test_results_show_themselves_verdict_first_and_in_the_notebooks_colours(
+    model: Path, quick: None
+) -> None:
+    result = ql.tune(model, example_images(), max_trials=1, **PIPELINE)
+    comparison = ql.compare(*pair())
+    shown = {
+        "tune": result._repr_html_(),
+        "comparison": comparison._repr_html_(),
+        "verdict": ql.judge(comparison)._repr_html_(),
+        "decision": ql.gate(comparison)._repr_html_(),
+        "predictions": pair()[0]._repr_html_(),
+        "bench": ql.bench([model, result.model])._repr_html_(),
+    }
+    for name in ("tune", "comparison", "verdict", "decision"):
+        status = ("PASS", "FAIL", "INCONCLUSIVE")
+        assert shown[name].startswith(tuple(f"<div><div><p><strong>{s}" for s in status)) or shown[
+            name
+        ].startswith(tuple(f"<div><p><strong>{s}" for s in status)), shown[name][:80]
+    for page in shown.values():
+        assert "#" not in page
+        assert "rgb" not in page
+        assert len(page) < 10_000
+
+
+def test_names_from_outside_are_escaped() -> None:
+    fp32, int8 = (fake_predictions(50, 4, rate, 0, name="<script>") for rate in (0, 0.1))
+    for page in (ql.compare(fp32, int8)._repr_html_(), fp32._repr_html_()):
+        assert "<script>" not in page
+
+
+def test_a_report_of_its_own(tmp_path: Path) -> None:
+    comparison = ql.compare(*pair(100))
+    html = comparison.report(tmp_path / "report.html", criterion="kl <= 1").read_text()
+    assert "KL divergence" in html
+    assert "<svg" in html or "image/svg+xml" in html
+    assert "# " in comparison.report(tmp_path / "report.md").read_text()
+    with pytest.raises(ql.OutputError, match=r"\.html or \.md"):
+        comparison.report(tmp_path / "report.pdf")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.md", "tmp"]
+
+
+def test_fetch_from_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ql.QuantlabError, match="mobilenetv2-13"):
+        ql.fetch("mobilenetv2-13", from_dir=tmp_path)
