@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import Field
 
 from quantlab.config import BenchConditions, IncStrategy, Location, narrowed
@@ -107,7 +106,6 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
     check_writable(output)
     with (
         _resumable(run.folder),
-        _alone(run.folder),
         scratch(run.folder),
         spec.executing(talk) as how,
     ):
@@ -132,18 +130,6 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
         study.sync(outcome.trials)
         model.check_unchanged()
         return _finish(spec, bench, outcome, output, kept, run)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Raises ResumeError when another process is tuning in this run folder."""
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise ResumeError(
-            f"{folder} is being tuned by another process.", "Wait for it, or start a new run."
-        ) from error
 
 
 @contextmanager
