@@ -137,8 +137,8 @@ class Run:
 
     @classmethod
     def resume(cls, folder: Path) -> Run:
-        """Take up a run again: its record is as it was, but started. Raises RecordError, ResumeError
-        when another process is at work on it."""
+        """Take up a run again: its record is as it was, but started. Raises RecordError, and
+        ResumeError when another process is at work on it."""
         load_record(folder)
         run = cls.__new__(cls)
         run.folder = folder

@@ -16,8 +16,8 @@ _BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def share(value: object) -> float:
-    """``1%`` or ``0.01`` as a share of one. Raises ValueError, also for a plain 1, which may be meant
-    as 1% or as all."""
+    """``1%`` or ``0.01`` as a share of one. Raises ValueError, also for a plain 1, which may mean
+    1% or all."""
     if str(value).strip() == "1":
         raise ValueError(f"{value!r} has no unit: write 1% or 100%")
     match = _SHARE.fullmatch(str(value))

@@ -149,7 +149,7 @@ def _target(name: str, targets: Targets) -> Path | None:
         inside = "/".join(parts[2:])
         return None if inside.startswith(_ENDED_OUTSIDE) else targets.runs_dir.joinpath(*parts[1:])
     if name.endswith(".onnx") and len(parts) == 1:
-        return targets.output or Path(name)
+        return targets.output
     return targets.files.get(name)
 
 

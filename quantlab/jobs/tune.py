@@ -38,6 +38,7 @@ from quantlab.jobs.calibration import calibration_images, check_disjoint, divide
 from quantlab.jobs.compare import save_artifacts
 from quantlab.jobs.evaluate import predict
 from quantlab.jobs.inputs import DataOptions, ModelOptions
+from quantlab.jobs.pick import adopt
 from quantlab.jobs.quantize import find_recipe
 from quantlab.jobs.tuned import Tuned, record, record_unjudged, trial_rows
 from quantlab.jobs.workbench import Workbench
@@ -88,6 +89,7 @@ class TuneSpec(DataOptions, ModelOptions):
     target_speedup: float | None = None
     storage: str | None = None
     pick: Pick = "best"
+    source: Path | None = Field(None, description="the run to pick from, without a search")
     no_bench: bool = False
     no_audit: bool = False
     allow_overlap: bool = False
@@ -110,6 +112,9 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
         spec.executing(talk) as how,
     ):
         _tidy(run.folder, output)
+        if spec.source is not None:
+            adopt(spec.source, run)
+            talk.say(f"Picking from {spec.source}, which stays as it is.")
         bench = _prepare(spec, criterion, model, run, talk, how)
         bench.ahead = _ahead(spec, rungs, bench)
         bench.engines.update(_own_search(spec, bench))
@@ -123,10 +128,14 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
             study.sync(outcome.trials)
             _keep(bench, outcome.best, output, kept)
 
-        limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
-        outcome = run_search(
-            _search(spec, rungs, bench), bench.attempt, bench.ledger, limits, on_trial=on_trial
-        )
+        if spec.source is not None:
+            bench.recall_costs()
+            outcome = Outcome(bench.ledger.trials(), "picked")
+        else:
+            limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
+            outcome = run_search(
+                _search(spec, rungs, bench), bench.attempt, bench.ledger, limits, on_trial=on_trial
+            )
         study.sync(outcome.trials)
         model.check_unchanged()
         return _finish(spec, bench, outcome, output, kept, run)
@@ -202,7 +211,7 @@ def _prepare(
     check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
     identity = _identity(spec, criterion, model, images.crops, crops)
     ledger = Ledger(run.folder)
-    ledger.claim(identity)
+    (ledger if spec.source is None else Ledger(spec.source)).claim(identity)
     return Workbench(
         model=model,
         criterion=criterion,
