@@ -16,6 +16,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from quantlab.baseline import load_baseline
 from quantlab.data.readers import open_dataset
 from quantlab.testing import blind_model, image_folder, listed_folder, tiny_classifier
 
@@ -347,11 +348,14 @@ def test_corrupt_answers(gate: Gate, same: Path, accepted: Path) -> None:
 def test_a_corrupt_baseline_can_be_replaced(
     cli: Any, scene: Any, data: Any, accepted: Path
 ) -> None:
-    whole = accepted.read_text()
+    whole = load_baseline(accepted)
     accepted.write_text("nothing")
-    said = cli("baseline", "update", scene.model, *data)
+    said = cli("baseline", "update", scene.model, *data, code=2)
+    assert "it is there already" in said.complaint[0]
+    assert accepted.read_text() == "nothing"
+    said = cli("baseline", "update", scene.model, *data, "--force")
     assert any("It is replaced" in line for line in said.warnings)
-    assert accepted.read_text() == whole
+    assert load_baseline(accepted) == whole
 
 
 def test_other_images(cli: Any, scene: Any, accepted: Path, same: Path) -> None:
