@@ -145,8 +145,12 @@ def run_parts(runs: Path) -> Iterator[Path]:
 
 def data_of_environment(values: Values) -> tuple[str, str] | None:
     """QUANTLAB_DATA holds the images where none are named."""
-    value = os.environ.get("QUANTLAB_DATA")
-    return (value, "QUANTLAB_DATA") if value else None
+    return _named("QUANTLAB_DATA")
+
+
+def _named(variable: str) -> tuple[str, str] | None:
+    value = os.environ.get(variable)
+    return (value, variable) if value else None
 
 
 FILE = Reads()
@@ -154,6 +158,7 @@ MODEL = Reads(model_parts)
 DATA = Reads(dataset_parts, data_of_environment)
 OTHER_DATA = Reads(dataset_parts)
 FOLDER = Reads(below)
+MIRROR = Reads(below, lambda values: _named("QUANTLAB_MIRROR"))
 MODEL_OR_ANSWERS = Reads(lambda path: (*model_parts(path), *below(path)))
 BASELINE_FILE = Reads(lambda path: (path.with_suffix(".npz"),))
 
@@ -270,7 +275,6 @@ CSV = Kind("CSV of quantlab bench", _csv)
 PAGE = Kind("page of quantlab bench", _page)
 PLOT = Kind("plot of quantlab's", _plot)
 INPUTS = Kind("file of quantlab data npz", _inputs)
-CONFIG = Kind("file that may be replaced unasked", lambda path: False)
 LEDGER = (Kind("ledger of quantlab's", _ledger_page), Kind("ledger of quantlab's", _ledger_csv))
 
 

@@ -16,7 +16,7 @@ from quantlab.cli.options import FilePath, Name, job, pick, run_options
 @click.option(
     "--from",
     "from_dir",
-    type=FilePath(roles.FOLDER),
+    type=FilePath(roles.MIRROR),
     help="A folder that holds the file or its wheel.",
 )
 @run_options
