@@ -146,7 +146,8 @@ def load_baseline(path: Path) -> Baseline:
     except RecipeError as error:
         raise RecordError(
             f"the baseline is damaged: {error.problem}",
-            "Take the file from version control again, or accept anew: quantlab baseline update",
+            "Take the file from version control again, or accept anew: quantlab baseline update "
+            "--force",
         ) from error
 
 
@@ -165,7 +166,8 @@ def load_answers(baseline: Baseline, path: Path) -> Predictions | None:
     if hashlib.sha256(file.read_bytes()).hexdigest() != baseline.predictions.sha256:
         raise RecordError(
             f"{file} is not the file that {path.name} names: its sha256 differs.",
-            "Take both from version control again, or accept anew: quantlab baseline update",
+            "Take both from version control again, or accept anew: quantlab baseline update "
+            "--force",
         )
     answers = Predictions.load(file, max_bytes=2 * MOST_STORED)
     facts = (answers.model_sha256, answers.dataset_digest, len(answers))

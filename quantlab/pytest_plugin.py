@@ -36,7 +36,7 @@ class Gate(Protocol):
         """Judge ``fp32, int8``, or ``int8`` with ``baseline=``; returns the decision that passed.
 
         ``max_decline`` is that of top-1, ``fail_if`` one rule or several, ``options`` those of
-        ``quantlab gate`` (``data``, ``pipeline``, ``baseline``, ``threads``, ...). Paths are
+        ``quantlab gate`` (``data``, ``pipeline``, ``baseline``, ``force``, ...). Paths are
         relative to pytest's rootdir. The test fails with the gate's words when it does.
         """
 
@@ -94,14 +94,17 @@ def _judged(
     models: Sequence[str | Path], options: dict[str, Any], root: Path, runs: Path
 ) -> tuple[Decision, str]:
     """The decision and what it says. Raises what gate_job raises, as a failure of the test."""
+    from quantlab.cli.files import files_of
+    from quantlab.cli.gate import command
     from quantlab.errors import QuantlabError
     from quantlab.jobs.gate import GateSpec, gate_job
+    from quantlab.outputs import check
     from quantlab.report.gate import gate_summary
     from quantlab.store import Run
     from quantlab.talk import Silence
     from quantlab.yamlfile import validate
 
-    rules = options.pop("fail_if", ())
+    rules, force = options.pop("fail_if", ()), bool(options.pop("force", False))
     rules = [rules] if isinstance(rules, str) else list(rules)
     if (most := options.pop("max_decline", None)) is not None:
         rules.insert(0, f"top1.decline > {most}")
@@ -113,6 +116,7 @@ def _judged(
     }
     try:
         spec = validate(GateSpec, asked, "quantlab_gate")
+        check(*files_of(command, asked, asked), force=force)
         with Run("gate", spec.model_dump(mode="json"), "pytest", runs) as run:
             gated = gate_job(spec, run, Silence())
     except QuantlabError as error:

@@ -32,6 +32,7 @@ class RunRecord(BaseModel):
     command: str = Field(description="the exact command that repeats the run")
     spec: dict[str, Any] = Field(default_factory=dict, description="every option's effective value")
     environment: dict[str, str] = Field(default_factory=dict)
+    source: str | None = Field(None, description="the run whose trials this one picked from")
     results: dict[str, Any] = Field(default_factory=dict)
     artifacts: dict[str, str] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)

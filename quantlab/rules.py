@@ -123,9 +123,9 @@ def parse_rule(text: str) -> Rule:
         raise RecipeError(f"{text!r}: the level is required, advisory or off, not {level!r}.")
     limit = _own_limit(own[1], written) if own else _limit(metric, written)
     if limit is None:
-        raise RecipeError(
-            f"{text!r}: {written!r} is no limit for {metric}.", f"For example {example!r}."
-        )
+        lacking = example[-1] not in "0123456789" and _NUMBER.fullmatch(written)
+        problem = "has no unit" if lacking else f"is no limit for {metric}"
+        raise RecipeError(f"{text!r}: {written!r} {problem}.", f"For example {example!r}.")
     usual: Level = "advisory" if isinstance(limit, LatencyPolicy) else "required"
     # The level was checked above; what is left of it is one of the three.
     return Rule.model_validate(

@@ -8,12 +8,18 @@ import re
 _SHARE = re.compile(r"\s*([0-9.]+(?:e-?\d+)?)\s*(%?)\s*")
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|)\s*")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", re.IGNORECASE)
+_SIZE = re.compile(
+    r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])B?|B|bytes)\s*|\s*0+(?:\.0+)?\s*", re.IGNORECASE
+)
+_NUMBER = re.compile(r"\s*[0-9.]+\s*")
 _BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def share(value: object) -> float:
-    """``1%`` or ``0.01`` as a share of one. Raises ValueError."""
+    """``1%`` or ``0.01`` as a share of one. Raises ValueError, also for a plain 1, which may mean
+    1% or all."""
+    if str(value).strip() == "1":
+        raise ValueError(f"{value!r} has no unit: write 1% or 100%")
     match = _SHARE.fullmatch(str(value))
     try:
         found = float(match[1]) / (100 if match[2] else 1) if match else -1.0
@@ -35,8 +41,11 @@ def seconds(value: object) -> float:
 
 
 def size_bytes(value: object) -> int:
-    """``10 GB``, ``500MB`` or a number of bytes; a kilobyte is 1000 bytes. Raises ValueError."""
+    """``10 GB``, ``500MB`` or ``4096 B`` in bytes; a kilobyte is 1000 bytes, and only 0 needs no
+    unit. Raises ValueError."""
     match = _SIZE.fullmatch(str(value))
+    if match is None and _NUMBER.fullmatch(str(value)):
+        raise ValueError(f"{value!r} has no unit: write {value}MB or {value}B")
     if match is None:
         raise ValueError(f"{value!r} is not a size such as 10GB or 500MB")
-    return round(float(match[1]) * _BYTES[match[2].upper()])
+    return round(float(match[1] or 0) * _BYTES[(match[2] or "").upper()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from quantlab.runtime.runner import Runner
 from quantlab.testing import blind_model, listed_folder, tiny_classifier
 
 pytest_plugins = ["pytester"]
+for needed in ("numpy.fft", "scipy.stats", "quantlab.cli.gate", "quantlab.jobs.gate"):
+    import_module(needed)
+"""Pytester forgets what a run of it has imported first, and NumPy cannot be imported twice."""
 
 PIPELINE = """
 {name: tiny, resizer: pillow-bilinear, resize: 36, crop: 32, mean: [127, 127, 127],
@@ -52,6 +56,20 @@ def outcomes(repo: pytest.Pytester, body: str, *words: str, **expected: int) -> 
     result = repo.runpytest("-p", "no:cacheprovider", *words)
     result.assert_outcomes(**expected)
     return result
+
+
+def test_the_gate_does_not_write_over_its_inputs(repo: pytest.Pytester) -> None:
+    before = (repo.path / "fp32.onnx").read_bytes()
+    result = outcomes(
+        repo,
+        f"""
+        def test_int8(quantlab_gate):
+            quantlab_gate("fp32.onnx", "int8.onnx", comment="fp32.onnx", {FIXED})
+        """,
+        failed=1,
+    )
+    result.stdout.fnmatch_lines(["*--comment*would write what MODELS reads.*"])
+    assert (repo.path / "fp32.onnx").read_bytes() == before
 
 
 def test_the_gate_passes_and_returns_the_decision(repo: pytest.Pytester) -> None:

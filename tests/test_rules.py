@@ -70,7 +70,7 @@ def test_rules_are_read(text: str, limit: object, level: str, criterion: str | N
 def test_a_size_is_of_a_million_bytes() -> None:
     rule = parse_rule("size > 4MB")
     assert (rule.limit.limit, rule.limit.limit_text) == (4_000_000, "4.00 MB")
-    assert parse_rule("size > 900").limit.limit_text == "900 bytes"
+    assert parse_rule("size > 900 B").limit.limit_text == "900 bytes"
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,11 @@ def test_a_size_is_of_a_million_bytes() -> None:
         ("agree < 0%", "For example"),
         ("kl > much", "For example 'kl > 0.02'"),
         ("latency.p50.ratio > 0", "For example"),
+        ("size > 4", "'4' has no unit.\nFor example 'size > 4MB'."),
+        ("size > 4000000, advisory", "'4000000' has no unit.\nFor example 'size > 4MB'."),
+        ("top1.decline > 1", "'1' has no unit.\nFor example 'top1.decline > 1%'"),
+        ("agree < 95", "'95' has no unit.\nFor example 'agree < 95%'"),
+        ("class.decline > 10", "'10' has no unit.\nFor example 'class.decline > 10pp'"),
         ("size > 4 apples", "For example 'size > 4MB'"),
         ("size > 0", "For example"),
         ("my:f.decline > x", "For example 'my:f.decline > 1%'"),
@@ -98,7 +103,7 @@ def test_a_size_is_of_a_million_bytes() -> None:
 def test_what_is_no_rule_is_told_with_the_nearest_right_one(text: str, remedy: str) -> None:
     with pytest.raises(RecipeError) as caught:
         parse_rule(text)
-    assert remedy in caught.value.remedy
+    assert remedy in str(caught.value)
 
 
 def test_levels_twice_and_nothing_left() -> None:
@@ -135,11 +140,11 @@ def test_required_rules_decide_and_advisory_ones_are_told() -> None:
 
 def test_size() -> None:
     c = models((90, 0, 0, 10), int8_bytes=5000)
-    small, large = (decision(c, f"size > {limit}") for limit in ("5000", "4999"))
+    small, large = (decision(c, f"size > {limit}") for limit in ("5000 B", "4999 B"))
     assert (small.status, large.status) == ("pass", "fail")
     assert "5,000 bytes, wholly beyond the limit of 4,999" in large.judged[0].verdict.reason
     unknown = c.model_copy(update={"int8": c.int8.model_copy(update={"size_bytes": None})})
-    assert decision(unknown, "size > 5000").status == "inconclusive"
+    assert decision(unknown, "size > 5000 B").status == "inconclusive"
 
 
 @pytest.mark.parametrize(
@@ -231,7 +236,7 @@ def test_advisory_rules_and_certain_ones_do_not_weaken_the_required() -> None:
     pairs = verdicts(0.02, 0.5, 0.5)
     advisory = [(r.model_copy(update={"level": "advisory"}), v) for r, v in pairs[1:]]
     assert settle([pairs[0], *advisory]).status == "fail"
-    size = parse_rule("size > 10")
+    size = parse_rule("size > 10B")
     certain = Verdict(status="fail", reason="", policy=size.limit)
     assert settle([(size, certain), *verdicts(0.5)]).status == "fail"
 

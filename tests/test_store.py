@@ -1,13 +1,15 @@
 import contextlib
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from quantlab.errors import DataError, OutputError
+from quantlab.errors import DataError, OutputError, RecordError, ResumeError
 from quantlab.record import load_record
-from quantlab.store import Run, atomic_path, check_writable, write_whole
+from quantlab.store import Run, atomic_path, check_writable, held, write_whole
 
 
 def test_atomic_path_replaces_only_when_the_block_ends(tmp_path: Path) -> None:
@@ -81,3 +83,32 @@ def test_a_run_that_breaks_says_why_and_lets_the_error_pass(
     record = load_record(run.folder)
     assert record.status == status
     assert record.error
+
+
+def test_a_run_is_at_work_until_its_block_ends(tmp_path: Path) -> None:
+    with Run("evaluate", {}, "", tmp_path) as run:
+        with pytest.raises(RecordError, match="is at work"), held(run.folder):
+            pass
+        with pytest.raises(ResumeError, match="by another process"):
+            Run.resume(run.folder)
+        assert load_record(run.folder).status == "started"
+    with held(run.folder), pytest.raises(ResumeError):
+        Run.resume(run.folder)
+    assert load_record(run.folder).status == "success"
+
+
+def test_the_run_of_a_killed_process_is_not_at_work(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from quantlab.store import Run\n"
+        f"run = Run('bench', {{}}, '', Path({str(tmp_path)!r})); print(run.folder, flush=True)\n"
+        "time.sleep(600)"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        with pytest.raises(RecordError), held(folder):
+            pass
+        process.kill()
+    with held(folder):
+        assert load_record(folder).status == "started"

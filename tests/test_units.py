@@ -41,8 +41,10 @@ def test_what_is_no_duration(text: object) -> None:
         ("1.5 tb", 1_500_000_000_000),
         ("500M", 500_000_000),
         ("2kB", 2000),
+        ("4096 B", 4096),
+        ("7 bytes", 7),
         ("0", 0),
-        (7, 7),
+        (0, 0),
     ],
 )
 def test_sizes(text: object, value: int) -> None:
@@ -53,3 +55,15 @@ def test_sizes(text: object, value: int) -> None:
 def test_what_is_no_size(text: object) -> None:
     with pytest.raises(ValueError, match="is not a size such as 10GB or 500MB"):
         size_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["4", "10000", " 2.5 ", 7])
+def test_a_size_without_a_unit(text: object) -> None:
+    with pytest.raises(ValueError, match="has no unit: write"):
+        size_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["1", 1, " 1 "])
+def test_a_share_that_may_be_one_or_all(text: object) -> None:
+    with pytest.raises(ValueError, match="has no unit: write 1% or 100%"):
+        share(text)

@@ -7,10 +7,14 @@ from typing import Any
 
 import click
 
+from quantlab import roles
+from quantlab.cli.files import Group
 from quantlab.cli.options import (
-    PATH,
+    FilePath,
+    Name,
     data_options,
     evaluation_options,
+    force_option,
     job,
     model_options,
     pick,
@@ -20,15 +24,24 @@ from quantlab.cli.options import (
 FILE = Path("quantlab-baseline.yaml")
 
 
-@click.group("baseline", short_help="Accept a model's answers, for the gate to compare with.")
+@click.group(
+    "baseline", cls=Group, short_help="Accept a model's answers, for the gate to compare with."
+)
 def command() -> None:
     """A small file to review and to commit; nothing changes it but quantlab baseline update."""
 
 
 @command.command("update", short_help="Evaluate a model and accept what it answers.")
-@click.argument("model")
-@click.option("--baseline", type=PATH, default=FILE, show_default=True, help="The file to write.")
+@click.argument("model", type=Name(roles.MODEL))
+@click.option(
+    "--baseline",
+    type=FilePath(roles.WRITES_BASELINE),
+    default=FILE,
+    show_default=True,
+    help="The file to write.",
+)
 @click.option("--no-predictions", is_flag=True, help="Write no answers (.npz) beside it.")
+@force_option
 @data_options
 @evaluation_options
 @model_options
@@ -48,7 +61,7 @@ def update(**params: Any) -> None:
 
 
 @command.command("show", short_help="What was accepted.")
-@click.argument("file", type=PATH, default=FILE)
+@click.argument("file", type=FilePath(roles.FILE), default=FILE)
 @run_options
 def show(**params: Any) -> None:
     """Print the baseline FILE."""
@@ -63,8 +76,8 @@ def show(**params: Any) -> None:
 
 
 @command.command("diff", short_help="What changed between two baselines.")
-@click.argument("old", type=PATH)
-@click.argument("new", type=PATH, default=FILE)
+@click.argument("old", type=FilePath(roles.FILE))
+@click.argument("new", type=FilePath(roles.FILE), default=FILE)
 @run_options
 def diff(**params: Any) -> None:
     """Compare the baseline files OLD and NEW, and their answers image by image."""

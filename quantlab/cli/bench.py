@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantlab import roles
+from quantlab.cli.files import Verb
 from quantlab.cli.options import (
-    PATH,
     SIZE_HELP,
+    FilePath,
+    Name,
     compat_option,
+    force_option,
     given,
     job,
     pick,
@@ -38,9 +42,11 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return tuple(item for part in value for item in part)
 
 
-@click.command("bench", short_help="Latency and throughput of models, interleaved in one run.")
-@click.argument("models", nargs=-1)
-@click.option("--input_model", help="One more of MODELS.")
+@click.command(
+    "bench", cls=Verb, short_help="Latency and throughput of models, interleaved in one run."
+)
+@click.argument("models", nargs=-1, type=Name(roles.MODEL))
+@click.option("--input_model", type=Name(roles.MODEL), help="One more of MODELS.")
 @click.option(
     "--batch",
     "--batch_size",
@@ -87,18 +93,23 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     show_default=True,
     help="accuracy: quantlab evaluate, with the next two.",
 )
-@click.option("--dataset_location", type=PATH, help="With --mode accuracy: images.")
-@click.option("--label_path", type=PATH, help="With --mode accuracy: `name label` a line.")
+@click.option(
+    "--dataset_location", type=FilePath(roles.OTHER_DATA), help="With --mode accuracy: images."
+)
+@click.option(
+    "--label_path", type=FilePath(roles.FILE), help="With --mode accuracy: `name label` a line."
+)
 @click.option(
     "--export",
     "exports",
-    type=PATH,
+    type=FilePath(roles.WRITES_EXPORT),
     multiple=True,
     help="Also write FILE.json (github-action-benchmark), FILE.csv or FILE.md.",
 )
 @click.option(
     "--profile", is_flag=True, help="Then where the time goes, by operator, and why not faster."
 )
+@force_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @run_options
 @click.pass_context

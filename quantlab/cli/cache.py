@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
+from quantlab.cli.files import Verb
 from quantlab.cli.options import job, pick, run_options
 
 
-@click.command("cache", short_help="What is kept of images and answers, and emptying it.")
+@click.command("cache", cls=Verb, short_help="What is kept of images and answers, and emptying it.")
 @click.argument("action", type=click.Choice(["ls", "clear"]))
 @click.option(
     "--kind",

@@ -7,7 +7,10 @@ from typing import Any
 
 import click
 
+from quantlab import roles
+from quantlab.cli.files import Verb
 from quantlab.cli.options import (
+    Name,
     data_options,
     evaluation_options,
     executor_option,
@@ -19,9 +22,9 @@ from quantlab.cli.options import (
 )
 
 
-@click.command("compare", short_help="What int8 lost and gained, with a verdict.")
-@click.argument("fp32")
-@click.argument("int8")
+@click.command("compare", cls=Verb, short_help="What int8 lost and gained, with a verdict.")
+@click.argument("fp32", type=Name(roles.MODEL))
+@click.argument("int8", type=Name(roles.MODEL_OR_ANSWERS))
 @data_options
 @click.option(
     "--max-decline",

@@ -6,13 +6,30 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import PATH, data_options, job, model_options, pick, run_options
+from quantlab import roles
+from quantlab.cli.files import Verb
+from quantlab.cli.options import (
+    FilePath,
+    Name,
+    data_options,
+    force_option,
+    job,
+    model_options,
+    pick,
+    run_options,
+)
 
 
-@click.command("data", short_help="Images as a model takes them, for other devices.")
+@click.command("data", cls=Verb, short_help="Images as a model takes them, for other devices.")
 @click.argument("form", type=click.Choice(["npz"]))
-@click.option("--model", required=True, help="Whose input: a .onnx file or a published model.")
-@click.option("--output", type=PATH, required=True, help="The folder to write to.")
+@click.option(
+    "--model",
+    type=Name(roles.MODEL),
+    required=True,
+    help="Whose input: a .onnx file or a published model.",
+)
+@click.option("--output", type=FilePath(roles.FILLS), required=True, help="The folder to write to.")
+@force_option
 @data_options
 @model_options
 @run_options

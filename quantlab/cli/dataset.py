@@ -6,20 +6,28 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import PATH
+from quantlab import roles
+from quantlab.cli.files import Group
+from quantlab.cli.options import FilePath
 from quantlab.cli.server import server_options, settings_of
 
 
-@click.group("dataset", short_help="The images that a service's jobs may use, by name.")
+@click.group("dataset", cls=Group, short_help="The images that a service's jobs may use, by name.")
 def command() -> None:
     """Clients name datasets; only whoever runs the service says where they are."""
 
 
 @command.command("add", short_help="Give a dataset a name.")
 @click.argument("name")
-@click.argument("path", type=PATH)
-@click.option("--list", "list_file", type=PATH, help="List file: `name label` a line.")
-@click.option("--synsets", type=PATH, help="Class list: `wnid name, ...` a line, in index order.")
+@click.argument("path", type=FilePath(roles.OTHER_DATA))
+@click.option(
+    "--list", "list_file", type=FilePath(roles.FILE), help="List file: `name label` a line."
+)
+@click.option(
+    "--synsets",
+    type=FilePath(roles.FILE),
+    help="Class list: `wnid name, ...` a line, in index order.",
+)
 @server_options
 def add(**params: Any) -> None:
     """Let jobs use the images of PATH as NAME; the same name again changes what it stands for."""

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantlab import roles
+from quantlab.cli.files import Verb
 from quantlab.cli.options import (
-    PATH,
+    FilePath,
+    Name,
     compat_option,
     data_options,
     evaluation_options,
@@ -25,15 +28,21 @@ if TYPE_CHECKING:
 _OF_RESULTS = {"results", "label", "synsets", "runs_dir", "as_json", "quiet"}
 
 
-@click.command("evaluate", short_help="Top-1 and top-5 of one model, with intervals.")
-@click.argument("model", required=False)
-@click.option("--input_model", help="Instead of MODEL.")
+@click.command("evaluate", cls=Verb, short_help="Top-1 and top-5 of one model, with intervals.")
+@click.argument("model", required=False, type=Name(roles.MODEL))
+@click.option("--input_model", type=Name(roles.MODEL), help="Instead of MODEL.")
 @data_options
 @click.option("--log-interval", type=click.IntRange(1), help="A running line every N images.")
 @click.option(
-    "--results", type=PATH, help="Instead of MODEL: another device's answers (docs/evaluate.md)."
+    "--results",
+    type=FilePath(roles.FOLDER),
+    help="Instead of MODEL: another device's answers (docs/evaluate.md).",
 )
-@click.option("--label", type=PATH, help="With --results: `name label` a line, or images.")
+@click.option(
+    "--label",
+    type=FilePath(roles.OTHER_DATA),
+    help="With --results: `name label` a line, or images.",
+)
 @compat_option
 @executor_option
 @evaluation_options

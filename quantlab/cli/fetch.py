@@ -6,12 +6,19 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import PATH, job, pick, run_options
+from quantlab import roles
+from quantlab.cli.files import Verb
+from quantlab.cli.options import FilePath, Name, job, pick, run_options
 
 
-@click.command("fetch", short_help="Get a published model or dataset by name.")
-@click.argument("name")
-@click.option("--from", "from_dir", type=PATH, help="A folder that holds the file or its wheel.")
+@click.command("fetch", cls=Verb, short_help="Get a published model or dataset by name.")
+@click.argument("name", type=Name(roles.FETCHES))
+@click.option(
+    "--from",
+    "from_dir",
+    type=FilePath(roles.MIRROR),
+    help="A folder that holds the file or its wheel.",
+)
 @run_options
 def command(**params: Any) -> None:
     """Fetch NAME into the cache folder and print its path. quantlab recipes lists the names."""

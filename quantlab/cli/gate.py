@@ -7,11 +7,15 @@ from typing import Any
 
 import click
 
+from quantlab import roles
+from quantlab.cli.files import Verb
 from quantlab.cli.options import (
-    PATH,
+    FilePath,
+    Name,
     data_options,
     evaluation_options,
     executor_option,
+    force_option,
     job,
     model_options,
     pick,
@@ -21,29 +25,50 @@ from quantlab.cli.options import (
 _YAML = (".yaml", ".yml")
 
 
-@click.command("gate", short_help="Rules for CI: pass, fail or inconclusive, where people see it.")
-@click.argument("models", nargs=-1, metavar="[CONFIG | FP32 INT8 | INT8]")
-@click.option("--config", type=PATH, help="Beside models: a YAML file instead of quantlab.yaml.")
+@click.command(
+    "gate", cls=Verb, short_help="Rules for CI: pass, fail or inconclusive, where people see it."
+)
+@click.argument(
+    "models", nargs=-1, type=Name(roles.MODEL_OR_ANSWERS), metavar="[CONFIG | FP32 INT8 | INT8]"
+)
+@click.option(
+    "--config",
+    type=FilePath(roles.FILE),
+    help="Beside models: a YAML file instead of quantlab.yaml.",
+)
 @click.option(
     "--fail-if",
     multiple=True,
     metavar="RULE",
     help="Such as 'top1.decline > 1%' or 'kl > 0.02, advisory'; may be given several times.",
 )
-@click.option("--baseline", type=PATH, help="Accepted answers, in the place of FP32.")
+@click.option(
+    "--baseline", type=FilePath(roles.BASELINE_FILE), help="Accepted answers, in the place of FP32."
+)
 @click.option(
     "--allow-isa-change", is_flag=True, help="Also on another kind of CPU than the baseline's."
 )
 @data_options
 @click.option("--rounds", type=click.IntRange(2), help="Of timing, where a rule is of latency.")
-@click.option("--junit", type=PATH, help="Write JUnit XML: a test case a rule.")
-@click.option("--comment", type=PATH, help="Write the text of a pull-request comment.")
+@click.option(
+    "--junit", type=FilePath(roles.WRITES_JUNIT), help="Write JUnit XML: a test case a rule."
+)
+@click.option(
+    "--comment",
+    type=FilePath(roles.WRITES_COMMENT),
+    help="Write the text of a pull-request comment.",
+)
 @click.option(
     "--summary",
-    type=PATH,
+    type=FilePath(roles.ADDS_SUMMARY),
     help="Add the same to this file.  [default: $GITHUB_STEP_SUMMARY, if any]",
 )
-@click.option("--benchmark-json", type=PATH, help="Write figures for github-action-benchmark.")
+@click.option(
+    "--benchmark-json",
+    type=FilePath(roles.WRITES_FIGURES),
+    help="Write figures for github-action-benchmark.",
+)
+@force_option
 @click.option("--annotations", is_flag=True, help="Print GitHub's ::error:: and ::warning:: lines.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @executor_option

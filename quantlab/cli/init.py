@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
+from quantlab.cli.files import Verb
 from quantlab.cli.options import job, pick, run_options
 
 
-@click.command("init", short_help="Write a commented quantlab.yaml to start from.")
+@click.command("init", cls=Verb, short_help="Write a commented quantlab.yaml to start from.")
 @click.option("--force", is_flag=True, help="Replace a quantlab.yaml that is there.")
 @run_options
 def command(**params: Any) -> None:

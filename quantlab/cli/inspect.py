@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import PATH, data_options, job, model_options, pick, run_options
+from quantlab import roles
+from quantlab.cli.files import Verb
+from quantlab.cli.options import FilePath, Name, data_options, job, model_options, pick, run_options
 
 _VIEWS = (
     "portability",
@@ -18,8 +20,10 @@ _VIEWS = (
 )
 
 
-@click.command("inspect", short_help="What is in a model: inputs, operators, int8 nodes, scales.")
-@click.argument("models", nargs=-1, required=True, metavar="MODEL [INT8]")
+@click.command(
+    "inspect", cls=Verb, short_help="What is in a model: inputs, operators, int8 nodes, scales."
+)
+@click.argument("models", nargs=-1, required=True, type=Name(roles.MODEL), metavar="MODEL [INT8]")
 @click.option("--scales", is_flag=True, help="Print every quantized tensor's scale and zero point.")
 @click.option(
     "--portability",
@@ -60,7 +64,7 @@ _VIEWS = (
 )
 @click.option(
     "--test-data",
-    type=PATH,
+    type=FilePath(roles.FOLDER),
     help="Check against stored inputs and outputs: a test_data_set_0, or the folder above.",
 )
 @data_options

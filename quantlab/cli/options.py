@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from quantlab import units
+from quantlab import roles, units
 from quantlab.paths import location
 
 if TYPE_CHECKING:
+    from quantlab.roles import Role
     from quantlab.store import Run
     from quantlab.talk import Talk
 
@@ -55,18 +56,41 @@ class Duration(FloatParam):
             self.fail(f"{error}.", param, ctx)
 
 
-class Location(AnyParam):
-    """A path, or a URL."""
+class RoleType(AnyParam):
+    """An option that names a file or folder, with its role (``quantlab.roles``)."""
 
     name = "path"
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+
+
+class FilePath(RoleType):
+    """A path."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A Path."""
+        return Path(value)
+
+
+class Location(RoleType):
+    """A path, or a URL."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """A URL as it is, anything else as a Path."""
         return location(value)
 
 
-PATH = click.Path(path_type=Path)
-LOCATION = Location()
+class Name(RoleType):
+    """A name or a URL, or a path in its place: the text as it is."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text."""
+        return str(value)
+
+
 SIZE_HELP = "Height and width of images, where the model leaves them free (else 224)."
 
 
@@ -80,12 +104,21 @@ def _stack(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 run_options = _stack(
-    click.option("--runs-dir", type=PATH, default=Path("runs"), help="Where run folders go."),
+    click.option(
+        "--runs-dir",
+        type=FilePath(roles.FILLS_RUNS),
+        default=Path("runs"),
+        help="Where run folders go.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print the run's record as JSON."),
     click.option("--quiet", "-q", is_flag=True, help="Only warnings and results."),
 )
 model_options = _stack(
-    click.option("--pipeline", help="Preprocessing: a name (torchvision, tf, ...) or a YAML file."),
+    click.option(
+        "--pipeline",
+        type=Name(roles.FILE),
+        help="Preprocessing: a name (torchvision, tf, ...) or a YAML file.",
+    ),
     click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="If detection is wrong."),
     click.option(
         "--output-kind",
@@ -114,18 +147,20 @@ data_options = _stack(
         "--data",
         "--dataset_location",
         "data",
-        type=LOCATION,
+        type=Location(roles.DATA),
         help="Images: a folder, file or URL (see docs/data.md).",
     ),
     click.option(
         "--list",
         "--label_path",
         "list_file",
-        type=PATH,
+        type=FilePath(roles.FILE),
         help="List file: `name label` a line.",
     ),
     click.option(
-        "--synsets", type=PATH, help="Class list: `wnid name, ...` a line, in index order."
+        "--synsets",
+        type=FilePath(roles.FILE),
+        help="Class list: `wnid name, ...` a line, in index order.",
     ),
     click.option(
         "--max-bad",
@@ -137,6 +172,9 @@ data_options = _stack(
 )
 
 
+force_option = click.option(
+    "--force", is_flag=True, help="Replace also a file that quantlab did not write, but no input."
+)
 compat_option = click.option(
     "--compat",
     type=click.Choice(["inc"]),
@@ -158,7 +196,7 @@ def given(ctx: click.Context) -> dict[str, Any]:
     }
 
 
-_OF_NOW = ("as_json", "quiet", "gate")
+_OF_NOW = ("as_json", "quiet", "gate", "force")
 """Options that say how this command behaves, not what the run is."""
 
 

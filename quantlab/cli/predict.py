@@ -6,14 +6,20 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import PATH, job, model_options, pick, run_options
+from quantlab import roles
+from quantlab.cli.files import Verb
+from quantlab.cli.options import FilePath, Name, job, model_options, pick, run_options
 
 
-@click.command("predict", short_help="What a model says of single images.")
-@click.argument("model")
-@click.argument("images", nargs=-1, required=True, type=PATH, metavar="IMAGE...")
+@click.command("predict", cls=Verb, short_help="What a model says of single images.")
+@click.argument("model", type=Name(roles.MODEL))
+@click.argument("images", nargs=-1, required=True, type=FilePath(roles.FILE), metavar="IMAGE...")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown.")
-@click.option("--synsets", type=PATH, help="Class list: `wnid name, ...` a line, in index order.")
+@click.option(
+    "--synsets",
+    type=FilePath(roles.FILE),
+    help="Class list: `wnid name, ...` a line, in index order.",
+)
 @model_options
 @run_options
 def command(**params: Any) -> None:

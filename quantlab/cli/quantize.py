@@ -6,10 +6,14 @@ from typing import Any
 
 import click
 
+from quantlab import roles
+from quantlab.cli.files import Verb
 from quantlab.cli.options import (
-    PATH,
+    FilePath,
+    Name,
     data_options,
     executor_option,
+    force_option,
     job,
     model_options,
     pick,
@@ -17,12 +21,20 @@ from quantlab.cli.options import (
 )
 
 
-@click.command("quantize", short_help="One model, one recipe, one int8 file; no search.")
-@click.option("--model", required=True, help="A .onnx file, or a published model's name.")
+@click.command("quantize", cls=Verb, short_help="One model, one recipe, one int8 file; no search.")
 @click.option(
-    "--recipe", help="A YAML file or a published model's name. Default: the best we have."
+    "--model",
+    type=Name(roles.MODEL),
+    required=True,
+    help="A .onnx file, or a published model's name.",
 )
-@click.option("--output", type=PATH, required=True)
+@click.option(
+    "--recipe",
+    type=Name(roles.FILE),
+    help="A YAML file or a published model's name. Default: the best we have.",
+)
+@click.option("--output", type=FilePath(roles.WRITES_INT8), required=True)
+@force_option
 @click.option("--seed", type=click.IntRange(0), help="Overrides the recipe's.")
 @executor_option
 @data_options

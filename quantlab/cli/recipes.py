@@ -6,10 +6,13 @@ from typing import Any
 
 import click
 
+from quantlab.cli.files import Verb
 from quantlab.cli.options import job, run_options
 
 
-@click.command("recipes", short_help="List the recipes of published projects, and the ladder.")
+@click.command(
+    "recipes", cls=Verb, short_help="List the recipes of published projects, and the ladder."
+)
 @run_options
 def command(**params: Any) -> None:
     """Every published project's recipes, what can be fetched, and which recipes tune tries."""

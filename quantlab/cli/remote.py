@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VERBS = ("tune", "quantize", "evaluate", "bench", "compare", "gate")
 _HERE = {
-    *("as_json", "quiet", "runs_dir", "output", "config"),
+    *("as_json", "quiet", "runs_dir", "output", "config", "force"),
     *("junit", "comment", "summary", "benchmark_json"),
 }
 """Options that say what becomes of the results here."""

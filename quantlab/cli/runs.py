@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.options import PATH, F, job, pick, run_options
+from quantlab import roles
+from quantlab.cli.files import Group
+from quantlab.cli.options import F, FilePath, Name, force_option, job, pick, run_options
 
 if TYPE_CHECKING:
     from quantlab.cli.console import ConsoleTalk
@@ -20,7 +22,7 @@ _DB_HELP = "URL of the index.  [default: $QUANTLAB_DB, else a file beside the ru
 
 def history_options(function: F) -> F:
     """The options of all verbs that look at runs."""
-    return click.option("--db", help=_DB_HELP)(run_options(function))
+    return click.option("--db", type=Name(roles.ADDS_ROWS), help=_DB_HELP)(run_options(function))
 
 
 everywhere_option = click.option(
@@ -28,7 +30,9 @@ everywhere_option = click.option(
 )
 
 
-@click.group("runs", short_help="What runs have left: lists, differences, trends, the ledger.")
+@click.group(
+    "runs", cls=Group, short_help="What runs have left: lists, differences, trends, the ledger."
+)
 def command() -> None:
     """What the run folders hold, taken together.
 
@@ -40,11 +44,12 @@ def command() -> None:
 @command.command("ledger", short_help="Published and measured figures of every recipe.")
 @click.option(
     "--output",
-    type=PATH,
+    type=FilePath(roles.FILLS_LEDGER),
     default=Path("reports"),
     show_default=True,
     help="The folder for ledger.md and ledger.csv.",
 )
+@force_option
 @run_options
 def ledger(**params: Any) -> None:
     """Every recipe with what is published of it, and what the runs of --runs-dir measured."""
@@ -89,7 +94,7 @@ def ls(**params: Any) -> None:
 
 
 @command.command("show", short_help="One run: asked, conditions, results, artifacts.")
-@click.argument("run")
+@click.argument("run", type=Name(roles.FOLDER))
 @history_options
 def show(**params: Any) -> None:
     """Print what RUN was asked, under which conditions, what came out, and what repeats it."""
@@ -105,8 +110,8 @@ def show(**params: Any) -> None:
 
 
 @command.command("diff", short_help="What changed between two runs.")
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", type=Name(roles.FOLDER))
+@click.argument("new", type=Name(roles.FOLDER))
 @history_options
 def diff(**params: Any) -> None:
     """Say what changed from run OLD to run NEW: first what most likely explains another result.
@@ -134,7 +139,12 @@ def diff(**params: Any) -> None:
     multiple=True,
     help="May be given several times.  [default: top1, latency]",
 )
-@click.option("--plot", type=PATH, help="Draw it into this .png or .svg file.")
+@click.option(
+    "--plot",
+    type=FilePath(roles.WRITES_PLOT),
+    help="Draw it into this .png or .svg file.",
+)
+@force_option
 @everywhere_option
 @history_options
 def trend(**params: Any) -> None:
@@ -152,7 +162,7 @@ def trend(**params: Any) -> None:
 
 
 @command.command("rm", short_help="Remove runs with all that they left.")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, type=Name(roles.FOLDER), metavar="RUN...")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @history_options
 def rm(**params: Any) -> None:
@@ -185,8 +195,13 @@ def index(**params: Any) -> None:
 
 @command.command("export", short_help="Log runs with MLflow.")
 @click.argument("target", type=click.Choice(["mlflow"]))
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--to", metavar="PLACE", help="A tracking URI or a folder.  [default: MLflow's own]")
+@click.argument("runs", nargs=-1, required=True, type=Name(roles.FOLDER), metavar="RUN...")
+@click.option(
+    "--to",
+    type=Name(roles.FILLS_MLFLOW),
+    metavar="PLACE",
+    help="A tracking URI or a folder.  [default: MLflow's own]",
+)
 @click.option("--experiment", default="quantlab", show_default=True)
 @history_options
 def export(**params: Any) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
+from quantlab.cli.files import Verb
 from quantlab.cli.server import server_options, settings_of
 
 
-@click.command("serve", short_help="The service: an API, pages, and a worker.")
+@click.command("serve", cls=Verb, short_help="The service: an API, pages, and a worker.")
 @server_options
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True)

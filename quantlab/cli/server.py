@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.options import PATH, _stack
+from quantlab import roles
+from quantlab.cli.options import FilePath, Name, _stack
 
 if TYPE_CHECKING:
     from quantlab.serve.settings import Settings
@@ -14,12 +15,22 @@ if TYPE_CHECKING:
 server_options = _stack(
     click.option(
         "--home",
-        type=PATH,
+        type=FilePath(roles.FILLS_HOME),
         help="The server's folder. [default: $QUANTLAB_SERVER_HOME, quantlab-server]",
     ),
-    click.option("--config", type=PATH, help="Settings in YAML (docs/serve.md)."),
-    click.option("--db", "--server-db", "db", help="postgresql://… instead of SQLite in --home."),
-    click.option("--store", help="A folder or s3://BUCKET/… instead of a folder in --home."),
+    click.option("--config", type=FilePath(roles.FILE), help="Settings in YAML (docs/serve.md)."),
+    click.option(
+        "--db",
+        "--server-db",
+        "db",
+        type=Name(roles.ADDS_ROWS),
+        help="postgresql://… instead of SQLite in --home.",
+    ),
+    click.option(
+        "--store",
+        type=Name(roles.FILLS),
+        help="A folder or s3://BUCKET/… instead of a folder in --home.",
+    ),
 )
 
 

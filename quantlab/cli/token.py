@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantlab.cli.files import Group
 from quantlab.cli.options import Duration
 from quantlab.cli.server import server_options, settings_of
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 
 
-@click.group("token", short_help="Who may use a service, and for what.")
+@click.group("token", cls=Group, short_help="Who may use a service, and for what.")
 def command() -> None:
     """The tokens by which clients of a service are known."""
 

@@ -6,14 +6,18 @@ from typing import Any
 
 import click
 
+from quantlab import roles
+from quantlab.cli.files import Verb
 from quantlab.cli.options import (
-    LOCATION,
-    PATH,
     Duration,
+    FilePath,
+    Location,
+    Name,
     Share,
     data_options,
     evaluation_options,
     executor_option,
+    force_option,
     given,
     job,
     model_options,
@@ -34,20 +38,41 @@ STRATEGIES = (
 )
 
 
-@click.command("tune", short_help="Find the best int8 file: faithful first, then as fast as any.")
-@click.option(
-    "--config", type=PATH, help="Default: quantlab.yaml here. Neural Compressor YAML works too."
+@click.command(
+    "tune", cls=Verb, short_help="Find the best int8 file: faithful first, then as fast as any."
 )
 @click.option(
-    "--model", "--input_model", "model", help="A .onnx file, or a published model's name."
+    "--config",
+    type=FilePath(roles.FILE),
+    help="Default: quantlab.yaml here. Neural Compressor YAML works too.",
+)
+@click.option(
+    "--model",
+    "--input_model",
+    "model",
+    type=Name(roles.MODEL),
+    help="A .onnx file, or a published model's name.",
 )
 @data_options
-@click.option("--eval-data", type=LOCATION, help="Images to judge on; default: part of --data.")
-@click.option("--eval-list", type=PATH, help="List file of --eval-data.")
-@click.option("--recipe", help="Try only this recipe: a YAML file or a published model's name.")
 @click.option(
-    "--output", "--output_model", "output", type=PATH, help="Default: <model>.int8.onnx here."
+    "--eval-data",
+    type=Location(roles.OTHER_DATA),
+    help="Images to judge on; default: part of --data.",
 )
+@click.option("--eval-list", type=FilePath(roles.FILE), help="List file of --eval-data.")
+@click.option(
+    "--recipe",
+    type=Name(roles.FILE),
+    help="Try only this recipe: a YAML file or a published model's name.",
+)
+@click.option(
+    "--output",
+    "--output_model",
+    "output",
+    type=FilePath(roles.WRITES_INT8),
+    help="Default: <model>.int8.onnx here.",
+)
+@force_option
 @click.option(
     "--max-decline",
     default="1%",
@@ -81,8 +106,12 @@ STRATEGIES = (
 )
 @click.option("--max-trials", type=click.IntRange(1), help="Evaluations at most.")
 @click.option("--target-speedup", type=click.FloatRange(min=0), help="Stop when it is reached.")
-@click.option("--storage", help="An Optuna storage URL that several machines share.")
-@click.option("--resume", type=PATH, help="Go on with this run folder.")
+@click.option(
+    "--storage",
+    type=Name(roles.ADDS_ROWS),
+    help="An Optuna storage URL that several machines share.",
+)
+@click.option("--resume", type=FilePath(roles.FOLDER), help="Go on with this run folder.")
 @click.option(
     "--pick",
     type=click.Choice(["best", "fastest", "smallest", "most-accurate"]),
@@ -106,8 +135,10 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     speed, then fidelity to the fp32 model.
     """
     from quantlab.config import Loaded, effective, load
+    from quantlab.jobs.pick import only_picks
     from quantlab.jobs.settings import keep_settings
     from quantlab.jobs.tune import TuneSpec, tune_job
+    from quantlab.record import load_record
     from quantlab.report.text import tune_summary
 
     loaded, now = Loaded(), given(ctx)
@@ -129,8 +160,15 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     if params["quant_format"] not in (None, "default"):
         formats = {"format": (params["quant_format"].lower(),)}
         params["search"] = {**(params.get("search") or {}), **formats}
-    spec = TuneSpec(**pick(params, TuneSpec), space=params.get("search") or None)
-    with job("tune", params, folder=params["resume"]) as (run, talk):
+    source = (
+        params["resume"]
+        if params["resume"] and only_picks(load_record(params["resume"]), now)
+        else None
+    )
+    folder = None if source is not None else params["resume"]
+    space = params.get("search") or None
+    spec = TuneSpec(**pick(params, TuneSpec), space=space, source=source)
+    with job("tune", params, folder=folder) as (run, talk):
         keep_settings(run.record.spec, loaded, run, talk)
         result = tune_job(spec, run, talk)
     if not params["as_json"]:

@@ -6,13 +6,34 @@ from typing import Any
 
 import click
 
-from quantlab.cli.options import PATH, evaluation_options, job, model_options, pick, run_options
+from quantlab import roles
+from quantlab.cli.files import Verb
+from quantlab.cli.options import (
+    FilePath,
+    Name,
+    evaluation_options,
+    job,
+    model_options,
+    pick,
+    run_options,
+)
 
 
-@click.command("validate", short_help="evaluate, by a YAML configuration, as MindCV has it.")
-@click.option("--config", "-c", type=PATH, required=True, help="quantlab's or MindCV's YAML.")
-@click.option("--data_dir", "data", type=PATH, help="Images; of a folder with val/: that one.")
-@click.option("--ckpt_path", "model", help="The .onnx file, instead of the configuration's.")
+@click.command(
+    "validate", cls=Verb, short_help="evaluate, by a YAML configuration, as MindCV has it."
+)
+@click.option(
+    "--config", "-c", type=FilePath(roles.FILE), required=True, help="quantlab's or MindCV's YAML."
+)
+@click.option(
+    "--data_dir", "data", type=FilePath(roles.DATA), help="Images; of a folder with val/: that one."
+)
+@click.option(
+    "--ckpt_path",
+    "model",
+    type=Name(roles.MODEL),
+    help="The .onnx file, instead of the configuration's.",
+)
 @click.option(
     "--log-interval",
     "--log_interval",

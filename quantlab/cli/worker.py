@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
+from quantlab.cli.files import Verb
 from quantlab.cli.server import server_options, settings_of
 
 
-@click.command("worker", short_help="Do the jobs of a service, on this machine.")
+@click.command("worker", cls=Verb, short_help="Do the jobs of a service, on this machine.")
 @server_options
 def command(**params: Any) -> None:
     """Take jobs from a service's database, one at a time, until Ctrl-C.

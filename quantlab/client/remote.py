@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quantlab.client.api import Api
-from quantlab.errors import QuantlabError
+from quantlab.errors import OutputError, QuantlabError
 from quantlab.talk import Advance, Talk
 
 RUNS = "runs"
@@ -133,23 +133,29 @@ def _bars(talk: Talk) -> Iterator[Any]:
 
 
 def _fetched(api: Api, job: Mapping[str, Any], targets: Targets) -> Iterator[tuple[str, Path]]:
-    """The job's files that are wanted here."""
+    """The job's files that are wanted here. Raises OutputError for a run that is here already."""
+    run = targets.runs_dir / str(job["run"])
+    if job["run"] and run.exists():
+        raise OutputError(f"{run} is there already.", "Give another --runs-dir.")
     for name in (file["path"] for file in job["files"]):
-        target = _target(name, targets)
+        target = _target(name, job["run"], targets)
         if target is not None:
             api.download(job["id"], name, target)
             yield name, target
 
 
-def _target(name: str, targets: Targets) -> Path | None:
+def _target(name: str, run: str | None, targets: Targets) -> Path | None:
+    """Where a file of the job goes here; only its own run and what was asked for is wanted."""
     parts = PurePosixPath(name).parts
     if ".." in parts or name.startswith("/"):
         return None
     if parts[0] == RUNS:
         inside = "/".join(parts[2:])
+        if parts[1:2] != (run,):
+            return None
         return None if inside.startswith(_ENDED_OUTSIDE) else targets.runs_dir.joinpath(*parts[1:])
     if name.endswith(".onnx") and len(parts) == 1:
-        return targets.output or Path(name)
+        return targets.output
     return targets.files.get(name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,13 @@ import numpy as np
 from quantlab.data.crops import Crops, Progress
 from quantlab.data.readers import NPZ_LIST
 from quantlab.data.readers.files import is_image
+from quantlab.data.readers.listed import parse_list
 from quantlab.errors import DataError
 from quantlab.model import InputSpec
 from quantlab.store import write_whole
 
+_MARK = b"quantlab data npz"
+"""The comment of every archive."""
 _ODD = re.compile(r"[^\w ,.()+=@~\[\]-]")
 
 
@@ -35,11 +39,25 @@ def write_inputs(crops: Crops, spec: InputSpec, folder: Path, progress: Progress
     for i, (name, label) in enumerate(zip(names, crops.labels, strict=True)):
         buffer = io.BytesIO()
         np.savez(buffer, input=crops.inputs(slice(i, i + 1), spec), label=label)
+        with zipfile.ZipFile(buffer, "a") as archive:
+            archive.comment = _MARK
         write_whole(folder / name, buffer.getvalue())
         progress(i + 1, len(names))
     lines = [f"{name} {label}\n" for name, label in zip(names, crops.labels, strict=True)]
     write_whole(folder / NPZ_LIST, "".join(lines))
     return names
+
+
+def is_ours(path: Path) -> bool:
+    """Whether ``write_inputs`` wrote the file: an archive with its mark, or a list of such only."""
+    try:
+        if path.name != NPZ_LIST:
+            with zipfile.ZipFile(path) as archive:
+                return archive.comment == _MARK
+        names = [line.name for line in parse_list(path)]
+    except (OSError, DataError, zipfile.BadZipFile, ValueError):
+        return False
+    return all(is_ours(path.parent / name) for name in names if name != NPZ_LIST)
 
 
 def file_names(names: Sequence[str]) -> list[str]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from quantlab.bench.measurement import BenchResult
 from quantlab.errors import OutputError, RecordError
@@ -20,6 +19,7 @@ from quantlab.history.entry import Entry, entry_of
 from quantlab.history.figures import plain
 from quantlab.history.index import Index
 from quantlab.record import RunRecord, load_record
+from quantlab.store import held
 
 RECORD = "run.json"
 _LATEST = re.compile(r"latest(?:~(\d{1,6}))?")
@@ -113,31 +113,40 @@ def find(text: str, names: Sequence[str], root: Path) -> Path:
     raise RecordError(f"{text!r} could be {len(meant)} runs: {some}.", "Give more of the name.")
 
 
-def remove(folder: Path, root: Path) -> None:
-    """Remove a run folder with all that is in it; links in it are removed, not followed.
+def remove(folders: Sequence[Path], root: Path) -> None:
+    """Remove run folders with all that is in them, all or none; links in them are removed, not
+    followed.
 
-    Raises RecordError as ``check_removable`` does, OutputError when it cannot be removed.
+    Raises RecordError as ``check_removable`` does, OutputError when one cannot be removed.
     """
-    check_removable(folder, root)
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:
-        raise OutputError(f"cannot remove {folder}: {error.strerror}.") from error
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(_removable(folder, root))
+        for folder in folders:
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise OutputError(f"cannot remove {folder}: {error.strerror}.") from error
 
 
 def check_removable(folder: Path, root: Path) -> None:
     """Raises RecordError for a link, for what is no run folder directly inside ``root``, and for a
-    tune in progress."""
+    run that is at work."""
+    with _removable(folder, root):
+        pass
+
+
+@contextmanager
+def _removable(folder: Path, root: Path) -> Iterator[None]:
+    """It stays removable within the block."""
     if folder.is_symlink():
         raise RecordError(f"{folder} is a link: it is not removed.", "Remove the link yourself.")
     inside = folder.resolve().parent == root.resolve()
     if not inside or not (folder / RECORD).is_file():
         raise RecordError(f"{folder} is not a run folder in {root}: it is not removed.")
-    lock = folder / ".lock"
-    if not lock.is_file():
-        return
-    try:
-        with FileLock(lock, timeout=0):
-            pass
-    except (Timeout, OSError) as error:
-        raise RecordError(f"{folder} is in use: it is not removed.", "Wait for its end.") from error
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder))
+        except RecordError as error:
+            raise RecordError(f"{error.problem} Nothing was removed.", error.remedy) from error
+        yield

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantlab.data.finished import write_inputs
+from quantlab.data.crops import Crops
+from quantlab.data.finished import file_names, write_inputs
+from quantlab.data.readers import NPZ_LIST
 from quantlab.jobs import inputs
-from quantlab.jobs.inputs import DataOptions, ModelOptions
+from quantlab.jobs.inputs import DataOptions, Found, ModelOptions
+from quantlab.outputs import Input, Output, check
+from quantlab.roles import INPUTS, dataset_parts, model_parts
 from quantlab.store import Run
 from quantlab.talk import Talk
 
@@ -16,6 +20,7 @@ class DataSpec(DataOptions, ModelOptions):
 
     model: str
     output: Path
+    force: bool = False
 
 
 def npz_job(spec: DataSpec, run: Run, talk: Talk) -> int:
@@ -24,6 +29,7 @@ def npz_job(spec: DataSpec, run: Run, talk: Talk) -> int:
     pipeline = inputs.find_pipeline(model, spec, talk)
     found = inputs.find_evaluation_data(spec, model, talk)
     crops = inputs.load_images(found, pipeline, spec, talk)
+    _check_files(spec, crops, found)
     with talk.progress(f"Writing {spec.output}", len(crops)) as advance:
         write_inputs(crops, model.input, spec.output, lambda done, total: advance(done, ""))
     run.record.results = {
@@ -33,3 +39,13 @@ def npz_job(spec: DataSpec, run: Run, talk: Talk) -> int:
         "output": str(spec.output),
     }
     return len(crops)
+
+
+def _check_files(spec: DataSpec, crops: Crops, found: Found) -> None:
+    """Raises OutputError before the first file is written, for any that may not be."""
+    names = [*file_names(crops.names), NPZ_LIST]
+    outputs = [Output(spec.output / name, "--output", INPUTS) for name in names]
+    root = Path(found.dataset.root)
+    inputs = [Input(root, "--data", dataset_parts), Input(Path(spec.model), "--model", model_parts)]
+    lists = [Input(path, "--list") for path in (spec.list_file, spec.synsets) if path is not None]
+    check(outputs, [*inputs, *lists], force=spec.force)

@@ -256,10 +256,9 @@ def removable_job(spec: RunSpec, talk: Talk) -> list[tuple[Path, Entry]]:
 
 
 def rm_job(spec: HistorySpec, folders: Sequence[Path], talk: Talk) -> None:
-    """Remove run folders; the index follows. Raises RecordError, OutputError."""
+    """Remove run folders, all or none; the index follows. Raises RecordError, OutputError."""
     try:
-        for folder in folders:
-            remove(folder, spec.runs_dir)
+        remove(folders, spec.runs_dir)
     finally:
         with _history(spec, talk):
             pass

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import Field
 
 from quantlab.config import BenchConditions, IncStrategy, Location, narrowed
@@ -39,6 +38,7 @@ from quantlab.jobs.calibration import calibration_images, check_disjoint, divide
 from quantlab.jobs.compare import save_artifacts
 from quantlab.jobs.evaluate import predict
 from quantlab.jobs.inputs import DataOptions, Found, ModelOptions
+from quantlab.jobs.pick import adopt
 from quantlab.jobs.quantize import find_recipe
 from quantlab.jobs.tuned import Tuned, record, record_unjudged, trial_rows
 from quantlab.jobs.workbench import Workbench
@@ -89,6 +89,7 @@ class TuneSpec(DataOptions, ModelOptions):
     target_speedup: float | None = None
     storage: str | None = None
     pick: Pick = "best"
+    source: Path | None = Field(None, description="the run to pick from, without a search")
     no_bench: bool = False
     no_audit: bool = False
     allow_overlap: bool = False
@@ -142,11 +143,13 @@ def search(
     check_writable(output)
     with (
         _resumable(run.folder),
-        _alone(run.folder),
         scratch(run.folder),
         spec.executing(talk) as how,
     ):
         _tidy(run.folder, output)
+        if spec.source is not None:
+            adopt(spec.source, run)
+            talk.say(f"Picking from {spec.source}, which stays as it is.")
         subject = find()
         model = subject.model
         bench = _prepare(spec, criterion, subject, run, talk, how)
@@ -162,25 +165,17 @@ def search(
             study.sync(outcome.trials)
             _keep(bench, outcome.best, output, kept)
 
-        limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
-        outcome = run_search(
-            _search(spec, rungs, bench), bench.attempt, bench.ledger, limits, on_trial=on_trial
-        )
+        if spec.source is not None:
+            bench.recall_costs()
+            outcome = Outcome(bench.ledger.trials(), "picked")
+        else:
+            limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
+            outcome = run_search(
+                _search(spec, rungs, bench), bench.attempt, bench.ledger, limits, on_trial=on_trial
+            )
         study.sync(outcome.trials)
         model.check_unchanged()
         return _finish(spec, bench, outcome, output, kept, run, report=report)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Raises ResumeError when another process is tuning in this run folder."""
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise ResumeError(
-            f"{folder} is being tuned by another process.", "Wait for it, or start a new run."
-        ) from error
 
 
 @contextmanager
@@ -251,7 +246,7 @@ def _prepare(
     check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
     identity = _identity(spec, criterion, model, images.crops, crops)
     ledger = Ledger(run.folder)
-    ledger.claim(identity)
+    (ledger if spec.source is None else Ledger(spec.source)).claim(identity)
     return Workbench(
         model=model,
         criterion=criterion,

@@ -47,10 +47,11 @@ class Tuned:
 def record(bench: Workbench, tuned: Tuned, int8: Model, strategy: str, run: Run) -> None:
     """The report and the record's results. ``int8`` is the best file."""
     recipe = tuned.best.recipe
+    source = {} if run.record.source is None else {"Picked from the trials of": run.record.source}
     context = ReportContext(
         command=run.record.command,
         environment=run.record.environment,
-        data=inputs.data_words(bench.evaluation, bench.crops),
+        data=inputs.data_words(bench.evaluation, bench.crops) | source,
         calibration={
             "images": f"{len(bench.images)} of {bench.calibration.dataset.root}",
             "seed": str(recipe.seed),

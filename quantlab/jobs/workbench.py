@@ -249,6 +249,12 @@ class Workbench:
         ranked = [(group, costs[group.name]) for group in probe.groups]
         return sorted(ranked, key=lambda pair: (-pair[1], pair[0].name))
 
+    def recall_costs(self) -> None:
+        """What the last ranking has measured, from the run folder."""
+        files = list(self.ledger.folder.glob("sensitivity-*.json"))
+        if files:
+            self.costs = json.loads(max(files, key=lambda path: path.stat().st_mtime).read_text())
+
     def reverted(self, chosen: Trial, trials: Sequence[Trial]) -> tuple[Reverted, ...]:
         """What the chosen recipe keeps in fp32, as far as it was measured on the way."""
         groups = kernel_groups(prepare(self.model.proto())) if chosen.recipe.exclude else ()

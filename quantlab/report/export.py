@@ -12,6 +12,11 @@ from pathlib import Path
 from quantlab.errors import QuantlabError
 from quantlab.store import check_writable, write_whole
 
+EXTRA = "quantlab "
+"""How every entry's ``extra`` begins."""
+MARKER = "<!-- quantlab bench -->"
+"""The last line of a page, which no reader sees."""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -47,8 +52,8 @@ def as_json(figures: Sequence[Figure], page: str) -> str:
 
 
 def smaller_is_better(entries: Iterable[Mapping[str, str | float]]) -> str:
-    """The file of that tool: entries of ``name``, ``unit``, ``value``, perhaps ``range`` and
-    ``extra``."""
+    """The file of that tool: entries of ``name``, ``unit``, ``value``, perhaps ``range``, and
+    ``extra``, which begins with EXTRA."""
     return json.dumps(list(entries), indent=1, ensure_ascii=False) + "\n"
 
 
@@ -57,7 +62,7 @@ def _range(f: Figure) -> dict[str, str]:
 
 
 def _extra(f: Figure) -> str:
-    return f"threads {f.threads}, provider {f.provider}"
+    return f"{EXTRA}bench: threads {f.threads}, provider {f.provider}"
 
 
 def as_csv(figures: Sequence[Figure], page: str) -> str:
@@ -71,8 +76,8 @@ def as_csv(figures: Sequence[Figure], page: str) -> str:
 
 
 def as_markdown(figures: Sequence[Figure], page: str) -> str:
-    """The page that was printed."""
-    return page + "\n"
+    """The page that was printed, and a marker."""
+    return f"{page}\n\n{MARKER}\n"
 
 
 EXPORTS: dict[str, Callable[[Sequence[Figure], str], str]] = {

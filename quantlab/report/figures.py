@@ -23,6 +23,7 @@ from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.profile import Profile
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.report.context import TrialRow
+from quantlab.report.marks import CREATOR
 
 FP32, INT8, LOST, GAINED = "#4c6a92", "#d9822b", "#b5382a", "#3b7d4f"
 GREY, PALE, INK, PAPER = "#666666", "#dddddd", "#000000", "#ffffff"
@@ -50,7 +51,7 @@ def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     FigureCanvasAgg(figure)
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": CREATOR})
     return buffer.getvalue()
 
 

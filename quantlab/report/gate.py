@@ -13,7 +13,7 @@ from quantlab.criteria import AgreementPolicy, ClassPolicy, LatencyPolicy, Polic
 from quantlab.errors import QuantlabError
 from quantlab.gate import class_words
 from quantlab.report.document import Block, Bullets, Code, Page, Section, Strong, Table, say
-from quantlab.report.export import smaller_is_better
+from quantlab.report.export import EXTRA, smaller_is_better
 from quantlab.report.formats import (
     NOTHING,
     aligned,
@@ -29,6 +29,9 @@ from quantlab.stats import Interval
 
 MARKER = "<!-- quantlab gate"
 """How the last line of a comment begins, by which the comment is found again."""
+
+SUITE = "quantlab gate: "
+"""How the name of a JUnit suite begins."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ def junit(decision: Decision, context: GateContext) -> str:
     What makes the gate red is a failure, a required rule that is not decided an error; what an
     advisory rule says stands in a case that is skipped.
     """
-    suite = ElementTree.Element("testsuite", name=f"quantlab gate: {_xml(context.title)}")
+    suite = ElementTree.Element("testsuite", name=f"{SUITE}{_xml(context.title)}")
     for j in decision.judged:
         words = f"{j.verdict.reason} {j.verdict.remedy}".strip()
         _outcome(_case(suite, "quantlab.gate", j.rule.text), j, words)
@@ -185,7 +188,7 @@ def junit(decision: Decision, context: GateContext) -> str:
 
 def junit_error(error: QuantlabError, subject: str) -> str:
     """The same for a gate that could not judge."""
-    suite = ElementTree.Element("testsuite", name=f"quantlab gate: {_xml(subject)}")
+    suite = ElementTree.Element("testsuite", name=f"{SUITE}{_xml(subject)}")
     case = _case(suite, "quantlab.gate", "gate")
     words = _xml(f"{error.problem} {error.remedy}".strip())
     ElementTree.SubElement(case, "error", message=words, type=type(error).__name__)
@@ -234,7 +237,7 @@ def benchmark_json(decision: Decision, context: GateContext) -> str:
             "unit": _unit(j),
             "value": _value(j, j.verdict.decline),
             **_range(j),
-            "extra": f"{j.rule.text}: {j.verdict.status}, {context.images:,} images",
+            "extra": f"{EXTRA}gate: {j.rule.text}: {j.verdict.status}, {context.images:,} images",
         }
         for j in decision.judged
         if j.verdict.decline is not None

@@ -20,9 +20,10 @@ COLUMNS = (
     "acc@top1", "acc@top1 low", "acc@top1 high", "acc@top5", "acc@top5 low", "acc@top5 high",
     "images", "recipe", "weight", "note",
 )  # fmt: skip
-_PAGE = """# Ledger
-
-Written by `quantlab runs ledger` from {runs} runs. Every recipe has a row with what its project
+BEGINNING = "# Ledger\n\nWritten by `quantlab runs ledger`"
+_PAGE = (
+    BEGINNING
+    + """ from {runs} runs. Every recipe has a row with what its project
 publishes, and rows with what runs here have measured on the same file, or why there are none.
 Accuracies are in percent: published ones on ImageNet's 50,000 validation images where nothing else
 is said, measured ones on the images that are named, which may be easier, with 95% intervals.
@@ -31,6 +32,7 @@ ms/step is the median time of one batch; what else the machine did then is in it
 
 {parts}
 """
+)
 
 
 def ledger_page(rows: Sequence[Row], runs: int) -> str:

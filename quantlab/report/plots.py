@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from quantlab.comparison import Comparison
 from quantlab.report.context import ReportContext
+from quantlab.report.marks import marked_svg
 from quantlab.store import write_whole
 
 if TYPE_CHECKING:
@@ -99,4 +100,4 @@ def trend_svg(series: Sequence[Series]) -> bytes:
 
 def _save(name: str, subject: object, path: Path, form: Literal["svg", "png"] = "png") -> None:
     if (content := _paint(name, subject, form)) is not None:
-        write_whole(path, content)
+        write_whole(path, marked_svg(content) if form == "svg" else content)

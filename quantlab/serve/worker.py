@@ -254,7 +254,7 @@ class _Attempt:
             service.objects.put(f"{self.job.folder}/{name}", path)
             self.lease.check()
         runs = folder.path / RUNS
-        run = next((run for run in scan(runs) if f"{RUNS}/{run}/{RECORD}" in files), None)
+        run = next((run for run in reversed(scan(runs)) if f"{RUNS}/{run}/{RECORD}" in files), None)
         state = self._state(ended)
         if state == "done" or run is not None:
             self._name(folder, files, state, run)

@@ -31,7 +31,7 @@ Search = Generator[Proposal, Trial, None]
 Attempt = Callable[[int, Proposal, Trial | None], Trial]
 HOPELESS = 3
 """Past the budget, no more is tried once so many have failed and none has given a file."""
-Stop = Literal["finished", "budget", "max-trials", "target", "interrupted"]
+Stop = Literal["finished", "budget", "max-trials", "target", "interrupted", "picked"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Limits:
 
 @dataclass
 class Outcome:
-    """All trials known in the end, and why there are no more."""
+    """All trials known in the end, and why there are no more ("picked": nothing was searched)."""
 
     trials: list[Trial] = field(default_factory=list)
     stop: Stop = "finished"

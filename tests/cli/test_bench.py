@@ -74,7 +74,7 @@ def test_exports(cli: Any, scene: Any, tmp_path: Path) -> None:
     said = cli("bench", scene.model, *line, "--seconds", 0.1)
     assert json.loads(files[0].read_text())[0]["name"] == "tiny p50, batch 1"
     assert files[1].read_text().startswith("model,batch,threads,provider,metric,unit,value")
-    assert files[2].read_text() == said.out
+    assert files[2].read_text() == f"{said.out}\n<!-- quantlab bench -->\n"
 
 
 def test_instances(cli: Any, scene: Any) -> None:

@@ -137,7 +137,7 @@ def test_two_processes_that_evict_each_other(scene: Any, other: Path, tmp_path: 
         line = ["compare", model, other, "--data", data, *scene.words[2:], "--no-bench", "--quiet"]
         return subprocess.Popen(
             [sys.executable, "-m", "quantlab", *map(str, line)],
-            env={"QUANTLAB_CACHE": str(tmp_path / "cache"), "QUANTLAB_CACHE_SIZE": "1"},
+            env={"QUANTLAB_CACHE": str(tmp_path / "cache"), "QUANTLAB_CACHE_SIZE": "1B"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

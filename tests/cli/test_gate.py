@@ -16,7 +16,9 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from quantlab.baseline import load_baseline
 from quantlab.data.readers import open_dataset
+from quantlab.report.gate import marker
 from quantlab.testing import blind_model, image_folder, listed_folder, tiny_classifier
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
@@ -205,7 +207,7 @@ def test_usage_errors(cli: Any, words: tuple[str, ...], problem: str) -> None:
 def test_what_cannot_be_judged_is_told_everywhere(cli: Any, scene: Any, data: Any) -> None:
     """A comment of an earlier run must not stand there as if it were of this one."""
     words = ("--comment", "c.md", "--junit", "j.xml", "--annotations")
-    Path("c.md").write_text("# PASS: as it was")
+    Path("c.md").write_text(f"# PASS: as it was\n{marker('gone')}\n")
     said = cli("gate", scene.model, "gone.onnx", *data, *words, code=2)
     assert said.out.startswith("::error title=quantlab gate::")
     assert Path("c.md").read_text().startswith("# ERROR: the gate on gone could not judge")
@@ -347,11 +349,14 @@ def test_corrupt_answers(gate: Gate, same: Path, accepted: Path) -> None:
 def test_a_corrupt_baseline_can_be_replaced(
     cli: Any, scene: Any, data: Any, accepted: Path
 ) -> None:
-    whole = accepted.read_text()
+    whole = load_baseline(accepted)
     accepted.write_text("nothing")
-    said = cli("baseline", "update", scene.model, *data)
+    said = cli("baseline", "update", scene.model, *data, code=2)
+    assert "it is there already" in said.complaint[0]
+    assert accepted.read_text() == "nothing"
+    said = cli("baseline", "update", scene.model, *data, "--force")
     assert any("It is replaced" in line for line in said.warnings)
-    assert accepted.read_text() == whole
+    assert load_baseline(accepted) == whole
 
 
 def test_other_images(cli: Any, scene: Any, accepted: Path, same: Path) -> None:
@@ -442,7 +447,8 @@ def test_answers_too_large_for_a_repository(
 def test_an_interrupted_gate_leaves_its_outputs_alone(
     cli: Any, scene: Any, data: Any, same: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path("c.md").write_text("before")
+    before = f"before\n{marker('same')}\n"
+    Path("c.md").write_text(before)
 
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -451,7 +457,7 @@ def test_an_interrupted_gate_leaves_its_outputs_alone(
     words = ("--comment", "c.md", "--junit", "j.xml")
     said = cli("gate", scene.model, same, *data, *words, code=130)
     assert "Interrupted." in said.err
-    assert Path("c.md").read_text() == "before"
+    assert Path("c.md").read_text() == before
     assert not Path("j.xml").exists()
     (record,) = [json.loads(p.read_text()) for p in Path("runs").glob("*-gate-*/run.json")]
     assert record["status"] == "interrupted"

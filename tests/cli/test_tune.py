@@ -476,6 +476,47 @@ def test_how_to_search_may_change_when_resumed(ended: Path, cli: Any, tmp_path: 
     cli("tune", "--resume", ended, "--max-decline", "1%")
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("words", [("--pick", "smallest"), ("--pick", "best", "--gate"), ()])
+def test_a_pick_is_a_run_of_its_own(
+    words: tuple[str, ...], ended: Path, cli: Any, tmp_path: Path
+) -> None:
+    before = contents(ended)
+    said = cli("tune", "--resume", ended, *words, "--output", tmp_path / "p.onnx", code=None)
+    assert contents(ended) == before
+    assert said.folder != ended
+    assert said.record.source == ended.name
+    assert stop(said) == "picked"
+    assert ended.name in (said.folder / "report.md").read_text()
+    written = Model.load(tmp_path / "p.onnx").sha256
+    assert written == said.record.results["output"]["sha256"]
+    trials = load_record(ended).results["trials"]
+    assert said.record.results["trials"] == trials
+    again = cli("tune", "--resume", said.folder, "--pick", "fastest")
+    assert again.record.source == said.folder.name
+
+
+def test_an_interrupted_search_goes_on_in_its_folder(tune: Any, engine: Any, cli: Any) -> None:
+    engine(0.01, 0.01, KeyboardInterrupt())
+    tune(code=130)
+    (folder,) = Path("runs").iterdir()
+    engine(0.01)
+    assert cli("tune", "--resume", folder).folder == folder
+
+
+def test_nothing_is_picked_where_nothing_was_evaluated(tune: Any, engine: Any, cli: Any) -> None:
+    engine(KeyboardInterrupt())
+    tune(code=130)
+    (folder,) = Path("runs").iterdir()
+    before = contents(folder)
+    said = cli("tune", "--resume", folder, "--pick", "smallest", code=2)
+    assert f"{folder} has no evaluated trial to pick from." in said.err
+    assert contents(folder) == before
+
+
 def test_an_engine_named_when_resuming_holds(ended: Path, cli: Any) -> None:
     record = json.loads((ended / "run.json").read_text())
     record["spec"]["engines"] = ["quantlab"]

@@ -88,7 +88,7 @@ def test_urls_that_cannot_be_read(url: str) -> None:
 
 
 def test_more_than_the_cache_may_hold(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QUANTLAB_CACHE_SIZE", "100")
+    monkeypatch.setenv("QUANTLAB_CACHE_SIZE", "100 B")
     with pytest.raises(DataError, match="more than the 100 that the cache may") as found:
         fetched(url)
     assert "QUANTLAB_CACHE_SIZE" in found.value.remedy
@@ -166,7 +166,7 @@ def test_old_copies_make_room_and_new_ones_stay(
     urls = [image_folder(tmp_path / n, 2, size=16, seed=i).as_uri() for i, n in enumerate("abc")]
     first = fetched(urls[0])
     size = json.loads(remote.side(first).read_bytes())["bytes"]
-    monkeypatch.setenv("QUANTLAB_CACHE_SIZE", str(int(2.5 * size)))
+    monkeypatch.setenv("QUANTLAB_CACHE_SIZE", f"{2.5 * size} B")
     second = fetched(urls[1])
     with pytest.raises(DataError, match="no room") as found:
         fetched(urls[2])

@@ -51,7 +51,7 @@ def test_new_changed_and_vanished_folders_are_noticed(url: str, root: Path) -> N
         rewrite(first, verb="gate")
         refresh(index, root)
         assert [x.entry.verb for x in index.entries(Filter())] == ["compare", "gate"]
-        remove(second, root)
+        remove([second], root)
         refresh(index, root)
         assert listed(index) == [first.name]
 
@@ -213,7 +213,7 @@ def test_links_in_a_removed_run_are_not_followed(root: Path, tmp_path: Path) -> 
     kept.mkdir()
     (kept / "file").write_text("x")
     (folder / "link").symlink_to(kept)
-    remove(folder, root)
+    remove([folder], root)
     assert not folder.exists()
     assert (kept / "file").read_text() == "x"
 
@@ -227,9 +227,19 @@ def test_what_is_not_removed(root: Path, tmp_path: Path) -> None:
     (root / "notes").mkdir()
     for path in (outside, link, inner, root / "notes", root, root / ".." / "other" / outside.name):
         with pytest.raises(RecordError, match="is not removed"):
-            remove(path, root)
+            remove([path], root)
     assert (outside / "run.json").is_file()
-    with FileLock(folder / ".lock"), pytest.raises(RecordError, match="is in use"):
+    with FileLock(folder / ".lock"), pytest.raises(RecordError, match="is at work"):
         check_removable(folder, root)
-    remove(folder, root)
+    remove([folder], root)
     assert not folder.exists()
+
+
+def test_runs_are_removed_together_or_not_at_all(root: Path) -> None:
+    idle, working = fake_run(root, n=20), fake_run(root, n=20)
+    with FileLock(working / ".lock"), pytest.raises(RecordError) as found:
+        remove([idle, working], root)
+    assert found.value.problem == f"{working} is at work. Nothing was removed."
+    assert idle.is_dir()
+    remove([idle, working], root)
+    assert not list(root.glob("*-*"))

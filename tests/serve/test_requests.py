@@ -88,7 +88,7 @@ NOT_ASKED = {
 EVERYWHERE = {
     "runs_dir": _OWN_RUN, "as_json": "the record is a result", "quiet": "what is said is kept",
     "list_file": _LISTS, "synsets": _LISTS, "eval_list": _LISTS, "provider": "jobs run on CPUs",
-    "executor": "a job runs where its worker is",
+    "executor": "a job runs where its worker is", "force": "a job's folder is empty",
 }  # fmt: skip
 """Options that no client can set, and why."""
 

@@ -179,7 +179,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, 
     """A server with a worker, a model to upload, and a token."""
     root = tmp_path_factory.mktemp("real")
     confined = available().complete
-    settings = Settings(home=root / "home", machine="here", confine=confined, max_chunk=2000)
+    settings = Settings(home=root / "home", machine="here", confine=confined)
+    settings = settings.model_copy(update={"max_chunk": 2000})
     images = image_folder(root / "val", classes=10, per_class=6)
     model = tiny_classifier(root / "first model.onnx", batch_norm=True)
     with Service.open(settings) as service:

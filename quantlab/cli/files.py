@@ -1,0 +1,154 @@
+"""Which files a command line reads and writes, by the roles of its options; checked before it runs.
+
+Every verb is a ``Verb``: that is the one place where this happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantlab.cli.options import RoleType, given
+from quantlab.errors import QuantlabError
+from quantlab.outputs import Input, Output, check
+from quantlab.paths import cache_dir
+from quantlab.roles import DATA, FILE, MODEL, OTHER_DATA, Fills, Reads, Role, Values, Writes, place
+
+if TYPE_CHECKING:
+    from quantlab.config import Config
+
+_CONFIGURED: dict[str, Reads] = {
+    "model": MODEL,
+    "data": OTHER_DATA,
+    "list_file": FILE,
+    "eval_data": OTHER_DATA,
+    "eval_list": FILE,
+    "synsets": FILE,
+    "recipe": FILE,
+    "pipeline": FILE,
+}
+"""The keys of a configuration that name what is read."""
+
+
+class Verb(click.Command):
+    """A command that refuses to write what it reads, or what somebody else has written."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it, once its files are seen to be apart. Raises OutputError."""
+        found = files_of(ctx.command, ctx.params, given(ctx))
+        check(*found, force=bool(ctx.params.get("force")))
+        return super().invoke(ctx)
+
+
+class Group(click.Group):
+    """A verb of several commands."""
+
+    command_class = Verb
+
+
+def role_of(param: click.Parameter) -> Role | None:
+    """What a command does with the path that this option or argument names; None for no path."""
+    return param.type.role if isinstance(param.type, RoleType) else None
+
+
+def files_of(
+    command: click.Command, params: Values, now: Values
+) -> tuple[list[Output], list[Input]]:
+    """What the command will write, and what it will read: ``params`` are its options by name,
+    ``now`` those that were given."""
+    values, path, config = _effective(command, params, now)
+    outputs: list[Output] = [Output(cache_dir(), "QUANTLAB_CACHE")]
+    inputs: list[Input] = []
+    for param in command.params:
+        role, name = role_of(param), str(param.name)
+        if role is None or not _is_used(role, name, values, config):
+            continue
+        for source, option in _sources(role, values.get(name), _label(param), values):
+            if not isinstance(role, Reads):
+                outputs += _outputs(role, source, option, values)
+            if isinstance(role, Reads | Fills):
+                inputs.append(Input(source, option, role.parts))
+    if path is not None:
+        inputs.append(Input(path, "--config" if values.get("config") else "this folder"))
+        inputs += _configured(command, config, path)
+    return outputs, inputs
+
+
+def _is_used(role: Role, name: str, values: Values, config: Config | None) -> bool:
+    """QUANTLAB_DATA stands in only where no configuration names images."""
+    return not (role is DATA and not values.get(name) and config is not None and config.data)
+
+
+def _sources(role: Role, value: Any, option: str, values: Values) -> Iterator[tuple[Path, str]]:
+    """Every path of an option with what names it; the usual one where none is given."""
+    found = value if isinstance(value, tuple | list) else (value,)
+    named: list[tuple[object, str]] = [(each, option) for each in found if each]
+    if not named and (usual := role.usual(values)) is not None:
+        named = [usual if isinstance(usual, tuple) else (usual, option)]
+    for each, label in named:
+        at = role.at if isinstance(role, Writes) else place
+        if not isinstance(each, dict) and (path := at(each)) is not None:
+            yield path, label
+
+
+def _outputs(role: Writes | Fills, path: Path, option: str, values: Values) -> list[Output]:
+    if isinstance(role, Fills):
+        inside = [Output(file, option, kind) for file, kind in role.files(path)]
+        return [Output(path, option), *inside]
+    every = [path, *role.beside(path, values)]
+    return [Output(each, option, role.kind(each)) for each in every]
+
+
+def _label(param: click.Parameter) -> str:
+    flags = [flag for flag in param.opts if flag.startswith("--")]
+    return flags[0] if isinstance(param, click.Option) and flags else str(param.name).upper()
+
+
+def _effective(
+    command: click.Command, params: Values, now: Values
+) -> tuple[Values, Path | None, Config | None]:
+    """Every option's value as the verb will have it, the configuration file and what it says.
+
+    What cannot be read is left to the verb, which says so.
+    """
+    from quantlab.config import FILE_NAME, effective, load_config
+    from quantlab.record import load_record
+
+    values, names = dict(params), {param.name for param in command.params}
+    if values.get("resume") is not None:
+        with suppress(QuantlabError):
+            values = {**values, **load_record(Path(values["resume"])).spec, **now}
+        return values, None, None
+    if "pipeline" not in names:
+        return values, None, None
+    path, config = values.get("config") or _first_yaml(values.get("models")), None
+    path = Path(FILE_NAME) if path is None else Path(path)
+    path = path / FILE_NAME if path.is_dir() else path
+    with suppress(QuantlabError, OSError):
+        config = load_config(path) if path.is_file() else None
+    if config is not None and "strategy" in names:  # tune: flags, then the file, then defaults
+        values |= {k: v for k, v in effective(config, now).items() if k in names}
+    return values, path, config
+
+
+def _first_yaml(models: Any) -> str | None:
+    one = models[0] if isinstance(models, tuple) and len(models) == 1 else ""
+    return one if one.endswith((".yaml", ".yml")) else None
+
+
+def _configured(command: click.Command, config: Config | None, path: Path) -> Iterable[Input]:
+    """What the configuration names, and of what a gate judges also the int8 file."""
+    if config is None:
+        return
+    named = {key: getattr(config, key) for key in _CONFIGURED}
+    roles: dict[str, Reads] = dict(_CONFIGURED)
+    if any(param.name == "fail_if" for param in command.params):
+        named |= {"output": config.output, "gate.baseline": config.rules.baseline}
+        roles |= {"output": MODEL, "gate.baseline": FILE}
+    for key, value in named.items():
+        if value and not isinstance(value, dict) and (source := place(value)) is not None:
+            yield Input(source, f"{key} of {path}", roles[key].parts)
