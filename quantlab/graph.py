@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -82,7 +81,12 @@ def tensor_shapes(proto: onnx.ModelProto) -> dict[str, tuple[Dim, ...]]:
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
-    return dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+    return dim_size(dim) or dim.dim_param or None
+
+
+def dim_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """The dimension's size; None where it is free, which some exporters write as −1 or 0."""
+    return dim.dim_value if dim.dim_value > 0 else None
 
 
 def set_initializer(graph: onnx.GraphProto, name: str, array: Array) -> None:
@@ -134,28 +138,50 @@ def prune(graph: onnx.GraphProto) -> None:
         graph.initializer.extend(kept)
 
 
-def unique_name(taken: Callable[[str], bool], wanted: str) -> str:
-    """``wanted``, or ``wanted_2``, ``wanted_3`` … when it is taken."""
-    name, count = wanted, 1
-    while taken(name):
-        count += 1
-        name = f"{wanted}_{count}"
-    return name
+class Names:
+    """Names that are taken. Whatever is added to a graph gets its name from ``new``."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = set(taken)
+
+    def new(self, wanted: str) -> str:
+        """A free name, from now on taken: ``wanted``, or ``wanted_2``, ``wanted_3`` …"""
+        name, count = wanted, 1
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        return name
 
 
 def tensor_names(graph: onnx.GraphProto) -> set[str]:
-    """The name of every tensor of the graph."""
-    names = {name for node in graph.node for name in (*node.input, *node.output)}
-    return names | {t.name for t in graph.initializer} | {v.name for v in graph.input}
+    """The name of every tensor of the graph and of those inside its nodes."""
+    names = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
+    names.update(t.values.name for t in graph.sparse_initializer)
+    for node in graph.node:
+        names.update((*node.input, *node.output))
+        names.update(*map(tensor_names, subgraphs(node)))
+    return names
+
+
+def node_names(graph: onnx.GraphProto) -> set[str]:
+    """The name of every node of the graph and of those inside its nodes."""
+    names = {node.name for node in graph.node}
+    return names.union(*(node_names(s) for node in graph.node for s in subgraphs(node)))
+
+
+def size_names(graph: onnx.GraphProto) -> set[str]:
+    """The symbols that stand for sizes."""
+    values = (*graph.input, *graph.output, *graph.value_info)
+    return {d.dim_param for v in values for d in v.type.tensor_type.shape.dim}
 
 
 def name_nodes(graph: onnx.GraphProto) -> None:
     """Gives every node without a name, or with another's, one made of its operator and output."""
-    seen = Counter(n.name for n in graph.node if n.name)
+    names = Names(node_names(graph))
     given: set[str] = set()
     for node in graph.node:
         if not node.name or node.name in given:
             first = next((o for o in node.output if o), "")
-            wanted = node.name or f"{node.op_type}_{first}"
-            node.name = unique_name(lambda n: n in given or n in seen, wanted)
+            node.name = names.new(node.name or f"{node.op_type}_{first}")
         given.add(node.name)

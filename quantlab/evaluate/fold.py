@@ -27,33 +27,34 @@ def fold_preprocess(proto: onnx.ModelProto, spec: InputSpec, pipeline: Pipeline)
         )
     folded = onnx.ModelProto()
     folded.CopyFrom(proto)
-    graph, taken = folded.graph, g.tensor_names(folded.graph)
+    graph, names = folded.graph, g.Names(g.tensor_names(folded.graph))
 
-    def name(wanted: str) -> str:
-        return g.unique_name(taken.__contains__, f"{spec.name}_{wanted}")
+    def constant(part: str, value: g.Array) -> str:
+        name = names.new(f"{spec.name}_{part}")
+        g.set_initializer(graph, name, value)
+        return name
 
     first = g.consumers(graph)[spec.name]
     channels = (0, 3, 1, 2) if spec.layout == "NCHW" else (0, 1, 2, 3)
     shape = (1, 3, 1, 1) if spec.layout == "NCHW" else (1, 1, 1, 3)
     mean, std = (np.array(v, np.float32).reshape(shape) for v in (pipeline.mean, pipeline.std))
-    pixels, planes, floats, centred = (name(w) for w in ("pixels", "planes", "float", "centred"))
-    ready = name("normalized")
+    parts = ("pixels", "planes", "float", "centred", "ordered", "normalized")
+    pixels, planes, floats, centred, ordered, ready = (
+        names.new(f"{spec.name}_{part}") for part in parts
+    )
     nodes = [
         helper.make_node("Transpose", [pixels], [planes], perm=channels),
         helper.make_node("Cast", [planes], [floats], to=TensorProto.FLOAT),
     ]
     if pipeline.color == "BGR":
-        axis, ordered = shape.index(3), name("ordered")
-        g.set_initializer(graph, name("order"), np.array([2, 1, 0], np.int64))
-        nodes.append(helper.make_node("Gather", [floats, name("order")], [ordered], axis=axis))
+        order = constant("order", np.array([2, 1, 0], np.int64))
+        nodes.append(helper.make_node("Gather", [floats, order], [ordered], axis=shape.index(3)))
         floats = ordered
-    g.set_initializer(graph, name("mean"), mean)
-    nodes.append(helper.make_node("Sub", [floats, name("mean")], [centred]))
+    nodes.append(helper.make_node("Sub", [floats, constant("mean", mean)], [centred]))
     if len(first) == 1 and _scaled(graph, first[0], spec, std):
         ready = centred
     else:
-        g.set_initializer(graph, name("std"), std)
-        nodes.append(helper.make_node("Div", [centred, name("std")], [ready]))
+        nodes.append(helper.make_node("Div", [centred, constant("std", std)], [ready]))
     g.rename_reads(graph, spec.name, ready)
     g.set_nodes(graph, [*nodes, *graph.node])
     batch = spec.batch if spec.batch is not None else "batch"

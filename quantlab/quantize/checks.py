@@ -10,6 +10,7 @@ import onnx
 import psutil
 from onnx import numpy_helper
 
+from quantlab import graph as g
 from quantlab.errors import ModelError, QuantizeError
 from quantlab.recipe import Recipe
 from quantlab.runtime.session import create_session
@@ -123,6 +124,6 @@ def activation_bytes(prepared: onnx.ModelProto) -> int:
     inferred = onnx.shape_inference.infer_shapes(prepared)
     total = 0
     for value in inferred.graph.value_info:
-        dims = [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+        dims = [g.dim_size(d) or 1 for d in value.type.tensor_type.shape.dim]
         total += 4 * int(np.prod(dims))
     return total

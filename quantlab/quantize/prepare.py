@@ -122,13 +122,16 @@ def _constant_value(node: onnx.NodeProto) -> g.Array | None:
 def _scalar_clip_bounds(graph: onnx.GraphProto) -> None:
     """Clip bounds of shape [1] (the ONNX zoo has them) become the scalars that ONNX asks for."""
     weights = {t.name: t for t in graph.initializer if list(t.dims) == [1]}
+    names = g.Names(g.tensor_names(graph))
+    scalars: dict[str, str] = {}
     for node in graph.node:
         for i, name in enumerate(node.input if g.is_standard(node, "Clip") else ()):
             if i > 0 and name in weights:
-                node.input[i] = f"{name}_scalar"
-                g.set_initializer(
-                    graph, node.input[i], numpy_helper.to_array(weights[name]).reshape(())
-                )
+                if name not in scalars:
+                    scalars[name] = names.new(f"{name}_scalar")
+                    bound = numpy_helper.to_array(weights[name]).reshape(())
+                    g.set_initializer(graph, scalars[name], bound)
+                node.input[i] = scalars[name]
 
 
 def _remove_no_ops(graph: onnx.GraphProto) -> None:
@@ -192,6 +195,7 @@ def _fold_batch_norms(graph: onnx.GraphProto) -> None:
     weights = g.initializers(graph)
     made_by, read_by = g.producers(graph), g.consumers(graph)
     outputs = {v.name for v in graph.output}
+    names = g.Names(g.tensor_names(graph))
     kept = []
     for norm in graph.node:
         kept.append(norm)
@@ -200,7 +204,7 @@ def _fold_batch_norms(graph: onnx.GraphProto) -> None:
             continue
         if len(read_by[conv.output[0]]) > 1 or conv.output[0] in outputs:
             continue
-        _fold_pair(graph, conv, norm, weights)
+        _fold_pair(graph, conv, norm, weights, names)
         kept.pop()
     g.set_nodes(graph, kept)
 
@@ -223,6 +227,7 @@ def _fold_pair(
     conv: onnx.NodeProto,
     norm: onnx.NodeProto,
     weights: dict[str, onnx.TensorProto],
+    names: g.Names,
 ) -> None:
     def value(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         return numpy_helper.to_array(weights[name]).astype(np.float64)
@@ -232,14 +237,13 @@ def _fold_pair(
     kernel = value(conv.input[1])
     bias = value(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else np.zeros_like(mean)
     dtype = numpy_helper.to_array(weights[conv.input[1]]).dtype
-    taken = g.tensor_names(graph)
-    names = [g.unique_name(taken.__contains__, f"{conv.output[0]}_{k}") for k in ("weight", "bias")]
+    made = [names.new(f"{conv.output[0]}_{k}") for k in ("weight", "bias")]
     kernel = kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1))
-    g.set_initializer(graph, names[0], kernel.astype(dtype))
-    g.set_initializer(graph, names[1], ((bias - mean) * factor + shift).astype(dtype))
+    g.set_initializer(graph, made[0], kernel.astype(dtype))
+    g.set_initializer(graph, made[1], ((bias - mean) * factor + shift).astype(dtype))
     data, output = conv.input[0], norm.output[0]
     del conv.input[:]
-    conv.input.extend([data, *names])
+    conv.input.extend([data, *made])
     conv.output[0] = output
 
 

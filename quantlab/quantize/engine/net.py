@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from quantlab import graph as g
 from quantlab.errors import QuantizeError
 from quantlab.quantize.engine.grid import Floats
+from quantlab.quantize.engine.names import MadeNames
 from quantlab.recipe import Recipe
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
@@ -104,6 +105,11 @@ class Net:
             for name in dict.fromkeys(layer.inputs):
                 found.setdefault(name, []).append(layer)
         return found
+
+    @cached_property
+    def names(self) -> MadeNames:
+        """What writers call what they add."""
+        return MadeNames(self.proto.graph)
 
     def never_negative(self, name: str) -> bool:
         """Whether an activation keeps the tensor at or above zero."""
@@ -206,9 +212,11 @@ def _bounds(node: onnx.NodeProto, weights: dict[str, g.Array]) -> tuple[float, f
         return None
     limits = [-np.inf, np.inf]
     for i, name in enumerate(node.input[1:3]):
-        if name and name not in weights:
+        if name and (name not in weights or weights[name].size != 1):
             return None
-        limits[i] = float(weights[name].item()) if name else limits[i]
+        limit = float(weights[name].item()) if name else limits[i]
+        if abs(limit) < np.finfo(np.float32).max:  # older operator sets have no other infinity
+            limits[i] = limit
     return (limits[0], limits[1]) if limits[0] <= 0 <= limits[1] else None
 
 
@@ -274,9 +282,8 @@ def _is_pointwise(conv: onnx.NodeProto, dims: list[int]) -> bool:
 def _swap(
     graph: onnx.GraphProto, conv: onnx.NodeProto, flat: onnx.NodeProto, kernel: g.Array
 ) -> None:
-    taken = g.tensor_names(graph)
-    flattened = g.unique_name(taken.__contains__, f"{conv.input[0]}_flat")
-    matrix = g.unique_name(taken.__contains__, f"{conv.input[1]}_matrix")
+    names = g.Names(g.tensor_names(graph))
+    flattened, matrix = names.new(f"{conv.input[0]}_flat"), names.new(f"{conv.input[1]}_matrix")
     g.set_initializer(graph, matrix, kernel.reshape(kernel.shape[:2]))
     first = helper.make_node("Flatten", [conv.input[0]], [flattened], name=flat.name, axis=1)
     reads = [flattened, matrix, *conv.input[2:]]

@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from quantlab import graph as g
 from quantlab.data.threads import ahead
 from quantlab.errors import QuantizeError
 from quantlab.quantize.engine.grid import Floats
@@ -120,4 +121,4 @@ def _spread(total: int, count: int) -> set[int]:
 def fixed_batch(net: Net) -> int | None:
     """The model's fixed batch size, or None."""
     shape = net.proto.graph.input[0].type.tensor_type.shape.dim
-    return (shape[0].dim_value or None) if shape else None
+    return g.dim_size(shape[0]) if shape else None

@@ -92,7 +92,7 @@ def _run(plan: Plan, layer: Layer, held: Tensors, count: int) -> Tensors:
             f"node {layer.name} makes a sequence, and weights are fitted on tensors only.",
             "Use rounding: nearest with bias_correction: false.",
         )
-    back = {integers(name): name for name in layer.outputs}
+    back = {integers(plan, name): name for name in layer.outputs}
     return {
         back.get(name, name): list(pieces)
         for name, pieces in zip(names, zip(*made, strict=True), strict=True)
