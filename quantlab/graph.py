@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import numpy_helper, shape_inference
+from onnx import shape_inference
 
-Array = NDArray[np.generic]
+from quantlab.large import Array as Array
+from quantlab.large import tensor_of
+
 Dim = int | str | None
 """One dimension of a shape: its size, its symbol, or None when nothing is known."""
 
-T = TypeVar("T", int, float, str, list[int])
+T = TypeVar("T", int, float, str, list[int], list[float])
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
@@ -89,9 +89,26 @@ def dim_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
     return dim.dim_value if dim.dim_value > 0 else None
 
 
+def without_initializers(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model without its weights."""
+    copy = onnx.ModelProto()
+    for owner, target, left_out in (
+        (proto, copy, "graph"),
+        (proto.graph, copy.graph, "initializer"),
+    ):
+        for field, value in owner.ListFields():
+            if field.name == left_out:
+                continue
+            if isinstance(value, (int, str, bytes)):
+                setattr(target, field.name, value)
+            else:
+                getattr(target, field.name).MergeFrom(value)
+    return copy
+
+
 def set_initializer(graph: onnx.GraphProto, name: str, array: Array) -> None:
     """Adds the weight, or replaces the one of that name."""
-    tensor = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+    tensor = tensor_of(array, name)
     for old in graph.initializer:
         if old.name == name:
             old.CopyFrom(tensor)
@@ -154,6 +171,14 @@ class Names:
         return name
 
 
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of the graph and of those inside its nodes."""
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from all_nodes(inner)
+
+
 def tensor_names(graph: onnx.GraphProto) -> set[str]:
     """The name of every tensor of the graph and of those inside its nodes."""
     names = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
@@ -166,8 +191,7 @@ def tensor_names(graph: onnx.GraphProto) -> set[str]:
 
 def node_names(graph: onnx.GraphProto) -> set[str]:
     """The name of every node of the graph and of those inside its nodes."""
-    names = {node.name for node in graph.node}
-    return names.union(*(node_names(s) for node in graph.node for s in subgraphs(node)))
+    return {node.name for node in all_nodes(graph)}
 
 
 def size_names(graph: onnx.GraphProto) -> set[str]:

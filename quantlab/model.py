@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +15,10 @@ from typing import Literal
 import onnx
 from google.protobuf.message import DecodeError
 
+from quantlab import graph as g
 from quantlab.errors import ModelError, shown
+from quantlab.large import kept_folder, load_weights, serialized
+from quantlab.plain import has_zero_sizes, plain
 
 Layout = Literal["NCHW", "NHWC"]
 OutputKind = Literal["logits", "probabilities"]
@@ -82,32 +86,38 @@ class Model:
     layout: Layout | None = None
     label: str | None = None
     size: int | None = None
+    zero_sizes: bool = False
 
     @classmethod
     def load(cls, path: Path | str) -> Model:
         """Read the file's structure. Raises ModelError when it is not a usable ONNX file."""
         path = Path(path)
         proto = read_proto(path)
+        files = (path, *external_files(proto, path))
+        zero_sizes = has_zero_sizes(proto.graph)
+        proto = _plain(proto, path)
         return cls(
             path=path,
-            sha256=file_sha256(path, *external_files(proto, path)),
-            size_bytes=sum(p.stat().st_size for p in (path, *external_files(proto, path))),
+            sha256=file_sha256(*files),
+            size_bytes=sum(file.stat().st_size for file in files),
             opset=main_opset(proto),
             inputs=_graph_inputs(proto),
             outputs=tuple(_tensor_info(v) for v in proto.graph.output),
             op_census=dict(Counter(_op_name(n) for n in proto.graph.node).most_common()),
             output_kind=_output_kind(proto.graph),
             metadata={p.key: p.value for p in proto.metadata_props},
+            zero_sizes=zero_sizes,
         )
 
     def proto(self) -> onnx.ModelProto:
-        """A fresh copy of the graph with all weights inside; free to be changed.
+        """A fresh copy of the graph, plain (see ``quantlab.plain``) and with all weights; a large
+        model's are aside (see ``quantlab.large``). Free to be changed.
 
         Raises ModelError when its external data is incomplete.
         """
-        proto = read_proto(self.path)
+        proto = _plain(read_proto(self.path), self.path)
         try:
-            onnx.load_external_data_for_model(proto, str(self.path.parent))
+            load_weights(proto, self.path.parent)
         except (ValueError, OSError, onnx.checker.ValidationError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(
@@ -115,6 +125,18 @@ class Model:
                 "Fetch or export it again.",
             ) from error
         return proto
+
+    @cached_property
+    def runnable(self) -> Path:
+        """The file for ONNX Runtime: ``path``, or a plain copy of one whose free sizes are written
+        as 0."""
+        if not self.zero_sizes:
+            return self.path
+        copy = kept_folder() / f"{self.sha256}.onnx"
+        part = copy.with_suffix(f".{os.getpid()}")
+        part.write_bytes(serialized(self.proto(), str(self.path)))
+        part.replace(copy)
+        return copy
 
     @property
     def name(self) -> str:
@@ -177,6 +199,13 @@ class Model:
             raise ModelError(f"{self.path} changed while quantlab was reading it.", "Run again.")
 
 
+def _plain(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    try:
+        return plain(proto)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error.problem}", error.remedy) from error
+
+
 def read_proto(path: Path) -> onnx.ModelProto:
     """The protobuf without its external data. Raises ModelError with the reason in plain words."""
     if not path.exists():
@@ -231,7 +260,11 @@ def _names(proto: onnx.ModelProto) -> Iterator[str | bytes]:
         for node in part.node:
             yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
             yield from (attribute.name for attribute in node.attribute)
-    for tensor in _all_tensors(proto.graph):
+    for function in proto.functions:
+        yield from (function.name, function.domain, *function.input, *function.output)
+        for node in function.node:
+            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for tensor in _all_tensors(proto):
         yield tensor.name
         yield from (entry.value for entry in tensor.external_data)
 
@@ -260,7 +293,7 @@ def external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     """The external data files, by name. Raises ModelError for one outside the model's folder."""
     folder = path.parent.resolve()
     files = set()
-    for tensor in _all_tensors(proto.graph):
+    for tensor in _all_tensors(proto):
         location = external_location(tensor)
         if not location:
             continue
@@ -280,9 +313,13 @@ def external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     return tuple(sorted(files))
 
 
-def _all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    for part in _all_graphs(graph):
-        yield from part.initializer
+def _all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The stored tensors of the graph, the graphs inside its nodes, and the functions."""
+    inner = (s for f in proto.functions for node in f.node for s in g.subgraphs(node))
+    graphs = [part for graph in (proto.graph, *inner) for part in _all_graphs(graph)]
+    for graph in graphs:
+        yield from graph.initializer
+    for part in (*graphs, *proto.functions):
         for attribute in (a for node in part.node for a in node.attribute):
             if attribute.HasField("t"):
                 yield attribute.t
@@ -292,8 +329,8 @@ def _all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 def _all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """The graph, and those inside its nodes."""
     yield graph
-    for attribute in (a for node in graph.node for a in node.attribute):
-        for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+    for node in graph.node:
+        for inner in g.subgraphs(node):
             yield from _all_graphs(inner)
 
 
@@ -323,7 +360,7 @@ def _graph_inputs(proto: onnx.ModelProto) -> tuple[TensorInfo, ...]:
 
 def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
     tensor = value.type.tensor_type
-    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    shape = tuple(map(g.dim_size, tensor.shape.dim))
     return TensorInfo(value.name, _dtype_name(tensor.elem_type), shape)
 
 

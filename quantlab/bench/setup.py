@@ -55,7 +55,7 @@ def subject_of(model: Model) -> Subject:
     spec = model.input
     image = (spec.height, spec.width)
     shape = (3, *image) if spec.layout == "NCHW" else (*image, 3)
-    return Subject(str(model.path), spec.name, spec.dtype, shape)
+    return Subject(str(model.runnable), spec.name, spec.dtype, shape)
 
 
 _Item = TypeVar("_Item")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from quantlab import graph as g
 from quantlab.data.preprocess import Pipeline
 from quantlab.errors import ModelError
+from quantlab.large import array_of
 from quantlab.model import InputSpec
 
 
@@ -77,5 +78,5 @@ def _scaled(
         return False
     if len(g.consumers(graph)[node.input[1]]) > 1 or g.attribute(node, "group", 1) != 1:
         return False
-    g.set_initializer(graph, node.input[1], numpy_helper.to_array(tensor) / std)
+    g.set_initializer(graph, node.input[1], array_of(tensor) / std)
     return True

@@ -11,7 +11,8 @@ from onnx import helper
 
 from quantlab import graph as g
 from quantlab.inspect.kernels import tensor_types
-from quantlab.runtime.session import create_session, plain_errors
+from quantlab.runtime.graphs import graph_session
+from quantlab.runtime.session import plain_errors
 
 
 class Exposed:
@@ -26,7 +27,7 @@ class Exposed:
         copy.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in new)
         self._names = [name for name in dict.fromkeys(names) if name not in self._given]
         # One thread: sessions side by side would spin against each other.
-        self._session = create_session(copy.SerializeToString(), threads=1)
+        self._session = graph_session(copy, threads=1)
         self._image = str(copy.graph.input[0].name)
 
     def run(

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from quantlab import graph as g
 from quantlab.inspect.kernels import tensor_types
 from quantlab.inspect.scales import operands
+from quantlab.large import array_of
 
 ACTIVATIONS = ("Relu", "Clip")
 COMPUTING = (
@@ -153,8 +154,8 @@ def _quantizers(graph: onnx.GraphProto, known: Collection[str]) -> dict[str, tup
 
 def _quantizer(weights: Mapping[str, onnx.TensorProto], scale: str, zero: str) -> Quantizer | None:
     """None for scales per channel, which activations do not have."""
-    scales = numpy_helper.to_array(weights[scale]).reshape(-1)
-    zeros = numpy_helper.to_array(weights[zero]).reshape(-1) if zero in weights else None
+    scales = array_of(weights[scale]).reshape(-1)
+    zeros = array_of(weights[zero]).reshape(-1) if zero in weights else None
     if len(scales) != 1:
         return None
     if zeros is None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from quantlab import graph as g
 from quantlab.inspect.pairs import Bytes, Ints, Numbers, Places, Risks, exact_sums, excess
+from quantlab.large import Weights
 
 _EXPLICIT = "NOTSET"
 
@@ -242,7 +242,7 @@ def without_saturation(graph: onnx.GraphProto, layers: Sequence[PairLayer]) -> N
 
     The answers are those of a CPU with VNNI, wherever this runs.
     """
-    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    constants = Weights(graph)
     wanted, names = {layer.output for layer in layers}, g.Names(g.tensor_names(graph))
     for node in graph.node:
         if node.output[0] not in wanted:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import psutil
-from onnx import numpy_helper
 
 from quantlab import graph as g
 from quantlab.errors import ModelError, QuantizeError
+from quantlab.large import Weights
 from quantlab.recipe import Recipe
 from quantlab.runtime.session import create_session
 
@@ -65,7 +65,7 @@ def check_quantizable(prepared: onnx.ModelProto, path: Path) -> None:
 
 def check_weights(prepared: onnx.ModelProto, path: Path) -> None:
     """Raises QuantizeError, naming the first node with weights that are NaN or infinite."""
-    weights = {t.name: numpy_helper.to_array(t) for t in prepared.graph.initializer}
+    weights = Weights(prepared.graph)
     for node in prepared.graph.node:
         arrays = (weights[name] for name in node.input if name in weights)
         if node.op_type in WEIGHTED and not all(np.isfinite(a).all() for a in arrays):

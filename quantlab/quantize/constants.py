@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from quantlab import graph as g
+from quantlab.large import Weights, array_of
 from quantlab.model import main_opset
 
 _FOLDABLE = {
@@ -25,7 +27,7 @@ def fold_constants(proto: onnx.ModelProto) -> None:
     Operators that could blow the file up (Expand, Tile …) and quantizers of weights stay.
     """
     shapes = g.tensor_shapes(proto)
-    weights = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    weights = ChainMap[str, g.Array]({}, Weights(proto.graph))  # type: ignore[arg-type]
     kept = []
     for node in proto.graph.node:
         values = _evaluate(node, weights, shapes, main_opset(proto))
@@ -91,7 +93,7 @@ def _keep_outputs_computed(graph: onnx.GraphProto) -> None:
     for value in graph.output:
         if value.name in weights:
             source = names.new(f"{value.name}_constant")
-            g.set_initializer(graph, source, numpy_helper.to_array(weights[value.name]))
+            g.set_initializer(graph, source, array_of(weights[value.name]))
             graph.initializer.remove(weights[value.name])
             graph.node.append(helper.make_node("Identity", [source], [value.name]))
 
@@ -107,7 +109,7 @@ def simplify_reshapes(proto: onnx.ModelProto) -> None:
     shapes = g.tensor_shapes(proto)
     made_by = g.producers(proto.graph)
     names = g.Names(g.tensor_names(proto.graph))
-    weights = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer if len(t.dims) < 2}
+    weights = {t.name: array_of(t) for t in proto.graph.initializer if len(t.dims) < 2}
     for node in proto.graph.node:
         if not g.is_standard(node, "Reshape") or g.attribute(node, "allowzero", 0):
             continue

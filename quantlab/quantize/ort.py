@@ -18,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quantlab.errors import QuantizeError
+from quantlab.large import refuse_aside
 from quantlab.model import Model
 from quantlab.quantize.checks import (
     check_loads,
@@ -48,6 +49,7 @@ class OrtEngine:
         check_recipe(recipe, self.name, _ALLOWED)
         prepared = prepare(model.proto())
         check_quantizable(prepared, model.path)
+        refuse_aside(prepared, "onnxruntime.quantization", "Use engine: quantlab.")
         if recipe.ranges in ("percentile", "entropy"):
             check_memory(prepared, len(calibration), "ONNX Runtime's histogram calibrators")
         failing = f"onnxruntime.quantization failed on recipe {recipe.name}"

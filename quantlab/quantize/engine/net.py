@@ -6,16 +6,17 @@ after it, which costs nothing once it is the range of the layer's output quantiz
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from quantlab import graph as g
 from quantlab.errors import QuantizeError
+from quantlab.large import Weights, array_of
 from quantlab.quantize.engine.grid import Floats
 from quantlab.quantize.engine.names import MadeNames
 from quantlab.recipe import Recipe
@@ -130,7 +131,7 @@ def read_net(prepared: onnx.ModelProto, recipe: Recipe) -> Net:
     """
     graph = prepared.graph
     _check_excluded(graph, recipe)
-    weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    weights = Weights(graph)
     layers = [_layer(node, weights) for node in graph.node]
     layers = _fold_activations(layers, graph, weights)
     net = Net(prepared, tuple(_decide(layers, graph, recipe)))
@@ -151,7 +152,7 @@ def _check_excluded(graph: onnx.GraphProto, recipe: Recipe) -> None:
         )
 
 
-def _layer(node: onnx.NodeProto, weights: dict[str, g.Array]) -> Layer:
+def _layer(node: onnx.NodeProto, weights: Mapping[str, g.Array]) -> Layer:
     dynamic = tuple(n for n in g.node_reads(node) if n not in weights)
     layer = Layer(node, dynamic, tuple(n for n in node.output if n))
     if not g.is_standard(node, "Conv", "Gemm") or len(dynamic) != 1:
@@ -177,7 +178,7 @@ def _plain(node: onnx.NodeProto, dimensions: int) -> bool:
 
 
 def _fold_activations(
-    layers: list[Layer], graph: onnx.GraphProto, weights: dict[str, g.Array]
+    layers: list[Layer], graph: onnx.GraphProto, weights: Mapping[str, g.Array]
 ) -> list[Layer]:
     """Relu, and Clip that holds zero, join the layer whose output nobody else reads."""
     read_by = g.consumers(graph)
@@ -205,7 +206,7 @@ def _fold_activations(
     return folded
 
 
-def _bounds(node: onnx.NodeProto, weights: dict[str, g.Array]) -> tuple[float, float] | None:
+def _bounds(node: onnx.NodeProto, weights: Mapping[str, g.Array]) -> tuple[float, float] | None:
     if g.is_standard(node, "Relu"):
         return 0.0, np.inf
     if not g.is_standard(node, "Clip"):
@@ -268,7 +269,7 @@ def classifier_as_gemm(proto: onnx.ModelProto) -> None:
         if pool is None or kernel is None or not g.is_standard(pool, "GlobalAveragePool"):
             continue
         if len(read_by[conv.output[0]]) == 1 and _is_pointwise(conv, list(kernel.dims)):
-            _swap(proto.graph, conv, flat, numpy_helper.to_array(kernel))
+            _swap(proto.graph, conv, flat, array_of(kernel))
 
 
 def _is_pointwise(conv: onnx.NodeProto, dims: list[int]) -> bool:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from quantlab import graph as g
+from quantlab.large import tensor_of
 from quantlab.quantize.engine.net import SAME_SCALE, WEIGHTED, Layer
 from quantlab.quantize.engine.plan import Plan
 
@@ -32,7 +33,7 @@ class Parts:
 
     def constant(self, name: str, value: g.Array) -> str:
         """Adds the weight and returns its name."""
-        self.weights[name] = numpy_helper.from_array(np.asarray(value), name)
+        self.weights[name] = tensor_of(np.asarray(value), name)
         return name
 
     def node(self, op: str, reads: list[str], makes: list[str], name: str, **more: Any) -> None:
@@ -66,9 +67,11 @@ def write_qdq(plan: Plan) -> onnx.ModelProto:
 
 def assembled(plan: Plan, parts: Parts) -> onnx.ModelProto:
     """The prepared model with these nodes and weights in place of its own."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(plan.net.proto)
+    proto = g.without_initializers(plan.net.proto)
     del proto.graph.value_info[:]
+    read = {name for node in parts.nodes for name in g.node_reads(node)}
+    read.update(v.name for v in proto.graph.output)
+    proto.graph.initializer.extend(t for t in plan.net.proto.graph.initializer if t.name in read)
     proto.graph.initializer.extend(parts.weights.values())
     g.set_nodes(proto.graph, parts.nodes)
     g.prune(proto.graph)

@@ -25,7 +25,7 @@ from quantlab.quantize.engine.qdq import integers, one_layer
 from quantlab.quantize.engine.rounding import nearest, plain_scales, round_depthwise, round_rows
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import default_threads
-from quantlab.runtime.session import create_session
+from quantlab.runtime.graphs import graph_session
 
 _PIECE = 8
 Tensors = dict[str, list[NDArray[np.generic]]]
@@ -80,7 +80,7 @@ def quantized(values: Floats, by: Affine, grid: Grid) -> NDArray[np.generic]:
 
 def _run(plan: Plan, layer: Layer, held: Tensors, count: int) -> Tensors:
     proto, feeds = one_layer(plan, layer, {name: held[name][0].dtype for name in layer.inputs})
-    session = create_session(proto.SerializeToString(), threads=1)
+    session = graph_session(proto, threads=1)
     names = [value.name for value in proto.graph.output]
 
     def answers(i: int) -> list[NDArray[np.generic]]:
