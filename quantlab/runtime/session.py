@@ -70,6 +70,7 @@ def create_session(
     if weights:
         values = [ort.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
         options.add_external_initializers(list(weights), values)
+        options.add_session_config_entry("session.disable_prepacking", "1")  # a second copy
     model = source if isinstance(source, bytes) else str(source)
     name = "the model" if isinstance(source, bytes) else str(source)
     with plain_errors(f"ONNX Runtime cannot load {name}"):

@@ -120,6 +120,7 @@ def _can_scale(net: Net, group: Sequence[str]) -> bool:
         and all(_takes_scale(layer) for layer in (*touching, *makers))
         and (_activations(net, group) or all(maker.high == np.inf for maker in makers))
         and all(layer.groups == 1 or layer.depthwise for layer in touching)
+        and not any(layer.huge for layer in (*touching, *makers))
     )
 
 

@@ -23,6 +23,8 @@ from quantlab.recipe import Recipe
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 """ONNX Runtime quantizes their weights where it finds them between quantizers."""
+HUGE = 2**28
+"""Weights of a layer from which on they are rounded piece by piece, and not scaled."""
 SAME_SCALE = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
 """They move numbers about: output and input have one quantizer."""
 FOLLOW = ("Add", "Concat", "GlobalAveragePool", "AveragePool", *SAME_SCALE)
@@ -67,6 +69,11 @@ class Layer:
     def groups(self) -> int:
         """The number of groups of a convolution, else 1."""
         return g.attribute(self.node, "group", 1)
+
+    @property
+    def huge(self) -> bool:
+        """Whether the weights are too many to be held in double precision."""
+        return self.weight is not None and self.weight.size > HUGE
 
     @property
     def depthwise(self) -> bool:
