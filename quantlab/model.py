@@ -56,7 +56,8 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How the model wants its images. ``batch`` is None when any batch size goes."""
+    """How the model wants its images: ``channels`` is 3 for colours and 1 for grey, ``batch`` None
+    when any batch size goes."""
 
     name: str
     layout: Layout
@@ -64,6 +65,14 @@ class InputSpec:
     height: int
     width: int
     batch: int | None
+    channels: int = 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """That of one image."""
+        if self.layout == "NCHW":
+            return self.channels, self.height, self.width
+        return self.height, self.width, self.channels
 
 
 @dataclass(frozen=True)
@@ -382,23 +391,58 @@ def _input_spec(
     tensor: TensorInfo, layout: Layout | None, size: int | None, path: Path
 ) -> InputSpec:
     shape = tensor.shape
-    if layout is None and len(shape) == 4:
-        layout = "NCHW" if shape[1] == 3 else "NHWC" if shape[3] == 3 else None
-    if layout is None or len(shape) != 4 or tensor.dtype not in ("float32", "uint8"):
+    what = f"{path}: the input {shown(tensor.name)} is {tensor.dtype} {_shape_text(shape)}"
+    if len(shape) != 4 or tensor.dtype not in ("float32", "uint8"):
         raise ModelError(
-            f"{path}: the input {shown(tensor.name)} is {tensor.dtype} {_shape_text(shape)}, "
-            "not float32 or uint8 images of shape [N, 3, H, W] or [N, H, W, 3].",
-            "If the layout was not recognised, give --layout NCHW or --layout NHWC.",
+            f"{what}, not float32 or uint8 images of shape [N, 3, H, W] or [N, H, W, 3].",
+            "Export the model for a batch of images.",
         )
+    chosen = layout or _layout(shape)
+    if chosen is None or shape[_CHANNELS[chosen]] not in (1, 3, None):
+        remedy = _channel_remedy(shape, layout)
+        raise ModelError(f"{what}: {_channel_problem(shape, layout)}", remedy)
+    layout = chosen
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
-    if size is not None and any(side not in (None, 0, size) for side in sides):
+    if size is not None and any(side not in (None, size) for side in sides):
         raise ModelError(
             f"{path}: the input {shown(tensor.name)} is {_shape_text(shape)}: its graph takes no "
             f"images of {size} x {size}.",
             "Leave --size out, or export the model with free height and width.",
         )
     height, width = (side or size or _USUAL_SIZE for side in sides)
-    return InputSpec(tensor.name, layout, tensor.dtype, height, width, shape[0] or None)
+    channels = shape[_CHANNELS[layout]] or 3
+    return InputSpec(tensor.name, layout, tensor.dtype, height, width, shape[0], channels)
+
+
+_CHANNELS: dict[Layout, int] = {"NCHW": 1, "NHWC": 3}
+"""Where each layout has its channels."""
+
+
+def _layout(shape: tuple[int | None, ...]) -> Layout | None:
+    """By where three channels are, or else one."""
+    known = ((layout, count) for count in (3, 1) for layout in _CHANNELS)
+    return next((x for x, count in known if shape[_CHANNELS[x]] == count), None)
+
+
+def _free_layouts(shape: tuple[int | None, ...]) -> list[Layout]:
+    """Those in which the number of channels is left open."""
+    return [layout for layout, place in _CHANNELS.items() if shape[place] is None]
+
+
+def _channel_problem(shape: tuple[int | None, ...], layout: Layout | None) -> str:
+    if layout is not None:
+        return f"as {layout} it has {shape[_CHANNELS[layout]]} channels, and images have 3 or 1."
+    if _free_layouts(shape):
+        return "it does not tell where its channels are."
+    return "neither its second nor its last size is 3 channels (colours) or 1 (grey)."
+
+
+def _channel_remedy(shape: tuple[int | None, ...], layout: Layout | None) -> str:
+    if layout is not None and _layout(shape) is not None:
+        return "Leave --layout out: it is told by the shape."
+    if free := [x for x in _free_layouts(shape) if x != layout]:
+        return f"Give {' or '.join(f'--layout {x}' for x in free)}."
+    return "quantlab feeds images of 3 or 1 channels only: this model is beyond it."
 
 
 def _output_kind(graph: onnx.GraphProto) -> OutputKind:
