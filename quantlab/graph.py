@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import numpy_helper, shape_inference
+from onnx import shape_inference
 
-Array = NDArray[np.generic]
+from quantlab.large import Array as Array
+from quantlab.large import tensor_of
+
 Dim = int | str | None
 """One dimension of a shape: its size, its symbol, or None when nothing is known."""
 
-T = TypeVar("T", int, float, str, list[int])
+T = TypeVar("T", int, float, str, list[int], list[float])
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
@@ -82,12 +81,34 @@ def tensor_shapes(proto: onnx.ModelProto) -> dict[str, tuple[Dim, ...]]:
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
-    return dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+    return dim_size(dim) or dim.dim_param or None
+
+
+def dim_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """The dimension's size; None where it is free, which some exporters write as −1 or 0."""
+    return dim.dim_value if dim.dim_value > 0 else None
+
+
+def without_initializers(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model without its weights."""
+    copy = onnx.ModelProto()
+    for owner, target, left_out in (
+        (proto, copy, "graph"),
+        (proto.graph, copy.graph, "initializer"),
+    ):
+        for field, value in owner.ListFields():
+            if field.name == left_out:
+                continue
+            if isinstance(value, (int, str, bytes)):
+                setattr(target, field.name, value)
+            else:
+                getattr(target, field.name).MergeFrom(value)
+    return copy
 
 
 def set_initializer(graph: onnx.GraphProto, name: str, array: Array) -> None:
     """Adds the weight, or replaces the one of that name."""
-    tensor = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+    tensor = tensor_of(array, name)
     for old in graph.initializer:
         if old.name == name:
             old.CopyFrom(tensor)
@@ -134,28 +155,57 @@ def prune(graph: onnx.GraphProto) -> None:
         graph.initializer.extend(kept)
 
 
-def unique_name(taken: Callable[[str], bool], wanted: str) -> str:
-    """``wanted``, or ``wanted_2``, ``wanted_3`` … when it is taken."""
-    name, count = wanted, 1
-    while taken(name):
-        count += 1
-        name = f"{wanted}_{count}"
-    return name
+class Names:
+    """Names that are taken. Whatever is added to a graph gets its name from ``new``."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = set(taken)
+
+    def new(self, wanted: str) -> str:
+        """A free name, from now on taken: ``wanted``, or ``wanted_2``, ``wanted_3`` …"""
+        name, count = wanted, 1
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        return name
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of the graph and of those inside its nodes."""
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from all_nodes(inner)
 
 
 def tensor_names(graph: onnx.GraphProto) -> set[str]:
-    """The name of every tensor of the graph."""
-    names = {name for node in graph.node for name in (*node.input, *node.output)}
-    return names | {t.name for t in graph.initializer} | {v.name for v in graph.input}
+    """The name of every tensor of the graph and of those inside its nodes."""
+    names = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
+    names.update(t.values.name for t in graph.sparse_initializer)
+    for node in graph.node:
+        names.update((*node.input, *node.output))
+        names.update(*map(tensor_names, subgraphs(node)))
+    return names
+
+
+def node_names(graph: onnx.GraphProto) -> set[str]:
+    """The name of every node of the graph and of those inside its nodes."""
+    return {node.name for node in all_nodes(graph)}
+
+
+def size_names(graph: onnx.GraphProto) -> set[str]:
+    """The symbols that stand for sizes."""
+    values = (*graph.input, *graph.output, *graph.value_info)
+    return {d.dim_param for v in values for d in v.type.tensor_type.shape.dim}
 
 
 def name_nodes(graph: onnx.GraphProto) -> None:
     """Gives every node without a name, or with another's, one made of its operator and output."""
-    seen = Counter(n.name for n in graph.node if n.name)
+    names = Names(node_names(graph))
     given: set[str] = set()
     for node in graph.node:
         if not node.name or node.name in given:
             first = next((o for o in node.output if o), "")
-            wanted = node.name or f"{node.op_type}_{first}"
-            node.name = unique_name(lambda n: n in given or n in seen, wanted)
+            node.name = names.new(node.name or f"{node.op_type}_{first}")
         given.add(node.name)

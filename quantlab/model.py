@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 import shutil
 import tempfile
@@ -18,7 +19,10 @@ from typing import Literal
 import onnx
 from google.protobuf.message import DecodeError
 
+from quantlab import graph as g
 from quantlab.errors import ModelError, OutputError, shown
+from quantlab.large import kept_folder, load_weights, serialized
+from quantlab.plain import has_zero_sizes, plain
 from quantlab.store import write_whole
 
 Layout = Literal["NCHW", "NHWC"]
@@ -57,7 +61,8 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How the model wants its images. ``batch`` is None when any batch size goes."""
+    """How the model wants its images: ``channels`` is 3 for colours and 1 for grey, ``batch`` None
+    when any batch size goes."""
 
     name: str
     layout: Layout
@@ -65,6 +70,14 @@ class InputSpec:
     height: int
     width: int
     batch: int | None
+    channels: int = 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """That of one image."""
+        if self.layout == "NCHW":
+            return self.channels, self.height, self.width
+        return self.height, self.width, self.channels
 
 
 class _TemporaryFolder:
@@ -179,31 +192,38 @@ class Model:
         write_whole(path, self.proto().SerializeToString() if external else self.path.read_bytes())
         return path
 
+    zero_sizes: bool = False
+
     @classmethod
     def load(cls, path: Path | str) -> Model:
         """Read the file's structure. Raises ModelError when it is not a usable ONNX file."""
         path = Path(path)
         proto = read_proto(path)
+        files = (path, *external_files(proto, path))
+        zero_sizes = has_zero_sizes(proto.graph)
+        proto = _plain(proto, path)
         return cls(
             path=path,
-            sha256=file_sha256(path, *external_files(proto, path)),
-            size_bytes=sum(p.stat().st_size for p in (path, *external_files(proto, path))),
+            sha256=file_sha256(*files),
+            size_bytes=sum(file.stat().st_size for file in files),
             opset=main_opset(proto),
             inputs=_graph_inputs(proto),
             outputs=tuple(_tensor_info(v) for v in proto.graph.output),
             op_census=dict(Counter(_op_name(n) for n in proto.graph.node).most_common()),
             output_kind=_output_kind(proto.graph),
             metadata={p.key: p.value for p in proto.metadata_props},
+            zero_sizes=zero_sizes,
         )
 
     def proto(self) -> onnx.ModelProto:
-        """A fresh copy of the graph with all weights inside; free to be changed.
+        """A fresh copy of the graph, plain (see ``quantlab.plain``) and with all weights; a large
+        model's are aside (see ``quantlab.large``). Free to be changed.
 
         Raises ModelError when its external data is incomplete.
         """
-        proto = read_proto(self.path)
+        proto = _plain(read_proto(self.path), self.path)
         try:
-            onnx.load_external_data_for_model(proto, str(self.path.parent))
+            load_weights(proto, self.path.parent)
         except (ValueError, OSError, onnx.checker.ValidationError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(
@@ -211,6 +231,18 @@ class Model:
                 "Fetch or export it again.",
             ) from error
         return proto
+
+    @cached_property
+    def runnable(self) -> Path:
+        """The file for ONNX Runtime: ``path``, or a plain copy of one whose free sizes are written
+        as 0."""
+        if not self.zero_sizes:
+            return self.path
+        copy = kept_folder() / f"{self.sha256}.onnx"
+        part = copy.with_suffix(f".{os.getpid()}")
+        part.write_bytes(serialized(self.proto(), str(self.path)))
+        part.replace(copy)
+        return copy
 
     @property
     def name(self) -> str:
@@ -278,6 +310,13 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.+-]", "_", name)[:100]
 
 
+def _plain(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    try:
+        return plain(proto)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error.problem}", error.remedy) from error
+
+
 def read_proto(path: Path) -> onnx.ModelProto:
     """The protobuf without its external data. Raises ModelError with the reason in plain words."""
     if not path.exists():
@@ -332,7 +371,11 @@ def _names(proto: onnx.ModelProto) -> Iterator[str | bytes]:
         for node in part.node:
             yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
             yield from (attribute.name for attribute in node.attribute)
-    for tensor in _all_tensors(proto.graph):
+    for function in proto.functions:
+        yield from (function.name, function.domain, *function.input, *function.output)
+        for node in function.node:
+            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for tensor in _all_tensors(proto):
         yield tensor.name
         yield from (entry.value for entry in tensor.external_data)
 
@@ -361,7 +404,7 @@ def external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     """The external data files, by name. Raises ModelError for one outside the model's folder."""
     folder = path.parent.resolve()
     files = set()
-    for tensor in _all_tensors(proto.graph):
+    for tensor in _all_tensors(proto):
         location = external_location(tensor)
         if not location:
             continue
@@ -381,9 +424,13 @@ def external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     return tuple(sorted(files))
 
 
-def _all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    for part in _all_graphs(graph):
-        yield from part.initializer
+def _all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The stored tensors of the graph, the graphs inside its nodes, and the functions."""
+    inner = (s for f in proto.functions for node in f.node for s in g.subgraphs(node))
+    graphs = [part for graph in (proto.graph, *inner) for part in _all_graphs(graph)]
+    for graph in graphs:
+        yield from graph.initializer
+    for part in (*graphs, *proto.functions):
         for attribute in (a for node in part.node for a in node.attribute):
             if attribute.HasField("t"):
                 yield attribute.t
@@ -393,8 +440,8 @@ def _all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 def _all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """The graph, and those inside its nodes."""
     yield graph
-    for attribute in (a for node in graph.node for a in node.attribute):
-        for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+    for node in graph.node:
+        for inner in g.subgraphs(node):
             yield from _all_graphs(inner)
 
 
@@ -424,7 +471,7 @@ def _graph_inputs(proto: onnx.ModelProto) -> tuple[TensorInfo, ...]:
 
 def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
     tensor = value.type.tensor_type
-    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    shape = tuple(map(g.dim_size, tensor.shape.dim))
     return TensorInfo(value.name, _dtype_name(tensor.elem_type), shape)
 
 
@@ -446,23 +493,58 @@ def _input_spec(
     tensor: TensorInfo, layout: Layout | None, size: int | None, path: Path
 ) -> InputSpec:
     shape = tensor.shape
-    if layout is None and len(shape) == 4:
-        layout = "NCHW" if shape[1] == 3 else "NHWC" if shape[3] == 3 else None
-    if layout is None or len(shape) != 4 or tensor.dtype not in ("float32", "uint8"):
+    what = f"{path}: the input {shown(tensor.name)} is {tensor.dtype} {_shape_text(shape)}"
+    if len(shape) != 4 or tensor.dtype not in ("float32", "uint8"):
         raise ModelError(
-            f"{path}: the input {shown(tensor.name)} is {tensor.dtype} {_shape_text(shape)}, "
-            "not float32 or uint8 images of shape [N, 3, H, W] or [N, H, W, 3].",
-            "If the layout was not recognised, give --layout NCHW or --layout NHWC.",
+            f"{what}, not float32 or uint8 images of shape [N, 3, H, W] or [N, H, W, 3].",
+            "Export the model for a batch of images.",
         )
+    chosen = layout or _layout(shape)
+    if chosen is None or shape[_CHANNELS[chosen]] not in (1, 3, None):
+        remedy = _channel_remedy(shape, layout)
+        raise ModelError(f"{what}: {_channel_problem(shape, layout)}", remedy)
+    layout = chosen
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
-    if size is not None and any(side not in (None, 0, size) for side in sides):
+    if size is not None and any(side not in (None, size) for side in sides):
         raise ModelError(
             f"{path}: the input {shown(tensor.name)} is {_shape_text(shape)}: its graph takes no "
             f"images of {size} x {size}.",
             "Leave --size out, or export the model with free height and width.",
         )
     height, width = (side or size or _USUAL_SIZE for side in sides)
-    return InputSpec(tensor.name, layout, tensor.dtype, height, width, shape[0] or None)
+    channels = shape[_CHANNELS[layout]] or 3
+    return InputSpec(tensor.name, layout, tensor.dtype, height, width, shape[0], channels)
+
+
+_CHANNELS: dict[Layout, int] = {"NCHW": 1, "NHWC": 3}
+"""Where each layout has its channels."""
+
+
+def _layout(shape: tuple[int | None, ...]) -> Layout | None:
+    """By where three channels are, or else one."""
+    known = ((layout, count) for count in (3, 1) for layout in _CHANNELS)
+    return next((x for x, count in known if shape[_CHANNELS[x]] == count), None)
+
+
+def _free_layouts(shape: tuple[int | None, ...]) -> list[Layout]:
+    """Those in which the number of channels is left open."""
+    return [layout for layout, place in _CHANNELS.items() if shape[place] is None]
+
+
+def _channel_problem(shape: tuple[int | None, ...], layout: Layout | None) -> str:
+    if layout is not None:
+        return f"as {layout} it has {shape[_CHANNELS[layout]]} channels, and images have 3 or 1."
+    if _free_layouts(shape):
+        return "it does not tell where its channels are."
+    return "neither its second nor its last size is 3 channels (colours) or 1 (grey)."
+
+
+def _channel_remedy(shape: tuple[int | None, ...], layout: Layout | None) -> str:
+    if layout is not None and _layout(shape) is not None:
+        return "Leave --layout out: it is told by the shape."
+    if free := [x for x in _free_layouts(shape) if x != layout]:
+        return f"Give {' or '.join(f'--layout {x}' for x in free)}."
+    return "quantlab feeds images of 3 or 1 channels only: this model is beyond it."
 
 
 def _output_kind(graph: onnx.GraphProto) -> OutputKind:

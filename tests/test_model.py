@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -87,8 +89,7 @@ def test_a_free_image_size_is_taken_as_224(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "kind"),
-    [((1, 5, 32, 32), TensorProto.FLOAT), ((1, 3, 32), TensorProto.FLOAT), ((1, 3, 8, 8), 9)],
+    ("shape", "kind"), [((1, 3, 32), TensorProto.FLOAT), ((1, 3, 8, 8), TensorProto.BOOL)]
 )
 def test_other_inputs_are_refused_with_their_shape(
     tmp_path: Path, shape: tuple[int, ...], kind: int
@@ -98,7 +99,51 @@ def test_other_inputs_are_refused_with_their_shape(
     model = Model.load(saved(proto, tmp_path / "m.onnx"))
     with pytest.raises(ModelError, match="not float32 or uint8 images") as caught:
         model.check_classifier()
-    assert "--layout" in caught.value.remedy
+    assert "--layout" not in caught.value.remedy, "no layout would help"
+
+
+def of_shape(folder: Path, shape: tuple[int | None, ...]) -> Model:
+    proto = changed(folder / "m.onnx")
+    value = helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)
+    proto.graph.input[0].CopyFrom(value)
+    return Model.load(saved(proto, folder / "m.onnx"))
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+@pytest.mark.parametrize("layout", [None, "NCHW", "NHWC"])
+def test_images_have_three_channels_or_one(
+    tmp_path: Path, channels: int, layout: Literal["NCHW", "NHWC"] | None
+) -> None:
+    model = of_shape(tmp_path, (None, channels, 32, 32)).with_overrides(layout=layout)
+    with pytest.raises(ModelError, match="channels") as caught:
+        model.check_classifier()
+    assert "--layout" not in caught.value.remedy, "no layout would help"
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [((None, 1, 28, 28), "NCHW"), ((None, 28, 28, 1), "NHWC"), ((1, 1, 28, 1), "NCHW")],
+)
+def test_one_channel_is_grey(tmp_path: Path, shape: tuple[int | None, ...], layout: str) -> None:
+    spec = of_shape(tmp_path, shape).input
+    assert (spec.layout, spec.channels) == (layout, 1)
+    assert spec.shape == shape[1:]
+
+
+def test_every_layout_that_is_offered_is_taken(tmp_path: Path) -> None:
+    sizes = (None, 1, 3, 4, 32)
+    for rest in itertools.product(sizes, repeat=3):
+        model = of_shape(tmp_path, (None, *rest))
+        for given in (None, "NCHW", "NHWC"):
+            again = model.with_overrides(layout=given)
+            try:
+                assert again.input.channels in (1, 3)
+            except ModelError as error:
+                for offered in re.findall("--layout (NC?HWC?)", error.remedy):
+                    assert model.with_overrides(layout=offered).input.layout == offered
+                if "Leave --layout out" in error.remedy:
+                    assert given is not None
+                    _ = model.input
 
 
 def test_two_inputs_are_named(tmp_path: Path) -> None:

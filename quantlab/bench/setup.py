@@ -53,9 +53,7 @@ def check_cpus(instances: int, cores: int) -> None:
 def subject_of(model: Model) -> Subject:
     """What a benchmark process has to know of the model."""
     spec = model.input
-    image = (spec.height, spec.width)
-    shape = (3, *image) if spec.layout == "NCHW" else (*image, 3)
-    return Subject(str(model.path), spec.name, spec.dtype, shape)
+    return Subject(str(model.runnable), spec.name, spec.dtype, spec.shape)
 
 
 _Item = TypeVar("_Item")

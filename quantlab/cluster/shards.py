@@ -24,6 +24,7 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.errors import ClusterError
 from quantlab.evaluate.evaluator import Answers
 from quantlab.evaluate.execution import Execution
+from quantlab.large import serialized
 from quantlab.model import InputSpec, Model, external_files, read_proto
 from quantlab.quantize.engine.grid import Floats
 from quantlab.quantize.engine.net import Net
@@ -98,7 +99,7 @@ class Sharded:
         if kind not in self.models:
             sha256, content = model.sha256, None
             if external_files(read_proto(model.path), model.path):
-                content = bytes(model.proto().SerializeToString())
+                content = serialized(model.proto(), f"{model.path.name} for workers")
                 sha256 = hashlib.sha256(content).hexdigest()
             while len(self.models) >= _MODELS:
                 del self.models[next(iter(self.models))]
@@ -149,7 +150,7 @@ class Sharded:
                 return observe_tensors(net, scales, estimators, batches)
             crops, spec = batches.crops, batches.spec
             pieces = self._cut(np.arange(len(crops)), OBSERVED, spec.batch or BATCH_SIZE)
-            graph = self.executor.share(net.proto.SerializeToString())
+            graph = self.executor.share(serialized(net.proto, "the model for workers"))
             # A pool pickles what waits when it gets there: by then these have merged something.
             fresh = (graph, spec, dict(scales), copy.deepcopy(dict(estimators)))
             tasks = [(self.named(crops, rows), *fresh) for rows in pieces]

@@ -113,7 +113,7 @@ class Pipeline(BaseModel):
         return np.ascontiguousarray(self._planes(crops).transpose(0, 2, 3, 1))
 
     def to_input(self, crops: NDArray[Any], spec: InputSpec) -> NDArray[Any]:
-        """uint8 RGB [n, h, w, 3] in the model's layout and dtype.
+        """uint8 RGB [n, h, w, 3] in the model's layout and dtype; a grey model gets luminance.
 
         A uint8 model normalizes by itself and gets raw pixels, colours ordered. Raises RecipeError
         when the crops are not of the model's size.
@@ -124,31 +124,45 @@ class Pipeline(BaseModel):
                 f"model's input {spec.name} takes {spec.height} x {spec.width}.",
                 "Choose a pipeline with the model's crop.",
             )
-        planes = self._ordered(crops) if spec.dtype == "uint8" else self._planes(crops)
+        if spec.channels == 1:
+            grey = luminance(crops)
+            mean, std = self.grey
+            planes = grey if spec.dtype == "uint8" else (grey - np.float32(mean)) / np.float32(std)
+        else:
+            planes = self._ordered(crops) if spec.dtype == "uint8" else self._planes(crops)
         ordered = planes if spec.layout == "NCHW" else planes.transpose(0, 2, 3, 1)
         return np.ascontiguousarray(ordered)
 
-    def from_input(self, array: NDArray[Any]) -> NDArray[Any]:
-        """What ``to_input`` was given: uint8 RGB [crop, crop, 3].
+    @property
+    def grey(self) -> tuple[float, float]:
+        """Mean and standard deviation for luminance: the means of those of the three colours."""
+        return sum(self.mean) / 3, sum(self.std) / 3
 
-        ``array`` is one image as a model takes it: [3, h, w] or [h, w, 3], perhaps with a batch of
-        one around it, uint8 or normalized floats. Raises DataError ``"<reason>."`` where this
-        pipeline cannot have given it.
+    def from_input(self, array: NDArray[Any]) -> NDArray[Any]:
+        """What ``to_input`` was given: uint8 RGB [crop, crop, 3], three times the luminance where
+        it gave that.
+
+        ``array`` is one image as a model takes it: [3, h, w] or [h, w, 3], or with 1 for 3, perhaps
+        with a batch of one around it, uint8 or normalized floats. Raises DataError ``"<reason>."``
+        where this pipeline cannot have given it.
         """
         image = array[0] if array.ndim == 4 and len(array) == 1 else array
-        if image.shape == (3, self.crop, self.crop):
+        side = self.crop
+        if image.shape in ((3, side, side), (1, side, side)):
             image = image.transpose(1, 2, 0)
-        elif image.shape != (self.crop, self.crop, 3):
+        elif image.shape not in ((side, side, 3), (side, side, 1)):
             raise DataError(f"{list(array.shape)} is not an input of {self.crop} x {self.crop}.")
         if image.dtype.kind == "f":
             image = self._pixels(image)
         elif image.dtype != np.uint8:
             raise DataError(f"an input of {image.dtype}, neither floats nor uint8.")
+        image = np.broadcast_to(image, (side, side, 3))
         return np.ascontiguousarray(image if self.color == "RGB" else image[..., ::-1])
 
     def _pixels(self, image: NDArray[Any]) -> NDArray[np.uint8]:
-        """[h, w, 3] with mean and std undone."""
-        exact = image.astype(np.float64) * np.array(self.std) + np.array(self.mean)
+        """[h, w, 3 or 1] with mean and std undone."""
+        mean, std = self.grey if image.shape[2] == 1 else (self.mean, self.std)
+        exact = image.astype(np.float64) * np.array(std) + np.array(mean)
         pixels = np.rint(exact).clip(0, 255)
         if not (np.abs(exact - pixels) <= _NEAR).all():
             raise DataError(
@@ -218,6 +232,16 @@ def _find(spec: Pipeline | Mapping[str, Any] | Path | str) -> Pipeline:
         f"There is no pipeline {str(spec)!r}.",
         f"{hint}Known: {', '.join(known)}; or give a YAML file.",
     )
+
+
+LUMA = (19595, 38470, 7471)
+"""Weights of red, green and blue in 65,536ths: ITU-R 601, rounded as Pillow has them."""
+
+
+def luminance(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 RGB [n, h, w, 3] as grey [n, 1, h, w], the very values of Pillow's mode L."""
+    weighed = crops.astype(np.int32) @ np.array(LUMA, np.int32)
+    return ((weighed + 2**15) >> 16).astype(np.uint8)[:, None]
 
 
 def opencv_version() -> str:

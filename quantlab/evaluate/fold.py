@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from quantlab import graph as g
-from quantlab.data.preprocess import Pipeline
+from quantlab.data.preprocess import LUMA, Pipeline
 from quantlab.errors import ModelError
+from quantlab.large import array_of
 from quantlab.model import InputSpec
 
 
 def fold_preprocess(proto: onnx.ModelProto, spec: InputSpec, pipeline: Pipeline) -> onnx.ModelProto:
-    """A model that takes uint8 RGB [n, height, width, 3] and normalizes by itself.
+    """A model that takes uint8 RGB [n, height, width, 3] and normalizes by itself; a grey one makes
+    luminance of it first.
 
     The mean stays a subtraction, because a Conv pads with zeros what is normalized already; the
     division by the standard deviation goes into the weights of a first Conv in fp32, and stays a
@@ -32,34 +36,41 @@ def fold_preprocess(proto: onnx.ModelProto, spec: InputSpec, pipeline: Pipeline)
         )
     folded = onnx.ModelProto()
     folded.CopyFrom(proto)
-    graph, taken = folded.graph, g.tensor_names(folded.graph)
+    graph, names = folded.graph, g.Names(g.tensor_names(folded.graph))
 
-    def name(wanted: str) -> str:
-        return g.unique_name(taken.__contains__, f"{spec.name}_{wanted}")
+    def constant(part: str, value: g.Array) -> str:
+        name = names.new(f"{spec.name}_{part}")
+        g.set_initializer(graph, name, value)
+        return name
 
+    order = (0, 3, 1, 2) if spec.layout == "NCHW" else (0, 1, 2, 3)
+    shape = (1, -1, 1, 1) if spec.layout == "NCHW" else (1, 1, 1, -1)
+    values = pipeline.grey if spec.channels == 1 else (pipeline.mean, pipeline.std)
+    mean, std = (np.array(v, np.float32).reshape(shape) for v in values)
+    nodes: list[onnx.NodeProto] = []
+
+    def node(op: str, reads: list[str], part: str, **attributes: Any) -> str:
+        made = names.new(f"{spec.name}_{part}")
+        nodes.append(helper.make_node(op, reads, [made], **attributes))
+        return made
+
+    made = pixels = names.new(f"{spec.name}_pixels")
+    if spec.channels == 1:  # whole numbers below 2 ** 24, which float32 holds exactly
+        luma = constant("luma", np.array(LUMA, np.float32).reshape(3, 1))
+        half, unit = (np.array(v, np.float32) for v in (2**15, 2**16))
+        weighed = node("MatMul", [node("Cast", [made], "real", to=TensorProto.FLOAT), luma], "sum")
+        raised = node("Add", [weighed, constant("half", half)], "raised")
+        made = node("Floor", [node("Div", [raised, constant("unit", unit)], "level")], "grey")
+    made = node("Transpose", [made], "planes", perm=order)
+    made = node("Cast", [made], "float", to=TensorProto.FLOAT)
+    if pipeline.color == "BGR" and spec.channels == 3:
+        swap = constant("order", np.array([2, 1, 0], np.int64))
+        made = node("Gather", [made, swap], "ordered", axis=order.index(3))
+    made = node("Sub", [made, constant("mean", mean)], "centred")
     first = g.consumers(graph)[spec.name]
-    channels = (0, 3, 1, 2) if spec.layout == "NCHW" else (0, 1, 2, 3)
-    shape = (1, 3, 1, 1) if spec.layout == "NCHW" else (1, 1, 1, 3)
-    mean, std = (np.array(v, np.float32).reshape(shape) for v in (pipeline.mean, pipeline.std))
-    pixels, planes, floats, centred = (name(w) for w in ("pixels", "planes", "float", "centred"))
-    ready = name("normalized")
-    nodes = [
-        helper.make_node("Transpose", [pixels], [planes], perm=channels),
-        helper.make_node("Cast", [planes], [floats], to=TensorProto.FLOAT),
-    ]
-    if pipeline.color == "BGR":
-        axis, ordered = shape.index(3), name("ordered")
-        g.set_initializer(graph, name("order"), np.array([2, 1, 0], np.int64))
-        nodes.append(helper.make_node("Gather", [floats, name("order")], [ordered], axis=axis))
-        floats = ordered
-    g.set_initializer(graph, name("mean"), mean)
-    nodes.append(helper.make_node("Sub", [floats, name("mean")], [centred]))
-    if len(first) == 1 and _scaled(graph, first[0], spec, std):
-        ready = centred
-    else:
-        g.set_initializer(graph, name("std"), std)
-        nodes.append(helper.make_node("Div", [centred, name("std")], [ready]))
-    g.rename_reads(graph, spec.name, ready)
+    if len(first) != 1 or not _scaled(graph, first[0], spec, std):
+        made = node("Div", [made, constant("std", std)], "normalized")
+    g.rename_reads(graph, spec.name, made)
     g.set_nodes(graph, [*nodes, *graph.node])
     batch = spec.batch if spec.batch is not None else "batch"
     sizes = [batch, spec.height, spec.width, 3]
@@ -81,5 +92,5 @@ def _scaled(
         return False
     if len(g.consumers(graph)[node.input[1]]) > 1 or g.attribute(node, "group", 1) != 1:
         return False
-    g.set_initializer(graph, node.input[1], numpy_helper.to_array(tensor) / std)
+    g.set_initializer(graph, node.input[1], array_of(tensor) / std)
     return True

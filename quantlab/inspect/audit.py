@@ -138,12 +138,10 @@ def swapped(pipeline: Pipeline) -> Pipeline:
 def normalizations(chosen: Pipeline, spec: InputSpec) -> tuple[Pipeline, ...]:
     """The chosen pipeline, then its crops with the values and colours of the standard ones, as far
     as the model can tell these apart."""
-    first = {(values_of(chosen, spec), chosen.color): _told_apart(chosen, spec)}
+    first = {_sees(chosen, spec)[1:]: _told_apart(chosen, spec)}
     for standard in PIPELINES.values():
         part = standard.model_dump(include={"name", "color", "mean", "std"})
-        first.setdefault(
-            (values_of(standard, spec), standard.color), chosen.model_copy(update=part)
-        )
+        first.setdefault(_sees(standard, spec)[1:], chosen.model_copy(update=part))
     return tuple(first.values())
 
 
@@ -156,6 +154,11 @@ def values_of(pipeline: Pipeline, spec: InputSpec) -> str:
     return known or f"minus {mean}, by {std}"
 
 
+def color_of(pipeline: Pipeline, spec: InputSpec) -> str:
+    """The colours that the model sees, in order."""
+    return pipeline.color if spec.channels == 3 else "grey"
+
+
 def _told_apart(chosen: Pipeline, spec: InputSpec) -> Pipeline:
     """The chosen pipeline, by another name where it bears a standard one's without being it."""
     standard = PIPELINES.get(chosen.name)
@@ -166,13 +169,15 @@ def _told_apart(chosen: Pipeline, spec: InputSpec) -> Pipeline:
 
 def _sees(pipeline: Pipeline, spec: InputSpec) -> tuple[str, str, str]:
     """Its geometry, and what the model sees in words."""
-    return pipeline.crop_digest, values_of(pipeline, spec), pipeline.color
+    return pipeline.crop_digest, values_of(pipeline, spec), color_of(pipeline, spec)
 
 
 def _pixels(pipeline: Pipeline, spec: InputSpec) -> tuple[object, ...]:
     """What decides the model's input."""
-    values = () if spec.dtype == "uint8" else (pipeline.mean, pipeline.std)
-    return (pipeline.crop_digest, pipeline.color, *values)
+    values: tuple[object, ...] = () if spec.dtype == "uint8" else (pipeline.mean, pipeline.std)
+    if spec.channels == 1:
+        values = () if spec.dtype == "uint8" else pipeline.grey
+    return (pipeline.crop_digest, color_of(pipeline, spec), *values)
 
 
 def audit(
@@ -203,7 +208,7 @@ def audit(
         return Tried(
             name=pipelines[i].name,
             values=values_of(pipelines[i], spec),
-            color=pipelines[i].color,
+            color=color_of(pipelines[i], spec),
             top1=Share(count=count, n=n, value=count / n, interval=wilson(count, n)),
             behind=(lost - gained) / n,
             interval=paired_difference(lost, gained, n, confidence),

@@ -95,9 +95,7 @@ def _run_for_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Shapes of the wanted tensors. ``proto`` gets more outputs."""
     given = {t.name: tuple(t.dims) for t in proto.graph.initializer}
-    sides = (spec.height, spec.width)
-    image = (3, *sides) if spec.layout == "NCHW" else (*sides, 3)
-    given[spec.name] = (spec.batch or 1, *image)
+    given[spec.name] = (spec.batch or 1, *spec.shape)
     made = {v.name for v in proto.graph.output}
     extra = sorted(wanted - set(given) - made)
     proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in extra)

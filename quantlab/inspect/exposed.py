@@ -11,10 +11,8 @@ from onnx import helper
 
 from quantlab import graph as g
 from quantlab.inspect.kernels import tensor_types
-from quantlab.runtime.session import create_session, plain_errors
-
-EXACT = "/exact"
-"""Ends the name of the input that takes an inner tensor's place."""
+from quantlab.runtime.graphs import graph_session
+from quantlab.runtime.session import plain_errors
 
 
 class Exposed:
@@ -29,7 +27,7 @@ class Exposed:
         copy.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in new)
         self._names = [name for name in dict.fromkeys(names) if name not in self._given]
         # One thread: sessions side by side would spin against each other.
-        self._session = create_session(copy.SerializeToString(), threads=1)
+        self._session = graph_session(copy, threads=1)
         self._image = str(copy.graph.input[0].name)
 
     def run(
@@ -43,17 +41,24 @@ class Exposed:
         return dict(zip(self._names, found, strict=True)) | {self._image: images}
 
 
-def with_exact_inputs(proto: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """The graph cut into its layers: whoever reads one of these tensors reads a new input."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    types, read_by = tensor_types(copy.graph), g.consumers(copy.graph)
-    for name in dict.fromkeys(names):
-        if name in read_by:
-            g.rename_reads(copy.graph, name, name + EXACT)
-            value = helper.make_tensor_value_info(name + EXACT, types[name], None)
-            copy.graph.input.append(value)
-    return copy
+class Cut:
+    """A graph cut into its layers: whoever reads one of these tensors reads a new input."""
+
+    def __init__(self, proto: onnx.ModelProto, names: Sequence[str]) -> None:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(proto)
+        types, read_by = tensor_types(copy.graph), g.consumers(copy.graph)
+        free = g.Names(g.tensor_names(copy.graph))
+        self._inputs = {n: free.new(f"{n}/exact") for n in dict.fromkeys(names) if n in read_by}
+        for name, exact in self._inputs.items():
+            g.rename_reads(copy.graph, name, exact)
+            copy.graph.input.append(helper.make_tensor_value_info(exact, types[name], None))
+        self._exposed = Exposed(copy, names)
+
+    def run(self, images: NDArray[np.generic], given: Mapping[str, g.Array]) -> dict[str, g.Array]:
+        """The tensors' values by name, each computed from those ``given``. Raises ModelError."""
+        feeds = {self._inputs[name]: given[name] for name in self._inputs}
+        return self._exposed.run(images, feeds)
 
 
 def matched_sources(graph: onnx.GraphProto, names: Sequence[str]) -> dict[str, list[str]]:

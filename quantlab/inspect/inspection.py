@@ -64,7 +64,7 @@ def inspect_model(
     """Looks into a classifier. Raises ModelError when it is none, or ONNX Runtime refuses it."""
     model.check_classifier()
     proto = model.proto()
-    executed = executed_graph(model.path, optimization=optimization, providers=providers)
+    executed = executed_graph(model.runnable, optimization=optimization, providers=providers)
     kernels = list_kernels(executed.graph, quantized=model.is_quantized, optimization=optimization)
     census: dict[str, int] = {}
     for kernel in kernels:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from quantlab import graph as g
 from quantlab.inspect.scales import operands
+from quantlab.large import load_weights
 from quantlab.runtime.providers import CPU
 from quantlab.runtime.session import Optimization, create_session
 
@@ -59,7 +60,9 @@ def executed_graph(
             optimization=optimization,
             optimized_path=target,
         )
-        return onnx.load(target, load_external_data=False)
+        proto: onnx.ModelProto = onnx.load(target, load_external_data=False)
+        load_weights(proto, target.parent)
+        return proto
 
 
 def list_kernels(

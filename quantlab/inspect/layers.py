@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from quantlab import graph as g
 from quantlab.errors import ModelError
-from quantlab.inspect.exposed import EXACT, Exposed, matched_sources, with_exact_inputs
+from quantlab.inspect.exposed import Cut, Exposed, matched_sources
 from quantlab.inspect.matching import COMPUTING, Pair, match
 from quantlab.inspect.noise import Noise
 from quantlab.inspect.weights import ONE, Floats, WeightReport, compare_weights
@@ -126,13 +126,8 @@ class _Meter:
         self.local = [Noise() for _ in pairs]
         self._fp32 = Exposed(original, [p.tensor for p in pairs])
         self._int8 = Exposed(quantized, [p.other for p in pairs])
-        self._fp32_cut, self._int8_cut = (
-            Exposed(with_exact_inputs(proto, names), names)
-            for proto, names in (
-                (original, [p.tensor for p in pairs]),
-                (quantized, [p.other for p in pairs]),
-            )
-        )
+        self._fp32_cut = Cut(original, [p.tensor for p in pairs])
+        self._int8_cut = Cut(quantized, [p.other for p in pairs])
 
     def add(self, images: NDArray[np.generic]) -> None:
         """Runs one batch."""
@@ -143,9 +138,9 @@ class _Meter:
 
     def _add_local(self, images: NDArray[np.generic], exact: Mapping[str, g.Array]) -> None:
         given = {p: _stored(p, self._scaled(p, exact[p.tensor])) for p in self.pairs}
-        shared = {p.tensor + EXACT: _real(p, v) / self._gain(p, v) for p, v in given.items()}
+        shared = {p.tensor: _real(p, v) / self._gain(p, v) for p, v in given.items()}
         fp32 = self._fp32_cut.run(images, shared)
-        int8 = self._int8_cut.run(images, {p.other + EXACT: v for p, v in given.items()})
+        int8 = self._int8_cut.run(images, {p.other: v for p, v in given.items()})
         for pair, noise in zip(self.pairs, self.local, strict=True):
             noise.add(self._scaled(pair, fp32[pair.tensor]), _real(pair, int8[pair.other]))
 

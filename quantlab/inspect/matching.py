@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from quantlab import graph as g
 from quantlab.inspect.kernels import tensor_types
 from quantlab.inspect.scales import operands
+from quantlab.large import array_of
 
 ACTIVATIONS = ("Relu", "Clip")
 COMPUTING = (
@@ -22,7 +23,7 @@ COMPUTING = (
     "LeakyRelu", "PRelu", "Softmax", "Resize", "BatchNormalization",
 )  # fmt: skip
 """Operators worth a line of their own; others move numbers about."""
-_WRITTEN_BY_QUANTLAB = re.compile(r"^quantlab/(.+)/(fp32|quantized|dequantized|before)$")
+_WRITTEN_BY_QUANTLAB = re.compile(r"^quantlab/(.+)/(fp32|quantized|dequantized|before)(_\d+)?$")
 _WRITTEN_BY_ORT = re.compile(
     r"^(.+?)(_quantized|_(Quantize|Dequantize)Linear_(Input|Output))$"
 )  # fmt: skip
@@ -81,13 +82,19 @@ def plain_name(name: str) -> str:
     return name
 
 
+def _fp32_name(name: str, known: Collection[str]) -> str:
+    """``plain_name``, but for a tensor that the fp32 graph has by this very name."""
+    return name if name in known else plain_name(name)
+
+
 def match(fp32: onnx.GraphProto, int8: onnx.GraphProto) -> Matching:
     """Matches by name, and over an activation that became the quantizer's range.
 
     ONNX Runtime's QOperator files keep the convolution's name for what is the output of its Relu or
     Clip in fp32: such a tensor is matched with the activation's output.
     """
-    quantizers, floats = _quantizers(int8), _floats(int8)
+    known = g.tensor_names(fp32)
+    quantizers, floats = _quantizers(int8, known), _floats(int8, known)
     made_by, read_by = g.producers(fp32), g.consumers(fp32)
     pairs, unmatched = [], []
     for name, node in (*_inputs(fp32), *made_by.items()):
@@ -125,7 +132,7 @@ def _activated(name: str, read_by: Mapping[str, list[onnx.NodeProto]]) -> str:
     return _activated(readers[0].output[0], read_by) if alone else name
 
 
-def _quantizers(graph: onnx.GraphProto) -> dict[str, tuple[str, Quantizer]]:
+def _quantizers(graph: onnx.GraphProto, known: Collection[str]) -> dict[str, tuple[str, Quantizer]]:
     """By fp32 name: the integer tensor and its quantizer, of activations."""
     weights = g.initializers(graph)
     made_by = g.producers(graph)
@@ -141,14 +148,14 @@ def _quantizers(graph: onnx.GraphProto) -> dict[str, tuple[str, Quantizer]]:
             by_quantizer = maker is not None and maker.op_type == "QuantizeLinear"
             source = maker.input[0] if maker is not None and by_quantizer else name
             if quantizer is not None and source not in weights:
-                found.setdefault(plain_name(source), (name, quantizer))
+                found.setdefault(_fp32_name(source, known), (name, quantizer))
     return found
 
 
 def _quantizer(weights: Mapping[str, onnx.TensorProto], scale: str, zero: str) -> Quantizer | None:
     """None for scales per channel, which activations do not have."""
-    scales = numpy_helper.to_array(weights[scale]).reshape(-1)
-    zeros = numpy_helper.to_array(weights[zero]).reshape(-1) if zero in weights else None
+    scales = array_of(weights[scale]).reshape(-1)
+    zeros = array_of(weights[zero]).reshape(-1) if zero in weights else None
     if len(scales) != 1:
         return None
     if zeros is None:
@@ -156,11 +163,11 @@ def _quantizer(weights: Mapping[str, onnx.TensorProto], scale: str, zero: str) -
     return Quantizer(float(scales[0]), int(zeros[0]), str(zeros.dtype))
 
 
-def _floats(graph: onnx.GraphProto) -> dict[str, str]:
+def _floats(graph: onnx.GraphProto, known: Collection[str]) -> dict[str, str]:
     """By fp32 name: the float tensors that are neither weights nor made of integers."""
     types = tensor_types(graph)
     return {
-        plain_name(name): name
+        _fp32_name(name, known): name
         for node in graph.node
         if node.op_type != "DequantizeLinear"
         for name in node.output

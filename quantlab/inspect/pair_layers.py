@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from quantlab import graph as g
 from quantlab.inspect.pairs import Bytes, Ints, Numbers, Places, Risks, exact_sums, excess
+from quantlab.large import Weights
 
 _EXPLICIT = "NOTSET"
 
@@ -242,8 +242,8 @@ def without_saturation(graph: onnx.GraphProto, layers: Sequence[PairLayer]) -> N
 
     The answers are those of a CPU with VNNI, wherever this runs.
     """
-    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    wanted = {layer.output for layer in layers}
+    constants = Weights(graph)
+    wanted, names = {layer.output for layer in layers}, g.Names(g.tensor_names(graph))
     for node in graph.node:
         if node.output[0] not in wanted:
             continue
@@ -251,6 +251,6 @@ def without_saturation(graph: onnx.GraphProto, layers: Sequence[PairLayer]) -> N
         node.input.extend([""] * (places.w_zero + 1 - len(node.input)))
         zero = constants.get(node.input[places.w_zero], np.array(0, np.int8))
         for place, value in ((places.w, constants[node.input[places.w]]), (places.w_zero, zero)):
-            node.input[place] = f"{node.output[0]}/unsigned/{place}"
+            node.input[place] = names.new(f"{node.output[0]}/unsigned/{place}")
             raised = (value.astype(np.int16) + 128).astype(np.uint8)
             g.set_initializer(graph, node.input[place], raised)

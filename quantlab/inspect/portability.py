@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from pydantic import BaseModel, ConfigDict
 
 from quantlab import graph as g
@@ -23,6 +22,7 @@ from quantlab.inspect.noise import Noise
 from quantlab.inspect.pair_layers import PairLayer, read_layer, without_saturation
 from quantlab.inspect.pairs import Risks, risks
 from quantlab.inspect.steps import Steps
+from quantlab.large import Weights
 from quantlab.model import Model
 
 State = Literal["impossible", "not seen", "saturates"]
@@ -91,9 +91,9 @@ def check_portability(model: Model, batches: Iterable[NDArray[np.generic]]) -> P
 
     Images are read only when some layer could saturate. Raises ModelError.
     """
-    proto = executed_graph(model.path, optimization="extended")
+    proto = executed_graph(model.runnable, optimization="extended")
     types = tensor_types(proto.graph)
-    constants = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    constants = Weights(proto.graph)
     found = (read_layer(node, constants, types) for node in proto.graph.node)
     layers = [_Watched(layer) for layer in found if layer is not None]
     risky = {one.layer.output: one for one in layers if one.at_risk}

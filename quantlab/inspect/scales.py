@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from pydantic import BaseModel, ConfigDict
 
 from quantlab import graph as g
+from quantlab.large import array_of
 
 Role = Literal["activation", "weight", "bias"]
 _OUTPUT = -1
@@ -83,7 +83,7 @@ def list_quantized_tensors(graph: onnx.GraphProto) -> tuple[QuantizedTensor, ...
     A scale that is computed while the model runs has no value here; such tensors are left out.
     """
     weights = g.initializers(graph)
-    constants = {n: numpy_helper.to_array(t) for n, t in weights.items() if len(t.dims) < 2}
+    constants = {n: array_of(t) for n, t in weights.items() if len(t.dims) < 2}
     quantized_weights = _quantized_weights(graph, weights)
     found: dict[str, QuantizedTensor] = {}
     for node in graph.node:

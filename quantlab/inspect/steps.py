@@ -12,7 +12,8 @@ from onnx import helper
 from quantlab import graph as g
 from quantlab.errors import ModelError
 from quantlab.inspect.kernels import tensor_types
-from quantlab.runtime.session import create_session, plain_errors
+from quantlab.runtime.graphs import graph_session
+from quantlab.runtime.session import plain_errors
 
 Change = Callable[[g.Array, g.Array], g.Array]
 """From a node's first input and its output to what later nodes see as its output."""
@@ -124,5 +125,5 @@ def _segment(
     )
     model = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
     # One thread: those of so many sessions would spin and take the processor from numpy.
-    session = create_session(model.SerializeToString(), threads=1, optimization="disabled")
+    session = graph_session(model, threads=1, optimization="disabled")
     return Segment(session, reads, makes)

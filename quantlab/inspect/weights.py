@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from quantlab import graph as g
 from quantlab.inspect.matching import Pair
 from quantlab.inspect.noise import Noise
 from quantlab.inspect.scales import Operand, operands
+from quantlab.large import array_of
 
 Floats = NDArray[np.float32]
 _COLUMNS = ("QLinearMatMul", "MatMulIntegerToFloat")
@@ -107,7 +107,7 @@ def _matched_weights(
         name = node.input[1] if node is not None and len(node.input) > 1 else ""
         if node is None or name not in originals or len(originals[name].dims) < 2:
             continue
-        exact = numpy_helper.to_array(originals[name]).astype(np.float32)
+        exact = array_of(originals[name]).astype(np.float32)
         exact = exact.T if _inputs_first(node) else exact
         above = _weights_above(pair.other, made_by, ends, stored)
         others = [_aligned(exact, dequantized(maker, one, stored)) for maker, one in above]
@@ -146,12 +146,12 @@ def dequantized(
     node: onnx.NodeProto, operand: Operand, stored: Mapping[str, onnx.TensorProto]
 ) -> Floats:
     """The real numbers of a weight, with scales along the axis that the node says."""
-    values = numpy_helper.to_array(stored[operand.tensor]).astype(np.float32)
+    values = array_of(stored[operand.tensor]).astype(np.float32)
     axis = _axis(node) % values.ndim
     shape = [-1 if i == axis else 1 for i in range(values.ndim)]
 
     def along(name: str, default: float) -> Floats:
-        given = numpy_helper.to_array(stored[name]) if name in stored else np.array(default)
+        given = array_of(stored[name]) if name in stored else np.array(default)
         flat = given.astype(np.float32).reshape(-1)
         return flat.reshape(shape) if flat.size > 1 else flat
 

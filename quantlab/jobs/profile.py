@@ -85,7 +85,7 @@ class _Profiled:
     def __post_init__(self) -> None:
         self.folder.mkdir()
         self.session = create_session(
-            self.model.path,
+            self.model.runnable,
             threads=self.spec.threads,
             optimized_path=self._graph,
             profile=self.folder / "profile",

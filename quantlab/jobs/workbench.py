@@ -36,6 +36,7 @@ from quantlab.jobs.compare import compared
 from quantlab.jobs.evaluate import predict
 from quantlab.jobs.inputs import Found
 from quantlab.jobs.quantize import engine_of, quantized
+from quantlab.large import serialized
 from quantlab.model import Model
 from quantlab.quantize import Engine
 from quantlab.quantize.prepare import prepare
@@ -285,7 +286,7 @@ class Workbench:
             for nodes in [(), *wanted]:
                 path = folder / f"{len(models)}.onnx"
                 kept = [node for node in recipe.exclude if node not in nodes]
-                write_whole(path, variants.without(kept).SerializeToString())
+                write_whole(path, serialized(variants.without(kept), "a file to time"))
                 models.append(self.load(path, path.stem))
             (whole, *_), *others = self._timed(models, TRIAL_TIMING).measurements
         pairs = zip(wanted, others, strict=True)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import psutil
-from onnx import numpy_helper
 
+from quantlab import graph as g
 from quantlab.errors import ModelError, QuantizeError
+from quantlab.large import Weights
 from quantlab.recipe import Recipe
 from quantlab.runtime.session import create_session
 
@@ -64,7 +65,7 @@ def check_quantizable(prepared: onnx.ModelProto, path: Path) -> None:
 
 def check_weights(prepared: onnx.ModelProto, path: Path) -> None:
     """Raises QuantizeError, naming the first node with weights that are NaN or infinite."""
-    weights = {t.name: numpy_helper.to_array(t) for t in prepared.graph.initializer}
+    weights = Weights(prepared.graph)
     for node in prepared.graph.node:
         arrays = (weights[name] for name in node.input if name in weights)
         if node.op_type in WEIGHTED and not all(np.isfinite(a).all() for a in arrays):
@@ -123,6 +124,6 @@ def activation_bytes(prepared: onnx.ModelProto) -> int:
     inferred = onnx.shape_inference.infer_shapes(prepared)
     total = 0
     for value in inferred.graph.value_info:
-        dims = [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+        dims = [g.dim_size(d) or 1 for d in value.type.tensor_type.shape.dim]
         total += 4 * int(np.prod(dims))
     return total

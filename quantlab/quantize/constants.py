@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from quantlab import graph as g
+from quantlab.large import Weights, array_of
 from quantlab.model import main_opset
 
 _FOLDABLE = {
@@ -25,7 +27,7 @@ def fold_constants(proto: onnx.ModelProto) -> None:
     Operators that could blow the file up (Expand, Tile …) and quantizers of weights stay.
     """
     shapes = g.tensor_shapes(proto)
-    weights = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    weights = ChainMap[str, g.Array]({}, Weights(proto.graph))  # type: ignore[arg-type]
     kept = []
     for node in proto.graph.node:
         values = _evaluate(node, weights, shapes, main_opset(proto))
@@ -87,11 +89,11 @@ def _one_node_model(
 
 def _keep_outputs_computed(graph: onnx.GraphProto) -> None:
     """A graph output that turned out constant still needs a node that makes it."""
-    weights = g.initializers(graph)
+    weights, names = g.initializers(graph), g.Names(g.tensor_names(graph))
     for value in graph.output:
         if value.name in weights:
-            source = f"{value.name}_constant"
-            g.set_initializer(graph, source, numpy_helper.to_array(weights[value.name]))
+            source = names.new(f"{value.name}_constant")
+            g.set_initializer(graph, source, array_of(weights[value.name]))
             graph.initializer.remove(weights[value.name])
             graph.node.append(helper.make_node("Identity", [source], [value.name]))
 
@@ -106,7 +108,8 @@ def simplify_reshapes(proto: onnx.ModelProto) -> None:
     _name_unknown_dims(proto.graph)
     shapes = g.tensor_shapes(proto)
     made_by = g.producers(proto.graph)
-    weights = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer if len(t.dims) < 2}
+    names = g.Names(g.tensor_names(proto.graph))
+    weights = {t.name: array_of(t) for t in proto.graph.initializer if len(t.dims) < 2}
     for node in proto.graph.node:
         if not g.is_standard(node, "Reshape") or g.attribute(node, "allowzero", 0):
             continue
@@ -117,17 +120,18 @@ def simplify_reshapes(proto: onnx.ModelProto) -> None:
         if _flattens(data, target):
             _make_flatten(node)
         elif node.input[1] not in weights and _same_batch(data, target):
-            name = f"{node.output[0]}_shape"
+            name = names.new(f"{node.output[0]}_shape")
             g.set_initializer(proto.graph, name, np.array([0, *target[1:]], np.int64))
             node.input[1] = name
 
 
 def _name_unknown_dims(graph: onnx.GraphProto) -> None:
     """An input dimension without size or symbol gets one, so that it can be followed."""
+    names = g.Names(g.size_names(graph))
     for value in graph.input:
         for i, dim in enumerate(value.type.tensor_type.shape.dim):
-            if not dim.HasField("dim_value") and not dim.dim_param:
-                dim.dim_param = "batch" if i == 0 else f"{value.name}_dim{i}"
+            if g.dim_size(dim) is None and not dim.dim_param:
+                dim.dim_param = names.new("batch" if i == 0 else f"{value.name}_dim{i}")
 
 
 def _symbolic(

@@ -7,8 +7,9 @@ image for MobileNetV2; this engine refuses to start one that would not fit into 
 from __future__ import annotations
 
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quantlab import graph as g
 from quantlab.errors import QuantizeError
+from quantlab.large import refuse_aside
 from quantlab.model import Model
 from quantlab.quantize.checks import (
     check_loads,
@@ -35,6 +38,8 @@ from quantlab.scratch import temporary_folder
 _METHODS = {"minmax": "MinMax", "mean": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 _ACTIVATIONS = {"u8": "QUInt8", "s8": "QInt8", "u16": "QUInt16", "s16": "QInt16"}
 _WEIGHTS = {"u8": "QUInt8", "s8": "QInt8", "s16": "QInt16"}
+_MADE = re.compile(r"_(?=quant|scale|zero_point|(Quant|Dequant)izeLinear|Reduce|output_|bias_)")
+"""Where a name begins that ONNX Runtime's quantizer makes of another's."""
 _ALLOWED = {"ranges": tuple(_METHODS), "weights": tuple(_WEIGHTS)}
 
 
@@ -48,20 +53,51 @@ class OrtEngine:
         check_recipe(recipe, self.name, _ALLOWED)
         prepared = prepare(model.proto())
         check_quantizable(prepared, model.path)
+        refuse_aside(prepared, "onnxruntime.quantization", "Use engine: quantlab.")
         if recipe.ranges in ("percentile", "entropy"):
             check_memory(prepared, len(calibration), "ONNX Runtime's histogram calibrators")
         failing = f"onnxruntime.quantization failed on recipe {recipe.name}"
         with temporary_folder() as folder, _quiet(), plain_errors(failing):
             source, target = folder / "fp32.onnx", folder / "quantized.onnx"
+            kept = fp32_nodes(prepared, recipe)
+            others = make_room(prepared.graph)
             onnx.save(prepared, source)
             reader = _Reader(model.input.name, calibration, model.input.batch or 1)
-            _quantize_static(source, target, recipe, reader, prepared)
+            kept = [others.get(name, name) for name in kept]
+            _quantize_static(source, target, recipe, reader, kept)
             check_loads(target.read_bytes(), "onnxruntime.quantization")
             return onnx.load(target)
 
 
+def make_room(graph: onnx.GraphProto) -> dict[str, str]:
+    """In place: inner tensors, weights and nodes that have a name which ONNX Runtime's quantizer
+    makes of another's get a new one, since it does not look whether its names are free.
+
+    Gives the nodes' new names by the old ones.
+    """
+    ends = {v.name for v in (*graph.input, *graph.output)}
+    tensors, nodes = g.tensor_names(graph), g.node_names(graph)
+    both = tensors | nodes
+    free, free_nodes = g.Names(tensors), g.Names(nodes)
+    new = {n: free.new("tensor") for n in sorted(tensors - ends) if _would_be_made(n, both)}
+    new_nodes = {n: free_nodes.new("node") for n in sorted(nodes) if _would_be_made(n, both)}
+    for tensor in graph.initializer:
+        tensor.name = new.get(tensor.name, tensor.name)
+    for node in graph.node:
+        node.name = new_nodes.get(node.name, node.name)
+        node.output[:] = [new.get(name, name) for name in node.output]
+        g.rename_node_reads(node, new)
+    if new:
+        del graph.value_info[:]
+    return new_nodes
+
+
+def _would_be_made(name: str, names: Collection[str]) -> bool:
+    return any(name[: found.start()] in names for found in _MADE.finditer(name))
+
+
 def _quantize_static(
-    source: Path, target: Path, recipe: Recipe, reader: _Reader, prepared: onnx.ModelProto
+    source: Path, target: Path, recipe: Recipe, reader: _Reader, kept: list[str]
 ) -> None:
     from onnxruntime import quantization as q
 
@@ -76,7 +112,7 @@ def _quantize_static(
             reduce_range=recipe.portable,
             activation_type=q.QuantType[_ACTIVATIONS[recipe.activations]],
             weight_type=q.QuantType[_WEIGHTS[recipe.weights]],
-            nodes_to_exclude=fp32_nodes(prepared, recipe),
+            nodes_to_exclude=kept,
             calibrate_method=q.CalibrationMethod[_METHODS[recipe.ranges]],
             extra_options={
                 "CalibMovingAverage": recipe.ranges == "mean",

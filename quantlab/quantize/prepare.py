@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
+from onnx import TensorProto, helper, shape_inference, version_converter
 
 from quantlab import graph as g
 from quantlab.errors import QuantizeError
+from quantlab.large import array_of, put_aside, without_weights
 from quantlab.model import main_opset
+from quantlab.plain import plain
 from quantlab.quantize.constants import fold_constants, simplify_reshapes
+from quantlab.quantize.unfuse import unfuse
 
 MIN_OPSET = 13
 """Per-channel QuantizeLinear and DequantizeLinear begin here."""
@@ -26,18 +29,21 @@ _Shapes = Mapping[str, tuple[g.Dim, ...]]
 def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.ModelProto:
     """A tidied copy of the graph; ``proto`` itself is not changed.
 
-    In order: weights are no longer graph inputs; Constant nodes become weights and what depends
-    on constants alone is computed; Clip bounds are scalars; the opset is at least ``min_opset``;
-    Identity and Dropout are gone; BatchNormalization is folded into the Conv before it; a Reshape
-    that flattens is a Flatten (so that no Shape, Gather, Concat chain stays behind); a MatMul of
-    rank 2 with constant weights, and the Add of a bias after it, is a Gemm with the MatMul's name;
-    ``auto_pad`` is explicit pads where sizes are known; dead nodes and unused weights are gone;
-    every node has a name of its own and every tensor its shape. Names of inputs, outputs and of
-    nodes that have one are kept, and so is a fixed batch size.
+    In order: local functions are put where they are called; what ONNX Runtime's optimizer put
+    together is taken apart; weights are no longer graph inputs; Constant nodes become weights and
+    what depends on constants alone is computed; Clip bounds are scalars; the opset is at least
+    ``min_opset``; Identity and Dropout are gone; BatchNormalization is folded into the Conv before
+    it; a Reshape that flattens is a Flatten (so that no Shape, Gather, Concat chain stays behind);
+    a MatMul of rank 2 with constant weights, and the Add of a bias after it, is a Gemm with the
+    MatMul's name; ``auto_pad`` is explicit pads where sizes are known; dead nodes and unused
+    weights are gone; every node has a name of its own and every tensor its shape. Names of inputs,
+    outputs and of nodes that have one are kept, and so is a fixed batch size.
 
     Raises QuantizeError when the graph cannot be upgraded or is not valid.
     """
-    copy = _copy(proto)
+    copy = plain(_copy(proto))
+    put_aside(copy)
+    unfuse(copy)
     _raise_ir(copy)
     for step in (_constants_to_initializers, _scalar_clip_bounds):
         step(copy.graph)
@@ -83,7 +89,7 @@ def upgrade_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     if main_opset(proto) >= opset:
         return proto
     try:
-        upgraded = version_converter.convert_version(proto, opset)
+        upgraded = without_weights(lambda m: version_converter.convert_version(m, opset), proto)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise QuantizeError(
@@ -111,7 +117,7 @@ def _constant_value(node: onnx.NodeProto) -> g.Array | None:
     for found in node.attribute:
         value = helper.get_attribute_value(found)
         if found.name == "value":
-            return numpy_helper.to_array(value)
+            return array_of(value)
         if found.name in ("value_float", "value_floats"):
             return np.asarray(value, np.float32)
         if found.name in ("value_int", "value_ints"):
@@ -122,13 +128,16 @@ def _constant_value(node: onnx.NodeProto) -> g.Array | None:
 def _scalar_clip_bounds(graph: onnx.GraphProto) -> None:
     """Clip bounds of shape [1] (the ONNX zoo has them) become the scalars that ONNX asks for."""
     weights = {t.name: t for t in graph.initializer if list(t.dims) == [1]}
+    names = g.Names(g.tensor_names(graph))
+    scalars: dict[str, str] = {}
     for node in graph.node:
         for i, name in enumerate(node.input if g.is_standard(node, "Clip") else ()):
             if i > 0 and name in weights:
-                node.input[i] = f"{name}_scalar"
-                g.set_initializer(
-                    graph, node.input[i], numpy_helper.to_array(weights[name]).reshape(())
-                )
+                if name not in scalars:
+                    scalars[name] = names.new(f"{name}_scalar")
+                    bound = array_of(weights[name]).reshape(())
+                    g.set_initializer(graph, scalars[name], bound)
+                node.input[i] = scalars[name]
 
 
 def _remove_no_ops(graph: onnx.GraphProto) -> None:
@@ -157,7 +166,7 @@ def _is_no_op(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> boo
         return True
     training = node.input[2] if len(node.input) > 2 else ""
     return g.is_standard(node, "Dropout") and (
-        not training or (training in weights and not numpy_helper.to_array(weights[training]).any())
+        not training or (training in weights and not array_of(weights[training]).any())
     )
 
 
@@ -192,6 +201,7 @@ def _fold_batch_norms(graph: onnx.GraphProto) -> None:
     weights = g.initializers(graph)
     made_by, read_by = g.producers(graph), g.consumers(graph)
     outputs = {v.name for v in graph.output}
+    names = g.Names(g.tensor_names(graph))
     kept = []
     for norm in graph.node:
         kept.append(norm)
@@ -200,7 +210,7 @@ def _fold_batch_norms(graph: onnx.GraphProto) -> None:
             continue
         if len(read_by[conv.output[0]]) > 1 or conv.output[0] in outputs:
             continue
-        _fold_pair(graph, conv, norm, weights)
+        _fold_pair(graph, conv, norm, weights, names)
         kept.pop()
     g.set_nodes(graph, kept)
 
@@ -223,23 +233,23 @@ def _fold_pair(
     conv: onnx.NodeProto,
     norm: onnx.NodeProto,
     weights: dict[str, onnx.TensorProto],
+    names: g.Names,
 ) -> None:
     def value(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        return numpy_helper.to_array(weights[name]).astype(np.float64)
+        return array_of(weights[name]).astype(np.float64)
 
     scale, shift, mean, variance = (value(name) for name in norm.input[1:5])
     factor = scale / np.sqrt(variance + g.attribute(norm, "epsilon", 1e-5))
     kernel = value(conv.input[1])
     bias = value(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else np.zeros_like(mean)
-    dtype = numpy_helper.to_array(weights[conv.input[1]]).dtype
-    taken = g.tensor_names(graph)
-    names = [g.unique_name(taken.__contains__, f"{conv.output[0]}_{k}") for k in ("weight", "bias")]
+    dtype = array_of(weights[conv.input[1]]).dtype
+    made = [names.new(f"{conv.output[0]}_{k}") for k in ("weight", "bias")]
     kernel = kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1))
-    g.set_initializer(graph, names[0], kernel.astype(dtype))
-    g.set_initializer(graph, names[1], ((bias - mean) * factor + shift).astype(dtype))
+    g.set_initializer(graph, made[0], kernel.astype(dtype))
+    g.set_initializer(graph, made[1], ((bias - mean) * factor + shift).astype(dtype))
     data, output = conv.input[0], norm.output[0]
     del conv.input[:]
-    conv.input.extend([data, *names])
+    conv.input.extend([data, *made])
     conv.output[0] = output
 
 
@@ -329,10 +339,15 @@ def _pads(node: onnx.NodeProto, mode: str, shapes: _Shapes) -> list[int] | None:
 
 
 def _drop_unused_domains(proto: onnx.ModelProto) -> None:
-    used = {node.domain or "" for node in proto.graph.node}
+    used = {node.domain or "" for node in g.all_nodes(proto.graph)}
     kept = [(o.domain, o.version) for o in proto.opset_import if o.domain in used | {"", "ai.onnx"}]
     del proto.opset_import[:]
     proto.opset_import.extend(helper.make_opsetid(d, v) for d, v in kept)
+
+
+def _valid(proto: onnx.ModelProto) -> onnx.ModelProto:
+    onnx.checker.check_model(proto)
+    return proto
 
 
 def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -341,8 +356,9 @@ def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _checked(proto: onnx.ModelProto) -> onnx.ModelProto:
+    put_aside(proto)
     try:
-        onnx.checker.check_model(proto)
+        without_weights(_valid, proto)
     except onnx.checker.ValidationError as error:
         reason = str(error).strip().splitlines()[0]
         raise QuantizeError(f"The model is not valid ONNX: {reason}") from error

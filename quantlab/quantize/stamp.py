@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import onnx
 
+from quantlab.large import serialized
 from quantlab.model import Model
 from quantlab.recipe import Recipe
 
@@ -19,7 +20,9 @@ _HEX = 12
 def stamp(
     proto: onnx.ModelProto, model: Model, recipe: Recipe, pipeline: str, digests: Sequence[str]
 ) -> bytes:
-    """The file's bytes: the graph with its recipe, its fp32 model's sha256, its pipeline and (12
+    """The file's bytes. Raises QuantizeError when they are too many.
+
+    It is the graph with its recipe, its fp32 model's sha256, its pipeline and (12
     hex digits each) the content digests of its calibration images. The same input, the same bytes.
     """
     proto.producer_name = "quantlab"
@@ -33,8 +36,7 @@ def stamp(
     }
     for key, value in facts.items():
         proto.metadata_props.add(key=key, value=value)
-    content: bytes = proto.SerializeToString(deterministic=True)
-    return content
+    return serialized(proto, f"the int8 file of {model.path.name}")
 
 
 def calibrated_on(metadata: dict[str, str], digests: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from quantlab.errors import ModelError
 from quantlab.model import Model
 from quantlab.runtime.environment import default_threads
+from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.providers import CPU
 from quantlab.runtime.session import Optimization, create_session, plain_errors
 
@@ -46,12 +47,16 @@ class Runner:
     ) -> None:
         self.threads = threads or default_threads()
         self.providers = tuple(providers)
-        self._session: ort.InferenceSession | None = create_session(
-            _source(model),
-            threads=self.threads,
-            inter_threads=inter_threads,
-            providers=providers,
-            optimization=optimization,
+        settings: dict[str, Any] = {
+            "threads": self.threads,
+            "inter_threads": inter_threads,
+            "providers": providers,
+            "optimization": optimization,
+        }
+        self._session: ort.InferenceSession | None = (
+            graph_session(model, **settings)
+            if isinstance(model, onnx.ModelProto)
+            else create_session(_source(model), **settings)
         )
         given = self._session.get_inputs()
         if len(given) != 1:
@@ -97,11 +102,9 @@ class Runner:
         self.close()
 
 
-def _source(model: Model | Path | str | bytes | onnx.ModelProto) -> Path | bytes:
+def _source(model: Model | Path | str | bytes) -> Path | bytes:
     if isinstance(model, Model):
-        return model.path
-    if isinstance(model, onnx.ModelProto):
-        return bytes(model.SerializeToString())
+        return model.runnable
     return model if isinstance(model, bytes) else Path(model)
 
 

@@ -5,12 +5,13 @@ Imports little of the project: benchmark processes stay small.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
 from quantlab.errors import ModelError
@@ -24,6 +25,7 @@ _LEVELS = {
     "basic": "ORT_ENABLE_BASIC",
     "disabled": "ORT_DISABLE_ALL",
 }
+_BESIDE = "session.optimized_model_external_initializers"
 _FATAL = 4
 """Nothing below it is logged: what goes wrong is an exception, and said once."""
 _ERRORS = tuple(
@@ -42,13 +44,15 @@ def create_session(
     optimization: Optimization = "all",
     optimized_path: Path | None = None,
     profile: Path | None = None,
+    weights: Mapping[str, NDArray[Any]] | None = None,
 ) -> ort.InferenceSession:
-    """A session over a model file, or over a serialized model.
+    """A session over a model file, or over a serialized model, whose ``weights`` may be given
+    beside it by name.
 
     ``threads`` compute one operator, ``inter_threads`` run operators side by side (more than 1
     switches to parallel execution); both at least 1. ``optimized_path`` is where ONNX Runtime
-    writes the graph that it will run, ``profile`` how the file begins in which it keeps the time of
-    every node (``end_profiling`` names it).
+    writes the graph that it will run, large weights in a file beside it; ``profile`` how the file
+    begins in which it keeps the time of every node (``end_profiling`` names it).
 
     Raises ModelError for a model or settings that ONNX Runtime refuses, naming the providers
     there are when one is unknown.
@@ -57,9 +61,16 @@ def create_session(
     options = _options(threads, inter_threads, optimization)
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)
+        beside = {"file_name": f"{optimized_path.name}.weights", "min_size_in_bytes": str(2**20)}
+        for key, value in beside.items():
+            options.add_session_config_entry(f"{_BESIDE}_{key}", value)
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
+    if weights:
+        values = [ort.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+        options.add_external_initializers(list(weights), values)
+        options.add_session_config_entry("session.disable_prepacking", "1")  # a second copy
     model = source if isinstance(source, bytes) else str(source)
     name = "the model" if isinstance(source, bytes) else str(source)
     with plain_errors(f"ONNX Runtime cannot load {name}"):

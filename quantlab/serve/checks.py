@@ -314,10 +314,8 @@ def _check_answer(model: Model) -> None:
     from quantlab.runtime.runner import Runner  # ONNX Runtime: for the child only
 
     spec = model.input
-    sides = (spec.height, spec.width)
-    shape = (3, *sides) if spec.layout == "NCHW" else (*sides, 3)
     with Runner(model, threads=1) as run:
-        answer = run(np.zeros((1, *shape), spec.dtype))
+        answer = run(np.zeros((1, *spec.shape), spec.dtype))
     if answer.shape != (1, model.num_classes):
         raise ModelError(
             f"{model.path} promises {model.num_classes} classes, but answers {answer.shape[1]}.",

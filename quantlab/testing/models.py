@@ -79,23 +79,24 @@ def tiny_classifier(
     batch_norm: bool = False,
     relu6: bool = True,
     residual: bool = True,
+    channels: int = 3,
     seed: int = 0,
 ) -> Path:
     """Writes a MobileNet-like classifier of a few thousand weights and returns its path.
 
-    ``input`` [batch, 3, size, size] (or NHWC; uint8 pixels are scaled inside) → ``output``
+    ``input`` [batch, channels, size, size] (or NHWC; uint8 pixels are scaled inside) → ``output``
     [batch, classes]: a convolution, a depthwise one, a pointwise one added to the first's output,
     global average pooling and Gemm. The same arguments give the same bytes.
     """
     b = _Builder(opset, seed)
     data = _image_input(b, layout, dtype)
-    data = _body(b, data, batch_norm=batch_norm, relu6=relu6, residual=residual)
+    data = _body(b, data, channels, batch_norm=batch_norm, relu6=relu6, residual=residual)
     b.normal("fc.w", classes, _CHANNELS, scale=1.0)
     b.normal("fc.b", classes, scale=0.1)
     data = b.node("Gemm", "logits" if softmax else "output", data, "fc.w", "fc.b", transB=1)
     if softmax:
         b.node("Softmax", "output", data, axis=1)
-    shape = (3, size, size) if layout == "NCHW" else (size, size, 3)
+    shape = (channels, size, size) if layout == "NCHW" else (size, size, channels)
     onnx.save(_model(b, (batch or "batch", *shape), dtype, classes), path)
     return path
 
@@ -128,10 +129,12 @@ def _image_input(b: _Builder, layout: Layout, dtype: str) -> str:
     return data
 
 
-def _body(b: _Builder, data: str, *, batch_norm: bool, relu6: bool, residual: bool) -> str:
+def _body(
+    b: _Builder, data: str, channels: int, *, batch_norm: bool, relu6: bool, residual: bool
+) -> str:
     c = _CHANNELS
     pads = [1, 1, 1, 1]
-    data = b.conv("stem", data, (c, 3, 3, 3), norm=batch_norm, strides=[2, 2], pads=pads)
+    data = b.conv("stem", data, (c, channels, 3, 3), norm=batch_norm, strides=[2, 2], pads=pads)
     stem = data = b.activation("stem_act", data, relu6=relu6)
     data = b.conv("depthwise", data, (c, 1, 3, 3), norm=batch_norm, group=c, pads=pads)
     data = b.activation("depthwise_act", data, relu6=relu6)

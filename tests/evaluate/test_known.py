@@ -65,11 +65,12 @@ def test_the_key_follows_all_that_decides_the_answers(
     model: Model, crops: Crops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(known, "environment", facts())
+    channels_last = replace(model.inputs[0], shape=(None, 32, 32, 3))
     swapped = (crops.digests[1], crops.digests[0], *crops.digests[2:])
     keys = [
         key_of(model, crops),
         key_of(replace(model, sha256="0" * 64), crops),
-        key_of(replace(model, layout="NHWC"), crops),
+        key_of(replace(model, inputs=(channels_last,)), crops),
         key_of(model, replace(crops, digests=crops.digests[:-1])),
         key_of(model, replace(crops, digests=swapped)),
         key_of(model, replace(crops, pipeline=PIPELINE.model_copy(update={"color": "BGR"}))),

@@ -47,10 +47,12 @@ Make = Callable[..., Twins]
 
 @pytest.fixture
 def twins(tmp_path: Path) -> Make:
-    """``twins("ort", "qdq", portable=True)``: no corrections unless the recipe asks for them."""
+    """``twins("ort", "qdq", portable=True)``: no corrections unless the recipe asks for them.
 
-    def make(engine: str, form: str, **fields: Any) -> Twins:
-        fp32 = Model.load(tiny_classifier(tmp_path / "tiny.onnx"))
+    Without ``relu6``, activations are ReLU, which also lets a sum's channels be scaled."""
+
+    def make(engine: str, form: str, *, relu6: bool = True, **fields: Any) -> Twins:
+        fp32 = Model.load(tiny_classifier(tmp_path / "tiny.onnx", relu6=relu6))
         images = np.random.default_rng(0).standard_normal((8, 3, 32, 32)).astype(np.float32)
         recipe = Recipe.model_validate({"engine": engine, "format": form, **PLAIN, **fields})
         path = tmp_path / f"{engine}-{form}.onnx"

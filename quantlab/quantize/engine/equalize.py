@@ -1,10 +1,11 @@
 """Cross-layer equalization: channels scaled so that one quantizer fits them all.
 
 A channel multiplied by v where it is made and divided by v where it is read changes nothing in fp32
-(Nagel et al. 2019, Data-free quantization). It also works through ReLU6: with v ≥ 1, and the
-quantizer's top at most 6, no clip at 6 · v is needed any more, and each channel is clipped where
-its own values end. A depthwise reader takes v at no cost; other readers' weights get less even, so
-that the exponent of v is chosen by the noise that both would make.
+(Nagel et al. 2019, Data-free quantization). It also works through ReLU6: with v ≥ 1, and v times
+what a channel reaches at most 6, the quantizer that ends at 6 serves for the clip, and each channel
+is clipped where its own values end. Through any other clip nothing is scaled. A depthwise reader
+takes v at no cost; other readers' weights get less even, so that the exponent of v is chosen by the
+noise that both would make.
 """
 
 from __future__ import annotations
@@ -117,7 +118,9 @@ def _can_scale(net: Net, group: Sequence[str]) -> bool:
         len(makers) == len(group)
         and not outputs.intersection(group)
         and all(_takes_scale(layer) for layer in (*touching, *makers))
+        and (_activations(net, group) or all(maker.high == np.inf for maker in makers))
         and all(layer.groups == 1 or layer.depthwise for layer in touching)
+        and not any(layer.huge for layer in (*touching, *makers))
     )
 
 
@@ -126,9 +129,12 @@ def _read_by_gemm(net: Net, group: Sequence[str]) -> bool:
 
 
 def _takes_scale(layer: Layer) -> bool:
+    """Whether scaled inputs make scaled outputs; an upper bound is kept to by ``_within_bounds``,
+    and for that the lower one has to be zero."""
     known = layer.weight is not None or layer.kind in _SAME_CHANNELS
     flat = layer.kind != "Flatten" or g.attribute(layer.node, "axis", 1) == 1
-    return layer.quantized and known and flat and layer.low in (0.0, -np.inf)
+    unbounded = layer.low == -np.inf and layer.high == np.inf
+    return layer.quantized and known and flat and (layer.low == 0 or unbounded)
 
 
 def _activations(net: Net, group: Sequence[str]) -> bool:
@@ -144,16 +150,42 @@ def _group_scales(
     pairs = [(name, r) for name in group for r in net.readers.get(name, [])]
     readers = [(name, r) for name, r in pairs if r.weight is not None]
     if recipe.smooth is not None and _read_by_gemm(net, group):
-        return _stable(smooth_scales(group, facts, readers, recipe.smooth))
-    if not _activations(net, group):
-        return _stable(linear_scales(group, facts, readers))
+        scales = smooth_scales(group, facts, readers, recipe.smooth)
+    elif not _activations(net, group):
+        scales = linear_scales(group, facts, readers)
+    else:
+        scales = _activation_scales(net, group, facts, readers, steps, recipe)
+    return _stable(_within_bounds(net, group, facts, scales / scales.min()))
+
+
+def _within_bounds(
+    net: Net, group: Sequence[str], facts: Mapping[str, Channels], scales: Doubles
+) -> Doubles:
+    """Scales ≥ 1 lowered so far that no channel reaches beyond its activation's upper bound."""
+    for name in group:
+        high = net.makers[name].high
+        if high < np.inf:
+            scales = np.minimum(scales, np.maximum(high / np.maximum(facts[name].top, 1e-30), 1.0))
+    return scales
+
+
+def _activation_scales(
+    net: Net,
+    group: Sequence[str],
+    facts: Mapping[str, Channels],
+    readers: Sequence[tuple[str, Layer]],
+    steps: int,
+    recipe: Recipe,
+) -> Doubles:
+    """Of tensors that are never negative: the power of what channels reach that makes least noise
+    in all readers."""
     reach = np.max([facts[n].top for n in group if net.never_negative(n)], axis=0)
     reach = _relative(reach, _FLOOR[True])
     limit = weight_limit(recipe)
     costs = [
         sum(noise(r, facts[n], reach**-a, steps, limit) for n, r in readers) for a in EXPONENTS
     ]
-    return _stable(reach ** -EXPONENTS[int(np.argmin(costs))])
+    return np.asarray(reach ** -EXPONENTS[int(np.argmin(costs))])
 
 
 def _relative(reach: Doubles, floor: float) -> Doubles:

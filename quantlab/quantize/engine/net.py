@@ -6,21 +6,25 @@ after it, which costs nothing once it is the range of the layer's output quantiz
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from quantlab import graph as g
 from quantlab.errors import QuantizeError
+from quantlab.large import Weights, array_of
 from quantlab.quantize.engine.grid import Floats
+from quantlab.quantize.engine.names import MadeNames
 from quantlab.recipe import Recipe
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 """ONNX Runtime quantizes their weights where it finds them between quantizers."""
+HUGE = 2**28
+"""Weights of a layer from which on they are rounded piece by piece, and not scaled."""
 SAME_SCALE = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
 """They move numbers about: output and input have one quantizer."""
 FOLLOW = ("Add", "Concat", "GlobalAveragePool", "AveragePool", *SAME_SCALE)
@@ -67,6 +71,11 @@ class Layer:
         return g.attribute(self.node, "group", 1)
 
     @property
+    def huge(self) -> bool:
+        """Whether the weights are too many to be held in double precision."""
+        return self.weight is not None and self.weight.size > HUGE
+
+    @property
     def depthwise(self) -> bool:
         """Whether every output channel reads one input channel of its own."""
         shape = self.weight.shape[:2] if self.weight is not None else ()
@@ -105,6 +114,11 @@ class Net:
                 found.setdefault(name, []).append(layer)
         return found
 
+    @cached_property
+    def names(self) -> MadeNames:
+        """What writers call what they add."""
+        return MadeNames(self.proto.graph)
+
     def never_negative(self, name: str) -> bool:
         """Whether an activation keeps the tensor at or above zero."""
         maker = self.makers.get(name)
@@ -124,7 +138,7 @@ def read_net(prepared: onnx.ModelProto, recipe: Recipe) -> Net:
     """
     graph = prepared.graph
     _check_excluded(graph, recipe)
-    weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    weights = Weights(graph)
     layers = [_layer(node, weights) for node in graph.node]
     layers = _fold_activations(layers, graph, weights)
     net = Net(prepared, tuple(_decide(layers, graph, recipe)))
@@ -145,7 +159,7 @@ def _check_excluded(graph: onnx.GraphProto, recipe: Recipe) -> None:
         )
 
 
-def _layer(node: onnx.NodeProto, weights: dict[str, g.Array]) -> Layer:
+def _layer(node: onnx.NodeProto, weights: Mapping[str, g.Array]) -> Layer:
     dynamic = tuple(n for n in g.node_reads(node) if n not in weights)
     layer = Layer(node, dynamic, tuple(n for n in node.output if n))
     if not g.is_standard(node, "Conv", "Gemm") or len(dynamic) != 1:
@@ -171,7 +185,7 @@ def _plain(node: onnx.NodeProto, dimensions: int) -> bool:
 
 
 def _fold_activations(
-    layers: list[Layer], graph: onnx.GraphProto, weights: dict[str, g.Array]
+    layers: list[Layer], graph: onnx.GraphProto, weights: Mapping[str, g.Array]
 ) -> list[Layer]:
     """Relu, and Clip that holds zero, join the layer whose output nobody else reads."""
     read_by = g.consumers(graph)
@@ -199,16 +213,18 @@ def _fold_activations(
     return folded
 
 
-def _bounds(node: onnx.NodeProto, weights: dict[str, g.Array]) -> tuple[float, float] | None:
+def _bounds(node: onnx.NodeProto, weights: Mapping[str, g.Array]) -> tuple[float, float] | None:
     if g.is_standard(node, "Relu"):
         return 0.0, np.inf
     if not g.is_standard(node, "Clip"):
         return None
     limits = [-np.inf, np.inf]
     for i, name in enumerate(node.input[1:3]):
-        if name and name not in weights:
+        if name and (name not in weights or weights[name].size != 1):
             return None
-        limits[i] = float(weights[name].item()) if name else limits[i]
+        limit = float(weights[name].item()) if name else limits[i]
+        if abs(limit) < np.finfo(np.float32).max:  # older operator sets have no other infinity
+            limits[i] = limit
     return (limits[0], limits[1]) if limits[0] <= 0 <= limits[1] else None
 
 
@@ -260,7 +276,7 @@ def classifier_as_gemm(proto: onnx.ModelProto) -> None:
         if pool is None or kernel is None or not g.is_standard(pool, "GlobalAveragePool"):
             continue
         if len(read_by[conv.output[0]]) == 1 and _is_pointwise(conv, list(kernel.dims)):
-            _swap(proto.graph, conv, flat, numpy_helper.to_array(kernel))
+            _swap(proto.graph, conv, flat, array_of(kernel))
 
 
 def _is_pointwise(conv: onnx.NodeProto, dims: list[int]) -> bool:
@@ -274,9 +290,8 @@ def _is_pointwise(conv: onnx.NodeProto, dims: list[int]) -> bool:
 def _swap(
     graph: onnx.GraphProto, conv: onnx.NodeProto, flat: onnx.NodeProto, kernel: g.Array
 ) -> None:
-    taken = g.tensor_names(graph)
-    flattened = g.unique_name(taken.__contains__, f"{conv.input[0]}_flat")
-    matrix = g.unique_name(taken.__contains__, f"{conv.input[1]}_matrix")
+    names = g.Names(g.tensor_names(graph))
+    flattened, matrix = names.new(f"{conv.input[0]}_flat"), names.new(f"{conv.input[1]}_matrix")
     g.set_initializer(graph, matrix, kernel.reshape(kernel.shape[:2]))
     first = helper.make_node("Flatten", [conv.input[0]], [flattened], name=flat.name, axis=1)
     reads = [flattened, matrix, *conv.input[2:]]

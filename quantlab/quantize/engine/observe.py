@@ -10,13 +10,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from quantlab import graph as g
 from quantlab.data.threads import ahead
 from quantlab.errors import QuantizeError
 from quantlab.quantize.engine.grid import Floats
 from quantlab.quantize.engine.net import Net
 from quantlab.quantize.engine.ranges import Observer
 from quantlab.quantize.protocol import Calibration
-from quantlab.runtime.session import create_session
+from quantlab.runtime.graphs import graph_session
 
 _IMAGES_AT_ONCE = 2
 """Every tensor of so many images is held at a time: 55 MB for MobileNetV2."""
@@ -45,7 +46,7 @@ def _tensor_batches(
         if name not in outputs
     )
     # Where threads divide a tensor, some operators (Elu, Softplus, LRN) round differently.
-    session = create_session(proto.SerializeToString(), threads=1)
+    session = graph_session(proto, threads=1)
     for images in _small(net, batches):
         found = session.run(inner, {net.input: images}) if inner else []
         values = dict(zip(inner, found, strict=True))
@@ -120,4 +121,4 @@ def _spread(total: int, count: int) -> set[int]:
 def fixed_batch(net: Net) -> int | None:
     """The model's fixed batch size, or None."""
     shape = net.proto.graph.input[0].type.tensor_type.shape.dim
-    return (shape[0].dim_value or None) if shape else None
+    return g.dim_size(shape[0]) if shape else None

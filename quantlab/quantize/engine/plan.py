@@ -15,10 +15,10 @@ from quantlab.quantize.engine.ranges import Range
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """A layer's weights: ``integers`` (int32, shaped like the weight) times ``scales`` float32
+    """A layer's weights: ``integers`` (signed, shaped like the weight) times ``scales`` float32
     [out], and its bias in real units, float64 [out]."""
 
-    integers: NDArray[np.int32]
+    integers: NDArray[np.signedinteger]
     scales: Floats
     bias: Doubles
 
@@ -41,7 +41,10 @@ class Plan:
 
     def stored_weight(self, name: str) -> NDArray[np.generic]:
         """The integers as they are stored."""
-        return (self.weights[name].integers + self.weight_zero).astype(self.weight_dtype)
+        integers = self.weights[name].integers
+        if self.weight_zero:
+            integers = integers.astype(np.int32) + self.weight_zero
+        return integers.astype(self.weight_dtype)
 
     def bias_scales(self, name: str) -> Floats:
         """The scale of each int32 bias: that of the input times that of the weight."""

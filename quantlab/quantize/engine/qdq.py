@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from quantlab import graph as g
+from quantlab.large import tensor_of
 from quantlab.quantize.engine.net import SAME_SCALE, WEIGHTED, Layer
 from quantlab.quantize.engine.plan import Plan
 
@@ -32,7 +33,7 @@ class Parts:
 
     def constant(self, name: str, value: g.Array) -> str:
         """Adds the weight and returns its name."""
-        self.weights[name] = numpy_helper.from_array(np.asarray(value), name)
+        self.weights[name] = tensor_of(np.asarray(value), name)
         return name
 
     def node(self, op: str, reads: list[str], makes: list[str], name: str, **more: Any) -> None:
@@ -51,19 +52,26 @@ def write_qdq(plan: Plan) -> onnx.ModelProto:
         add_layer(parts, plan, layer)
         for name in layer.outputs:
             if name in plan.tensors:
-                add_quantize(parts, plan, name, raw(name))
-                target = name if name in outputs else dequantized(name)
+                add_quantize(parts, plan, name, raw(plan, name))
+                target = name if name in outputs else dequantized(plan, name)
                 add_dequantize(parts, plan, name, target)
                 if name in outputs:
-                    parts.node("Identity", [name], [dequantized(name)], f"quantlab/{name}/copy")
+                    parts.node(
+                        "Identity",
+                        [name],
+                        [dequantized(plan, name)],
+                        plan.net.names.node(name, "copy"),
+                    )
     return assembled(plan, parts)
 
 
 def assembled(plan: Plan, parts: Parts) -> onnx.ModelProto:
     """The prepared model with these nodes and weights in place of its own."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(plan.net.proto)
+    proto = g.without_initializers(plan.net.proto)
     del proto.graph.value_info[:]
+    read = {name for node in parts.nodes for name in g.node_reads(node)}
+    read.update(v.name for v in proto.graph.output)
+    proto.graph.initializer.extend(t for t in plan.net.proto.graph.initializer if t.name in read)
     proto.graph.initializer.extend(parts.weights.values())
     g.set_nodes(proto.graph, parts.nodes)
     g.prune(proto.graph)
@@ -71,40 +79,42 @@ def assembled(plan: Plan, parts: Parts) -> onnx.ModelProto:
     return proto
 
 
-def raw(name: str) -> str:
+def raw(plan: Plan, name: str) -> str:
     """The name of a tensor before its quantizer."""
-    return f"quantlab/{name}/fp32"
+    return plan.net.names.tensor(name, "fp32")
 
 
-def integers(name: str) -> str:
+def integers(plan: Plan, name: str) -> str:
     """The name of a tensor as integers."""
-    return f"quantlab/{name}/quantized"
+    return plan.net.names.tensor(name, "quantized")
 
 
-def dequantized(name: str) -> str:
+def dequantized(plan: Plan, name: str) -> str:
     """The name of a tensor after its quantizer."""
-    return f"quantlab/{name}/dequantized"
+    return plan.net.names.tensor(name, "dequantized")
 
 
 def add_quantize(parts: Parts, plan: Plan, name: str, source: str) -> None:
     """``source`` → the tensor's integers."""
     reads = [source, *quantizer(parts, plan, name)]
-    parts.node("QuantizeLinear", reads, [integers(name)], f"quantlab/{name}/QuantizeLinear")
+    parts.node(
+        "QuantizeLinear", reads, [integers(plan, name)], plan.net.names.node(name, "QuantizeLinear")
+    )
 
 
 def add_dequantize(parts: Parts, plan: Plan, name: str, target: str = "") -> None:
     """The tensor's integers → real numbers."""
-    reads = [integers(name), *quantizer(parts, plan, name)]
-    makes = [target or dequantized(name)]
-    parts.node("DequantizeLinear", reads, makes, f"quantlab/{name}/DequantizeLinear")
+    reads = [integers(plan, name), *quantizer(parts, plan, name)]
+    makes = [target or dequantized(plan, name)]
+    parts.node("DequantizeLinear", reads, makes, plan.net.names.node(name, "DequantizeLinear"))
 
 
 def quantizer(parts: Parts, plan: Plan, name: str) -> list[str]:
     """The names of the tensor's scale and zero point."""
-    found = plan.tensors[name]
+    found, names = plan.tensors[name], plan.net.names
     return [
-        parts.constant(f"quantlab/{name}/scale", np.array(found.scale, np.float32)),
-        parts.constant(f"quantlab/{name}/zero", np.array(found.zero, plan.grid.dtype)),
+        parts.constant(names.tensor(name, "scale"), np.array(found.scale, np.float32)),
+        parts.constant(names.tensor(name, "zero"), np.array(found.zero, plan.grid.dtype)),
     ]
 
 
@@ -115,11 +125,12 @@ def add_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
     """
     tail = None if layer.quantized and layer.output in plan.tensors else layer.activation
     main = _renamed(layer.node, plan)
-    ends = [raw(n) if n in plan.tensors else n for n in layer.outputs]
+    ends = [raw(plan, n) if n in plan.tensors else n for n in layer.outputs]
+    before = plan.net.names.tensor(layer.output, "before") if layer.outputs else ""
     if layer.output in plan.weights:
         _use_quantized_weights(parts, plan, layer, main)
     if layer.activation is not None or len(layer.outputs) == 1:
-        main.output[0] = ends[0] if tail is None else f"quantlab/{layer.output}/before"
+        main.output[0] = ends[0] if tail is None else before
     else:
         names = dict(zip(layer.outputs, ends, strict=True))
         for i, name in enumerate(main.output):
@@ -131,7 +142,7 @@ def add_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
         parts.nodes.append(after)
     fp32 = not layer.quantized and g.is_standard(layer.node, *WEIGHTED)
     if fp32 and _meets_quantizer(plan, layer.output):
-        _keep_fp32(parts, parts.nodes[-1], raw(layer.output))
+        _keep_fp32(parts, plan, parts.nodes[-1], layer.output)
 
 
 def _meets_quantizer(plan: Plan, name: str) -> bool:
@@ -142,35 +153,38 @@ def _meets_quantizer(plan: Plan, name: str) -> bool:
     )
 
 
-def _keep_fp32(parts: Parts, node: onnx.NodeProto, name: str) -> None:
+def _keep_fp32(parts: Parts, plan: Plan, node: onnx.NodeProto, name: str) -> None:
     """A Max with the least float between the node and its output's quantizer.
 
     ONNX Runtime quantizes fp32 weights by itself, to the nearest, wherever it finds a convolution
     between two quantizers, and it moves quantizers up; a layer left in fp32 is to stay as it is.
     """
-    least = parts.constant("quantlab/least", np.array(np.finfo(np.float32).min))
-    parts.node("Max", [f"{name}/kept", least], [node.output[0]], f"{name}/Max")
-    node.output[0] = f"{name}/kept"
+    names = plan.net.names
+    least = parts.constant(names.least, np.array(np.finfo(np.float32).min))
+    kept = names.tensor(name, "fp32/kept")
+    parts.node("Max", [kept, least], [node.output[0]], names.node(name, "fp32/Max"))
+    node.output[0] = kept
 
 
 def _renamed(node: onnx.NodeProto, plan: Plan) -> onnx.NodeProto:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     reads = (name for name in g.node_reads(node) if name in plan.tensors)
-    g.rename_node_reads(copy, {name: dequantized(name) for name in reads})
+    g.rename_node_reads(copy, {name: dequantized(plan, name) for name in reads})
     return copy
 
 
 def _use_quantized_weights(parts: Parts, plan: Plan, layer: Layer, main: onnx.NodeProto) -> None:
-    name = layer.output
-    weight = f"quantlab/{name}/weight"
+    name, names = layer.output, plan.net.names
+    weight = names.tensor(name, "weight")
     zeros = np.full(len(plan.weights[name].scales), plan.weight_zero).astype(plan.weight_dtype)
     reads = [
-        parts.constant(f"{weight}/quantized", plan.stored_weight(name)),
-        parts.constant(f"{weight}/scale", plan.weights[name].scales),
-        parts.constant(f"{weight}/zero", zeros),
+        parts.constant(names.tensor(name, "weight/quantized"), plan.stored_weight(name)),
+        parts.constant(names.tensor(name, "weight/scale"), plan.weights[name].scales),
+        parts.constant(names.tensor(name, "weight/zero"), zeros),
     ]
-    parts.node("DequantizeLinear", reads, [weight], f"{weight}/DequantizeLinear", axis=0)
+    label = names.node(name, "weight/DequantizeLinear")
+    parts.node("DequantizeLinear", reads, [weight], label, axis=0)
     del main.input[1:]
     main.input.extend([weight, _bias(parts, plan, name)])
     if main.op_type == "Gemm":
@@ -180,16 +194,18 @@ def _use_quantized_weights(parts: Parts, plan: Plan, layer: Layer, main: onnx.No
 
 
 def _bias(parts: Parts, plan: Plan, name: str) -> str:
-    bias = f"quantlab/{name}/bias"
+    names = plan.net.names
+    bias = names.tensor(name, "bias")
     if not plan.integer_bias:
         return parts.constant(bias, plan.weights[name].bias.astype(np.float32))
     stored = plan.stored_bias(name)
     reads = [
-        parts.constant(f"{bias}/quantized", stored),
-        parts.constant(f"{bias}/scale", plan.bias_scales(name)),
-        parts.constant(f"{bias}/zero", np.zeros_like(stored)),
+        parts.constant(names.tensor(name, "bias/quantized"), stored),
+        parts.constant(names.tensor(name, "bias/scale"), plan.bias_scales(name)),
+        parts.constant(names.tensor(name, "bias/zero"), np.zeros_like(stored)),
     ]
-    parts.node("DequantizeLinear", reads, [bias], f"{bias}/DequantizeLinear", axis=0)
+    label = names.node(name, "bias/DequantizeLinear")
+    parts.node("DequantizeLinear", reads, [bias], label, axis=0)
     return bias
 
 
@@ -201,7 +217,7 @@ def one_layer(
     Quantized tensors go in and come out as integers; ``types`` are those of what goes in.
     """
     parts = Parts()
-    feeds = {n: integers(n) if n in plan.tensors else n for n in layer.inputs}
+    feeds = {n: integers(plan, n) if n in plan.tensors else n for n in layer.inputs}
     given = [
         helper.make_tensor_value_info(f, helper.np_dtype_to_tensor_dtype(types[n]), None)
         for n, f in feeds.items()
@@ -213,8 +229,10 @@ def one_layer(
     made = []
     for name in layer.outputs:
         if name in plan.tensors:
-            add_quantize(parts, plan, name, raw(name))
-        made.append(onnx.ValueInfoProto(name=integers(name) if name in plan.tensors else name))
+            add_quantize(parts, plan, name, raw(plan, name))
+        made.append(
+            onnx.ValueInfoProto(name=integers(plan, name) if name in plan.tensors else name)
+        )
     needed = {name for node in parts.nodes for name in g.node_reads(node)}
     weights = [t for t in plan.net.proto.graph.initializer if t.name in needed - set(parts.weights)]
     graph = helper.make_graph(

@@ -52,18 +52,21 @@ def write_qoperator(plan: Plan) -> onnx.ModelProto:
 def _add_float_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
     made = {name for node in parts.nodes for name in node.output}
     for name in dict.fromkeys(layer.inputs):
-        if name in plan.tensors and dequantized(name) not in made:
+        if name in plan.tensors and dequantized(plan, name) not in made:
             add_dequantize(parts, plan, name)
     add_layer(parts, plan, layer)
     for name in layer.outputs:
         if name in plan.tensors:
-            add_quantize(parts, plan, name, raw(name))
+            add_quantize(parts, plan, name, raw(plan, name))
 
 
 def _add_integer_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
     if layer.kind in SAME_SCALE:
         node = onnx.NodeProto.FromString(layer.node.SerializeToString())
-        node.input[0], node.output[0] = integers(layer.inputs[0]), integers(layer.output)
+        node.input[0], node.output[0] = (
+            integers(plan, layer.inputs[0]),
+            integers(plan, layer.output),
+        )
         parts.nodes.append(node)
     elif layer.weight is not None:
         _add_weighted(parts, plan, layer)
@@ -72,24 +75,24 @@ def _add_integer_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
 
 
 def _triple(parts: Parts, plan: Plan, name: str) -> list[str]:
-    return [integers(name), *quantizer(parts, plan, name)]
+    return [integers(plan, name), *quantizer(parts, plan, name)]
 
 
 def _add_weighted(parts: Parts, plan: Plan, layer: Layer) -> None:
-    name = f"quantlab/{layer.output}"
-    stored, scales = plan.stored_weight(layer.output), plan.weights[layer.output].scales
+    name, names = layer.output, plan.net.names
+    stored, scales = plan.stored_weight(name), plan.weights[name].scales
     conv = layer.kind == "Conv"
+    stored = stored if conv else np.ascontiguousarray(stored.T)
+    zeros = np.full(len(scales), plan.weight_zero).astype(plan.weight_dtype)
     weight = [
-        parts.constant(f"{name}/weight", stored if conv else np.ascontiguousarray(stored.T)),
-        parts.constant(f"{name}/weight/scale", scales),
-        parts.constant(
-            f"{name}/weight/zero", np.full(len(scales), plan.weight_zero).astype(plan.weight_dtype)
-        ),
+        parts.constant(names.tensor(name, "weight"), stored),
+        parts.constant(names.tensor(name, "weight/scale"), scales),
+        parts.constant(names.tensor(name, "weight/zero"), zeros),
     ]
-    bias = parts.constant(f"{name}/bias", plan.stored_bias(layer.output))
+    bias = parts.constant(names.tensor(name, "bias"), plan.stored_bias(name))
     source = _triple(parts, plan, layer.inputs[0])
     target = [] if layer.float_output else quantizer(parts, plan, layer.output)
-    makes = [layer.output if layer.float_output else integers(layer.output)]
+    makes = [layer.output if layer.float_output else integers(plan, layer.output)]
     reads = [*source, *weight, *target, bias] if conv else [*source, *weight, bias, *target]
     if conv:
         parts.node("QLinearConv", reads, makes, layer.name)
@@ -103,7 +106,7 @@ def _add_combining(parts: Parts, plan: Plan, layer: Layer) -> None:
     target = quantizer(parts, plan, layer.output)
     reads = [*target, *sources] if layer.kind == "Concat" else [*sources, *target]
     operator = f"QLinear{layer.kind}"
-    parts.node(operator, reads, [integers(layer.output)], layer.name, domain=_CONTRIB)
+    parts.node(operator, reads, [integers(plan, layer.output)], layer.name, domain=_CONTRIB)
     if layer.kind != "Add":
         parts.nodes[-1].attribute.extend(layer.node.attribute)
     if layer.kind == "GlobalAveragePool":

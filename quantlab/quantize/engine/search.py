@@ -21,7 +21,7 @@ from quantlab.quantize.engine.plan import Plan, lends, quantizers
 from quantlab.quantize.engine.qdq import write_qdq
 from quantlab.quantize.engine.ranges import Range
 from quantlab.runtime.environment import default_threads
-from quantlab.runtime.session import create_session
+from quantlab.runtime.graphs import graph_session
 
 METHODS = ("mean", "minmax", "percentile", "mse")
 CLEAR = 1.0
@@ -127,7 +127,7 @@ def _answers(proto: onnx.ModelProto, source: str, output: str, images: Images) -
     proto.graph.output[0].CopyFrom(
         onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)
     )
-    session = create_session(proto.SerializeToString(), threads=1)
+    session = graph_session(proto, threads=1)
 
     def answers(i: int) -> NDArray[np.generic]:
         made = np.asarray(session.run([output], {source: images[i]})[0])

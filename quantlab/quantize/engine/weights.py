@@ -25,9 +25,13 @@ from quantlab.quantize.engine.qdq import integers, one_layer
 from quantlab.quantize.engine.rounding import nearest, plain_scales, round_depthwise, round_rows
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import default_threads
-from quantlab.runtime.session import create_session
+from quantlab.runtime.graphs import graph_session
 
+WIDEST = 8192
+"""Inputs of a row from which on its weights are rounded to the nearest: the covariance of so many,
+and what is computed of it, would take gigabytes."""
 _PIECE = 8
+_WEIGHTS_AT_ONCE = 2**24
 Tensors = dict[str, list[NDArray[np.generic]]]
 """By name, a tensor's values on one piece of the images after the other."""
 
@@ -56,7 +60,7 @@ def fitted_weights(plan: Plan, recipe: Recipe, images: NDArray[np.generic]) -> P
         if layer.quantized and layer.weight is not None:
             name = layer.inputs[0]
             seen = [np.asarray(piece, dtype=plan.grid.dtype) for piece in held[name]]
-            second = _by_output_error(recipe)
+            second = _by_output_error(recipe) and layer.weight[0].size <= WIDEST
             moments = input_moments(layer, seen, plan.tensors[name], rng, second=second)
             made = round_layer(layer, moments, plan, recipe)
             plan = replace(plan, weights={**plan.weights, layer.output: made})
@@ -80,7 +84,7 @@ def quantized(values: Floats, by: Affine, grid: Grid) -> NDArray[np.generic]:
 
 def _run(plan: Plan, layer: Layer, held: Tensors, count: int) -> Tensors:
     proto, feeds = one_layer(plan, layer, {name: held[name][0].dtype for name in layer.inputs})
-    session = create_session(proto.SerializeToString(), threads=1)
+    session = graph_session(proto, threads=1)
     names = [value.name for value in proto.graph.output]
 
     def answers(i: int) -> list[NDArray[np.generic]]:
@@ -92,7 +96,7 @@ def _run(plan: Plan, layer: Layer, held: Tensors, count: int) -> Tensors:
             f"node {layer.name} makes a sequence, and weights are fitted on tensors only.",
             "Use rounding: nearest with bias_correction: false.",
         )
-    back = {integers(name): name for name in layer.outputs}
+    back = {integers(plan, name): name for name in layer.outputs}
     return {
         back.get(name, name): list(pieces)
         for name, pieces in zip(names, zip(*made, strict=True), strict=True)
@@ -107,6 +111,8 @@ def round_layer(layer: Layer, moments: Moments | None, plan: Plan, recipe: Recip
     """
     assert layer.weight is not None
     assert layer.bias is not None
+    if layer.huge and layer.groups == 1 and recipe.per_channel:
+        return _by_pieces(layer, moments, plan, recipe)
     rows = layer.weight.reshape(len(layer.weight), -1).astype(np.float64)
     bias = layer.bias.astype(np.float64)
     least = room_for_bias(np.zeros(len(rows)), bias, plan.tensors[layer.inputs[0]].scale)
@@ -115,7 +121,27 @@ def round_layer(layer: Layer, moments: Moments | None, plan: Plan, recipe: Recip
     if moments is not None and recipe.bias_correction:
         lost = (rows - made * stored[:, None]).reshape(layer.groups, -1, rows.shape[1])
         bias = bias + np.einsum("grk,gk->gr", lost, moments.mean).reshape(-1)
-    return Rounded(made.astype(np.int32).reshape(layer.weight.shape), stored, bias)
+    kind = np.min_scalar_type(-weight_limit(recipe))
+    return Rounded(made.astype(kind).reshape(layer.weight.shape), stored, bias)
+
+
+def _by_pieces(layer: Layer, moments: Moments | None, plan: Plan, recipe: Recipe) -> Rounded:
+    """The same, some rows at a time."""
+    assert layer.weight is not None
+    assert layer.bias is not None
+    count = min(len(layer.weight), -(-layer.weight.size // _WEIGHTS_AT_ONCE))
+    pieces = zip(
+        np.array_split(layer.weight, count), np.array_split(layer.bias, count), strict=True
+    )
+    found = [
+        round_layer(replace(layer, weight=weight, bias=bias), moments, plan, recipe)
+        for weight, bias in pieces
+    ]
+    return Rounded(
+        np.concatenate([part.integers for part in found]),
+        np.concatenate([part.scales for part in found]),
+        np.concatenate([part.bias for part in found]),
+    )
 
 
 def _by_output_error(recipe: Recipe) -> bool:

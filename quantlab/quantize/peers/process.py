@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from quantlab import units
 from quantlab.errors import MissingExtra, OutputError, QuantizeError, disk_is_full
+from quantlab.large import refuse_aside
 from quantlab.quantize.peers.child import FULL
 from quantlab.scratch import temporary_folder
 
@@ -85,6 +86,7 @@ def run_peer(
     """
     python = python or os.environ.get(peer.variable) or _own_python(peer)
     timeout = deadline() if timeout is None else timeout
+    refuse_aside(prepared, peer.product, "Use engine: quantlab.")
     with temporary_folder() as folder:
         try:
             onnx.save(prepared, folder / "model.onnx")

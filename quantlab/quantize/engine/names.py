@@ -1,0 +1,44 @@
+"""Names for what a writer adds to a graph."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import onnx
+
+from quantlab import graph as g
+
+_TENSORS = (
+    "fp32", "fp32/kept", "quantized", "dequantized", "before", "scale", "zero",
+    "weight", "weight/quantized", "weight/scale", "weight/zero",
+    "bias", "bias/quantized", "bias/scale", "bias/zero",
+)  # fmt: skip
+_NODES = (
+    "QuantizeLinear", "DequantizeLinear", "weight/DequantizeLinear", "bias/DequantizeLinear",
+    "fp32/Max", "copy",
+)  # fmt: skip
+
+
+class MadeNames:
+    """``quantlab/<tensor>/<part>`` for every part that may be added to a tensor, or what is free.
+
+    All are given out at once, so that they do not depend on which are used, by whom, and when.
+    """
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        made = (name for node in graph.node for name in node.output if name)
+        every = tuple(dict.fromkeys([*(v.name for v in graph.input), *made]))
+        tensors, nodes = g.Names(g.tensor_names(graph)), g.Names(g.node_names(graph))
+        self.least = tensors.new("quantlab/least")
+        self._tensors, self._nodes = (
+            {(name, part): free.new(f"quantlab/{name}/{part}") for name, part in product(every, of)}
+            for free, of in ((tensors, _TENSORS), (nodes, _NODES))
+        )
+
+    def tensor(self, name: str, part: str) -> str:
+        """The name of a tensor beside the graph's tensor ``name``."""
+        return self._tensors[name, part]
+
+    def node(self, name: str, part: str) -> str:
+        """The name of a node beside it."""
+        return self._nodes[name, part]
