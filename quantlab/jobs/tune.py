@@ -40,7 +40,7 @@ from quantlab.jobs.compare import save_artifacts
 from quantlab.jobs.evaluate import predict
 from quantlab.jobs.inputs import DataOptions, ModelOptions
 from quantlab.jobs.quantize import find_recipe
-from quantlab.jobs.tuned import Tuned, record, record_unjudged, trial_rows
+from quantlab.jobs.tuned import Tuned, record, record_unjudged, trial_rows, unfinished_of
 from quantlab.jobs.workbench import Workbench
 from quantlab.model import Model
 from quantlab.quantize import Engine, get_engine
@@ -114,6 +114,7 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
         _tidy(run.folder, output)
         bench = _prepare(spec, criterion, model, run, talk, how)
         bench.ahead = _ahead(spec, rungs, bench)
+        bench.asked = frozenset(name for rung in rungs for name in rung.exclude)
         bench.engines.update(_own_search(spec, bench))
         study = SharedStudy(spec.storage, run.folder, bench.identity)
         study.sync(bench.ledger.trials())
@@ -374,7 +375,7 @@ def _finish(
     best = picked(outcome.trials, spec.pick) or outcome.best
     _keep(bench, best, output, kept)
     if best is None or best.scores is None:
-        record_unjudged(bench, outcome, output, spec.strategy, run)
+        record_unjudged(bench, outcome, output, spec, run)
         raise _nothing(outcome)
     file = bench.model_file(best)
     _put(bench, file, output)
@@ -400,10 +401,11 @@ def _finish(
         outcome,
         reverted=reverted,
         rows=trial_rows(outcome.trials, best),
+        ended=unfinished_of(outcome, spec, run),
         missed=shortfall(verdict),
         report=run.artifact("report", "report.md"),
     )
-    record(bench, tuned, int8, spec.strategy, run)
+    record(bench, tuned, int8, spec, run)
     if tuned.interrupted:
         run.finish("interrupted")
     return tuned
