@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 from pydantic import Field
 
@@ -175,7 +174,8 @@ def macs_of(int8: Model, asked: Collection[str] | None = None) -> Macs | None:
     ``asked`` are the nodes that a tune was asked to exclude: the others that its recipe excludes
     it has reverted itself.
     """
-    excluded = cast(Sequence[str], inputs.stamped_recipe(int8).get("exclude") or ())
+    stamped = inputs.stamped_recipe(int8).get("exclude")
+    excluded = [x for x in stamped if isinstance(x, str)] if isinstance(stamped, list) else []
     mine = excluded if asked is None else asked
     reasons = {name: EXCLUDED if name in mine else REVERTED for name in excluded}
     proto = int8.proto()

@@ -44,7 +44,7 @@ def _met(trial: Trial) -> bool:
 
 
 def _pays(trial: Trial) -> bool:
-    """Whether it meets the criterion and, as far as it was timed, is faster than fp32."""
+    """Whether it meets the criterion and is faster than fp32; what was not timed may be."""
     return _met(trial) and getattr(trial.scores, "faster", None) is not False
 
 
@@ -54,7 +54,7 @@ def ladder(rungs: Sequence[Recipe], rank: Ranking | None = None) -> Search:
     before its other formats; and when none meets it at all, revert what costs most
     (``sensitivity``)."""
     scored: list[Trial] = []
-    more = f"unless a recipe meets the criterion, {REVERTING}" if rank is not None else ""
+    more = f"{REVERTING}, unless a recipe meets the criterion" if rank is not None else ""
     for place, rung in enumerate(rungs, 1):
         rest = (*(Proposal(r, evaluate=False) for r in rungs[place:]), *_evaluations(scored))
         scored.append((yield Proposal(rung, evaluate=False, after=rest, later=more)))

@@ -342,7 +342,7 @@ def test_a_slower_file_is_told_first(tune: Any, monkeypatch: pytest.MonkeyPatch)
     assert report[1] == first
     assert said.record.results["said_first"] == [first]
     assert said.record.results["comparison"]["macs"]["int8"] == 1
-    assert all(t["scores"]["int8_macs"] == 1 for t in said.record.results["trials"])
+    assert all(t["scores"]["int8_macs"] > 0.9 for t in said.record.results["trials"])
 
 
 def test_one_folder_for_both_is_split(cli: Any, scene: Any, engine: Any) -> None:
