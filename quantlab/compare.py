@@ -16,6 +16,7 @@ from quantlab.comparison import (
     Fidelity,
     Flip,
     FlipKind,
+    Macs,
     ModelScore,
     ScoreChange,
     Share,
@@ -23,7 +24,7 @@ from quantlab.comparison import (
 from quantlab.evaluate import metrics as figures
 from quantlab.evaluate.custom import MetricFunction, image_scores
 from quantlab.evaluate.predictions import Aligned, Predictions, align
-from quantlab.speeds import Measured, listed, slower_notes, speeds_of
+from quantlab.speeds import Measured, listed, speeds_of
 from quantlab.stats import (
     Interval,
     bootstrap_decline,
@@ -57,14 +58,16 @@ def compare(
     int8_bytes: int | None = None,
     class_names: Sequence[str] | None = None,
     metrics: Mapping[str, MetricFunction] | None = None,
+    macs: Macs | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Everything that can be said of the two models on their common images.
 
     The speeds are one Measurement, or one per batch size; ``noise`` is the fp32 model measured once
     more in the same run. File sizes are taken from the measurements unless given. ``metrics`` are
-    the user's own, by name. ``seed`` is the bootstrap's. Raises DataError when the predictions or
-    the measurements cannot be compared, RecipeError when a metric fails.
+    the user's own, by name, ``macs`` the int8 model's. ``seed`` is the bootstrap's. Raises
+    DataError when the predictions or the measurements cannot be compared, RecipeError when a
+    metric fails.
     """
     pair = align(fp32, int8)
     speeds = speeds_of(listed(fp32_speed), listed(int8_speed), listed(noise))
@@ -89,8 +92,9 @@ def compare(
         flips=view.flips(),
         confidence=view.confidence(),
         speeds=speeds,
-        notes=(*view.notes(), *slower_notes(speeds)),
+        notes=tuple(view.notes()),
         custom={name: view.custom(name, made) for name, made in (metrics or {}).items()},
+        macs=macs,
     )
 
 

@@ -196,12 +196,32 @@ class Speed(_Frozen):
         return self.conclusion == "too noisy"
 
 
+class LeftInFp32(_Frozen):
+    """Nodes of one operator that compute in fp32: how many, which share of all MACs they are, and
+    why."""
+
+    op_type: str
+    nodes: int
+    share: float
+    reason: str
+
+
+class Macs(_Frozen):
+    """Multiply-accumulates of one image: all of them, and the share that is in int8. ``fp32`` are
+    the operators that are not, those with most MACs first; such as Sigmoid have none at all."""
+
+    count: int
+    int8: float
+    fp32: tuple[LeftInFp32, ...] = ()
+
+
 class Comparison(_Frozen):
     """Two models on the same images.
 
     ``unmatched`` counts the images that only one of them was evaluated on; ``classes`` is the table
     of all classes that have images; ``flips`` is bounded, the surest fp32 answers first; ``notes``
-    are sentences for the reader; ``custom`` holds the metrics of the user's, by name.
+    are sentences for the reader; ``custom`` holds the metrics of the user's, by name; ``macs`` are
+    the int8 model's, None where its graph is not at hand.
     """
 
     n: int
@@ -221,6 +241,7 @@ class Comparison(_Frozen):
     speeds: tuple[Speed, ...]
     notes: tuple[str, ...]
     custom: dict[str, ScoreChange] = {}
+    macs: Macs | None = None
 
     @property
     def size_ratio(self) -> float | None:
@@ -230,9 +251,14 @@ class Comparison(_Frozen):
         return self.fp32.size_bytes / self.int8.size_bytes
 
     @property
+    def speed(self) -> Speed | None:
+        """Both models at the smallest batch size measured."""
+        return min(self.speeds, key=lambda s: s.batch_size, default=None)
+
+    @property
     def speedup(self) -> float | None:
         """The speedup at the smallest batch size measured."""
-        return min(self.speeds, key=lambda s: s.batch_size).speedup if self.speeds else None
+        return None if self.speed is None else self.speed.speedup
 
     def to_frame(self) -> DataFrame:
         """Both models' figures side by side.

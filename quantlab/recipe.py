@@ -86,6 +86,12 @@ class Recipe(BaseModel):
         text = self.model_dump_json(exclude={"name"})
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    @property
+    def structure(self) -> str:
+        """A digest that recipes share which differ in ``format`` (and name) only: they make one
+        network, the same scales and weights, written in two ways."""
+        return self.model_copy(update={"format": "qdq"}).digest
+
 
 _PLAIN: dict[str, Any] = {
     "equalize": False,

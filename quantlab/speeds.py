@@ -225,16 +225,6 @@ def conclude(ratio: float, interval: Interval, noise: Interval | None) -> SpeedC
     return "faster" if ratio > 1 else "slower"
 
 
-def slower_notes(speeds: Sequence[Speed]) -> tuple[str, ...]:
-    """A sentence for every batch size at which the int8 model is surely slower."""
-    return tuple(
-        f"int8 is slower than fp32 on this machine at batch {s.batch_size} ({s.speedup:.2f}x): "
-        "keep the fp32 model, or let quantlab inspect say which nodes do not run in int8."
-        for s in speeds
-        if s.conclusion == "slower"
-    )
-
-
 def _latency(m: Measurement) -> Latency:
     return Latency(
         p50=m.p50,

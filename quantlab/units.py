@@ -40,6 +40,12 @@ def seconds(value: object) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def duration(seconds: float) -> str:
+    """So many seconds as ``seconds`` reads them: ``90s``, ``5m``, ``1h``."""
+    unit = next((u for u in ("h", "m") if seconds and seconds % _SECONDS[u] == 0), "s")
+    return f"{seconds / _SECONDS[unit]:.10g}{unit}"
+
+
 def size_bytes(value: object) -> int:
     """``10 GB``, ``500MB`` or ``4096 B`` in bytes; a kilobyte is 1000 bytes, and only 0 needs no
     unit. Raises ValueError."""

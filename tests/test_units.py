@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quantlab.units import seconds, share, size_bytes
+from quantlab.units import duration, seconds, share, size_bytes
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,14 @@ def test_what_is_no_share(text: object) -> None:
     [("90s", 90), ("5m", 300), ("1.5h", 5400), ("2d", 172_800), (7, 7), (1e-9, 1e-9)],
 )
 def test_durations(text: object, value: float) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(90, "90s"), (300, "5m"), (7200, "2h"), (0, "0s"), (0.5, "0.5s")]
+)
+def test_durations_are_written_as_they_are_read(value: float, text: str) -> None:
+    assert duration(value) == text
     assert seconds(text) == value
 
 

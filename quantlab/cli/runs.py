@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from quantlab.cli.console import ConsoleTalk
     from quantlab.report.history import Form
 
-METRICS = ("top1", "top5", "decline", "agreement", "kl", "latency", "speedup")
+METRICS = ("top1", "top5", "decline", "agreement", "kl", "latency", "speedup", "int8_macs")
 _DB_HELP = "URL of the index.  [default: $QUANTLAB_DB, else a file beside the runs]"
 
 

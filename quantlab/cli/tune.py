@@ -174,7 +174,14 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     if not params["as_json"]:
         places = {"int8 model": result.output, "Report": result.report}
         click.echo(
-            tune_summary(result.comparison, result.verdict, result.rows, result.missed, places)
+            tune_summary(
+                result.comparison,
+                result.verdict,
+                result.rows,
+                result.missed,
+                places,
+                result.ended,
+            )
         )
     if result.interrupted:
         ctx.exit(130)

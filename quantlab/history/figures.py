@@ -34,8 +34,9 @@ class Figure:
 
     Accuracies, declines and agreement are fractions of 1, ``decline`` one of fp32's accuracy;
     ``kl`` is in nats, ``latency`` the median run in milliseconds a batch, ``speedup`` how many
-    times faster than fp32. Figures of one ``series`` were taken under the same conditions, which it
-    tells in words: they may be compared. ``interval`` is the 95% interval within the run.
+    times faster than fp32, ``int8_macs`` the share of the MACs in int8. Figures of one ``series``
+    were taken under the same conditions, which it tells in words: they may be compared.
+    ``interval`` is the 95% interval within the run.
     """
 
     metric: str
@@ -142,6 +143,10 @@ class _Speed(Shape):
     interval: Interval
 
 
+class _Macs(Shape):
+    int8: _Finite
+
+
 class _Comparison(Shape):
     n: _Count
     data_digest: str
@@ -151,6 +156,7 @@ class _Comparison(Shape):
     top1: _Change | None = None
     fidelity: _Fidelity
     speeds: list[_Speed] = []
+    macs: _Macs | None = None
 
 
 class _Compared(Shape):
@@ -211,6 +217,8 @@ def _of_comparison(record: RunRecord, with_latency: bool) -> Iterator[Figure]:
         yield _of_int8(pair, "kl", beside, kl, pair.fidelity.kl_interval)
     if top1 is not None and top1.ratio is not None:
         yield _of_int8(pair, "decline", beside, top1.ratio, top1.ratio_interval)
+    if pair.macs is not None:
+        yield _of_int8(pair, "int8_macs", "one image", pair.macs.int8, None)
     for speed in pair.speeds:
         place = _place(record, speed.batch_size, speed.threads, run.providers)
         for side, x in ((pair.fp32, speed.fp32), (pair.int8, speed.int8)) if with_latency else ():

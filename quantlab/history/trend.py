@@ -11,7 +11,7 @@ from quantlab.history.change import LEAST, ChangePoint, change_points
 from quantlab.history.figures import Measured
 from quantlab.stats import Interval, z_value
 
-METRICS = ("top1", "top5", "decline", "agreement", "kl", "latency", "speedup")
+METRICS = ("top1", "top5", "decline", "agreement", "kl", "latency", "speedup", "int8_macs")
 UNSTEADY = ("latency",)
 """Figures that differ from run to run by more than their interval says: the machine is never twice
 the same. Speedups are taken in turns within a run, which leaves it out."""

@@ -18,6 +18,7 @@ _WEIGHT_POSITION = {
     "FusedConv": 1,
     "ConvTranspose": 1,
     "ConvInteger": 1,
+    "DynamicQuantizeMatMul": 1,
     "QLinearConv": 3,
     "Gemm": 1,
     "FusedGemm": 1,
@@ -77,13 +78,18 @@ def count_macs(proto: onnx.ModelProto, spec: InputSpec) -> int:
     zeros, since shape inference does not know ONNX Runtime's own operators. Raises ModelError when
     the model does not run.
     """
+    return sum(node_macs(proto, spec).values()) // (spec.batch or 1)
+
+
+def node_macs(proto: onnx.ModelProto, spec: InputSpec) -> dict[str, int]:
+    """The same of every node that has any, for one batch, by the name of its first output. Raises
+    ModelError."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     nodes = [n for n in copy.graph.node if n.op_type in _WEIGHT_POSITION]
     wanted = {name for n in nodes for name in (n.output[0], *_matrices(n))}
     shapes = _run_for_shapes(copy, spec, wanted)
-    batch = spec.batch or 1
-    return sum(_node_macs(n, shapes) for n in nodes) // batch
+    return {n.output[0]: _node_macs(n, shapes) for n in nodes}
 
 
 def _matrices(node: onnx.NodeProto) -> tuple[str, ...]:

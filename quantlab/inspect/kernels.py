@@ -24,7 +24,7 @@ _MOVERS = {
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Shape", "Gather",
     "Slice", "Split", "Cast", "Pad", "ReorderInput", "ReorderOutput", "Expand", "Size",
 }  # fmt: skip
-_WITH_INT8_KERNEL = {
+WITH_INT8_KERNEL = {
     "Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "Add", "Mul", "Concat", "MaxPool",
     "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid", "Softmax", "Relu", "Clip", "Where",
 }  # fmt: skip
@@ -97,7 +97,7 @@ class _Facts:
             yield "the model is not quantized"
             return
         found = [*self._input_reasons(node), *self._output_reasons(node)]
-        if node.op_type not in _WITH_INT8_KERNEL:
+        if node.op_type not in WITH_INT8_KERNEL:
             found.insert(0, f"ONNX Runtime has no int8 kernel for {node.op_type}")
         yield from found
         if not found:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from quantlab.cluster import opened
 from quantlab.cluster.opened import Images, Sent
@@ -82,10 +81,9 @@ class Ahead:
 
 def together(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
     """Groups, in the order of their first: files that differ in format only have one plan."""
-    groups: dict[Any, list[Recipe]] = {}
+    groups: dict[str, list[Recipe]] = {}
     for recipe in recipes:
-        plan = recipe.model_copy(update={"format": "qdq", "name": ""})
-        groups.setdefault(plan.digest, []).append(recipe)
+        groups.setdefault(recipe.structure, []).append(recipe)
     return list(groups.values())
 
 

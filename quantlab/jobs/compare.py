@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import Field
 
 from quantlab.bench.measurement import BenchResult
 from quantlab.compare import compare
-from quantlab.comparison import Comparison
+from quantlab.comparison import Comparison, Macs
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline
-from quantlab.errors import DataError
+from quantlab.errors import DataError, ModelError
 from quantlab.evaluate.custom import MetricFunction, metrics_of
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import Criterion, Limit, Verdict, judge, parse_criterion
+from quantlab.inspect.counts import node_macs
+from quantlab.inspect.int8_share import int8_share
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
 from quantlab.jobs.bench import BenchSpec, timed
@@ -26,9 +28,12 @@ from quantlab.jobs.portability import portability_words
 from quantlab.jobs.reports import context_of, report
 from quantlab.model import Model
 from quantlab.quantize.stamp import calibrated_on
+from quantlab.report.worth import worth
 from quantlab.sequential import Watch, watch
 from quantlab.store import Run
 from quantlab.talk import Talk
+
+EXCLUDED, REVERTED = "excluded by the recipe", "reverted by the tune"
 
 
 class CompareSpec(DataOptions, ModelOptions):
@@ -142,7 +147,7 @@ def publish(
         "models": [model_facts(model) for model in models],
         "data": inputs.data_facts(found, crops),
         "providers": list(spec.execution.providers),
-        **results(comparison, verdict),
+        **results(comparison, verdict, worth(comparison)),
     }
     if early is not None:
         run.record.results["early_stop"] = early.facts()
@@ -187,11 +192,12 @@ def compared(
     class_names: Sequence[str] | None,
     seed: int,
     metrics: Mapping[str, MetricFunction] | None = None,
+    asked: Collection[str] | None = None,
 ) -> Comparison:
-    """``compare`` of fp32 and int8 with their files' sizes and, where measured, their speeds."""
+    """``compare`` of fp32 and int8 with their files' sizes, int8's MACs (see ``macs_of``) and,
+    where measured, their speeds."""
     return compare(
-        predictions[0],
-        predictions[1],
+        *predictions,
         fp32_speed=timing.measurements[0] if timing else None,
         int8_speed=timing.measurements[1] if timing else None,
         noise=timing.noise if timing else None,
@@ -199,8 +205,27 @@ def compared(
         int8_bytes=models[1].size_bytes,
         class_names=class_names,
         metrics=metrics,
+        macs=macs_of(models[1], asked),
         seed=seed,
     )
+
+
+def macs_of(int8: Model, asked: Collection[str] | None = None) -> Macs | None:
+    """The model's MACs by what computes them; None when it does not run on a blank image.
+
+    ``asked`` are the nodes that a tune was asked to exclude: the others that its recipe excludes
+    it has reverted itself.
+    """
+    stamped = inputs.stamped_recipe(int8).get("exclude")
+    excluded = [x for x in stamped if isinstance(x, str)] if isinstance(stamped, list) else []
+    mine = excluded if asked is None else asked
+    reasons = {name: EXCLUDED if name in mine else REVERTED for name in excluded}
+    proto = int8.proto()
+    try:
+        macs = node_macs(proto, int8.input)
+    except ModelError:
+        return None
+    return int8_share(proto.graph, macs, reasons)
 
 
 def save_artifacts(
@@ -213,10 +238,12 @@ def save_artifacts(
         timing.save(run.artifact("measurements", "measurements.json"))
 
 
-def results(comparison: Comparison, verdict: Verdict) -> dict[str, object]:
-    """The record's view: all figures but the raw samples, which are artifacts."""
+def results(comparison: Comparison, verdict: Verdict, *first: str) -> dict[str, object]:
+    """The record's view: all figures but the raw samples, which are artifacts, and the sentences
+    that are said ``first``."""
     samples = {"speeds": {"__all__": {"fp32": {"samples"}, "int8": {"samples"}}}}
     return {
         "verdict": verdict.model_dump(mode="json"),
+        "said_first": [sentence for sentence in first if sentence],
         "comparison": comparison.model_dump(mode="json", exclude=samples),
     }

@@ -30,6 +30,7 @@ from quantlab.jobs import inputs
 from quantlab.jobs.compare import (
     CompareSpec,
     compare_job,
+    macs_of,
     results,
     save_artifacts,
     warn_of_calibration_images,
@@ -48,6 +49,7 @@ from quantlab.report.gate import (
     junit,
     junit_error,
 )
+from quantlab.report.worth import worth
 from quantlab.rules import Decision, Rule, decide, parse_rules
 from quantlab.store import Run, check_writable, write_whole
 from quantlab.talk import Talk
@@ -166,6 +168,7 @@ def _against_model(
         command=run.record.command,
         conditions=_conditions(run, data["root"], comparison.data_digest, comparison.pipeline),
         notes=(*comparison.notes, *talk.warnings),
+        pays=worth(comparison),
     )
     return Gated(decide(comparison, rules), context)
 
@@ -231,6 +234,7 @@ def _paired(
         int8_bytes=model.size_bytes,
         class_names=found.dataset.class_names,
         metrics=metrics_of(*(rule.limit for rule in judged)),
+        macs=macs_of(model),
         seed=spec.seed,
     )
     decision = decide(comparison, rules)

@@ -44,7 +44,9 @@ from quantlab.talk import Talk
 VARIABLE = "QUANTLAB_DB"
 FILE_NAME = ".history.db"
 """The index beside the runs, where no database is named."""
-Metric = Literal["top1", "top5", "decline", "agreement", "kl", "latency", "speedup"]
+Metric = Literal[
+    "top1", "top5", "decline", "agreement", "kl", "latency", "speedup", "int8_macs"
+]  # fmt: skip
 
 
 class HistorySpec(BaseModel):

@@ -40,7 +40,7 @@ from quantlab.jobs.evaluate import predict
 from quantlab.jobs.inputs import DataOptions, Found, ModelOptions
 from quantlab.jobs.pick import adopt
 from quantlab.jobs.quantize import find_recipe
-from quantlab.jobs.tuned import Tuned, record, record_unjudged, trial_rows
+from quantlab.jobs.tuned import Tuned, record, record_unjudged, trial_rows, unfinished_of
 from quantlab.jobs.workbench import Workbench
 from quantlab.model import Model
 from quantlab.quantize import Engine, get_engine
@@ -154,6 +154,7 @@ def search(
         model = subject.model
         bench = _prepare(spec, criterion, subject, run, talk, how)
         bench.ahead = _ahead(spec, rungs, bench)
+        bench.asked = frozenset(name for rung in rungs for name in rung.exclude)
         bench.engines.update(_own_search(spec, bench))
         study = SharedStudy(spec.storage, run.folder, bench.identity)
         study.sync(bench.ledger.trials())
@@ -412,7 +413,7 @@ def _finish(
     _keep(bench, best, output, kept)
     if best is None or best.scores is None:
         if report:
-            record_unjudged(bench, outcome, output, spec.strategy, run)
+            record_unjudged(bench, outcome, output, spec, run)
         raise _nothing(outcome)
     file = bench.model_file(best)
     _put(bench, file, output)
@@ -438,11 +439,12 @@ def _finish(
         outcome,
         reverted=reverted,
         rows=trial_rows(outcome.trials, best),
+        ended=unfinished_of(outcome, spec, run),
         missed=shortfall(verdict),
         report=run.artifact("report", "report.md"),
     )
     if report:
-        record(bench, tuned, int8, spec.strategy, run)
+        record(bench, tuned, int8, spec, run)
     if tuned.interrupted:
         run.finish("interrupted")
     return tuned

@@ -65,7 +65,7 @@ class Workbench:
     """One tune's model, images, baseline and limits. ``bench=False`` leaves timing out.
 
     Tunes of the same ``identity`` may share trials. ``costs`` is the last ranking: by group, what
-    it costs in int8 (KL, nats).
+    it costs in int8 (KL, nats). ``asked`` are the nodes that the user's recipe excludes.
     """
 
     model: Model
@@ -87,6 +87,7 @@ class Workbench:
     ahead: Ahead | None = None
     engines: dict[str, Engine] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
 
     def attempt(self, number: int, proposal: Proposal, known: Trial | None) -> Trial:
         """Quantize, score, and where asked evaluate and time. What the recipe or the engine does
@@ -206,6 +207,7 @@ class Workbench:
             self.evaluation.dataset.class_names,
             self.seed,
             metrics_of(self.criterion),
+            self.asked,
         )
 
     def proxy(self, path: Path) -> float:
@@ -301,7 +303,7 @@ def trial_line(trial: Trial) -> str:
     if found is None:
         return f"KL {trial.proxy:.4f} on calibration images"
     top1 = "" if found.top1 is None else f"top-1 {found.top1:.2%}, "
-    kl = "" if found.kl is None else f", KL {found.kl:.4f}"
+    kl = "" if found.kl is None else f", KL {found.kl:.4f} on evaluation images"
     speed = "" if found.speedup is None else f", {found.speedup:.2f}x fp32"
     early = f" (stopped after {found.images} images)" if trial.status == "stopped" else ""
     return f"{top1}agreement {found.agreement:.2%}{kl}{speed}{early}"

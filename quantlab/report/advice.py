@@ -1,8 +1,31 @@
-"""Sentences for a tune that met no criterion: by how much it misses, and what to try."""
+"""Sentences for a tune that met no criterion, or that a limit ended: what is missing, and what to
+do."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from quantlab.gate import METRIC_NAMES, AgreementPolicy, Policy, Verdict
+from quantlab.report.context import Unfinished
+
+NAMED = 6
+"""So many recipes are named of those that were not tried."""
+
+
+def unfinished(end: Unfinished) -> str:
+    """Which limit ended the tune, what was not tried, and the command that goes on."""
+    left = [
+        f"not tried: {_listed(end.untried)}" if end.untried else "",
+        f"only scored, not evaluated: {_listed(end.unevaluated)}" if end.unevaluated else "",
+        f"not begun: {end.later}" if end.later else "",
+    ]
+    told = "; ".join(text for text in left if text) or "every recipe was tried"
+    return f"Ended by {end.limit}: {told}. To go on: {end.command}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def shortfall(verdict: Verdict) -> str:

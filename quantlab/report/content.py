@@ -9,7 +9,8 @@ import yaml
 from quantlab.comparison import Comparison
 from quantlab.gate import FEW_IMAGES, METRIC_NAMES, Policy, Verdict
 from quantlab.report import formats, tables
-from quantlab.report.context import ReportContext
+from quantlab.report.advice import unfinished
+from quantlab.report.context import ReportContext, Unfinished
 from quantlab.report.document import (
     Block,
     Bullets,
@@ -25,6 +26,7 @@ from quantlab.report.document import (
     say,
     section,
 )
+from quantlab.report.worth import worth
 from quantlab.speeds import WORTH_SEEING
 
 PROBLEMS_SHOWN = 10
@@ -50,7 +52,21 @@ def report_page(
         title=finding(c, verdict),
         blocks=tuple(_lead(c, verdict, context)),
         sections=tuple(x for x in sections if x is not None),
+        first=_first(c, context),
     )
+
+
+def _first(c: Comparison, context: ReportContext) -> tuple[Block, ...]:
+    """What a tune that a limit ended says even before the verdict."""
+    if context.unfinished is None:
+        return ()
+    pays = worth(c, context.trials)
+    return (_ended(context.unfinished), *([say(pays)] if pays else []))
+
+
+def _ended(end: Unfinished) -> Block:
+    before, command = unfinished(end).removesuffix(end.command), Code(end.command)
+    return say(before, command)
 
 
 def unjudged_page(context: ReportContext) -> Page:
@@ -68,6 +84,7 @@ def unjudged_page(context: ReportContext) -> Page:
         title="No verdict: the tune ended before a recipe was evaluated",
         blocks=(found or say("There is no int8 model."), *_notes(context.warnings)),
         sections=tuple(x for x in sections if x is not None),
+        first=(_ended(context.unfinished),) if context.unfinished else (),
     )
 
 
@@ -123,6 +140,8 @@ def zoo_sentence(c: Comparison) -> str:
 
 
 def _lead(c: Comparison, verdict: Verdict, context: ReportContext) -> Iterator[Block]:
+    if context.unfinished is None and (pays := worth(c, context.trials)):
+        yield say(pays)
     yield say(verdict.reason)
     if context.early:
         yield say(context.early)
@@ -275,7 +294,11 @@ def _trials(context: ReportContext) -> Iterator[Block]:
     failed = [trial for trial in context.trials if trial.error]
     yield tables.trials(context.trials)
     crosses = "; ✗ one that failed" if failed else ""
-    yield say(f"→ marks the recipe that was kept{crosses}.")
+    yield say(
+        f"→ marks the recipe that was kept{crosses}. KL calib. is the mean KL to fp32 on some "
+        "calibration images, by which recipes are ranked before they are evaluated; KL eval. and "
+        "the figures beside it are of the evaluation images."
+    )
     if failed:
         yield Bullets(tuple((Code(t.recipe), f" failed: {t.error}") for t in failed))
     if context.suggestions:

@@ -14,22 +14,41 @@ from quantlab.tune.reverted import Reverted
 class TrialRow:
     """One recipe that tuning tried. Rates are fractions; None where it was not measured.
 
-    ``decline`` is the ratio (fp32 - int8) / fp32; ``front``: no other trial beats it in decline,
-    speed and size together; ``error`` says why a trial failed.
+    ``calibration_kl`` is the mean KL on calibration images, the cheap score; all other figures are
+    of ``images`` evaluation images, ``kl`` their mean KL. ``decline`` is the ratio (fp32 - int8) /
+    fp32, ``faster`` whether the file is surely faster than fp32, ``int8_macs`` the share of its
+    MACs in int8; ``front``: no other trial beats it in decline, speed and size together; ``error``
+    says why a trial failed.
     """
 
     recipe: str
-    format: str
-    ranges: str
+    calibration_kl: float | None = None
+    images: int | None = None
     top1: float | None = None
     decline: float | None = None
     agreement: float | None = None
     kl: float | None = None
     speedup: float | None = None
     size_bytes: int | None = None
+    int8_macs: float | None = None
+    faster: bool | None = None
+    meets: bool | None = None
     chosen: bool = False
     front: bool = False
     error: str = ""
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A tune that a limit ended: which ``limit``; the recipes it did not try at all, and those it
+    scored on calibration images only; what would have come ``later``; the ``command`` that goes
+    on."""
+
+    limit: str
+    untried: tuple[str, ...]
+    unevaluated: tuple[str, ...]
+    later: str
+    command: str
 
 
 @dataclass(frozen=True)
@@ -38,8 +57,9 @@ class ReportContext:
 
     ``environment`` is the machine and the versions, ``data`` the evaluation images beyond what the
     comparison knows (folder, label source), ``calibration`` and ``recipe`` how the int8 model was
-    made, empty when it came as a file. ``shortfall`` says by how much the best trial misses the
-    criterion, empty when it is met, and ``suggestions`` what to try then. ``reverted`` is what the
+    made, empty when it came as a file. ``unfinished`` is None but for a tune that a limit ended.
+    ``shortfall`` says by how much the best trial misses the criterion, empty when it is met, and
+    ``suggestions`` what to try then. ``reverted`` is what the
     recipe keeps in fp32. ``portability`` is what CPUs without VNNI would make of the int8 model,
     empty when that is no question. ``early`` says after how many images a sequential test stopped
     the evaluation, empty when none was asked to. ``problems`` are all images that could not be
@@ -55,6 +75,7 @@ class ReportContext:
     output: str = ""
     trials: tuple[TrialRow, ...] = ()
     reverted: tuple[Reverted, ...] = ()
+    unfinished: Unfinished | None = None
     shortfall: str = ""
     suggestions: tuple[str, ...] = ()
     portability: str = ""

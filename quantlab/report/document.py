@@ -118,12 +118,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """``status`` is the verdict in one word, "" where there is none; ``title`` goes on from it."""
+    """``status`` is the verdict in one word, "" where there is none; ``title`` goes on from it.
+    ``first`` is said before the title: what the verdict must not be read without."""
 
     status: str
     title: str
     blocks: tuple[Block, ...]
     sections: tuple[Section, ...]
+    first: tuple[Block, ...] = ()
 
     @property
     def headline(self) -> str:

@@ -37,7 +37,8 @@ SUITE = "quantlab gate: "
 @dataclass(frozen=True)
 class GateContext:
     """What was compared with what, and under which conditions; ``command`` repeats it. ``notes``
-    are sentences the reader should not miss."""
+    are sentences the reader should not miss; ``pays`` is said first: that int8 is not shown to be
+    faster, "" when it is or nothing was timed."""
 
     subject: str
     reference: str
@@ -45,6 +46,7 @@ class GateContext:
     command: str
     conditions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    pays: str = ""
 
     @property
     def title(self) -> str:
@@ -54,14 +56,20 @@ class GateContext:
 
 def gate_summary(decision: Decision, context: GateContext) -> str:
     """What is printed: the verdict, a line a rule, the reasons of those that do not pass."""
-    lines = [f"{decision.status.upper()}: {context.title}", "", _plain(rules_table(decision)), ""]
+    lines = [
+        f"{decision.status.upper()}: {context.title}",
+        context.pays,
+        "",
+        _plain(rules_table(decision)),
+        "",
+    ]
     for judged in decision.judged:
         if judged.verdict.status != "pass":
             lines += [
                 f"{judged.rule.text}: {judged.verdict.reason} {judged.verdict.remedy}".strip()
             ]
     lines += [*_class_lines(decision), *decision.alarms, decision.family]
-    return "\n".join(line for i, line in enumerate(lines) if line or i < 4)
+    return "\n".join(line for i, line in enumerate(lines) if line or i in (2, 4))
 
 
 def _plain(t: Table) -> str:
@@ -82,7 +90,7 @@ def marker(subject: str) -> str:
 
 def gate_page(decision: Decision, context: GateContext) -> Page:
     """The decision as a page."""
-    blocks: list[Block] = [rules_table(decision)]
+    blocks: list[Block] = [*([say(context.pays)] if context.pays else []), rules_table(decision)]
     reasons = tuple(
         (Strong(j.rule.text), f": {j.verdict.reason} {j.verdict.remedy}".rstrip())
         for j in decision.judged
@@ -153,7 +161,8 @@ def workflow_commands(decision: Decision, context: GateContext) -> list[str]:
         words = f"{j.verdict.status}: {j.verdict.reason} {j.verdict.remedy}".rstrip()
         title = f"{context.subject}: {j.rule.text} ({j.rule.level})"
         lines.append(_command("error" if broken else "warning", title, words))
-    return lines + [_command("warning", context.subject, alarm) for alarm in decision.alarms]
+    said = [*([context.pays] if context.pays else []), *decision.alarms]
+    return lines + [_command("warning", context.subject, sentence) for sentence in said]
 
 
 def error_annotation(error: QuantlabError) -> str:

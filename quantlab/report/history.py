@@ -30,6 +30,7 @@ TITLES = {
     "kl": "KL to fp32, nats",
     "latency": "latency, ms a batch",
     "speedup": "speedup over fp32",
+    "int8_macs": "MACs in int8",
 }
 _FORMATS = {"kl": ".4f", "latency": ".2f", "speedup": ".3f"}
 """Of metrics that are no shares."""
@@ -37,6 +38,8 @@ _COLUMNS = (
     "id", "place", "started", "verb", "status", "model", "sha256", "verdict", "top1", "decline",
 )  # fmt: skip
 FLIPS_SHOWN = 20
+LONGEST_SAID = 2000
+"""Characters of a sentence from a record."""
 
 
 def value_words(metric: str, value: float | None) -> str:
@@ -125,8 +128,8 @@ def run_page(
     parts = [f"{title}\n{when(record.started)} {ended}, {folder}"]
     if record.error:
         parts.append(f"Error: {plain(record.error)}")
-    if said := reason(record):
-        parts.append(said)
+    if said := [*said_first(record), *filter(None, [reason(record)])]:
+        parts.append("\n".join(said))
     parts += _section("Results", _text(figures_table(entry)))
     parts += _section("Asked", _text(asked_table(record)))
     parts += _section("Conditions", _text(conditions_table(record)))
@@ -172,6 +175,14 @@ def reason(record: RunRecord) -> str:
     verdict = record.results.get("verdict")
     reason = verdict.get("reason") if isinstance(verdict, dict) else None
     return " ".join(reason.split()) if isinstance(reason, str) else ""
+
+
+def said_first(record: RunRecord) -> tuple[str, ...]:
+    """What the verdict must not be read without: that a limit ended a tune, that int8 does not
+    pay."""
+    found = record.results.get("said_first")
+    texts = [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+    return tuple(plain(" ".join(text.split()), LONGEST_SAID) for text in texts)
 
 
 def _data(record: RunRecord) -> dict[str, Any]:

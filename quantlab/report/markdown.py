@@ -33,7 +33,8 @@ _STARTS = re.compile(r"^(#{1,6}(?= |$)|[+-](?= |$)|>|[-=]+$|\d{1,9}[.)](?= |$))"
 
 def markdown(page: Page, files: Mapping[str, str]) -> str:
     """The page; ``files`` maps its plots' names to files beside it."""
-    parts = [f"# {_title(page.headline)}"]
+    parts = [_block(block, files) for block in page.first]
+    parts += [f"# {_title(page.headline)}"]
     parts += [_block(block, files) for block in page.blocks]
     for section in page.sections:
         parts += _section(section, files, "##")

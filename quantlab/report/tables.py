@@ -44,6 +44,7 @@ def summary(c: Comparison) -> Table:
         _accuracy_row("Top-5", c.fp32.top5, c.int8.top5, c.top5),
         *[_score_row(name, change) for name, change in c.custom.items()],
         _size_row(c),
+        [] if c.macs is None else ["MACs in int8", NOTHING, percent(c.macs.int8, 1), ""],
         *[_speed_row(speed) for speed in c.speeds],
     ]
     shown = [row for row in rows if row]
@@ -269,21 +270,45 @@ def _span_or_dash(interval: Interval | None) -> str:
 
 def trials(rows: tuple[TrialRow, ...]) -> Table:
     """The recipes that tuning tried."""
-    head = ["recipe", "format", "ranges", "top-1", "decline", "agree", "KL", "speed", "MB"]
-    return Table(head, [_trial_row(row) for row in rows], "   rrrrrr", "Recipes that were tried")
+    head = ["recipe", *TRIAL_FIGURES]
+    cells = [[_mark(row) + row.recipe, *_figures_of(row)] for row in rows]
+    evaluated = {row.images for row in rows if row.images is not None}
+    shown = [
+        i
+        for i, title in enumerate(head)
+        if any(line[i] != NOTHING for line in cells) and (title != "images" or len(evaluated) > 1)
+    ]
+    return Table(
+        [head[i] for i in shown],
+        [[line[i] for i in shown] for line in cells],
+        " " + "r" * (len(shown) - 1),
+        "Recipes that were tried",
+    )
 
 
-def _trial_row(t: TrialRow) -> list[str]:
-    figures = [
+TRIAL_FIGURES = (
+    "KL calib.", "images", "top-1", "decline", "agree", "KL eval.", "speed", "MB", "int8 MACs",
+)  # fmt: skip
+"""Columns of figures; those without any are left out, and the number of images where all trials saw
+the same."""
+
+
+def _figures_of(t: TrialRow) -> list[str]:
+    return [
+        number(t.calibration_kl, ".4f"),
+        number(t.images, ",d"),
         percent(t.top1),
         percent(t.decline),
         percent(t.agreement, 1),
         number(t.kl, ".4f"),
         times(t.speedup),
         number(None if t.size_bytes is None else t.size_bytes / 1e6, ".2f"),
+        percent(t.int8_macs, 1),
     ]
-    mark = "→ " if t.chosen else "✗ " if t.error else ""
-    return [mark + t.recipe, t.format, t.ranges, *figures]
+
+
+def _mark(t: TrialRow) -> str:
+    return "→ " if t.chosen else "✗ " if t.error else ""
 
 
 def reverted(groups: tuple[Reverted, ...]) -> Table:

@@ -21,9 +21,10 @@ from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.views import Inspected
 from quantlab.model import TensorInfo
 from quantlab.report import tables
+from quantlab.report.advice import unfinished
 from quantlab.report.audit import audit_summary
 from quantlab.report.content import headline, zoo_sentence
-from quantlab.report.context import TrialRow
+from quantlab.report.context import TrialRow, Unfinished
 from quantlab.report.formats import (
     NOTHING,
     gigabytes,
@@ -36,16 +37,22 @@ from quantlab.report.formats import (
 from quantlab.report.markdown import table_of
 from quantlab.report.operators import Form, operators_text
 from quantlab.report.stored import stored_summary
+from quantlab.report.worth import worth
 
 FP32_SHOWN = LAYERS_SHOWN = 10
 
 
 def compare_summary(comparison: Comparison, verdict: Verdict, early: str = "") -> str:
-    """The verdict, the figures, the zoo's sentence; ``early`` is about stopping early."""
+    """The verdict, whether int8 pays when it does not, the figures, the zoo's sentence; ``early``
+    is about stopping early."""
+    return _judged(comparison, verdict, worth(comparison), early)
+
+
+def _judged(comparison: Comparison, verdict: Verdict, pays: str = "", early: str = "") -> str:
     fidelity = comparison.fidelity
     noise = "no noise" if fidelity.identical else f"{number(fidelity.sqnr_db, '.1f')} dB"
-    lines = [headline(comparison, verdict), verdict.reason]
-    lines += [text for text in (verdict.remedy, early) if text]
+    first = (headline(comparison, verdict), pays, verdict.reason, verdict.remedy, early)
+    lines = [text for text in first if text]
     lines += ["", table_of(tables.summary(comparison)), ""]
     lines += [
         f"Agreement {percent(fidelity.agreement.value)} "
@@ -62,10 +69,15 @@ def tune_summary(
     trials: tuple[TrialRow, ...],
     missed: str,
     places: Mapping[str, Path],
+    ended: Unfinished | None = None,
 ) -> str:
-    """The trials, then the verdict on the best, then where everything is."""
+    """First which limit ended it, and whether int8 pays when it does not; then the trials, the
+    verdict on the best, and where everything is."""
+    first = [unfinished(ended) if ended else "", worth(comparison, trials)]
+    parts = [text for text in first if text]
+    parts += [""] if parts else []
     failed = [f"✗ {t.recipe}: {' '.join(t.error.split())}" for t in trials if t.error]
-    parts = [table_of(tables.trials(trials)), *failed, "", compare_summary(comparison, verdict)]
+    parts += [table_of(tables.trials(trials)), *failed, "", _judged(comparison, verdict)]
     parts += [missed] if missed else []
     width = max(len(name) for name in places) + 1
     return "\n".join(

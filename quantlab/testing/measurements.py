@@ -31,9 +31,10 @@ def fake_bench(
     *,
     batch_sizes: Sequence[int] = (1,),
     progress: Callable[[int, str], None] | None = None,
+    int8_ms: float = 5,
     **_: object,
 ) -> BenchResult:
-    """``bench`` without a process: the first model takes 10 ms an image, every other one 5 ms."""
+    """``bench`` without a process: the first model takes 10 ms an image, others ``int8_ms``."""
 
     def measured(model: Model, ms: float, seed: int) -> tuple[Measurement, ...]:
         return tuple(
@@ -44,6 +45,6 @@ def fake_bench(
     if progress is not None:
         progress(1, "")
     return BenchResult(
-        measurements=tuple(measured(m, 5 if i else 10, i) for i, m in enumerate(models)),
+        measurements=tuple(measured(m, int8_ms if i else 10, i) for i, m in enumerate(models)),
         noise=measured(models[0], 10, len(models)),
     )

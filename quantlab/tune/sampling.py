@@ -33,19 +33,19 @@ def sampled(
     """Recipes of the space until all of it, or a limit, is reached. ``known`` gives the trials of
     other machines that share the study, which are taken over as they come; what these are ``busy``
     with comes last."""
-    left = {recipe.digest for recipe in combinations(base, space)}
+    left = {recipe.digest: recipe for recipe in combinations(base, space)}
     own: list[Trial] = []
     while left:
         if (other := next((t for t in known() if t.digest in left), None)) is not None:
             recipe: Recipe | None = other.recipe
         else:
             taken = busy()
-            avoided = taken if left - taken else set()
+            avoided = taken if left.keys() - taken else set()
             recipe = suggestion(base, space, own, sampler, seed, avoided)
         if recipe is None:
             return
-        own.append((yield Proposal(recipe)))
-        left.discard(recipe.digest)
+        left.pop(recipe.digest, None)
+        own.append((yield Proposal(recipe, after=tuple(map(Proposal, left.values())))))
 
 
 def suggestion(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,11 +20,17 @@ from quantlab.tune.trials import Trial, best
 
 @dataclass(frozen=True)
 class Proposal:
-    """A recipe to try. ``evaluate=False`` asks only for its cheap score on calibration images."""
+    """A recipe to try. ``evaluate=False`` asks only for its cheap score on calibration images.
+
+    ``after`` are the proposals that would follow if nothing new were learnt, and ``later`` says in
+    words what would come then and cannot be named yet: what a limit would leave untried.
+    """
 
     recipe: Recipe
     evaluate: bool = True
     note: str = ""
+    after: tuple[Proposal, ...] = ()
+    later: str = ""
 
 
 Search = Generator[Proposal, Trial, None]
@@ -46,11 +52,14 @@ class Limits:
 
 @dataclass
 class Outcome:
-    """All trials known in the end, and why there are no more ("picked": nothing was searched)."""
+    """All trials known in the end, and why there are no more ("picked": nothing was searched);
+    ``untried`` and ``later`` are what the strategy still wanted (see Proposal)."""
 
     trials: list[Trial] = field(default_factory=list)
     stop: Stop = "finished"
     attempted: int = 0
+    untried: tuple[Proposal, ...] = ()
+    later: str = ""
 
     @property
     def best(self) -> Trial | None:
@@ -87,6 +96,7 @@ def run_search(
         on_trial(outcome)
         return trial
 
+    proposal: Proposal | None = None
     try:
         proposal = next(search, None)
         while proposal is not None:
@@ -97,17 +107,29 @@ def run_search(
                     outcome.stop = reached
                     break
                 trial = tried(proposal)
-            proposal = _send(search, trial)
+            proposal = _send(search, trial if proposal.evaluate else trial.as_scored)
         if (last := _only_scored(outcome)) is not None:
             tried(Proposal(last.recipe, note=last.note))
     except KeyboardInterrupt:
         outcome.stop = "interrupted"
+    if proposal is not None:
+        outcome.untried = tuple(_unsettled([proposal, *proposal.after], outcome.trials))
+        outcome.later = proposal.later
     return outcome
 
 
 def _settles(trial: Trial, proposal: Proposal) -> bool:
     """Whether the ledger already answers the proposal."""
     return trial.status != "scored" or not proposal.evaluate
+
+
+def _unsettled(proposals: Sequence[Proposal], trials: Sequence[Trial]) -> Iterator[Proposal]:
+    """Those that no trial answers."""
+    known = {trial.digest: trial for trial in trials}
+    for proposal in proposals:
+        trial = known.get(proposal.recipe.digest)
+        if trial is None or not _settles(trial, proposal):
+            yield proposal
 
 
 def _only_scored(outcome: Outcome) -> Trial | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from quantlab.recipe import Recipe
@@ -12,7 +13,8 @@ from quantlab.tune.search import Proposal, Search
 from quantlab.tune.trials import Trial
 
 PROMISING = 2
-"""So many of the ladder's rungs are evaluated at first, the nearest to fp32 on calibration data."""
+"""So many of the ladder's structures are evaluated at first, the nearest to fp32 on calibration
+data. Recipes that differ in format only are one structure."""
 NEAR = 2.0
 """A rung whose score is more than so many times the best one's is not promising."""
 
@@ -31,25 +33,51 @@ SPACE: dict[str, list[Any]] = {
 """What grid, random and tpe search unless the configuration names another space."""
 
 
+REVERTING = "keeping in fp32 the groups of nodes that cost most"
+TAKING_BACK = "taking groups of nodes back to int8, one by one"
+FALLING_BACK = "keeping operators in fp32, first one by one, then together"
+QUANTIZING = "quantizing more operators, while the criterion holds"
+
+
 def _met(trial: Trial) -> bool:
     return trial.status == "done" and trial.scores is not None and trial.scores.meets
 
 
+def _pays(trial: Trial) -> bool:
+    """Whether it meets the criterion and is faster than fp32; what was not timed may be."""
+    return _met(trial) and getattr(trial.scores, "faster", None) is not False
+
+
 def ladder(rungs: Sequence[Recipe], rank: Ranking | None = None) -> Search:
-    """Score every rung on calibration data, evaluate the promising ones, then, while none meets the
-    criterion, the others; and when none does at all, revert what costs most (``sensitivity``)."""
-    scored = []
-    for rung in rungs:
-        scored.append((yield Proposal(rung, evaluate=False)))
+    """Score every rung on calibration data, evaluate the promising ones, then, while none of them
+    meets the criterion faster than fp32, the others, the nearest to fp32 first and each structure
+    before its other formats; and when none meets it at all, revert what costs most
+    (``sensitivity``)."""
+    scored: list[Trial] = []
+    more = f"{REVERTING}, unless a recipe meets the criterion" if rank is not None else ""
+    for place, rung in enumerate(rungs, 1):
+        rest = (*(Proposal(r, evaluate=False) for r in rungs[place:]), *_evaluations(scored))
+        scored.append((yield Proposal(rung, evaluate=False, after=rest, later=more)))
     scored = sorted((t for t in scored if t.sha256), key=lambda t: t.divergence)
-    tried: list[Trial] = []
-    for place, trial in enumerate(scored):
+    structures = list(dict.fromkeys(t.recipe.structure for t in scored))
+    first = {t.recipe.structure: t for t in reversed(scored)}
+    waiting = sorted(scored, key=lambda t: first[t.recipe.structure] is not t)
+
+    def promising(trial: Trial) -> bool:
         near = trial.divergence <= NEAR * scored[0].divergence
-        if any(map(_met, tried)) and (place >= PROMISING or not near):
-            return
-        tried.append((yield Proposal(trial.recipe)))
+        return near and trial.recipe.structure in structures[:PROMISING]
+
+    tried: list[Trial] = []
+    while waiting := [t for t in waiting if promising(t) or not any(map(_pays, tried))]:
+        trial, *waiting = waiting
+        later = "" if any(map(_met, tried)) else more
+        tried.append((yield Proposal(trial.recipe, after=_evaluations(waiting), later=later)))
     if rank is not None and tried and not any(map(_met, tried)):
         yield from sensitivity(tried[0].recipe, rank)
+
+
+def _evaluations(trials: Iterable[Trial]) -> tuple[Proposal, ...]:
+    return tuple(Proposal(t.recipe) for t in trials if t.sha256)
 
 
 def sensitivity(start: Recipe, rank: Ranking) -> Search:
@@ -59,12 +87,13 @@ def sensitivity(start: Recipe, rank: Ranking) -> Search:
     The number reverted is doubled until the criterion holds and then bisected, so that it takes
     about 2 log2(groups) evaluations.
     """
-    if _met((yield Proposal(start))):
+    if _met((yield Proposal(start, later=REVERTING))):
         return
     groups = [group for group, _ in rank(start)]
 
     def reverted(count: int) -> Proposal:
-        return without(start, groups[:count], f"{count} costliest groups in fp32")
+        found = without(start, groups[:count], f"{count} costliest groups in fp32")
+        return replace(found, later=REVERTING)
 
     low, high = 0, 1
     while not _met((yield reverted(high))):
@@ -82,9 +111,10 @@ def sensitivity(start: Recipe, rank: Ranking) -> Search:
 
 def _take_back(start: Recipe, reverted: list[Group]) -> Search:
     kept = list(reverted)
-    for group in reversed(reverted[:-1]):
+    for i, group in reversed(list(enumerate(reverted[:-1]))):
         fewer = [g for g in kept if g is not group]
-        if _met((yield without(start, fewer, f"{group.name} back in int8"))):
+        proposal = without(start, fewer, f"{group.name} back in int8")
+        if _met((yield replace(proposal, later=TAKING_BACK if i else ""))):
             kept = fewer
 
 
@@ -118,7 +148,7 @@ def _each(recipes: Sequence[Recipe], busy: Busy) -> Search:
         taken = busy()
         chosen = next((recipe for recipe in left if recipe.digest not in taken), left[0])
         left.remove(chosen)
-        yield Proposal(chosen)
+        yield Proposal(chosen, after=tuple(map(Proposal, left)))
 
 
 def combinations(base: Recipe, space: Mapping[str, Sequence[Any]]) -> list[Recipe]:
@@ -145,8 +175,9 @@ def basic(rungs: Sequence[Recipe], rank: Ranking) -> Search:
     """Neural Compressor's ``basic``: the recipes one after the other until one meets the criterion;
     else fall back the operators one by one, and then together, the most useful first."""
     tried = []
-    for rung in rungs:
-        trial = yield Proposal(rung)
+    for place, rung in enumerate(rungs, 1):
+        rest = tuple(map(Proposal, rungs[place:]))
+        trial = yield Proposal(rung, after=rest, later=FALLING_BACK)
         if _met(trial):
             return
         tried.append(trial)
@@ -155,13 +186,15 @@ def basic(rungs: Sequence[Recipe], rank: Ranking) -> Search:
         return
     singles = []
     for group, _ in rank(start.recipe):
-        trial = yield without(start.recipe, [group], f"{group.name} in fp32")
+        proposal = without(start.recipe, [group], f"{group.name} in fp32")
+        trial = yield replace(proposal, later=FALLING_BACK)
         if _met(trial):
             return
         singles.append((_miss(trial), group))
     order = [group for _, group in sorted(singles, key=lambda pair: pair[0])]
     for count in range(2, len(order) + 1):
-        if _met((yield without(start.recipe, order[:count], f"{count} groups in fp32"))):
+        proposal = without(start.recipe, order[:count], f"{count} groups in fp32")
+        if _met((yield replace(proposal, later=FALLING_BACK if count < len(order) else ""))):
             return
 
 
@@ -181,7 +214,8 @@ def conservative(start: Recipe, rank: Ranking) -> Search:
         for step in steps:
             rest = [g for g in fp32 if g not in step]
             names = f"all {kind}" if len(step) > 1 else step[0].name
-            if _met((yield without(start, rest, f"{names} in int8"))):
+            proposal = without(start, rest, f"{names} in int8")
+            if _met((yield replace(proposal, later=QUANTIZING))):
                 fp32 = rest
             elif len(step) > 1:
                 steps.extend([g] for g in step)

@@ -23,7 +23,9 @@ class Scores(BaseModel):
     """What was measured of a trial's file on the evaluation images.
 
     ``excess`` is how far the measured figure is beyond the criterion's limit, as a fraction of it
-    (0 or less: met). Rates are fractions; ``speedup`` is over fp32, None when it was not timed.
+    (0 or less: met). Rates are fractions; ``speedup`` is over fp32, and ``faster`` whether that is
+    surely more than 1, both None when it was not timed. ``int8_macs`` is the share of the MACs that
+    the file computes in int8, None where that is not known.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,6 +39,8 @@ class Scores(BaseModel):
     agreement: float
     kl: float | None
     speedup: float | None
+    faster: bool | None = None
+    int8_macs: float | None = None
 
 
 class Trial(BaseModel):
@@ -73,6 +77,12 @@ class Trial(BaseModel):
         return self.recipe.digest
 
     @property
+    def as_scored(self) -> Trial:
+        """As it was before it was evaluated."""
+        unmade = self.sha256 is None
+        return self if unmade else self.model_copy(update={"status": "scored", "scores": None})
+
+    @property
     def speedup(self) -> float:
         """Over fp32; 1 when it was not timed."""
         return (self.scores.speedup if self.scores else None) or 1.0
@@ -96,6 +106,8 @@ def scores(comparison: Comparison, verdict: Verdict) -> Scores:
         agreement=comparison.fidelity.agreement.value,
         kl=comparison.fidelity.kl,
         speedup=comparison.speedup,
+        faster=None if comparison.speed is None else comparison.speed.conclusion == "faster",
+        int8_macs=None if comparison.macs is None else comparison.macs.int8,
     )
 
 
@@ -114,7 +126,12 @@ def best(trials: Sequence[Trial]) -> Trial | None:
     if done:
         return min(done, key=lambda t: (_excess(t), t.divergence))
     filed = [t for t in trials if t.sha256 is not None]
-    return min(filed, key=lambda t: (_excess(t), t.divergence), default=None)
+    return min(filed, key=lambda t: (_excess(t), _score(t)), default=None)
+
+
+def _score(trial: Trial) -> float:
+    """The KL on calibration images, which every trial with a file has: one quantity for all."""
+    return math.inf if trial.proxy is None else trial.proxy
 
 
 def _excess(trial: Trial) -> float:

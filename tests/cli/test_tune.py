@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -305,9 +307,42 @@ def test_the_budget_ends_the_trials(tune: Any, best: Path, engine: Any) -> None:
     fake = engine(9.0)
     said = tune("--budget", "0.001s")
     assert (stop(said), fake.calls) == ("budget", 1)
+    first = said.out.splitlines()[0]
+    others = ", ".join(r.name for r in cheapest_first(ladder())[1:])
+    assert first.startswith(f"Ended by the time budget of 0.001s: not tried: {others}; ")
+    report = (said.folder / "report.md").read_text().splitlines()[0]
+    assert report.replace("`", "") == first
     assert said.record.results["comparison"]["n"] == 60
     assert best.is_file()
     assert "A larger `--budget`" in (said.folder / "report.md").read_text()
+
+
+@pytest.mark.parametrize("limit", [("--budget", "0.001s"), ("--max-trials", 1)])
+def test_the_command_that_is_named_goes_on(
+    limit: tuple[str, object], tune: Any, engine: Any, cli: Any
+) -> None:
+    engine(0.01)
+    said = tune(*limit)
+    words = shlex.split(said.out.splitlines()[0].partition("To go on: quantlab ")[2])
+    assert words[:2] == ["tune", "--resume"]
+    before, after = said.record.results["trials"], cli(*words).record.results["trials"]
+    assert sum(t["status"] == "done" for t in before) == 1
+    assert sum(t["status"] == "done" for t in after) > 1
+
+
+def test_a_slower_file_is_told_first(tune: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit code is the same, and all rungs are timed in the hope for a faster one."""
+    monkeypatch.setattr("quantlab.jobs.bench.bench", partial(fake_bench, int8_ms=20))
+    said = tune()
+    first = said.out.splitlines()[0]
+    assert re.match(r"int8 does not pay on this machine: \d\.\d\dx slower than fp32 at", first)
+    assert f"None of the {RUNGS} files that were timed is faster." in first
+    assert "100.0% of the MACs are in int8" in first
+    report = (said.folder / "report.md").read_text().split("\n\n")
+    assert report[1] == first
+    assert said.record.results["said_first"] == [first]
+    assert said.record.results["comparison"]["macs"]["int8"] == 1
+    assert all(t["scores"]["int8_macs"] > 0.9 for t in said.record.results["trials"])
 
 
 def test_one_folder_for_both_is_split(cli: Any, scene: Any, engine: Any) -> None:
@@ -393,7 +428,7 @@ def test_machines_share_their_trials(tune: Any, engine: Any, best: Path, tmp_pat
     fake = engine(0.01)
     second = tune(*shared, "two")
     assert "done on another machine" in second.err
-    assert fake.calls == RUNGS - 1, "two were only scored there, and the best file is made here"
+    assert fake.calls == RUNGS - 2, "one was only scored there, and the best file is made here"
     results = second.record.results
     assert results["comparison"]["int8"] == first.record.results["comparison"]["int8"]
     assert results["output"]["sha256"] == Model.load(best).sha256

@@ -57,6 +57,9 @@ def test_a_comparison(tmp_path: Path) -> None:
     assert mine["speedup"].series.endswith("batch 1, 1 thread, beside tiny")
     assert mine["top1"].series.startswith("200 images ")
     assert by_metric(found.figures, "tiny").keys() == {"top1", "top5", "latency"}
+    stored.results["comparison"]["macs"] = {"count": 9, "int8": 0.75, "fp32": []}
+    mine = by_metric(entry_of(stored, folder.name, timing).figures, "tiny-int8")
+    assert (mine["int8_macs"].value, mine["int8_macs"].series) == (0.75, "one image")
 
 
 def test_without_measurements_latencies_have_no_interval_but_the_same_series(

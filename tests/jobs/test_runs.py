@@ -9,14 +9,18 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from quantlab.cli import runs as cli_runs
 from quantlab.errors import QuantlabError, RecordError
+from quantlab.history.trend import METRICS
 from quantlab.jobs.runs import (
     DiffSpec,
     HistorySpec,
     LsSpec,
+    Metric,
     RunSpec,
     TrendSpec,
     diff_job,
@@ -28,6 +32,7 @@ from quantlab.jobs.runs import (
     since_of,
     trend_job,
 )
+from quantlab.report.history import TITLES
 from quantlab.talk import Silence
 from quantlab.testing.runs import fake_run
 
@@ -286,3 +291,8 @@ def test_a_run_elsewhere_is_not_removed(runs: list[str]) -> None:
     with pytest.raises(RecordError, match="is not a run folder in runs"):
         removable_job(RunSpec(runs=(runs[0], str(outside))), Silence())
     assert outside.is_dir()
+
+
+def test_a_metric_can_be_asked_for_everywhere() -> None:
+    assert get_args(Metric) == METRICS == cli_runs.METRICS
+    assert set(TITLES) == set(METRICS)

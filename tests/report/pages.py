@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantlab.compare import compare
-from quantlab.comparison import Comparison
+from quantlab.comparison import Comparison, Macs
 from quantlab.report.context import ReportContext
 from quantlab.testing import fake_measurement, fake_predictions
 
@@ -23,13 +23,16 @@ def made(
     labelled: bool = True,
     classes: int = 30,
     kind: str = "kind <{}>, other | name",
+    int8_ms: float = 5,
+    macs: Macs | None = None,
 ) -> Comparison:
     """A comparison of ``n`` images, of which int8 answers the share ``flip`` differently."""
     return compare(
         fake_predictions(n, classes, 0, 1, labelled, name="zoo"),
         fake_predictions(n, classes, flip, 1, labelled, name="zoo-int8"),
         fp32_speed=fake_measurement("zoo", 10, seed=1),
-        int8_speed=fake_measurement("zoo-int8", 5, seed=2),
+        int8_speed=fake_measurement("zoo-int8", int8_ms, seed=2),
         noise=fake_measurement("zoo", 10, seed=3),
         class_names=[kind.format(i) for i in range(classes)],
+        macs=macs,
     )

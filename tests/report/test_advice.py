@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from quantlab.compare import compare
 from quantlab.gate import Verdict, judge, parse_policy
-from quantlab.report.advice import shortfall, suggestions
+from quantlab.report.advice import shortfall, suggestions, unfinished
+from quantlab.report.context import Unfinished
 from quantlab.testing import fake_predictions
 
 
@@ -28,6 +31,15 @@ def test_the_amount_beyond_the_limit_is_told() -> None:
         assert f"{100 * (found.decline - 0.01):.2f}".rstrip("0") in text
         assert unit in text
         assert "It was written all the same." in text
+
+
+def test_what_a_limit_left_undone() -> None:
+    nothing = Unfinished("Ctrl-C", (), (), "", "quantlab tune --resume r")
+    assert unfinished(nothing) == (
+        "Ended by Ctrl-C: every recipe was tried. To go on: quantlab tune --resume r"
+    )
+    many = replace(nothing, untried=tuple(f"r{i}" for i in range(40)))
+    assert "not tried: r0, r1, r2, r3, r4, r5 and 34 more." in unfinished(many)
 
 
 def test_the_ideas_fit_the_reason() -> None:

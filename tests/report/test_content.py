@@ -13,10 +13,12 @@ from quantlab.compare import compare
 from quantlab.comparison import Comparison
 from quantlab.data.dataset import Problem
 from quantlab.gate import judge, parse_criterion, parse_policy
+from quantlab.report import tables
 from quantlab.report.advice import shortfall
 from quantlab.report.content import report_page, unjudged_page
-from quantlab.report.context import ReportContext, TrialRow
+from quantlab.report.context import ReportContext, TrialRow, Unfinished
 from quantlab.report.markdown import markdown
+from quantlab.report.worth import worth
 from quantlab.testing import fake_predictions
 from quantlab.tune.reverted import Reverted
 
@@ -86,8 +88,17 @@ def test_tuning_and_problems() -> None:
     context = replace(
         CONTEXT,
         trials=(
-            TrialRow("qdq-mean", "qdq", "mean", 0.79, 0.012, 0.95, 0.016, 2.0, 3_700_000, True),
-            TrialRow("qdq-entropy", "qdq", "entropy", error="out of memory"),
+            TrialRow(
+                "qdq-mean",
+                top1=0.79,
+                decline=0.012,
+                agreement=0.95,
+                kl=0.016,
+                speedup=2.0,
+                size_bytes=3_700_000,
+                chosen=True,
+            ),
+            TrialRow("qdq-entropy", error="out of memory"),
         ),
         shortfall="The best declines by 1.2%, 0.2% more than allowed.",
         suggestions=("More calibration images.",),
@@ -95,12 +106,66 @@ def test_tuning_and_problems() -> None:
     )
     page = _page(made(), context)
     assert "**No recipe met the criterion.** The best declines by 1.2%" in page
-    assert re.search(r"\| → qdq-mean +\| qdq", page)
+    assert re.search(r"\| → qdq-mean +\| 79.00%", page)
     assert "- `qdq-entropy` failed: out of memory" in page
     assert "- More calibration images." in page
     assert "12 images are left out; the first 10:" in page
     assert "`9.jpg`: truncated" in page
     assert "`10.jpg`" not in page
+
+
+def test_two_kinds_of_kl_have_a_column_each() -> None:
+    rows = (
+        TrialRow("scored", calibration_kl=0.0081),
+        TrialRow("evaluated", calibration_kl=0.0004, kl=0.0124, images=100, int8_macs=0.995),
+        TrialRow("stopped", calibration_kl=0.5, kl=0.25, images=40),
+    )
+    table = tables.trials(rows)
+    assert table.head == ["recipe", "KL calib.", "images", "KL eval.", "int8 MACs"]
+    assert table.rows == [
+        ["scored", "0.0081", "–", "–", "–"],
+        ["evaluated", "0.0004", "100", "0.0124", "99.5%"],
+        ["stopped", "0.5000", "40", "0.2500", "–"],
+    ]
+    assert "images" not in tables.trials(rows[:2]).head
+    page = _page(made(), replace(CONTEXT, trials=rows))
+    assert re.search(r"^\| recipe +\| KL calib\. +\| images +\| KL eval\. +\|", page, re.M)
+
+
+ENDED = Unfinished(
+    limit="the time budget of 20s",
+    untried=("qoperator", "ort"),
+    unevaluated=("plain",),
+    later="keeping groups in fp32",
+    command="quantlab tune --resume runs/x --budget 40s",
+)
+
+
+def test_a_tune_that_a_limit_ended_says_so_first() -> None:
+    line = (
+        "Ended by the time budget of 20s: not tried: qoperator, ort; only scored, not evaluated: "
+        "plain; not begun: keeping groups in fp32. To go on: "
+        "`quantlab tune --resume runs/x --budget 40s`"
+    )
+    context = replace(CONTEXT, unfinished=ENDED)
+    first, title, *_ = _page(made(), context, "20%").split("\n\n")
+    assert first == line
+    assert title.startswith("# PASS: ")
+    slow = made(int8_ms=20)
+    first, pays, title, *rest = _page(slow, context, "20%").split("\n\n")
+    assert (first, pays) == (line, worth(slow))
+    assert title.startswith("# PASS: ")
+    assert worth(slow) not in "\n\n".join(rest)
+    nothing = markdown(unjudged_page(context), {})
+    assert nothing.splitlines()[0] == line
+
+
+def test_that_int8_does_not_pay_comes_right_after_the_verdict() -> None:
+    slow = made(int8_ms=20)
+    title, pays, *_ = _page(slow, limit="20%").split("\n\n")
+    assert title.startswith("# PASS: ")
+    assert pays == worth(slow)
+    assert "does not pay" not in _page(made())
 
 
 def test_what_stays_in_fp32_and_what_was_not_measured() -> None:
@@ -115,7 +180,7 @@ def test_what_stays_in_fp32_and_what_was_not_measured() -> None:
         ),
         Reverted(nodes=("conv2",), kl=0.001, kl_by="ranking"),
     )
-    context = replace(CONTEXT, trials=(TrialRow("one", "qdq", "mean"),), reverted=reverted)
+    context = replace(CONTEXT, trials=(TrialRow("one"),), reverted=reverted)
     page = _page(made(), context)
     first, second = re.findall(r"^\| (conv[12].*) \|$", page, re.M)
     assert re.split(r" *\| *", first) == [
@@ -128,7 +193,7 @@ def test_what_stays_in_fp32_and_what_was_not_measured() -> None:
 
 @pytest.mark.parametrize("output", ["", "best.onnx"])
 def test_without_any_evaluation_there_are_the_trials(output: str) -> None:
-    trials = (TrialRow("one", "qdq", "mean", kl=0.01), TrialRow("two", "qdq", "mean", error="bad"))
+    trials = (TrialRow("one", kl=0.01), TrialRow("two", error="bad"))
     page = markdown(unjudged_page(replace(CONTEXT, trials=trials, output=output)), {})
     assert page.startswith("# No verdict")
     assert ("`best.onnx`" in page) == bool(output)

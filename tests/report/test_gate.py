@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -51,6 +52,18 @@ CONTEXT = GateContext(
     conditions={"CPU": NASTY},
     notes=(NASTY,),
 )
+
+
+def test_that_int8_does_not_pay_is_the_second_line() -> None:
+    context = replace(CONTEXT, subject="a", pays="int8 does not pay: slower.")
+    lines = gate_summary(decision("pass"), context).splitlines()
+    assert lines[:3] == ["PASS: a against fp32 on 1,800 images", "int8 does not pay: slower.", ""]
+    assert comment(decision("pass"), context).split("\n\n")[1] == "int8 does not pay: slower."
+    assert "::warning title=a::int8 does not pay: slower." in workflow_commands(
+        decision("pass"), context
+    )
+    nothing = gate_summary(decision("pass"), replace(CONTEXT, subject="a"))
+    assert nothing.splitlines()[1] == ""
 
 
 @pytest.mark.parametrize(

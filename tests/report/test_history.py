@@ -92,6 +92,14 @@ def test_a_run_that_failed(tmp_path: Path) -> None:
     assert "\x1b" not in page
 
 
+def test_a_run_says_first_what_must_not_be_missed(tmp_path: Path) -> None:
+    said = ["Ended by Ctrl-C: x.", "int8 does not pay\x1b: y.", 7]
+    folder = fake_run(tmp_path, n=20, results={"said_first": said})
+    record = load_record(folder)
+    lines = run_page(folder, record, entry_of(record, folder.name), {}).splitlines()
+    assert lines[3:5] == ["Ended by Ctrl-C: x.", "int8 does not pay\N{REPLACEMENT CHARACTER}: y."]
+
+
 def test_nothing_changed(tmp_path: Path) -> None:
     record = load_record(fake_run(tmp_path, n=50))
     found = (changes(record, record), outcomes(record, record))

@@ -72,8 +72,18 @@ def whole(labelled: bool = True) -> Page:
     context = replace(
         CONTEXT,
         trials=(
-            TrialRow("one", "qdq", "mean", 0.79, 0.012, 0.95, 0.016, 2.0, 3_700_000, True, True),
-            TrialRow("two", "qdq", "entropy", error="out of memory"),
+            TrialRow(
+                "one",
+                top1=0.79,
+                decline=0.012,
+                agreement=0.95,
+                kl=0.016,
+                speedup=2.0,
+                size_bytes=3_700_000,
+                chosen=True,
+                front=True,
+            ),
+            TrialRow("two", error="out of memory"),
         ),
         shortfall="The best declines by 1.2%.",
         suggestions=("More images: `--images-per-class 2`.",),
@@ -124,7 +134,7 @@ def test_a_real_page_with_hostile_names() -> None:
         output=HOSTILE,
         warnings=(HOSTILE,),
         problems=(Problem(HOSTILE, HOSTILE),),
-        trials=(TrialRow(HOSTILE, HOSTILE, HOSTILE, error=HOSTILE),),
+        trials=(TrialRow(HOSTILE, error=HOSTILE),),
     )
     page = report_page(comparison, judge(comparison, parse_policy("1%")), context)
     read = Read(html(page, {}))
@@ -210,6 +220,6 @@ def test_galleries_need_all_their_images() -> None:
 
 
 def test_without_a_verdict() -> None:
-    read = Read(html(unjudged_page(replace(CONTEXT, trials=(TrialRow("one", "q", "m"),))), {}))
+    read = Read(html(unjudged_page(replace(CONTEXT, trials=(TrialRow("one"),))), {}))
     assert read.text("h1").startswith("No verdict")
     assert "class" not in read.of("header")[0]

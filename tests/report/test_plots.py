@@ -16,7 +16,17 @@ from quantlab.report.plots import draw
 from quantlab.testing import fake_predictions
 
 TRIALS = tuple(
-    TrialRow(f"r{i}", "qdq", "mean", 0.7, 0.01 * i, 0.9, 0.01, 1.0 + i, 100, i == 1, i < 2)
+    TrialRow(
+        f"r{i}",
+        top1=0.7,
+        decline=0.01 * i,
+        agreement=0.9,
+        kl=0.01,
+        speedup=1.0 + i,
+        size_bytes=100,
+        chosen=i == 1,
+        front=i < 2,
+    )
     for i in range(3)
 )
 

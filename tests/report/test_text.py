@@ -10,7 +10,7 @@ from quantlab.evaluate.accuracy import accuracy
 from quantlab.gate import judge, parse_policy
 from quantlab.inspect.inspection import inspect_model
 from quantlab.model import Model
-from quantlab.report.context import TrialRow
+from quantlab.report.context import TrialRow, Unfinished
 from quantlab.report.text import (
     accuracy_summary,
     compare_summary,
@@ -21,13 +21,17 @@ from quantlab.testing import fake_measurement, fake_predictions, tiny_classifier
 
 
 def comparison(
-    flip: float = 0.1, *, labelled: bool = True, sizes: tuple[int, int] = (4_000_000, 1_000_000)
+    flip: float = 0.1,
+    *,
+    labelled: bool = True,
+    sizes: tuple[int, int] = (4_000_000, 1_000_000),
+    int8_ms: float = 5,
 ) -> Comparison:
     return compare(
         fake_predictions(1300, 20, 0, 1, labelled, name="net"),
         fake_predictions(1300, 20, flip, 1, labelled, name="net-int8"),
         fp32_speed=fake_measurement("net", 10, seed=1),
-        int8_speed=fake_measurement("net-int8", 5, seed=2),
+        int8_speed=fake_measurement("net-int8", int8_ms, seed=2),
         noise=fake_measurement("net", 10, seed=3),
         fp32_bytes=sizes[0],
         int8_bytes=sizes[1],
@@ -82,8 +86,17 @@ def test_identical_answers_have_no_noise() -> None:
 def test_tune_lists_the_trials_and_the_places() -> None:
     c = comparison()
     rows = (
-        TrialRow("a", "qdq", "mean", 0.7, 0.01, 0.9, 0.01, 2.0, 1_000_000, chosen=True),
-        TrialRow("b", "qoperator", "minmax", error="it failed"),
+        TrialRow(
+            "a",
+            top1=0.7,
+            decline=0.01,
+            agreement=0.9,
+            kl=0.01,
+            speedup=2.0,
+            size_bytes=1_000_000,
+            chosen=True,
+        ),
+        TrialRow("b", error="it failed"),
     )
     places = {"int8 model": Path("o.onnx"), "Report": Path("runs/x/report.md")}
     text = tune_summary(c, judge(c, parse_policy("1%")), rows, "It misses.", places)
@@ -91,6 +104,30 @@ def test_tune_lists_the_trials_and_the_places() -> None:
     assert "\n✗ b: it failed\n" in text
     assert "It misses." in text
     assert text.endswith("\nint8 model: o.onnx\nReport:     runs/x/report.md")
+
+
+def test_what_must_not_be_missed_comes_before_the_trials() -> None:
+    c, places = comparison(int8_ms=20), {"Report": Path("r.md")}
+    rows = (TrialRow("a", chosen=True, faster=False, speedup=0.5, calibration_kl=0.1, kl=0.2),)
+    ended = Unfinished("--max-trials 1", ("b",), (), "", "quantlab tune --resume r --max-trials 2")
+    verdict = judge(c, parse_policy("50%"))
+    lines = tune_summary(c, verdict, rows, "", places, ended).splitlines()
+    assert lines[0] == (
+        "Ended by --max-trials 1: not tried: b. To go on: quantlab tune --resume r --max-trials 2"
+    )
+    assert lines[1].startswith("int8 does not pay on this machine: 2.00x slower")
+    assert lines[3].split("|")[1:4] == [" recipe ", " KL calib. ", " KL eval. "]
+    assert sum("does not pay" in line for line in lines) == 1
+    lines = tune_summary(c, verdict, rows, "", places).splitlines()
+    assert lines[0].startswith("int8 does not pay on this machine")
+    lines = tune_summary(comparison(), verdict, rows, "", places).splitlines()
+    assert lines[0].startswith("| recipe ")
+
+
+def test_compare_says_in_its_second_line_that_int8_does_not_pay() -> None:
+    first, second, *_ = summary(comparison(int8_ms=20), "50%").splitlines()
+    assert first.startswith("PASS: ")
+    assert second.startswith("int8 does not pay on this machine: 2.00x slower than fp32")
 
 
 def test_accuracy_lines() -> None:

@@ -19,6 +19,8 @@ def a_trial(
     kl: float = 0.01,
     size: int = 1000,
     status: str = "done",
+    proxy: float | None = None,
+    faster: bool | None = None,
 ) -> Trial:
     scores = Scores(
         meets=excess <= 0,
@@ -30,6 +32,7 @@ def a_trial(
         agreement=0.95,
         kl=kl,
         speedup=speedup,
+        faster=faster,
     )
     return Trial(
         number=number,
@@ -38,7 +41,7 @@ def a_trial(
         seconds=1.0,
         sha256=f"{recipe.digest}",
         size_bytes=size,
-        proxy=kl,
+        proxy=kl if proxy is None else proxy,
         scores=scores if status in ("done", "stopped") else None,
     )
 

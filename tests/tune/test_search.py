@@ -76,6 +76,23 @@ def test_the_budget_ends_it_but_one_is_always_evaluated(tmp_path: Path) -> None:
     assert outcome.best.status == "done"
 
 
+def test_ctrl_c_leaves_what_was_under_way_untried(tmp_path: Path) -> None:
+    def attempt(number: int, proposal: Proposal, known: Trial | None) -> Trial:
+        if proposal.recipe == RECIPES[1]:
+            raise KeyboardInterrupt
+        return a_trial(proposal.recipe, number=number)
+
+    def search() -> Search:
+        for i, recipe in enumerate(RECIPES):
+            after = tuple(map(Proposal, RECIPES[i + 1 :]))
+            yield Proposal(recipe, after=after, later="something else")
+
+    outcome = run_search(search(), attempt, Ledger(tmp_path), FREE)
+    assert outcome.stop == "interrupted"
+    assert [p.recipe for p in outcome.untried] == RECIPES[1:]
+    assert outcome.later == "something else"
+
+
 def test_the_target_speedup_ends_it(tmp_path: Path) -> None:
     attempt = FakeAttempt(lambda recipe: {"speedup": 1.0 + recipe.seed, "excess": -1.0})
     limits = Limits(1e9, target_speedup=3.0)

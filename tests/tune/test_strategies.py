@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ from fakes import FakeAttempt, groups
 
 from quantlab.recipe import Recipe
 from quantlab.tune import strategies
-from quantlab.tune.ladder import ladder, ladder_of
+from quantlab.tune.ladder import cheapest_first, ladder, ladder_of
 from quantlab.tune.ledger import Ledger
 from quantlab.tune.sampling import sampled, suggestion
 from quantlab.tune.search import Limits, Outcome, Search, run_search
@@ -51,6 +52,112 @@ def test_the_ladder_goes_on_while_none_meets_and_then_reverts(tmp_path: Path) ->
     assert outcome.best.recipe.exclude == ("conv0", "relu0")
     evaluated = [t for t in outcome.trials if t.status == "done"]
     assert len(evaluated) == 4
+
+
+SCORES = {"qdq": 0.1978, "qoperator": 0.1978, "ort-qdq-mean": 0.2951, "qdq-plain": 0.3459}
+"""Of EfficientNet-B0."""
+
+
+def of_ladder(speeds: dict[str, float]) -> FakeAttempt:
+    """The ladder's scores above; a rung without a speed was not timed."""
+
+    def answer(recipe: Recipe) -> dict[str, float]:
+        speed = speeds.get(recipe.name)
+        timed = {} if speed is None else {"speedup": speed, "faster": speed > 1}
+        return {"kl": SCORES[recipe.name], **timed}
+
+    return FakeAttempt(answer)
+
+
+def evaluated(attempt: FakeAttempt) -> list[str]:
+    names = {recipe.digest: recipe.name for recipe in ladder()}
+    return [names[digest] for digest, evaluate in attempt.made if evaluate]
+
+
+def test_two_formats_of_one_network_are_one_structure() -> None:
+    qdq, qoperator, plain, ort = ladder()
+    assert qdq.structure == qoperator.structure
+    assert len({r.structure for r in (qdq, plain, ort)}) == 3
+
+
+@pytest.mark.parametrize("speeds", [{}, dict.fromkeys(SCORES, 2.0)])
+def test_the_promising_are_two_structures(tmp_path: Path, speeds: dict[str, float]) -> None:
+    attempt = of_ladder(speeds)
+    run(strategies.ladder(cheapest_first(ladder())), attempt, tmp_path)
+    assert evaluated(attempt) == ["qdq", "ort-qdq-mean", "qoperator"]
+
+
+def test_while_nothing_is_faster_than_fp32_the_others_are_timed(tmp_path: Path) -> None:
+    attempt = of_ladder(dict.fromkeys(SCORES, 0.8))
+    run(strategies.ladder(cheapest_first(ladder())), attempt, tmp_path)
+    assert evaluated(attempt) == ["qdq", "ort-qdq-mean", "qdq-plain", "qoperator"]
+
+
+def test_what_is_faster_and_meets_the_criterion_ends_it(tmp_path: Path) -> None:
+    attempt = of_ladder({**dict.fromkeys(SCORES, 0.8), "qdq-plain": 1.3})
+    outcome = run(strategies.ladder(cheapest_first(ladder())), attempt, tmp_path)
+    assert evaluated(attempt) == ["qdq", "ort-qdq-mean", "qdq-plain", "qoperator"]
+    assert outcome.best is not None
+    assert outcome.best.recipe.name == "qdq-plain"
+
+
+def test_a_resumed_ladder_goes_by_the_same_scores(tmp_path: Path) -> None:
+    """An evaluation's KL does not take the place of the score that ordered the rungs."""
+    rungs = [Recipe(name=f"r{i}", seed=i) for i in range(3)]
+
+    def answer(recipe: Recipe) -> dict[str, float]:
+        return {"proxy": 0.1 * (1 + recipe.seed), "kl": 1.0, "faster": False, "speedup": 0.9}
+
+    whole, cut = FakeAttempt(answer), FakeAttempt(answer)
+    run(strategies.ladder(rungs), whole, tmp_path / "whole")
+    for trials in (1, 2, 3):
+        limits = Limits(1e9, max_trials=trials)
+        run_search(strategies.ladder(rungs), cut, Ledger(tmp_path / "cut"), limits)
+    assert cut.made == whole.made
+
+
+def left(outcome: Outcome) -> list[str]:
+    return [p.recipe.name for p in outcome.untried]
+
+
+def test_the_ladder_knows_what_a_limit_leaves_untried(tmp_path: Path) -> None:
+    rungs = cheapest_first(ladder())
+    limits = Limits(1e9, max_trials=1)
+    search = strategies.ladder(rungs, lambda recipe: groups(2))
+    outcome = run_search(search, of_ladder({}), Ledger(tmp_path / "a"), limits)
+    assert left(outcome) == ["ort-qdq-mean", "qoperator"]
+    assert outcome.later == ""
+    slow = of_ladder(dict.fromkeys(SCORES, 0.8))
+    outcome = run_search(strategies.ladder(rungs), slow, Ledger(tmp_path / "b"), limits)
+    assert left(outcome) == ["ort-qdq-mean", "qdq-plain", "qoperator"]
+    ticks = iter(range(0, 1000, 10))
+    search = strategies.ladder(rungs, lambda recipe: groups(2))
+    outcome = run_search(
+        search, of_ladder({}), Ledger(tmp_path / "c"), Limits(25), clock=lambda: next(ticks)
+    )
+    assert outcome.stop == "budget"
+    assert left(outcome) == ["qoperator", "ort-qdq-mean", "qdq-plain"]
+    assert strategies.REVERTING in outcome.later
+    finished = run(strategies.ladder(rungs), of_ladder({}), tmp_path / "d")
+    assert (finished.untried, finished.later) == ((), "")
+
+
+@pytest.mark.parametrize(
+    ("search", "names", "later"),
+    [
+        (lambda: strategies.grid(START, {"ranges": ["mean", "mse", "minmax"]}), 2, ""),
+        (lambda: strategies.basic(ladder(), lambda r: groups(3)), 3, strategies.FALLING_BACK),
+        (lambda: strategies.sensitivity(START, lambda r: groups(3)), 1, strategies.REVERTING),
+        (lambda: strategies.conservative(START, lambda r: groups(3)), 1, strategies.QUANTIZING),
+        (lambda: sampled(START, {"ranges": ["mean", "mse", "minmax"]}, "random", 0, list), 2, ""),
+    ],
+)
+def test_every_strategy_knows_what_a_limit_leaves_untried(
+    search: Callable[[], Search], names: int, later: str, tmp_path: Path
+) -> None:
+    attempt = FakeAttempt(lambda recipe: {"excess": 1.0})
+    outcome = run_search(search(), attempt, Ledger(tmp_path), Limits(1e9, max_trials=1))
+    assert (len(outcome.untried), outcome.later) == (names, later)
 
 
 @pytest.mark.parametrize("costly", [["conv0"], ["conv2"], ["conv0", "conv5"], ["conv7"]])

@@ -29,6 +29,20 @@ def test_before_any_evaluation_the_nearest_on_calibration_images_is_best() -> No
     assert best([]) is None
 
 
+def test_files_that_were_not_evaluated_are_ranked_by_one_kind_of_kl() -> None:
+    """One stopped early has a KL of evaluation images as well; both have one of calibration."""
+    stopped = a_trial(A, excess=-0.1, kl=0.01, proxy=0.3, status="stopped")
+    assert best([stopped, scored := a_trial(B, kl=0.2, status="scored")]) is scored
+
+
+def test_as_scored_is_what_it_was_before_its_evaluation() -> None:
+    done = a_trial(A, kl=0.5, proxy=0.1)
+    assert (done.as_scored.status, done.as_scored.scores) == ("scored", None)
+    assert (done.divergence, done.as_scored.divergence) == (0.5, 0.1)
+    failed = Trial(number=1, recipe=A, status="failed", seconds=1, error="x")
+    assert failed.as_scored is failed
+
+
 def test_the_front_holds_what_nothing_beats_in_everything() -> None:
     fast = a_trial(A, speedup=3.0, excess=-0.1, size=900)
     faithful = a_trial(B, speedup=1.0, excess=-0.9, size=900)

@@ -45,9 +45,11 @@ class Row:
     chosen: bool
     meets: str
     decline: str
+    calibration_kl: str
     kl: str
     agreement: str
     speed: str
+    int8_macs: str
     size: str
     note: str
 
@@ -57,7 +59,7 @@ class Row:
         figures = [
             f"{self.recipe}",
             *([f"decline {self.decline}"] if self.decline != NOTHING else []),
-            *([f"KL {self.kl}"] if self.kl != NOTHING else []),
+            *([f"KL on evaluation images {self.kl}"] if self.kl != NOTHING else []),
             *([f"speed {self.speed}"] if self.speed != NOTHING else []),
             self.size,
             *(["on the front"] if self.front else []),
@@ -160,9 +162,11 @@ def _row(trial: Trial, front: bool, chosen: bool) -> Row:
         chosen=chosen,
         meets=NOTHING if found is None else "yes" if found.meets else "no",
         decline=percent(found.decline if found else None),
-        kl=number(found.kl if found else trial.proxy, ".4f"),
+        calibration_kl=number(trial.proxy, ".4f"),
+        kl=number(found.kl if found else None, ".4f"),
         agreement=percent(found.agreement if found else None),
         speed=times(found.speedup if found else None),
+        int8_macs=percent(found.int8_macs if found else None, 1),
         size=megabytes(trial.size_bytes),
         note=_note(trial),
     )
@@ -172,5 +176,6 @@ def _note(trial: Trial) -> str:
     if trial.status == "failed":
         return f"failed: {trial.error}" if trial.error else "failed"
     if trial.status == "stopped":
-        return trial.note or "stopped early: it cannot meet the criterion"
+        images = "" if trial.scores is None else f" after {trial.scores.images:,} images"
+        return trial.note or f"stopped early{images}: it cannot meet the criterion"
     return trial.note or ("not evaluated" if trial.status == "scored" else "")

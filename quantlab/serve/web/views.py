@@ -30,6 +30,7 @@ from quantlab.report.history import (
     outcome_words,
     outcomes_table,
     reason,
+    said_first,
     trend_words,
     value_words,
 )
@@ -234,6 +235,7 @@ class RunView:
     row: RunRow
     title: str
     job: str
+    said_first: tuple[str, ...]
     reason: str
     error: str
     figures: Table
@@ -259,6 +261,7 @@ def run_view(run: StoredRun) -> RunView:
         row=row,
         title=f"{row.verb.capitalize()} {row.model}",
         job=run.job.id,
+        said_first=said_first(record),
         reason=reason(record),
         error=plain(record.error or "", 2000),
         figures=figures_table(run.entry),

@@ -11,7 +11,7 @@ import pytest
 from clients import client_of
 from holdings import add_dataset, add_model, ask
 from reading import Read
-from seeds import LONG, furnish
+from seeds import ENDED, LONG, furnish
 from starlette.testclient import TestClient
 
 from quantlab.record import load_record
@@ -123,9 +123,11 @@ def test_a_run(anyone: TestClient, tune_run: str) -> None:
     assert "95% interval" in found.text
     points = [x["aria-label"] or "" for x in found.of("a") if "aria-label" in x]
     assert [text for text in points if "kept by the tune" in text] == [
-        "Trial 2: qdq-mean, decline 0.60%, KL 0.0200, speed 2.05x, 3.84 MB, on the front, kept by "
-        "the tune"
+        "Trial 2: qdq-mean, decline 0.60%, KL on evaluation images 0.0200, speed 2.05x, 3.84 MB, "
+        "on the front, kept by the tune"
     ]
+    for words in (ENDED, "KL, calibration", "0.5000", "KL, evaluation", "MACs in int8", "99.5%"):
+        assert words in found.text
     rows = {x["id"] for x in found.of("tr") if "id" in x}
     assert {(x["href"] or "")[1:] for x in found.of("a") if (x["href"] or "")[:2] == "#t"} <= rows
     assert "failed: out of memory" in found.text

@@ -77,11 +77,18 @@ def test_like_trials_can_be_drawn() -> None:
     assert len({(point.x, point.y) for point in found.points}) == 1
 
 
+def test_two_kinds_of_kl_have_a_column_each() -> None:
+    done = trial(1, 0.01, 2.0, proxy=0.5)
+    scored = trial(2, None, None, status="scored", scores=None, proxy=0.25)
+    found = [(row.calibration_kl, row.kl) for row in rows([done, scored], None)]
+    assert found == [("0.5000", "0.0100"), ("0.2500", "–")]
+
+
 def test_words() -> None:
     failed = trial(5, 0, 1, status="failed", scores=None, sha256=None, size_bytes=None, error="no")
     first, *_, last = rows([*TRIALS, failed], TRIALS[0].sha256)
     assert first.words == (
-        "Trial 1: default, decline 1.00%, KL 0.0100, speed 2.00x, 1.00 MB, on the front, "
-        "kept by the tune"
+        "Trial 1: default, decline 1.00%, KL on evaluation images 0.0100, speed 2.00x, 1.00 MB, "
+        "on the front, kept by the tune"
     )
     assert (last.note, last.sha256, last.front) == ("failed: no", "", False)
