@@ -41,7 +41,9 @@ class Recipe(BaseModel):
     range_search: bool = Field(True, description="choose ranges by the error of the logits")
     smooth: float | None = Field(None, ge=0, le=1, description="SmoothQuant migration strength")
     exclude: tuple[str, ...] = Field((), description="names of nodes that stay in fp32")
-    images_per_class: int = Field(1, ge=1)
+    images_per_class: int | None = Field(
+        None, ge=1, description="default: one, and more where that makes fewer than 300 in all"
+    )
     calibration_size: int | None = Field(None, ge=1, description="overrides images_per_class")
     seed: int = Field(0, ge=0)
 

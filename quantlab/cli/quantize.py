@@ -24,6 +24,11 @@ from quantlab.cli.options import (
 )
 @click.option("--output", type=PATH, required=True)
 @click.option("--seed", type=click.IntRange(0), help="Overrides the recipe's.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Write also a file whose answers are unrelated to the fp32 model's.",
+)
 @executor_option
 @data_options
 @model_options
@@ -33,6 +38,9 @@ def command(**params: Any) -> None:
     from quantlab.jobs.quantize import QuantizeSpec, quantize_job
 
     with job("quantize", params) as (run, talk):
-        output = quantize_job(QuantizeSpec(**pick(params, QuantizeSpec)), run, talk)
+        made = quantize_job(QuantizeSpec(**pick(params, QuantizeSpec)), run, talk)
+    output = made.output
     if not params["as_json"]:
+        if made.check is not None:
+            click.echo(made.check.line)
         click.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")

@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from quantlab import graph as g
+from quantlab.inspect.kernels import is_integer_op, tensor_types
 from quantlab.inspect.scales import operands
 from quantlab.model import InputSpec
 from quantlab.runtime.runner import Runner
@@ -28,6 +29,7 @@ _WEIGHT_POSITION = {
     "QLinearMatMul": 3,
     "QGemm": 3,
 }
+_INT8 = (TensorProto.INT8, TensorProto.UINT8)
 _LEARNED_TYPES = {
     TensorProto.FLOAT,
     TensorProto.FLOAT16,
@@ -77,13 +79,43 @@ def count_macs(proto: onnx.ModelProto, spec: InputSpec) -> int:
     zeros, since shape inference does not know ONNX Runtime's own operators. Raises ModelError when
     the model does not run.
     """
+    nodes, shapes = _counted(proto, spec)
+    batch = spec.batch or 1
+    return sum(_node_macs(n, shapes) for n in nodes) // batch
+
+
+def int8_mac_share(proto: onnx.ModelProto, spec: InputSpec) -> float:
+    """The share of the multiply-accumulates (see ``count_macs``) that are of 8-bit integers, 0 to 1.
+
+    These are the nodes of integer kernels (QLinearConv, QGemm, MatMulInteger …), and Conv, Gemm and
+    MatMul of which both factors come from a DequantizeLinear of 8-bit integers. 0 for a model
+    without any. Raises ModelError when the model does not run.
+    """
+    nodes, shapes = _counted(proto, spec)
+    made_by, types = g.producers(proto.graph), tensor_types(proto.graph)
+
+    def dequantized(name: str) -> bool:
+        maker = made_by.get(name)
+        if maker is None or maker.op_type != "DequantizeLinear":
+            return False
+        return types.get(maker.input[0]) in _INT8
+
+    macs = {True: 0, False: 0}
+    for node in nodes:
+        integer = is_integer_op(node.op_type) or all(map(dequantized, _matrices(node)))
+        macs[integer] += _node_macs(node, shapes)
+    return macs[True] / max(sum(macs.values()), 1)
+
+
+def _counted(
+    proto: onnx.ModelProto, spec: InputSpec
+) -> tuple[list[onnx.NodeProto], dict[str, tuple[int, ...]]]:
+    """The nodes that multiply and accumulate, and the shapes of what they read and make."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     nodes = [n for n in copy.graph.node if n.op_type in _WEIGHT_POSITION]
     wanted = {name for n in nodes for name in (n.output[0], *_matrices(n))}
-    shapes = _run_for_shapes(copy, spec, wanted)
-    batch = spec.batch or 1
-    return sum(_node_macs(n, shapes) for n in nodes) // batch
+    return nodes, _run_for_shapes(copy, spec, wanted)
 
 
 def _matrices(node: onnx.NodeProto) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pydantic import Field
 from quantlab.bench.measurement import BenchResult
 from quantlab.compare import compare
 from quantlab.comparison import Comparison
+from quantlab.criteria import needs_labels
 from quantlab.data.crops import Crops
 from quantlab.errors import DataError
 from quantlab.evaluate.custom import MetricFunction, metrics_of
@@ -68,7 +69,9 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     models = [inputs.find_model(text, spec, talk) for text in (spec.fp32, spec.int8)]
     check_comparable(*models)
     pipeline = inputs.find_pipeline(models[0], spec, talk)
-    found = inputs.find_evaluation_data(spec, models[0], talk)
+    found = inputs.find_evaluation_data(
+        spec, models[0], talk, need_labels=any(map(needs_labels, (policy, *spec.limits)))
+    )
     if sentence := slow_format(models[1].proto().graph):
         talk.warn(sentence)
     early = None

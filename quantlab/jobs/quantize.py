@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantlab.cache import cache_limit, trim
 from quantlab.data.calibration import CalibrationImages
-from quantlab.errors import RecipeError
+from quantlab.errors import QuantizeError, RecipeError
 from quantlab.fetch import catalog
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
 from quantlab.jobs.calibration import calibration_images, drawn
 from quantlab.jobs.inputs import DataOptions, ModelOptions, model_facts
+from quantlab.jobs.selfcheck import ADVICE, SelfCheck, choose_images, self_check
 from quantlab.model import Model
 from quantlab.paths import cache_dir
 from quantlab.quantize import Engine, get_engine
 from quantlab.quantize.known import ENGINES, file_key, keep, recall
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
-from quantlab.store import Run, check_writable, write_whole
+from quantlab.store import Run, atomic_path, check_writable
 from quantlab.talk import Talk
 from quantlab.yamlfile import read_yaml, validate
 
@@ -35,10 +37,22 @@ class QuantizeSpec(DataOptions, ModelOptions):
     output: Path
     recipe: str | None = None
     seed: int | None = None
+    force: bool = False
 
 
-def quantize_job(spec: QuantizeSpec, run: Run, talk: Talk) -> Path:
-    """Write the quantized model to ``spec.output``."""
+@dataclass(frozen=True)
+class Quantized:
+    """The file that was written, and what its check found (None: it could not be checked)."""
+
+    output: Path
+    check: SelfCheck | None
+
+
+def quantize_job(spec: QuantizeSpec, run: Run, talk: Talk) -> Quantized:
+    """Write the quantized model to ``spec.output``, checked against fp32 before it appears there.
+
+    Raises QuantizeError for a file whose answers are unrelated to fp32's, unless ``force``.
+    """
     check_writable(spec.output)
     model = inputs.require_fp32(inputs.find_model(spec.model, spec, talk), "quantize")
     recipe = find_recipe(spec.recipe)
@@ -46,25 +60,43 @@ def quantize_job(spec: QuantizeSpec, run: Run, talk: Talk) -> Path:
         recipe = recipe.model_copy(update={"seed": spec.seed})
     pipeline = inputs.find_pipeline(model, spec, talk)
     found = inputs.find_calibration_data(spec, model, talk)
-    sample = drawn(found.dataset, model, recipe, talk)
+    sample, recipe = drawn(found.dataset, model, recipe, talk, spare=True)
     images = calibration_images(found, sample, model, pipeline, spec, talk)
     talk.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")
     with inputs.sharded(spec.executor, talk) as workers:
         engine = engine_of(recipe.engine, workers, talk)
         content = quantized(model, recipe, images, engine)
-    write_whole(spec.output, content)
-    model.check_unchanged()
-    written = Model.load(spec.output)
-    if sentence := slow_format(written.proto().graph):
-        talk.warn(sentence)
     run.record.results = {
         "model": model_facts(model),
         "calibration": inputs.data_facts(found, images.crops),
         "pipeline": pipeline.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
-        "output": model_facts(written),
     }
-    return spec.output
+    chosen = choose_images(found, sample, images, recipe, spec, talk)
+    with atomic_path(spec.output) as temporary:
+        temporary.write_bytes(content)
+        int8 = replace(Model.load(temporary), label=spec.output.stem)
+        check = self_check(model, int8, recipe, images, chosen, spec.threads)
+        run.record.results["check"] = check.model_dump(mode="json")
+        judge_check(check, spec, talk)
+    model.check_unchanged()
+    written = Model.load(spec.output)
+    if sentence := slow_format(written.proto().graph):
+        talk.warn(sentence)
+    run.record.results["output"] = model_facts(written)
+    return Quantized(spec.output, check)
+
+
+def judge_check(check: SelfCheck, spec: QuantizeSpec, talk: Talk) -> None:
+    """Warns of a poor file. Raises QuantizeError for one that is unrelated to fp32, unless that is
+    wanted all the same."""
+    if check.file.unrelated and not spec.force:
+        raise QuantizeError(
+            f"{spec.output} was not written: {check.problem} (on {check.file.images} images).",
+            f"{ADVICE} --force writes it all the same.",
+        )
+    if check.problem:
+        talk.warn(f"{spec.output.name}: {check.problem}. {ADVICE}")
 
 
 def find_recipe(text: str | None) -> Recipe:
