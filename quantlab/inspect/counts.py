@@ -85,7 +85,7 @@ def count_macs(proto: onnx.ModelProto, spec: InputSpec) -> int:
 
 
 def int8_mac_share(proto: onnx.ModelProto, spec: InputSpec) -> float:
-    """The share of the multiply-accumulates (see ``count_macs``) that are of 8-bit integers, 0 to 1.
+    """The share of the multiply-accumulates (see ``count_macs``) that 8-bit integers do, 0 to 1.
 
     These are the nodes of integer kernels (QLinearConv, QGemm, MatMulInteger …), and Conv, Gemm and
     MatMul of which both factors come from a DequantizeLinear of 8-bit integers. 0 for a model

@@ -73,9 +73,9 @@ class SelfCheck(BaseModel):
     def problem(self) -> str:
         """What is wrong with the file, "" for nothing."""
         if self.file.unrelated:
-            return f"its answers are unrelated to fp32's: {_figures(self.file)}"
+            return f"its answers are unrelated to fp32's: {_figures(self.file, whole=True)}"
         if _db(self.file) < FLOOR_DB:
-            return f"its answers are far from fp32's: {_figures(self.file)}"
+            return f"its answers are far from fp32's: {_figures(self.file, whole=True)}"
         if self.minmax is not None and _db(self.file) < _db(self.minmax) - MARGIN_DB:
             return (
                 f"plain MinMax is nearer to fp32: {_figures(self.minmax)}, against "
@@ -84,10 +84,11 @@ class SelfCheck(BaseModel):
         return ""
 
 
-def _figures(found: Fidelity) -> str:
+def _figures(found: Fidelity, *, whole: bool = False) -> str:
     if not found.finite:
         return "some of them NaN or infinite"
-    return f"{_decibels(found.sqnr_db)}, agreement {found.agreement:.1%}"
+    varying = f" ({found.variation_db:.1f} dB of what varies from image to image)" if whole else ""
+    return f"{_decibels(found.sqnr_db)}{varying}, agreement {found.agreement:.1%}"
 
 
 def _decibels(sqnr: float | None) -> str:

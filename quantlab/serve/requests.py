@@ -126,6 +126,7 @@ class QuantizeRequest(_OfImages):
     recipe: Name | None = None
     output: FileName | None = None
     seed: Seed | None = None
+    force: bool = Field(False, description="keep also a file unrelated to the fp32 model")
 
 
 class EvaluateRequest(_Evaluated):
