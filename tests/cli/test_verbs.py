@@ -226,7 +226,7 @@ def test_a_quantized_file_knows_its_pipeline_and_its_calibration_images(
     assert said.record.results["pipeline"]["name"] == "tiny"
     assert said.warnings == []
     flattered = cli("compare", scene.model, target, *scene.words, code=INCONCLUSIVE)
-    assert "10 of these 40 images calibrated int8.onnx: they flatter it." in flattered.err
+    assert "40 of these 40 images calibrated int8.onnx: they flatter it." in flattered.err
 
 
 def test_compare_of_a_model_with_itself(cli: Any, scene: Any) -> None:

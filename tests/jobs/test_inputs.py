@@ -124,13 +124,15 @@ def test_the_list_of_one_folder_is_not_used_for_the_other(tmp_path: Path, model:
 
 def misfits(folder: Path) -> dict[str, Path]:
     """Images whose labels are not those of a model of ten classes."""
+    negative = listed_folder(folder / "negative", [3, 1, 4])
+    (negative / "val.txt").write_text((negative / "val.txt").read_text().replace(" 1\n", " -1\n"))
     shard = folder / "half.tar"
     tar_shard(shard, [member for member in pairs([0, 1, 2, 3]) if member[0] != "d/003.cls"])
     return {
         "class folders": image_folder(folder / "names", ["cat", "dog", "yak"]),
         "wnids": image_folder(folder / "wnids", ["n01440764", "n01443537"]),
         "indices": listed_folder(folder / "listed", [3, 10, 4]),
-        "a negative index": listed_folder(folder / "negative", [3, -1, 4]),
+        "a negative index": negative,
         "some without": shard,
     }
 
