@@ -40,6 +40,7 @@ from quantlab.criteria import (
     Limit,
     Policy,
     SizePolicy,
+    needs_labels,
 )
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.dataset import Dataset
@@ -184,6 +185,7 @@ def quantize(
     pipeline: PipelineLike | None = None,
     seed: int | None = None,
     max_bad: float = 0.01,
+    force: bool = False,
     executor: str = INLINE,
     run_dir: Path | str | None = None,
     progress: Progress | Talk | None = None,
@@ -192,14 +194,15 @@ def quantize(
 
     Args:
         model: the fp32 model.
-        calibration: images from which the recipe draws its sample, one of each class by default;
-            labels are needed for that only.
+        calibration: images from which the recipe draws its sample, by default one of each class and
+            at least 300; labels are needed for that only.
         recipe: a Recipe, the path of a YAML file, or the name of a published model's recipe;
             default: ``Recipe()``.
         pipeline: the preprocessing; default: that of the model's metadata or of the published model
             with the same bytes, else torchvision, with a warning. Ready inputs need none.
         seed: of the sample, in the recipe's place.
         max_bad: the share of images, 0 to 1, that may be unreadable.
+        force: return also a model whose answers are unrelated to fp32's.
         executor: who looks at the calibration images: ``inline``, ``process:N`` or
             ``dask://HOST:PORT``.
         run_dir: a folder in which a run folder is kept.
@@ -213,7 +216,8 @@ def quantize(
         ModelError: the model cannot be read, or is quantized already.
         DataError: the images cannot be read.
         RecipeError: there is no such recipe or pipeline.
-        QuantizeError: the recipe's engine cannot quantize the model.
+        QuantizeError: the recipe's engine cannot quantize the model, or what it made answers
+            nothing like it.
 
     Source:
         Jacob et al. 2018, "Quantization and training of neural networks for efficient
@@ -236,21 +240,26 @@ def quantize(
     chosen = quantize_job.find_recipe(recipe)
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
-    found = _found(calibration, fp32, talk)
+    found = _found(calibration, fp32, talk, max_bad=max_bad, need_labels=False)
     through = _pipeline(pipeline, fp32, found, talk)
     spec = quantize_job.QuantizeSpec(
         model=str(fp32.path), output=Path(), max_bad=max_bad, executor=executor
     )
     asked = {"model": fp32.name, "calibration": found.dataset.root, "recipe": chosen.name}
     with _recorded("quantize", run_dir, talk, asked) as run:
-        content, images = quantize_job.calibrated(fp32, chosen, found, through, spec, talk)
+        made = quantize_job.calibrated(fp32, chosen, found, through, spec, talk)
         fp32.check_unchanged()
-        int8 = _int8(fp32, content)
+        int8 = _int8(fp32, made.content)
+        check = quantize_job.checked(fp32, int8, found, made, spec, talk)
+        quantize_job.judge_check(check, int8.name, talk, force=force)
         if sentence := slow_format(int8.proto().graph):
             talk.warn(sentence)
         if run is not None:
-            write_whole(run.artifact("model", f"{file_name(int8.name)}.onnx"), content)
-            run.record.results = quantize_job.facts(fp32, chosen, found, images, int8)
+            write_whole(run.artifact("model", f"{file_name(int8.name)}.onnx"), made.content)
+            run.record.results = quantize_job.facts(fp32, found, made) | {
+                "check": check.model_dump(mode="json"),
+                "output": inputs.model_facts(int8),
+            }
     return int8
 
 
@@ -267,7 +276,7 @@ def tune(
     engines: Sequence[str] = ("quantlab",),
     space: Mapping[str, Sequence[Any]] | None = None,
     pipeline: PipelineLike | None = None,
-    images_per_class: int = 1,
+    images_per_class: int | None = None,
     calibration_size: int | None = None,
     seed: int = 0,
     budget: float = 300.0,
@@ -297,7 +306,8 @@ def tune(
         engines: whose recipes are tried: "quantlab", "ort", "inc", "nncf".
         space: for the strategies that search one: a recipe's fields with the values to try.
         pipeline: as for ``quantize``.
-        images_per_class: calibration images of each class.
+        images_per_class: calibration images of each class; by default one, and more where that
+            makes fewer than 300 in all.
         calibration_size: or so many in all.
         seed: of the sample and of the search.
         budget: seconds after which no further recipe is tried.
@@ -361,9 +371,17 @@ def tune(
     asked = {"model": fp32.name, "criterion": f"{judged.title} {judged.limit_text}"}
 
     def subject() -> tune_job.Subject:
-        first = _found(calibration, fp32, talk)
+        first = _found(calibration, fp32, talk, max_bad=max_bad, need_labels=False)
         same = evaluation is None or evaluation is calibration
-        second = first if evaluation is None or same else _found(evaluation, fp32, talk)
+        labels = needs_labels(judged)
+        if same and labels and first.unfit is not None:
+            raise first.unfit
+        other = first if evaluation is None or same else evaluation
+        second = (
+            other
+            if isinstance(other, Found)
+            else _found(other, fp32, talk, max_bad=max_bad, need_labels=labels)
+        )
         through = _pipeline(pipeline, fp32, first, talk)
         if through != _pipeline(through, fp32, second, talk):
             raise DataError("calibration and evaluation images are not of one kind.")
@@ -1048,19 +1066,34 @@ def _int8(fp32: Model, content: bytes) -> Model:
     return replace(made, source=None if fp32.folder else fp32.path)
 
 
-def _found(images: ImagesLike, model: Model, talk: Talk) -> Found:
-    """The images, opened or taken in. Raises DataError."""
-    if isinstance(images, Dataset):
-        dataset = images
-    elif isinstance(images, str | Path):
-        place = images if isinstance(images, str) and is_url(images) else Path(images)
-        with inputs.fetching(place, talk) as progress:
-            dataset = open_dataset(place, num_classes=model.num_classes, progress=progress)
-    else:
-        dataset = read(images)
-    if dataset.labels is not None:
-        check_labels(dataset.labels, model.num_classes, dataset.names)
-    return Found(dataset, "given")
+def _found(
+    images: ImagesLike,
+    model: Model,
+    talk: Talk,
+    *,
+    max_bad: float = 0.01,
+    need_labels: bool = True,
+) -> Found:
+    """The images, opened or taken in; without labels that do not fit where none are needed. Raises
+    DataError."""
+    held = None if isinstance(images, Dataset | str | Path) else read(images)
+
+    def opened(labelled: bool) -> Dataset:
+        if isinstance(images, str | Path):
+            place = images if isinstance(images, str) and is_url(images) else Path(images)
+            with inputs.fetching(place, talk) as progress:
+                return open_dataset(
+                    place, num_classes=model.num_classes, labelled=labelled, progress=progress
+                )
+        dataset = images if isinstance(images, Dataset) else held
+        assert dataset is not None
+        if not labelled:
+            return replace(dataset, labels=None)
+        if dataset.labels is not None:
+            check_labels(dataset.labels, model.num_classes, dataset.names)
+        return dataset
+
+    return inputs.found_by(opened, "given", max_bad, talk, need_labels=need_labels)
 
 
 def _pipeline(

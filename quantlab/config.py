@@ -120,7 +120,11 @@ class Config(BaseModel):
         description="The search space: a recipe's keys, each with the values to try, for example "
         "ranges: [mean, mse]. Every recipe that is tried keeps to it.",
     )
-    images_per_class: Count = Field(1, description="Calibration images of each class.")
+    images_per_class: Count | None = Field(
+        None,
+        description="Calibration images of each class; default: one, and at least 300 in all, "
+        "where there are so many.",
+    )
     calibration_size: Count | None = Field(
         None, description="Or so many calibration images in all."
     )

@@ -287,6 +287,11 @@ Limit = Criterion | ClassPolicy | LatencyPolicy | SizePolicy
 """What a gate may hold it to."""
 
 
+def needs_labels(limit: Limit) -> bool:
+    """Whether it can only be judged on labelled images. A metric of the user's may need them."""
+    return isinstance(limit, Policy | ClassPolicy)
+
+
 def parse_policy(text: str, metric: str = "top1", *, tolerance: float = 0.0) -> Policy:
     """Read ``1%`` (of the fp32 accuracy) or ``1pp``, ``0.5 points`` (percentage points).
 

@@ -3,6 +3,7 @@
 QuantlabError
 ├── ModelError      the model file, or what its graph holds
 ├── DataError       images, labels, lists, datasets
+│   └── LabelError  labels that are missing, cannot be read or do not fit the model
 ├── RecipeError     recipes, pipelines and other YAML
 ├── QuantizeError   an engine could not quantize the model
 ├── OutputError     a file could not be written
@@ -56,6 +57,11 @@ class ModelError(QuantlabError):
 
 class DataError(QuantlabError):
     """Images, labels, lists, datasets."""
+
+
+class LabelError(DataError):
+    """Labels that are missing, cannot be read or do not fit the model: the images may serve where
+    no labels are needed."""
 
 
 class RecipeError(QuantlabError):

@@ -54,7 +54,11 @@ class Recipe(BaseModel):
         default=None, ge=0, le=1, description="SmoothQuant migration strength"
     )
     exclude: tuple[str, ...] = Field(default=(), description="names of nodes that stay in fp32")
-    images_per_class: int = Field(default=1, ge=1)
+    images_per_class: int | None = Field(
+        default=None,
+        ge=1,
+        description="default: one, and more where that makes fewer than 300 in all",
+    )
     calibration_size: int | None = Field(
         default=None, ge=1, description="overrides images_per_class"
     )

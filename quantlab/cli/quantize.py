@@ -13,7 +13,6 @@ from quantlab.cli.options import (
     Name,
     data_options,
     executor_option,
-    force_option,
     job,
     model_options,
     pick,
@@ -34,7 +33,12 @@ from quantlab.cli.options import (
     help="A YAML file or a published model's name. Default: the best we have.",
 )
 @click.option("--output", type=FilePath(roles.WRITES_INT8), required=True)
-@force_option
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Write also a file whose answers are unrelated to fp32's, and in the place of one that "
+    "quantlab did not write, but of no input.",
+)
 @click.option("--seed", type=click.IntRange(0), help="Overrides the recipe's.")
 @executor_option
 @data_options
@@ -45,6 +49,8 @@ def command(**params: Any) -> None:
     from quantlab.jobs.quantize import QuantizeSpec, quantize_job
 
     with job("quantize", params) as (run, talk):
-        output = quantize_job(QuantizeSpec(**pick(params, QuantizeSpec)), run, talk)
+        made = quantize_job(QuantizeSpec(**pick(params, QuantizeSpec)), run, talk)
+    output = made.output
     if not params["as_json"]:
+        click.echo(made.check.line)
         click.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")

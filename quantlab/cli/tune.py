@@ -79,7 +79,11 @@ STRATEGIES = (
     show_default=True,
     help="Accepted top-1 decline: 1% of fp32's accuracy, or 0.5pp points.",
 )
-@click.option("--images-per-class", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--images-per-class",
+    type=click.IntRange(1),
+    help="For calibration. Default: one, and at least 300 in all, where there are so many.",
+)
 @click.option("--calibration-size", type=click.IntRange(1), help="Instead of --images-per-class.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--budget", type=Duration(), default="5m", show_default=True)

@@ -73,6 +73,19 @@ class Crops:
         give_back(self.array, rows)
         return pixels
 
+    def some(self, rows: NDArray[np.intp]) -> Crops:
+        """These crops alone, in memory, unlabelled."""
+        return Crops(
+            array=self.pixels(rows),
+            names=tuple(self.names[i] for i in rows),
+            labels=None,
+            digests=tuple(self.digests[i] for i in rows),
+            dataset_digest="",
+            pipeline=self.pipeline,
+            problems=(),
+            root=self.root,
+        )
+
 
 class Undecoded(Crops):
     """Crops that only workers have decoded: what is asked for here is decoded here, each time."""

@@ -22,6 +22,10 @@ Content = bytes | NDArray[Any]
 input."""
 
 
+NO_LABEL = "no class index in a .cls of the same key"
+"""Why an image without a label among labelled ones cannot be used."""
+
+
 class Source(Protocol):
     """Where a dataset's images come from."""
 

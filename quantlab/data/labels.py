@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.errors import DataError
+from quantlab.errors import LabelError
 
 
 def check_labels(labels: NDArray[np.int64], num_classes: int, names: Sequence[str] = ()) -> None:
-    """Raises DataError, naming the first offenders, unless 0 <= label < num_classes throughout."""
+    """Raises LabelError, naming the first offenders, unless 0 <= label < num_classes throughout."""
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if bad.size == 0:
         return
@@ -19,7 +19,7 @@ def check_labels(labels: NDArray[np.int64], num_classes: int, names: Sequence[st
     offenders = ", ".join(
         f"{names[i] if names else f'image {i}'} has {labels[i]}" for i in bad[:3].tolist()
     )
-    raise DataError(
+    raise LabelError(
         f"Labels out of range: the model has the labels 0 to {num_classes - 1}, the data {low} to "
         f"{high}: {bad.size} of {labels.size} do not fit ({offenders}).",
         _remedy(low, high, num_classes),

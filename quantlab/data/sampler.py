@@ -13,8 +13,12 @@ from quantlab.errors import DataError
 
 Indices = NDArray[np.int64]
 
-UNLABELLED_SIZE = 1000
-"""How many unlabelled images calibrate when no size is asked for."""
+LEAST = 300
+"""So many images calibrate by default, where there are so many: one image of each of a few classes
+would not show what values a tensor takes."""
+
+SPARE_FROM = 50
+"""Of fewer images none is spared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,21 @@ def stratified(
     """
     check_labels(labels, num_classes)
     return _balanced(labels, _ranks(labels, seed), images_per_class, size, seed)
+
+
+def default_size(classes: int, most: int, *, each: bool) -> int | None:
+    """How many images calibrate when nothing is asked for: LEAST, or the ``most`` that may where
+    these are fewer, and with ``each`` not fewer than one of each class; None for just one of each,
+    where that makes LEAST."""
+    if classes >= LEAST:
+        return None
+    return max(classes if each else 1, min(LEAST, most))
+
+
+def sparing(count: int) -> int:
+    """How many of ``count`` images a default sample may take where a few others are to check what
+    was made of it: a tenth is left over of SPARE_FROM or more, and all that LEAST leaves over."""
+    return count - count // 10 if SPARE_FROM <= count < LEAST else count
 
 
 def random_sample(count: int, size: int, seed: int = 0) -> Indices:
@@ -70,8 +89,8 @@ def split(
 
     Calibration takes ``images_per_class`` (or ``size`` in all, balanced), but never more than half
     of a class; of the classes with a single image, half give it. Copies of a calibration image are
-    left out of both. Without labels ``size`` (UNLABELLED_SIZE) is drawn, at most half. Raises
-    DataError when there are not two different images.
+    left out of both. Without labels ``size`` is drawn, at most half. Raises DataError when there
+    are not two different images.
     """
     unique = _first_of_each(digests)
     if unique.size < 2:
@@ -79,7 +98,7 @@ def split(
             "One image cannot both calibrate and judge.", "Give separate evaluation images."
         )
     if labels is None:
-        wanted = min(size or UNLABELLED_SIZE, unique.size // 2)
+        wanted = min(size or unique.size, unique.size // 2)
         taken = unique[random_sample(unique.size, wanted, seed)]
     else:
         taken = unique[_half_of_each(labels[unique], images_per_class, size, seed)]

@@ -36,15 +36,17 @@ class Proxy:
 
     def distance(self, other: Model | onnx.ModelProto) -> Distance:
         """How far the other's answers are. Raises ModelError when it does not run."""
-        answers = self._logits(other)
-        kl = float(kl_divergence(self._reference, answers).mean())
-        return Distance(kl=kl, sqnr_db=sqnr_db(self._reference, answers))
+        answers = self.logits(other)
+        kl = float(kl_divergence(self.reference, answers).mean())
+        return Distance(kl=kl, sqnr_db=sqnr_db(self.reference, answers))
 
     @cached_property
-    def _reference(self) -> NDArray[np.float32]:
-        return self._logits(self.model)
+    def reference(self) -> NDArray[np.float32]:
+        """The fp32 model's logits [n, classes]. Raises ModelError when it does not run."""
+        return self.logits(self.model)
 
-    def _logits(self, model: Model | onnx.ModelProto) -> NDArray[np.float32]:
+    def logits(self, model: Model | onnx.ModelProto) -> NDArray[np.float32]:
+        """A model's logits [n, classes]. Raises ModelError when it does not run."""
         with Runner(model, threads=self.threads) as run:
             starts = range(0, len(self.inputs), BATCH)
             outputs = np.concatenate([run(self.inputs[i : i + BATCH]) for i in starts])

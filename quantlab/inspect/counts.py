@@ -29,6 +29,7 @@ _WEIGHT_POSITION = {
     "QLinearMatMul": 3,
     "QGemm": 3,
 }
+_INT8 = (TensorProto.INT8, TensorProto.UINT8)
 _LEARNED_TYPES = {
     TensorProto.FLOAT,
     TensorProto.FLOAT16,

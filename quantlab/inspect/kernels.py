@@ -163,7 +163,7 @@ def kernel_kind(op_type: str, data_type: int | None) -> Kind:
     """The kind of a node whose first input, or output without one, has that element type."""
     if op_type in _QUANTIZERS:
         return "quantize"
-    if _is_integer_op(op_type):
+    if is_integer_op(op_type):
         return "int8"
     if op_type in _MOVERS or data_type == TensorProto.INT64:
         return "move"
@@ -195,7 +195,8 @@ def _output_type(node: onnx.NodeProto, types: dict[str, int]) -> int | None:
     return types.get(node.input[0]) if node.input else None
 
 
-def _is_integer_op(op_type: str) -> bool:
+def is_integer_op(op_type: str) -> bool:
+    """Whether ONNX Runtime computes the operator with 8-bit integers."""
     return op_type.startswith(("QLinear", "QGemm", "QAttention")) or (
         "Integer" in op_type or op_type == "DynamicQuantizeMatMul"
     )

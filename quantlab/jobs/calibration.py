@@ -17,30 +17,43 @@ from quantlab.recipe import Recipe
 from quantlab.talk import Talk
 
 
-def drawn(dataset: Dataset, model: Model, recipe: Recipe, talk: Talk) -> Dataset:
-    """The recipe's sample of the dataset; says what it lacks: images asked for, classes."""
+def drawn(
+    dataset: Dataset, model: Model, recipe: Recipe, talk: Talk, *, spare: bool = False
+) -> tuple[Dataset, Recipe]:
+    """The recipe's sample of the dataset, and the recipe with what it leaves open about the sample
+    filled in; says what is lacking: images, classes.
+
+    ``spare``: the default sample of a small dataset leaves a few images over.
+    """
+    most = sampler.sparing(len(dataset)) if spare else len(dataset)
+    full = _filled_in(recipe, dataset, model, most)
     if dataset.labels is None:
-        size = recipe.calibration_size or recipe.images_per_class * model.num_classes
-        indices = sampler.random_sample(len(dataset), size, recipe.seed)
-        return _covering(dataset.subset(indices), model, recipe, talk)
-    indices = sampler.stratified(
-        dataset.labels,
-        model.num_classes,
-        images_per_class=recipe.images_per_class,
-        size=recipe.calibration_size,
-        seed=recipe.seed,
-    )
-    return _covering(dataset.subset(indices), model, recipe, talk)
+        indices = sampler.random_sample(len(dataset), _unlabelled_size(full, model), full.seed)
+    else:
+        indices = sampler.stratified(
+            dataset.labels,
+            model.num_classes,
+            images_per_class=full.images_per_class or 1,
+            size=full.calibration_size,
+            seed=full.seed,
+        )
+    return _covering(dataset.subset(indices), model, recipe, talk), full
 
 
-def divided(dataset: Dataset, model: Model, recipe: Recipe, talk: Talk) -> tuple[Dataset, Dataset]:
-    """One dataset for both purposes: what calibrates, and what is left to judge."""
+def divided(
+    dataset: Dataset, model: Model, recipe: Recipe, talk: Talk
+) -> tuple[Dataset, Dataset, Recipe]:
+    """One dataset for both purposes: what calibrates, and what is left to judge, which is most of
+    it; and the recipe as ``drawn`` gives it."""
+    different = len(set(dataset.content_digests))
+    full = _filled_in(recipe, dataset, model, different // 3)
+    size = full.calibration_size
     parts = sampler.split(
         dataset.labels,
         dataset.content_digests,
-        images_per_class=recipe.images_per_class,
-        size=recipe.calibration_size,
-        seed=recipe.seed,
+        images_per_class=full.images_per_class or 1,
+        size=_unlabelled_size(full, model) if dataset.labels is None else size,
+        seed=full.seed,
     )
     talk.say(
         f"{dataset.root} serves for both: {len(parts.calibration)} images calibrate, "
@@ -48,15 +61,36 @@ def divided(dataset: Dataset, model: Model, recipe: Recipe, talk: Talk) -> tuple
     )
     calibration = _covering(dataset.subset(parts.calibration), model, recipe, talk)
     evaluation = replace(dataset.subset(parts.evaluation), problems=dataset.problems)
-    return calibration, evaluation
+    return calibration, evaluation, full
+
+
+def _is_default(recipe: Recipe) -> bool:
+    return recipe.images_per_class is None and recipe.calibration_size is None
+
+
+def _filled_in(recipe: Recipe, dataset: Dataset, model: Model, most: int) -> Recipe:
+    """The recipe with the default sample, of at ``most`` so many images, where it names none."""
+    if not _is_default(recipe):
+        return recipe
+    labels = dataset.labels
+    classes = model.num_classes if labels is None else len(set(labels.tolist()))
+    size = sampler.default_size(classes, most, each=labels is not None)
+    sample = {"images_per_class": 1} if size is None else {"calibration_size": size}
+    return recipe.model_copy(update=sample)
+
+
+def _unlabelled_size(recipe: Recipe, model: Model) -> int:
+    return recipe.calibration_size or (recipe.images_per_class or 1) * model.num_classes
 
 
 def _covering(sample: Dataset, model: Model, recipe: Recipe, talk: Talk) -> Dataset:
-    """Warns of images asked for that are not there, and of classes of the label space that
-    calibration will not see, the first ten by name.
+    """Says that a default sample is small; warns of images asked for that are not there, and of
+    classes of the label space that calibration will not see, the first ten by name.
 
     Who asks for fewer images than there are classes is told how many are covered, no more.
     """
+    if _is_default(recipe) and len(sample) < sampler.LEAST:
+        talk.say(f"{len(sample)} images calibrate; {sampler.LEAST} or more would be surer.")
     if len(sample) < (recipe.calibration_size or 0):
         talk.warn(
             f"{recipe.calibration_size} calibration images are asked for, {len(sample)} are there."

@@ -10,6 +10,7 @@ from pydantic import Field
 from quantlab.bench.measurement import BenchResult
 from quantlab.compare import compare
 from quantlab.comparison import Comparison, Macs
+from quantlab.criteria import needs_labels
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError, ModelError
@@ -85,7 +86,9 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     models = [inputs.find_model(text, spec, talk) for text in (spec.fp32, spec.int8)]
     check_comparable(*models)
     pipeline = inputs.find_pipeline(models[0], spec, talk)
-    found = inputs.find_evaluation_data(spec, models[0], talk)
+    found = inputs.find_evaluation_data(
+        spec, models[0], talk, need_labels=any(map(needs_labels, (policy, *spec.limits)))
+    )
     made = side_by_side(models, found, pipeline, spec, talk, metrics, test)
     return publish(made, models, found, spec, run, talk)
 

@@ -15,10 +15,10 @@ from quantlab.cache import cache_limit, trim
 from quantlab.cluster.executor import INLINE, open_executor
 from quantlab.config import FILE_NAME, Location, load_config
 from quantlab.data.crops import Crops, load_crops
-from quantlab.data.dataset import Dataset, describe
+from quantlab.data.dataset import NO_LABEL, Dataset, describe
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.readers import open_dataset
-from quantlab.errors import DataError, ModelError
+from quantlab.errors import DataError, LabelError, ModelError
 from quantlab.evaluate.execution import Execution, parse_split
 from quantlab.fetch import catalog, fetch
 from quantlab.model import Layout, Model, OutputKind
@@ -104,11 +104,15 @@ class DataOptions(ConfigOptions):
 
 @dataclass(frozen=True)
 class Found:
-    """A dataset and, in words, where it was found. ``embedded``: it is the twenty photos."""
+    """A dataset and, in words, where it was found. ``embedded``: it is the twenty photos.
+
+    ``unfit``: what is wrong with its labels, where they were left aside for it.
+    """
 
     dataset: Dataset
     origin: str
     embedded: bool = False
+    unfit: LabelError | None = None
 
     def of(self, part: Dataset) -> Found:
         """The same origin, another (or a part of the) dataset."""
@@ -178,18 +182,28 @@ def known_pipeline(model: Model) -> str | dict[str, Any] | None:
     )
 
 
-def find_evaluation_data(options: DataOptions, model: Model, talk: Talk) -> Found:
-    """Images to evaluate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos."""
+def find_evaluation_data(
+    options: DataOptions, model: Model, talk: Talk, *, need_labels: bool = True
+) -> Found:
+    """Images to evaluate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos.
+
+    With ``need_labels`` raises LabelError for labels that are not the model's; else they are left
+    aside, with a warning.
+    """
     config = load_config(options.config)
     if options.data is None and config.eval_data is not None:
         listed = options.list_file or config.eval_list
-        return _open(config.eval_data, _name(options), options.with_list(listed), model, talk)
-    return _first(options, "val", model, talk)
+        evaluation = options.with_list(listed)
+        return _open(
+            config.eval_data, _name(options), evaluation, model, talk, need_labels=need_labels
+        )
+    return _first(options, "val", model, talk, need_labels=need_labels)
 
 
 def find_calibration_data(options: DataOptions, model: Model, talk: Talk) -> Found:
-    """Images to calibrate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos."""
-    return _first(options, "calib", model, talk)
+    """Images to calibrate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos. Labels
+    that are not the model's are left aside, with a warning."""
+    return _first(options, "calib", model, talk, need_labels=False)
 
 
 def find_both(
@@ -199,10 +213,13 @@ def find_both(
     talk: Talk,
     *,
     eval_list: Path | None = None,
+    need_labels: bool = True,
 ) -> tuple[Found, Found]:
     """Both datasets of a tune; the same one twice when it has to serve for both (see divided).
 
     An evaluation folder comes from --eval-data, or from where the calibration folder came from.
+    With ``need_labels`` raises LabelError for evaluation labels that are not the model's; else they
+    are left aside, with a warning.
     """
     calibration = find_calibration_data(options, model, talk)
     path, origin, listed = _place_beside(options, eval_data, calibration.origin)
@@ -210,8 +227,11 @@ def find_both(
     own_list = listed in (None, load_config(options.config).list_file)
     same = str(path) == calibration.dataset.root and own_list
     if path is None or (same and origin != "--eval-data"):
+        if need_labels and calibration.unfit is not None:
+            raise calibration.unfit
         return calibration, calibration
-    return calibration, _open(path, origin, options.with_list(listed), model, talk)
+    evaluation = options.with_list(listed)
+    return calibration, _open(path, origin, evaluation, model, talk, need_labels=need_labels)
 
 
 def _place_beside(
@@ -234,16 +254,19 @@ def _name(options: ConfigOptions) -> str:
     return FILE_NAME if named is None or named.is_dir() else named.name
 
 
-def _first(options: DataOptions, prefix: str, model: Model, talk: Talk) -> Found:
+def _first(
+    options: DataOptions, prefix: str, model: Model, talk: Talk, *, need_labels: bool = True
+) -> Found:
     config = load_config(options.config)
     data = options.data or config.data
     if data is not None and data == config.data:
         listed = options.list_file or config.list_file
-        return _open(data, _name(options), options.with_list(listed), model, talk)
+        listing = options.with_list(listed)
+        return _open(data, _name(options), listing, model, talk, need_labels=need_labels)
     if data is not None:
-        return _open(data, "--data", options, model, talk)
+        return _open(data, "--data", options, model, talk, need_labels=need_labels)
     if (found := _from_environment(prefix)) is not None:
-        return _open(found, "QUANTLAB_DATA", options, model, talk)
+        return _open(found, "QUANTLAB_DATA", options, model, talk, need_labels=need_labels)
     return embedded_photos(talk)
 
 
@@ -256,16 +279,61 @@ def embedded_photos(talk: Talk) -> Found:
     return Found(open_dataset(fetch_with_talk("photos", talk)), "embedded photos", embedded=True)
 
 
-def _open(path: Path | str, origin: str, options: DataOptions, model: Model, talk: Talk) -> Found:
-    with fetching(path, talk) as progress:
-        dataset = open_dataset(
-            path,
-            list_file=options.list_file,
-            synsets=options.synsets or load_config(options.config).synsets,
-            num_classes=model.num_classes,
-            progress=progress,
+def _open(
+    path: Path | str,
+    origin: str,
+    options: DataOptions,
+    model: Model,
+    talk: Talk,
+    *,
+    need_labels: bool = True,
+) -> Found:
+    """The dataset; where no labels are needed, without those that cannot be had."""
+
+    def opened(labelled: bool) -> Dataset:
+        with fetching(path, talk) as progress:
+            return open_dataset(
+                path,
+                list_file=options.list_file,
+                synsets=options.synsets or load_config(options.config).synsets,
+                num_classes=model.num_classes,
+                labelled=labelled,
+                progress=progress,
+            )
+
+    return found_by(opened, origin, options.max_bad, talk, need_labels=need_labels)
+
+
+def found_by(
+    opened: Callable[[bool], Dataset],
+    origin: str,
+    max_bad: float,
+    talk: Talk,
+    *,
+    need_labels: bool,
+) -> Found:
+    """What ``opened(labelled)`` gives with labels; where these cannot be had or do not fit, and
+    none are needed, without them and with a warning. Raises LabelError."""
+    try:
+        dataset = opened(True)
+        _check_labelled(dataset, max_bad)
+        return Found(dataset, origin)
+    except LabelError as error:
+        if need_labels:
+            raise
+        talk.warn(f"Labels are left aside, and accuracy cannot be judged: {error.problem}")
+        return Found(opened(False), origin, unfit=error)
+
+
+def _check_labelled(dataset: Dataset, max_bad: float) -> None:
+    """Raises LabelError when more images than may be bad are so for want of a label."""
+    total = len(dataset) + len(dataset.problems)
+    bare = [problem.name for problem in dataset.problems if problem.reason == NO_LABEL]
+    if len(bare) > max_bad * total:
+        raise LabelError(
+            f"{dataset.root}: {len(bare)} of {total} images have no label (first {bare[0]}).",
+            "Label them or take them out; --max-bad allows more.",
         )
-    return Found(dataset, origin)
 
 
 @contextmanager

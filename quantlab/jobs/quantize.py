@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantlab.cache import cache_limit, trim
 from quantlab.data.calibration import CalibrationImages
+from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline
-from quantlab.errors import RecipeError
+from quantlab.errors import QuantizeError, RecipeError
 from quantlab.fetch import catalog
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
 from quantlab.jobs.calibration import calibration_images, drawn
 from quantlab.jobs.inputs import DataOptions, Found, ModelOptions, model_facts
+from quantlab.jobs.selfcheck import ADVICE, SelfCheck, choose_images, self_check
 from quantlab.model import Model
 from quantlab.paths import cache_dir
 from quantlab.quantize import Engine, get_engine
 from quantlab.quantize.known import ENGINES, file_key, keep, recall
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
-from quantlab.store import Run, check_writable, write_whole
+from quantlab.store import Run, atomic_path, check_writable
 from quantlab.talk import Talk
 from quantlab.yamlfile import read_yaml, validate
 
@@ -36,10 +39,33 @@ class QuantizeSpec(DataOptions, ModelOptions):
     output: Path
     recipe: str | None = None
     seed: int | None = None
+    force: bool = False
 
 
-def quantize_job(spec: QuantizeSpec, run: Run, talk: Talk) -> Path:
-    """Write the quantized model to ``spec.output``."""
+@dataclass(frozen=True)
+class Quantized:
+    """The file that was written, and what its check found."""
+
+    output: Path
+    check: SelfCheck
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file's content, and what it was made from: the recipe with its sample filled in, the images
+    of that sample, and these decoded."""
+
+    content: bytes
+    recipe: Recipe
+    sample: Dataset
+    images: CalibrationImages
+
+
+def quantize_job(spec: QuantizeSpec, run: Run, talk: Talk) -> Quantized:
+    """Write the quantized model to ``spec.output``, checked against fp32 before it appears there.
+
+    Raises QuantizeError for a file whose answers are unrelated to fp32's, unless ``force``.
+    """
     check_writable(spec.output)
     model = inputs.require_fp32(inputs.find_model(spec.model, spec, talk), "quantize")
     recipe = find_recipe(spec.recipe)
@@ -47,26 +73,29 @@ def quantize_job(spec: QuantizeSpec, run: Run, talk: Talk) -> Path:
         recipe = recipe.model_copy(update={"seed": spec.seed})
     pipeline = inputs.find_pipeline(model, spec, talk)
     found = inputs.find_calibration_data(spec, model, talk)
-    content, images = calibrated(model, recipe, found, pipeline, spec, talk)
-    write_whole(spec.output, content)
+    made = calibrated(model, recipe, found, pipeline, spec, talk)
+    run.record.results = facts(model, found, made)
+    with atomic_path(spec.output) as temporary:
+        temporary.write_bytes(made.content)
+        int8 = replace(Model.load(temporary), label=spec.output.stem)
+        check = checked(model, int8, found, made, spec, talk)
+        run.record.results["check"] = check.model_dump(mode="json")
+        judge_check(check, str(spec.output), talk, force=spec.force)
     model.check_unchanged()
     written = Model.load(spec.output)
     if sentence := slow_format(written.proto().graph):
         talk.warn(sentence)
-    run.record.results = facts(model, recipe, found, images, written)
-    return spec.output
+    run.record.results["output"] = model_facts(written)
+    return Quantized(spec.output, check)
 
 
-def facts(
-    model: Model, recipe: Recipe, found: Found, images: CalibrationImages, written: Model
-) -> dict[str, object]:
-    """What the record keeps."""
+def facts(model: Model, found: Found, made: Made) -> dict[str, object]:
+    """What the record keeps of how a file was made."""
     return {
         "model": model_facts(model),
-        "calibration": inputs.data_facts(found, images.crops),
-        "pipeline": images.crops.pipeline.model_dump(mode="json"),
-        "recipe": recipe.model_dump(mode="json"),
-        "output": model_facts(written),
+        "calibration": inputs.data_facts(found, made.images.crops),
+        "pipeline": made.images.crops.pipeline.model_dump(mode="json"),
+        "recipe": made.recipe.model_dump(mode="json"),
     }
 
 
@@ -77,14 +106,34 @@ def calibrated(
     pipeline: Pipeline,
     spec: QuantizeSpec,
     talk: Talk,
-) -> tuple[bytes, CalibrationImages]:
-    """The file that the recipe makes of the model, and the images that it was calibrated on."""
-    sample = drawn(found.dataset, model, recipe, talk)
+) -> Made:
+    """The file that the recipe makes of the model, calibrated on its sample of the images."""
+    sample, recipe = drawn(found.dataset, model, recipe, talk, spare=True)
     images = calibration_images(found, sample, model, pipeline, spec, talk)
     talk.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")
     with inputs.sharded(spec.executor, talk) as workers:
         engine = engine_of(recipe.engine, workers, talk)
-        return quantized(model, recipe, images, engine), images
+        return Made(quantized(model, recipe, images, engine), recipe, sample, images)
+
+
+def checked(
+    model: Model, int8: Model, found: Found, made: Made, spec: QuantizeSpec, talk: Talk
+) -> SelfCheck:
+    """The int8 model's answers beside fp32's, on images that did not calibrate where there are."""
+    chosen = choose_images(found, made.sample, made.images, made.recipe, spec, talk)
+    return self_check(model, int8, made.recipe, made.images, chosen, spec.threads)
+
+
+def judge_check(check: SelfCheck, name: str, talk: Talk, *, force: bool) -> None:
+    """Warns of a poor file. Raises QuantizeError for one that is unrelated to fp32, unless that is
+    wanted all the same (``force``)."""
+    if check.file.unrelated and not force:
+        raise QuantizeError(
+            f"{name} was not written: {check.problem} (on {check.file.images} images).",
+            f"{ADVICE} --force writes it all the same.",
+        )
+    if check.problem:
+        talk.warn(f"{Path(name).name}: {check.problem}. {ADVICE}")
 
 
 def find_recipe(text: Recipe | str | None) -> Recipe:

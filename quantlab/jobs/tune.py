@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from quantlab.config import BenchConditions, IncStrategy, Location, narrowed
+from quantlab.criteria import needs_labels
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.errors import (
@@ -81,7 +82,7 @@ class TuneSpec(DataOptions, ModelOptions):
     inc_strategy: IncStrategy | None = None
     bench: BenchConditions = BenchConditions()
     space: dict[str, list[Any]] | None = None
-    images_per_class: int = 1
+    images_per_class: int | None = None
     calibration_size: int | None = None
     seed: int = 0
     budget: float = 300.0
@@ -116,7 +117,14 @@ def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
 
     def subject() -> Subject:
         pipeline = inputs.find_pipeline(model, spec, talk)
-        both = inputs.find_both(spec, spec.eval_data, model, talk, eval_list=spec.eval_list)
+        both = inputs.find_both(
+            spec,
+            spec.eval_data,
+            model,
+            talk,
+            eval_list=spec.eval_list,
+            need_labels=needs_labels(criterion),
+        )
         return Subject(model, pipeline, *both)
 
     output = spec.output or Path(f"{model.name}.int8.onnx")
@@ -153,6 +161,7 @@ def search(
         subject = find()
         model = subject.model
         bench = _prepare(spec, criterion, subject, run, talk, how)
+        rungs = [_sampled(rung, bench.sampling) for rung in rungs]
         bench.ahead = _ahead(spec, rungs, bench)
         bench.asked = frozenset(name for rung in rungs for name in rung.exclude)
         bench.engines.update(_own_search(spec, bench))
@@ -232,12 +241,11 @@ def _prepare(
     """Images, calibration sample and the fp32 baseline."""
     model, pipeline = subject.model, subject.pipeline
     calibration, evaluation = subject.calibration, subject.evaluation
-    sampling = _sampling(spec, Recipe())
     if calibration is evaluation:
-        sample, rest = divided(calibration.dataset, model, sampling, talk)
+        sample, rest, sampling = divided(calibration.dataset, model, _sampling(spec), talk)
         evaluation = evaluation.of(rest)
     else:
-        sample = drawn(calibration.dataset, model, sampling, talk)
+        sample, sampling = drawn(calibration.dataset, model, _sampling(spec), talk)
     images = calibration_images(calibration, sample, model, pipeline, spec, talk)
     if not (spec.no_audit or _is_known(model, pipeline)):
         quick_audit(model, images.crops, talk, spec.threads)
@@ -252,6 +260,7 @@ def _prepare(
         model=model,
         criterion=criterion,
         calibration=calibration,
+        sampling=sampling,
         images=images,
         evaluation=evaluation,
         crops=crops,
@@ -324,14 +333,24 @@ def _identity(
     return parts | ({"inc strategy": spec.inc_strategy} if spec.inc_strategy else {})
 
 
-def _sampling(spec: TuneSpec, recipe: Recipe) -> Recipe:
-    """The recipe with this tune's calibration sample and seed."""
-    sample = {
-        "seed": spec.seed,
-        "images_per_class": spec.images_per_class,
-        "calibration_size": spec.calibration_size,
-    }
-    return recipe.model_copy(update=sample)
+def _sampling(spec: TuneSpec) -> Recipe:
+    """A recipe with this tune's calibration sample, its own or that of the recipe it was given, and
+    seed."""
+    given = find_recipe(spec.recipe)
+    if spec.images_per_class is not None or spec.calibration_size is not None:
+        sample = {
+            "images_per_class": spec.images_per_class,
+            "calibration_size": spec.calibration_size,
+        }
+        given = given.model_copy(update=sample)
+    return given.model_copy(update={"seed": spec.seed})
+
+
+def _sampled(recipe: Recipe, sampling: Recipe) -> Recipe:
+    """The recipe with the other's calibration sample and seed."""
+    return recipe.model_copy(
+        update=sampling.model_dump(include={"seed", "images_per_class", "calibration_size"})
+    )
 
 
 def _rungs(spec: TuneSpec) -> list[Recipe]:
@@ -340,7 +359,7 @@ def _rungs(spec: TuneSpec) -> list[Recipe]:
     listed = (
         [find_recipe(spec.recipe)] if spec.recipe else [r for e in engines for r in ladder_of(e)]
     )
-    rungs = [_sampling(spec, recipe) for recipe in narrowed(listed, spec.space or {})]
+    rungs = list(narrowed(listed, spec.space or {}))
     if not rungs:
         raise RecipeError("no recipe keeps to the search space.", "Allow more values in search.")
     return rungs

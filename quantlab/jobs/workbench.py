@@ -62,7 +62,8 @@ TRIAL_TIMING = BenchConditions(rounds=10, seconds=2.0)
 
 @dataclass
 class Workbench:
-    """One tune's model, images, baseline and limits. ``bench=False`` leaves timing out.
+    """One tune's model, images, baseline and limits. ``bench=False`` leaves timing out;
+    ``sampling`` is a recipe with the calibration sample that all trials have.
 
     Tunes of the same ``identity`` may share trials. ``costs`` is the last ranking: by group, what
     it costs in int8 (KL, nats). ``asked`` are the nodes that the user's recipe excludes.
@@ -71,6 +72,7 @@ class Workbench:
     model: Model
     criterion: Criterion
     calibration: Found
+    sampling: Recipe
     images: CalibrationImages
     evaluation: Found
     crops: Crops

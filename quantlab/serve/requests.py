@@ -93,7 +93,7 @@ class TuneRequest(_Evaluated):
     output: FileName | None = None
     max_decline: Words | None = Field(None, examples=["1%", "0.5pp"])
     criterion: Words | None = Field(None, examples=["agree>=96%"])
-    images_per_class: Count = 1
+    images_per_class: Count | None = None
     calibration_size: Count | None = None
     seed: Seed = 0
     budget: Annotated[float, Field(gt=0, le=7 * 86400)] = Field(300.0, description="seconds")
@@ -126,6 +126,7 @@ class QuantizeRequest(_OfImages):
     recipe: Name | None = None
     output: FileName | None = None
     seed: Seed | None = None
+    force: bool = Field(False, description="keep also a file unrelated to the fp32 model")
 
 
 class EvaluateRequest(_Evaluated):

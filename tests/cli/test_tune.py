@@ -16,7 +16,7 @@ import pytest
 from quantlab.jobs import tune as job
 from quantlab.model import Model
 from quantlab.record import load_record
-from quantlab.testing import fake_bench, listed_folder, npz_file, tiny_classifier
+from quantlab.testing import fake_bench, image_folder, listed_folder, npz_file, tiny_classifier
 from quantlab.tune.ladder import cheapest_first, ladder
 from quantlab.tune.study import SharedStudy
 
@@ -119,7 +119,7 @@ def test_an_interrupted_run_keeps_its_warnings(
     engine(0.01)
     ctrl_c_in_timing(2)
     shutil.rmtree(scene.data / "9")
-    said = tune(code=130)
+    said = tune("--no-audit", code=130)
     assert said.warnings == ["Warning: 1 of 10 classes have no calibration image: 9."]
     assert said.record.warnings == [said.warnings[0].removeprefix("Warning: ")]
 
@@ -348,9 +348,9 @@ def test_a_slower_file_is_told_first(tune: Any, monkeypatch: pytest.MonkeyPatch)
 def test_one_folder_for_both_is_split(cli: Any, scene: Any, engine: Any) -> None:
     engine(0.01)
     said = cli("tune", "--model", scene.model, *scene.words)
-    assert f"{scene.data} serves for both: 10 images calibrate, 30 others judge." in said.err
+    assert f"{scene.data} serves for both: 13 images calibrate, 27 others judge." in said.err
     results = said.record.results
-    assert (results["calibration"]["images"], results["data"]["images"]) == (10, 30)
+    assert (results["calibration"]["images"], results["data"]["images"]) == (13, 27)
     assert Path("tiny.int8.onnx").is_file()
 
 
@@ -360,10 +360,34 @@ def test_overlap_is_an_error_unless_allowed(cli: Any, scene: Any, engine: Any) -
     shutil.copytree(scene.data, copy)
     line = ("tune", "--model", scene.model, *scene.words, "--eval-data", copy)
     said = cli(*line, code=2)
-    assert "10 images both calibrate and judge, for example " in said.err
+    assert "40 images both calibrate and judge, for example " in said.err
     assert "--allow-overlap" in said.err
     assert not Path("tiny.int8.onnx").exists()
     assert cli(*line, "--allow-overlap").record.results["data"]["images"] == 40
+
+
+def test_labels_of_another_label_space(cli: Any, scene: Any, engine: Any, tmp_path: Path) -> None:
+    engine(0.01)
+    data = image_folder(tmp_path / "pets", ["cat", "dog"], per_class=20, size=40)
+    line = ("--data", data, "--pipeline", scene.pipeline)
+    said = cli("tune", "--model", scene.model, *line, code=2)
+    assert "holds 2 of 10 classes (cat, dog)" in said.err
+    label_free = ("--criterion", "agree>=60%")
+    tuned = cli("tune", "--model", scene.model, *line, *label_free)
+    assert "Labels are left aside, and accuracy cannot be judged" in tuned.warnings[0]
+    assert tuned.record.results["data"]["labelled"] is False
+    compare = ("compare", scene.model, "tiny.int8.onnx", *line, "--no-bench")
+    assert "holds 2 of 10 classes (cat, dog)" in cli(*compare, code=2).err
+    assert "Labels are left aside" in cli(*compare, *label_free, code=None).warnings[0]
+
+
+def test_a_given_recipe_keeps_its_own_sample(cli: Any, scene: Any, engine: Any) -> None:
+    engine(0.01)
+    Path("few.yaml").write_text("name: few\ncalibration_size: 5\n")
+    line = ("tune", "--model", scene.model, *scene.words, "--recipe", "few.yaml")
+    assert cli(*line).record.results["calibration"]["images"] == 5
+    said = cli(*line, "--images-per-class", 1)
+    assert said.record.results["calibration"]["images"] == 10
 
 
 def test_unlabelled_images(cli: Any, scene: Any, engine: Any) -> None:
@@ -374,7 +398,7 @@ def test_unlabelled_images(cli: Any, scene: Any, engine: Any) -> None:
     said = cli("tune", "--model", scene.model, "--data", flat, *scene.words[2:])
     assert said.record.results["verdict"]["status"] == "inconclusive"
     assert "no labels to judge accuracy by" in said.out
-    assert said.record.results["data"]["images"] == 12
+    assert said.record.results["data"]["images"] == 16
 
 
 def test_npz_images(cli: Any, scene: Any, engine: Any) -> None:
@@ -463,9 +487,9 @@ def test_another_tune_with_the_same_output_does_no_harm(
 
 @pytest.fixture
 def ended(tune: Any, engine: Any) -> Path:
-    """The folder of a tune that has ended."""
+    """The folder of a tune that has ended; another seed would be other calibration images."""
     engine(0.01)
-    folder: Path = tune().folder
+    folder: Path = tune("--images-per-class", 1).folder
     return folder
 
 

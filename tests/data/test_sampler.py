@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from quantlab.data.sampler import missing_classes, overlap, random_sample, split, stratified
+from quantlab.data.sampler import (
+    LEAST,
+    SPARE_FROM,
+    default_size,
+    missing_classes,
+    overlap,
+    random_sample,
+    sparing,
+    split,
+    stratified,
+)
 from quantlab.errors import DataError
 
 CLASSES = 6
@@ -75,6 +85,28 @@ def test_random_sample() -> None:
     assert random_sample(100, 10, seed=4).tolist() != chosen.tolist()
 
 
+@pytest.mark.parametrize(
+    ("classes", "most", "each", "size"),
+    [
+        (2, 1000, True, LEAST),
+        (2, 50, True, 50),
+        (299, 1000, True, LEAST),
+        (300, 5000, True, None),
+        (1000, 40, False, None),
+        (19, 6, True, 19),
+        (19, 6, False, 6),
+        (2, 0, False, 1),
+    ],
+)
+def test_a_default_sample(classes: int, most: int, each: bool, size: int | None) -> None:
+    assert default_size(classes, most, each=each) == size
+
+
+def test_a_tenth_of_a_small_dataset_is_spared() -> None:
+    sizes = (1, SPARE_FROM - 1, SPARE_FROM, 200, LEAST - 1, LEAST, 5000)
+    assert [sparing(n) for n in sizes] == [1, 49, 45, 180, 270, 300, 5000]
+
+
 def test_overlap_ignores_unreadable_images() -> None:
     assert overlap(["a", "b", ""], ["b", "c", ""]) == {"b"}
 
@@ -123,7 +155,6 @@ def test_split_without_labels() -> None:
     digests = unique_digests(10)
     assert split(None, digests).calibration.size == 5
     assert split(None, digests, size=3).calibration.size == 3
-    assert split(None, unique_digests(5000)).calibration.size == 1000
     parts = split(None, digests, size=3, seed=2)
     assert sorted([*parts.calibration, *parts.evaluation]) == list(range(10))
 

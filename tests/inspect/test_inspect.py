@@ -13,9 +13,10 @@ from onnx import numpy_helper
 from onnxruntime import quantization as ortq
 
 from quantlab.errors import ModelError
-from quantlab.inspect.counts import count_macs, count_parameters
+from quantlab.inspect.counts import count_macs, count_parameters, node_macs
 from quantlab.inspect.inspection import Inspection, inspect_model
-from quantlab.model import Model
+from quantlab.inspect.int8_share import int8_share
+from quantlab.model import InputSpec, Model
 from quantlab.quantize.prepare import prepare
 from quantlab.runtime.runner import Runner
 from quantlab.testing.models import tiny_classifier
@@ -161,6 +162,46 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
     onnx.save(proto, tmp_path / "odd.onnx")
     with pytest.raises(ModelError, match="not an image classifier"):
         inspect_model(Model.load(tmp_path / "odd.onnx"))
+
+
+LAYERS = {"stem": 256 * STEM, "depthwise": 256 * DEPTHWISE, "pointwise": 256 * POINTWISE, "fc": FC}
+
+
+def share(proto: onnx.ModelProto, spec: InputSpec) -> float:
+    return int8_share(proto.graph, node_macs(proto, spec)).int8
+
+
+@pytest.mark.parametrize("kind", ["QDQ", "QOperator"])
+def test_the_share_of_macs_in_int8(
+    tmp_path: Path, quantized: Callable[..., Model], kind: str
+) -> None:
+    fp32 = Model.load(tiny_classifier(tmp_path / "tiny.onnx"))
+    assert share(fp32.proto(), fp32.input) == 0
+    assert share((whole := quantized(kind)).proto(), whole.input) == 1
+    conv = next(n.name for n in prepare(fp32.proto()).graph.node if n.op_type == "Conv")
+    part = quantized(kind, nodes_to_exclude=[conv])
+    expected = 1 - LAYERS["stem"] / sum(LAYERS.values())
+    assert share(part.proto(), part.input) == pytest.approx(expected)
+
+
+def test_sixteen_bits_are_no_int8(quantized: Callable[..., Model]) -> None:
+    model = quantized(
+        "QDQ",
+        activations=ortq.QuantType.QUInt16,
+        extra_options={"UseQDQContribOps": True},
+    )
+    assert share(model.proto(), model.input) == 0
+
+
+def test_only_one_factor_in_int8_is_no_int8(quantized: Callable[..., Model]) -> None:
+    model = quantized("QDQ")
+    proto = model.proto()
+    made_by = {name: node for node in proto.graph.node for name in node.output}
+    conv = next(n for n in proto.graph.node if n.op_type == "Conv")
+    conv.input[0] = "input"
+    assert made_by[conv.input[1]].op_type == "DequantizeLinear"
+    expected = 1 - LAYERS["stem"] / sum(LAYERS.values())
+    assert share(proto, model.input) == pytest.approx(expected)
 
 
 REAL = {

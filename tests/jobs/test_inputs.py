@@ -9,12 +9,13 @@ from typing import ClassVar
 import pytest
 
 from quantlab.data.preprocess import get_pipeline
-from quantlab.errors import ModelError
+from quantlab.errors import LabelError, ModelError
 from quantlab.fetch import catalog
 from quantlab.jobs.inputs import (
     DataOptions,
     ModelOptions,
     find_both,
+    find_calibration_data,
     find_evaluation_data,
     find_model,
     find_pipeline,
@@ -27,7 +28,8 @@ from quantlab.model import Model
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
 from quantlab.talk import Silence
-from quantlab.testing import image_folder, tiny_classifier
+from quantlab.testing import image_folder, listed_folder, tiny_classifier
+from quantlab.testing.formats import pairs, tar_shard
 
 NONE = ModelOptions()
 
@@ -118,3 +120,60 @@ def test_the_list_of_one_folder_is_not_used_for_the_other(tmp_path: Path, model:
     first, second = find_both(options, other, model, Silence())
     assert (len(first.dataset), len(second.dataset)) == (10, 30)
     assert find_evaluation_data(options, model, Silence()).dataset.names[0] == "0/000.png"
+
+
+def misfits(folder: Path) -> dict[str, Path]:
+    """Images whose labels are not those of a model of ten classes."""
+    negative = listed_folder(folder / "negative", [3, 1, 4])
+    (negative / "val.txt").write_text((negative / "val.txt").read_text().replace(" 1\n", " -1\n"))
+    shard = folder / "half.tar"
+    tar_shard(shard, [member for member in pairs([0, 1, 2, 3]) if member[0] != "d/003.cls"])
+    return {
+        "class folders": image_folder(folder / "names", ["cat", "dog", "yak"]),
+        "wnids": image_folder(folder / "wnids", ["n01440764", "n01443537"]),
+        "indices": listed_folder(folder / "listed", [3, 10, 4]),
+        "a negative index": negative,
+        "some without": shard,
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["class folders", "wnids", "indices", "a negative index", "some without"]
+)
+def test_images_whose_labels_do_not_fit_calibrate_unlabelled(
+    model: Model, tmp_path: Path, kind: str
+) -> None:
+    options = DataOptions(data=misfits(tmp_path)[kind])
+    talk = Silence()
+    found = find_calibration_data(options, model, talk)
+    assert found.dataset.labels is None
+    assert found.unfit is not None
+    assert len(found.dataset) >= 3
+    (warning,) = talk.warnings
+    assert warning.startswith("Labels are left aside, and accuracy cannot be judged: ")
+    with pytest.raises(LabelError):
+        find_evaluation_data(options, model, Silence())
+    assert find_evaluation_data(options, model, talk, need_labels=False).dataset.labels is None
+
+
+def test_labels_that_fit_stay(model: Model, tmp_path: Path) -> None:
+    talk = Silence()
+    found = find_calibration_data(DataOptions(data=image_folder(tmp_path, 3)), model, talk)
+    assert found.dataset.labels is not None
+    assert (found.unfit, talk.warnings) == (None, [])
+
+
+def test_a_tune_refuses_labels_that_do_not_fit_only_where_it_needs_them(
+    model: Model, tmp_path: Path
+) -> None:
+    places = misfits(tmp_path)
+    good = image_folder(tmp_path / "good", 10)
+    options = DataOptions(data=places["class folders"])
+    calibration, evaluation = find_both(options, good, model, Silence())
+    assert calibration.dataset.labels is None
+    assert evaluation.dataset.labels is not None
+    for eval_data in (None, places["wnids"]):
+        with pytest.raises(LabelError, match="order does not tell the labels"):
+            find_both(options, eval_data, model, Silence())
+        both = find_both(options, eval_data, model, Silence(), need_labels=False)
+        assert [found.dataset.labels for found in both] == [None, None]

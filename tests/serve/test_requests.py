@@ -42,7 +42,7 @@ MOST: dict[str, dict[str, Any]] = {
         "pick": "fastest", "no_bench": True, "no_audit": True, "allow_overlap": True, "gate": True,
         "inc_strategy": "basic", "output": "best.onnx",
     },
-    "quantize": {"recipe": "r", "seed": 1, "output": "best.onnx"},
+    "quantize": {"recipe": "r", "seed": 1, "output": "best.onnx", "force": True},
     "evaluate": {"log_interval": 10},
     "compare": {
         "max_decline": "1%", "batch_sizes": [1, 8], "rounds": 3, "no_bench": True,

@@ -47,7 +47,8 @@ def open_dataset(
     A file of one of the FILES, a folder with one of the FOLDERS in it, a folder with a list file
     (LIST_NAMES or ``list_file``), a folder of class folders, or a folder of images without labels.
     ``synsets`` names the classes in index order; ``num_classes`` (the model's) makes sure that
-    labels fit; ``labelled=False`` ignores folder names and lists. Raises DataError, MissingExtra.
+    labels fit; ``labelled=False`` leaves labels aside, and a list is one of images only. Raises
+    LabelError for labels that cannot be read or do not fit, DataError, MissingExtra.
 
     Example:
         >>> from quantlab import open_dataset
@@ -98,17 +99,15 @@ def _open(
     if path.name == NPZ_LIST and path.is_file():
         path, list_file = path.parent, path
     if (reader := _reader(path)) is not None:
-        made: Dataset = import_module(f"{__name__}.{reader}").read(path)
+        made: Dataset = import_module(f"{__name__}.{reader}").read(path, labelled=labelled)
         return made
     if path.is_file():
         raise _not_data(path)
     if not path.is_dir():
         raise DataError(f"{path}: no such folder or file.", "Give the folder with the images.")
-    if not labelled:
-        return unlabelled.read(path)
     if (found := list_file or _find_list(path)) is not None:
-        return listed.read(path, found, synsets=synsets, num_classes=num_classes)
-    if _has_class_folders(path):
+        return listed.read(path, found, synsets=synsets, num_classes=num_classes, labelled=labelled)
+    if labelled and _has_class_folders(path):
         return imagefolder.read(path, synsets=synsets, num_classes=num_classes)
     return unlabelled.read(path)
 

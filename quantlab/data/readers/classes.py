@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from quantlab.data.readers.files import read_text
-from quantlab.errors import DataError
+from quantlab.errors import DataError, LabelError
 
 IMAGENET_CLASSES = 1000
 SYNSET_NAMES = ("synset_words.txt", "synsets.txt")
@@ -46,11 +46,11 @@ class Synsets:
         return tuple(w or wnid for w, wnid in zip(self.words, self.wnids, strict=True))
 
     def index(self, name: str) -> int | None:
-        """The class of this wnid or word, or None. Raises DataError when it means several."""
+        """The class of this wnid or word, or None. Raises LabelError when it means several."""
         key = _normal(name)
         found = self._first.get(key) or self._any.get(key) or []
         if len(found) > 1:
-            raise DataError(
+            raise LabelError(
                 f"{name!r} is the name of the classes {', '.join(map(str, found))} in {self.path}.",
                 "Name the folder by its wnid or class index.",
             )
@@ -129,7 +129,7 @@ def resolve(
 
     Indices speak for themselves; wnids and words are looked up in ``synsets``; else, when these
     are all classes there are, their sorted order counts. ``explicit``: the user gave the synsets,
-    so every name must be in them. Raises DataError naming what cannot be resolved.
+    so every name must be in them. Raises LabelError naming what cannot be resolved.
     """
     if all(is_index(name) for name in names):
         rule = "class indices"
@@ -154,9 +154,9 @@ def fitting_names(synsets: Synsets | None, num_classes: int | None) -> tuple[str
 
 def _unknown(
     names: Sequence[str], found: Sequence[int | None], synsets: Synsets, where: str
-) -> DataError:
+) -> LabelError:
     unknown = [name for name, index in zip(names, found, strict=True) if index is None]
-    return DataError(
+    return LabelError(
         f"{where}: {len(unknown)} of {len(names)} classes are not in {synsets.path}: "
         f"{shorten(unknown)}.",
         "Rename them to wnids, class indices or names in that file.",
@@ -167,7 +167,7 @@ def _by_order(names: Sequence[str], where: str, num_classes: int | None) -> Reso
     wnids = all(is_wnid(name) for name in names)
     expected = num_classes or (IMAGENET_CLASSES if wnids else len(names))
     if len(names) != expected:
-        raise DataError(
+        raise LabelError(
             f"{where} holds {len(names)} of {expected} classes ({shorten(names, 3)}), so their "
             "order does not tell the labels.",
             _ASK_FOR_SYNSETS,

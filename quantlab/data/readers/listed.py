@@ -25,7 +25,7 @@ from quantlab.data.readers.classes import (
 )
 from quantlab.data.readers.files import FileSource, read_text
 from quantlab.data.readers.npz import InputSource
-from quantlab.errors import DataError
+from quantlab.errors import DataError, LabelError
 
 _LABEL = re.compile(r"-?[0-9]{1,9}")
 _FORM = "Each line is an image's name, a space and its label: a class index or a wnid."
@@ -41,15 +41,25 @@ class Line:
 
 
 def read(
-    path: Path, list_file: Path, *, synsets: Path | None = None, num_classes: int | None = None
+    path: Path,
+    list_file: Path,
+    *,
+    synsets: Path | None = None,
+    num_classes: int | None = None,
+    labelled: bool = True,
 ) -> Dataset:
     """The listed images, in the list's order; names are relative to ``path`` or ``path``/val.
 
-    Missing files and names listed twice become problems. Raises DataError when no file is there,
-    for lines that cannot be read, names outside the folder and wnids that cannot be resolved.
+    Missing files and names listed twice become problems; ``labelled=False`` leaves labels aside,
+    and a line need not have one. Raises DataError when no file is there or a name is outside the
+    folder, LabelError for lines that cannot be read and wnids that cannot be resolved.
     """
-    lines, repeated = _without_repeats(parse_list(list_file), list_file)
-    labels, rule, class_names = _labels(lines, path, list_file, synsets, num_classes)
+    if labelled:
+        lines, repeated = _without_repeats(parse_list(list_file), list_file)
+        labels, rule, class_names = _labels(lines, path, list_file, synsets, num_classes)
+    else:
+        lines, repeated = _without_repeats(_names_only(path, list_file), list_file)
+        labels, rule, class_names = None, "none", None
     folders = _located(path, [line.name for line in lines])
     present = [i for i, folder in enumerate(folders) if folder is not None]
     if not present:
@@ -65,11 +75,11 @@ def read(
     return Dataset(
         root=str(path),
         names=tuple(names),
-        labels=np.array([labels[i] for i in present], np.int64),
+        labels=None if labels is None else np.array([labels[i] for i in present], np.int64),
         source=InputSource(source) if finished else source,
         problems=(*missing, *repeated),
         class_names=class_names,
-        label_source=f"{list_file.name}: {rule}",
+        label_source=rule if labels is None else f"{list_file.name}: {rule}",
         finished=finished,
     )
 
@@ -94,9 +104,23 @@ def parse_list(list_file: Path) -> list[Line]:
         elif parts:
             bad.append(f"line {number} ({text.strip()[:60]!r})")
     if bad:
-        raise DataError(f"{list_file}: {shorten(bad, 3)} cannot be read as name and label.", _FORM)
+        raise LabelError(f"{list_file}: {shorten(bad, 3)} cannot be read as name and label.", _FORM)
     if not lines:
         raise DataError(f"{list_file} is empty.", _FORM)
+    _check_inside(lines, list_file)
+    return lines
+
+
+def _names_only(path: Path, list_file: Path) -> list[Line]:
+    """The names of a list's lines: the whole line where there is such a file, else all but its
+    last word."""
+    texts = [(i, text.strip()) for i, text in enumerate(read_text(list_file).splitlines(), 1)]
+    texts = [(i, text) for i, text in texts if text]
+    whole = _located(path, [text for _, text in texts])
+    lines = [
+        Line(number, text if folder is not None else text.rsplit(None, 1)[0], "")
+        for (number, text), folder in zip(texts, whole, strict=True)
+    ]
     _check_inside(lines, list_file)
     return lines
 
@@ -119,7 +143,7 @@ def _without_repeats(lines: Sequence[Line], list_file: Path) -> tuple[list[Line]
         if known is line:
             continue
         if known.label != line.label:
-            raise DataError(
+            raise LabelError(
                 f"{list_file}: {line.name} has the label {known.label} in line {known.number} and "
                 f"{line.label} in line {line.number}.",
                 "Remove the wrong line.",
@@ -140,7 +164,7 @@ def _labels(
     if not wnids:
         return [int(x.label) for x in lines], "class indices", fitting_names(table, num_classes)
     if any(not is_wnid(line.label) for line in lines):
-        raise DataError(f"{list_file}: some labels are wnids, some are indices.", "Use one kind.")
+        raise LabelError(f"{list_file}: some labels are wnids, some are indices.", "Use one kind.")
     resolved = resolve(
         wnids,
         table,

@@ -15,7 +15,7 @@ import numpy as np
 from quantlab.data.dataset import Content, Dataset, Problem
 from quantlab.data.readers import datum
 from quantlab.data.readers.files import cannot_read
-from quantlab.errors import DataError, MissingExtra
+from quantlab.errors import DataError, LabelError, MissingExtra
 
 FILE_NAME = "data.mdb"
 _LOCK = threading.Lock()
@@ -42,9 +42,10 @@ class LmdbSource:
                 raise DataError(f"{name_of(key)}: {error.problem}") from None
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, *, labelled: bool = True) -> Dataset:
     """The database's images in the order of their keys, which are their names. Values that are no
-    Datum become problems. Raises DataError, MissingExtra."""
+    Datum become problems; ``labelled=False`` leaves labels aside. Raises DataError,
+    MissingExtra."""
     keys: list[bytes] = []
     labels: list[int | None] = []
     problems: list[Problem] = []
@@ -56,10 +57,10 @@ def read(path: Path) -> Dataset:
                 problems.append(Problem(name_of(bytes(key)), error.problem.removesuffix(".")))
                 continue
             keys.append(bytes(key))
-            labels.append(label)
+            labels.append(label if labelled else None)
     known = [label for label in labels if label is not None]
     if len(known) not in (0, len(labels)):
-        raise DataError(
+        raise LabelError(
             f"{path}: {len(labels) - len(known)} of {len(labels)} images have no label.",
             "Give a database in which all images have one, or none has.",
         )

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from quantlab.data.dataset import Dataset
 from quantlab.data.images import MAX_PIXELS
 from quantlab.data.readers.files import FileSource, cannot_read
-from quantlab.errors import DataError, shown
+from quantlab.errors import DataError, LabelError, shown
 
 _DAMAGES = (
     *(zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError),
@@ -84,8 +84,11 @@ class InputSource:
             raise DataError(f"{name}: not a readable .npz with an array 'input'.") from error
 
 
-def read(path: Path) -> Dataset:
-    """The archive's index; names are ``<file>[<i>]``. Raises DataError, for pickles too."""
+def read(path: Path, *, labelled: bool = True) -> Dataset:
+    """The archive's index; names are ``<file>[<i>]``; ``labelled=False`` leaves labels aside.
+
+    Raises DataError, for pickles too.
+    """
     headers = _headers(path)
     images = headers.get("images")
     if images is None:
@@ -95,7 +98,7 @@ def read(path: Path) -> Dataset:
         )
     _check_images(path, images)
     labels = None
-    if "labels" in headers:
+    if labelled and "labels" in headers:
         _check_labels(path, headers["labels"], images.shape[0])
         labels = _load(path, "labels").astype(np.int64)
     return Dataset(
@@ -124,7 +127,7 @@ def _check_images(path: Path, header: Header) -> None:
 
 def _check_labels(path: Path, header: Header, count: int) -> None:
     if header.dtype.kind not in "iu" or header.shape != (count,):
-        raise DataError(
+        raise LabelError(
             f"{path}: 'labels' is {header.dtype} {list(header.shape)}, not integers [{count}].",
             "Save one class index an image.",
         )

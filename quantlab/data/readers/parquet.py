@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from quantlab.data.dataset import Dataset
 from quantlab.data.readers.files import cannot_read
-from quantlab.errors import DataError, MissingExtra
+from quantlab.errors import DataError, LabelError, MissingExtra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,8 +65,9 @@ class ParquetSource:
         return bytes(image)
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, *, labelled: bool = True) -> Dataset:
     """The rows of the file, or of the folder's files; names are ``<file>[<row>]``.
+    ``labelled=False`` leaves labels aside.
 
     Raises DataError, MissingExtra.
     """
@@ -84,7 +85,7 @@ def read(path: Path) -> Dataset:
             for number in range(opened.metadata.num_row_groups):
                 groups.append(Group(file, number, start))
                 start += opened.metadata.row_group(number).num_rows
-            labels.append(_labels(opened, file))
+            labels.append(_labels(opened, file) if labelled else None)
             class_names = class_names or _class_names(opened)
     known = [part for part in labels if part is not None]
     if len(columns) > 1 or len(known) not in (0, len(labels)):
@@ -151,7 +152,7 @@ def _labels(opened: Any, path: Path) -> NDArray[np.int64] | None:
         return None
     column = opened.read(columns=[name], use_threads=False).column(name)
     if not kinds.is_integer(column.type) or column.null_count:
-        raise DataError(
+        raise LabelError(
             f"{path}: the column {name!r} is {column.type} with {column.null_count} empty rows, "
             "not a class index in each.",
             _REMEDY,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from quantlab.data.dataset import Dataset
 from quantlab.data.readers.files import MAX_FILE_BYTES, cannot_read, read_text
-from quantlab.errors import DataError
+from quantlab.errors import DataError, LabelError
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 WHOLE, FIRST, BETWEEN, LAST = range(4)
@@ -64,9 +64,10 @@ class RecordSource:
         return payload[HEADER.size + 4 * flag :]
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, *, labelled: bool = True) -> Dataset:
     """The file's images in the order of its ``.idx``, without one in their own; names are
-    ``<file>[<i>]``. Raises DataError, naming the byte where a damaged file cannot be read on."""
+    ``<file>[<i>]``; ``labelled=False`` leaves labels aside. Raises DataError, naming the byte
+    where a damaged file cannot be read on."""
     index = path.with_suffix(".idx")
     offsets: list[int] = []
     labels: list[int] = []
@@ -75,15 +76,17 @@ def read(path: Path) -> Dataset:
             known = iter(_offsets(index)) if index.is_file() else None
             for offset, parts in _records(file, path, known):
                 offsets.append(offset)
-                labels.append(_label(_payload(file, path, parts, HEADER.size + 4), path, offset))
+                header = _payload(file, path, parts, HEADER.size + 4)
+                if labelled:
+                    labels.append(_label(header, path, offset))
     except OSError as error:
         raise cannot_read(path, error) from error
     return Dataset(
         root=str(path),
         names=tuple(f"{path.name}[{i}]" for i in range(len(offsets))),
-        labels=np.array(labels, np.int64),
+        labels=np.array(labels, np.int64) if labelled else None,
         source=RecordSource(path, np.array(offsets, np.int64)),
-        label_source="the records' headers",
+        label_source="the records' headers" if labelled else "none",
     )
 
 
@@ -158,7 +161,7 @@ def _payload(file: BinaryIO, path: Path, parts: list[Part], most: int | None = N
 def _label(payload: bytes, path: Path, offset: int) -> int:
     flag, label, _, _ = HEADER.unpack_from(payload)
     if flag > 1:
-        raise DataError(
+        raise LabelError(
             f"{path}: the record at byte {offset} has {flag} labels.",
             "Give a file of classification: one label an image.",
         )
@@ -167,7 +170,10 @@ def _label(payload: bytes, path: Path, offset: int) -> int:
             raise _damaged(path, offset, "is too short to hold its label")
         (label,) = struct.unpack_from("<f", payload, HEADER.size)
     if not float(label).is_integer() or abs(label) > 1 << 24:
-        raise _damaged(path, offset, f"has the label {label}, which is no class index")
+        raise LabelError(
+            f"{path}: the record at byte {offset} has the label {label}, which is no class index.",
+            _REMEDY,
+        )
     return int(label)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quantlab.data.dataset import Dataset, Problem
+from quantlab.data.dataset import NO_LABEL, Dataset, Problem
 from quantlab.data.readers.files import MAX_FILE_BYTES, cannot_read, is_image
 from quantlab.errors import DataError
 
@@ -63,36 +63,36 @@ def is_pattern(path: Path) -> bool:
     return path.suffix.lower() == ".tar" and _RANGE.search(str(path)) is not None
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, *, labelled: bool = True) -> Dataset:
     """The images of the shards in their order; names are ``<shard>/<member>``.
 
-    Images without a readable label become problems, unless there is no label at all. Raises
-    DataError.
+    Images without a readable label become problems, unless there is no label at all, or
+    ``labelled`` is false. Raises DataError.
     """
     names: list[str] = []
     places: list[Place] = []
     labels: list[int | None] = []
-    labelled = False
+    any_label = False
     for shard in shards(path):
         images, found = _index(shard)
-        labelled = labelled or bool(found)
+        any_label = any_label or (labelled and bool(found))
         for member, place in images.items():
             names.append(f"{shard.name}/{member}")
             places.append(place)
             labels.append(found.get(_key(member)))
-    kept = [i for i, label in enumerate(labels) if label is not None or not labelled]
+    kept = [i for i, label in enumerate(labels) if label is not None or not any_label]
     names_kept = [names[i] for i in kept]
     return Dataset(
         root=str(path),
         names=tuple(names_kept),
-        labels=np.array([labels[i] for i in kept], np.int64) if labelled else None,
+        labels=np.array([labels[i] for i in kept], np.int64) if any_label else None,
         source=TarSource(names_kept, [places[i] for i in kept]),
         problems=tuple(
-            Problem(name, "no class index in a .cls of the same key")
+            Problem(name, NO_LABEL)
             for name, label in zip(names, labels, strict=True)
-            if labelled and label is None
+            if any_label and label is None
         ),
-        label_source="the shards' .cls files" if labelled else "none",
+        label_source="the shards' .cls files" if any_label else "none",
     )
 
 

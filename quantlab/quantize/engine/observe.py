@@ -99,17 +99,22 @@ def spread_batches(net: Net, calibration: Calibration, count: int) -> list[NDArr
     with a fixed batch gets whole batches.
     """
     fixed = fixed_batch(net)
+    wanted = spread_rows(len(calibration), count, fixed or 1)
     if fixed:
-        steps = -(-len(calibration) // fixed)
-        wanted = _spread(steps, -(-count // fixed))
-        return [batch for i, batch in enumerate(calibration) if i in wanted]
-    wanted, start = _spread(len(calibration), count), 0
+        return [batch for i, batch in enumerate(calibration) if i * fixed in wanted]
+    start = 0
     chosen = []
     for batch in calibration:
         chosen.append(batch[[i for i in range(len(batch)) if start + i in wanted]])
         start += len(batch)
     images = np.concatenate(chosen)
     return [images[i : i + _IMAGES_AT_ONCE] for i in range(0, len(images), _IMAGES_AT_ONCE)]
+
+
+def spread_rows(total: int, count: int, batch: int = 1) -> set[int]:
+    """About ``count`` of ``total`` images, evenly spread, in whole batches."""
+    steps = _spread(-(-total // batch), -(-count // batch))
+    return {row for i in steps for row in range(i * batch, min((i + 1) * batch, total))}
 
 
 def _spread(total: int, count: int) -> set[int]:

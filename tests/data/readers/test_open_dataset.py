@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from quantlab.data.readers import open_dataset
-from quantlab.errors import DataError
+from quantlab.data.readers import open_dataset, reopen
+from quantlab.errors import DataError, LabelError
 from quantlab.testing import image_folder, listed_folder, npz_file, photo, pixels
 from quantlab.testing.formats import (
     lmdb_folder,
@@ -108,6 +109,50 @@ def test_labels_can_be_ignored(tmp_path: Path) -> None:
     dataset = open_dataset(root, labelled=False, num_classes=1)
     assert dataset.labels is None
     assert dataset.names == ("a/000.png", "a/001.png", "b/000.png", "b/001.png")
+
+
+def test_a_list_names_images_where_labels_are_left_aside(tmp_path: Path) -> None:
+    root = listed_folder(tmp_path, [0, 1, 2, 1])
+    images = sorted(path.name for path in root.rglob("*.png"))
+    (root / "val.txt").unlink()
+    lines = [f"{images[0]} cat", images[1], "", f"{images[3]} 99"]
+    (tmp_path / "some.txt").write_text("\n".join(lines) + "\n")
+    with pytest.raises(LabelError, match="cannot be read as name and label"):
+        open_dataset(root, list_file=tmp_path / "some.txt", num_classes=3)
+    dataset = open_dataset(root, list_file=tmp_path / "some.txt", num_classes=3, labelled=False)
+    assert dataset.labels is None
+    assert dataset.names == (images[0], images[1], images[3])
+    assert dataset.opening is not None
+    assert reopen(dataset.opening).names == dataset.names
+
+
+FORMATS: dict[str, Callable[[Path, list[int]], Path]] = {
+    "npz": lambda path, labels: npz_file(path / "a.npz", labels),
+    "recordio": lambda path, labels: record_file(path / "a.rec", labels),
+    "webdataset": lambda path, labels: tar_shard(path / "a.tar", pairs(labels)),
+    **(
+        {"lmdb": lambda path, labels: lmdb_folder(path / "lmdb", [raw_datum(x) for x in labels])}
+        if find_spec("lmdb")
+        else {}
+    ),
+    **(
+        {"parquet": lambda path, labels: parquet_file(path / "a.parquet", labels)}
+        if find_spec("pyarrow")
+        else {}
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(FORMATS))
+def test_a_file_can_be_read_without_its_labels(tmp_path: Path, kind: str) -> None:
+    path = FORMATS[kind](tmp_path, [0, 99, 1])
+    assert open_dataset(path).labels is not None
+    with pytest.raises(LabelError, match="Labels out of range"):
+        open_dataset(path, num_classes=5)
+    dataset = open_dataset(path, num_classes=5, labelled=False)
+    assert (dataset.labels, dataset.label_source, len(dataset)) == (None, "none", 3)
+    assert dataset.names == open_dataset(path).names
+    assert dataset[1].label is None
 
 
 @pytest.mark.data
