@@ -34,7 +34,7 @@ from quantlab.gate import Criterion, Policy, judge, parse_criterion
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
 from quantlab.jobs.ahead import Ahead
-from quantlab.jobs.audit import quick_audit
+from quantlab.jobs.audit import check_reference, quick_audit
 from quantlab.jobs.calibration import calibration_images, check_disjoint, divided, drawn
 from quantlab.jobs.compare import save_artifacts
 from quantlab.jobs.evaluate import predict
@@ -214,6 +214,8 @@ def _prepare(
     if not len(crops):
         raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
     check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
+    baseline = _baseline(model, crops, run, talk, how)
+    check_reference(model, crops, baseline, None, spec.threads)
     identity = _identity(spec, criterion, model, images.crops, crops)
     ledger = Ledger(run.folder)
     ledger.claim(identity)
@@ -224,7 +226,7 @@ def _prepare(
         images=images,
         evaluation=evaluation,
         crops=crops,
-        baseline=_baseline(model, crops, run, talk, how),
+        baseline=baseline,
         ledger=ledger,
         talk=talk,
         how=how,

@@ -79,6 +79,11 @@ def headline(c: Comparison, verdict: Verdict) -> str:
 def finding(c: Comparison, verdict: Verdict) -> str:
     """What the verdict rests on, in one line."""
     policy = verdict.policy
+    if verdict.unchanged and verdict.decline is not None:
+        return (
+            f"{c.int8.name}, {policy.title} {policy.amount(verdict.decline)}, nothing changed; "
+            f"limit {policy.limit_text}"
+        )
     few = isinstance(policy, Policy) and verdict.leads_with == "agreement"
     if few or verdict.decline is None or verdict.interval is None:
         same = c.fidelity.agreement
@@ -123,7 +128,7 @@ def zoo_sentence(c: Comparison) -> str:
 
 
 def _lead(c: Comparison, verdict: Verdict, context: ReportContext) -> Iterator[Block]:
-    yield say(verdict.reason)
+    yield from map(say, (*c.lead, verdict.reason))
     if context.early:
         yield say(context.early)
     if verdict.remedy:

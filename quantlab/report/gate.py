@@ -34,7 +34,7 @@ MARKER = "<!-- quantlab gate"
 @dataclass(frozen=True)
 class GateContext:
     """What was compared with what, and under which conditions; ``command`` repeats it. ``notes``
-    are sentences the reader should not miss."""
+    are sentences the reader should not miss, ``lead`` those that stand before everything else."""
 
     subject: str
     reference: str
@@ -42,6 +42,7 @@ class GateContext:
     command: str
     conditions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    lead: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -51,14 +52,20 @@ class GateContext:
 
 def gate_summary(decision: Decision, context: GateContext) -> str:
     """What is printed: the verdict, a line a rule, the reasons of those that do not pass."""
-    lines = [f"{decision.status.upper()}: {context.title}", "", _plain(_rules(decision)), ""]
+    first = [f"{decision.status.upper()}: {context.title}", *context.lead, *_unchanged(decision)]
+    lines = [*first, "", _plain(_rules(decision)), ""]
     for judged in decision.judged:
         if judged.verdict.status != "pass":
             lines += [
                 f"{judged.rule.text}: {judged.verdict.reason} {judged.verdict.remedy}".strip()
             ]
     lines += [*_class_lines(decision), *decision.alarms, decision.family]
-    return "\n".join(line for i, line in enumerate(lines) if line or i < 4)
+    return "\n".join(line for i, line in enumerate(lines) if line or i < len(first) + 3)
+
+
+def _unchanged(decision: Decision) -> list[str]:
+    """Why rules pass without an interval, once."""
+    return list(dict.fromkeys(j.verdict.reason for j in decision.judged if j.verdict.unchanged))
 
 
 def _plain(t: Table) -> str:
@@ -79,7 +86,7 @@ def marker(subject: str) -> str:
 
 def gate_page(decision: Decision, context: GateContext) -> Page:
     """The decision as a page."""
-    blocks: list[Block] = [_rules(decision)]
+    blocks: list[Block] = [*map(say, (*context.lead, *_unchanged(decision))), _rules(decision)]
     reasons = tuple(
         (Strong(j.rule.text), f": {j.verdict.reason} {j.verdict.remedy}".rstrip())
         for j in decision.judged

@@ -44,7 +44,7 @@ def compare_summary(comparison: Comparison, verdict: Verdict, early: str = "") -
     """The verdict, the figures, the zoo's sentence; ``early`` is about stopping early."""
     fidelity = comparison.fidelity
     noise = "no noise" if fidelity.identical else f"{number(fidelity.sqnr_db, '.1f')} dB"
-    lines = [headline(comparison, verdict), verdict.reason]
+    lines = [headline(comparison, verdict), *comparison.lead, verdict.reason]
     lines += [text for text in (verdict.remedy, early) if text]
     lines += ["", table_of(tables.summary(comparison)), ""]
     lines += [
