@@ -180,9 +180,11 @@ class _View:
 
     @cached_property
     def _unchanged(self) -> bool:
-        """Probabilities are compared bit for bit: near 0 and 1 all models look alike."""
+        """Probabilities are compared bit for bit: near 0 and 1 all models look alike. A model that
+        never answers (NaN everywhere) shows nothing."""
+        answered = bool((self.top_first[:, 0] >= 0).any())
         if self._identical or {self.first.output_kind, self.second.output_kind} != {"logits"}:
-            return self._identical
+            return self._identical and answered
         same = np.array_equal(self.top_first, self.top_second)
         return same and figures.same_but_rounding(self.first.outputs, self.second.outputs)
 

@@ -25,13 +25,15 @@ from quantlab.testing.predictions import fake_predictions
 
 
 def _models(both: int, lost: int, gained: int, neither: int) -> tuple[Predictions, Predictions]:
-    """Two models over three classes with exactly these counts; every label is 0."""
+    """Two models over three classes with exactly these counts; every label is 0, and every output
+    of the second is twice as large as the first's would be."""
     n = both + lost + gained + neither
     fp32 = [0] * (both + lost) + [1] * (gained + neither)
     int8 = [0] * both + [1] * lost + [0] * gained + [1] * neither
     outputs = np.eye(3, dtype=np.float32)
     made = replace(fake_predictions(n, 3, 0, 0), labels=np.zeros(n, np.int64))
-    return replace(made, outputs=outputs[fp32]), replace(made, outputs=outputs[int8])
+    other = replace(made, model_sha256="f" * 64, outputs=2 * outputs[int8])
+    return replace(made, outputs=outputs[fp32]), other
 
 
 def _comparison(both: int, lost: int, gained: int, neither: int) -> Comparison:

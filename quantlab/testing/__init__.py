@@ -2,7 +2,7 @@
 
 from quantlab.testing.images import image_folder, listed_folder, npz_file, photo, pixels, truncate
 from quantlab.testing.measurements import fake_bench, fake_measurement
-from quantlab.testing.models import FakeRunner, blind_model, pixel_logits, tiny_classifier
+from quantlab.testing.models import FakeRunner, blind_model, pixel_logits, taught, tiny_classifier
 from quantlab.testing.predictions import fake_predictions
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "photo",
     "pixel_logits",
     "pixels",
+    "taught",
     "tiny_classifier",
     "truncate",
 ]
