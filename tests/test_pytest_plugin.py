@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 from quantlab.data.crops import load_crops
@@ -17,7 +16,7 @@ from quantlab.data.readers import open_dataset
 from quantlab.evaluate.evaluator import evaluate
 from quantlab.model import Model
 from quantlab.runtime.runner import Runner
-from quantlab.testing import blind_model, listed_folder, tiny_classifier
+from quantlab.testing import blind_model, listed_folder, near_model, tiny_classifier
 
 pytest_plugins = ["pytester"]
 
@@ -45,17 +44,9 @@ def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.P
     lines = zip(dataset.names, answers.tolist(), strict=True)
     (folder / "val.txt").write_text("".join(f"{name} {answer}\n" for name, answer in lines))
     (root / "int8.onnx").write_bytes(model.read_bytes())
-    near = onnx.load(model)
-    near.graph.initializer[-1].CopyFrom(_shifted(near.graph.initializer[-1]))
-    onnx.save(near, root / "near.onnx")
+    near_model(model, root / "near.onnx")
     blind_model(model, root / "broken.onnx", [int(np.bincount(answers).argmax())])
     return pytester
-
-
-def _shifted(bias: onnx.TensorProto) -> onnx.TensorProto:
-    """The bias with a little added to all classes: other outputs, the same answers."""
-    values = onnx.numpy_helper.to_array(bias) + np.float32(0.01)
-    return onnx.numpy_helper.from_array(values, bias.name)
 
 
 def outcomes(repo: pytest.Pytester, body: str, *words: str, **expected: int) -> Any:

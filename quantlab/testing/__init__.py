@@ -2,7 +2,14 @@
 
 from quantlab.testing.images import image_folder, listed_folder, npz_file, photo, pixels, truncate
 from quantlab.testing.measurements import fake_bench, fake_measurement
-from quantlab.testing.models import FakeRunner, blind_model, pixel_logits, taught, tiny_classifier
+from quantlab.testing.models import (
+    FakeRunner,
+    blind_model,
+    near_model,
+    pixel_logits,
+    taught,
+    tiny_classifier,
+)
 from quantlab.testing.predictions import fake_predictions
 
 __all__ = [
@@ -13,6 +20,7 @@ __all__ = [
     "fake_predictions",
     "image_folder",
     "listed_folder",
+    "near_model",
     "npz_file",
     "photo",
     "pixel_logits",

@@ -26,7 +26,14 @@ from quantlab.evaluate.evaluator import evaluate
 from quantlab.model import Model
 from quantlab.record import RunRecord, load_record
 from quantlab.runtime.runner import Runner
-from quantlab.testing import fake_bench, image_folder, listed_folder, taught, tiny_classifier
+from quantlab.testing import (
+    fake_bench,
+    image_folder,
+    listed_folder,
+    near_model,
+    taught,
+    tiny_classifier,
+)
 
 PIPELINE = """
 name: tiny
@@ -120,20 +127,13 @@ class Scene:
         (folder / "val.txt").write_text("".join(f"{n} {a}\n" for n, a in rows))
         return folder
 
-    def near(self, name: str = "near.onnx") -> Path:
-        """A model whose outputs are nearly the model's own, and so are its answers."""
-        path = self.folder / name
-        onnx.save(noisy(onnx.load(self.model), 1e-3), path)
-        return path
+    def near(self) -> Path:
+        """A model whose outputs are nearly the model's own, and whose answers are its own."""
+        return near_model(self.model, self.folder / "near.onnx")
 
     def teach(self, model: Path) -> Path:
         """The tiny model, taught the scene's images: one that guesses is judged by nobody."""
-        crops = load_crops(
-            open_dataset(self.data), get_pipeline(self.pipeline), cache_dir=self.folder / "answers"
-        )
-        assert crops.labels is not None
-        inputs = crops.inputs(slice(None), Model.load(model).input)
-        return taught(model, inputs, crops.labels.tolist())
+        return taught(model, self.data, self.pipeline)
 
     def answers(self, folder: Path) -> list[int]:
         """The model's first answer on each image."""
