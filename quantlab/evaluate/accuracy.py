@@ -59,8 +59,11 @@ def useful_share(classes: int) -> float:
 
 
 def is_implausible(top1: Share, classes: int) -> bool:
-    """Whether the accuracy is so low that the labels or the preprocessing seem wrong."""
-    return top1.value < useful_share(classes)
+    """Whether the accuracy is so low that the labels or the preprocessing seem wrong: below that of
+    a classifier of use, and surely below halfway from there to 100%, which 0 of 4 images is not."""
+    useful = useful_share(classes)
+    high = clopper_pearson(top1.count, top1.n).high
+    return top1.value < useful and high < (1 + useful) / 2
 
 
 def is_guessing(top1: Share, classes: int) -> bool:

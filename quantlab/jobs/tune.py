@@ -214,11 +214,11 @@ def _prepare(
     if not len(crops):
         raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
     check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
-    baseline = _baseline(model, crops, run, talk, how)
-    check_reference(model, crops, baseline, None, spec.threads)
     identity = _identity(spec, criterion, model, images.crops, crops)
     ledger = Ledger(run.folder)
     ledger.claim(identity)
+    baseline = _baseline(model, crops, run, talk, how)
+    check_reference(model, crops, baseline, None, spec.threads)
     return Workbench(
         model=model,
         criterion=criterion,
