@@ -43,6 +43,10 @@ DECLINES = (0.0, 0.005, 0.01, 0.015, 0.03)
 CHANGED = (0.03, 0.08, 0.15)
 SIZES = (100, 500, 1_800, 10_000, 50_000)
 AGREEMENTS = ((0.95, 0.93), (0.95, 0.95), (0.95, 0.97), (0.95, 0.99), (0.99, 0.99))
+UNCHANGED = ((20, 1.0), (60, 1.0), (60, 0.5), (60, 3.7 / 60), (300, 0.1), (300, 0.0222))
+"""Images, and the share of all on which any output differs: each at least 3.7 in all images seen
+(or as many as the model loses). Quantization makes it 1."""
+LOSING = 0.03
 KL_LIMIT, KLS, KL_SIZES = 0.05, (0.03, 0.05, 0.08), (50, 200, 1_800)
 KL_SHAPE = 0.3
 """A gamma distribution of this shape is as spread and as skewed as the KL divergences of the zoo's
@@ -177,6 +181,27 @@ def agreement_cell(least: float, agreement: float, n: int, *, pairs: int, seed: 
     return cell(draws, final, 1 - least, 1 - agreement)
 
 
+def unchanged_cell(
+    differs: float, decline: float, n: int, *, pairs: int, seed: int = 0
+) -> tuple[float, float]:
+    """How often a model with a true ``decline`` of fp32's accuracy, which only loses images, passes
+    because none of its outputs differs, and how often it passes at all. Some output is another one
+    on the share ``differs`` of all images, every lost one among them."""
+    lost = decline * ACCURACY
+    assert lost <= differs <= 1
+    kept = (differs - lost) * (ACCURACY - lost)
+    same = (1 - differs) * (ACCURACY - lost)
+    rest = differs - lost - kept
+    rng = np.random.default_rng([seed, n, int(1e6 * differs), int(1e6 * decline)])
+    draws = rng.multinomial(n, (lost, kept, rest, same, 1 - differs - same), pairs)
+    unseen = draws[:, :3].sum(axis=1) == 0
+    within = [
+        bool(b + a) and decline_of(paired_ratio(int(b), int(a), 0)).high <= LIMIT
+        for a, b in zip(draws[:, 0], draws[:, 1] + draws[:, 3], strict=True)
+    ]
+    return float(unseen.mean()), float((unseen | np.array(within)).mean())
+
+
 def kl_cell(kl: float, n: int, *, pairs: int, seed: int = 0) -> Cell:
     """Images' KL divergences with a mean of ``kl``."""
     rng = np.random.default_rng([seed, n, int(1e6 * kl)])
@@ -238,6 +263,7 @@ def page(
     declines: Declines,
     agreements: Agreements,
     kls: Divergences,
+    unchanged: dict[tuple[int, float], tuple[float, float]],
     classes: dict[int, tuple[float, float]],
     families: dict[int, tuple[float, float]],
     pairs: int,
@@ -259,6 +285,7 @@ def page(
         *_beside(declines),
         *_of_declines(declines),
         *_of_fidelity(agreements, kls),
+        *_of_unchanged(unchanged),
         f"## `class.decline > {100 * CLASS_LIMIT:.0f}pp`, 1,000 classes",
         "",
         "*Any wrong*: a class is said to fall by more when all fall by just that much. "
@@ -354,6 +381,24 @@ def _of_fidelity(agreements: Agreements, kls: Divergences) -> list[str]:
     ]
 
 
+def _of_unchanged(unchanged: dict[tuple[int, float], tuple[float, float]]) -> list[str]:
+    return [
+        "## Taken for unchanged",
+        "",
+        f"A model that truly declines by {LOSING:.0%}, under `top1.decline > {LIMIT:.0%}`. "
+        "*Differs*: the share of images on which any of its outputs is not fp32's. *Unchanged*: "
+        "none of the images shows that, so it passes; *wrong pass*: by that or by the interval.",
+        "",
+        "| images | differs | unchanged | wrong pass |",
+        "| --: | --: | --: | --: |",
+        *(
+            f"| {n:,} | {share:.1%} | {alone:.1%} | {wrong:.1%} |"
+            for (n, share), (alone, wrong) in unchanged.items()
+        ),
+        "",
+    ]
+
+
 def _row(c: Cell) -> str:
     rates = (c.passes, c.fails, c.undecided, c.wrong_pass, c.wrong_fail, c.coverage)
     return " ".join(f"{max(0.0, rate):.1%} |" for rate in rates)
@@ -388,6 +433,7 @@ def main() -> int:
             for least, a in AGREEMENTS
         },
         {(n, k): kl_cell(k, n, **fewer) for n in KL_SIZES for k in KLS},
+        {(n, share): unchanged_cell(share, LOSING, n, **how) for n, share in UNCHANGED},
         {n: class_errors(n, **fewer) for n in CLASS_SIZES},
         {rules: family_error(rules, 10_000, **how) for rules in (1, 2, 4, 8)},
         **how,

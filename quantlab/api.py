@@ -51,6 +51,7 @@ from quantlab.data.readers.memory import Indexed, read
 from quantlab.data.ready import Ready, ready
 from quantlab.data.sampler import random_sample
 from quantlab.errors import DataError, RecipeError
+from quantlab.evaluate.accuracy import is_guessing
 from quantlab.evaluate.custom import MetricFunction, metrics_of
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import Verdict
@@ -72,8 +73,10 @@ from quantlab.jobs import tune as tune_job
 from quantlab.jobs.audit import full_audit
 from quantlab.jobs.inputs import DataOptions, Found
 from quantlab.model import Model, file_name
+from quantlab.pairing import check_order
 from quantlab.paths import is_url
 from quantlab.recipe import Recipe
+from quantlab.report.audit import guessing_error
 from quantlab.rules import DEFAULT_RULES, Decision, Rule, decide, parse_limit, parse_requirement
 from quantlab.scratch import temporary_folder
 from quantlab.speeds import ratios_of
@@ -588,6 +591,8 @@ def compare(
     talk = reporter(progress)
     models = [_classifier(fp32), _classifier(int8)]
     compare_job.check_comparable(*models)
+    pair = [compare_job.named(model) for model in models]
+    check_order(pair[0], pair[1], "Give the fp32 model first.")
     found = _found(images, models[0], talk)
     if class_names is not None:
         found = found.of(replace(found.dataset, class_names=tuple(class_names)))
@@ -648,6 +653,7 @@ def judge(
         >>> verdict.status, verdict.images_needed
         ('inconclusive', 22186)
     """
+    _check_reference(comparison)
     return judge_limit(comparison, _limit(criterion), anytime=anytime)
 
 
@@ -702,6 +708,7 @@ def gate(
     given = [rules] if isinstance(rules, Rule | str) else rules
     parsed = check_rules(r if isinstance(r, Rule) else parse_requirement(r) for r in given)
     if isinstance(subject, Comparison):
+        _check_reference(subject)
         return decide(subject, parsed)
     if isinstance(subject, str | bytes) or len(subject) != 2:
         raise DataError("a gate judges a comparison or two models.", "Give (fp32, int8).")
@@ -1064,6 +1071,15 @@ def _int8(fp32: Model, content: bytes) -> Model:
         layout=fp32.layout, output_kind=fp32.output_kind, size=fp32.size
     )
     return replace(made, source=None if fp32.folder else fp32.path)
+
+
+def _check_reference(comparison: Comparison) -> None:
+    """Raises DataError when fp32 is no better than guessing: nothing can be judged by it."""
+    fp32 = comparison.fp32
+    if fp32.top1 is not None and is_guessing(fp32.top1, comparison.num_classes):
+        raise guessing_error(
+            fp32.name, f"{fp32.name}.onnx", fp32.top1, comparison.num_classes, None, looked=False
+        )
 
 
 def _found(

@@ -21,7 +21,16 @@ from quantlab.errors import DataError, IsaChange, RecipeError, RecordError
 from quantlab.evaluate.accuracy import Accuracy
 from quantlab.evaluate.predictions import Predictions
 from quantlab.flat import flat
-from quantlab.gate import Verdict, side_words, size_verdict, status_of, unmeasured_latency
+from quantlab.gate import (
+    Verdict,
+    same_file_words,
+    same_latency,
+    side_words,
+    size_verdict,
+    status_of,
+    unchanged_verdict,
+    unmeasured_latency,
+)
 from quantlab.rules import Decision, Rule, settle
 from quantlab.stats import Interval, images_to_clear, independent_decline, mean_p
 from quantlab.yamlfile import read_yaml, validate
@@ -232,15 +241,34 @@ def _rows(old: Mapping[str, Any], new: Mapping[str, Any]) -> Sequence[Difference
     ]
 
 
+def is_accepted_file(baseline: Baseline, sha256: str, environment: Mapping[str, str]) -> bool:
+    """Whether a model is the very file that was accepted, and what makes answers of images here is
+    what did there: then they are the same, as the images and the preprocessing are."""
+    there = {"isa": baseline.isa, **{name: baseline.versions.get(name) for name in _ANSWERING}}
+    return sha256 == baseline.model.sha256 and all(
+        environment.get(name) == value for name, value in there.items()
+    )
+
+
+_ANSWERING = ("onnxruntime", "pillow")
+"""The libraries on whose versions answers depend."""
+
+
 def decide_unpaired(
-    baseline: Baseline, accuracy: Accuracy | None, size_bytes: int | None, rules: Sequence[Rule]
+    baseline: Baseline,
+    accuracy: Accuracy | None,
+    size_bytes: int | None,
+    rules: Sequence[Rule],
+    *,
+    accepted_file: bool = False,
 ) -> Decision:
     """The decision without the baseline's answers: accuracies by their intervals, the size as it
-    is; what needs the images one by one is inconclusive."""
+    is; what needs the images one by one is inconclusive. ``accepted_file``: see
+    ``is_accepted_file``; nothing but the size has to be judged then."""
     shares = {} if accuracy is None else {"top1": accuracy.top1, "top5": accuracy.top5}
     return settle(
         [
-            (rule, _unpaired(rule.limit, baseline, shares, size_bytes))
+            (rule, _unpaired(rule.limit, baseline, shares, size_bytes, accepted_file))
             for rule in rules
             if rule.level != "off"
         ]
@@ -248,12 +276,18 @@ def decide_unpaired(
 
 
 def _unpaired(
-    limit: Limit, baseline: Baseline, shares: Mapping[str, Share | None], size_bytes: int | None
+    limit: Limit,
+    baseline: Baseline,
+    shares: Mapping[str, Share | None],
+    size_bytes: int | None,
+    accepted_file: bool,
 ) -> Verdict:
     if isinstance(limit, SizePolicy):
         return size_verdict(size_bytes, limit)
     if isinstance(limit, LatencyPolicy):
-        return unmeasured_latency(limit)
+        return same_latency(limit) if accepted_file else unmeasured_latency(limit)
+    if accepted_file:
+        return unchanged_verdict(limit, same_file_words(baseline.model.sha256))
     name = limit.metric if isinstance(limit, Policy) else ""
     before = baseline.metrics.get("top1" if name == "top1" else "top5")
     now = shares.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from quantlab.comparison import (
     Share,
 )
 from quantlab.evaluate import metrics as figures
+from quantlab.evaluate.accuracy import is_implausible
 from quantlab.evaluate.custom import MetricFunction, image_scores
 from quantlab.evaluate.predictions import Aligned, Predictions, align
 from quantlab.speeds import Measured, listed, speeds_of
@@ -37,7 +39,7 @@ from quantlab.stats import (
     wilson,
 )
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "with_speeds"]
 
 Bools = NDArray[np.bool_]
 
@@ -70,13 +72,12 @@ def compare(
     metric fails.
     """
     pair = align(fp32, int8)
-    speeds = speeds_of(listed(fp32_speed), listed(int8_speed), listed(noise))
     sizes = [
         given if given is not None else next((m.bytes for m in listed(speed)), None)
         for given, speed in ((fp32_bytes, fp32_speed), (int8_bytes, int8_speed))
     ]
     view = _View(pair, class_names or (), seed)
-    return Comparison(
+    comparison = Comparison(
         n=len(view.first),
         num_classes=view.first.outputs.shape[1],
         labelled=view.labels is not None,
@@ -91,11 +92,20 @@ def compare(
         classes=view.classes(),
         flips=view.flips(),
         confidence=view.confidence(),
-        speeds=speeds,
+        speeds=(),
         notes=tuple(view.notes()),
         custom={name: view.custom(name, made) for name, made in (metrics or {}).items()},
         macs=macs,
     )
+    return with_speeds(comparison, fp32_speed, int8_speed, noise)
+
+
+def with_speeds(
+    comparison: Comparison, fp32_speed: Measured, int8_speed: Measured, noise: Measured
+) -> Comparison:
+    """The comparison with what was measured of both models; see ``compare``. Raises DataError."""
+    speeds = speeds_of(listed(fp32_speed), listed(int8_speed), listed(noise))
+    return comparison.model_copy(update={"speeds": speeds})
 
 
 class _View:
@@ -161,9 +171,25 @@ class _View:
             kl_interval=self._kl_interval(divergences) if kl is not None else None,
             sqnr_db=figures.sqnr_db(a, b),
             compared="logits" if kinds == {"logits"} else "log-probabilities",
-            identical=len(kinds) == 1
-            and np.array_equal(self.first.outputs, self.second.outputs, equal_nan=True),
+            identical=self._identical,
+            unchanged=self._unchanged,
         )
+
+    @cached_property
+    def _identical(self) -> bool:
+        return self.first.output_kind == self.second.output_kind and np.array_equal(
+            self.first.outputs, self.second.outputs, equal_nan=True
+        )
+
+    @cached_property
+    def _unchanged(self) -> bool:
+        """Probabilities are compared bit for bit: near 0 and 1 all models look alike. A model that
+        never answers (NaN everywhere) shows nothing."""
+        answered = bool((self.top_first[:, 0] >= 0).any())
+        if self._identical or {self.first.output_kind, self.second.output_kind} != {"logits"}:
+            return self._identical and answered
+        same = np.array_equal(self.top_first, self.top_second)
+        return same and figures.same_but_rounding(self.first.outputs, self.second.outputs)
 
     def _kl_interval(self, divergences: NDArray[np.float64]) -> Interval | None:
         return bootstrap_mean(divergences, self.seed) if len(divergences) >= FEWEST else None
@@ -270,15 +296,18 @@ class _View:
                     "images; the lower class index counts as its answer. A tool that breaks ties "
                     "in another way finds another accuracy."
                 )
-        if self.labels is not None and _is_guessing(self.right()[0], first.outputs.shape[1]):
+        if self.labels is not None and is_implausible(
+            _share(self.right()[0]), first.outputs.shape[1]
+        ):
             yield (
-                f"{first.model_name} is no better than guessing on these images: the labels are "
-                "probably in another order, or the preprocessing is not the model's."
+                f"{first.model_name} is hardly better than guessing on these images: the labels "
+                "are probably in another order, or the preprocessing is not the model's."
             )
-
-
-def _is_guessing(right: Bools, num_classes: int) -> bool:
-    return wilson(int(right.sum()), len(right)).low <= 1 / num_classes
+        if first.model_sha256 == second.model_sha256 and not self._unchanged:
+            yield (
+                "Both are the same file, and yet its answers differ: another preprocessing, CPU or "
+                "version of onnxruntime gave them."
+            )
 
 
 def _log_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -73,6 +73,8 @@ class Fidelity(_Frozen):
     KL(softmax fp32 || softmax int8) in nats; ``sqnr_db`` the signal to noise ratio over the
     ``compared`` values, None when there is no noise (``identical``) or no finite output.
     ``kl_interval`` is the KL's bootstrap interval over images, None for fewer than 50.
+    ``identical``: every output is the same, bit for bit; ``unchanged``: the same but for float32
+    rounding, with the same best classes in the same order.
     """
 
     agreement: Share
@@ -81,6 +83,7 @@ class Fidelity(_Frozen):
     compared: Literal["logits", "log-probabilities"]
     identical: bool
     kl_interval: Interval | None = None
+    unchanged: bool = False
 
 
 class ScoreChange(_Frozen):
@@ -220,8 +223,9 @@ class Comparison(_Frozen):
 
     ``unmatched`` counts the images that only one of them was evaluated on; ``classes`` is the table
     of all classes that have images; ``flips`` is bounded, the surest fp32 answers first; ``notes``
-    are sentences for the reader; ``custom`` holds the metrics of the user's, by name; ``macs`` are
-    the int8 model's, None where its graph is not at hand.
+    are sentences for the reader, ``lead`` those that stand before everything else; ``custom`` holds
+    the metrics of the user's, by name; ``macs`` are the int8 model's, None where its graph is not
+    at hand.
     """
 
     n: int
@@ -242,6 +246,12 @@ class Comparison(_Frozen):
     notes: tuple[str, ...]
     custom: dict[str, ScoreChange] = {}
     macs: Macs | None = None
+    lead: tuple[str, ...] = ()
+
+    @property
+    def same_file(self) -> bool:
+        """Whether both are one and the same model file, whose answers did not change either."""
+        return self.fp32.sha256 == self.int8.sha256 and self.fidelity.unchanged
 
     @property
     def size_ratio(self) -> float | None:

@@ -4,6 +4,12 @@ What is lost is judged by its whole 95% interval: pass when its upper end is wit
 when its lower end is beyond it, inconclusive otherwise, and then with the number of images that
 would decide it. The interval is one for a fixed number of images; where they ended because of what
 was seen (``anytime``), it is a confidence sequence, which allows that.
+
+Where nothing changed there is nothing to estimate, and the verdict is a pass without an interval:
+for one and the same file, which cannot lose anything, and for another file that gives every output
+of fp32's on all images. Two models that compute something else differ in some output of nearly
+every image, long before they differ in a first answer; one whose outputs differ on a share q of all
+images is taken for unchanged with a chance of (1 - q)^n.
 """
 
 from __future__ import annotations
@@ -37,6 +43,7 @@ from quantlab.stats import (
     CONFIDENCE,
     POWER,
     Interval,
+    clopper_pearson,
     images_needed,
     images_to_clear,
     mean_p,
@@ -84,9 +91,9 @@ class Verdict(BaseModel):
     ``images_needed`` would decide an inconclusive verdict at 80% power if the models really differ
     as they seem to, None when that is settled or hopeless. ``smallest_decline`` is the smallest
     true decline that so many images tell from none. ``leads_with`` is what a reader should be told
-    first. ``anytime``: the interval is valid whenever one stops. ``p`` says how likely at least
-    such a loss is if the limit is just kept, None where no chance is involved or nothing was
-    measured.
+    first. ``anytime``: the interval is valid whenever one stops. ``unchanged``: there is no
+    interval, for int8 is fp32, or gives all of its outputs. ``p`` says how likely at least such a
+    loss is if the limit is just kept, None where no chance is involved or nothing was measured.
     ``classes`` are those that surely fall beyond the limit, where it is one of classes.
 
     Example:
@@ -111,6 +118,7 @@ class Verdict(BaseModel):
     smallest_decline: float | None = None
     leads_with: Literal["accuracy", "agreement"] = "accuracy"
     anytime: bool = False
+    unchanged: bool = False
     classes: tuple[ClassChange, ...] = ()
 
     @property
@@ -148,16 +156,19 @@ def judge(comparison: Comparison, policy: Limit, *, anytime: bool = False) -> Ve
     top-5 and agreement, others raise ValueError. Raises RecipeError when the policy limits a metric
     of the user's that the comparison does not hold.
     """
-    if isinstance(policy, AgreementPolicy):
-        return _agreement(comparison, policy, anytime)
-    if anytime and not (isinstance(policy, Policy) and policy.metric in METRIC_NAMES):
+    own = isinstance(policy, Policy) and policy.metric not in METRIC_NAMES
+    if anytime and (own or not isinstance(policy, Policy | AgreementPolicy)):
         raise ValueError(f"{policy.title} has no interval that is valid whenever one stops")
-    if isinstance(policy, ClassPolicy):
-        return _classes(comparison, policy)
-    if isinstance(policy, LatencyPolicy):
-        return _latency(comparison, policy)
     if isinstance(policy, SizePolicy):
         return size_verdict(comparison.int8.size_bytes, policy)
+    if isinstance(policy, LatencyPolicy):
+        return same_latency(policy) if comparison.same_file else _latency(comparison, policy)
+    if _is_unchanged(comparison, policy, anytime):
+        return unchanged_verdict(policy, _unchanged_words(comparison))
+    if isinstance(policy, AgreementPolicy):
+        return _agreement(comparison, policy, anytime)
+    if isinstance(policy, ClassPolicy):
+        return _classes(comparison, policy)
     if isinstance(policy, DivergencePolicy):
         return _divergence(comparison, policy)
     if policy.metric not in METRIC_NAMES:
@@ -174,6 +185,61 @@ def judge(comparison: Comparison, policy: Limit, *, anytime: bool = False) -> Ve
         counts = (change.both, change.lost, change.gained, change.n)
         interval = anytime_decline(*counts, policy.kind)
     return _decide(comparison, policy, change, decline, interval, anytime)
+
+
+def _is_unchanged(comparison: Comparison, policy: Limit, anytime: bool) -> bool:
+    """Whether no image shows any change. What ended because of what was seen is left to its own
+    test, but for one and the same file, which needs none."""
+    if not comparison.fidelity.unchanged or (anytime and not comparison.same_file):
+        return False
+    if isinstance(policy, Policy) and policy.metric not in METRIC_NAMES:
+        change = comparison.custom.get(policy.metric)
+        return change is not None and not (change.lower or change.higher)
+    return True
+
+
+def _unchanged_words(comparison: Comparison) -> str:
+    if comparison.same_file:
+        return same_file_words(comparison.int8.sha256)
+    rounding = "" if comparison.fidelity.identical else ", but for float32 rounding,"
+    most = clopper_pearson(0, comparison.n).high
+    return (
+        f"Every output of int8{rounding} is fp32's on all {comparison.n:,} images: nothing changed "
+        f"on any of them. Of other images at most {most:.1%} can have another output "
+        f"({CONFIDENCE:.0%} interval)."
+    )
+
+
+def same_file_words(sha256: str) -> str:
+    """Why there is nothing to judge between a file and itself."""
+    return f"Both are one and the same file (sha256 {sha256[:12]}): nothing can have changed."
+
+
+def unchanged_verdict(policy: Limit, words: str) -> Verdict:
+    """A pass, because of what ``words`` say: nothing was lost."""
+    return Verdict(
+        status="pass",
+        reason=words,
+        policy=policy,
+        decline=0.0,
+        leads_with="accuracy" if isinstance(policy, Policy) else "agreement",
+        unchanged=True,
+    )
+
+
+def same_latency(policy: LatencyPolicy) -> Verdict:
+    """The verdict on a file beside itself: it takes its own time, and no clock is needed."""
+    status: Status = "pass" if policy.limit >= 1 else "fail"
+    return Verdict(
+        status=status,
+        reason=(
+            f"Both are one and the same file, which takes as long as itself: {policy.amount(1)} is "
+            f"{side_words(status, policy)} the limit of {policy.limit_text}."
+        ),
+        remedy="" if status == "pass" else "Give the int8 file that is to be faster.",
+        policy=policy,
+        decline=1.0,
+    )
 
 
 def _decide(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from quantlab.testing import blind_model, listed_folder, tiny_classifier
+from quantlab.testing import blind_model, listed_folder, near_model, tiny_classifier
 
 ROOT = Path(__file__).parents[1]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -24,14 +24,15 @@ PIPELINE += "std: [64, 64, 64]}\n"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A repository with models and unlabelled-by-nobody images: every label is 0."""
+    """A repository with models and images that have no labels."""
     root = tmp_path / "repo"
     root.mkdir()
     tiny_classifier(root / "fp32.onnx")
     (root / "int8.onnx").write_bytes((root / "fp32.onnx").read_bytes())
     blind_model(root / "fp32.onnx", root / "broken.onnx", range(5))
     (root / "p.yaml").write_text(PIPELINE)
-    listed_folder(root / "val", [0] * 60)
+    near_model(root / "fp32.onnx", root / "near.onnx")
+    (listed_folder(root / "val", [0] * 60) / "val.txt").unlink()
     return root
 
 
@@ -134,7 +135,7 @@ def test_a_regression_and_an_inconclusive_one(checkout: Path, runner: dict[str, 
     assert done.returncode == 1, done.stderr
     assert "::error title=broken%3A agree < 99%25 (required)::fail: " in done.stdout
     assert outputs(runner)["status"] == "fail"
-    few = {"int8": "int8.onnx", "fail_if": "agree < 99%", **BOTH}
+    few = {"int8": "near.onnx", "fail_if": "agree < 99%", **BOTH}
     done = run_step("Gate", checkout, runner, **few)
     assert (done.returncode, outputs(runner)["status"]) == (3, "inconclusive")
     done = run_step("Gate", checkout, runner, accept_inconclusive="true", **few)

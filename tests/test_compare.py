@@ -183,7 +183,7 @@ def test_notes_name_what_makes_the_figures_doubtful() -> None:
     assert "fake and caffe" in other.notes[0]
     shuffled = (fp32.labels + 1) % 10
     guess = compare(replace(fp32, labels=shuffled), replace(int8, labels=shuffled))
-    assert "no better than guessing" in guess.notes[0]
+    assert "hardly better than guessing" in guess.notes[0]
 
 
 def test_sizes_and_speeds() -> None:

@@ -30,7 +30,7 @@ from quantlab.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing.formats import lmdb_folder, raw_datum, record_file
 from quantlab.testing.images import image_folder, listed_folder
-from quantlab.testing.models import tiny_classifier
+from quantlab.testing.models import taught, tiny_classifier
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -76,7 +76,7 @@ def scene(folder: Path) -> None:
     models = folder / "data" / "models"
     models.mkdir()
     for path in (folder / "mobilenetv2-12.onnx", models / "mobilenetv2-12.onnx"):
-        tiny_classifier(path, classes=CLASSES)
+        taught(tiny_classifier(path, classes=CLASSES), folder / "train", "torchvision")
     (folder / "mobilenetv2.yaml").write_text(INC_YAML)
     (folder / "mobilenet_v2_0.75_ascend.yaml").write_text(MINDCV_YAML)
     recipes = [b for b in blocks(ROOT / "docs" / "tune.md", "yaml") if b.startswith("name: mine")]

@@ -12,7 +12,9 @@ from quantlab.errors import RecipeError
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import (
     AgreementPolicy,
+    ClassPolicy,
     DivergencePolicy,
+    LatencyPolicy,
     Policy,
     Verdict,
     judge,
@@ -25,13 +27,15 @@ from quantlab.testing.predictions import fake_predictions
 
 
 def _models(both: int, lost: int, gained: int, neither: int) -> tuple[Predictions, Predictions]:
-    """Two models over three classes with exactly these counts; every label is 0."""
+    """Two models over three classes with exactly these counts; every label is 0, and every output
+    of the second is twice as large as the first's would be."""
     n = both + lost + gained + neither
     fp32 = [0] * (both + lost) + [1] * (gained + neither)
     int8 = [0] * both + [1] * lost + [0] * gained + [1] * neither
     outputs = np.eye(3, dtype=np.float32)
     made = replace(fake_predictions(n, 3, 0, 0), labels=np.zeros(n, np.int64))
-    return replace(made, outputs=outputs[fp32]), replace(made, outputs=outputs[int8])
+    other = replace(made, model_sha256="f" * 64, outputs=2 * outputs[int8])
+    return replace(made, outputs=outputs[fp32]), other
 
 
 def _comparison(both: int, lost: int, gained: int, neither: int) -> Comparison:
@@ -288,3 +292,93 @@ def test_old_verdicts_and_comparisons_still_load() -> None:
     loaded = Comparison.model_validate(fields)
     assert (loaded.custom, loaded.fidelity.kl_interval) == ({}, None)
     assert judge(loaded, parse_criterion("kl<=1")).status == "inconclusive"
+
+
+EVERY_CRITERION = ("0%", "0pp", "top5 0%", "agree>=100%", "kl<=0", "my:top1 0%")
+
+
+def _other_file(made: Predictions, outputs: NDArray[np.float32] | None = None) -> Predictions:
+    return replace(
+        made, model_sha256="f" * 64, outputs=made.outputs if outputs is None else outputs
+    )
+
+
+@pytest.mark.parametrize("n", [1, 20, 300])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_one_file_passes_whatever_is_limited(n: int, labelled: bool) -> None:
+    made = fake_predictions(n, 20, 0, 1, labelled=labelled)
+    metrics = {"my:top1": lambda out, _: np.asarray(out.argmax(1), np.float64)}
+    comparison = compare(made, made, metrics=metrics)
+    assert comparison.same_file
+    for limit in (*map(parse_criterion, EVERY_CRITERION), ClassPolicy(of_class=0.01)):
+        verdict = judge(comparison, limit)
+        assert (verdict.status, verdict.decline, verdict.interval) == ("pass", 0, None)
+        assert verdict.meets
+        assert (verdict.unchanged, verdict.p, verdict.images_needed) == (True, None, None)
+        assert verdict.reason.startswith("Both are one and the same file (sha256 ")
+    assert judge(comparison, parse_criterion("1%"), anytime=True).status == "pass"
+
+
+@pytest.mark.parametrize("n", [20, 300])
+@pytest.mark.parametrize("text", EVERY_CRITERION)
+def test_another_file_with_the_same_outputs_passes_and_says_on_how_many(n: int, text: str) -> None:
+    made = fake_predictions(n, 20, 0, 1)
+    comparison = compare(made, _other_file(made), metrics={"my:top1": _right})
+    assert not comparison.same_file
+    verdict = judge(comparison, parse_criterion(text))
+    assert (verdict.status, verdict.unchanged) == ("pass", True)
+    assert f"on all {n} images" in verdict.reason
+    most = 1 - 0.025 ** (1 / n)  # of which none is seen with a chance of 2.5%
+    assert f"at most {most:.1%} can have another output" in verdict.reason
+
+
+def test_float_rounding_changes_nothing() -> None:
+    made = fake_predictions(100, 20, 0, 1)
+    rounded = (made.outputs * np.float32(1 + 2e-6)).astype(np.float32)
+    verdict = judge(compare(made, _other_file(made, rounded)), parse_criterion("1%"))
+    assert (verdict.status, verdict.unchanged) == ("pass", True)
+    assert "but for float32 rounding" in verdict.reason
+    halved = made.outputs.astype(np.float16).astype(np.float32)
+    assert not judge(compare(made, _other_file(made, halved)), parse_criterion("1%")).unchanged
+    one = rounded.copy()
+    one[50, 3] += 0.01
+    assert not judge(compare(made, _other_file(made, one)), parse_criterion("1%")).unchanged
+    chances = replace(made, output_kind="probabilities", outputs=np.eye(20)[made.top(1)[:, 0]])
+    nearly = _other_file(chances, (chances.outputs * (1 - 1e-6)).astype(np.float32))
+    assert not judge(compare(chances, nearly), parse_criterion("1%")).unchanged
+
+
+def test_the_same_answers_by_other_outputs_are_judged_by_the_interval() -> None:
+    """No image lost or gained is no proof that none will be: models that differ are sampled."""
+    made = fake_predictions(60, 20, 0, 1)
+    comparison = compare(made, _other_file(made, 1.01 * made.outputs))
+    assert comparison.fidelity.agreement.value == 1
+    verdict = judge(comparison, parse_criterion("1%"))
+    assert (verdict.status, verdict.unchanged) == ("inconclusive", False)
+    many = fake_predictions(600, 20, 0, 1)
+    verdict = judge(compare(many, _other_file(many, 1.01 * many.outputs)), parse_criterion("1%"))
+    assert (verdict.status, verdict.unchanged) == ("pass", False)
+
+
+def test_one_file_whose_answers_differ_is_judged_by_them() -> None:
+    """As a baseline's are when it was made on another kind of CPU."""
+    fp32 = fake_predictions(600, 20, 0, 1)
+    int8 = replace(fake_predictions(600, 20, 0.3, 1), model_sha256=fp32.model_sha256)
+    comparison = compare(fp32, int8)
+    assert not comparison.same_file
+    assert any("the same file, and yet its answers differ" in note for note in comparison.notes)
+    assert judge(comparison, parse_criterion("1%")).status == "fail"
+
+
+def test_outputs_that_end_because_of_what_was_seen_are_left_to_their_own_test() -> None:
+    made = fake_predictions(60, 20, 0, 1)
+    verdict = judge(compare(made, _other_file(made)), parse_criterion("1%"), anytime=True)
+    assert (verdict.status, verdict.unchanged) == ("inconclusive", False)
+
+
+@pytest.mark.parametrize(("ratio", "status"), [(0.99, "fail"), (1.0, "pass"), (1.05, "pass")])
+def test_one_file_takes_its_own_time(ratio: float, status: str) -> None:
+    made = fake_predictions(20, 20, 0, 1)
+    verdict = judge(compare(made, made), LatencyPolicy(ratio=ratio))
+    assert (verdict.status, verdict.decline, verdict.p) == (status, 1, None)
+    assert judge(compare(made, _other_file(made)), LatencyPolicy(ratio=2)).decline is None

@@ -17,7 +17,7 @@ from quantlab.data.readers import open_dataset
 from quantlab.evaluate.evaluator import evaluate
 from quantlab.model import Model
 from quantlab.runtime.runner import Runner
-from quantlab.testing import blind_model, listed_folder, tiny_classifier
+from quantlab.testing import blind_model, listed_folder, near_model, tiny_classifier
 
 pytest_plugins = ["pytester"]
 for needed in ("numpy.fft", "scipy.stats", "quantlab.cli.gate", "quantlab.jobs.gate"):
@@ -33,7 +33,8 @@ FIXED = 'data="val", pipeline="p.yaml", threads=1'
 
 @pytest.fixture
 def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A model repository: fp32, an int8 that is the same, one that never gives its usual answer."""
+    """A model repository: fp32, an int8 that is the same, one that is nearly, one that never gives
+    its usual answer."""
     monkeypatch.setenv("QUANTLAB_CACHE", str(pytester.path / "cache"))
     monkeypatch.setattr("quantlab.jobs.reports.draw", lambda *_, **__: {})
     root = pytester.path
@@ -47,6 +48,7 @@ def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.P
     lines = zip(dataset.names, answers.tolist(), strict=True)
     (folder / "val.txt").write_text("".join(f"{name} {answer}\n" for name, answer in lines))
     (root / "int8.onnx").write_bytes(model.read_bytes())
+    near_model(model, root / "near.onnx")
     blind_model(model, root / "broken.onnx", [int(np.bincount(answers).argmax())])
     return pytester
 
@@ -104,13 +106,17 @@ def test_a_regression_fails_with_the_gates_words(repo: pytest.Pytester) -> None:
 
 INCONCLUSIVE = f"""
     def test_int8(quantlab_gate):
-        quantlab_gate("fp32.onnx", "int8.onnx", max_decline="1%", {FIXED})
+        quantlab_gate("fp32.onnx", "near.onnx", max_decline="1%", {FIXED})
 """
+
+
+def test_an_unchanged_model_passes_on_any_number_of_images(repo: pytest.Pytester) -> None:
+    outcomes(repo, INCONCLUSIVE.replace("near", "int8"), passed=1)
 
 
 def test_inconclusive_is_an_outcome_of_its_own(repo: pytest.Pytester) -> None:
     result = outcomes(repo, INCONCLUSIVE, failed=1)
-    result.stdout.fnmatch_lines(["*INCONCLUSIVE: int8 against fp32*", "*images would decide it*"])
+    result.stdout.fnmatch_lines(["*INCONCLUSIVE: near against fp32*", "*images would decide it*"])
     for outcome, counted in (("xfail", "xfailed"), ("skip", "skipped")):
         option = f"--quantlab-inconclusive={outcome}"
         result = outcomes(repo, INCONCLUSIVE, option, "-ra", **{counted: 1})
@@ -131,9 +137,12 @@ def test_a_baseline_and_the_default_rule(repo: pytest.Pytester, cli_update: Any)
             quantlab_gate("int8.onnx", baseline="b.yaml", fail_if=["agree < 90%"], {FIXED})
 
         def test_rule(quantlab_gate):
-            quantlab_gate("int8.onnx", baseline="b.yaml", inconclusive="skip", {FIXED})
+            quantlab_gate("int8.onnx", baseline="b.yaml", {FIXED})
+
+        def test_other(quantlab_gate):
+            quantlab_gate("near.onnx", baseline="b.yaml", inconclusive="skip", {FIXED})
         """,
-        passed=1,
+        passed=2,
         skipped=1,
     )
 

@@ -187,7 +187,8 @@ def test_what_has_no_sequential_test() -> None:
 @pytest.mark.parametrize("text", ["1%", "1pp", "top5 3%", "agree>=96%"])
 def test_a_watch_decides_as_the_verdict_on_what_it_saw(text: str) -> None:
     criterion, fp32 = parse_criterion(text), fake_predictions(6000, 20, 0, 1)
-    for made in (fp32, fake_predictions(6000, 20, 0.3, 1), replace(fp32, outputs=-fp32.outputs)):
+    surer = replace(fp32, model_sha256="f" * 64, outputs=2 * fp32.outputs)
+    for made in (surer, fake_predictions(6000, 20, 0.3, 1), replace(fp32, outputs=-fp32.outputs)):
         test, order = watch(criterion), np.random.default_rng(0).permutation(6000)
         for at in range(0, 6000, 200):
             rows, seen = order[at : at + 200], np.sort(order[: at + 200])

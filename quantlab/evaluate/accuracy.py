@@ -1,4 +1,4 @@
-"""One model's accuracy: top-1 and top-5 with Wilson's intervals."""
+"""One model's accuracy: top-1 and top-5 with Wilson's intervals, and whether it can be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict
 from quantlab.comparison import Share
 from quantlab.evaluate.metrics import hits
 from quantlab.evaluate.predictions import Predictions
-from quantlab.stats import wilson
+from quantlab.stats import clopper_pearson, wilson
+
+USEFUL = 0.2
+"""A classifier that is of use comes this far from guessing to being always right."""
 
 
 class Accuracy(BaseModel):
@@ -49,5 +52,29 @@ def accuracy_of(
 
 
 def _share(right: NDArray[np.bool_]) -> Share:
-    count, n = int(right.sum()), len(right)
+    return share_of(int(right.sum()), len(right))
+
+
+def share_of(count: int, n: int) -> Share:
+    """A count of images as a share of all ``n`` with Wilson's interval."""
     return Share(count=count, n=n, value=count / n, interval=wilson(count, n))
+
+
+def useful_share(classes: int) -> float:
+    """The least accuracy of a classifier that is of use: 60% of two classes, 20% of a thousand."""
+    return 1 / classes + USEFUL * (1 - 1 / classes)
+
+
+def is_implausible(top1: Share, classes: int) -> bool:
+    """Whether the accuracy is so low that the labels or the preprocessing seem wrong: below that of
+    a classifier of use, and surely below halfway from there to 100%, which 0 of 4 images is not."""
+    useful = useful_share(classes)
+    high = clopper_pearson(top1.count, top1.n).high
+    return top1.value < useful and high < (1 + useful) / 2
+
+
+def is_guessing(top1: Share, classes: int) -> bool:
+    """Whether a model is no better than guessing: not surely above 1 / ``classes`` (the exact
+    binomial test), and surely (at 2.5%) no classifier of use, which a few images do not show."""
+    exact = clopper_pearson(top1.count, top1.n)
+    return exact.low <= 1 / classes and exact.high < useful_share(classes)

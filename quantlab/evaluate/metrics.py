@@ -16,6 +16,10 @@ SMALLEST_PROBABILITY = 1e-7
 """Probabilities are clipped here before their logarithm: half a step of float32 below 1, and far
 below the step of an 8-bit softmax, whose zeros would otherwise make every divergence infinite."""
 
+ROUNDING = 1e-5
+"""Of an image's largest output: what another order of float32 additions changes at most (3e-6 was
+seen over six classifiers). 16-bit floats change a thousandth, 8-bit integers a hundredth."""
+
 
 def logits_of(probabilities: Floats) -> NDArray[np.float32]:
     """The logits of probabilities, up to a constant per image: their clipped logarithm.
@@ -89,6 +93,18 @@ def sqnr_db(reference: Floats, other: Floats) -> float | None:
         noise += float(np.square(signal - other[rows]).sum())
         power += float(np.square(signal).sum())
     return 10 * math.log10(power / noise) if noise > 0 and power > 0 else None
+
+
+def same_but_rounding(reference: Floats, other: Floats) -> bool:
+    """Whether no output differs by more than ROUNDING of its image's largest one."""
+    for rows in _row_blocks(len(reference)):
+        a, b = np.asarray(reference[rows], np.float64), np.asarray(other[rows], np.float64)
+        largest = np.abs(a, where=np.isfinite(a), out=np.zeros_like(a)).max(axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            near = np.abs(a - b) <= ROUNDING * largest
+        if not (near | (a == b) | (np.isnan(a) & np.isnan(b))).all():
+            return False
+    return True
 
 
 def top_probability(logits: Floats) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Preprocessing audits: in full for ``inspect``, and a quick look before ``tune``."""
+"""Preprocessing audits: in full for ``inspect``, and a quick look where an accuracy seems wrong."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab.baseline import Baseline
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError, MissingExtra
+from quantlab.evaluate.accuracy import accuracy, is_guessing, is_implausible, share_of
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.metrics import top_k
 from quantlab.evaluate.parallel import ParallelRunner
+from quantlab.evaluate.predictions import Predictions
 from quantlab.inspect.audit import Audit, audit, candidates, normalizations
 from quantlab.jobs import inputs
 from quantlab.jobs.checks import remembered
 from quantlab.jobs.inputs import DataOptions, Found
 from quantlab.model import Model
-from quantlab.report.audit import quick_warning
+from quantlab.report.audit import guessing_error, low_accuracy, quick_warning
 from quantlab.talk import Talk
 
 QUICK_IMAGES = 200
@@ -80,13 +84,57 @@ def full_audit(
 
 
 def quick_audit(model: Model, crops: Crops, talk: Talk, threads: int = 0) -> None:
-    """Warns when the crops' pipeline is surely worse than another way to normalize.
+    """Warns when the crops' pipeline is surely worse than another way to normalize; nothing is said
+    without labels, or when all is well."""
+    if (found := quick_look(model, crops, threads)) is not None:
+        talk.warn(f"{quick_warning(found)}; --no-audit skips this look.")
+
+
+def check_reference(
+    model: Model, crops: Crops, answers: Predictions, talk: Talk | None, threads: int = 0
+) -> None:
+    """Raises DataError when the model is no better than guessing by its ``answers``: nothing can be
+    judged by it. Warns with ``talk`` when its accuracy is implausible."""
+    found = accuracy(answers)
+    if found is not None and is_guessing(found.top1, model.num_classes):
+        look = quick_look(model, crops, threads)
+        raise guessing_error(model.name, str(model.path), found.top1, model.num_classes, look)
+    if talk is not None:
+        warn_of_accuracy(model, crops, answers, talk, threads)
+
+
+def check_accepted(
+    baseline: Baseline, path: Path, model: Model, crops: Crops, now: Predictions, threads: int
+) -> None:
+    """The same for what a baseline accepted; the ``model`` at hand is audited in its place."""
+    rate, n = baseline.metrics.get("top1"), baseline.data.images
+    if rate is None or not is_guessing(share_of(rate.right, n), model.num_classes):
+        return
+    here = accuracy(now)
+    implausible = here is not None and is_implausible(here.top1, model.num_classes)
+    look = quick_look(model, crops, threads) if implausible else None
+    name = f"{baseline.model.name}, which {path} accepted,"
+    raise guessing_error(name, str(model.path), share_of(rate.right, n), model.num_classes, look)
+
+
+def warn_of_accuracy(
+    model: Model, crops: Crops, answers: Predictions, talk: Talk, threads: int = 0
+) -> None:
+    """Warns when an accuracy is implausible, with what another preprocessing would give."""
+    found = accuracy(answers)
+    if found is not None and is_implausible(found.top1, model.num_classes):
+        look = quick_look(model, crops, threads)
+        talk.warn(low_accuracy(model.name, str(model.path), found.top1, model.num_classes, look))
+
+
+def quick_look(model: Model, crops: Crops, threads: int = 0) -> Audit | None:
+    """The crops' pipeline beside other ways to normalize, where one of these is surely better.
 
     All ways run on a few of QUICK_IMAGES; only those that are right there more often than the
-    crops' own run on all. Nothing is said without labels, or when all is well.
+    crops' own run on all. None without labels.
     """
     if crops.labels is None:
-        return
+        return None
     step = max(1, len(crops) // QUICK_IMAGES)
     whole = slice(0, step * QUICK_IMAGES, step)
     first = slice(0, step * QUICK_IMAGES, step * _FIRST_PART)
@@ -99,12 +147,11 @@ def quick_audit(model: Model, crops: Crops, talk: Talk, threads: int = 0) -> Non
         enough = right(own)
         likely = [other for other in others if right(other) > enough]
         if not likely:
-            return
+            return None
         tried = [own, *likely]
         answers = [ask(crops, pipeline, whole) for pipeline in tried]
     found = audit(model.name, model.input, tried, answers, _labels(crops)[whole])
-    if found.of_chosen.surely_worse:
-        talk.warn(quick_warning(found))
+    return found if found.of_chosen.surely_worse else None
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from quantlab.comparison import Comparison
 from quantlab.errors import DataError, RecordError
 from quantlab.evaluate.accuracy import accuracy
 from quantlab.jobs import inputs
+from quantlab.jobs.audit import check_reference
 from quantlab.jobs.evaluate import crops_and_answers
 from quantlab.jobs.inputs import DataOptions, ModelOptions
 from quantlab.runtime.environment import environment
@@ -76,6 +77,7 @@ def update_job(spec: UpdateSpec, run: Run, talk: Talk) -> Updated:
     pipeline = inputs.find_pipeline(model, spec, talk)
     found = inputs.find_evaluation_data(spec, model, talk)
     crops, predictions = crops_and_answers(model, found, pipeline, spec, talk, spec.execution)
+    check_reference(model, crops, predictions, talk, spec.threads)
     model.check_unchanged()
     made = baseline_of(
         predictions,

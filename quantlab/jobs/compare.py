@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import Field
 
 from quantlab.bench.measurement import BenchResult
-from quantlab.compare import compare
+from quantlab.compare import compare, with_speeds
 from quantlab.comparison import Comparison, Macs
 from quantlab.criteria import needs_labels
 from quantlab.data.crops import Crops
@@ -19,8 +20,10 @@ from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import Criterion, Limit, Verdict, judge, parse_criterion
 from quantlab.inspect.counts import node_macs
 from quantlab.inspect.int8_share import int8_share
+from quantlab.inspect.origin import origin_of
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
+from quantlab.jobs.audit import check_reference
 from quantlab.jobs.bench import BenchSpec, timed
 from quantlab.jobs.early import Early, predict_until_certain
 from quantlab.jobs.evaluate import crops_and_answers, predict
@@ -28,7 +31,8 @@ from quantlab.jobs.inputs import DataOptions, Found, ModelOptions, model_facts
 from quantlab.jobs.portability import portability_words
 from quantlab.jobs.reports import context_of, report
 from quantlab.model import Model
-from quantlab.quantize.stamp import calibrated_on
+from quantlab.pairing import Named, check_order, check_related, lead_of
+from quantlab.quantize.stamp import SOURCE_KEY, calibrated_on
 from quantlab.report.worth import worth
 from quantlab.sequential import Watch, watch
 from quantlab.store import Run
@@ -85,6 +89,8 @@ def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     metrics = metrics_of(policy, *spec.limits)
     models = [inputs.find_model(text, spec, talk) for text in (spec.fp32, spec.int8)]
     check_comparable(*models)
+    remedy = _exchanged(run.record.command, spec.fp32, spec.int8)
+    check_order(named(models[0]), named(models[1]), remedy)
     pipeline = inputs.find_pipeline(models[0], spec, talk)
     found = inputs.find_evaluation_data(
         spec, models[0], talk, need_labels=any(map(needs_labels, (policy, *spec.limits)))
@@ -110,16 +116,25 @@ def side_by_side(
     with spec.executing(talk) as how:  # closed before anything is timed
         if test is None:
             crops, fp32 = crops_and_answers(models[0], found, pipeline, spec, talk, how)
+            check_reference(models[0], crops, fp32, talk, spec.threads)
             predictions = [fp32, predict(models[1], crops, talk, how)]
         else:
             crops = inputs.load_images(found, pipeline, spec, talk, how.sharded)
             early = predict_until_certain(models, crops, test, talk, how, spec.seed)
             predictions = early.predictions
+            check_reference(models[0], crops, predictions[0], talk, spec.threads)
     warn_of_calibration_images(models[1], crops, talk)
-    timing = None if spec.no_bench else timed(models, bench_spec(spec), talk)
-    inputs.check_all_unchanged(models)
     names = found.dataset.class_names
-    comparison = compared(models, predictions, timing, names, spec.seed, metrics)
+    comparison = compared(models, predictions, None, names, spec.seed, metrics)
+    comparison = comparison.model_copy(update={"lead": _lead(models, comparison, predictions)})
+    timing = None
+    if comparison.same_file:
+        talk.say("One file takes as long as itself: nothing is timed.")
+    elif not spec.no_bench:
+        timing = timed(models, bench_spec(spec), talk)
+        fp32_times, int8_times, *_ = timing.measurements
+        comparison = with_speeds(comparison, fp32_times, int8_times, timing.noise)
+    inputs.check_all_unchanged(models)
     return SideBySide(comparison, tuple(predictions), timing, crops, early)
 
 
@@ -165,6 +180,37 @@ def check_comparable(fp32: Model, int8: Model) -> None:
             f"{fp32.path.name} and {int8.path.name} differ in image size or number of classes.",
             "Compare a model with its own quantized version.",
         )
+
+
+def named(model: Model) -> Named:
+    """What the model's file says of itself."""
+    source = model.metadata.get(SOURCE_KEY, "")
+    return Named(model.path.name, model.sha256, model.is_quantized, source)
+
+
+def _exchanged(command: str, first: str, second: str) -> str:
+    """How to name two models the other way round."""
+    words = shlex.split(command)
+    if not {first, second} <= set(words):
+        return f"Exchange the two: {second} is the fp32 model and {first} the int8 one."
+    other = {first: second, second: first}
+    return f"Exchange the two: {shlex.join(other.get(word, word) for word in words)}"
+
+
+def _lead(
+    models: Sequence[Model], comparison: Comparison, answers: Sequence[Predictions]
+) -> tuple[str, ...]:
+    """What the two models are to each other, where a reader should know it first. Raises DataError
+    for unrelated ones."""
+    (fp32, int8), (first, second) = models, answers
+    pair = named(fp32), named(int8)
+    apart = check_related(
+        *pair,
+        comparison,
+        (first, second),
+        lambda: origin_of(fp32.proto().graph, int8.proto().graph),
+    )
+    return (*lead_of(*pair), *([apart] if apart else []))
 
 
 def warn_of_calibration_images(int8: Model, crops: Crops, talk: Talk) -> None:

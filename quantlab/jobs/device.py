@@ -20,11 +20,13 @@ from quantlab.evaluate.device import Answers, match, read_answers
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import judge
 from quantlab.jobs import inputs
-from quantlab.jobs.compare import Compared, CompareSpec, results, save_artifacts
+from quantlab.jobs.audit import check_reference
+from quantlab.jobs.compare import Compared, CompareSpec, named, results, save_artifacts
 from quantlab.jobs.evaluate import predict
 from quantlab.jobs.inputs import ConfigOptions
 from quantlab.jobs.reports import context_of, report
 from quantlab.model import Model
+from quantlab.pairing import Named, check_related
 from quantlab.store import Run
 from quantlab.talk import Talk
 
@@ -81,8 +83,9 @@ def compare_device_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
         crops = inputs.load_images(data, pipeline, spec, talk, how.sharded)
         rows = _matched(crops.names, found, f"{crops.root} holds", path, talk)
         fp32 = predict(model, crops, talk, how)
+        check_reference(model, crops, fp32, talk, spec.threads)
     model.check_unchanged()
-    predictions = [fp32, predictions_of(found, fp32, rows, path)]
+    predictions = (fp32, predictions_of(found, fp32, rows, path))
     comparison = compare(
         *predictions,
         fp32_bytes=model.size_bytes,
@@ -90,6 +93,9 @@ def compare_device_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
         metrics=metrics_of(policy, *spec.limits),
         seed=spec.seed,
     )
+    other = Named(path.name, comparison.int8.sha256, quantized=True)
+    apart = check_related(named(model), other, comparison, predictions, lambda: None)
+    comparison = comparison.model_copy(update={"lead": (apart,) if apart else ()})
     verdict = judge(comparison, policy)
     save_artifacts(run, predictions, None)
     words = inputs.data_words(data, crops)

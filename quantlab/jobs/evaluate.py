@@ -32,6 +32,7 @@ from quantlab.evaluate.outputs import ROWS, new_outputs
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.predictions import Predictions
 from quantlab.jobs import inputs
+from quantlab.jobs.audit import warn_of_accuracy
 from quantlab.jobs.inputs import DataOptions, Found, ModelOptions
 from quantlab.model import Model
 from quantlab.pages import give_back
@@ -57,6 +58,7 @@ def evaluate_job(spec: EvaluateSpec, run: Run, talk: Talk) -> tuple[Accuracy | N
             model, found, pipeline, spec, talk, how, spec.log_interval
         )
     predictions.save(run.artifact("predictions", "predictions.npz"))
+    warn_of_accuracy(model, crops, predictions, talk, spec.threads)
     run.record.results = facts(model, found, crops, predictions, spec)
     return accuracy(predictions), len(predictions)
 

@@ -13,6 +13,7 @@ from quantlab.baseline import (
     check_same_isa,
     check_same_pipeline,
     decide_unpaired,
+    is_accepted_file,
     load_answers,
     load_baseline,
 )
@@ -27,10 +28,12 @@ from quantlab.evaluate.custom import metrics_of
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import judge
 from quantlab.jobs import inputs
+from quantlab.jobs.audit import check_accepted
 from quantlab.jobs.compare import (
     CompareSpec,
     compare_job,
     macs_of,
+    named,
     results,
     save_artifacts,
     warn_of_calibration_images,
@@ -41,6 +44,7 @@ from quantlab.jobs.inputs import DataOptions, Found, ModelOptions
 from quantlab.jobs.portability import portability_words
 from quantlab.jobs.reports import context_of, report
 from quantlab.model import Model
+from quantlab.pairing import Named, check_related
 from quantlab.report.gate import (
     GateContext,
     benchmark_json,
@@ -169,6 +173,7 @@ def _against_model(
         conditions=_conditions(run, data["root"], comparison.data_digest, comparison.pipeline),
         notes=(*comparison.notes, *talk.warnings),
         pays=worth(comparison),
+        lead=comparison.lead,
     )
     return Gated(decide(comparison, rules), context)
 
@@ -187,6 +192,7 @@ def _against_baseline(
     check_same_images(baseline, found.dataset.digest, len(found.dataset), path)
     with spec.executing(talk) as how:
         crops, now = crops_and_answers(model, found, pipeline, spec, talk, how)
+        check_accepted(baseline, path, model, crops, now, spec.threads)
     warn_of_calibration_images(model, crops, talk)
     model.check_unchanged()
     now.save(run.artifact("int8_predictions", "int8-predictions.npz"))
@@ -196,14 +202,19 @@ def _against_baseline(
         "data": inputs.data_facts(found, crops),
         "providers": list(spec.execution.providers),
     }
+    lead: tuple[str, ...] = ()
     if before is None:
-        talk.warn(
-            f"The answers that {path.name} was made from are not beside it: accuracies are "
-            "compared by their intervals, which decides less."
+        accepted = is_accepted_file(baseline, model.sha256, run.record.environment)
+        if not accepted:
+            talk.warn(
+                f"The answers that {path.name} was made from are not beside it: accuracies are "
+                "compared by their intervals, which decides less."
+            )
+        decision = decide_unpaired(
+            baseline, accuracy(now), model.size_bytes, rules, accepted_file=accepted
         )
-        decision = decide_unpaired(baseline, accuracy(now), model.size_bytes, rules)
     else:
-        decision = _paired(before, now, model, found, crops, rules, spec, run, talk)
+        decision, lead = _paired(before, now, model, found, crops, rules, spec, run, talk)
     context = GateContext(
         subject=model.name,
         reference=f"the baseline {baseline.model.name}",
@@ -211,6 +222,7 @@ def _against_baseline(
         command=run.record.command,
         conditions=_conditions(run, found.dataset.root, crops.dataset_digest, now.pipeline),
         notes=tuple(talk.warnings),
+        lead=lead,
     )
     return Gated(decision, context)
 
@@ -225,8 +237,9 @@ def _paired(
     spec: GateSpec,
     run: Run,
     talk: Talk,
-) -> Decision:
-    """The decision image by image, with the usual report in the run folder."""
+) -> tuple[Decision, tuple[str, ...]]:
+    """The decision image by image, with the usual report in the run folder, and what to say
+    first."""
     judged = [rule for rule in rules if rule.level != "off"]
     comparison = compare(
         before,
@@ -237,6 +250,9 @@ def _paired(
         macs=macs_of(model),
         seed=spec.seed,
     )
+    accepted = Named(f"the baseline {before.model_name}", before.model_sha256, quantized=False)
+    apart = check_related(accepted, named(model), comparison, (before, now), lambda: None)
+    comparison = comparison.model_copy(update={"lead": (apart,) if apart else ()})
     decision = decide(comparison, rules)
     first = next((rule for rule in judged if rule.criterion), judged[0])
     verdict = judge(comparison, first.limit)
@@ -249,7 +265,7 @@ def _paired(
     report(run, comparison, verdict, context, crops)
     save_artifacts(run, (before, now), None)
     run.record.results |= results(comparison, verdict)
-    return decision
+    return decision, comparison.lead
 
 
 def _pipeline(model: Model, baseline: Baseline, spec: GateSpec) -> Pipeline:

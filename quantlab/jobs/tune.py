@@ -34,7 +34,7 @@ from quantlab.gate import Criterion, Policy, judge, parse_criterion
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.jobs import inputs
 from quantlab.jobs.ahead import Ahead
-from quantlab.jobs.audit import quick_audit
+from quantlab.jobs.audit import check_reference, quick_audit
 from quantlab.jobs.calibration import calibration_images, check_disjoint, divided, drawn
 from quantlab.jobs.compare import save_artifacts
 from quantlab.jobs.evaluate import predict
@@ -256,6 +256,8 @@ def _prepare(
     identity = _identity(spec, criterion, model, images.crops, crops)
     ledger = Ledger(run.folder)
     (ledger if spec.source is None else Ledger(spec.source)).claim(identity)
+    baseline = _baseline(model, crops, run, talk, how)
+    check_reference(model, crops, baseline, None, spec.threads)
     return Workbench(
         model=model,
         criterion=criterion,
@@ -264,7 +266,7 @@ def _prepare(
         images=images,
         evaluation=evaluation,
         crops=crops,
-        baseline=_baseline(model, crops, run, talk, how),
+        baseline=baseline,
         ledger=ledger,
         talk=talk,
         how=how,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
+from quantlab.comparison import Share
 from quantlab.data.preprocess import PIPELINES
+from quantlab.errors import DataError
+from quantlab.evaluate.accuracy import is_guessing
 from quantlab.inspect.audit import Audit, Tried
 from quantlab.report.formats import percent, percents, points, points_span, table
 from quantlab.stats import Interval
@@ -105,14 +109,55 @@ def _published(found: Audit, published: float) -> str:
 
 def quick_warning(found: Audit) -> str:
     """Two lines for who is about to tune with the wrong pipeline."""
+    own = found.of_chosen
+    return (
+        f"The pipeline {own.name} seems wrong for {found.model}: {_better(found)}.\n"
+        f"Better {remedy(found.best)}; quantlab inspect --preprocess-audit says more"
+    )
+
+
+def _better(found: Audit) -> str:
     own, best = found.of_chosen, found.best
     return (
-        f"The pipeline {own.name} seems wrong for {found.model}: on {found.images} calibration "
-        f"images top-1 is {percent(own.top1.value, 1)}, with {best.sees} (as {best.name}) "
-        f"{percent(best.top1.value, 1)}, {points_span(own.interval)} more.\n"
-        f"Better {remedy(best)}; quantlab inspect --preprocess-audit says more, --no-audit skips "
-        "this look."
+        f"on {found.images} images top-1 is {percent(own.top1.value, 1)}, with {best.sees} (as "
+        f"{best.name}) {percent(best.top1.value, 1)}, {points_span(own.interval)} more"
     )
+
+
+def low_accuracy(model: str, file: str, top1: Share, classes: int, found: Audit | None) -> str:
+    """Two lines for an accuracy that no classifier of use has; ``found`` is the quick look."""
+    problem = f"{model} {_guesses(top1, classes)}"
+    return f"{problem}. {_finding(found)}\n{_mending(file, found)}"
+
+
+def guessing_error(
+    model: str, file: str, top1: Share, classes: int, found: Audit | None, *, looked: bool = True
+) -> DataError:
+    """The same for a model that is to be judged by; ``looked``: whether there was a quick look."""
+    problem = f"{model} {_guesses(top1, classes)}, and nothing can be judged by it."
+    return DataError(f"{problem} {_finding(found)}" if looked else problem, _mending(file, found))
+
+
+def _guesses(top1: Share, classes: int) -> str:
+    sure = "no" if is_guessing(top1, classes) else "hardly"
+    return (
+        f"is right on {top1.count:,} of {top1.n:,} images ({percent(top1.value, 1)}), {sure} "
+        f"better than guessing among {classes:,} classes"
+    )
+
+
+def _finding(found: Audit | None) -> str:
+    if found is None:
+        return "A quick preprocessing audit found no way to normalize that does better."
+    return f"A quick preprocessing audit: {_better(found)}."
+
+
+def _mending(file: str, found: Audit | None) -> str:
+    audit = f"quantlab inspect {shlex.quote(file)} --preprocess-audit"
+    if found is None:
+        return f"Check the order of the labels and the preprocessing (--pipeline): {audit}"
+    way = remedy(found.best)
+    return f"{way[0].upper()}{way[1:]}; {audit} says more."
 
 
 def _listed(names: Sequence[str]) -> str:

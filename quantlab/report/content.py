@@ -96,6 +96,11 @@ def headline(c: Comparison, verdict: Verdict) -> str:
 def finding(c: Comparison, verdict: Verdict) -> str:
     """What the verdict rests on, in one line."""
     policy = verdict.policy
+    if verdict.unchanged and verdict.decline is not None:
+        return (
+            f"{c.int8.name}, {policy.title} {policy.amount(verdict.decline)}, nothing changed; "
+            f"limit {policy.limit_text}"
+        )
     few = isinstance(policy, Policy) and verdict.leads_with == "agreement"
     if few or verdict.decline is None or verdict.interval is None:
         same = c.fidelity.agreement
@@ -140,6 +145,7 @@ def zoo_sentence(c: Comparison) -> str:
 
 
 def _lead(c: Comparison, verdict: Verdict, context: ReportContext) -> Iterator[Block]:
+    yield from map(say, c.lead)
     if context.unfinished is None and (pays := worth(c, context.trials)):
         yield say(pays)
     yield say(verdict.reason)

@@ -37,8 +37,9 @@ SUITE = "quantlab gate: "
 @dataclass(frozen=True)
 class GateContext:
     """What was compared with what, and under which conditions; ``command`` repeats it. ``notes``
-    are sentences the reader should not miss; ``pays`` is said first: that int8 is not shown to be
-    faster, "" when it is or nothing was timed."""
+    are sentences the reader should not miss, ``lead`` those that stand before everything else;
+    ``pays`` is said next: that int8 is not shown to be faster, "" when it is or nothing was timed.
+    """
 
     subject: str
     reference: str
@@ -47,6 +48,7 @@ class GateContext:
     conditions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     pays: str = ""
+    lead: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -56,20 +58,22 @@ class GateContext:
 
 def gate_summary(decision: Decision, context: GateContext) -> str:
     """What is printed: the verdict, a line a rule, the reasons of those that do not pass."""
-    lines = [
-        f"{decision.status.upper()}: {context.title}",
-        context.pays,
-        "",
-        _plain(rules_table(decision)),
-        "",
-    ]
+    first = [f"{decision.status.upper()}: {context.title}", *_first(decision, context)]
+    lines = [*first, "", _plain(rules_table(decision)), ""]
     for judged in decision.judged:
         if judged.verdict.status != "pass":
             lines += [
                 f"{judged.rule.text}: {judged.verdict.reason} {judged.verdict.remedy}".strip()
             ]
     lines += [*_class_lines(decision), *decision.alarms, decision.family]
-    return "\n".join(line for i, line in enumerate(lines) if line or i in (2, 4))
+    return "\n".join(line for i, line in enumerate(lines) if line or i < len(first) + 3)
+
+
+def _first(decision: Decision, context: GateContext) -> list[str]:
+    """What stands before the rules: what a reader must know, whether int8 pays, and why rules pass
+    without an interval, once."""
+    unchanged = dict.fromkeys(j.verdict.reason for j in decision.judged if j.verdict.unchanged)
+    return [*context.lead, *([context.pays] if context.pays else []), *unchanged]
 
 
 def _plain(t: Table) -> str:
@@ -90,7 +94,7 @@ def marker(subject: str) -> str:
 
 def gate_page(decision: Decision, context: GateContext) -> Page:
     """The decision as a page."""
-    blocks: list[Block] = [*([say(context.pays)] if context.pays else []), rules_table(decision)]
+    blocks: list[Block] = [*map(say, _first(decision, context)), rules_table(decision)]
     reasons = tuple(
         (Strong(j.rule.text), f": {j.verdict.reason} {j.verdict.remedy}".rstrip())
         for j in decision.judged

@@ -51,8 +51,8 @@ def compare_summary(comparison: Comparison, verdict: Verdict, early: str = "") -
 def _judged(comparison: Comparison, verdict: Verdict, pays: str = "", early: str = "") -> str:
     fidelity = comparison.fidelity
     noise = "no noise" if fidelity.identical else f"{number(fidelity.sqnr_db, '.1f')} dB"
-    first = (headline(comparison, verdict), pays, verdict.reason, verdict.remedy, early)
-    lines = [text for text in first if text]
+    first = (*comparison.lead, pays, verdict.reason, verdict.remedy, early)
+    lines = [headline(comparison, verdict), *(text for text in first if text)]
     lines += ["", table_of(tables.summary(comparison)), ""]
     lines += [
         f"Agreement {percent(fidelity.agreement.value)} "

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, Self
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from quantlab.model import Layout
+from quantlab.data.crops import load_crops
+from quantlab.data.preprocess import get_pipeline
+from quantlab.data.readers import open_dataset
+from quantlab.model import Layout, Model
 
 _CHANNELS = 16
 
@@ -101,19 +106,89 @@ def tiny_classifier(
     return path
 
 
+def taught(path: Path, data: Path, pipeline: str | Path) -> Path:
+    """Rewrites a ``tiny_classifier`` so that it tells the classes of the ``data`` folder apart as
+    well as its features can (linear discriminants), and returns its path.
+
+    An untrained model guesses, and nothing can be judged by one that does.
+    """
+    inputs, labels = _labelled_inputs(path, data, pipeline)
+    proto = onnx.load(path)
+    last = {t.name: t for t in proto.graph.initializer if t.name in ("fc.w", "fc.b")}
+    weights, offsets = _discriminants(_features(proto, inputs), labels, last["fc.b"].dims[0])
+    for name, values in (("fc.w", weights), ("fc.b", offsets)):
+        last[name].CopyFrom(numpy_helper.from_array(values, name))
+    onnx.save(proto, path)
+    return path
+
+
+def _labelled_inputs(
+    path: Path, data: Path, pipeline: str | Path
+) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+    spec = Model.load(path).input
+    with TemporaryDirectory() as folder:
+        chosen = get_pipeline(pipeline, size=spec.height)
+        crops = load_crops(open_dataset(data), chosen, cache_dir=Path(folder))
+        assert crops.labels is not None
+        return np.array(crops.inputs(slice(None), spec)), crops.labels
+
+
+def _features(proto: onnx.ModelProto, inputs: NDArray[np.generic]) -> NDArray[np.float64]:
+    """What the last layer reads [n, channels]."""
+    seen = onnx.ModelProto.FromString(proto.SerializeToString())
+    seen.graph.output.append(helper.make_tensor_value_info("flat", TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(
+        seen.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    given = session.get_inputs()[0]
+    step = given.shape[0] if isinstance(given.shape[0], int) else len(inputs)
+    rows = np.resize(inputs, (-(-len(inputs) // step) * step, *inputs.shape[1:]))
+    parts = (rows[i : i + step] for i in range(0, len(rows), step))
+    made = np.concatenate([session.run(["flat"], {given.name: part})[0] for part in parts])
+    return np.asarray(made[: len(inputs)], np.float64)
+
+
+def _discriminants(
+    features: NDArray[np.float64], labels: NDArray[np.int64], classes: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights [classes, channels] and offsets; what no image shows is never answered."""
+    known = np.unique(labels)
+    means = np.zeros((classes, features.shape[1]))
+    means[known] = [features[labels == k].mean(axis=0) for k in known]
+    spread = np.cov((features - means[labels]).T) + 1e-4 * np.eye(features.shape[1])
+    weights = np.linalg.solve(spread, means.T).T
+    offsets = -(weights * means).sum(axis=1) / 2
+    scale = 10 / np.abs((features @ weights.T + offsets)[:, known]).max()
+    weights, offsets = scale * weights, scale * offsets
+    offsets[np.setdiff1d(np.arange(classes), known)] = -20
+    return weights.astype(np.float32), offsets.astype(np.float32)
+
+
 def blind_model(source: Path, path: Path, classes: Sequence[int]) -> Path:
     """Writes ``source`` made blind to some classes: it never answers them. Returns ``path``."""
+    return _shifted(source, path, dict.fromkeys(classes, -1000.0))
+
+
+def near_model(source: Path, path: Path) -> Path:
+    """Writes ``source`` with a little more for every class: other outputs, the same answers.
+    Returns ``path``."""
+    return _shifted(source, path, 0.01)
+
+
+def _shifted(source: Path, path: Path, by: float | dict[int, float]) -> Path:
+    """Writes ``source`` with so much added to its outputs, all or those of some classes."""
     proto = onnx.load(source)
     output = proto.graph.output[0]
     size = output.type.tensor_type.shape.dim[-1].dim_value
-    lowered = np.zeros(size, np.float32)
-    lowered[list(classes)] = -1000.0
+    added = np.zeros(size, np.float32)
+    for index, value in (dict.fromkeys(range(size), by) if isinstance(by, float) else by).items():
+        added[index] = value
     for node in proto.graph.node:
         for i, name in enumerate(node.output):
             if name == output.name:
-                node.output[i] = "seeing"
-    proto.graph.initializer.append(numpy_helper.from_array(lowered, "blind"))
-    proto.graph.node.append(helper.make_node("Add", ["seeing", "blind"], [output.name]))
+                node.output[i] = "before"
+    proto.graph.initializer.append(numpy_helper.from_array(added, "added"))
+    proto.graph.node.append(helper.make_node("Add", ["before", "added"], [output.name]))
     onnx.save(proto, path)
     return path
 

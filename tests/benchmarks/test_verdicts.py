@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from scipy.stats import binom
+
+from quantlab.compare import compare
+from quantlab.gate import Policy, judge
+from quantlab.testing import fake_predictions
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = 1000
@@ -84,11 +90,35 @@ def test_the_page_has_every_row(simulation: ModuleType) -> None:
         cell,
         {(100, 0.95, 0.95): simulation.agreement_cell(0.95, 0.95, 100, **how)},
         {(50, 0.05): simulation.kl_cell(0.05, 50, **how)},
+        {(60, 0.5): simulation.unchanged_cell(0.5, simulation.LOSING, 60, **how)},
         {5: (0.01, 0.5)},
         {2: (0.05, 0.025)},
         **how,
     )
     rows = [line for line in page.splitlines() if line.startswith("| ") and "--:" not in line]
-    assert len(rows) == 6 + 6
+    assert len(rows) == 7 + 7
     tables = [line.count("|") for line in rows]
     assert tables[0] == tables[1] == 13
+
+
+def test_a_model_that_differs_is_seldom_taken_for_unchanged(simulation: ModuleType) -> None:
+    for n, share in simulation.UNCHANGED:
+        alone, wrong = simulation.unchanged_cell(share, simulation.LOSING, n, pairs=10_000)
+        assert alone == pytest.approx((1 - share) ** n, abs=0.01)
+        assert alone <= most(0.025, 10_000)
+        assert wrong <= most(0.04, 10_000)
+
+
+def test_the_gate_judges_models_that_differ_as_simulated() -> None:
+    """By their outputs: with a decline of 3% on 60 images, few pass, and few have to fail."""
+    rng, passes = np.random.default_rng(0), 0
+    for number in range(300):
+        fp32 = fake_predictions(60, 10, 0, number, accuracy=0.72)
+        assert fp32.labels is not None
+        lost = (fp32.top(1)[:, 0] == fp32.labels) & (rng.random(60) < 0.03)
+        differs = lost | (rng.random(60) < 0.1)
+        outputs = fp32.outputs + 0.01 * differs[:, None] * rng.standard_normal((60, 10))
+        outputs[lost, fp32.labels[lost]] -= 100
+        int8 = replace(fp32, model_sha256="f" * 64, outputs=outputs.astype(np.float32))
+        passes += judge(compare(fp32, int8), Policy()).status == "pass"
+    assert passes / 300 <= most(0.025, 300)

@@ -26,7 +26,14 @@ from quantlab.evaluate.evaluator import evaluate
 from quantlab.model import Model
 from quantlab.record import RunRecord, load_record
 from quantlab.runtime.runner import Runner
-from quantlab.testing import fake_bench, image_folder, listed_folder, tiny_classifier
+from quantlab.testing import (
+    fake_bench,
+    image_folder,
+    listed_folder,
+    near_model,
+    taught,
+    tiny_classifier,
+)
 
 PIPELINE = """
 name: tiny
@@ -120,6 +127,14 @@ class Scene:
         (folder / "val.txt").write_text("".join(f"{n} {a}\n" for n, a in rows))
         return folder
 
+    def near(self) -> Path:
+        """A model whose outputs are nearly the model's own, and whose answers are its own."""
+        return near_model(self.model, self.folder / "near.onnx")
+
+    def teach(self, model: Path) -> Path:
+        """The tiny model, taught the scene's images: one that guesses is judged by nobody."""
+        return taught(model, self.data, self.pipeline)
+
     def answers(self, folder: Path) -> list[int]:
         """The model's first answer on each image."""
         model = Model.load(self.model)
@@ -146,8 +161,9 @@ def scene(tmp_path: Path) -> Scene:
     folder = tmp_path / "scene"
     data = image_folder(folder / "data", 10, per_class=4, size=40)
     (folder / "pipeline.yaml").write_text(PIPELINE)
-    model = tiny_classifier(folder / "tiny.onnx")
-    return Scene(folder, model, data, folder / "pipeline.yaml")
+    made = Scene(folder, tiny_classifier(folder / "tiny.onnx"), data, folder / "pipeline.yaml")
+    made.teach(made.model)
+    return made
 
 
 @pytest.fixture

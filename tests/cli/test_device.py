@@ -109,7 +109,7 @@ def test_labels_are_needed(cli: Any, scene: Any, tmp_path: Path) -> None:
 
 
 def test_compare_with_results(cli: Any, scene: Any, results: Path) -> None:
-    said = cli("compare", scene.model, results, *scene.words, code=3)
+    said = cli("compare", scene.model, results, *scene.words)
     comparison = said.record.results["comparison"]
     assert comparison["fidelity"]["identical"]
     assert (comparison["n"], comparison["unmatched"]) == (40, 0)
@@ -119,7 +119,7 @@ def test_compare_with_results(cli: Any, scene: Any, results: Path) -> None:
     assert set(said.record.artifacts) == {"report", "html_report", *predictions}
     report = (said.folder / "report.md").read_text()
     assert "another device's; nothing was timed" in report
-    assert cli(*said.repeat, code=3).out == said.out
+    assert cli(*said.repeat).out == said.out
 
 
 def test_compare_with_one_file_of_results(

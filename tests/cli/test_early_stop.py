@@ -35,7 +35,7 @@ def test_a_clear_failure_stops_early(cli: Any, scene: Any, other: Path) -> None:
 
 
 def test_what_is_not_certain_gets_the_usual_verdict(cli: Any, scene: Any) -> None:
-    line = (scene.model, scene.model, *scene.words, "--no-bench")
+    line = (scene.model, scene.near(), *scene.words, "--no-bench")
     usual = cli("compare", *line, code=3)
     said = cli("compare", *line, "--early-stop", code=3)
     assert "Not stopped early: " in said.out

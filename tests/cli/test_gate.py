@@ -12,6 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 from markdown_it import MarkdownIt
@@ -32,14 +33,19 @@ def _no_github(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def data(scene: Any) -> tuple[str, ...]:
-    """Sixty images that fp32 is always right about, and the pipeline."""
+    """Sixty images that fp32 is always right about, and the pipeline. Untaught, it answers a few
+    classes far more often than others."""
+    tiny_classifier(scene.model)
     return ("--data", str(scene.labelled_by_itself("own")), "--pipeline", str(scene.pipeline))
 
 
 @pytest.fixture
 def same(scene: Any) -> Path:
-    """An int8 file that is fp32 itself."""
-    return Path(shutil.copy(scene.model, scene.folder / "same.onnx"))
+    """Another file of fp32's own graph."""
+    proto = onnx.load(scene.model)
+    proto.producer_name = "another"
+    onnx.save(proto, scene.folder / "same.onnx")
+    return Path(scene.folder / "same.onnx")
 
 
 @pytest.fixture
@@ -87,12 +93,12 @@ def test_the_report_of_several_rules_says_that_it_judges_one(
 
 
 def test_few_images_are_inconclusive_with_the_number_needed(
-    cli: Any, scene: Any, data: Any, same: Path
+    cli: Any, scene: Any, data: Any
 ) -> None:
-    said = cli("gate", scene.model, same, *data, "--annotations", code=3)
-    assert said.out.startswith("INCONCLUSIVE: same against tiny")
+    said = cli("gate", scene.model, scene.near(), *data, "--annotations", code=3)
+    assert said.out.startswith("INCONCLUSIVE: near against tiny")
     assert "images would decide it" in said.out
-    assert "::warning title=same%3A top1.decline > 1%25 (required)::inconclusive: " in said.out
+    assert "::warning title=near%3A top1.decline > 1%25 (required)::inconclusive: " in said.out
     assert "::error" not in said.out
 
 
@@ -394,15 +400,16 @@ def test_without_a_named_pipeline_the_baselines_own_holds(
     cli("gate", same, "--baseline", accepted, "--data", data[1], *LOOSE)
 
 
-def test_unlabelled_images(cli: Any, scene: Any, same: Path) -> None:
+def test_unlabelled_images(cli: Any, scene: Any) -> None:
+    near = scene.near()
     images = listed_folder(scene.folder / "bare", [0] * 60)
     (images / "val.txt").unlink()
     words = ("--data", images, "--pipeline", scene.pipeline)
-    said = cli("gate", scene.model, same, *words, code=3)
+    said = cli("gate", scene.model, near, *words, code=3)
     assert "no labels" in said.out
-    cli("gate", scene.model, same, *words, "--fail-if", "agree < 90%")
+    cli("gate", scene.model, near, *words, "--fail-if", "agree < 90%")
     cli("baseline", "update", scene.model, *words)
-    against = (same, "--baseline", "quantlab-baseline.yaml", *words)
+    against = (near, "--baseline", "quantlab-baseline.yaml", *words)
     cli("gate", *against, "--fail-if", "agree < 90%")
     assert "no labels" in cli("gate", *against, code=3).out
     Path("quantlab-baseline.npz").unlink()

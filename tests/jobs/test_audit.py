@@ -134,7 +134,7 @@ def test_the_wrong_way_to_normalize_is_warned_of(
         talk = Silence()
         quick_audit(model, crops(CAFFE), talk, 1)
         (warning,) = talk.warnings
-        assert warning.startswith("The pipeline caffe seems wrong for m: on 80 calibration images")
+        assert warning.startswith("The pipeline caffe seems wrong for m: on 80 images")
         assert "with −1 to 1 in RGB (as tf) 100.0%" in warning
         assert "give --pipeline tf" in warning
         assert warning.count("\n") == 1

@@ -70,6 +70,6 @@ def test_a_published_figure() -> None:
 def test_the_warning_of_tune_is_two_lines() -> None:
     lines = quick_warning(audited({TF: 280, TORCH: 320})).splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith("The pipeline tf seems wrong for net: on 400 calibration images ")
+    assert lines[0].startswith("The pipeline tf seems wrong for net: on 400 images ")
     assert "top-1 is 70.0%, with ImageNet mean/std in RGB (as torchvision) 80.0%, " in lines[0]
     assert lines[1].startswith("Better give --pipeline torchvision; ")

@@ -19,7 +19,7 @@ from quantlab.record import load_record
 from quantlab.serve.child import PIECE, Teller, ToldTalk, told_stream
 from quantlab.serve.process import Child, Ended, Event
 from quantlab.testing.images import image_folder
-from quantlab.testing.models import tiny_classifier
+from quantlab.testing.models import taught, tiny_classifier
 
 CLASSES = 4
 
@@ -58,8 +58,9 @@ def scene(tmp_path: Path) -> tuple[Path, Path]:
     """The job's folder with a model in it, and images."""
     folder = tmp_path / "job"
     folder.mkdir()
-    tiny_classifier(folder / "m.onnx", classes=CLASSES)
-    return folder, image_folder(tmp_path / "data", CLASSES, 3)
+    images = image_folder(tmp_path / "data", CLASSES, 3)
+    taught(tiny_classifier(folder / "m.onnx", classes=CLASSES), images, "torchvision")
+    return folder, images
 
 
 def test_a_verb_says_and_does_what_it_does_here(

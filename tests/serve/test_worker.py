@@ -14,7 +14,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
-from worksite import CLASSES, ask, await_end, await_word, equip, file_of, said, upload, working
+from worksite import (
+    CLASSES,
+    ask,
+    await_end,
+    await_word,
+    equip,
+    file_of,
+    net,
+    said,
+    upload,
+    working,
+)
 
 from quantlab.cli import main
 from quantlab.errors import OutputError
@@ -49,7 +60,7 @@ def local(folder: Path, *words: str) -> Any:
     """What the command line says in a folder that is laid out as a job's is."""
     (folder / "datasets").mkdir(parents=True)
     image_folder(folder / "datasets" / "val", CLASSES, 3)
-    tiny_classifier(folder / "net.onnx", classes=CLASSES)
+    net(folder / "net.onnx")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         return CliRunner().invoke(main, words)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -19,7 +20,7 @@ from quantlab.serve.requests import AnyRequest, Request
 from quantlab.serve.service import Service
 from quantlab.serve.worker import Worker
 from quantlab.testing.images import image_folder
-from quantlab.testing.models import tiny_classifier
+from quantlab.testing.models import taught, tiny_classifier
 
 _REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Request)
 CLASSES = 4
@@ -30,8 +31,15 @@ SECONDS = 120.0
 def equip(service: Service, images: Path, per_class: int = 3) -> None:
     """The model ``net``, and images as the dataset ``val``."""
     service.settings.home.mkdir(parents=True, exist_ok=True)
-    upload(service, tiny_classifier(service.settings.home / "net.onnx", classes=CLASSES))
+    upload(service, net(service.settings.home / "net.onnx"))
     add_dataset(service.catalog, "val", image_folder(images, CLASSES, per_class))
+
+
+def net(path: Path) -> Path:
+    """The model ``net``, which tells its classes apart: one that guesses is judged by nobody."""
+    with TemporaryDirectory() as lesson:
+        images = image_folder(Path(lesson), CLASSES, 3)
+        return taught(tiny_classifier(path, classes=CLASSES), images, "torchvision")
 
 
 def upload(service: Service, file: Path, name: str = "") -> StoredModel:

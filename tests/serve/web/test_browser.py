@@ -25,7 +25,7 @@ from quantlab.serve.settings import Settings
 from quantlab.serve.tokens import Tokens
 from quantlab.serve.web import assets
 from quantlab.testing.images import image_folder
-from quantlab.testing.models import tiny_classifier
+from quantlab.testing.models import taught, tiny_classifier
 
 pytestmark = pytest.mark.browser
 
@@ -182,7 +182,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, 
     settings = Settings(home=root / "home", machine="here", confine=confined)
     settings = settings.model_copy(update={"max_chunk": 2000})
     images = image_folder(root / "val", classes=10, per_class=6)
-    model = tiny_classifier(root / "first model.onnx", batch_norm=True)
+    model = taught(
+        tiny_classifier(root / "first model.onnx", batch_norm=True), images, "torchvision"
+    )
     with Service.open(settings) as service:
         add_dataset(service.catalog, "val", images)
         _, token = Tokens(service.database).create("me", "submit")
