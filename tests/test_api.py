@@ -25,9 +25,8 @@ from quantlab.testing import (
     fake_bench,
     fake_predictions,
     image_folder,
-    tiny_classifier,
 )
-from quantlab.testing.examples import CLASSES, SIZE
+from quantlab.testing.examples import CLASSES, SIZE, example_file
 
 PIPELINE: dict[str, Any] = {"pipeline": "torchvision"}
 NO_LABELS = "agreement >= 50%"
@@ -45,7 +44,7 @@ def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return tiny_classifier(tmp_path / "tiny.onnx", classes=CLASSES, size=SIZE)
+    return example_file(tmp_path / "tiny.onnx")
 
 
 @pytest.fixture
@@ -131,6 +130,7 @@ def test_weights_beside_the_model_are_saved_inside(model: Path, tmp_path: Path) 
     assert ql.Model.load(saved).proto() == ql.Model.load(path).proto()
 
 
+@pytest.mark.filterwarnings("ignore:.*plain MinMax is nearer:quantlab.QuantlabWarning")
 def test_the_library_and_the_command_line_make_the_same_file(model: Path, tmp_path: Path) -> None:
     from click.testing import CliRunner
 
@@ -161,6 +161,7 @@ def test_a_dataset_is_taken_as_it_is(model: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*plain MinMax is nearer:quantlab.QuantlabWarning")
 def test_ready_inputs_are_given_to_the_model_as_they_are(model: Path) -> None:
     inputs = np.random.default_rng(0).standard_normal((32, 3, SIZE, SIZE)).astype(np.float32)
     labels = np.repeat(np.arange(CLASSES), 8)

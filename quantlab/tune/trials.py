@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from quantlab.comparison import Comparison
 from quantlab.gate import Verdict
 from quantlab.recipe import Recipe
+from quantlab.stats import Interval
 
 SAME_SPEED = 0.97
-"""Speeds within 3% of the fastest count as equally fast: the machine cannot tell them apart."""
+"""Speeds within 3% of the fastest count as equally fast, as do those whose intervals overlap."""
 
 Status = Literal["scored", "done", "stopped", "failed"]
 Pick = Literal["best", "fastest", "smallest", "most-accurate"]
@@ -23,8 +24,8 @@ class Scores(BaseModel):
     """What was measured of a trial's file on the evaluation images.
 
     ``excess`` is how far the measured figure is beyond the criterion's limit, as a fraction of it
-    (0 or less: met). Rates are fractions; ``speedup`` is over fp32, and ``faster`` whether that is
-    surely more than 1, both None when it was not timed. ``int8_macs`` is the share of the MACs that
+    (0 or less: met). Rates are fractions; ``speedup`` is over fp32, with its 95% interval, and
+    ``faster`` whether that is surely more than 1, all None when it was not timed. ``int8_macs`` is the share of the MACs that
     the file computes in int8, None where that is not known.
     """
 
@@ -39,6 +40,7 @@ class Scores(BaseModel):
     agreement: float
     kl: float | None
     speedup: float | None
+    speed_interval: Interval | None = None
     faster: bool | None = None
     int8_macs: float | None = None
 
@@ -106,6 +108,7 @@ def scores(comparison: Comparison, verdict: Verdict) -> Scores:
         agreement=comparison.fidelity.agreement.value,
         kl=comparison.fidelity.kl,
         speedup=comparison.speedup,
+        speed_interval=None if comparison.speed is None else comparison.speed.interval,
         faster=None if comparison.speed is None else comparison.speed.conclusion == "faster",
         int8_macs=None if comparison.macs is None else comparison.macs.int8,
     )
@@ -120,13 +123,21 @@ def best(trials: Sequence[Trial]) -> Trial | None:
     done = [t for t in trials if t.status == "done" and t.scores is not None]
     meeting = [t for t in done if t.scores and t.scores.meets]
     if meeting:
-        fastest = max(t.speedup for t in meeting)
-        quick = [t for t in meeting if t.speedup >= SAME_SPEED * fastest]
+        fastest = max(meeting, key=lambda t: t.speedup)
+        quick = [t for t in meeting if _as_fast(t, fastest)]
         return min(quick, key=lambda t: t.divergence)
     if done:
         return min(done, key=lambda t: (_excess(t), t.divergence))
     filed = [t for t in trials if t.sha256 is not None]
     return min(filed, key=lambda t: (_excess(t), _score(t)), default=None)
+
+
+def _as_fast(trial: Trial, fastest: Trial) -> bool:
+    """Whether the machine could not tell the two apart."""
+    if trial.speedup >= SAME_SPEED * fastest.speedup:
+        return True
+    own, other = (t.scores.speed_interval if t.scores else None for t in (trial, fastest))
+    return own is not None and other is not None and own.high >= other.low
 
 
 def _score(trial: Trial) -> float:

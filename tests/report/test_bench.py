@@ -15,7 +15,7 @@ from quantlab.bench.queueing import Load, LoadResult, Window
 from quantlab.bench.throughput import Throughput, ThroughputResult
 from quantlab.errors import QuantlabError
 from quantlab.report.bench import bench_page, figures_of, ratio_sentence
-from quantlab.report.export import Figure, check_exports, export
+from quantlab.report.export import MARKER, Figure, check_exports, export
 from quantlab.report.formats import MAX_WIDTH
 from quantlab.speeds import Contrast, Ratio, ratios_of
 from quantlab.stats import Interval
@@ -139,7 +139,7 @@ def test_csv_holds_all_figures(tmp_path: Path) -> None:
 
 def test_markdown_is_the_page(tmp_path: Path) -> None:
     export(tmp_path / "B.MD", (), "a page")
-    assert (tmp_path / "B.MD").read_text() == "a page\n"
+    assert (tmp_path / "B.MD").read_text() == f"a page\n\n{MARKER}\n"
 
 
 def test_a_name_says_everything() -> None:

@@ -2,6 +2,7 @@ import pytest
 from fakes import a_trial
 
 from quantlab.recipe import Recipe
+from quantlab.stats import Interval
 from quantlab.tune.trials import Trial, best, pareto_front, picked
 
 A, B, C = (Recipe(name=n, seed=i) for i, n in enumerate("abc"))
@@ -15,6 +16,21 @@ def test_best_meets_first_then_speed_then_fidelity() -> None:
     assert best([broken, near, same_speed_more_faithful]) is same_speed_more_faithful
     slower = a_trial(C, speedup=1.5, kl=0.0001)
     assert best([broken, near, slower]) is near
+
+
+def timed(recipe: Recipe, kl: float, low: float, speedup: float, high: float) -> Trial:
+    trial = a_trial(recipe, speedup=speedup, kl=kl)
+    assert trial.scores is not None
+    scores = trial.scores.model_copy(update={"speed_interval": Interval(low, high)})
+    return trial.model_copy(update={"scores": scores})
+
+
+def test_speeds_that_the_machine_cannot_tell_apart_are_equal() -> None:
+    lucky = timed(A, 0.02, 1.4, 2.4, 3.0)
+    faithful = timed(B, 0.01, 1.3, 1.5, 1.7)
+    surely_slower = timed(C, 0.001, 1.0, 1.2, 1.3)
+    assert best([lucky, faithful]) is faithful
+    assert best([lucky, surely_slower]) is lucky
 
 
 def test_when_none_meets_the_least_miss_is_best() -> None:
