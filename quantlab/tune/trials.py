@@ -25,8 +25,8 @@ class Scores(BaseModel):
 
     ``excess`` is how far the measured figure is beyond the criterion's limit, as a fraction of it
     (0 or less: met). Rates are fractions; ``speedup`` is over fp32, with its 95% interval, and
-    ``faster`` whether that is surely more than 1, all None when it was not timed. ``int8_macs`` is the share of the MACs that
-    the file computes in int8, None where that is not known.
+    ``faster`` whether that is surely more than 1, all None when it was not timed. ``int8_macs`` is
+    the share of the MACs that the file computes in int8, None where that is not known.
     """
 
     model_config = ConfigDict(frozen=True)
