@@ -118,11 +118,18 @@ class Scene:
         """The options that name the images and the pipeline."""
         return ("--data", str(self.data), "--pipeline", str(self.pipeline))
 
-    def labelled_by_itself(self, name: str, count: int = 60, seed: int = 5) -> Path:
-        """Images that the fp32 model is always right about."""
+    def untaught(self) -> Path:
+        """The model as it was before it learnt: it answers a few classes most of the time, and
+        small changes of its weights change no answer."""
+        return tiny_classifier(self.model)
+
+    def labelled_by_itself(
+        self, name: str, count: int = 60, seed: int = 5, model: Path | None = None
+    ) -> Path:
+        """Images that the model, or another, is always right about."""
         folder = listed_folder(self.folder / name, [i % 10 for i in range(count)], seed=seed)
         lines = (folder / "val.txt").read_text().split()[::2]
-        answers = self.answers(folder)
+        answers = self.answers(folder, model)
         rows = zip(lines, answers, strict=True)
         (folder / "val.txt").write_text("".join(f"{n} {a}\n" for n, a in rows))
         return folder
@@ -135,9 +142,9 @@ class Scene:
         """The tiny model, taught the scene's images: one that guesses is judged by nobody."""
         return taught(model, self.data, self.pipeline)
 
-    def answers(self, folder: Path) -> list[int]:
-        """The model's first answer on each image."""
-        model = Model.load(self.model)
+    def answers(self, folder: Path, path: Path | None = None) -> list[int]:
+        """The model's first answer, or another's, on each image."""
+        model = Model.load(path or self.model)
         crops = load_crops(
             open_dataset(folder), get_pipeline(self.pipeline), cache_dir=self.folder / "answers"
         )

@@ -14,7 +14,7 @@ from quantlab.runtime.runner import Runner
 from quantlab.testing import tiny_classifier
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
-INCONCLUSIVE = 3
+FAIL = 1
 
 
 def forbid_inference(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,7 @@ def other(scene: Any) -> Path:
 @pytest.fixture
 def filled(cli: Any, scene: Any, other: Path) -> Path:
     """The cache folder, once the scene's images and two models' answers are in it."""
-    cli("compare", scene.model, other, *scene.words, code=INCONCLUSIVE)
+    cli("compare", scene.model, other, *scene.words, code=FAIL)
     return Path("cache").resolve()
 
 
@@ -40,10 +40,10 @@ def test_compare_and_evaluate_of_known_models_run_nothing(
     cli: Any, scene: Any, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = ("compare", scene.model, other, *scene.words, "--no-bench")
-    first = cli(*line, code=INCONCLUSIVE)
+    first = cli(*line, code=FAIL)
     accuracy = cli("evaluate", other, *scene.words).out
     forbid_inference(monkeypatch)
-    again = cli(*line, code=INCONCLUSIVE)
+    again = cli(*line, code=FAIL)
     assert again.out.replace(str(again.folder), str(first.folder)) == first.out
     assert "tiny: answers from the cache\nother: answers from the cache\n" in again.err
     assert cli("evaluate", other, *scene.words).out == accuracy
@@ -54,6 +54,7 @@ def test_compare_and_evaluate_of_known_models_run_nothing(
 def test_a_second_tune_runs_no_whole_evaluation(
     cli: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    scene.untaught()
     own = scene.labelled_by_itself("own")
     line = ("tune", "--model", scene.model, *scene.words, "--eval-data", own, "--no-bench")
     first = cli(*line, code=None)
@@ -146,6 +147,6 @@ def test_two_processes_that_evict_each_other(scene: Any, other: Path, tmp_path: 
     own = scene.labelled_by_itself("own")
     processes = [start(scene.model, data) for data in (scene.data, own)]
     ended = [(*process.communicate(timeout=120), process.returncode) for process in processes]
-    assert [code for *_, code in ended] == [INCONCLUSIVE, 1], ended
+    assert [code for *_, code in ended] == [FAIL, FAIL], ended
     left = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
     assert left == []

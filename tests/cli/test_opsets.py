@@ -52,7 +52,7 @@ def lowered(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 @pytest.fixture(params=[7, 10])
 def old(request: pytest.FixtureRequest, scene: Any) -> Path:
     """A model of that opset that computes what the scene's does at opset 12."""
-    twin = tiny_classifier(scene.folder / "new.onnx", opset=12, batch_norm=True)
+    twin = scene.teach(tiny_classifier(scene.folder / "new.onnx", opset=12, batch_norm=True))
     path: Path = scene.folder / f"opset{request.param}.onnx"
     onnx.save(lowered(onnx.load(twin), request.param), path)
     return path

@@ -28,6 +28,7 @@ FIRST = cheapest_first(ladder())[0].name
 @pytest.fixture
 def tune(cli: Any, scene: Any, tmp_path: Path) -> Callable[..., Any]:
     """``tune(...)``: on the scene's model, with an evaluation set that fp32 is always right on."""
+    scene.untaught()
     own = scene.labelled_by_itself("own")
 
     def run(*words: object, code: int = 0, data: bool = True, model: Path | None = None) -> Any:
@@ -415,7 +416,7 @@ def test_npz_images(cli: Any, scene: Any, engine: Any) -> None:
 )
 def test_other_models(parts: dict[str, Any], tune: Any, best: Path, scene: Any) -> None:
     model = tiny_classifier(scene.folder / "other.onnx", **parts)
-    said = tune(model=model)
+    said = tune("--eval-data", scene.labelled_by_itself("others", model=model), model=model)
     whole, int8 = Model.load(model), Model.load(best)
     assert int8.is_quantized
     assert (int8.input, int8.output_kind) == (whole.input, whole.output_kind)
@@ -680,10 +681,11 @@ def test_the_wrong_preprocessing_is_warned_of_unless_that_is_not_wanted(
     pipeline: str, words: tuple[str, ...], warned: int, cli: Any, scene: Any, engine: Any
 ) -> None:
     engine(0.01)
+    scene.untaught()
     data = scene.labelled_by_itself("much", 160)
     named = scene.pipeline if pipeline == "tiny" else pipeline
     line = ("--data", data, "--pipeline", named, "--calibration-size", 60, "--max-trials", 1)
     said = cli("tune", "--model", scene.model, *line, *words)
-    found = [w for w in said.warnings if "seems wrong for tiny: on 60 calibration images" in w]
+    found = [w for w in said.warnings if "seems wrong for tiny: on 60 images" in w]
     assert len(found) == warned
     assert ("inspect --preprocess-audit" in said.err) is bool(warned)
