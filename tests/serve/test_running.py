@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import optuna
 import pytest
 import yaml
 from processes import started
+from waiting import HANGS, IGNORED, interrupts, until
 from worksite import ask, await_end, await_word, equip, file_of, working
 
 from quantlab.errors import QuantlabError
@@ -33,11 +33,11 @@ ENDLESS = {"strategy": "random", "no_bench": True, "budget": 3600, "calibration_
 
 def quantlab(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "quantlab", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANGS, check=False)
 
 
 def get(url: str) -> dict[str, object]:
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=HANGS) as answer:
         return dict(json.load(answer))
 
 
@@ -54,6 +54,7 @@ def test_a_server_says_where_it_is_and_ends_when_told(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "home" / "work").iterdir()] == ["starting"]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_it_too(tmp_path: Path) -> None:
     with started("serve", "--home", tmp_path / "home", "--port", 0, "--no-worker") as server:
         server.until(SERVING)
@@ -61,6 +62,20 @@ def test_ctrl_c_ends_it_too(tmp_path: Path) -> None:
         assert server.end(signal.SIGINT) == 0
     assert "Traceback" not in server.said
     assert not (tmp_path / "home" / "work").exists()
+
+
+@pytest.mark.parametrize("verb", ["serve", "worker"])
+def test_ctrl_c_is_ignored_where_a_shell_says_so(verb: str, tmp_path: Path) -> None:
+    """As of what ``quantlab serve &`` in a script has started."""
+    port = ("--port", 0) if verb == "serve" else ()
+    with Service.open(Settings(home=tmp_path / "home")) as service, interrupts(IGNORED):
+        equip(service, tmp_path / "images")
+        with started(verb, "--home", tmp_path / "home", *port) as running:
+            running.until(SERVING if verb == "serve" else WORKING)
+            running.process.send_signal(signal.SIGINT)
+            (job,) = await_end(service, ask(service, "evaluate"))
+            assert job.state == "done"
+            assert running.end() == 0
 
 
 @pytest.mark.parametrize("verb", ["serve", "worker"])
@@ -91,8 +106,7 @@ def test_a_tune_that_lost_its_worker_goes_on_on_another_machine(tmp_path: Path) 
         with started("worker", "--config", config) as first:
             first.until(WORKING)
             await_word(service, job, "Trial 3")
-            while not (kept := finished_trials(service, f"jobs/{job.id}/1")):
-                time.sleep(0.1)
+            kept = until(lambda: finished_trials(service, f"jobs/{job.id}/1"))
             first.process.kill()
         shutil.rmtree(tmp_path / "first")
         with working(service):

@@ -21,7 +21,9 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from browsers import HANGS_MS, launched
+from playwright.sync_api import expect
+from waiting import HANGS
 
 from quantlab.record import load_record
 
@@ -49,7 +51,7 @@ def process(*words: object, until: str) -> Iterator[str]:
     finally:
         running.send_signal(signal.SIGTERM)
         try:
-            assert running.wait(60) == 0
+            assert running.wait(HANGS) == 0
         finally:
             running.kill()
             running.stderr.close()
@@ -66,7 +68,7 @@ class Client:
         """What quantlab --server answers."""
         done = subprocess.run(
             [*QUANTLAB, "--server", self.url, *map(str, words)],
-            capture_output=True, text=True, cwd=self.folder, timeout=600,
+            capture_output=True, text=True, cwd=self.folder, timeout=HANGS,
             env={**os.environ, "QUANTLAB_TOKEN": self.token, "GITHUB_STEP_SUMMARY": ""},
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
@@ -84,7 +86,7 @@ class Client:
 def operator(*words: object) -> str:
     """What a command of the operator prints."""
     done = subprocess.run(
-        [*QUANTLAB, *map(str, words)], capture_output=True, text=True, timeout=120
+        [*QUANTLAB, *map(str, words)], capture_output=True, text=True, timeout=HANGS
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -151,7 +153,7 @@ def _same_as_here(folder: Path, int8: Path, data_root: Path) -> None:
     images = data_root / "imagenet"
     line = ["tune", "--model", data_root / MODEL, *SAMPLE]
     line += ["--data", images / "calib1000", "--eval-data", images / "imagenette500"]
-    done = subprocess.run([*QUANTLAB, *map(str, line)], cwd=folder, timeout=600, check=True,
+    done = subprocess.run([*QUANTLAB, *map(str, line)], cwd=folder, timeout=HANGS, check=True,
                           capture_output=True, text=True)  # fmt: skip
     assert (folder / int8.name).read_bytes() == int8.read_bytes(), done.stdout
 
@@ -179,11 +181,9 @@ def _trend(team: Client, browser: str) -> None:
     """By the API, and as a page that somebody looks at."""
     (series,) = team.get("/trends/mobilenetv2-12.int8?metric=top1")["series"]
     assert len(series["points"]) == 2
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=browser) as chromium,
-    ):
+    with launched(browser) as chromium:
         page = chromium.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(HANGS_MS)
         page.goto(f"{team.url}/trends/mobilenetv2-12.int8")
         page.get_by_label("Token").fill(team.token)
         page.get_by_role("button", name="Sign in").click()
