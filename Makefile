@@ -16,7 +16,7 @@ test: $(VENV) chromium postgresql
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 4 --dist worksteal
 
 # For the tests marked browser; where none can be had, pytest says that it leaves them out.
 chromium:

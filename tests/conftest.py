@@ -19,6 +19,8 @@ from waiting import interrupts
 settings.register_profile("quantlab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("quantlab")
 
+# Tests share the CPUs: threads of BLAS that wait for each other would only wait longer.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 DATA = os.environ.get("QUANTLAB_DATA", "")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), "")
