@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from quantlab.record import load_record
 
 QUANTLAB = (sys.executable, "-m", "quantlab")
 MODEL = "models/mobilenetv2-12.onnx"
-SAMPLE = ("--no-bench", "--calibration-size", "40", "--max-trials", "1")
+SAMPLE = ("--no-bench", "--calibration-size", "20", "--max-trials", "1")
 RULES = ("--fail-if", "top1.decline > 10%", "--fail-if", "agree < 50%")
 
 
@@ -78,7 +79,7 @@ class Client:
     def get(self, path: str) -> Any:
         """The API's answer."""
         headers = {"Authorization": f"Bearer {self.token}"}
-        answer = httpx.get(f"{self.url}/api/v1{path}", headers=headers)
+        answer = httpx.get(f"{self.url}/api/v1{path}", headers=headers, timeout=HANGS)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -100,14 +101,14 @@ def operator(*words: object) -> str:
 def test_a_day_with_the_service(
     kind: str, workers: int, tmp_path: Path, data_root: Path, request: pytest.FixtureRequest
 ) -> None:
-    images = data_root / "imagenet"
+    calibration, images = data_root / "imagenet" / "calib1000", _some(tmp_path / "some", data_root)
     where: list[object] = ["--home", tmp_path / "home"]
     if kind == "postgres":
         where += ["--db", request.getfixturevalue("own_postgres")]
     token = operator("token", "create", "team", "--scope", "submit", *where).split()[-1]
     ci_token = operator("token", "create", "ci", "--scope", "submit", *where).split()[-1]
-    operator("dataset", "add", "calib", images / "calib1000", *where)
-    operator("dataset", "add", "val", images / "imagenette500", *where)
+    operator("dataset", "add", "calib", calibration, *where)
+    operator("dataset", "add", "val", images, *where)
     serve = ["serve", "--port", 0, *where, *(["--no-worker"] if workers else [])]
     with ExitStack() as stack:
         url = stack.enter_context(process(*serve, until=r"Serving (\S+)"))
@@ -116,8 +117,8 @@ def test_a_day_with_the_service(
         team = Client(tmp_path / "team", url, token)
         int8 = _tuned(team, data_root)
         if kind == "sqlite":
-            _same_as_here(tmp_path / "here", int8, data_root)
-        _judged(int8, team, data_root)
+            _same_as_here(tmp_path / "here", int8, images, data_root)
+        _judged(int8, team, images, data_root)
         ci = Client(tmp_path / "ci", url, ci_token)
         (ci.folder / int8.name).write_bytes(int8.read_bytes())
         _gated(ci, data_root)
@@ -127,6 +128,17 @@ def test_a_day_with_the_service(
             ("gate", "done", 1),
             ("tune", "done", 1),
         ]
+
+
+def _some(folder: Path, data_root: Path) -> Path:
+    """Every second image of imagenette500."""
+    source = data_root / "imagenet" / "imagenette500"
+    lines = (source / "val.txt").read_text().splitlines(keepends=True)[::2]
+    (folder / "val").mkdir(parents=True)
+    for line in lines:
+        shutil.copy(source / "val" / line.split()[0], folder / "val")
+    (folder / "val.txt").write_text("".join(lines))
+    return folder
 
 
 def _tuned(team: Client, data_root: Path) -> Path:
@@ -147,21 +159,20 @@ def _tuned(team: Client, data_root: Path) -> Path:
     return int8
 
 
-def _same_as_here(folder: Path, int8: Path, data_root: Path) -> None:
+def _same_as_here(folder: Path, int8: Path, images: Path, data_root: Path) -> None:
     """The command line without a server makes the same file."""
     folder.mkdir()
-    images = data_root / "imagenet"
     line = ["tune", "--model", data_root / MODEL, *SAMPLE]
-    line += ["--data", images / "calib1000", "--eval-data", images / "imagenette500"]
+    line += ["--data", data_root / "imagenet" / "calib1000", "--eval-data", images]
     done = subprocess.run([*QUANTLAB, *map(str, line)], cwd=folder, timeout=HANGS, check=True,
                           capture_output=True, text=True)  # fmt: skip
     assert (folder / int8.name).read_bytes() == int8.read_bytes(), done.stdout
 
 
-def _judged(int8: Path, team: Client, data_root: Path) -> None:
+def _judged(int8: Path, team: Client, images: Path, data_root: Path) -> None:
     """Whoever knows nothing of quantlab finds the figures of its record."""
     line = [sys.executable, data_root / "judge" / "judge.py", data_root / MODEL, int8]
-    line += ["--data", data_root / "imagenet" / "imagenette500", "--rounds", 0]
+    line += ["--data", images, "--rounds", 0]
     done = subprocess.run(list(map(str, line)), capture_output=True, text=True, check=True)
     _, judged = map(json.loads, done.stdout.splitlines())
     (run,) = (team.folder / "runs").iterdir()
