@@ -87,7 +87,7 @@ def test_a_model_with_itself(
     from quantlab.bench.harness import bench
 
     def quick(subjects: Any, **settings: Any) -> Any:
-        return bench(subjects, **{**settings, "seconds": 2.0, "rounds": 10})
+        return bench(subjects, **{**settings, "seconds": 2.0, "rounds": 6})
 
     monkeypatch.setattr("quantlab.jobs.bench.bench", quick)
     model = models / "mobilenetv2-12.onnx"
