@@ -20,7 +20,7 @@ lint: dev
 
 # One of the tests builds the site, with warnings as errors.
 pytest: dev chromium postgresql
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 4 --dist worksteal
 
 # The documentation site, in build/site: mkdocs.yml.
 docs: dev

@@ -147,7 +147,7 @@ class Process:
         )
 
     def kill(self) -> list[int]:
-        """With SIGKILL; what it had started that is there ten seconds later."""
+        """With SIGKILL; what it had started that is there a minute later."""
         with suppress(psutil.NoSuchProcess):
             family = psutil.Process(self.running.pid).children(recursive=True)
             self.running.kill()
@@ -161,7 +161,7 @@ class Process:
             while self.running.poll() is None and not self._ready():
                 time.sleep(0.05)
             self.running.terminate()
-            return self.running.wait(60)
+            return self.running.wait(600)
         finally:
             self.running.kill()
             self.running.wait()
@@ -173,7 +173,7 @@ class Process:
 
 
 def _gone(process: psutil.Process) -> bool:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
             if process.status() == psutil.STATUS_ZOMBIE:
@@ -224,7 +224,7 @@ def _post(url: str, body: dict[str, Any], key: str, seen: Seen) -> dict[str, Any
     headers = {"Content-Type": "application/json", "Idempotency-Key": key}
     asked = urllib.request.Request(url, json.dumps(body).encode(), headers)
     try:
-        with urllib.request.urlopen(asked, timeout=30) as answer:
+        with urllib.request.urlopen(asked, timeout=600) as answer:
             seen.answers[str(answer.status)] += 1
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
@@ -299,7 +299,7 @@ def _works(process: Process, url: str, jobs: Sequence[Job], scene: Scene) -> boo
     something to disturb."""
     if process.verb == "serve":
         health = f"{url}/health"
-        with suppress(OSError), urllib.request.urlopen(health, timeout=5) as answer:
+        with suppress(OSError), urllib.request.urlopen(health, timeout=60) as answer:
             return bool(answer.status == 200)
         return False
     return _all_ended(jobs, scene) or _job_of(process, jobs) is not None

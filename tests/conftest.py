@@ -9,10 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from postgres_server import running_server, server_programs
+from waiting import interrupts
 
+# How long an example takes is the machine's affair.
+settings.register_profile("quantlab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("quantlab")
+
+# Tests share the CPUs: threads of BLAS that wait for each other would only wait longer.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 DATA = os.environ.get("QUANTLAB_DATA", "")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), "")
@@ -54,6 +62,13 @@ def postgres_url() -> Iterator[str]:
     """A PostgreSQL server that runs while the tests do."""
     with running_server(NEEDED["postgres"]) as url:
         yield url
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Processes that the test starts hear SIGINT, however the tests were started."""
+    with interrupts():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 USER = "quantlab"
-SECONDS_TO_START = 60
+SECONDS_TO_START = 600
 _DEBIAN = Path("/usr/lib/postgresql")
 
 
@@ -69,7 +69,7 @@ class Server:
             return
         pid = (self._folder / "data" / "postmaster.pid").read_text().split()[0]
         os.kill(int(pid), signal.SIGINT)
-        self._process.wait(30)
+        self._process.wait(SECONDS_TO_START)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from scripts import loaded
+from waiting import HANGS
 
 from quantlab.serve.web.assets import HTMX, assets
 
@@ -169,7 +170,7 @@ def test_the_wheel_has_all_that_pages_need(tmp_path: Path) -> None:
     """Built from this tree, then asked for its assets where the tree is not in reach."""
     assert HTMX in assets(), "install again where the npm registry is in reach"
     line = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(line, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    subprocess.run(line, cwd=ROOT, check=True, capture_output=True, timeout=HANGS)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")

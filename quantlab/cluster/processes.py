@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from quantlab.interrupts import held_back
 from quantlab.runtime.environment import default_threads
 
 R = TypeVar("R")
@@ -41,7 +42,7 @@ class Processes:
 
     def submit(self, function: Callable[..., R], /, *args: Any, near: int) -> Future[R]:
         """All processes are near. Those that this starts know nothing of Ctrl-C."""
-        with _no_interrupts():
+        with held_back():
             return self._pool.submit(function, *args)
 
     def renew(self) -> None:
@@ -68,19 +69,6 @@ def processes(count: int) -> Iterator[Processes]:
             yield made
         finally:
             made.stop()
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Ctrl-C waits until the block ends; processes that are started in it inherit that it does."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from quantlab.errors import QuantlabError, disk_is_full
+from quantlab.interrupts import heard
 from quantlab.serve.sandbox import Limits, confine
 
 if TYPE_CHECKING:
@@ -154,12 +155,12 @@ TASKS: dict[str, Callable[[dict[str, Any], Teller], int]] = {"verb": run_verb, "
 
 def main() -> NoReturn:
     """Reads the task, confines the process, does the task, tells how it ended."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     teller = Teller(int(sys.argv[1]))
     os.set_inheritable(int(sys.argv[1]), False)
     task = json.loads(sys.stdin.readline())
     facts: dict[str, str] = {}
     try:
+        heard()
         _confine(task)
         threading.Thread(target=_end_with_parent, daemon=True).start()
         faulthandler.enable(2)

@@ -21,6 +21,7 @@ from typing import Any, Literal, Self
 import psutil
 
 from quantlab.errors import QuantlabError
+from quantlab.interrupts import held_back
 from quantlab.serve.sandbox import Limits
 
 Reason = Literal[
@@ -43,8 +44,8 @@ GRACE_SECONDS = 10.0
 _AT_ONCE = 1 << 20
 _TAIL = 4_000
 _INTERRUPTED = 130
-_BEFORE_IT_COULD_HEAR = (-signal.SIGINT, 1)
-"""How Python ends when it is interrupted as it starts."""
+_INTERRUPTED_AT_ITS_END = (-signal.SIGINT, 1)
+"""How Python ends when it is interrupted after its task, before it has said so."""
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")
 _TEXT = {"text": str}
 _FIELDS: dict[str, dict[str, Any]] = {
@@ -121,16 +122,17 @@ class Child:
             self._said, said = os.pipe()
             stack.callback(os.close, self._said)
             try:
-                self._process = subprocess.Popen(
-                    [*command, str(said)],
-                    cwd=folder,
-                    env=_environment(self._places[1], env or {}),
-                    stdin=subprocess.PIPE,
-                    stdout=self._log,
-                    stderr=self._log,
-                    pass_fds=[said],
-                    start_new_session=True,
-                )
+                with held_back():  # it hears one that comes early as soon as it can
+                    self._process = subprocess.Popen(
+                        [*command, str(said)],
+                        cwd=folder,
+                        env=_environment(self._places[1], env or {}),
+                        stdin=subprocess.PIPE,
+                        stdout=self._log,
+                        stderr=self._log,
+                        pass_fds=[said],
+                        start_new_session=True,
+                    )
             finally:
                 os.close(said)
             self._stack = stack.pop_all()
@@ -188,7 +190,7 @@ class Child:
             return None
         if self._stopped is not None:
             return Ended(None, *self._stopped, trace=self._trace)
-        if self._exit is None and self._grace_ends and self._status in _BEFORE_IT_COULD_HEAR:
+        if self._exit is None and self._grace_ends and self._status in _INTERRUPTED_AT_ITS_END:
             return Ended(_INTERRUPTED)
         if self._exit is None:
             return Ended(None, *_death(self._status, self.limits), trace=self._trace)

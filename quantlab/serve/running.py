@@ -9,9 +9,11 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from types import FrameType
 from typing import Any
 
 from quantlab.errors import MissingExtra, QuantlabError
+from quantlab.interrupts import ignored
 from quantlab.serve.sandbox import available
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
@@ -20,7 +22,7 @@ from quantlab.talk import Talk
 
 
 def serve(settings: Settings, host: str, port: int, talk: Talk, *, worker: bool = True) -> None:
-    """Answers at this address, with one worker beside, until SIGINT or SIGTERM.
+    """Answers at this address, with one worker beside, until SIGTERM, or SIGINT where it is heard.
 
     Raises QuantlabError for an address that cannot be had, for one beyond this machine while there
     are no tokens, and where jobs cannot be confined.
@@ -38,19 +40,26 @@ def serve(settings: Settings, host: str, port: int, talk: Talk, *, worker: bool 
         config = uvicorn.Config(
             create_app(service), log_level="warning", timeout_graceful_shutdown=5
         )
+        deaf = ignored()
+
+        class Server(uvicorn.Server):
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                if sig != signal.SIGINT or not deaf:
+                    super().handle_exit(sig, frame)
+
         # Before uvicorn has its own, and once more from it when it has ended.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with suppress(KeyboardInterrupt), _working(service, talk) if worker else nullcontext():
             talk.say(f"Serving {_url(address)} from {settings.home} (Ctrl-C ends it)")
-            uvicorn.Server(config).run(sockets=[listening])
+            Server(config).run(sockets=[listening])
 
 
 def work(settings: Settings, talk: Talk) -> None:
-    """One worker, until SIGINT or SIGTERM. Raises QuantlabError."""
+    """One worker, until SIGTERM, or SIGINT where it is heard. Raises QuantlabError."""
     with Service.open(settings) as service:
         _say_confinement(settings, talk)
         worker = Worker(service)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGTERM,) if ignored() else (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop.set())
         talk.say(f"Working as {worker.name} (Ctrl-C ends it)")
         worker.run()

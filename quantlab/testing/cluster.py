@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 R = TypeVar("R")
-_START_SECONDS = 60.0
+_START_SECONDS = 600.0
 
 
 @dataclass
@@ -90,7 +90,7 @@ def dask_cluster(folder: Path, workers: int) -> Iterator[DaskCluster]:
             start(
                 *("dask_worker", "--nthreads", "1", "--no-nanny", "--memory-limit", "0"),
                 *("--local-directory", str(place / "dask"), "--host", "127.0.0.1"),
-                *("--death-timeout", "60"),
+                *("--death-timeout", str(_START_SECONDS)),
                 QUANTLAB_CACHE=str(place / "cache"),
             )
             members.append(running[-1])

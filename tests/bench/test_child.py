@@ -59,7 +59,10 @@ def test_spinning_lasts_as_long_as_asked(sessions: Sessions) -> None:
     assert sessions.spin(1, start_ns=time.monotonic_ns() - 10**9, seconds=0.1)
 
 
-def test_requests_are_served_in_order_and_not_before_they_come(sessions: Sessions) -> None:
+def test_requests_are_served_in_order_and_not_before_they_come(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "OVERTIME", 1000)  # none is given up
     sessions.warm(0, batch=1, seconds=0)
     served = sessions.serve(
         0, start_ns=time.monotonic_ns(), rate=200, seconds=0.2, seed=[1], queue=-1

@@ -123,5 +123,5 @@ def test_real_int8_is_faster(data_root: Path) -> None:
         Model.load(data_root / "models" / f"mobilenetv2-12{kind}.onnx") for kind in ("", "-int8")
     ]
     fp32, int8 = (row[0] for row in bench(models, **QUICK).measurements)
-    assert fp32.p50 > int8.p50
+    assert fp32.samples.min() > int8.samples.min()  # what the machine else does slows both
     assert int8.bytes < fp32.bytes

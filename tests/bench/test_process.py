@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from waiting import HANGS, gone, until
 
 from quantlab.bench.process import Deadline, Worker, workers
 from quantlab.bench.task import Subject, Task
@@ -29,7 +27,7 @@ READ = "import os, signal, sys, time; sys.stdin.readline(); sys.stdin.readline()
 Played = AbstractContextManager[list[Worker]]
 
 
-def play(code: str, *, seconds: float = 60, count: int = 1) -> Played:
+def play(code: str, *, seconds: float = HANGS, count: int = 1) -> Played:
     command = (sys.executable, "-c", READ + code)
     return workers([TASK] * count, Deadline(seconds), command=command)
 
@@ -62,7 +60,7 @@ def test_a_crash_gives_its_last_line() -> None:
 def test_a_process_that_ends_without_a_word() -> None:
     command = (sys.executable, "-c", "")
     with (
-        workers([TASK], Deadline(60), command=command) as (worker,),
+        workers([TASK], Deadline(HANGS), command=command) as (worker,),
         pytest.raises(QuantlabError, match=r"exit code 0\.$"),
     ):
         worker.ask("open")
@@ -75,7 +73,7 @@ def test_a_process_that_never_answers_is_stopped() -> None:
 
 def test_what_is_wrong_with_a_model_comes_back_as_a_model_error() -> None:
     with (
-        workers([TASK], Deadline(60)) as (worker,),
+        workers([TASK], Deadline(HANGS)) as (worker,),
         pytest.raises(ModelError, match=r"absent\.onnx"),
     ):
         worker.ask("open")
@@ -84,18 +82,10 @@ def test_what_is_wrong_with_a_model_comes_back_as_a_model_error() -> None:
 def test_an_unknown_provider_is_named() -> None:
     task = replace(TASK, providers=("MoonProvider",))
     with (
-        workers([task], Deadline(60)) as (worker,),
+        workers([task], Deadline(HANGS)) as (worker,),
         pytest.raises(ModelError, match="MoonProvider"),
     ):
         worker.ask("open")
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, QuantlabError("wrong")])
@@ -111,7 +101,7 @@ def test_no_process_outlives_the_block(error: Any) -> None:
     with pytest.raises(type(error) if isinstance(error, BaseException) else error):
         interrupted()
     assert len(set(pids)) == 3
-    assert all(is_gone(pid) for pid in pids)
+    assert all(map(gone, pids))
 
 
 def test_an_orphan_ends_by_itself() -> None:
@@ -121,7 +111,7 @@ def test_an_orphan_ends_by_itself() -> None:
         "from quantlab.bench.process import Deadline, workers\n"
         "from quantlab.bench.task import Task\n"
         "task = Task((), 1, (), 0, ('CPUExecutionProvider',), 'all')\n"
-        "with workers([task], Deadline(60)) as (worker,):\n"
+        "with workers([task], Deadline(600)) as (worker,):\n"
         "    worker.ask('open')\n"
         "    print(worker._process.pid, flush=True)\n"
         "    os.kill(os.getpid(), 9)\n"
@@ -129,11 +119,4 @@ def test_an_orphan_ends_by_itself() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False
     )
-    wait(lambda: is_gone(int(done.stdout)))
-
-
-def wait(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: gone(int(done.stdout)))

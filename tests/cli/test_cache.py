@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import HANGS
 
 from quantlab.runtime.runner import Runner
 from quantlab.testing import tiny_classifier
@@ -146,7 +147,7 @@ def test_two_processes_that_evict_each_other(scene: Any, other: Path, tmp_path: 
 
     own = scene.labelled_by_itself("own")
     processes = [start(scene.model, data) for data in (scene.data, own)]
-    ended = [(*process.communicate(timeout=120), process.returncode) for process in processes]
+    ended = [(*process.communicate(timeout=HANGS), process.returncode) for process in processes]
     assert [code for *_, code in ended] == [FAIL, FAIL], ended
     left = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
     assert left == []

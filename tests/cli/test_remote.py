@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import HANGS
 
 from quantlab.model import Model
 from quantlab.record import load_record
@@ -158,6 +159,6 @@ def test_the_page_s_example(there: tuple[str, str, Path], tmp_path: Path) -> Non
     ):
         assert written in example
         example = example.replace(written, meant)
-    done = subprocess.run(["bash", "-ec", example], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(["bash", "-ec", example], capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "mobilenetv2-12.int8.onnx").is_file()

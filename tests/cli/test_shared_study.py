@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import optuna
 import pytest
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
+from waiting import HANGS, until
 
 from quantlab.tune.ledger import Ledger
 
@@ -27,11 +27,10 @@ def test_two_tunes_share_their_trials(scene: Any, strategy: str, tmp_path: Path)
     words = ["tune", "--model", scene.model, *scene.words, "--strategy", strategy, "--no-bench"]
     words += ["--criterion", "agree>=1%", "--storage", url, "--max-trials", "100"]
     running = [_tune("a", words)]
-    while not _made(url):  # from then on there is something to share
-        assert running[0].poll() is None
-        time.sleep(0.1)
+    until(lambda: _made(url) or running[0].poll() is not None)  # now there is something to share
+    assert running[0].poll() is None
     running.append(_tune("b", words))
-    said = [process.communicate(timeout=300) for process in running]
+    said = [process.communicate(timeout=HANGS) for process in running]
     assert [process.returncode for process in running] == [0, 0], "\n".join(err for _, err in said)
     files = {hashlib.sha256(Path(f"{name}.onnx").read_bytes()).hexdigest() for name in "ab"}
     assert len(files) == 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import HANGS, until
 
 from quantlab.bench.harness import bench
 from quantlab.model import Model
@@ -64,7 +65,7 @@ def test_bench_in_a_process_of_its_own(cli: Any, scene: Any) -> None:
 
 def test_the_installed_command_from_outside(scene: Any, tmp_path: Path) -> None:
     line = [*QUANTLAB, "evaluate", str(scene.model), *scene.words]
-    run = partial(subprocess.run, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    run = partial(subprocess.run, capture_output=True, text=True, cwd=tmp_path, timeout=HANGS)
     first = run(line)
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("Top-1 ")
@@ -76,6 +77,7 @@ def test_the_installed_command_from_outside(scene: Any, tmp_path: Path) -> None:
     assert len(list((tmp_path / "runs").iterdir())) == 3
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_at_any_time_leaves_a_whole_file(scene: Any, tmp_path: Path) -> None:
     """The signal goes to the whole group, as from a terminal: the timing process hears it too."""
     output, config = tmp_path / "best.onnx", tmp_path / "long.yaml"
@@ -91,9 +93,7 @@ def test_ctrl_c_at_any_time_leaves_a_whole_file(scene: Any, tmp_path: Path) -> N
             env={**os.environ, "PYTHONFAULTHANDLER": "1"},
         )
         try:
-            deadline = time.monotonic() + 60
-            while not output.exists() and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.05)
+            until(lambda: output.exists() or process.poll() is not None)
             time.sleep(0.3)
             os.killpg(process.pid, signal.SIGINT)
             _wait_or_say_where(process)
@@ -115,7 +115,7 @@ def test_ctrl_c_at_any_time_leaves_a_whole_file(scene: Any, tmp_path: Path) -> N
 def _wait_or_say_where(process: subprocess.Popen[bytes]) -> None:
     """What hangs is asked for its stacks before it is killed."""
     try:
-        process.wait(timeout=60)
+        process.wait(timeout=HANGS)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGABRT)
-        process.wait(timeout=10)
+        process.wait(timeout=HANGS)

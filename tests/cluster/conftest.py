@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from waiting import HANGS
 
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.dataset import Dataset
@@ -56,8 +57,15 @@ def scene(tmp_path: Path) -> Scene:
 
 
 @pytest.fixture(scope="session")
-def dask_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def one_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The scheduler of two workers."""
     pytest.importorskip("distributed", reason="quantlab[cluster] is not installed")
     with dask_cluster(tmp_path_factory.mktemp("dask"), 2) as cluster:
         yield f"dask://{cluster.address}"
+
+
+@pytest.fixture
+def dask_address(one_cluster: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The scheduler of two workers, who may take long to answer."""
+    monkeypatch.setattr("quantlab.cluster.scheduler.OPEN_SECONDS", HANGS)
+    return one_cluster

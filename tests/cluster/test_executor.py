@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import HANGS, until
 
 from quantlab.cluster.executor import AHEAD, LOSSES, in_order, open_executor, parse_executor
 from quantlab.errors import ClusterError, MissingExtra, QuantlabError
@@ -170,32 +171,34 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_all_of_it_promptly(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(INTERRUPTED)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "started\n"
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "started\n"
+            time.sleep(0.5)
+            os.killpg(process.pid, signal.SIGINT)
+            _, err = process.communicate(timeout=HANGS)
+        finally:
+            process.kill()
     assert process.returncode != 0
     assert err.count("Traceback") == 1
-    assert ended(process.pid)
+    until(lambda: ended(process.pid))
 
 
 def ended(group: int) -> bool:
-    """Whether a group of processes ends within some seconds."""
-    for _ in range(1000):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.01)
+    """Whether nothing is left of a group of processes."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,12 +105,14 @@ def test_a_plan_whose_answers_differ_is_not_used(
 def test_the_fastest_plan_is_chosen(
     model: Model, images: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import time
+    clock = [0.0]
 
     def slow_alone(self: Runner, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        time.sleep(0.02 / len(batch))
+        clock[0] += 0.02 / len(batch)
         return np.zeros((len(batch), 10), np.float32)
 
+    monkeypatch.setattr(parallel, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(parallel, "ordered_map", lambda call, count, _: map(call, range(count)))
     monkeypatch.setattr(Runner, "__call__", slow_alone)
     monkeypatch.setattr(parallel, "PROBE_BATCHES", 0)
     with ParallelRunner(model, Execution(threads=1)) as run:

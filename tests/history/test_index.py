@@ -127,7 +127,9 @@ AT_WORK = """
 import sys
 from pathlib import Path
 from quantlab.history.folders import refresh
+from quantlab.history import index as module
 from quantlab.history.index import Index
+module.SECONDS_TO_WAIT = 600
 url, root, times = sys.argv[1:]
 for _ in range(int(times)):
     with Index(url) as index:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from browsers import HANGS_MS, launched
 from pages import CONTEXT, made
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from quantlab.gate import judge, parse_policy
 from quantlab.report.content import report_page
@@ -54,10 +55,8 @@ TRIALS = (
 
 @pytest.fixture(scope="module")
 def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=browser_path)
+    with launched(browser_path) as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +87,7 @@ def show(browser: Browser, report: Path) -> Iterator[Show]:
         context = browser.new_context(
             viewport={"width": width, "height": 800}, color_scheme=scheme, **options
         )
+        context.set_default_timeout(HANGS_MS)
         page = context.new_page()
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -150,7 +150,7 @@ def test_the_keyboard_is_enough(show: Show) -> None:
     assert skip.evaluate("(x) => x === document.activeElement")
     assert (skip.bounding_box() or {})["y"] >= 0
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "report"
+    page.wait_for_function("document.activeElement.id == 'report'")
     page.locator(f"{TRIED} thead button").first.focus()
     page.keyboard.press("Enter")
     assert column(page, TRIED, 0) == ["a", "→ b", "✗ c"]

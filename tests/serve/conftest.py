@@ -41,8 +41,8 @@ def empty_postgres(url: str) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path, db_url: str) -> Settings:
-    """A home of its own, with short leases."""
-    return Settings(home=tmp_path / "home", db=db_url, machine="here", lease=5.0)
+    """A home of its own."""
+    return Settings(home=tmp_path / "home", db=db_url, machine="here")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def service(settings: Settings) -> Iterator[Service]:
 @pytest.fixture
 def sqlite_service(tmp_path: Path) -> Iterator[Service]:
     """An empty service with its embedded defaults."""
-    with Service.open(Settings(home=tmp_path / "home", machine="here", lease=5.0)) as opened:
+    with Service.open(Settings(home=tmp_path / "home", machine="here")) as opened:
         yield opened
 
 

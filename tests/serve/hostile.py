@@ -42,7 +42,7 @@ def attempt(act: Callable[[Task], object]) -> Callable[[Task, Teller], int]:
 
 
 def connect(order: Task) -> None:
-    socket.create_connection(("127.0.0.1", order["port"]), timeout=5).close()
+    socket.create_connection(("127.0.0.1", order["port"]), timeout=600).close()
 
 
 def send_datagram(order: Task) -> None:

@@ -11,7 +11,7 @@ from quantlab.serve.sandbox import Limits
 
 COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("hostile.py")))
 OPEN = (*COMMAND, "--without=namespace,Landlock,seccomp")
-LIMITS = Limits(memory_bytes=2 * 10**9, cpu_seconds=30, seconds=60.0, file_bytes=10**9)
+LIMITS = Limits(memory_bytes=2 * 10**9, cpu_seconds=30, seconds=600.0, file_bytes=10**9)
 
 
 def hostile(task: dict[str, Any], folder: Path, limits: Limits = LIMITS, **options: Any) -> Child:

@@ -7,11 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SECONDS = 60.0
+from waiting import HANGS, until
 
 
 class Started:
@@ -33,18 +32,23 @@ class Started:
 
     def until(self, pattern: str) -> str:
         """Waits until it says this; what the first group found."""
-        end = time.monotonic() + SECONDS
-        while (found := re.search(pattern, self.said)) is None:
-            assert self.process.poll() is None, self.said
-            assert time.monotonic() < end, self.said
-            time.sleep(0.02)
+
+        def look() -> re.Match[str] | None:
+            if ended := self.process.poll() is not None:
+                self._reader.join(HANGS)
+            found = re.search(pattern, self.said)
+            assert found or not ended, self.said
+            return found
+
+        found = until(look, lambda: self.said)
+        assert found
         return found[1] if found.re.groups else found[0]
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Signals it; its exit code."""
         self.process.send_signal(number)
         try:
-            return self.process.wait(SECONDS)
+            return self.process.wait(HANGS)
         finally:
             self.close()
 

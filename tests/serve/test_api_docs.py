@@ -12,6 +12,7 @@ import pytest
 from clients import client_of
 from holdings import add_dataset, add_model, ask
 from served import served
+from waiting import HANGS
 
 from quantlab.serve.api.router import router
 from quantlab.serve.app import create_app
@@ -66,7 +67,9 @@ def test_events_of_a_job_that_waits_keep_the_line(sqlite_service: Service) -> No
     job = ask(sqlite_service)
     with (
         served(sqlite_service) as url,
-        httpx.stream("GET", f"{url}/api/v1/jobs/{job.id}/events", trust_env=False) as response,
+        httpx.stream(
+            "GET", f"{url}/api/v1/jobs/{job.id}/events", trust_env=False, timeout=HANGS
+        ) as response,
     ):
         assert response.status_code == 200
         sqlite_service.queue.cancel(job.id)

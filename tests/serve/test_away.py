@@ -17,6 +17,7 @@ import pytest
 import yaml
 from conftest import empty_postgres
 from processes import started
+from waiting import HANGS
 from worksite import ask, await_end, await_word, equip
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -37,7 +38,7 @@ Away = Callable[[], Any]
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Another program holds the file."""
-    with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
+    with closing(sqlite3.connect(path, timeout=HANGS, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield
         other.execute("ROLLBACK")
@@ -69,7 +70,7 @@ def post(url: str, body: dict[str, Any], key: str) -> tuple[int, dict[str, Any]]
     headers = {"Content-Type": "application/json", "Idempotency-Key": key}
     asked = urllib.request.Request(url, json.dumps(body).encode(), headers)
     try:
-        with urllib.request.urlopen(asked, timeout=60) as answer:
+        with urllib.request.urlopen(asked, timeout=HANGS) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:

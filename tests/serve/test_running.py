@@ -6,18 +6,18 @@ import json
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import optuna
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 from processes import started
+from waiting import HANGS, IGNORED, interrupts, until
 from worksite import ask, await_end, await_word, equip, file_of, working
 
+from quantlab.cli import main
 from quantlab.errors import QuantlabError
 from quantlab.serve.running import _bound, _check_tokens, _say_confinement, _url
 from quantlab.serve.sandbox import Held
@@ -31,13 +31,13 @@ WORKING = r"Working as \S+"
 ENDLESS = {"strategy": "random", "no_bench": True, "budget": 3600, "calibration_size": 4}
 
 
-def quantlab(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "quantlab", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def quantlab(*words: object) -> Result:
+    """A command that ends by itself."""
+    return CliRunner().invoke(main, list(map(str, words)))
 
 
 def get(url: str) -> dict[str, object]:
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=HANGS) as answer:
         return dict(json.load(answer))
 
 
@@ -54,6 +54,7 @@ def test_a_server_says_where_it_is_and_ends_when_told(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "home" / "work").iterdir()] == ["starting"]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_it_too(tmp_path: Path) -> None:
     with started("serve", "--home", tmp_path / "home", "--port", 0, "--no-worker") as server:
         server.until(SERVING)
@@ -61,6 +62,20 @@ def test_ctrl_c_ends_it_too(tmp_path: Path) -> None:
         assert server.end(signal.SIGINT) == 0
     assert "Traceback" not in server.said
     assert not (tmp_path / "home" / "work").exists()
+
+
+@pytest.mark.parametrize("verb", ["serve", "worker"])
+def test_ctrl_c_is_ignored_where_a_shell_says_so(verb: str, tmp_path: Path) -> None:
+    """As of what ``quantlab serve &`` in a script has started."""
+    port = ("--port", 0) if verb == "serve" else ()
+    with Service.open(Settings(home=tmp_path / "home")) as service, interrupts(IGNORED):
+        equip(service, tmp_path / "images")
+        with started(verb, "--home", tmp_path / "home", *port) as running:
+            running.until(SERVING if verb == "serve" else WORKING)
+            running.process.send_signal(signal.SIGINT)
+            (job,) = await_end(service, ask(service, "evaluate"))
+            assert job.state == "done"
+            assert running.end() == 0
 
 
 @pytest.mark.parametrize("verb", ["serve", "worker"])
@@ -91,8 +106,7 @@ def test_a_tune_that_lost_its_worker_goes_on_on_another_machine(tmp_path: Path) 
         with started("worker", "--config", config) as first:
             first.until(WORKING)
             await_word(service, job, "Trial 3")
-            while not (kept := finished_trials(service, f"jobs/{job.id}/1")):
-                time.sleep(0.1)
+            kept = until(lambda: finished_trials(service, f"jobs/{job.id}/1"))
             first.process.kill()
         shutil.rmtree(tmp_path / "first")
         with working(service):
@@ -123,7 +137,7 @@ def test_an_address_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = quantlab("serve", "--home", tmp_path / "home", "--port", port)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert done.stderr.splitlines() == [
         f"Error: cannot listen at 127.0.0.1:{port}: address already in use.",
         "Choose another one with --host and --port.",
@@ -133,10 +147,10 @@ def test_an_address_in_use(tmp_path: Path) -> None:
 def test_beyond_this_machine_only_with_tokens(tmp_path: Path) -> None:
     home = ("--home", tmp_path / "home")
     refused = quantlab("serve", *home, "--host", "0.0.0.0", "--port", 0)
-    assert refused.returncode == 2
+    assert refused.exit_code == 2
     assert "there are no tokens yet" in refused.stderr
     assert "quantlab token create" in refused.stderr
-    assert quantlab("token", "create", "ci", "--scope", "submit", *home).returncode == 0
+    assert quantlab("token", "create", "ci", "--scope", "submit", *home).exit_code == 0
     with started("serve", *home, "--host", "0.0.0.0", "--port", 0, "--no-worker") as server:
         server.until(SERVING)
         assert "no tokens" not in server.said
@@ -177,7 +191,7 @@ def test_a_machine_that_confines_nothing_runs_no_jobs_unless_it_is_told_to(
 def test_a_database_that_is_not_there(verb: str, tmp_path: Path) -> None:
     url = "postgresql://user:secret@127.0.0.1:1/x"
     done = quantlab(verb, "--home", tmp_path / "home", "--db", url)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "does not answer" in done.stderr
     assert "secret" not in done.stderr
     assert len(done.stderr.splitlines()) == 2
@@ -186,7 +200,7 @@ def test_a_database_that_is_not_there(verb: str, tmp_path: Path) -> None:
 def test_settings_that_are_wrong(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text("port: 1\n")
     done = quantlab("serve", "--config", tmp_path / "settings.yaml")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "settings.yaml" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -196,16 +210,16 @@ def test_datasets_by_name(tmp_path: Path) -> None:
     listed = listed_folder(tmp_path / "listed", [0, 1], list_name="mine.txt")
     home = ("--home", tmp_path / "home")
     added = quantlab("dataset", "add", "val", images, *home)
-    assert (added.returncode, added.stdout) == (0, "val: 8 images, labelled\n")
+    assert (added.exit_code, added.stdout) == (0, "val: 8 images, labelled\n")
     list_file = ("--list", listed / "mine.txt")
-    assert quantlab("dataset", "add", "small", listed, *list_file, *home).returncode == 0
+    assert quantlab("dataset", "add", "small", listed, *list_file, *home).exit_code == 0
     assert quantlab("dataset", "ls", *home).stdout.splitlines() == [
         f"small  2 images  {listed}",
         f"val  8 images  {images}",
     ]
-    assert quantlab("dataset", "rm", "small", *home).returncode == 0
+    assert quantlab("dataset", "rm", "small", *home).exit_code == 0
     for words in (("rm", "small"), ("add", "x", tmp_path / "no"), ("add", "a/b", images)):
         done = quantlab("dataset", *words, *home)
-        assert done.returncode == 2
+        assert done.exit_code == 2
         assert len(done.stderr.splitlines()) <= 2
     assert quantlab("dataset", "ls", *home).stdout == f"val  8 images  {images}\n"

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,13 +22,15 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from browsers import HANGS_MS, launched
+from playwright.sync_api import expect
+from waiting import HANGS
 
 from quantlab.record import load_record
 
 QUANTLAB = (sys.executable, "-m", "quantlab")
 MODEL = "models/mobilenetv2-12.onnx"
-SAMPLE = ("--no-bench", "--calibration-size", "40", "--max-trials", "1")
+SAMPLE = ("--no-bench", "--calibration-size", "20", "--max-trials", "1")
 RULES = ("--fail-if", "top1.decline > 10%", "--fail-if", "agree < 50%")
 
 
@@ -49,7 +52,7 @@ def process(*words: object, until: str) -> Iterator[str]:
     finally:
         running.send_signal(signal.SIGTERM)
         try:
-            assert running.wait(60) == 0
+            assert running.wait(HANGS) == 0
         finally:
             running.kill()
             running.stderr.close()
@@ -66,7 +69,7 @@ class Client:
         """What quantlab --server answers."""
         done = subprocess.run(
             [*QUANTLAB, "--server", self.url, *map(str, words)],
-            capture_output=True, text=True, cwd=self.folder, timeout=600,
+            capture_output=True, text=True, cwd=self.folder, timeout=HANGS,
             env={**os.environ, "QUANTLAB_TOKEN": self.token, "GITHUB_STEP_SUMMARY": ""},
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
@@ -76,7 +79,7 @@ class Client:
     def get(self, path: str) -> Any:
         """The API's answer."""
         headers = {"Authorization": f"Bearer {self.token}"}
-        answer = httpx.get(f"{self.url}/api/v1{path}", headers=headers)
+        answer = httpx.get(f"{self.url}/api/v1{path}", headers=headers, timeout=HANGS)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -84,7 +87,7 @@ class Client:
 def operator(*words: object) -> str:
     """What a command of the operator prints."""
     done = subprocess.run(
-        [*QUANTLAB, *map(str, words)], capture_output=True, text=True, timeout=120
+        [*QUANTLAB, *map(str, words)], capture_output=True, text=True, timeout=HANGS
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -98,14 +101,14 @@ def operator(*words: object) -> str:
 def test_a_day_with_the_service(
     kind: str, workers: int, tmp_path: Path, data_root: Path, request: pytest.FixtureRequest
 ) -> None:
-    images = data_root / "imagenet"
+    calibration, images = data_root / "imagenet" / "calib1000", _some(tmp_path / "some", data_root)
     where: list[object] = ["--home", tmp_path / "home"]
     if kind == "postgres":
         where += ["--db", request.getfixturevalue("own_postgres")]
     token = operator("token", "create", "team", "--scope", "submit", *where).split()[-1]
     ci_token = operator("token", "create", "ci", "--scope", "submit", *where).split()[-1]
-    operator("dataset", "add", "calib", images / "calib1000", *where)
-    operator("dataset", "add", "val", images / "imagenette500", *where)
+    operator("dataset", "add", "calib", calibration, *where)
+    operator("dataset", "add", "val", images, *where)
     serve = ["serve", "--port", 0, *where, *(["--no-worker"] if workers else [])]
     with ExitStack() as stack:
         url = stack.enter_context(process(*serve, until=r"Serving (\S+)"))
@@ -114,8 +117,8 @@ def test_a_day_with_the_service(
         team = Client(tmp_path / "team", url, token)
         int8 = _tuned(team, data_root)
         if kind == "sqlite":
-            _same_as_here(tmp_path / "here", int8, data_root)
-        _judged(int8, team, data_root)
+            _same_as_here(tmp_path / "here", int8, images, data_root)
+        _judged(int8, team, images, data_root)
         ci = Client(tmp_path / "ci", url, ci_token)
         (ci.folder / int8.name).write_bytes(int8.read_bytes())
         _gated(ci, data_root)
@@ -125,6 +128,17 @@ def test_a_day_with_the_service(
             ("gate", "done", 1),
             ("tune", "done", 1),
         ]
+
+
+def _some(folder: Path, data_root: Path) -> Path:
+    """Every second image of imagenette500."""
+    source = data_root / "imagenet" / "imagenette500"
+    lines = (source / "val.txt").read_text().splitlines(keepends=True)[::2]
+    (folder / "val").mkdir(parents=True)
+    for line in lines:
+        shutil.copy(source / "val" / line.split()[0], folder / "val")
+    (folder / "val.txt").write_text("".join(lines))
+    return folder
 
 
 def _tuned(team: Client, data_root: Path) -> Path:
@@ -145,21 +159,20 @@ def _tuned(team: Client, data_root: Path) -> Path:
     return int8
 
 
-def _same_as_here(folder: Path, int8: Path, data_root: Path) -> None:
+def _same_as_here(folder: Path, int8: Path, images: Path, data_root: Path) -> None:
     """The command line without a server makes the same file."""
     folder.mkdir()
-    images = data_root / "imagenet"
     line = ["tune", "--model", data_root / MODEL, *SAMPLE]
-    line += ["--data", images / "calib1000", "--eval-data", images / "imagenette500"]
-    done = subprocess.run([*QUANTLAB, *map(str, line)], cwd=folder, timeout=600, check=True,
+    line += ["--data", data_root / "imagenet" / "calib1000", "--eval-data", images]
+    done = subprocess.run([*QUANTLAB, *map(str, line)], cwd=folder, timeout=HANGS, check=True,
                           capture_output=True, text=True)  # fmt: skip
     assert (folder / int8.name).read_bytes() == int8.read_bytes(), done.stdout
 
 
-def _judged(int8: Path, team: Client, data_root: Path) -> None:
+def _judged(int8: Path, team: Client, images: Path, data_root: Path) -> None:
     """Whoever knows nothing of quantlab finds the figures of its record."""
     line = [sys.executable, data_root / "judge" / "judge.py", data_root / MODEL, int8]
-    line += ["--data", data_root / "imagenet" / "imagenette500", "--rounds", 0]
+    line += ["--data", images, "--rounds", 0]
     done = subprocess.run(list(map(str, line)), capture_output=True, text=True, check=True)
     _, judged = map(json.loads, done.stdout.splitlines())
     (run,) = (team.folder / "runs").iterdir()
@@ -179,11 +192,9 @@ def _trend(team: Client, browser: str) -> None:
     """By the API, and as a page that somebody looks at."""
     (series,) = team.get("/trends/mobilenetv2-12.int8?metric=top1")["series"]
     assert len(series["points"]) == 2
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=browser) as chromium,
-    ):
+    with launched(browser) as chromium:
         page = chromium.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(HANGS_MS)
         page.goto(f"{team.url}/trends/mobilenetv2-12.int8")
         page.get_by_label("Token").fill(team.token)
         page.get_by_role("button", name="Sign in").click()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
+from sqlalchemy import select, update
+from waiting import HANGS, until
 from worksite import (
     CLASSES,
     ask,
@@ -30,7 +31,7 @@ from worksite import (
 from quantlab.cli import main
 from quantlab.errors import OutputError
 from quantlab.history.index import Filter, Index
-from quantlab.serve.db import Unavailable
+from quantlab.serve.db import JOBS, Unavailable
 from quantlab.serve.objects import Objects
 from quantlab.serve.queue import Job, Queue
 from quantlab.serve.service import Service
@@ -43,7 +44,7 @@ from quantlab.testing.models import tiny_classifier
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     """A service with the model ``net`` and the dataset ``val``."""
-    with Service.open(Settings(home=tmp_path / "home", machine="here", lease=5.0)) as opened:
+    with Service.open(Settings(home=tmp_path / "home", machine="here")) as opened:
         equip(opened, tmp_path / "images")
         yield opened
 
@@ -276,7 +277,6 @@ def test_nothing_of_an_earlier_attempt_stays(service: Service) -> None:
         Worker(broken).step(folder)
     with Index(service.settings.db_url, PLACE) as index:
         (ghost,) = index.entries(Filter())
-    time.sleep(0.6)
     with working(service):
         (done,) = await_end(service, job)
     assert (done.state, done.attempts) == ("done", 2)
@@ -298,7 +298,7 @@ def test_an_attempt_that_was_lost_counts_for_nothing(
     def slow(self: Objects, key: str, source: Path) -> None:
         if key.startswith(f"jobs/{job.id}/1/"):
             slept.set()
-            assert woken.wait(60)
+            assert woken.wait(HANGS)
         put(self, key, source)
 
     def never(self: Queue, job: Job) -> bool:
@@ -311,7 +311,7 @@ def test_an_attempt_that_was_lost_counts_for_nothing(
     monkeypatch.setattr(Queue, "heartbeat", never)
     sleeper = replace(service, queue=Queue(service.database, lease=0.5))
     with working(sleeper) as first:
-        assert slept.wait(60)
+        assert slept.wait(HANGS)
         first.stop.set()
         with working(service):
             (done,) = await_end(service, job)
@@ -321,27 +321,30 @@ def test_an_attempt_that_was_lost_counts_for_nothing(
     assert not service.objects.sizes(f"jobs/{job.id}/1")
 
 
-def test_a_lease_is_kept_while_anything_takes_long(service: Service) -> None:
+def test_a_lease_is_kept_while_anything_takes_long(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantlab.serve.worker.BEAT", 0.1)
     job = ask(service, "evaluate")
-    queue = Queue(service.database, lease=0.5)
+    queue = Queue(service.database)
     claimed = queue.claim("w", "here")
     assert claimed is not None
+    first = lease_of(service, job)
     with _Lease(queue, claimed) as lease:
-        time.sleep(1.2)
+        until(lambda: lease_of(service, job) > first)
         assert queue.claim("v", "there") is None
         lease.check()
         queue.cancel(job.id)
-        wait(lambda: lease.cancelled)
-    time.sleep(0.6)
+        until(lambda: lease.cancelled)
+    with service.database.writing() as connection:
+        connection.execute(update(JOBS).values(lease=1.0))
     assert queue.claim("v", "there") is None, "it was cancelled"
     assert service.queue.get(job.id).state == "cancelled"
 
 
-def wait(until: Any) -> None:
-    end = time.monotonic() + 60
-    while not until():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+def lease_of(service: Service, job: Job) -> float:
+    with service.database.reading() as connection:
+        return float(connection.scalar(select(JOBS.c.lease).where(JOBS.c.id == job.id)) or 0)
 
 
 def test_a_store_that_is_away_costs_an_attempt_not_the_job(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import TypeAdapter
+from waiting import until
 
 from quantlab.serve.catalog import StoredModel
 from quantlab.serve.datasets import add_dataset
@@ -24,8 +24,6 @@ from quantlab.testing.models import taught, tiny_classifier
 
 _REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Request)
 CLASSES = 4
-SECONDS = 120.0
-"""Nothing here takes so long, whatever else the machine does."""
 
 
 def equip(service: Service, images: Path, per_class: int = 3) -> None:
@@ -72,20 +70,24 @@ def working(service: Service) -> Iterator[Worker]:
 
 def await_end(service: Service, *jobs: Job) -> list[Job]:
     """The jobs as they are when all have ended."""
-    end = time.monotonic() + SECONDS
-    while not all((now := service.queue.get(job.id)).ended for job in jobs):
-        assert time.monotonic() < end, now
-        time.sleep(0.05)
-    return [service.queue.get(job.id) for job in jobs]
+
+    def now() -> list[Job]:
+        return [service.queue.get(job.id) for job in jobs]
+
+    until(lambda: all(job.ended for job in now()), now)
+    return now()
 
 
 def await_word(service: Service, job: Job, word: str) -> None:
     """Until the job says this."""
-    end = time.monotonic() + SECONDS
-    while word not in said(service, job):
-        assert time.monotonic() < end, said(service, job)
-        assert not service.queue.get(job.id).ended, service.queue.get(job.id)
-        time.sleep(0.05)
+
+    def look() -> bool:
+        now = service.queue.get(job.id)
+        found = word in said(service, job)
+        assert found or not now.ended, now
+        return found
+
+    until(look, lambda: said(service, job))
 
 
 def said(service: Service, job: Job) -> str:

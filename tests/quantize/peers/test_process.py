@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import onnx
-import psutil
 import pytest
 from onnx import helper
+from waiting import HANGS, deadline_from, gone, pids_in, until
 
 from quantlab.errors import MissingExtra, OutputError, QuantizeError
 from quantlab.quantize.peers.child import FULL
@@ -33,7 +32,7 @@ def answering(text: str) -> str:
     return f"(folder / 'answer.json').write_text({text!r})\n"
 
 
-def run(tmp_path: Path, script: str, timeout: float = 60) -> Outcome:
+def run(tmp_path: Path, script: str, timeout: float = HANGS) -> Outcome:
     child = tmp_path / "child.py"
     child.write_text(START + script)
     images = [np.zeros((2, 3), np.float32), np.ones((1, 3), np.float32)]
@@ -96,27 +95,20 @@ def test_each_way_to_fail_is_a_line_with_a_remedy(
     assert "\n" not in caught.value.remedy
 
 
-def test_a_hang_is_ended_with_all_its_processes(tmp_path: Path) -> None:
+def test_a_hang_is_ended_with_all_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pids = tmp_path / "pids"
+    monkeypatch.setattr(subprocess, "Popen", deadline_from(lambda: len(pids_in(pids)) == 2))
     script = (
         "import subprocess\n"
-        "other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{other.pid}}')\n"
-        "time.sleep(60)\n"
+        "time.sleep(600)\n"
     )
-    with pytest.raises(QuantizeError, match="Odd did not finish in 3 s and was stopped"):
-        run(tmp_path, script, timeout=3)
-    end = time.monotonic() + 10
-    while any(alive(int(pid)) for pid in pids.read_text().split()) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not any(alive(int(pid)) for pid in pids.read_text().split())
-
-
-def alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    with pytest.raises(QuantizeError, match="Odd did not finish in 1 s and was stopped"):
+        run(tmp_path, script, timeout=1)
+    until(lambda: all(map(gone, pids_in(pids))))
 
 
 def test_an_orphan_ends_itself() -> None:
@@ -134,15 +126,12 @@ def test_an_orphan_ends_what_it_has_started(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     code = "import pathlib, subprocess, sys\n"
     code += f"sys.path.insert(0, {str(Path(child.__file__).parent)!r})\n"
-    code += "other = subprocess.Popen(['sleep', '60'])\n"
+    code += "other = subprocess.Popen(['sleep', '600'])\n"
     code += f"pathlib.Path({str(pid)!r}).write_text(str(other.pid))\n"
     code += "import child; child._end_with_parent(-1)"
     done = subprocess.run([sys.executable, "-c", code], start_new_session=True, check=False)
     assert done.returncode == -signal.SIGKILL
-    end = time.monotonic() + 5
-    while alive(int(pid.read_text())) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not alive(int(pid.read_text()))
+    until(lambda: all(map(gone, pids_in(pid))))
 
 
 def test_no_room_is_not_the_peers_fault(tmp_path: Path) -> None:

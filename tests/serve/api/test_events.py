@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 from clients import app_of, client_of
 from holdings import add_dataset, add_model, ask
+from waiting import HANGS, until
 
 from quantlab.serve.api import events as module
 from quantlab.serve.db import Unavailable
@@ -95,13 +96,13 @@ class Served:
         while not self.server.started:
             time.sleep(0.01)
         port = self.server.servers[0].sockets[0].getsockname()[1]
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HANGS)
         self.streams: module.Streams = config.app.state.streams
 
     def close(self) -> None:
         self.http.close()
         self.server.should_exit = True
-        self.thread.join(20)
+        self.thread.join(HANGS)
         assert not self.thread.is_alive(), "the server did not end"
 
 
@@ -114,16 +115,6 @@ def server(sqlite_service: Service) -> Iterator[Served]:
     served.close()
 
 
-def becomes(look: Any, seconds: float = 10.0) -> bool:
-    """Whether it is so within some seconds."""
-    ends = time.monotonic() + seconds
-    while not look():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def test_what_is_said_now_is_heard_now(server: Served, sqlite_service: Service) -> None:
     queue = sqlite_service.queue
     job = told(sqlite_service)
@@ -131,20 +122,20 @@ def test_what_is_said_now_is_heard_now(server: Served, sqlite_service: Service) 
         lines = response.iter_lines()
         heard = []
 
-        def until(word: str) -> None:
+        def hear(word: str) -> None:
             for line in lines:
                 heard.append(line)
                 if word in line:
                     return
 
-        until("Bye")
+        hear("Bye")
         queue.tell(job, [], {"label": "Evaluating", "total": 4, "done": 1, "note": ""})
-        until('"done": 1')
+        hear('"done": 1')
         queue.tell(job, [("say", "More")], None)
-        until("More")
-        until('"done": null')
+        hear("More")
+        hear('"done": null')
         finish(sqlite_service, job)
-        until("end")
+        hear("end")
         assert '"state": "done"' in "".join(lines)
     assert all("id: " not in line for line in heard[-3:])
 
@@ -155,7 +146,7 @@ def test_who_goes_away_is_not_waited_for(server: Served, sqlite_service: Service
         lines = response.iter_lines()
         next(lines)
         assert server.streams.open == 1
-    assert becomes(lambda: server.streams.open == 0)
+    until(lambda: server.streams.open == 0)
 
 
 def test_streams_are_bounded(
@@ -169,7 +160,7 @@ def test_streams_are_bounded(
         next(lines)
         refused = server.http.get(address)
         assert (refused.status_code, "retry-after" in refused.headers) == (429, True)
-    assert becomes(lambda: server.streams.open == 0)
+    until(lambda: server.streams.open == 0)
     finish(sqlite_service, job)
     assert server.http.get(address).status_code == 200
 
@@ -185,13 +176,13 @@ def test_a_server_that_is_told_to_end_ends_its_streams(sqlite_service: Service) 
         said = iter(process.stderr.readline, "")
         address = next(m[0] for line in said if (m := re.search(r"http://[\d.:]+", line)))
         url = f"{address}/api/v1/jobs/{job.id}/events"
-        with httpx.stream("GET", url, timeout=30) as response:
+        with httpx.stream("GET", url, timeout=HANGS) as response:
             lines = response.iter_lines()
             next(lines)
             process.terminate()
             with suppress(httpx.RemoteProtocolError):
                 assert not [line for line in lines if "end" in line]
-        assert process.wait(30) == 0
+        assert process.wait(HANGS) == 0
 
 
 def test_a_database_that_is_away_is_waited_for(

@@ -12,8 +12,9 @@ import holdings
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from browsers import HANGS_MS, launched
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from seeds import LONG, compared, furnish
 from served import served
 from worksite import working
@@ -30,17 +31,13 @@ from quantlab.testing.models import taught, tiny_classifier
 pytestmark = pytest.mark.browser
 
 Show = Callable[..., Page]
-SLOW = 120_000
-"""Milliseconds for a job on a busy machine."""
 
 
 @pytest.fixture(scope="module")
 def browser(browser_path: str) -> Iterator[Browser]:
     assert assets.HTMX in assets.assets(), "install again where the npm registry is in reach"
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=browser_path)
+    with launched(browser_path) as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +62,7 @@ def show(browser: Browser) -> Iterator[Show]:
         context = browser.new_context(
             viewport={"width": width, "height": 800}, color_scheme=scheme, **options
         )
+        context.set_default_timeout(HANGS_MS)
         page = context.new_page()
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -111,6 +109,7 @@ def test_every_page_fits_and_all_can_use_it(
 
 def test_problem_pages_fit_too(browser: Browser, furnished: tuple[str, str, Service]) -> None:
     page = browser.new_page(viewport={"width": 320, "height": 800})
+    page.set_default_timeout(HANGS_MS)
     page.goto(f"{furnished[0]}/jobs/abc")
     expect(page.locator("h1")).to_contain_text("Not Found")
     found = Axe().run(page)
@@ -141,8 +140,8 @@ def test_the_keyboard_reaches_the_points(show: Show, furnished: tuple[str, str, 
     point = page.get_by_role("link", name=re.compile("^Trial 4: qoperator, decline 1.40%"))
     point.focus()
     page.keyboard.press("Enter")
-    assert page.url.endswith(page.locator("tr:target").get_attribute("id") or "-")
     expect(page.locator("tr:target")).to_contain_text("qoperator")
+    assert page.url.endswith(page.locator("tr:target").get_attribute("id") or "-")
 
 
 def test_without_scripts_all_is_there(show: Show, furnished: tuple[str, str, Service]) -> None:
@@ -169,7 +168,7 @@ def test_a_job_shows_what_becomes_of_it(show: Show, furnished: tuple[str, str, S
     assert page.evaluate("document.activeElement.id") == "cancel"
     listed = show(f"{url}/jobs")
     service.queue.tell(job, [], {"label": "Timing", "total": 30, "done": 29})
-    expect(listed.get_by_text("Timing: 29 of 30")).to_be_visible(timeout=10_000)
+    expect(listed.get_by_text("Timing: 29 of 30")).to_be_visible()
     page.locator("#cancel").click()
     expect(page.get_by_text("It was told to stop.")).to_be_visible()
 
@@ -192,9 +191,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, 
             yield url, model, token
 
 
-def run_of(page: Page, timeout: int = SLOW) -> str:
+def run_of(page: Page) -> str:
     """Waits for the job of this page; the name of its run."""
-    page.get_by_role("link", name="See the run").click(timeout=timeout)
+    page.get_by_role("link", name="See the run").click()
     expect(page.locator("h1")).to_be_visible()
     return page.url.rpartition("/")[2]
 
@@ -207,7 +206,7 @@ def test_from_an_upload_to_a_trend(show: Show, real: tuple[str, Path, str]) -> N
     page.wait_for_url("**/submit/tune")
     page.get_by_label("File").set_input_files(model)
     page.get_by_role("button", name="Upload", exact=True).click()
-    expect(page.get_by_text("first-model can be used now.")).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text("first-model can be used now.")).to_be_visible()
     assert model.stat().st_size > 2000  # several chunks
     page.get_by_label("Dataset", exact=True).select_option("val")
     page.get_by_text("More options").click()
