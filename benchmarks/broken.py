@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.engine import prepared_for
 from quantlab.quantize.engine.equalize import tensor_groups
 from quantlab.quantize.engine.net import Net, read_net

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.anytime import ALPHA, Values, decline_values, log_stake, share_values
-from quantlab.jobs.early import BLOCK
-from quantlab.stats import Interval, decline_of, paired_ratio, wilson
-from quantlab.store import write_whole
+from quantlab._util.files import write_whole
+from quantlab.stats.anytime import ALPHA, Values, decline_values, log_stake, share_values
+from quantlab.stats.paired import Interval, decline_of, paired_ratio, wilson
+from quantlab.verbs.early import BLOCK
 
 IMAGES, ACCURACY, LIMIT, LEAST = 50_000, 0.72, 0.01, 0.96
 DECLINES = (0.0, 0.005, 0.01, 0.015, 0.04)

@@ -50,17 +50,17 @@ from images import answers_of, crops_of, labels_of
 from numpy.typing import NDArray
 
 import quantlab
+from quantlab._util.files import write_whole
+from quantlab._util.paths import cache_dir
 from quantlab.bench.harness import bench
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.fetch import fetch
-from quantlab.model import Model
-from quantlab.paths import cache_dir
+from quantlab.model.model import Model
 from quantlab.quantize.checks import activation_bytes
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import environment
-from quantlab.store import write_whole
 
 HERE = Path(__file__).resolve().parent
 EVALUATION = ("val1300", "imagenette500")

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab._util.paths import cache_dir
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import Pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.data.sampler import stratified
-from quantlab.model import Model
-from quantlab.paths import cache_dir
+from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 
 BATCH = 8

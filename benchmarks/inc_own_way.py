@@ -20,7 +20,7 @@ from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.data.sampler import stratified
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.peers.child import _restore_onnx_mapping
 
 IMAGES = 100

@@ -34,15 +34,15 @@ from typing import Any
 import psutil
 import yaml
 
-from quantlab.cache import ABANDONED
-from quantlab.history.index import Filter, Index
+from quantlab._util.cache import ABANDONED
+from quantlab._util.files import write_whole
+from quantlab.runs.index import Filter, Index
 from quantlab.runtime.environment import environment
 from quantlab.serve.datasets import add_dataset
 from quantlab.serve.queue import OPEN, Job
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings, load_settings
 from quantlab.serve.worker import PLACE
-from quantlab.store import write_whole
 from quantlab.testing.images import image_folder
 from quantlab.testing.models import tiny_classifier
 

@@ -296,10 +296,10 @@ PIPELINE = (
 
 def yaml_files(folder: Path) -> Corpus:
     """A recipe, configurations of three kinds, a pipeline, a baseline, a server's settings."""
-    from quantlab.baseline import as_yaml, baseline_of
-    from quantlab.config import template
     from quantlab.evaluate.accuracy import accuracy
+    from quantlab.gate.baseline import as_yaml, baseline_of
     from quantlab.testing.predictions import fake_predictions
+    from quantlab.verbs.config import template
 
     answers = fake_predictions(50, 4, 0.1, 0)
     facts = dict.fromkeys(("isa", "quantlab", "onnxruntime", "pillow"), "1")
@@ -319,11 +319,11 @@ def yaml_files(folder: Path) -> Corpus:
 
 def read_yaml_file(path: Path, folder: Path) -> None:
     """As each kind of YAML that there is: an upload may be meant as any."""
-    from quantlab.baseline import load_baseline
-    from quantlab.config import effective, load
     from quantlab.data.preprocess import get_pipeline
-    from quantlab.jobs.quantize import find_recipe
+    from quantlab.gate.baseline import load_baseline
     from quantlab.serve.settings import load_settings
+    from quantlab.verbs.config import effective, load
+    from quantlab.verbs.quantize import find_recipe
 
     yaml = path.rename(folder / "upload.yaml")
     readers: tuple[Callable[[], object], ...] = (

@@ -27,14 +27,14 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from quantlab._util.files import write_whole
 from quantlab.bench.harness import bench
 from quantlab.bench.machine import machine_notes
 from quantlab.bench.measurement import BenchResult
-from quantlab.model import Model
+from quantlab.compare.speeds import Contrast, contrast_of
+from quantlab.model.model import Model
 from quantlab.report.formats import percent, table
 from quantlab.runtime.environment import environment
-from quantlab.speeds import Contrast, contrast_of
-from quantlab.store import write_whole
 
 PLANTED = 0.03
 FIRST_PAIRS = 60

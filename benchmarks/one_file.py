@@ -21,7 +21,7 @@ from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.errors import QuantlabError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize import get_engine
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import peak_rss_bytes

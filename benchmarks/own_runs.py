@@ -17,15 +17,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from quantlab._util.files import write_whole
+from quantlab._util.paths import cache_dir
 from quantlab.errors import QuantlabError
-from quantlab.history.entry import Entry
-from quantlab.history.folders import read_entry, scan
-from quantlab.paths import cache_dir
-from quantlab.record import RunRecord, load_record
 from quantlab.report.formats import percent, table
 from quantlab.report.history import outcome_words, when
+from quantlab.runs.entry import Entry
+from quantlab.runs.folders import read_entry, scan
+from quantlab.runs.record import RunRecord, load_record
 from quantlab.runtime.environment import environment
-from quantlab.store import write_whole
 
 FP32 = "data/models/mobilenetv2-12.onnx"
 INT8 = "data/models/mobilenetv2-12-int8.onnx"

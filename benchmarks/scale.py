@@ -26,6 +26,7 @@ import optuna
 import psutil
 from numpy.typing import NDArray
 
+from quantlab._util.files import write_whole
 from quantlab.cluster.executor import in_order, open_executor
 from quantlab.cluster.shards import SHARD, Sharded
 from quantlab.data.calibration import CalibrationImages
@@ -35,11 +36,10 @@ from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize import get_engine
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import available_cpus, environment
-from quantlab.store import write_whole
 from quantlab.testing.cluster import DaskCluster, dask_cluster
 
 PIPELINE = get_pipeline("torchvision")

@@ -24,8 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from quantlab.history.entry import Entry
-from quantlab.history.index import Index
+from quantlab._util.files import write_whole
+from quantlab.runs.entry import Entry
+from quantlab.runs.index import Index
 from quantlab.runtime.environment import environment
 from quantlab.serve.queue import Outcome
 from quantlab.serve.requests import EvaluateRequest
@@ -33,7 +34,6 @@ from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
 from quantlab.serve.tokens import Tokens
 from quantlab.serve.worker import PLACE
-from quantlab.store import write_whole
 
 QUEUED, DONE, MODELS = 200, 200, 50
 BARE = "a bare FastAPI route"

@@ -32,9 +32,9 @@ import psutil
 import yaml
 from soak_engine import CALLS, FAULTS, SEED, SHARE, fault_of
 
-from quantlab.record import load_record
+from quantlab._util.files import write_whole
+from quantlab.runs.record import load_record
 from quantlab.runtime.environment import environment
-from quantlab.store import write_whole
 from quantlab.testing.images import image_folder
 from quantlab.testing.models import tiny_classifier
 from quantlab.tune.ledger import Ledger
@@ -52,7 +52,7 @@ PIPELINE = (
     "resizer: pillow-bilinear\nresize: 36\ncrop: 32\nmean: [127, 127, 127]\nstd: [64, 64, 64]\n"
 )
 IN_PROCESS = (
-    "import soak_engine, quantlab.jobs.workbench as w, quantlab.cli as c;"
+    "import soak_engine, quantlab.verbs.workbench as w, quantlab.cli as c;"
     "w.get_engine = lambda name: soak_engine.SoakEngine(); c.main()"
 )
 Mishap = Literal["none", "kill", "full run disk", "full temporary disk"]

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize import Calibration
 from quantlab.recipe import Recipe
 

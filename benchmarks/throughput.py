@@ -27,6 +27,8 @@ import numpy as np
 from images import crops_of
 from numpy.typing import NDArray
 
+from quantlab._util.files import write_whole
+from quantlab._util.reporter import Silence
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
@@ -34,13 +36,11 @@ from quantlab.data.threads import default_workers, ordered_map
 from quantlab.evaluate.evaluator import collect, everything
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
-from quantlab.jobs.evaluate import crops_and_answers
-from quantlab.jobs.inputs import DataOptions, Found
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.environment import default_threads, environment
 from quantlab.runtime.session import create_session
-from quantlab.store import write_whole
-from quantlab.talk import Silence
+from quantlab.verbs.evaluate import crops_and_answers
+from quantlab.verbs.inputs import DataOptions, Found
 
 PIPELINE = get_pipeline("torchvision")
 BATCHES = (1, 2, 4, 8, 16, 32)

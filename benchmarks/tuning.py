@@ -26,15 +26,15 @@ from broken import break_int8
 from fidelity_table import score
 from images import answers_of, crops_of, labels_of
 
+from quantlab._util.files import write_whole
 from quantlab.bench.harness import bench
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import get_pipeline
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.peers.inc import IncEngine, IncTuning
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import environment
-from quantlab.store import write_whole
 
 GOALS = ("1%", "0.1%")
 IMAGES = 100

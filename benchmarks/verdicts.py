@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from quantlab.gate import ALPHA
-from quantlab.stats import (
+from quantlab._util.files import write_whole
+from quantlab.gate.verdict import ALPHA
+from quantlab.stats.paired import (
     Interval,
     bootstrap_mean,
     clopper_pearson,
@@ -36,7 +37,6 @@ from quantlab.stats import (
     share_p,
     z_value,
 )
-from quantlab.store import write_whole
 
 ACCURACY, LIMIT = 0.72, 0.01
 DECLINES = (0.0, 0.005, 0.01, 0.015, 0.03)

@@ -28,13 +28,7 @@ if TYPE_CHECKING:
     from quantlab.api import tune as tune
     from quantlab.bench.measurement import BenchResult as BenchResult
     from quantlab.bench.measurement import Measurement as Measurement
-    from quantlab.comparison import Comparison as Comparison
-    from quantlab.criteria import AgreementPolicy as AgreementPolicy
-    from quantlab.criteria import ClassPolicy as ClassPolicy
-    from quantlab.criteria import DivergencePolicy as DivergencePolicy
-    from quantlab.criteria import LatencyPolicy as LatencyPolicy
-    from quantlab.criteria import Policy as Policy
-    from quantlab.criteria import SizePolicy as SizePolicy
+    from quantlab.compare.comparison import Comparison as Comparison
     from quantlab.data.dataset import Dataset as Dataset
     from quantlab.data.preprocess import Pipeline as Pipeline
     from quantlab.data.readers import open_dataset as open_dataset
@@ -51,13 +45,19 @@ if TYPE_CHECKING:
     from quantlab.errors import RecordError as RecordError
     from quantlab.evaluate.accuracy import Accuracy as Accuracy
     from quantlab.evaluate.predictions import Predictions as Predictions
-    from quantlab.gate import Verdict as Verdict
+    from quantlab.gate.criteria import AgreementPolicy as AgreementPolicy
+    from quantlab.gate.criteria import ClassPolicy as ClassPolicy
+    from quantlab.gate.criteria import DivergencePolicy as DivergencePolicy
+    from quantlab.gate.criteria import LatencyPolicy as LatencyPolicy
+    from quantlab.gate.criteria import Policy as Policy
+    from quantlab.gate.criteria import SizePolicy as SizePolicy
+    from quantlab.gate.rules import Decision as Decision
+    from quantlab.gate.rules import Rule as Rule
+    from quantlab.gate.verdict import Verdict as Verdict
     from quantlab.inspect.inspection import Inspection as Inspection
-    from quantlab.model import Model as Model
+    from quantlab.model.model import Model as Model
     from quantlab.recipe import Recipe as Recipe
-    from quantlab.record import load_record as load_record
-    from quantlab.rules import Decision as Decision
-    from quantlab.rules import Rule as Rule
+    from quantlab.runs.record import load_record as load_record
     from quantlab.runtime.runner import Runner as Runner
     from quantlab.tune.trials import Trial as Trial
 
@@ -75,26 +75,26 @@ _FUNCTIONS = (
 _HOMES = {
     **dict.fromkeys(_FUNCTIONS, "quantlab.api"),
     "Accuracy": "quantlab.evaluate.accuracy",
-    "AgreementPolicy": "quantlab.criteria",
+    "AgreementPolicy": "quantlab.gate.criteria",
     "BenchResult": "quantlab.bench.measurement",
-    "ClassPolicy": "quantlab.criteria",
+    "ClassPolicy": "quantlab.gate.criteria",
     "ClusterError": "quantlab.errors",
-    "Comparison": "quantlab.comparison",
+    "Comparison": "quantlab.compare.comparison",
     "DataError": "quantlab.errors",
     "Dataset": "quantlab.data.dataset",
-    "Decision": "quantlab.rules",
-    "DivergencePolicy": "quantlab.criteria",
+    "Decision": "quantlab.gate.rules",
+    "DivergencePolicy": "quantlab.gate.criteria",
     "FetchError": "quantlab.errors",
     "Inspection": "quantlab.inspect.inspection",
     "IsaChange": "quantlab.errors",
-    "LatencyPolicy": "quantlab.criteria",
+    "LatencyPolicy": "quantlab.gate.criteria",
     "Measurement": "quantlab.bench.measurement",
     "MissingExtra": "quantlab.errors",
-    "Model": "quantlab.model",
+    "Model": "quantlab.model.model",
     "ModelError": "quantlab.errors",
     "OutputError": "quantlab.errors",
     "Pipeline": "quantlab.data.preprocess",
-    "Policy": "quantlab.criteria",
+    "Policy": "quantlab.gate.criteria",
     "Predictions": "quantlab.evaluate.predictions",
     "Progress": "quantlab.api",
     "QuantizeError": "quantlab.errors",
@@ -103,13 +103,13 @@ _HOMES = {
     "Recipe": "quantlab.recipe",
     "RecipeError": "quantlab.errors",
     "RecordError": "quantlab.errors",
-    "Rule": "quantlab.rules",
+    "Rule": "quantlab.gate.rules",
     "Runner": "quantlab.runtime.runner",
-    "SizePolicy": "quantlab.criteria",
+    "SizePolicy": "quantlab.gate.criteria",
     "Trial": "quantlab.tune.trials",
     "TuneResult": "quantlab.api",
-    "Verdict": "quantlab.gate",
-    "load_record": "quantlab.record",
+    "Verdict": "quantlab.gate.verdict",
+    "load_record": "quantlab.runs.record",
     "open_dataset": "quantlab.data.readers",
 }
 

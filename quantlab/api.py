@@ -25,23 +25,18 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, overload
 
 import onnx
 
+from quantlab._util.files import write_whole
+from quantlab._util.paths import is_url
+from quantlab._util.reporter import Advance, Talk
+from quantlab._util.scratch import temporary_folder
 from quantlab.bench.harness import Isolation
 from quantlab.bench.measurement import BenchResult
 from quantlab.bench.setup import SECONDS
 from quantlab.cluster.executor import INLINE
-from quantlab.compare import compare as compare_answers
-from quantlab.comparison import Comparison
-from quantlab.criteria import (
-    AgreementPolicy,
-    ClassPolicy,
-    Criterion,
-    DivergencePolicy,
-    LatencyPolicy,
-    Limit,
-    Policy,
-    SizePolicy,
-    needs_labels,
-)
+from quantlab.compare.compare import compare as compare_answers
+from quantlab.compare.comparison import Comparison
+from quantlab.compare.pairing import check_order
+from quantlab.compare.speeds import ratios_of
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.dataset import Dataset
 from quantlab.data.labels import check_labels
@@ -54,8 +49,27 @@ from quantlab.errors import DataError, RecipeError
 from quantlab.evaluate.accuracy import is_guessing
 from quantlab.evaluate.custom import MetricFunction, metrics_of
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate import Verdict
-from quantlab.gate import judge as judge_limit
+from quantlab.gate.criteria import (
+    AgreementPolicy,
+    ClassPolicy,
+    Criterion,
+    DivergencePolicy,
+    LatencyPolicy,
+    Limit,
+    Policy,
+    SizePolicy,
+    needs_labels,
+)
+from quantlab.gate.rules import (
+    DEFAULT_RULES,
+    Decision,
+    Rule,
+    decide,
+    parse_limit,
+    parse_requirement,
+)
+from quantlab.gate.verdict import Verdict
+from quantlab.gate.verdict import judge as judge_limit
 from quantlab.inspect.audit import Audit
 from quantlab.inspect.inspection import Inspection
 from quantlab.inspect.layers import LayerReport, debug_layers
@@ -63,27 +77,21 @@ from quantlab.inspect.operators import OperatorScale
 from quantlab.inspect.portability import Portability, check_portability
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.speed_formats import slow_format
-from quantlab.jobs import bench as bench_job
-from quantlab.jobs import compare as compare_job
-from quantlab.jobs import evaluate as evaluate_job
-from quantlab.jobs import inputs
-from quantlab.jobs import inspect as inspect_job
-from quantlab.jobs import quantize as quantize_job
-from quantlab.jobs import tune as tune_job
-from quantlab.jobs.audit import full_audit
-from quantlab.jobs.inputs import DataOptions, Found
-from quantlab.model import Model, file_name
-from quantlab.pairing import check_order
-from quantlab.paths import is_url
+from quantlab.model.model import Model, file_name
 from quantlab.recipe import Recipe
 from quantlab.report.audit import guessing_error
-from quantlab.rules import DEFAULT_RULES, Decision, Rule, decide, parse_limit, parse_requirement
-from quantlab.scratch import temporary_folder
-from quantlab.speeds import ratios_of
-from quantlab.store import Run, write_whole
-from quantlab.talk import Advance, Talk
+from quantlab.runs.run import Run
 from quantlab.tune.search import Stop
 from quantlab.tune.trials import Pick, Trial, pareto_front
+from quantlab.verbs import bench as bench_job
+from quantlab.verbs import compare as compare_job
+from quantlab.verbs import evaluate as evaluate_job
+from quantlab.verbs import inputs
+from quantlab.verbs import inspect as inspect_job
+from quantlab.verbs import quantize as quantize_job
+from quantlab.verbs import tune as tune_job
+from quantlab.verbs.audit import full_audit
+from quantlab.verbs.inputs import DataOptions, Found
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -15,10 +15,9 @@ import onnx
 import pytest
 
 import quantlab as ql
+from quantlab._util.reporter import Silence
 from quantlab.data.dataset import Dataset
-from quantlab.jobs import bench as bench_job
-from quantlab.record import load_record
-from quantlab.talk import Silence
+from quantlab.runs.record import load_record
 from quantlab.testing import (
     example_images,
     example_model,
@@ -27,6 +26,7 @@ from quantlab.testing import (
     image_folder,
 )
 from quantlab.testing.examples import CLASSES, SIZE, example_file
+from quantlab.verbs import bench as bench_job
 
 PIPELINE: dict[str, Any] = {"pipeline": "torchvision"}
 NO_LABELS = "agreement >= 50%"
@@ -289,8 +289,8 @@ def test_a_gate_by_itself_needs_no_run(model: Path, quick: None) -> None:
 
 
 def test_the_gate_job_by_itself_knows_its_conditions(model: Path, tmp_path: Path) -> None:
-    from quantlab.jobs.gate import GateSpec, gate_job
-    from quantlab.store import Run
+    from quantlab.runs.run import Run
+    from quantlab.verbs.gate import GateSpec, gate_job
 
     ql.quantize(model, example_images(seed=1), **PIPELINE).save(tmp_path / "int8.onnx")
     spec = GateSpec(

@@ -25,12 +25,12 @@ from quantlab.bench.instances import throughput
 from quantlab.bench.load import offered_load
 from quantlab.cli import main
 from quantlab.fetch import PROJECTS, catalog
-from quantlab.jobs import bench as bench_job
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing.formats import lmdb_folder, raw_datum, record_file
 from quantlab.testing.images import image_folder, listed_folder
 from quantlab.testing.models import taught, tiny_classifier
+from quantlab.verbs import bench as bench_job
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -116,7 +116,7 @@ def test_commands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return lambda *args, **options: function(*args, **{**options, **fewer})
 
     for function in (bench, throughput, offered_load):
-        monkeypatch.setattr(f"quantlab.jobs.bench.{function.__name__}", brief(function))
+        monkeypatch.setattr(f"quantlab.verbs.bench.{function.__name__}", brief(function))
     monkeypatch.setattr(load, "LEAST_SECONDS", 0.1)
     monkeypatch.setenv("QUANTLAB_DATA", str(tmp_path / "data"))
     scene(tmp_path)

@@ -36,7 +36,7 @@ from quantlab.bench.setup import (
     without_noise,
 )
 from quantlab.bench.task import Task
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.providers import CPU
 

@@ -29,7 +29,7 @@ from quantlab.bench.setup import (
 )
 from quantlab.bench.task import Task
 from quantlab.bench.throughput import Throughput, ThroughputResult
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.providers import CPU
 
 ROUNDS = 8

@@ -30,7 +30,7 @@ from quantlab.bench.setup import (
 )
 from quantlab.bench.task import Task
 from quantlab.errors import QuantlabError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.providers import CPU
 
 ROUNDS = 3

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from quantlab._util.files import write_whole
 from quantlab.errors import RecordError
-from quantlab.store import write_whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from quantlab._util.files import write_whole
 from quantlab.bench.measurement import Conditions, read_stored
 from quantlab.bench.schedule import poisson_arrivals
-from quantlab.store import write_whole
 
 KEPT_UP = 0.95
 """Answers that come more slowly than this share of the requests leave a growing queue."""

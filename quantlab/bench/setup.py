@@ -10,7 +10,7 @@ from quantlab.bench.machine import Watch
 from quantlab.bench.measurement import Conditions
 from quantlab.bench.task import Subject, Task
 from quantlab.errors import ModelError, QuantlabError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.environment import available_cpus, environment, pick_cpus
 
 Progress = Callable[[int, str], None]

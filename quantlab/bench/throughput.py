@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from quantlab._util.files import write_whole
 from quantlab.bench.measurement import Conditions, read_stored
-from quantlab.store import write_whole
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Group
 from quantlab.cli.options import (
     FilePath,
@@ -20,6 +19,7 @@ from quantlab.cli.options import (
     pick,
     run_options,
 )
+from quantlab.verbs import roles
 
 FILE = Path("quantlab-baseline.yaml")
 
@@ -48,8 +48,8 @@ def command() -> None:
 @run_options
 def update(**params: Any) -> None:
     """Write what MODEL answers today, and its answers beside it as .npz."""
-    from quantlab.jobs.baseline import UpdateSpec, update_job
     from quantlab.report.gate import baseline_summary, changes_summary
+    from quantlab.verbs.baseline import UpdateSpec, update_job
 
     with job("baseline", params) as (run, talk):
         updated = update_job(UpdateSpec(**pick(params, UpdateSpec)), run, talk)
@@ -65,7 +65,7 @@ def update(**params: Any) -> None:
 @run_options
 def show(**params: Any) -> None:
     """Print the baseline FILE."""
-    from quantlab.baseline import load_baseline
+    from quantlab.gate.baseline import load_baseline
     from quantlab.report.gate import baseline_summary
 
     with job("baseline", params) as (run, _):
@@ -81,8 +81,8 @@ def show(**params: Any) -> None:
 @run_options
 def diff(**params: Any) -> None:
     """Compare the baseline files OLD and NEW, and their answers image by image."""
-    from quantlab.jobs.baseline import DiffSpec, diff_job
     from quantlab.report.gate import changes_summary
+    from quantlab.verbs.baseline import DiffSpec, diff_job
 
     with job("baseline", params) as (run, _):
         found = diff_job(DiffSpec(**pick(params, DiffSpec)), run)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Verb
 from quantlab.cli.options import (
     SIZE_HELP,
@@ -19,6 +18,7 @@ from quantlab.cli.options import (
     pick,
     run_options,
 )
+from quantlab.verbs import roles
 
 if TYPE_CHECKING:
     AnyParam = click.ParamType[Any]
@@ -141,11 +141,11 @@ def _complete(ctx: click.Context, params: dict[str, Any]) -> None:
 
 def _measure(params: dict[str, Any]) -> None:
     from quantlab.bench.measurement import BenchResult
-    from quantlab.jobs.bench import BenchSpec, bench_job
-    from quantlab.jobs.profile import ProfileSpec, profile_job
     from quantlab.report.bench import bench_page
     from quantlab.report.compat import inc_performance
     from quantlab.report.profile import profile_summary
+    from quantlab.verbs.bench import BenchSpec, bench_job
+    from quantlab.verbs.profile import ProfileSpec, profile_job
 
     profiles = None
     with job("bench", params) as (run, talk):

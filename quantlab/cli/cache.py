@@ -24,8 +24,8 @@ def command(**params: Any) -> None:
 
     Fetched models stay. QUANTLAB_CACHE names the folder, QUANTLAB_CACHE_SIZE its limit (10GB).
     """
-    from quantlab.jobs.cache import CacheSpec, cache_job
     from quantlab.report.text import cache_cleared, cache_listing
+    from quantlab.verbs.cache import CacheSpec, cache_job
 
     with job("cache", params) as (run, _):
         result = cache_job(CacheSpec(**pick(params, CacheSpec)), run)

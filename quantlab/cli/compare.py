@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Verb
 from quantlab.cli.options import (
     Name,
@@ -20,6 +19,7 @@ from quantlab.cli.options import (
     pick,
     run_options,
 )
+from quantlab.verbs import roles
 
 
 @click.command("compare", cls=Verb, short_help="What int8 lost and gained, with a verdict.")
@@ -65,9 +65,9 @@ def command(ctx: click.Context, /, **params: Any) -> None:
 
     Exits with the verdict: 0 pass, 1 regression, 3 inconclusive.
     """
-    from quantlab.jobs.compare import CompareSpec, compare_job
-    from quantlab.jobs.device import compare_device_job, is_answers
     from quantlab.report.text import compare_summary
+    from quantlab.verbs.compare import CompareSpec, compare_job
+    from quantlab.verbs.device import compare_device_job, is_answers
 
     if params["criterion"] and "max_decline" in given(ctx):
         raise click.UsageError("Give --criterion or --max-decline, not both.")

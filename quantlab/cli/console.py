@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from quantlab.talk import Advance
+from quantlab._util.reporter import Advance
 
 
 class ConsoleTalk:

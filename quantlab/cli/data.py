@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Verb
 from quantlab.cli.options import (
     FilePath,
@@ -18,6 +17,7 @@ from quantlab.cli.options import (
     pick,
     run_options,
 )
+from quantlab.verbs import roles
 
 
 @click.command("data", cls=Verb, short_help="Images as a model takes them, for other devices.")
@@ -38,7 +38,7 @@ def command(**params: Any) -> None:
 
     Give that folder as --data to evaluate on it.
     """
-    from quantlab.jobs.data import DataSpec, npz_job
+    from quantlab.verbs.data import DataSpec, npz_job
 
     with job("data", params) as (run, talk):
         images = npz_job(DataSpec(**pick(params, DataSpec)), run, talk)

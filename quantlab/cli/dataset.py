@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Group
 from quantlab.cli.options import FilePath
 from quantlab.cli.server import server_options, settings_of
+from quantlab.verbs import roles
 
 
 @click.group("dataset", cls=Group, short_help="The images that a service's jobs may use, by name.")

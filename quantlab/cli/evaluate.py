@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Verb
 from quantlab.cli.options import (
     FilePath,
@@ -21,6 +20,7 @@ from quantlab.cli.options import (
     pick,
     run_options,
 )
+from quantlab.verbs import roles
 
 if TYPE_CHECKING:
     from quantlab.evaluate.accuracy import Accuracy
@@ -64,10 +64,10 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     if params["results"] is not None and (others := set(given(ctx)) - _OF_RESULTS):
         names = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in others))
         raise click.UsageError(f"--results has no use for {names}.")
-    from quantlab.jobs.device import ResultsSpec, results_job
-    from quantlab.jobs.evaluate import EvaluateSpec, evaluate_job
     from quantlab.report.compat import inc_accuracy
     from quantlab.report.text import accuracy_summary
+    from quantlab.verbs.device import ResultsSpec, results_job
+    from quantlab.verbs.evaluate import EvaluateSpec, evaluate_job
 
     accuracy: Accuracy | None
     with job("evaluate", params) as (run, talk):

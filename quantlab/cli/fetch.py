@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Verb
 from quantlab.cli.options import FilePath, Name, job, pick, run_options
+from quantlab.verbs import roles
 
 
 @click.command("fetch", cls=Verb, short_help="Get a published model or dataset by name.")
@@ -22,7 +22,7 @@ from quantlab.cli.options import FilePath, Name, job, pick, run_options
 @run_options
 def command(**params: Any) -> None:
     """Fetch NAME into the cache folder and print its path. quantlab recipes lists the names."""
-    from quantlab.jobs.fetch import FetchSpec, fetch_job
+    from quantlab.verbs.fetch import FetchSpec, fetch_job
 
     with job("fetch", params) as (run, talk):
         path = fetch_job(FetchSpec(**pick(params, FetchSpec)), run, talk)

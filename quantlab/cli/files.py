@@ -12,14 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantlab._util.outputs import Input, Output, check
+from quantlab._util.paths import cache_dir
 from quantlab.cli.options import RoleType, given
 from quantlab.errors import QuantlabError
-from quantlab.outputs import Input, Output, check
-from quantlab.paths import cache_dir
-from quantlab.roles import DATA, FILE, MODEL, OTHER_DATA, Fills, Reads, Role, Values, Writes, place
+from quantlab.verbs.roles import (
+    DATA,
+    FILE,
+    MODEL,
+    OTHER_DATA,
+    Fills,
+    Reads,
+    Role,
+    Values,
+    Writes,
+    place,
+)
 
 if TYPE_CHECKING:
-    from quantlab.config import Config
+    from quantlab.verbs.config import Config
 
 _CONFIGURED: dict[str, Reads] = {
     "model": MODEL,
@@ -115,8 +126,8 @@ def _effective(
 
     What cannot be read is left to the verb, which says so.
     """
-    from quantlab.config import FILE_NAME, effective, load_config
-    from quantlab.record import load_record
+    from quantlab.runs.record import load_record
+    from quantlab.verbs.config import FILE_NAME, effective, load_config
 
     values, names = dict(params), {param.name for param in command.params}
     if values.get("resume") is not None:

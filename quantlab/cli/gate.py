@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Verb
 from quantlab.cli.options import (
     FilePath,
@@ -21,6 +20,7 @@ from quantlab.cli.options import (
     pick,
     run_options,
 )
+from quantlab.verbs import roles
 
 _YAML = (".yaml", ".yml")
 
@@ -85,8 +85,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     the baseline's.
     """
     from quantlab.errors import QuantlabError
-    from quantlab.jobs.gate import GateSpec, gate_job
     from quantlab.report.gate import error_annotation, gate_summary, workflow_commands
+    from quantlab.verbs.gate import GateSpec, gate_job
 
     models, config = params["models"], params["config"]
     if len(models) == 1 and models[0].endswith(_YAML):

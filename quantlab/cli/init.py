@@ -15,7 +15,7 @@ from quantlab.cli.options import job, pick, run_options
 @run_options
 def command(**params: Any) -> None:
     """Write quantlab.yaml here, with every key, its meaning and its default."""
-    from quantlab.jobs.init import InitSpec, init_job
+    from quantlab.verbs.init import InitSpec, init_job
 
     with job("init", params) as (run, _):
         path = init_job(InitSpec(**pick(params, InitSpec)), run)

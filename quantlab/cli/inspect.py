@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Verb
 from quantlab.cli.options import FilePath, Name, data_options, job, model_options, pick, run_options
+from quantlab.verbs import roles
 
 _VIEWS = (
     "portability",
@@ -82,8 +82,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
 
     With --test-data it exits with 1 when the outputs are not the stored ones.
     """
-    from quantlab.jobs.inspect import InspectSpec, inspect_job
     from quantlab.report.text import inspected_summary
+    from quantlab.verbs.inspect import InspectSpec, inspect_job
 
     fields = {**pick(params, InspectSpec), **_view(**params)}
     with job("inspect", params) as (run, talk):

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from quantlab import roles, units
-from quantlab.paths import location
+from quantlab._util import units
+from quantlab._util.paths import location
+from quantlab.verbs import roles
 
 if TYPE_CHECKING:
-    from quantlab.roles import Role
-    from quantlab.store import Run
-    from quantlab.talk import Talk
+    from quantlab._util.reporter import Talk
+    from quantlab.runs.run import Run
+    from quantlab.verbs.roles import Role
 
     FloatParam = click.ParamType[float]
     AnyParam = click.ParamType[Any]
@@ -57,7 +58,7 @@ class Duration(FloatParam):
 
 
 class RoleType(AnyParam):
-    """An option that names a file or folder, with its role (``quantlab.roles``)."""
+    """An option that names a file or folder, with its role (``quantlab.verbs.roles``)."""
 
     name = "path"
 
@@ -204,7 +205,7 @@ def resumed(ctx: click.Context, params: dict[str, Any]) -> dict[str, Any]:
     """With --resume, the options of that run where none is given now."""
     if params["resume"] is None:
         return params
-    from quantlab.record import load_record
+    from quantlab.runs.record import load_record
 
     stored = load_record(params["resume"]).spec
     given = {
@@ -224,7 +225,7 @@ def job(
     The voice is the command line's ``obj`` where it was given one: a function of ``quiet``.
     """
     from quantlab.cli.console import ConsoleTalk
-    from quantlab.store import Run
+    from quantlab.runs.run import Run
 
     ctx = click.get_current_context()
     voice: Callable[..., Talk] = ctx.obj or ConsoleTalk

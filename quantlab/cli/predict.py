@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Verb
 from quantlab.cli.options import FilePath, Name, job, model_options, pick, run_options
+from quantlab.verbs import roles
 
 
 @click.command("predict", cls=Verb, short_help="What a model says of single images.")
@@ -24,8 +24,8 @@ from quantlab.cli.options import FilePath, Name, job, model_options, pick, run_o
 @run_options
 def command(**params: Any) -> None:
     """The best classes of each IMAGE by MODEL (a .onnx file or a published model's name)."""
-    from quantlab.jobs.predict import PredictSpec, predict_job
     from quantlab.report.text import predict_summary
+    from quantlab.verbs.predict import PredictSpec, predict_job
 
     with job("predict", params) as (run, talk):
         answers = predict_job(PredictSpec(**pick(params, PredictSpec)), run, talk)

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Verb
 from quantlab.cli.options import (
     FilePath,
@@ -18,6 +17,7 @@ from quantlab.cli.options import (
     pick,
     run_options,
 )
+from quantlab.verbs import roles
 
 
 @click.command("quantize", cls=Verb, short_help="One model, one recipe, one int8 file; no search.")
@@ -46,7 +46,7 @@ from quantlab.cli.options import (
 @run_options
 def command(**params: Any) -> None:
     """Calibrate and quantize by one recipe."""
-    from quantlab.jobs.quantize import QuantizeSpec, quantize_job
+    from quantlab.verbs.quantize import QuantizeSpec, quantize_job
 
     with job("quantize", params) as (run, talk):
         made = quantize_job(QuantizeSpec(**pick(params, QuantizeSpec)), run, talk)

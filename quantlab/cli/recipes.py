@@ -16,8 +16,8 @@ from quantlab.cli.options import job, run_options
 @run_options
 def command(**params: Any) -> None:
     """Every published project's recipes, what can be fetched, and which recipes tune tries."""
-    from quantlab.jobs.recipes import recipes_job
     from quantlab.report.recipes import recipes_summary
+    from quantlab.verbs.recipes import recipes_job
 
     with job("recipes", params) as (run, _):
         listing = recipes_job(run)

@@ -14,9 +14,9 @@ import click
 from quantlab.cli.options import given, repeat_command
 
 if TYPE_CHECKING:
+    from quantlab._util.reporter import Talk
     from quantlab.client.api import Api
     from quantlab.client.remote import Remote, Targets
-    from quantlab.talk import Talk
 
 VERBS = ("tune", "quantize", "evaluate", "bench", "compare", "gate")
 _HERE = {
@@ -99,7 +99,7 @@ def _request(verb: str, asked: Mapping[str, Any], api: Api, talk: Talk) -> dict[
 
 def _asked(ctx: click.Context, verb: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given, and what the configuration says beside."""
-    from quantlab.config import Config, effective, load_config
+    from quantlab.verbs.config import Config, effective, load_config
 
     now = {name: value for name, value in given(ctx).items() if not _empty(value)}
     if verb == "evaluate" and now.pop("input_model", None):
@@ -120,7 +120,7 @@ def _asked(ctx: click.Context, verb: str, params: Mapping[str, Any]) -> dict[str
 
 def _of_gate(now: dict[str, Any]) -> dict[str, Any]:
     """The rules and models of a configuration, where none are given. Raises RecipeError."""
-    from quantlab.config import load_config
+    from quantlab.verbs.config import load_config
 
     models = now.get("models", ())
     path = now.pop("config", None)
@@ -166,7 +166,7 @@ def _summarize(params: Mapping[str, Any], done: Remote) -> None:
     """The gate's page, added to what other steps have written into a step summary."""
     import os
 
-    from quantlab.jobs.gate import SUMMARY_VARIABLE
+    from quantlab.verbs.gate import SUMMARY_VARIABLE
 
     summary = params.get("summary") or os.environ.get(SUMMARY_VARIABLE)
     if summary and done.run is not None and (page := done.run / "gate.md").is_file():

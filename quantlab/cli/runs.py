@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Group
 from quantlab.cli.options import F, FilePath, Name, force_option, job, pick, run_options
+from quantlab.verbs import roles
 
 if TYPE_CHECKING:
     from quantlab.cli.console import ConsoleTalk
@@ -53,7 +53,7 @@ def command() -> None:
 @run_options
 def ledger(**params: Any) -> None:
     """Every recipe with what is published of it, and what the runs of --runs-dir measured."""
-    from quantlab.jobs.ledger import LedgerSpec, ledger_job
+    from quantlab.verbs.ledger import LedgerSpec, ledger_job
 
     with job("runs", params) as (run, talk):
         page, rows = ledger_job(LedgerSpec(**pick(params, LedgerSpec)), run, talk)
@@ -85,8 +85,8 @@ def _as_json(facts: Any) -> str:
 @history_options
 def ls(**params: Any) -> None:
     """List the runs: verb, model, verdict, top-1, decline."""
-    from quantlab.jobs.runs import LsSpec, ls_job
     from quantlab.report.history import listing
+    from quantlab.verbs.runs import LsSpec, ls_job
 
     found = ls_job(LsSpec(**pick(params, LsSpec)), _talk(params))
     form: Form = "json" if params["as_json"] else params["form"]
@@ -98,8 +98,8 @@ def ls(**params: Any) -> None:
 @history_options
 def show(**params: Any) -> None:
     """Print what RUN was asked, under which conditions, what came out, and what repeats it."""
-    from quantlab.jobs.runs import RunSpec, show_job
     from quantlab.report.history import run_page
+    from quantlab.verbs.runs import RunSpec, show_job
 
     spec = RunSpec(**pick(params, RunSpec), runs=(params["run"],))
     shown = show_job(spec, _talk(params))
@@ -118,8 +118,8 @@ def diff(**params: Any) -> None:
 
     Where both runs have kept their answers, these are compared image by image.
     """
-    from quantlab.jobs.runs import DiffSpec, diff_job
     from quantlab.report.history import diff_page, diff_rows
+    from quantlab.verbs.runs import DiffSpec, diff_job
 
     found = diff_job(DiffSpec(**pick(params, DiffSpec)), _talk(params))
     sides = (found.changes, found.outcomes, found.comparison)
@@ -149,8 +149,8 @@ def diff(**params: Any) -> None:
 @history_options
 def trend(**params: Any) -> None:
     """Show MODEL (a name, as runs ls has it) over runs, with intervals and change points."""
-    from quantlab.jobs.runs import TrendSpec, trend_job
     from quantlab.report.history import trend_page, trend_rows
+    from quantlab.verbs.runs import TrendSpec, trend_job
 
     found = trend_job(TrendSpec(**pick(params, TrendSpec)), _talk(params))
     if params["as_json"]:
@@ -167,7 +167,7 @@ def trend(**params: Any) -> None:
 @history_options
 def rm(**params: Any) -> None:
     """Remove the folders of RUNs from the runs folder, after asking."""
-    from quantlab.jobs.runs import HistorySpec, RunSpec, removable_job, rm_job
+    from quantlab.verbs.runs import HistorySpec, RunSpec, removable_job, rm_job
 
     talk, spec = _talk(params), RunSpec(**pick(params, RunSpec))
     found = removable_job(spec, talk)
@@ -186,7 +186,7 @@ def rm(**params: Any) -> None:
 @history_options
 def index(**params: Any) -> None:
     """Read all run folders into the index again. The other verbs keep it up to date."""
-    from quantlab.jobs.runs import HistorySpec, index_job
+    from quantlab.verbs.runs import HistorySpec, index_job
 
     url, count = index_job(HistorySpec(**pick(params, HistorySpec)), _talk(params))
     found = {"index": url, "runs": count}
@@ -206,7 +206,7 @@ def index(**params: Any) -> None:
 @history_options
 def export(**params: Any) -> None:
     """Log RUNs with MLflow: options, figures and artifacts. What is there already stays."""
-    from quantlab.jobs.runs import ExportSpec, export_job
+    from quantlab.verbs.runs import ExportSpec, export_job
 
     found = export_job(ExportSpec(**pick(params, ExportSpec)), _talk(params))
     if params["as_json"]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.options import FilePath, Name, _stack
+from quantlab.verbs import roles
 
 if TYPE_CHECKING:
     from quantlab.serve.settings import Settings

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Verb
 from quantlab.cli.options import (
     Duration,
@@ -25,6 +24,7 @@ from quantlab.cli.options import (
     resumed,
     run_options,
 )
+from quantlab.verbs import roles
 
 STRATEGIES = (
     "ladder",
@@ -138,12 +138,12 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     The best file so far is always on disk, also after Ctrl-C. The order: meets the criterion, then
     speed, then fidelity to the fp32 model.
     """
-    from quantlab.config import Loaded, effective, load
-    from quantlab.jobs.pick import only_picks
-    from quantlab.jobs.settings import keep_settings
-    from quantlab.jobs.tune import TuneSpec, tune_job
-    from quantlab.record import load_record
     from quantlab.report.text import tune_summary
+    from quantlab.runs.record import load_record
+    from quantlab.verbs.config import Loaded, effective, load
+    from quantlab.verbs.pick import only_picks
+    from quantlab.verbs.settings import keep_settings
+    from quantlab.verbs.tune import TuneSpec, tune_job
 
     loaded, now = Loaded(), given(ctx)
     if {"criterion", "max_decline"} <= now.keys():

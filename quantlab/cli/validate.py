@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from quantlab import roles
 from quantlab.cli.files import Verb
 from quantlab.cli.options import (
     FilePath,
@@ -17,6 +16,7 @@ from quantlab.cli.options import (
     pick,
     run_options,
 )
+from quantlab.verbs import roles
 
 
 @click.command(
@@ -45,9 +45,9 @@ from quantlab.cli.options import (
 @run_options
 def command(**params: Any) -> None:
     """Top-1 and top-5 of the configuration's model, images and preprocessing."""
-    from quantlab.jobs.evaluate import evaluate_job
-    from quantlab.jobs.validate import ValidateSpec, evaluation_of
     from quantlab.report.text import accuracy_summary
+    from quantlab.verbs.evaluate import evaluate_job
+    from quantlab.verbs.validate import ValidateSpec, evaluation_of
 
     with job("validate", params) as (run, talk):
         spec = evaluation_of(ValidateSpec(**pick(params, ValidateSpec)))

@@ -12,8 +12,8 @@ from urllib.parse import quote
 import httpx
 from httpx_sse import SSEError, connect_sse
 
+from quantlab._util.files import atomic_path
 from quantlab.errors import QuantlabError
-from quantlab.store import atomic_path
 
 PREFIX = "/api/v1"
 PATIENCE = 60.0

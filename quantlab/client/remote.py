@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from quantlab._util.reporter import Advance, Talk
 from quantlab.client.api import Api
 from quantlab.errors import OutputError, QuantlabError
-from quantlab.talk import Advance, Talk
 
 RUNS = "runs"
 OUTPUTS = {

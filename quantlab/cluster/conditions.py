@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
+from quantlab._util.source import source_digest
 from quantlab.errors import ClusterError
 from quantlab.runtime.environment import environment, versions
-from quantlab.source import source_digest
 
 R = TypeVar("R")
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy", "opencv-python-headless")

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.cache import cache_limit, trim
+from quantlab._util.cache import cache_limit, trim
+from quantlab._util.paths import cache_dir
 from quantlab.data.crops import Crops, decoded, load_crops
 from quantlab.data.dataset import Content, Dataset, Opening, Source, digest_of
 from quantlab.data.preprocess import Pipeline
@@ -24,8 +25,7 @@ from quantlab.data.readers import reopen
 from quantlab.errors import ClusterError, DataError
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
-from quantlab.model import Layout, Model, OutputKind
-from quantlab.paths import cache_dir
+from quantlab.model.model import Layout, Model, OutputKind
 from quantlab.quantize.known import keep
 
 _SEE = "Every worker must see the caller's files: a shared path, or a URL (docs/scale.md)."

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from quantlab.interrupts import held_back
+from quantlab._util.interrupts import held_back
 from quantlab.runtime.environment import default_threads
 
 R = TypeVar("R")

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quantlab._util.reporter import Talk
 from quantlab.cluster import opened
 from quantlab.cluster.executor import Executor, in_order
 from quantlab.cluster.opened import Images, Sent
@@ -24,13 +25,12 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.errors import ClusterError
 from quantlab.evaluate.evaluator import Answers
 from quantlab.evaluate.execution import Execution
-from quantlab.large import serialized
-from quantlab.model import InputSpec, Model, external_files, read_proto
+from quantlab.model.large import serialized
+from quantlab.model.model import InputSpec, Model, external_files, read_proto
 from quantlab.quantize.engine.grid import Floats
 from quantlab.quantize.engine.net import Net
 from quantlab.quantize.engine.observe import Batches, Observe, observe_tensors
 from quantlab.quantize.engine.ranges import Observer
-from quantlab.talk import Talk
 
 SHARD = 64
 """Images of an evaluation's shard, at most: half a second, beside some ms of Dask's scheduler."""

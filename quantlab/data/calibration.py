@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.data.crops import Crops
-from quantlab.model import InputSpec
+from quantlab.model.model import InputSpec
 
 BATCH_SIZE = 16
 

@@ -14,15 +14,15 @@ import PIL
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from quantlab.cache import side, touch
+from quantlab._util.cache import side, touch
+from quantlab._util.files import atomic_path, write_whole
+from quantlab._util.pages import give_back
 from quantlab.data.dataset import Dataset, Problem, describe
 from quantlab.data.images import quiet_pillow
 from quantlab.data.preprocess import Pipeline, opencv_version
 from quantlab.data.threads import ordered_map
 from quantlab.errors import DataError, OutputError
-from quantlab.model import InputSpec
-from quantlab.pages import give_back
-from quantlab.store import atomic_path, write_whole
+from quantlab.model.model import InputSpec
 
 CROPS_FORMAT = 1  # raised whenever the same images would give other crops or another file
 _TRIES = 3

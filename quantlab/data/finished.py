@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from quantlab._util.files import write_whole
 from quantlab.data.crops import Crops, Progress
 from quantlab.data.readers import NPZ_LIST
 from quantlab.data.readers.files import is_image
 from quantlab.data.readers.listed import parse_list
 from quantlab.errors import DataError
-from quantlab.model import InputSpec
-from quantlab.store import write_whole
+from quantlab.model.model import InputSpec
 
 _MARK = b"quantlab data npz"
 """The comment of every archive."""

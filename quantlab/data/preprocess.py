@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.errors import DataError, MissingExtra, RecipeError
-from quantlab.model import InputSpec
-from quantlab.yamlfile import read_yaml, validate
+from quantlab.model.model import InputSpec
 
 _MAX_SIDE = 4096
 _MAX_RESIZED = 25_000_000

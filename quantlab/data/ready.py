@@ -10,7 +10,7 @@ from PIL import Image
 
 from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError, RecipeError
-from quantlab.model import InputSpec
+from quantlab.model.model import InputSpec
 
 
 class Ready(Pipeline):

@@ -20,10 +20,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from quantlab.cache import ABANDONED, cache_limit, entries, remove, side, touch
+from quantlab._util.cache import ABANDONED, cache_limit, entries, remove, side, touch
+from quantlab._util.files import write_whole
+from quantlab._util.paths import cache_dir
 from quantlab.errors import DataError, MissingExtra, OutputError, QuantlabError
-from quantlab.paths import cache_dir
-from quantlab.store import write_whole
 
 MAX_FILES = 5_000_000
 _AT_ONCE = 64

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from quantlab.comparison import Share
+from quantlab.compare.comparison import Share
 from quantlab.evaluate.metrics import hits
 from quantlab.evaluate.predictions import Predictions
-from quantlab.stats import clopper_pearson, wilson
+from quantlab.stats.paired import clopper_pearson, wilson
 
 USEFUL = 0.2
 """A classifier that is of use comes this far from guessing to being always right."""

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.criteria import METRIC_NAMES, Limit, Policy
 from quantlab.errors import RecipeError
 from quantlab.evaluate.predictions import Predictions
+from quantlab.gate.criteria import METRIC_NAMES, Limit, Policy
 
 MetricFunction = Callable[[NDArray[np.float32], NDArray[np.int64] | None], Any]
 

@@ -24,7 +24,7 @@ from quantlab.data.readers.files import SUFFIXES, cannot_read, read_text
 from quantlab.errors import DataError, RecordError, shown
 from quantlab.evaluate.metrics import top_k
 from quantlab.evaluate.predictions import MAX_BYTES, Predictions, read_arrays
-from quantlab.model import OutputKind
+from quantlab.model.model import OutputKind
 
 FILES = (".npz", ".txt", ".csv")
 _EACH = (".npz", ".bin", ".txt")

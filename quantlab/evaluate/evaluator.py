@@ -8,12 +8,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab._util.pages import give_back
 from quantlab.data.crops import Crops
 from quantlab.data.labels import check_labels
 from quantlab.evaluate.outputs import ROWS, new_outputs
 from quantlab.evaluate.predictions import Predictions
-from quantlab.model import Model
-from quantlab.pages import give_back
+from quantlab.model.model import Model
 
 Progress = Callable[[int, NDArray[np.float32]], None]
 Stop = Callable[[NDArray[np.int64], NDArray[np.float32]], bool]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from quantlab.evaluate.metrics import sqnr_db, top_k
-from quantlab.stats import wilson
+from quantlab.stats.paired import wilson
 
 DECIDING = 5
 """Answers to fewer images are never called unrelated."""

@@ -9,11 +9,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from quantlab import graph as g
 from quantlab.data.preprocess import LUMA, Pipeline
 from quantlab.errors import ModelError
-from quantlab.large import array_of
-from quantlab.model import InputSpec
+from quantlab.model import graph as g
+from quantlab.model.large import array_of
+from quantlab.model.model import InputSpec
 
 
 def fold_preprocess(proto: onnx.ModelProto, spec: InputSpec, pipeline: Pipeline) -> onnx.ModelProto:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from quantlab.evaluate.metrics import log_softmax, top_k
-from quantlab.model import OutputKind
+from quantlab.model.model import OutputKind
 
 
 class Guess(BaseModel):

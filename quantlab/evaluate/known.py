@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.cache import side, touch
+from quantlab._util.cache import side, touch
+from quantlab._util.files import write_whole
 from quantlab.data.crops import CROPS_FORMAT, Crops, decoder
 from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline
 from quantlab.errors import OutputError, RecordError
 from quantlab.evaluate.execution import ALL_CORES, Execution
 from quantlab.evaluate.predictions import Predictions
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.environment import environment
 from quantlab.runtime.providers import CPU
 from quantlab.runtime.session import Optimization
-from quantlab.store import write_whole
 
 _FORMAT = 1  # raised whenever the same model and crops would give other outputs or another file
 

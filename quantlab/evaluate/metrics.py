@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab._util.pages import give_back
 from quantlab.evaluate.outputs import ROWS
-from quantlab.pages import give_back
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from quantlab.evaluate.evaluator import Answers
 from quantlab.evaluate.execution import ALL_CORES, Execution
 from quantlab.evaluate.fold import fold_preprocess
 from quantlab.evaluate.plan import BATCHES, Plan, fastest, next_plan, splits
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.providers import CPU
 from quantlab.runtime.runner import Runner

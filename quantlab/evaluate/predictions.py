@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab._util.files import atomic_path
+from quantlab._util.pages import give_back
 from quantlab.data.dataset import Problem
 from quantlab.errors import DataError, RecordError, shown
 from quantlab.evaluate.metrics import logits_of, top_k
 from quantlab.evaluate.outputs import ROWS
-from quantlab.model import OutputKind
-from quantlab.pages import give_back
-from quantlab.store import atomic_path
+from quantlab.model.model import OutputKind
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from quantlab._util.yamlfile import parse_yaml, validate
 from quantlab.errors import RecipeError
 from quantlab.recipe import Recipe
-from quantlab.yamlfile import parse_yaml, validate
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

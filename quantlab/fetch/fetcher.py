@@ -11,11 +11,11 @@ import os
 import tempfile
 from pathlib import Path
 
+from quantlab._util.paths import cache_dir as user_cache_dir
 from quantlab.errors import FetchError, OutputError, disk_is_full
 from quantlab.fetch.catalog import PublishedModel, published
 from quantlab.fetch.download import Progress
 from quantlab.fetch.sources import Attempt, attempts, is_genuine, wanted_files
-from quantlab.paths import cache_dir as user_cache_dir
 
 
 def fetch(

@@ -9,8 +9,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from quantlab import graph as g
 from quantlab.inspect.kernels import tensor_types
+from quantlab.model import graph as g
 from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.session import plain_errors
 

@@ -8,7 +8,7 @@ from quantlab.inspect.counts import count_macs, count_parameters
 from quantlab.inspect.kernels import Kernel, executed_graph, list_kernels
 from quantlab.inspect.levels import LevelDifference
 from quantlab.inspect.scales import QuantizedTensor, list_quantized_tensors
-from quantlab.model import Model, TensorInfo
+from quantlab.model.model import Model, TensorInfo
 from quantlab.runtime.providers import CPU
 from quantlab.runtime.session import Optimization
 

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 import onnx
 from onnx import TensorProto
 
-from quantlab import graph as g
-from quantlab.comparison import LeftInFp32, Macs
+from quantlab.compare.comparison import LeftInFp32, Macs
 from quantlab.inspect.kernels import WITH_INT8_KERNEL, kernel_kind, tensor_types
+from quantlab.model import graph as g
 
 NOT_QUANTIZED = "the file is not quantized"
 _PRODUCTS = ("Conv", "Gemm", "MatMul")

@@ -16,13 +16,13 @@ import onnx
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from quantlab import graph as g
 from quantlab.errors import ModelError
 from quantlab.inspect.exposed import Cut, Exposed, matched_sources
 from quantlab.inspect.matching import COMPUTING, Pair, match
 from quantlab.inspect.noise import Noise
 from quantlab.inspect.weights import ONE, Floats, WeightReport, compare_weights
-from quantlab.model import Model
+from quantlab.model import graph as g
+from quantlab.model.model import Model
 from quantlab.quantize.prepare import prepare
 
 SHARP_DROP = 3.0

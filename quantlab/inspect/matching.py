@@ -11,10 +11,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from quantlab import graph as g
 from quantlab.inspect.kernels import tensor_types
 from quantlab.inspect.scales import operands
-from quantlab.large import array_of
+from quantlab.model import graph as g
+from quantlab.model.large import array_of
 
 ACTIVATIONS = ("Relu", "Clip")
 COMPUTING = (

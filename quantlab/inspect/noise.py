@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantlab import graph as g
+from quantlab.model import graph as g
 
 
 @dataclass

@@ -6,9 +6,9 @@ import onnx
 from onnx import TensorProto
 from pydantic import BaseModel, ConfigDict
 
-from quantlab import graph as g
 from quantlab.inspect.kernels import tensor_types
 from quantlab.inspect.scales import QuantizedTensor, list_quantized_tensors
+from quantlab.model import graph as g
 
 _KEEP_SCALE = (
     "MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Slice",

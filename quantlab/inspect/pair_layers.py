@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab import graph as g
 from quantlab.inspect.pairs import Bytes, Ints, Numbers, Places, Risks, exact_sums, excess
-from quantlab.large import Weights
+from quantlab.model import graph as g
+from quantlab.model.large import Weights
 
 _EXPLICIT = "NOTSET"
 

@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from quantlab import graph as g
 from quantlab.evaluate.metrics import kl_divergence, logits_of, sqnr_db
 from quantlab.inspect.kernels import executed_graph, tensor_types
 from quantlab.inspect.noise import Noise
 from quantlab.inspect.pair_layers import PairLayer, read_layer, without_saturation
 from quantlab.inspect.pairs import Risks, risks
 from quantlab.inspect.steps import Steps
-from quantlab.large import Weights
-from quantlab.model import Model
+from quantlab.model import graph as g
+from quantlab.model.large import Weights
+from quantlab.model.model import Model
 
 State = Literal["impossible", "not seen", "saturates"]
 

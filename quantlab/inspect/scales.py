@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from quantlab import graph as g
-from quantlab.large import array_of
+from quantlab.model import graph as g
+from quantlab.model.large import array_of
 
 Role = Literal["activation", "weight", "bias"]
 _OUTPUT = -1

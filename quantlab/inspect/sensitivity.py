@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from quantlab._util.reporter import Advance
 from quantlab.evaluate.proxy import Distance, Proxy
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
-from quantlab.talk import Advance
 from quantlab.tune.groups import Group, kernel_groups
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import onnx
 import onnxruntime as ort
 from onnx import helper
 
-from quantlab import graph as g
 from quantlab.errors import ModelError
 from quantlab.inspect.kernels import tensor_types
+from quantlab.model import graph as g
 from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.session import plain_errors
 

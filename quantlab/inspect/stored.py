@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from pydantic import BaseModel, ConfigDict
 
 from quantlab.errors import DataError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 
 INPUT, OUTPUT = "input_0.pb", "output_0.pb"

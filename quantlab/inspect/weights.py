@@ -15,11 +15,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab import graph as g
 from quantlab.inspect.matching import Pair
 from quantlab.inspect.noise import Noise
 from quantlab.inspect.scales import Operand, operands
-from quantlab.large import array_of
+from quantlab.model import graph as g
+from quantlab.model.large import array_of
 
 Floats = NDArray[np.float32]
 _COLUMNS = ("QLinearMatMul", "MatMulIntegerToFloat")

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import psutil
 
-from quantlab import graph as g
 from quantlab.errors import ModelError, QuantizeError
-from quantlab.large import Weights
+from quantlab.model import graph as g
+from quantlab.model.large import Weights
 from quantlab.recipe import Recipe
 from quantlab.runtime.session import create_session
 

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from quantlab import graph as g
-from quantlab.large import Weights, array_of
-from quantlab.model import main_opset
+from quantlab.model import graph as g
+from quantlab.model.large import Weights, array_of
+from quantlab.model.model import main_opset
 
 _FOLDABLE = {
     "Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Reciprocal", "Pow", "Abs", "Min", "Max", "Floor",

@@ -8,15 +8,15 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from quantlab.cache import side, touch
+from quantlab._util.cache import side, touch
+from quantlab._util.files import write_whole
+from quantlab._util.source import source_digest
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import CROPS_FORMAT, decoder
 from quantlab.errors import OutputError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import environment, versions
-from quantlab.source import source_digest
-from quantlab.store import write_whole
 
 ENGINES = ("quantlab", "ort")
 """Those whose files depend on nothing but what the key holds."""

@@ -18,10 +18,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab import graph as g
+from quantlab._util.scratch import temporary_folder
 from quantlab.errors import QuantizeError
-from quantlab.large import refuse_aside
-from quantlab.model import Model
+from quantlab.model import graph as g
+from quantlab.model.large import refuse_aside
+from quantlab.model.model import Model
 from quantlab.quantize.checks import (
     check_loads,
     check_memory,
@@ -33,7 +34,6 @@ from quantlab.quantize.prepare import prepare
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
 from quantlab.runtime.session import plain_errors
-from quantlab.scratch import temporary_folder
 
 _METHODS = {"minmax": "MinMax", "mean": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 _ACTIVATIONS = {"u8": "QUInt8", "s8": "QInt8", "u16": "QUInt16", "s16": "QInt16"}

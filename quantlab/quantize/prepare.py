@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, shape_inference, version_converter
 
-from quantlab import graph as g
 from quantlab.errors import QuantizeError
-from quantlab.large import array_of, put_aside, without_weights
-from quantlab.model import main_opset
-from quantlab.plain import plain
+from quantlab.model import graph as g
+from quantlab.model.large import array_of, put_aside, without_weights
+from quantlab.model.model import main_opset
+from quantlab.model.plain import plain
 from quantlab.quantize.constants import fold_constants, simplify_reshapes
 from quantlab.quantize.unfuse import unfuse
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.recipe import Recipe
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import onnx
 
-from quantlab.large import serialized
-from quantlab.model import Model
+from quantlab.model.large import serialized
+from quantlab.model.model import Model
 from quantlab.recipe import Recipe
 
 SOURCE_KEY = "quantlab.fp32_sha256"

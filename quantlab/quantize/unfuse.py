@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from quantlab import graph as g
 from quantlab.errors import QuantizeError
-from quantlab.large import array_of
-from quantlab.model import main_opset
+from quantlab.model import graph as g
+from quantlab.model.large import array_of
+from quantlab.model.model import main_opset
 
 CONTRIB = "com.microsoft"
 _LAID_OUT = "com.microsoft.nchwc"

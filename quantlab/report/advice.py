@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quantlab.gate import METRIC_NAMES, AgreementPolicy, Policy, Verdict
+from quantlab.gate.verdict import METRIC_NAMES, AgreementPolicy, Policy, Verdict
 from quantlab.report.context import Unfinished
 
 NAMED = 6

@@ -9,11 +9,11 @@ from typing import Any
 from quantlab.bench.measurement import BenchResult, Conditions, Measurement
 from quantlab.bench.queueing import Load, LoadResult
 from quantlab.bench.throughput import Throughput, ThroughputResult
+from quantlab.compare.speeds import WORTH_SEEING, Contrast, Ratio
 from quantlab.report import tables
 from quantlab.report.export import Figure
 from quantlab.report.formats import megabytes, percent, table, times, times_span
 from quantlab.runtime.providers import short_name
-from quantlab.speeds import WORTH_SEEING, Contrast, Ratio
 
 Result = BenchResult | ThroughputResult | LoadResult
 AGAIN = " (A/A)"

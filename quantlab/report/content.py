@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator, Mapping
 
 import yaml
 
-from quantlab.comparison import Comparison
-from quantlab.gate import FEW_IMAGES, METRIC_NAMES, Policy, Verdict
+from quantlab.compare.comparison import Comparison
+from quantlab.compare.speeds import WORTH_SEEING
+from quantlab.gate.verdict import FEW_IMAGES, METRIC_NAMES, Policy, Verdict
 from quantlab.report import formats, tables
 from quantlab.report.advice import unfinished
 from quantlab.report.context import ReportContext, Unfinished
@@ -27,7 +28,6 @@ from quantlab.report.document import (
     section,
 )
 from quantlab.report.worth import worth
-from quantlab.speeds import WORTH_SEEING
 
 PROBLEMS_SHOWN = 10
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from quantlab._util.files import check_writable, write_whole
 from quantlab.errors import QuantlabError
-from quantlab.store import check_writable, write_whole
 
 EXTRA = "quantlab "
 """How every entry's ``extra`` begins."""

@@ -17,13 +17,13 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from quantlab.comparison import ClassChange, Comparison, Speed
-from quantlab.history.trend import Series, foremost
+from quantlab.compare.comparison import ClassChange, Comparison, Speed
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.profile import Profile
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.report.context import TrialRow
 from quantlab.report.marks import CREATOR
+from quantlab.runs.trend import Series, foremost
 
 FP32, INT8, LOST, GAINED = "#4c6a92", "#d9822b", "#b5382a", "#3b7d4f"
 GREY, PALE, INK, PAPER = "#666666", "#dddddd", "#000000", "#ffffff"

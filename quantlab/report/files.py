@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from quantlab.comparison import Comparison
-from quantlab.criteria import Limit
+from quantlab._util.files import write_whole
+from quantlab.compare.comparison import Comparison
 from quantlab.errors import OutputError
-from quantlab.gate import judge
+from quantlab.gate.criteria import Limit
+from quantlab.gate.verdict import judge
 from quantlab.report.content import report_page
 from quantlab.report.context import ReportContext
 from quantlab.report.document import Page
@@ -16,7 +17,6 @@ from quantlab.report.html import html
 from quantlab.report.markdown import markdown
 from quantlab.report.plots import draw
 from quantlab.runtime.environment import environment
-from quantlab.store import write_whole
 
 MARKDOWN, HTML = "report.md", "report.html"
 

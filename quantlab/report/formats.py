@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from quantlab.stats import Interval
+from quantlab.stats.paired import Interval
 
 Cell = TypeVar("Cell")
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
-from quantlab.baseline import Baseline, Difference
-from quantlab.comparison import Comparison
-from quantlab.criteria import AgreementPolicy, ClassPolicy, LatencyPolicy, Policy, SizePolicy
+from quantlab.compare.comparison import Comparison
 from quantlab.errors import QuantlabError
-from quantlab.gate import class_words
+from quantlab.gate.baseline import Baseline, Difference
+from quantlab.gate.criteria import AgreementPolicy, ClassPolicy, LatencyPolicy, Policy, SizePolicy
+from quantlab.gate.rules import Decision, Judged
+from quantlab.gate.verdict import class_words
 from quantlab.report.document import Block, Bullets, Code, Page, Section, Strong, Table, say
 from quantlab.report.export import EXTRA, smaller_is_better
 from quantlab.report.formats import (
@@ -24,8 +25,7 @@ from quantlab.report.formats import (
     table,
 )
 from quantlab.report.markdown import markdown
-from quantlab.rules import Decision, Judged
-from quantlab.stats import Interval
+from quantlab.stats.paired import Interval
 
 MARKER = "<!-- quantlab gate"
 """How the last line of a comment begins, by which the comment is found again."""
@@ -195,7 +195,7 @@ def junit(decision: Decision, context: GateContext) -> str:
         _outcome(_case(suite, "quantlab.gate", j.rule.text), j, words)
         for fallen in j.verdict.classes:
             name = f"{fallen.index} {fallen.name}".strip()
-            _outcome(_case(suite, "quantlab.gate.class", name), j, class_words([fallen]))
+            _outcome(_case(suite, "quantlab.gate.verdict.class", name), j, class_words([fallen]))
     return _xml_text(suite)
 
 

@@ -10,16 +10,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from quantlab.comparison import Comparison
-from quantlab.history.change import ALPHA, ChangePoint
-from quantlab.history.difference import Change, Outcome, apart, batch_of, cause, flat
-from quantlab.history.entry import Entry, Listed
-from quantlab.history.figures import Figure, plain
-from quantlab.history.trend import Series
-from quantlab.record import RunRecord
+from quantlab.compare.comparison import Comparison
 from quantlab.report.document import Table
 from quantlab.report.formats import NOTHING, megabytes, number, p_value, percent, table
-from quantlab.stats import Interval
+from quantlab.runs.change import ALPHA, ChangePoint
+from quantlab.runs.difference import Change, Outcome, apart, batch_of, cause, flat
+from quantlab.runs.entry import Entry, Listed
+from quantlab.runs.figures import Figure, plain
+from quantlab.runs.record import RunRecord
+from quantlab.runs.trend import Series
+from quantlab.stats.paired import Interval
 
 Form = Literal["table", "csv", "json"]
 TITLES = {

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from quantlab.fetch import PROJECTS
-from quantlab.ledger import Row
 from quantlab.report.formats import NOTHING
+from quantlab.runs.ledger import Row
 
 HEAD = (
     "model", "figures", "params(M)", "batch size", "resolution", "ms/step", "img/s", "acc@top1",

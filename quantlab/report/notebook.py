@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from quantlab.bench.measurement import Measurement
-from quantlab.comparison import Comparison
-from quantlab.criteria import Policy
+from quantlab.compare.comparison import Comparison
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate import Verdict, judge
+from quantlab.gate.criteria import Policy
+from quantlab.gate.rules import Decision
+from quantlab.gate.verdict import Verdict, judge
 from quantlab.report.content import finding
 from quantlab.report.document import Inline, Strong, Table
 from quantlab.report.formats import megabytes, number, percent, percents, times
 from quantlab.report.gate import rules_table
 from quantlab.report.html import inline
 from quantlab.report.tables import summary
-from quantlab.rules import Decision
 from quantlab.tune.trials import Trial, pareto_front
 
 SHOWN = 10

@@ -8,18 +8,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from quantlab.comparison import Comparison
+from quantlab._util.files import write_whole
+from quantlab.compare.comparison import Comparison
 from quantlab.report.context import ReportContext
 from quantlab.report.marks import marked_svg
-from quantlab.store import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from quantlab.history.trend import Series
     from quantlab.inspect.layers import LayerReport
     from quantlab.inspect.profile import Profile
     from quantlab.inspect.sensitivity import Sensitivity
+    from quantlab.runs.trend import Series
 
 Facts = list[object]
 """All that decides a plot, for JSON."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quantlab.comparison import (
+from quantlab.compare.comparison import (
     Answer,
     Change,
     Comparison,
@@ -14,6 +14,7 @@ from quantlab.comparison import (
     Share,
     Speed,
 )
+from quantlab.compare.speeds import WORTH_SEEING
 from quantlab.inspect.layers import LayerReport
 from quantlab.report.context import ReportContext, TrialRow
 from quantlab.report.document import Code, Gallery, Inline, Table
@@ -29,8 +30,7 @@ from quantlab.report.formats import (
     times,
     times_span,
 )
-from quantlab.speeds import WORTH_SEEING
-from quantlab.stats import Interval
+from quantlab.stats.paired import Interval
 from quantlab.tune.reverted import Reverted
 
 FLIPS_SHOWN = 12

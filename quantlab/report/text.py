@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from quantlab.cache import Entry
-from quantlab.comparison import Comparison, Share
+from quantlab._util.cache import Entry
+from quantlab.compare.comparison import Comparison, Share
 from quantlab.evaluate.accuracy import Accuracy
 from quantlab.evaluate.guesses import ImageAnswer
-from quantlab.gate import Verdict
+from quantlab.gate.verdict import Verdict
 from quantlab.inspect.inspection import Inspection
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.levels import levels_line
@@ -19,7 +19,7 @@ from quantlab.inspect.portability import Portability, State, portability_line
 from quantlab.inspect.scales import QuantizedTensor
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.views import Inspected
-from quantlab.model import TensorInfo
+from quantlab.model.model import TensorInfo
 from quantlab.report import tables
 from quantlab.report.advice import unfinished
 from quantlab.report.audit import audit_summary

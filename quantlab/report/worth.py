@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from quantlab.comparison import Comparison, LeftInFp32, Macs, Speed
+from quantlab.compare.comparison import Comparison, LeftInFp32, Macs, Speed
 from quantlab.inspect.int8_share import NOT_QUANTIZED
 from quantlab.report.context import TrialRow
 from quantlab.report.formats import percent, times, times_span

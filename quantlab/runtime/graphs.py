@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 import onnxruntime as ort
 
-from quantlab.large import put_aside, weights_aside
+from quantlab.model.large import put_aside, weights_aside
 from quantlab.runtime.session import create_session
 
 

@@ -12,7 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from quantlab.errors import ModelError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.providers import CPU

@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, insert, literal, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
+from quantlab._util.yamlfile import parse_yaml, validate
 from quantlab.errors import QuantlabError
 from quantlab.fetch import catalog as published
 from quantlab.recipe import Recipe
 from quantlab.serve.db import BASELINES, DATASETS, MODELS, RECIPES, Database
 from quantlab.serve.queue import NotFound
-from quantlab.yamlfile import parse_yaml, validate
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

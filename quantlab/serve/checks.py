@@ -21,7 +21,7 @@ import onnx
 from pydantic import BaseModel, ConfigDict, Field
 
 from quantlab.errors import ModelError, shown
-from quantlab.model import Model, external_files, external_location, read_proto
+from quantlab.model.model import Model, external_files, external_location, read_proto
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 LOOPS = frozenset({"Loop", "Scan", "SequenceMap"})

@@ -24,12 +24,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from quantlab._util.interrupts import heard
 from quantlab.errors import QuantlabError, disk_is_full
-from quantlab.interrupts import heard
 from quantlab.serve.sandbox import Limits, confine
 
 if TYPE_CHECKING:
-    from quantlab.talk import Advance
+    from quantlab._util.reporter import Advance
 
 PIECE = 8_000
 """Characters of a longer text that one event holds."""

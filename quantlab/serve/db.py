@@ -37,7 +37,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from quantlab.errors import QuantlabError
-from quantlab.history.index import shown, with_driver
+from quantlab.runs.index import shown, with_driver
 
 VERSION = 1
 SECONDS_TO_WAIT = 5

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from quantlab._util.yamlfile import MAX_BYTES
 from quantlab.serve.access import Access, address, same_origin
 from quantlab.serve.audit import SAFE, Audit, noteworthy
 from quantlab.serve.db import Unavailable
@@ -18,7 +19,6 @@ from quantlab.serve.problems import TooLarge, answer
 from quantlab.serve.rates import Rates
 from quantlab.serve.service import Service
 from quantlab.serve.tokens import Tokens
-from quantlab.yamlfile import MAX_BYTES
 
 CHUNKS = "/api/v1/uploads/"
 BODY_SECONDS = 30.0

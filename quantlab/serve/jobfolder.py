@@ -13,7 +13,7 @@ from pathlib import Path
 from quantlab.data.readers import NPZ_LIST
 from quantlab.data.readers.classes import find_synsets
 from quantlab.errors import DataError
-from quantlab.history.folders import RECORD
+from quantlab.runs.folders import RECORD
 from quantlab.serve.checks import Bounds, is_packed, unpack
 from quantlab.serve.objects import Objects, is_key
 from quantlab.serve.queue import Job

@@ -15,14 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from quantlab.cache import ABANDONED
+from quantlab._util.cache import ABANDONED
+from quantlab._util.files import atomic_path
 from quantlab.errors import MissingExtra, OutputError, QuantlabError
-from quantlab.store import atomic_path
 
 PIECE = 1024**2
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*(/[A-Za-z0-9_][A-Za-z0-9._+=-]*)*")
 _EXTRAS = {"s3": ("s3fs", "s3")}
-log = logging.getLogger("quantlab.store")
+log = logging.getLogger("quantlab._util.files")
 
 
 class Gone(QuantlabError):

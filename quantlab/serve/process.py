@@ -20,8 +20,8 @@ from typing import Any, Literal, Self
 
 import psutil
 
+from quantlab._util.interrupts import held_back
 from quantlab.errors import QuantlabError
-from quantlab.interrupts import held_back
 from quantlab.serve.sandbox import Limits
 
 Reason = Literal[

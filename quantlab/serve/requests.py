@@ -14,9 +14,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 import click
 from pydantic import BaseModel, ConfigDict, Field
 
-from quantlab.config import IncStrategy, Strategy
-from quantlab.model import Layout, OutputKind
+from quantlab.model.model import Layout, OutputKind
 from quantlab.tune.trials import Pick
+from quantlab.verbs.config import IncStrategy, Strategy
 
 Name = Annotated[
     str,

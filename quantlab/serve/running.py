@@ -12,13 +12,13 @@ from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import Any
 
+from quantlab._util.interrupts import ignored
+from quantlab._util.reporter import Talk
 from quantlab.errors import MissingExtra, QuantlabError
-from quantlab.interrupts import ignored
 from quantlab.serve.sandbox import available
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
 from quantlab.serve.worker import Worker
-from quantlab.talk import Talk
 
 
 def serve(settings: Settings, host: str, port: int, talk: Talk, *, worker: bool = True) -> None:

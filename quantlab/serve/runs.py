@@ -13,13 +13,13 @@ from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from quantlab._util.reporter import Silence
 from quantlab.errors import RecordError
-from quantlab.history.entry import Entry, entry_of
-from quantlab.history.folders import RECORD, timing_of
-from quantlab.history.index import Filter, Index
-from quantlab.history.trend import METRICS, trend
-from quantlab.jobs.runs import Different, Trended, causes, different
-from quantlab.record import RunRecord, load_record
+from quantlab.runs.entry import Entry, entry_of
+from quantlab.runs.folders import RECORD, timing_of
+from quantlab.runs.index import Filter, Index
+from quantlab.runs.record import RunRecord, load_record
+from quantlab.runs.trend import METRICS, trend
 from quantlab.serve.catalog import NAME, StoredModel
 from quantlab.serve.db import Unavailable
 from quantlab.serve.jobfolder import RUNS
@@ -28,8 +28,8 @@ from quantlab.serve.queue import Job, NotFound
 from quantlab.serve.service import Service
 from quantlab.serve.vetting import facts_of
 from quantlab.serve.worker import PLACE
-from quantlab.talk import Silence
 from quantlab.tune.trials import Trial
+from quantlab.verbs.runs import Different, Trended, causes, different
 
 _TRIALS: TypeAdapter[tuple[Trial, ...]] = TypeAdapter(tuple[Trial, ...])
 log = logging.getLogger("quantlab.serve")

@@ -9,11 +9,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from quantlab import units
-from quantlab.config import Seconds
+from quantlab._util import units
+from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.serve.checks import DOMAINS, Bounds
 from quantlab.serve.sandbox import Limits
-from quantlab.yamlfile import read_yaml, validate
+from quantlab.verbs.config import Seconds
 
 VARIABLE = "QUANTLAB_SERVER_HOME"
 """Names the server's folder where ``--home`` is not given."""

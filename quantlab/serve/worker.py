@@ -22,9 +22,9 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from quantlab.errors import OutputError, QuantlabError, RecordError
-from quantlab.history.entry import Entry
-from quantlab.history.folders import RECORD, read_entry, scan
-from quantlab.history.index import Index
+from quantlab.runs.entry import Entry
+from quantlab.runs.folders import RECORD, read_entry, scan
+from quantlab.runs.index import Index
 from quantlab.serve.db import Unavailable
 from quantlab.serve.jobfolder import RUNS, JobFolder
 from quantlab.serve.process import Child, Ended

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.testing.images import image_folder, pixels
 from quantlab.testing.models import taught, tiny_classifier
 

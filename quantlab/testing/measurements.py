@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from quantlab.bench.measurement import BenchResult, Conditions, Measurement
-from quantlab.model import Model
+from quantlab.model.model import Model
 
 
 def fake_measurement(

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from quantlab.data.crops import load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
-from quantlab.model import Layout, Model
+from quantlab.model.model import Layout, Model
 
 _CHANNELS = 16
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.bench.measurement import BenchResult
-from quantlab.compare import compare
-from quantlab.gate import Policy, judge
-from quantlab.jobs.compare import results, save_artifacts
-from quantlab.record import RunRecord
-from quantlab.store import Run
+from quantlab.compare.compare import compare
+from quantlab.gate.verdict import Policy, judge
+from quantlab.runs.record import RunRecord
+from quantlab.runs.run import Run
 from quantlab.testing.measurements import fake_measurement
 from quantlab.testing.predictions import fake_predictions
+from quantlab.verbs.compare import results, save_artifacts
 
 ENVIRONMENT = {
     "cpu": "a CPU",

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from quantlab._util.files import write_whole
 from quantlab.errors import RecordError, ResumeError
-from quantlab.store import write_whole
 from quantlab.tune.trials import Trial
 
 

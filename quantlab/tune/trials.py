@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from quantlab.comparison import Comparison
-from quantlab.gate import Verdict
+from quantlab.compare.comparison import Comparison
+from quantlab.gate.verdict import Verdict
 from quantlab.recipe import Recipe
-from quantlab.stats import Interval
+from quantlab.stats.paired import Interval
 
 SAME_SPEED = 0.97
 """Speeds within 3% of the fastest count as equally fast, as do those whose intervals overlap."""

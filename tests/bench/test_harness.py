@@ -9,7 +9,7 @@ from quantlab.bench import harness
 from quantlab.bench.harness import bench, steps
 from quantlab.bench.process import Worker
 from quantlab.errors import ModelError, QuantlabError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.environment import available_cpus
 from quantlab.testing.models import tiny_classifier
 

@@ -10,7 +10,7 @@ from quantlab.bench.fleet import fleets
 from quantlab.bench.instances import throughput
 from quantlab.bench.throughput import ThroughputResult
 from quantlab.errors import QuantlabError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.environment import available_cpus
 from quantlab.testing.models import tiny_classifier
 

@@ -8,7 +8,7 @@ from quantlab.bench import load
 from quantlab.bench.load import offered_load
 from quantlab.bench.queueing import LoadResult
 from quantlab.errors import QuantlabError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.environment import available_cpus
 from quantlab.testing.models import tiny_classifier
 

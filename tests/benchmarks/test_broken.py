@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from quantlab.evaluate.metrics import sqnr_db
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.engine import QuantlabEngine
 from quantlab.recipe import Recipe
 from quantlab.runtime.runner import Runner

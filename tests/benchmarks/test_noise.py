@@ -11,10 +11,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from quantlab.model import Model
+from quantlab.compare.speeds import Contrast
+from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
-from quantlab.speeds import Contrast
-from quantlab.stats import Interval
+from quantlab.stats.paired import Interval
 from quantlab.testing.models import tiny_classifier
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from quantlab.compare import compare
-from quantlab.gate import Policy, judge
+from quantlab.compare.compare import compare
+from quantlab.gate.verdict import Policy, judge
 from quantlab.testing import fake_predictions
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -23,8 +23,8 @@ from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import QuantizeError
 from quantlab.evaluate.evaluator import evaluate
-from quantlab.model import Model
-from quantlab.record import RunRecord, load_record
+from quantlab.model.model import Model
+from quantlab.runs.record import RunRecord, load_record
 from quantlab.runtime.runner import Runner
 from quantlab.testing import (
     fake_bench,
@@ -176,13 +176,13 @@ def scene(tmp_path: Path) -> Scene:
 @pytest.fixture
 def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latencies are made up: the first model 10 ms, the others 5 ms."""
-    monkeypatch.setattr("quantlab.jobs.bench.bench", fake_bench)
+    monkeypatch.setattr("quantlab.verbs.bench.bench", fake_bench)
 
 
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports have no pictures, which take most of a tiny model's time."""
-    monkeypatch.setattr("quantlab.jobs.reports.draw", lambda *_, **__: {})
+    monkeypatch.setattr("quantlab.verbs.reports.draw", lambda *_, **__: {})
 
 
 class FakeEngine:
@@ -226,7 +226,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeEngine]:
 
     def install(*noise: float | BaseException | None) -> FakeEngine:
         fake = FakeEngine(*noise)
-        monkeypatch.setattr("quantlab.jobs.quantize.get_engine", lambda name: fake)
+        monkeypatch.setattr("quantlab.verbs.quantize.get_engine", lambda name: fake)
         return fake
 
     return install

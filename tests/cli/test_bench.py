@@ -32,9 +32,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         return call
 
-    monkeypatch.setattr("quantlab.jobs.bench.bench", brief(bench, rounds=2, turns=2))
-    monkeypatch.setattr("quantlab.jobs.bench.throughput", brief(throughput, rounds=2))
-    monkeypatch.setattr("quantlab.jobs.bench.offered_load", brief(offered_load, rounds=1))
+    monkeypatch.setattr("quantlab.verbs.bench.bench", brief(bench, rounds=2, turns=2))
+    monkeypatch.setattr("quantlab.verbs.bench.throughput", brief(throughput, rounds=2))
+    monkeypatch.setattr("quantlab.verbs.bench.offered_load", brief(offered_load, rounds=1))
     monkeypatch.setattr(instances, "LEAST_SECONDS", 0.01)
     monkeypatch.setattr(load, "LEAST_SECONDS", 0.1)
     monkeypatch.setattr(load, "LEAST_REQUESTS", 1)

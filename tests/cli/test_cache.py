@@ -59,7 +59,7 @@ def test_a_second_tune_runs_no_whole_evaluation(
     own = scene.labelled_by_itself("own")
     line = ("tune", "--model", scene.model, *scene.words, "--eval-data", own, "--no-bench")
     first = cli(*line, code=None)
-    monkeypatch.setattr("quantlab.jobs.evaluate.ParallelRunner", None)
+    monkeypatch.setattr("quantlab.verbs.evaluate.ParallelRunner", None)
     again = cli(*line, code=None)
     assert "tiny: answers from the cache" in again.err
     trials = [

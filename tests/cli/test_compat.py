@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from quantlab.bench.harness import bench
-from quantlab.model import Model
+from quantlab.model.model import Model
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "quantlab.jobs.bench.bench",
+        "quantlab.verbs.bench.bench",
         lambda *args, **options: bench(*args, **{**options, "rounds": 2, "turns": 2}),
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from quantlab.config import Config, load_config
+from quantlab.verbs.config import Config, load_config
 
 INC = """
 model: {{name: tiny, framework: onnxrt_qlinearops}}

@@ -23,7 +23,7 @@ def places(
             name: image_folder(tmp_path / name, 10, per_class=count, size=40, seed=count)
             for count, name in enumerate(("flag", "yaml", "environment", "photos"), 1)
         }
-        monkeypatch.setattr("quantlab.jobs.inputs.fetch", lambda name, **_: folders["photos"])
+        monkeypatch.setattr("quantlab.verbs.inputs.fetch", lambda name, **_: folders["photos"])
         if "yaml" in names:
             (tmp_path / "quantlab.yaml").write_text("data: yaml\n")
         if "environment" in names:

@@ -216,7 +216,7 @@ def test_models_that_cannot_be_compared(refused: Refused, scene: Any) -> None:
 def test_a_batch_that_the_model_cannot_take(cli: Any, scene: Any, monkeypatch: Any) -> None:
     from quantlab.bench import harness
 
-    monkeypatch.setattr("quantlab.jobs.bench.bench", harness.bench)
+    monkeypatch.setattr("quantlab.verbs.bench.bench", harness.bench)
     model = tiny_classifier(scene.folder / "one.onnx", batch=1)
     said = cli("bench", model, "--batch", 8, code=2)
     assert "its batch size is fixed at 1, it cannot run at 8" in said.err

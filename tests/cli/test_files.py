@@ -16,9 +16,9 @@ import pytest
 from quantlab.cli import VERBS
 from quantlab.cli.files import Verb, role_of
 from quantlab.cli.options import RoleType
-from quantlab.model import Model
-from quantlab.roles import Fills, Reads, Writes
+from quantlab.model.model import Model
 from quantlab.serve.requests import command_of
+from quantlab.verbs.roles import Fills, Reads, Writes
 
 NO_PATHS = {
     *("fail_if", "provider", "split", "max_decline", "criterion", "engine", "executor", "since"),

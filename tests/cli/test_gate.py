@@ -17,8 +17,8 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from quantlab.baseline import load_baseline
 from quantlab.data.readers import open_dataset
+from quantlab.gate.baseline import load_baseline
 from quantlab.report.gate import marker
 from quantlab.testing import blind_model, image_folder, listed_folder, tiny_classifier
 
@@ -140,7 +140,7 @@ def test_the_outputs(cli: Any, scene: Any, data: Any, blind: Path, tmp_path: Pat
     assert cases["size > 1MB"].find("failure") is None
     assert "advisory, fail" in str(cases["kl > 0.001"][0].get("message"))
     (fallen,) = [
-        c for c in suite.findall("testcase") if c.get("classname") == "quantlab.gate.class"
+        c for c in suite.findall("testcase") if c.get("classname") == "quantlab.gate.verdict.class"
     ]
     assert "lost, 0 gained" in str(fallen[0].get("message"))
 
@@ -443,7 +443,7 @@ def test_a_latency_rule_needs_both_models(gate: Gate, same: Path) -> None:
 def test_answers_too_large_for_a_repository(
     cli: Any, scene: Any, data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quantlab.jobs.baseline.MOST_STORED", 100)
+    monkeypatch.setattr("quantlab.verbs.baseline.MOST_STORED", 100)
     said = cli("baseline", "update", scene.model, *data)
     assert any("are not kept" in line for line in said.warnings)
     assert not Path("quantlab-baseline.npz").exists()
@@ -459,7 +459,7 @@ def test_an_interrupted_gate_leaves_its_outputs_alone(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("quantlab.jobs.compare.predict", stop)
+    monkeypatch.setattr("quantlab.verbs.compare.predict", stop)
     words = ("--comment", "c.md", "--junit", "j.xml")
     said = cli("gate", scene.model, same, *data, *words, code=130)
     assert "Interrupted." in said.err
@@ -477,7 +477,7 @@ def test_an_interrupted_update_leaves_the_baseline(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("quantlab.jobs.baseline.crops_and_answers", stop)
+    monkeypatch.setattr("quantlab.verbs.baseline.crops_and_answers", stop)
     cli("baseline", "update", scene.model, *data, code=130)
     assert accepted.read_bytes() == before
 

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from quantlab._util.yamlfile import read_yaml
 from quantlab.inspect.audit import Audit
 from quantlab.inspect.inspection import Inspection
 from quantlab.inspect.layers import LayerReport
@@ -20,7 +21,6 @@ from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.recipe import Recipe
 from quantlab.runtime.runner import Runner
 from quantlab.testing import tiny_classifier
-from quantlab.yamlfile import read_yaml
 
 RECIPE = """
 engine: ort

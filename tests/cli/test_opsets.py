@@ -14,7 +14,7 @@ from quantlab.data.crops import load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.evaluate.evaluator import evaluate
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing import tiny_classifier
 

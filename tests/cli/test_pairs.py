@@ -110,7 +110,7 @@ def test_nothing_is_judged_by_a_model_that_guesses(
 def test_nothing_is_judged_by_a_baseline_that_guesses(
     cli: Any, scene: Any, int8: Path, wrong: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quantlab.jobs.baseline.check_reference", lambda *_: None)
+    monkeypatch.setattr("quantlab.verbs.baseline.check_reference", lambda *_: None)
     cli("baseline", "update", scene.model, *wrong)
     against = ("--baseline", "quantlab-baseline.yaml", *wrong)
     said = cli("gate", int8, *against, "--fail-if", "kl > 9", "--comment", "c.md", code=2)

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import softmax
 
 from quantlab.data.preprocess import get_pipeline
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing import image_folder, photo, tiny_classifier
 

@@ -18,13 +18,13 @@ from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import QuantizeError
 from quantlab.evaluate.metrics import sqnr_db
-from quantlab.jobs.selfcheck import Chosen, self_check
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize import get_engine
 from quantlab.quantize.stamp import calibrated_on
 from quantlab.recipe import Recipe
 from quantlab.runtime.runner import Runner
 from quantlab.testing import image_folder, listed_folder, tiny_classifier
+from quantlab.verbs.selfcheck import Chosen, self_check
 
 WEIGHTS = "quantlab/output/weight/quantized"
 """The classifier's weights in the int8 file."""
@@ -44,7 +44,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> FaultyEngine:
                 spoil(proto)
                 return proto
 
-        monkeypatch.setattr("quantlab.jobs.quantize.get_engine", lambda name: Faulty())
+        monkeypatch.setattr("quantlab.verbs.quantize.get_engine", lambda name: Faulty())
 
     return install
 
@@ -114,7 +114,7 @@ def test_a_known_file_is_not_checked_again(
 ) -> None:
     words = ("quantize", "--model", scene.model, *scene.words)
     first = cli(*words, "--output", tmp_path / "a.onnx")
-    monkeypatch.setattr("quantlab.jobs.selfcheck.Proxy", None)
+    monkeypatch.setattr("quantlab.verbs.selfcheck.Proxy", None)
     second = cli(*words, "--output", tmp_path / "b.onnx")
     assert first.record.results["check"] == second.record.results["check"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quantlab.comparison import ClassChange
+from quantlab.compare.comparison import ClassChange
 from quantlab.testing import blind_model
 
 pytestmark = [pytest.mark.data, pytest.mark.usefixtures("no_plots")]

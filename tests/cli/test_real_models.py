@@ -89,7 +89,7 @@ def test_a_model_with_itself(
     def quick(subjects: Any, **settings: Any) -> Any:
         return bench(subjects, **{**settings, "seconds": 2.0, "rounds": 6})
 
-    monkeypatch.setattr("quantlab.jobs.bench.bench", quick)
+    monkeypatch.setattr("quantlab.verbs.bench.bench", quick)
     model = models / "mobilenetv2-12.onnx"
     said = cli("compare", model, model, *first_images, code=None)
     assert said.warnings == []
@@ -129,7 +129,7 @@ def test_no_batch_and_no_split_changes_a_bit(
     line = ("evaluate", models / f"{name}.onnx", *first_images[:2], *few, "--pipeline", pipeline)
     outputs = []
     for words in ((), ("--batch-size", 7), ("--split", "1x2"), ("--threads", 1)):
-        monkeypatch.setattr("quantlab.jobs.evaluate.recall", lambda *_: None)
+        monkeypatch.setattr("quantlab.verbs.evaluate.recall", lambda *_: None)
         said = cli(*line, *words)
         outputs.append(Predictions.load(said.folder / "predictions.npz").outputs)
     assert all(np.array_equal(found, outputs[0]) for found in outputs[1:])

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from waiting import HANGS
 
-from quantlab.model import Model
-from quantlab.record import load_record
+from quantlab.model.model import Model
+from quantlab.runs.record import load_record
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
 from quantlab.serve.tokens import Tokens

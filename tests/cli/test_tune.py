@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from quantlab.jobs import tune as job
-from quantlab.model import Model
-from quantlab.record import load_record
+from quantlab.model.model import Model
+from quantlab.runs.record import load_record
 from quantlab.testing import fake_bench, image_folder, listed_folder, npz_file, tiny_classifier
 from quantlab.tune.ladder import cheapest_first, ladder
 from quantlab.tune.study import SharedStudy
+from quantlab.verbs import tune as job
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
 RUNGS = len(ladder())
@@ -82,7 +82,7 @@ def ctrl_c_in_timing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
                 raise KeyboardInterrupt
             return fake_bench(*args, **settings)
 
-        monkeypatch.setattr("quantlab.jobs.bench.bench", interrupted)
+        monkeypatch.setattr("quantlab.verbs.bench.bench", interrupted)
 
     return install
 
@@ -333,7 +333,7 @@ def test_the_command_that_is_named_goes_on(
 
 def test_a_slower_file_is_told_first(tune: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The exit code is the same, and all rungs are timed in the hope for a faster one."""
-    monkeypatch.setattr("quantlab.jobs.bench.bench", partial(fake_bench, int8_ms=20))
+    monkeypatch.setattr("quantlab.verbs.bench.bench", partial(fake_bench, int8_ms=20))
     said = tune()
     first = said.out.splitlines()[0]
     assert re.match(r"int8 does not pay on this machine: \d\.\d\dx slower than fp32 at", first)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from optuna.exceptions import StorageInternalError
 
-from quantlab.record import load_record
+from quantlab.runs.record import load_record
 from quantlab.tune.ladder import ladder
 from quantlab.tune.ledger import Ledger
 from quantlab.tune.trials import Trial

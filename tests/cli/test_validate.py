@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quantlab.jobs.validate import validation_part
+from quantlab.verbs.validate import validation_part
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from quantlab.record import RunRecord
+from quantlab.runs.record import RunRecord
 from quantlab.testing import tiny_classifier
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
@@ -70,7 +70,7 @@ def words(
     other = tiny_classifier(scene.folder / "other.onnx", seed=1)
     config = scene.folder / "config.yaml"
     config.write_text(f"model: {scene.model}\n")
-    monkeypatch.setattr("quantlab.jobs.inputs.fetch", lambda name, **_: scene.data / "0")
+    monkeypatch.setattr("quantlab.verbs.inputs.fetch", lambda name, **_: scene.data / "0")
     output = ["--output", str(tmp_path / "int8.onnx")]
     model, near, data = str(scene.model), str(scene.near()), list(scene.words)
     lines: dict[str, tuple[list[str], int]] = {
@@ -314,7 +314,7 @@ def test_a_known_name_is_fetched_with_a_line_saying_so(
         asked.append(name)
         return Path(scene.model)
 
-    monkeypatch.setattr("quantlab.jobs.inputs.fetch", fetch)
+    monkeypatch.setattr("quantlab.verbs.inputs.fetch", fetch)
     said = cli("inspect", "mobilenetv2-12.onnx")
     assert asked == ["mobilenetv2-12"]
     expected = "mobilenetv2-12.onnx is not here: fetching the published model mobilenetv2-12."

@@ -17,7 +17,7 @@ import pytest
 from waiting import HANGS, until
 
 from quantlab.bench.harness import bench
-from quantlab.model import Model
+from quantlab.model.model import Model
 
 QUANTLAB = (sys.executable, "-m", "quantlab")
 
@@ -29,7 +29,7 @@ def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     def quick(models: Any, **settings: Any) -> Any:
         return bench(models, **{**settings, "seconds": 0.05, "rounds": 4})
 
-    monkeypatch.setattr("quantlab.jobs.bench.bench", quick)
+    monkeypatch.setattr("quantlab.verbs.bench.bench", quick)
 
 
 @pytest.mark.usefixtures("quick_timing")

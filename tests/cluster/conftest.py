@@ -15,7 +15,7 @@ from quantlab.data.crops import Crops, load_crops
 from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.readers import open_dataset
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing import image_folder, tiny_classifier
 from quantlab.testing.cluster import dask_cluster

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from quantlab._util.source import source_digest
 from quantlab.cluster.conditions import at_worker, check_alike, conditions
 from quantlab.errors import ClusterError
 from quantlab.runtime.environment import environment
-from quantlab.source import source_digest
 
 
 def test_what_decides_the_bits_is_among_them() -> None:

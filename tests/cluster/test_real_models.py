@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from quantlab._util.reporter import Silence
 from quantlab.cluster.executor import open_executor
 from quantlab.cluster.shards import Sharded
 from quantlab.data.calibration import CalibrationImages
@@ -18,10 +19,9 @@ from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.evaluate.execution import ALL_CORES, Execution
 from quantlab.evaluate.parallel import ParallelRunner
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.engine import QuantlabEngine
 from quantlab.recipe import Recipe
-from quantlab.talk import Silence
 
 pytestmark = pytest.mark.data
 MODELS = {

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from waiting import HANGS
 
+from quantlab._util.reporter import Silence
 from quantlab.cluster.executor import in_order, open_executor
 from quantlab.cluster.scheduler import Scheduler, dask_failures
 from quantlab.cluster.shards import Sharded
 from quantlab.errors import ClusterError, MissingExtra
 from quantlab.evaluate.execution import Execution
-from quantlab.jobs.inputs import sharded
-from quantlab.talk import Silence
 from quantlab.testing.cluster import dask_cluster
+from quantlab.verbs.inputs import sharded
 
 ONE = Execution(threads=1)
 

@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import external_data_helper
 
+from quantlab._util.reporter import Silence
 from quantlab.cluster import opened
 from quantlab.cluster.executor import open_executor
 from quantlab.cluster.shards import Sharded, cut
@@ -23,10 +24,9 @@ from quantlab.data.readers import open_dataset
 from quantlab.errors import ClusterError, DataError, QuantizeError
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.engine import QuantlabEngine
 from quantlab.recipe import Recipe
-from quantlab.talk import Silence
 from quantlab.testing import image_folder, tiny_classifier, truncate
 from quantlab.testing.cluster import FakeExecutor
 

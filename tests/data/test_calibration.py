@@ -12,7 +12,7 @@ from quantlab.data.calibration import BATCH_SIZE, CalibrationImages
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
-from quantlab.model import InputSpec
+from quantlab.model.model import InputSpec
 from quantlab.testing import image_folder
 
 SPEC = InputSpec("input", "NCHW", "float32", 32, 32, None)

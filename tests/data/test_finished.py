@@ -14,7 +14,7 @@ from quantlab.data.finished import file_names, write_inputs
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import npz, open_dataset
 from quantlab.errors import DataError
-from quantlab.model import InputSpec, Model
+from quantlab.model.model import InputSpec, Model
 from quantlab.testing import image_folder, tiny_classifier
 
 PIPELINE = get_pipeline("torchvision", 32)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from quantlab.data.preprocess import ALIASES, PIPELINES, Pipeline, get_pipeline, opencv_version
 from quantlab.errors import DataError, MissingExtra, RecipeError
-from quantlab.model import InputSpec
+from quantlab.model.model import InputSpec
 from quantlab.testing import photo, pixels
 
 FIELDS: dict[str, Any] = {

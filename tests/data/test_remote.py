@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from quantlab.cache import entries, trim
+from quantlab._util.cache import entries, trim
+from quantlab._util.paths import cache_dir
 from quantlab.data import remote
 from quantlab.data.readers import open_dataset, reopen
 from quantlab.data.remote import fetched
 from quantlab.errors import DataError, MissingExtra
-from quantlab.paths import cache_dir
 from quantlab.testing import image_folder, listed_folder, npz_file
 
 pytest.importorskip("fsspec", reason="quantlab[cluster] is not installed")

@@ -16,7 +16,7 @@ from quantlab.evaluate.accuracy import (
     is_implausible,
     share_of,
 )
-from quantlab.stats import wilson
+from quantlab.stats.paired import wilson
 from quantlab.testing import fake_predictions
 
 

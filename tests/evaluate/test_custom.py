@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantlab.compare import compare
-from quantlab.criteria import parse_criterion
+from quantlab.compare.compare import compare
 from quantlab.errors import RecipeError
 from quantlab.evaluate.custom import MetricFunction, image_scores, load_metric, metrics_of
 from quantlab.evaluate.metrics import hits, top_k
+from quantlab.gate.criteria import parse_criterion
 from quantlab.testing.predictions import fake_predictions
 
 SOURCE = """

@@ -15,7 +15,7 @@ from quantlab.errors import ModelError
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.fold import fold_preprocess
 from quantlab.evaluate.parallel import ParallelRunner
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.testing import tiny_classifier
 
 CROPS = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)

@@ -18,7 +18,7 @@ from quantlab.evaluate import known
 from quantlab.evaluate.evaluator import evaluate
 from quantlab.evaluate.known import answers_key, keep, recall
 from quantlab.evaluate.predictions import Predictions
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.testing import FakeRunner, image_folder, tiny_classifier, truncate
 
 PIPELINE = get_pipeline(

@@ -14,7 +14,7 @@ from quantlab.evaluate import parallel
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.plan import Plan
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing import tiny_classifier
 

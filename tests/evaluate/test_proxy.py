@@ -7,7 +7,7 @@ import pytest
 
 from quantlab.evaluate.metrics import kl_divergence, logits_of, sqnr_db
 from quantlab.evaluate.proxy import Proxy
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing.models import tiny_classifier
 

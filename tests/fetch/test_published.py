@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from quantlab.fetch import fetch
-from quantlab.model import Model
+from quantlab.model.model import Model
 
 Fetched = Callable[[str], Path]
 Floats = NDArray[np.float32]

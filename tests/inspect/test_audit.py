@@ -10,8 +10,8 @@ import pytest
 from quantlab.data.preprocess import PIPELINES, Pipeline, get_pipeline
 from quantlab.errors import RecipeError
 from quantlab.inspect.audit import Audit, audit, candidates, normalizations, swapped, values_of
-from quantlab.model import InputSpec
-from quantlab.stats import paired_difference, wilson
+from quantlab.model.model import InputSpec
+from quantlab.stats.paired import paired_difference, wilson
 
 SPEC = InputSpec("input", "NCHW", "float32", 224, 224, None)
 BYTES = replace(SPEC, dtype="uint8")

@@ -16,7 +16,7 @@ from quantlab.errors import ModelError
 from quantlab.inspect.counts import count_macs, count_parameters, node_macs
 from quantlab.inspect.inspection import Inspection, inspect_model
 from quantlab.inspect.int8_share import int8_share
-from quantlab.model import InputSpec, Model
+from quantlab.model.model import InputSpec, Model
 from quantlab.quantize.prepare import prepare
 from quantlab.runtime.runner import Runner
 from quantlab.testing.models import tiny_classifier

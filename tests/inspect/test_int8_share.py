@@ -17,7 +17,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from quantlab.inspect.counts import count_macs, node_macs
 from quantlab.inspect.int8_share import NOT_QUANTIZED, int8_share
-from quantlab.model import InputSpec, Model
+from quantlab.model.model import InputSpec, Model
 from quantlab.quantize import get_engine
 from quantlab.recipe import Recipe
 from quantlab.testing import tiny_classifier

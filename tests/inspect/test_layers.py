@@ -8,12 +8,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from quantlab import graph as g
 from quantlab.errors import ModelError
 from quantlab.evaluate.metrics import sqnr_db
 from quantlab.inspect.exposed import matched_sources
 from quantlab.inspect.layers import LayerError, debug_layers, first_break, worth_excluding
-from quantlab.model import Model
+from quantlab.model import graph as g
+from quantlab.model.model import Model
 from quantlab.quantize.prepare import prepare
 from quantlab.runtime.runner import Runner
 from quantlab.testing import tiny_classifier

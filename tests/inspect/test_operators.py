@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from quantlab.inspect.operators import OperatorScale, list_operators
-from quantlab.model import Model
+from quantlab.model.model import Model
 
 
 def constants(graph: onnx.GraphProto) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from quantlab.inspect.portability import (
     check_portability,
     portability_line,
 )
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize import get_engine
 from quantlab.recipe import Recipe
 

@@ -17,7 +17,7 @@ from quantlab.inspect.sensitivity import (
     measure_sensitivity,
     worth_excluding,
 )
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.recipe import Recipe
 from quantlab.testing.models import tiny_classifier
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from quantlab.inspect.speed_formats import slow_format
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.engine import QuantlabEngine
 from quantlab.recipe import Recipe
 from quantlab.testing import tiny_classifier

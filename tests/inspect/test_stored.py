@@ -13,7 +13,7 @@ from onnx import TensorProto, numpy_helper
 from quantlab.errors import DataError, ModelError
 from quantlab.inspect import stored
 from quantlab.inspect.stored import ATOL, RTOL, check_stored, compare_outputs, read_tensor
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing import tiny_classifier
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quantlab.errors import QuantizeError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.checks import activation_bytes, check_recipe, classifier_node, fp32_nodes
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe

@@ -11,13 +11,13 @@ from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
-from quantlab.jobs.quantize import quantized
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize import get_engine, known
 from quantlab.quantize.engine import QuantlabEngine
 from quantlab.quantize.known import file_key, keep, recall
 from quantlab.recipe import Recipe
 from quantlab.testing import image_folder, tiny_classifier
+from quantlab.verbs.quantize import quantized
 
 PIPELINE = {
     "resizer": "pillow-bilinear",

@@ -11,11 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from quantlab import graph as g
 from quantlab.data.preprocess import get_pipeline
 from quantlab.evaluate.fold import fold_preprocess
 from quantlab.inspect.layers import debug_layers
-from quantlab.model import Model
+from quantlab.model import graph as g
+from quantlab.model.model import Model
 from quantlab.quantize import get_engine
 from quantlab.quantize.engine.names import MadeNames
 from quantlab.quantize.prepare import prepare

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from quantlab.errors import QuantizeError, QuantlabError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.ort import OrtEngine
 from quantlab.recipe import Recipe
 from quantlab.runtime.runner import Runner

@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from PIL import Image
 
 from quantlab.errors import QuantizeError
-from quantlab.model import main_opset
+from quantlab.model.model import main_opset
 from quantlab.quantize.prepare import prepare
 
 RNG = np.random.default_rng(0)

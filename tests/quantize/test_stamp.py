@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.stamp import (
     IMAGES_KEY,
     PIPELINE_KEY,

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantlab.errors import QuantizeError
 from quantlab.inspect.inspection import inspect_model
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.engine import QuantlabEngine
 from quantlab.quantize.prepare import prepare
 from quantlab.quantize.unfuse import unfuse

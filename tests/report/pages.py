@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from quantlab.compare import compare
-from quantlab.comparison import Comparison, Macs
+from quantlab.compare.compare import compare
+from quantlab.compare.comparison import Comparison, Macs
 from quantlab.report.context import ReportContext
 from quantlab.testing import fake_measurement, fake_predictions
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from quantlab.compare import compare
-from quantlab.gate import Verdict, judge, parse_policy
+from quantlab.compare.compare import compare
+from quantlab.gate.verdict import Verdict, judge, parse_policy
 from quantlab.report.advice import shortfall, suggestions, unfinished
 from quantlab.report.context import Unfinished
 from quantlab.testing import fake_predictions

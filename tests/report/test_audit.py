@@ -6,7 +6,7 @@ import numpy as np
 
 from quantlab.data.preprocess import PIPELINES, Pipeline
 from quantlab.inspect.audit import Audit, audit, swapped
-from quantlab.model import InputSpec
+from quantlab.model.model import InputSpec
 from quantlab.report.audit import audit_summary, quick_warning
 
 SPEC = InputSpec("input", "NCHW", "float32", 224, 224, None)

@@ -13,12 +13,12 @@ import pytest
 from quantlab.bench.measurement import BenchResult, Conditions
 from quantlab.bench.queueing import Load, LoadResult, Window
 from quantlab.bench.throughput import Throughput, ThroughputResult
+from quantlab.compare.speeds import Contrast, Ratio, ratios_of
 from quantlab.errors import QuantlabError
 from quantlab.report.bench import bench_page, figures_of, ratio_sentence
 from quantlab.report.export import MARKER, Figure, check_exports, export
 from quantlab.report.formats import MAX_WIDTH
-from quantlab.speeds import Contrast, Ratio, ratios_of
-from quantlab.stats import Interval
+from quantlab.stats.paired import Interval
 from quantlab.testing import fake_measurement
 
 

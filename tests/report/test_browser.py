@@ -16,7 +16,7 @@ from pages import CONTEXT, made
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from quantlab.gate import judge, parse_policy
+from quantlab.gate.verdict import judge, parse_policy
 from quantlab.report.content import report_page
 from quantlab.report.context import TrialRow
 from quantlab.report.files import write_page

@@ -9,10 +9,10 @@ import pytest
 from markdown_it import MarkdownIt
 from pages import CONTEXT, made
 
-from quantlab.compare import compare
-from quantlab.comparison import Comparison
+from quantlab.compare.compare import compare
+from quantlab.compare.comparison import Comparison
 from quantlab.data.dataset import Problem
-from quantlab.gate import judge, parse_criterion, parse_policy
+from quantlab.gate.verdict import judge, parse_criterion, parse_policy
 from quantlab.report import tables
 from quantlab.report.advice import shortfall
 from quantlab.report.content import report_page, unjudged_page

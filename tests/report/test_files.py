@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pages import CONTEXT, made
 
-from quantlab.compare import compare
+from quantlab.compare.compare import compare
 from quantlab.errors import OutputError
-from quantlab.gate import judge, parse_policy
+from quantlab.gate.verdict import judge, parse_policy
 from quantlab.report.content import report_page
 from quantlab.report.document import Page, Plot
 from quantlab.report.files import write_page

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from quantlab.report import formats
-from quantlab.stats import Interval
+from quantlab.stats.paired import Interval
 
 
 def test_numbers() -> None:

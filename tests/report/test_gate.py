@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from quantlab.errors import DataError
-from quantlab.gate import Verdict
+from quantlab.gate.rules import Decision, parse_rule, settle
+from quantlab.gate.verdict import Verdict
 from quantlab.report.gate import (
     GateContext,
     benchmark_json,
@@ -22,8 +23,7 @@ from quantlab.report.gate import (
     marker,
     workflow_commands,
 )
-from quantlab.rules import Decision, parse_rule, settle
-from quantlab.stats import Interval
+from quantlab.stats.paired import Interval
 
 NASTY = "a<b>|*x*\n::error::no%0A\x00--> `c`"
 

@@ -6,11 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.history.change import change_points
-from quantlab.history.difference import changes, outcomes
-from quantlab.history.entry import Entry, Listed, entry_of
-from quantlab.history.trend import Point, Series
-from quantlab.record import load_record
 from quantlab.report import figures
 from quantlab.report.history import (
     diff_page,
@@ -22,7 +17,12 @@ from quantlab.report.history import (
     value_words,
     when,
 )
-from quantlab.stats import Interval
+from quantlab.runs.change import change_points
+from quantlab.runs.difference import changes, outcomes
+from quantlab.runs.entry import Entry, Listed, entry_of
+from quantlab.runs.record import load_record
+from quantlab.runs.trend import Point, Series
+from quantlab.stats.paired import Interval
 from quantlab.testing.runs import fake_run
 
 

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from pages import CONTEXT, made
 
 from quantlab.data.dataset import Problem
-from quantlab.gate import judge, parse_policy
+from quantlab.gate.verdict import judge, parse_policy
 from quantlab.report.content import report_page, unjudged_page
 from quantlab.report.context import TrialRow
 from quantlab.report.document import (

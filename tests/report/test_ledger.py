@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-from quantlab.ledger import Row
 from quantlab.report.ledger import COLUMNS, HEAD, ledger_csv, ledger_page
+from quantlab.runs.ledger import Row
 
 ROWS = (
     Row("mindcv", "m", "published", 2.66, 256, 224, 155.94, 13133.26, 69.98, top5=89.32,

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from pages import CONTEXT, made
 
-from quantlab.gate import judge, parse_policy
+from quantlab.gate.verdict import judge, parse_policy
 from quantlab.report.content import report_page
 from quantlab.report.document import (
     Bullets,

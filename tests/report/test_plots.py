@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pages import CONTEXT, made
 
-from quantlab.compare import compare
+from quantlab.compare.compare import compare
 from quantlab.report import figures
 from quantlab.report.context import TrialRow
 from quantlab.report.plots import draw

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantlab.compare import compare
-from quantlab.comparison import Comparison
+from quantlab.compare.compare import compare
+from quantlab.compare.comparison import Comparison
 from quantlab.evaluate.accuracy import accuracy
-from quantlab.gate import judge, parse_policy
+from quantlab.gate.verdict import judge, parse_policy
 from quantlab.inspect.inspection import inspect_model
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.report.context import TrialRow, Unfinished
 from quantlab.report.text import (
     accuracy_summary,

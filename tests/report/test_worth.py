@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pages import made
 
-from quantlab.comparison import Comparison, LeftInFp32, Macs
+from quantlab.compare.comparison import Comparison, LeftInFp32, Macs
 from quantlab.inspect.int8_share import NOT_QUANTIZED
 from quantlab.report.context import TrialRow
 from quantlab.report.worth import macs_sentence, macs_words, worth

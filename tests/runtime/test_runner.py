@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from quantlab.errors import ModelError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing.models import tiny_classifier
 

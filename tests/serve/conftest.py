@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from quantlab.history.index import with_driver
+from quantlab.runs.index import with_driver
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from quantlab.history.entry import entry_of
-from quantlab.history.index import Index
-from quantlab.record import RunRecord
+from quantlab.runs.entry import entry_of
+from quantlab.runs.index import Index
+from quantlab.runs.record import RunRecord
 from quantlab.serve.catalog import StoredModel
 from quantlab.serve.queue import Job, Outcome
 from quantlab.serve.requests import AnyRequest, Request

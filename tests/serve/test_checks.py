@@ -15,7 +15,7 @@ from hostile_children import LIMITS
 from onnx import TensorProto, helper, numpy_helper
 
 from quantlab.errors import ModelError, QuantlabError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.serve.checks import FOLDER, Bounds, Facts, check_upload, plain_name, unpack
 from quantlab.serve.process import run_task
 from quantlab.testing.models import tiny_classifier

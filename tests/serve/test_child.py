@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from hostile_children import LIMITS, hostile, outcome
 
 from quantlab.cli import main
-from quantlab.record import load_record
+from quantlab.runs.record import load_record
 from quantlab.serve.child import PIECE, Teller, ToldTalk, told_stream
 from quantlab.serve.process import Child, Ended, Event
 from quantlab.testing.images import image_folder

@@ -27,7 +27,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from quantlab.history.index import _META as HISTORY
+from quantlab.runs.index import _META as HISTORY
 from quantlab.serve.db import META
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings

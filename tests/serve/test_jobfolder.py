@@ -15,7 +15,7 @@ from worksite import CLASSES, ask, equip, upload
 
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError, QuantlabError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.serve.jobfolder import JobFolder
 from quantlab.serve.objects import Gone
 from quantlab.serve.queue import Job

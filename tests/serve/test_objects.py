@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantlab.cache import ABANDONED
+from quantlab._util.cache import ABANDONED
 from quantlab.errors import MissingExtra, OutputError, QuantlabError
 from quantlab.serve.objects import Gone, Objects, is_key
 

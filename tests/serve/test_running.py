@@ -17,13 +17,13 @@ from processes import started
 from waiting import HANGS, IGNORED, interrupts, until
 from worksite import ask, await_end, await_word, equip, file_of, working
 
+from quantlab._util.reporter import Silence
 from quantlab.cli import main
 from quantlab.errors import QuantlabError
 from quantlab.serve.running import _bound, _check_tokens, _say_confinement, _url
 from quantlab.serve.sandbox import Held
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
-from quantlab.talk import Silence
 from quantlab.testing.images import image_folder, listed_folder
 
 SERVING = r"Serving (http://\S+) from"

@@ -13,8 +13,8 @@ from holdings import add_dataset, add_model
 from seeds import compared, tuned
 
 from quantlab.errors import RecordError
-from quantlab.history.index import Filter
-from quantlab.record import RunRecord
+from quantlab.runs.index import Filter
+from quantlab.runs.record import RunRecord
 from quantlab.serve.db import Unavailable
 from quantlab.serve.queue import NotFound
 from quantlab.serve.runs import Runs, picked_name

@@ -26,7 +26,7 @@ from browsers import HANGS_MS, launched
 from playwright.sync_api import expect
 from waiting import HANGS
 
-from quantlab.record import load_record
+from quantlab.runs.record import load_record
 
 QUANTLAB = (sys.executable, "-m", "quantlab")
 MODEL = "models/mobilenetv2-12.onnx"

@@ -30,7 +30,7 @@ from worksite import (
 
 from quantlab.cli import main
 from quantlab.errors import OutputError
-from quantlab.history.index import Filter, Index
+from quantlab.runs.index import Filter, Index
 from quantlab.serve.db import JOBS, Unavailable
 from quantlab.serve.objects import Objects
 from quantlab.serve.queue import Job, Queue

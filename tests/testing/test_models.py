@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing.models import FakeRunner, blind_model, tiny_classifier
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.prepare import prepare
 from quantlab.testing.models import tiny_classifier
 from quantlab.tune.groups import kernel_groups

@@ -2,7 +2,7 @@ import pytest
 from fakes import a_trial
 
 from quantlab.recipe import Recipe
-from quantlab.stats import Interval
+from quantlab.stats.paired import Interval
 from quantlab.tune.trials import Trial, best, pareto_front, picked
 
 A, B, C = (Recipe(name=n, seed=i) for i, n in enumerate("abc"))

@@ -8,11 +8,11 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+from quantlab._util.paths import is_url
 from quantlab.data.dataset import Dataset, Opening
 from quantlab.data.labels import check_labels
 from quantlab.data.remote import fetched
 from quantlab.errors import DataError
-from quantlab.paths import is_url
 
 NPZ_LIST = "npz_datalist.txt"
 LIST_NAMES = ("val.txt", "val_label.txt", "val_map.txt", NPZ_LIST)

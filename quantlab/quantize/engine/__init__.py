@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from quantlab.errors import QuantizeError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.checks import check_weights
 from quantlab.quantize.engine.equalize import Equalized, Equalizer
 from quantlab.quantize.engine.grid import Grid, activation_grid, weight_storage

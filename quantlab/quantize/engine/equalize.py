@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from quantlab import graph as g
+from quantlab.model import graph as g
 from quantlab.quantize.engine.channels import Channels, channel_facts
 from quantlab.quantize.engine.grid import Doubles, Floats, activation_grid, weight_limit
 from quantlab.quantize.engine.net import Layer, Net

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab import graph as g
+from quantlab.model import graph as g
 from quantlab.quantize.engine.grid import Affine, Doubles
 from quantlab.quantize.engine.net import Layer
 

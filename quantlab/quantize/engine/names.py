@@ -6,7 +6,7 @@ from itertools import product
 
 import onnx
 
-from quantlab import graph as g
+from quantlab.model import graph as g
 
 _TENSORS = (
     "fp32", "fp32/kept", "quantized", "dequantized", "before", "scale", "zero",

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from quantlab import graph as g
 from quantlab.errors import QuantizeError
-from quantlab.large import Weights, array_of
+from quantlab.model import graph as g
+from quantlab.model.large import Weights, array_of
 from quantlab.quantize.engine.grid import Floats
 from quantlab.quantize.engine.names import MadeNames
 from quantlab.recipe import Recipe

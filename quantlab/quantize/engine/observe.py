@@ -10,9 +10,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from quantlab import graph as g
 from quantlab.data.threads import ahead
 from quantlab.errors import QuantizeError
+from quantlab.model import graph as g
 from quantlab.quantize.engine.grid import Floats
 from quantlab.quantize.engine.net import Net
 from quantlab.quantize.engine.ranges import Observer

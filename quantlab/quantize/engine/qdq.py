@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from quantlab import graph as g
-from quantlab.large import tensor_of
+from quantlab.model import graph as g
+from quantlab.model.large import tensor_of
 from quantlab.quantize.engine.net import SAME_SCALE, WEIGHTED, Layer
 from quantlab.quantize.engine.plan import Plan
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import onnx
 
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.engine import make_plan, prepared_for
 from quantlab.quantize.engine.net import read_net
 from quantlab.quantize.engine.qdq import write_qdq

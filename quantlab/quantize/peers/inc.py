@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.checks import check_memory, check_quantizable, check_recipe, fp32_nodes
 from quantlab.quantize.peers.process import Outcome, Peer, run_peer
 from quantlab.quantize.prepare import prepare

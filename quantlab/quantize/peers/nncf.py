@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import onnx
 
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.checks import check_quantizable, check_recipe
 from quantlab.quantize.peers.process import Outcome, Peer, run_peer
 from quantlab.quantize.prepare import prepare

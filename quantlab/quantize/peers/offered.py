@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.checks import check_loads
 from quantlab.quantize.peers.process import Peer, run_peer
 from quantlab.quantize.protocol import Calibration, Engine

@@ -22,11 +22,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab import units
+from quantlab._util import units
+from quantlab._util.scratch import temporary_folder
 from quantlab.errors import MissingExtra, OutputError, QuantizeError, disk_is_full
-from quantlab.large import refuse_aside
+from quantlab.model.large import refuse_aside
 from quantlab.quantize.peers.child import FULL
-from quantlab.scratch import temporary_folder
 
 CHILD = Path(__file__).with_name("child.py")
 TIMEOUT = 1800.0

@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from quantlab.history.entry import Entry
-from quantlab.history.index import Filter
-from quantlab.jobs.runs import since_of
-from quantlab.record import RunRecord
+from quantlab.runs.entry import Entry
+from quantlab.runs.index import Filter
+from quantlab.runs.record import RunRecord
 from quantlab.serve.access import Reader, Submitter
 from quantlab.serve.api.common import (
     FilePath,
@@ -31,6 +30,7 @@ from quantlab.serve.api.jobs import FileView
 from quantlab.serve.api.models import ModelView, model_view
 from quantlab.serve.runs import StoredRun, trials_of
 from quantlab.tune.trials import Scores, Trial, pareto_front
+from quantlab.verbs.runs import since_of
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 REPORT = "report.html"

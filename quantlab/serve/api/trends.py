@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from quantlab.history.trend import METRICS, Series
-from quantlab.jobs.runs import Metric, Trended
+from quantlab.runs.trend import METRICS, Series
 from quantlab.serve.access import Reader
 from quantlab.serve.api.common import NamePath, Page, RunsOf, address, problems
-from quantlab.stats import Interval
+from quantlab.stats.paired import Interval
+from quantlab.verbs.runs import Metric, Trended
 
 router = APIRouter(prefix="/trends", tags=["trends"])
 

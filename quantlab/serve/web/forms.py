@@ -15,7 +15,7 @@ import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from quantlab import units
+from quantlab._util import units
 from quantlab.cli.options import Duration, Share
 from quantlab.serve.requests import AnyRequest, command_of
 

@@ -9,10 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from quantlab.errors import QuantlabError
-from quantlab.history.entry import Entry
-from quantlab.history.figures import plain
-from quantlab.history.trend import Series
-from quantlab.jobs.runs import Different, Trended
 from quantlab.report.document import Table
 from quantlab.report.formats import NOTHING, megabytes, percent
 from quantlab.report.history import (
@@ -34,12 +30,16 @@ from quantlab.report.history import (
     trend_words,
     value_words,
 )
+from quantlab.runs.entry import Entry
+from quantlab.runs.figures import plain
+from quantlab.runs.trend import Series
 from quantlab.serve.catalog import StoredDataset, StoredModel
 from quantlab.serve.queue import OPEN, Job
 from quantlab.serve.requests import Places, command_line
 from quantlab.serve.runs import StoredRun, trials_of
 from quantlab.serve.service import request_of
 from quantlab.serve.web import pareto
+from quantlab.verbs.runs import Different, Trended
 
 _VERDICTS = {0: "pass", 1: "fail", 3: "inconclusive", 4: "another CPU"}
 _JUDGING = ("compare", "gate")

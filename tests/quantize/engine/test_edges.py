@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantlab.errors import QuantizeError
 from quantlab.inspect.kernels import executed_graph
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.engine import QuantlabEngine
 from quantlab.recipe import Recipe
 from quantlab.runtime.runner import Runner

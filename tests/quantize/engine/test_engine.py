@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from quantlab.errors import QuantizeError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.engine import QuantlabEngine, search, weights
 from quantlab.recipe import Recipe
 from quantlab.testing.models import tiny_classifier

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.engine import QuantlabEngine, observe, search, weights
 from quantlab.quantize.engine.rounding import round_rows
 from quantlab.recipe import Recipe

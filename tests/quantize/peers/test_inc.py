@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from quantlab.errors import QuantizeError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.peers.inc import IncEngine, IncTuning
 from quantlab.recipe import Recipe
 from quantlab.runtime.runner import Runner

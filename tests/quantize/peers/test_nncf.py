@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quantlab.errors import MissingExtra, QuantizeError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize.peers.nncf import PEER, NncfEngine
 from quantlab.recipe import Recipe
 from quantlab.testing import tiny_classifier

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from waiting import deadline_from, gone, pids_in, until
 
 from quantlab.errors import OutputError, QuantizeError
-from quantlab.model import Model
+from quantlab.model.model import Model
 from quantlab.quantize import get_engine
 from quantlab.recipe import Recipe
 from quantlab.testing.models import tiny_classifier

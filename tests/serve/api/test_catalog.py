@@ -8,9 +8,9 @@ import pytest
 from clients import clients_of
 from holdings import ask, end
 
+from quantlab._util.yamlfile import parse_yaml, validate
 from quantlab.recipe import Recipe
 from quantlab.serve.service import Service
-from quantlab.yamlfile import parse_yaml, validate
 
 RECIPES = "/api/v1/recipes"
 TEXT = "name: mine\nformat: qdq\nranges: percentile\n"

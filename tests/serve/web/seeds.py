@@ -10,10 +10,10 @@ from typing import Any
 from holdings import add_dataset, add_model, ask, end
 from pydantic import TypeAdapter
 
-from quantlab.history.folders import read_entry
-from quantlab.history.index import Index
 from quantlab.recipe import Recipe
-from quantlab.record import load_record
+from quantlab.runs.folders import read_entry
+from quantlab.runs.index import Index
+from quantlab.runs.record import load_record
 from quantlab.serve.queue import Job
 from quantlab.serve.requests import AnyRequest, Request
 from quantlab.serve.service import Service

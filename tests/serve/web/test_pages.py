@@ -14,7 +14,7 @@ from reading import Read
 from seeds import ENDED, LONG, furnish
 from starlette.testclient import TestClient
 
-from quantlab.record import load_record
+from quantlab.runs.record import load_record
 from quantlab.serve.app import create_app
 from quantlab.serve.db import Unavailable
 from quantlab.serve.queue import Queue

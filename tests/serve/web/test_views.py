@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from quantlab.history.entry import Entry
+from quantlab.runs.entry import Entry
 from quantlab.serve.catalog import StoredDataset, StoredModel
 from quantlab.serve.queue import Job
 from quantlab.serve.web.views import (

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from quantlab.history.index import Filter
+from quantlab.runs.index import Filter
 from quantlab.serve.access import Reader
 from quantlab.serve.api.common import RunsOf
 from quantlab.serve.web import views

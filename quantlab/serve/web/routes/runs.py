@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from quantlab.history.index import Filter
+from quantlab.runs.index import Filter
 from quantlab.serve.access import Reader, Submitter
 from quantlab.serve.api.common import PREFIX, RunName, RunsOf, ServiceOf
 from quantlab.serve.requests import VERBS

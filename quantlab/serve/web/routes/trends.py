@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from quantlab.history.trend import METRICS
 from quantlab.report.history import TITLES
 from quantlab.report.plots import trend_svg
+from quantlab.runs.trend import METRICS
 from quantlab.serve.access import Reader
 from quantlab.serve.api.common import NamePath, RunsOf
 from quantlab.serve.web import views

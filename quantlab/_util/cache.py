@@ -1,0 +1,158 @@
+"""The cache folder's entries: what they are of, how long they stay, and their end.
+
+An entry is the files of one key in the folder of its kind; of a fetched dataset these are a folder
+and the JSON beside it. Published models, which lie beside
+these folders, are no entries. An entry may be removed while a process reads it: what is open stays
+readable, what is not found is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from quantlab._util.units import size_bytes
+from quantlab.errors import QuantlabError
+
+Kind = Literal["checks", "crops", "datasets", "models", "predictions"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+MADE: tuple[Kind, ...] = ("checks", "crops", "models", "predictions")
+"""Those that can be made again at any time, and so may go at any time. Datasets are fetched, and
+whoever fetches one keeps their own bound (``data.remote``)."""
+DEFAULT_LIMIT = 10 * 10**9
+ABANDONED = 24 * 3600.0
+"""Seconds after which a temporary file that nobody wrote to was left by a killed process."""
+_FILE = re.compile(r"([0-9a-f]{32})\.(?:json|np[yz]|onnx)")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.(?:json|np[yz]|onnx)\..+")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The files of one key, their bytes together, and when they were last used (a time stamp)."""
+
+    kind: Kind
+    files: tuple[Path, ...]
+    size: int
+    used: float
+
+
+def surplus(entries: Iterable[Entry], limit: int) -> list[Entry]:
+    """What has to go so that the rest fits: what is too large by itself, then the least recently
+    used."""
+    found = sorted(entries, key=lambda entry: (entry.size <= limit, entry.used))
+    gone, over = [], sum(entry.size for entry in found) - limit
+    for entry in found:
+        if over > 0:
+            gone.append(entry)
+            over -= entry.size
+    return gone
+
+
+def cache_limit() -> int:
+    """QUANTLAB_CACHE_SIZE in bytes, else DEFAULT_LIMIT. Raises QuantlabError."""
+    text = os.environ.get("QUANTLAB_CACHE_SIZE")
+    try:
+        return size_bytes(text) if text else DEFAULT_LIMIT
+    except ValueError as error:
+        raise QuantlabError(f"QUANTLAB_CACHE_SIZE: {error}.") from error
+
+
+def entries(root: Path, kinds: Sequence[Kind] = KINDS) -> list[Entry]:
+    """The entries in the cache folder ``root``, the most recently used first."""
+    found = [entry for kind in kinds for entry in _entries(root / kind, kind)]
+    return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+
+def side(path: Path) -> Path:
+    """The JSON beside an entry's array; its ``of`` says in words what the entry is of."""
+    return path.with_suffix(".json")
+
+
+def subject(entry: Entry) -> str:
+    """What the entry is of, or ``""`` where nothing says it."""
+    try:
+        return str(json.loads(side(entry.files[0]).read_bytes())["of"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def touch(path: Path) -> None:
+    """Its entry was used just now."""
+    with suppress(OSError):
+        os.utime(path)
+
+
+def trim(root: Path, limit: int) -> None:
+    """Keep to the limit: removes what is surplus, and what killed processes left."""
+    remove(surplus(entries(root, MADE), limit))
+    sweep(root)
+
+
+def remove(gone: Iterable[Entry]) -> list[Entry]:
+    """Remove these; returns those that could be."""
+    return [entry for entry in gone if {_removed(file) for file in entry.files} == {True}]
+
+
+def sweep(root: Path) -> None:
+    """Remove the temporary files that killed processes left."""
+    now = time.time()
+    for kind in KINDS:
+        for file, facts in _files(root / kind):
+            if _TEMPORARY.fullmatch(file.name) and facts.st_mtime < now - ABANDONED:
+                _removed(file)
+
+
+def _entries(folder: Path, kind: Kind) -> Iterator[Entry]:
+    if kind == "datasets":
+        yield from _datasets(folder)
+        return
+    keys: dict[str, list[tuple[Path, os.stat_result]]] = {}
+    for file, facts in _files(folder):
+        if match := _FILE.fullmatch(file.name):
+            keys.setdefault(match[1], []).append((file, facts))
+    for rows in keys.values():
+        yield Entry(
+            kind=kind,
+            files=tuple(sorted(file for file, _ in rows)),
+            size=sum(facts.st_size for _, facts in rows),
+            used=max(facts.st_mtime for _, facts in rows),
+        )
+
+
+def _datasets(folder: Path) -> Iterator[Entry]:
+    """Whole ones: the JSON comes last, and knows the size."""
+    for file, facts in _files(folder):
+        if (match := _FILE.fullmatch(file.name)) and file.suffix == ".json":
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                size = int(json.loads(file.read_bytes())["bytes"])
+                yield Entry("datasets", (file, folder / match[1]), size, facts.st_mtime)
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """The folder's own files: no link is followed, what vanishes meanwhile is passed over."""
+    if folder.is_symlink():
+        return
+    with suppress(OSError), os.scandir(folder) as found:
+        for file in found:
+            with suppress(FileNotFoundError):
+                if file.is_file(follow_symlinks=False):
+                    yield Path(file.path), file.stat(follow_symlinks=False)
+
+
+def _removed(file: Path) -> bool:
+    try:
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        else:
+            file.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True

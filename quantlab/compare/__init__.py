@@ -1,0 +1,1 @@
+"""Two models' answers and speeds side by side. Pure."""

@@ -1,0 +1,1 @@
+"""Other tools' files and flags: Neural Compressor, MindCV."""

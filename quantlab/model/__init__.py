@@ -1,0 +1,1 @@
+"""ONNX files: read safely, looked at, never written."""

@@ -1,0 +1,556 @@
+"""Model: an ONNX file seen read-only."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from quantlab._util.files import write_whole
+from quantlab.errors import ModelError, OutputError, shown
+from quantlab.model import graph as g
+from quantlab.model.large import kept_folder, load_weights, serialized
+from quantlab.model.plain import has_zero_sizes, plain
+
+Layout = Literal["NCHW", "NHWC"]
+OutputKind = Literal["logits", "probabilities"]
+
+MAX_BYTES = 2 * 1024**3
+_QUANTIZED_OPS = {
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "ConvInteger",
+    "MatMulInteger",
+    "DynamicQuantizeLinear",
+}
+_SOFTMAX = {"Softmax", "QLinearSoftmax"}
+"""LogSoftmax is none: logarithms of probabilities are logits."""
+_PASS_THROUGH = {
+    "Squeeze",
+    "Unsqueeze",
+    "Reshape",
+    "Flatten",
+    "Identity",
+    "Cast",
+    "QuantizeLinear",
+    "DequantizeLinear",
+}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A graph input or output. ``shape`` holds None where the dimension is symbolic."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How the model wants its images: ``channels`` is 3 for colours and 1 for grey, ``batch`` None
+    when any batch size goes."""
+
+    name: str
+    layout: Layout
+    dtype: str
+    height: int
+    width: int
+    batch: int | None
+    channels: int = 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """That of one image."""
+        if self.layout == "NCHW":
+            return self.channels, self.height, self.width
+        return self.height, self.width, self.channels
+
+
+class _TemporaryFolder:
+    """A folder that is removed once nobody holds this object, or when Python ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="quantlab-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Another process may read the folder, and does not remove it."""
+        return type(None), ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """An ONNX image classifier: one image input, one [N, classes] output. Never written to.
+
+    ``input`` and ``output_kind`` are detected from the graph; ``with_overrides`` corrects them.
+    ``size`` is the height and width in pixels of images where the graph leaves them free. A model
+    that was made in memory (``of``) has its file in a temporary folder, which is there as long as
+    the Model is. ``source`` is the fp32 file that it was made from, where that is known.
+
+    Example:
+        >>> from quantlab import Model
+        >>> from quantlab.testing import example_model
+        >>> model = Model.of(example_model().proto())
+        >>> model.input.layout, model.input.height, model.num_classes, model.is_quantized
+        ('NCHW', 32, 4, False)
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    opset: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    op_census: dict[str, int]
+    output_kind: OutputKind
+    metadata: dict[str, str]
+    layout: Layout | None = None
+    label: str | None = None
+    size: int | None = None
+    source: Path | None = field(default=None, compare=False)
+    folder: _TemporaryFolder | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls, source: Model | Path | str | bytes | onnx.ModelProto, *, name: str | None = None
+    ) -> Model:
+        """A Model from whatever holds one.
+
+        Args:
+            source: a path, the bytes of an ONNX file, an ``onnx.ModelProto`` with all weights
+                inside, or a Model, which is returned as it is.
+            name: what to call it; by default the file's name, or "model".
+
+        Raises:
+            ModelError: it is not a usable ONNX model.
+            OutputError: the temporary folder cannot be written.
+
+        Example:
+            >>> from quantlab import Model
+            >>> from quantlab.testing import example_model
+            >>> model = example_model()
+            >>> Model.of(model.path.read_bytes(), name="mine").name
+            'mine'
+        """
+        if isinstance(source, onnx.ModelProto):
+            try:
+                source = source.SerializeToString()
+            except Exception as error:  # protobuf's own kinds of error differ by version
+                raise ModelError(
+                    "the model is larger than 2 GiB, the limit of one ONNX protobuf."
+                ) from error
+        if isinstance(source, bytes):
+            folder = _TemporaryFolder()
+            called = name or "model"
+            path = folder.path / f"{file_name(called)}.onnx"
+            write_whole(path, source)
+            made = replace(cls.load(path), label=called, folder=folder)
+        else:
+            made = source if isinstance(source, Model) else cls.load(source)
+        return made if name is None else replace(made, label=name)
+
+    def save(self, path: Path | str) -> Path:
+        """Write the model to ``path``, whole or not at all, with its weights inside.
+
+        Args:
+            path: the file; one that is there is replaced.
+
+        Returns:
+            The path.
+
+        Raises:
+            OutputError: the file cannot be written, or is this model's own or the fp32 model's.
+            ModelError: the model's file changed since it was loaded.
+
+        Example:
+            >>> from quantlab.testing import example_model
+            >>> example_model().save("copy.onnx").name
+            'copy.onnx'
+        """
+        path = Path(path)
+        for own in (self.path, self.source):
+            if own is not None and path.exists() and own.exists() and path.samefile(own):
+                raise OutputError(
+                    f"{path} is an input, and inputs are never written.", "Give another file name."
+                )
+        self.check_unchanged()
+        external = external_files(read_proto(self.path), self.path)
+        write_whole(path, self.proto().SerializeToString() if external else self.path.read_bytes())
+        return path
+
+    zero_sizes: bool = False
+
+    @classmethod
+    def load(cls, path: Path | str) -> Model:
+        """Read the file's structure. Raises ModelError when it is not a usable ONNX file."""
+        path = Path(path)
+        proto = read_proto(path)
+        files = (path, *external_files(proto, path))
+        zero_sizes = has_zero_sizes(proto.graph)
+        proto = _plain(proto, path)
+        return cls(
+            path=path,
+            sha256=file_sha256(*files),
+            size_bytes=sum(file.stat().st_size for file in files),
+            opset=main_opset(proto),
+            inputs=_graph_inputs(proto),
+            outputs=tuple(_tensor_info(v) for v in proto.graph.output),
+            op_census=dict(Counter(_op_name(n) for n in proto.graph.node).most_common()),
+            output_kind=_output_kind(proto.graph),
+            metadata={p.key: p.value for p in proto.metadata_props},
+            zero_sizes=zero_sizes,
+        )
+
+    def proto(self) -> onnx.ModelProto:
+        """A fresh copy of the graph, plain (see ``quantlab.model.plain``) and with all weights; a large
+        model's are aside (see ``quantlab.model.large``). Free to be changed.
+
+        Raises ModelError when its external data is incomplete.
+        """
+        proto = _plain(read_proto(self.path), self.path)
+        try:
+            load_weights(proto, self.path.parent)
+        except (ValueError, OSError, onnx.checker.ValidationError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(
+                f"{self.path}: its external data cannot be read: {reason}",
+                "Fetch or export it again.",
+            ) from error
+        return proto
+
+    @cached_property
+    def runnable(self) -> Path:
+        """The file for ONNX Runtime: ``path``, or a plain copy of one whose free sizes are written
+        as 0."""
+        if not self.zero_sizes:
+            return self.path
+        copy = kept_folder() / f"{self.sha256}.onnx"
+        part = copy.with_suffix(f".{os.getpid()}")
+        part.write_bytes(serialized(self.proto(), str(self.path)))
+        part.replace(copy)
+        return copy
+
+    @property
+    def name(self) -> str:
+        """What to call it: ``label``, or the file's name without the ending."""
+        return self.label or self.path.stem
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the graph already holds quantized operators."""
+        return any(op in _QUANTIZED_OPS or "QLinear" in op for op in self.op_census)
+
+    @cached_property
+    def input(self) -> InputSpec:
+        """The image input. Raises ModelError unless there is exactly one, of four dimensions."""
+        if len(self.inputs) != 1:
+            names = shown(", ".join(t.name for t in self.inputs)) or "none"
+            raise ModelError(
+                f"{self.path}: an image classifier has one input, this model has "
+                f"{len(self.inputs)} ({names})."
+            )
+        return _input_spec(self.inputs[0], self.layout, self.size, self.path)
+
+    @cached_property
+    def num_classes(self) -> int:
+        """The number of classes. Raises ModelError when the output is not [N, classes]."""
+        shapes = [t.shape for t in self.outputs]
+        if len(shapes) == 1 and len(shapes[0]) == 2 and (shapes[0][1] or 0) > 1:
+            return int(shapes[0][1] or 0)
+        found = ", ".join(f"{shown(t.name)} {_shape_text(t.shape)}" for t in self.outputs)
+        raise ModelError(
+            f"{self.path}: not an image classifier: its output must be one [N, classes] tensor, "
+            f"found {found}.",
+            "Detection, segmentation and embedding models are not supported.",
+        )
+
+    def with_overrides(
+        self,
+        *,
+        layout: Layout | None = None,
+        output_kind: OutputKind | None = None,
+        size: int | None = None,
+    ) -> Model:
+        """The same model with what was detected wrongly set right, and what is free settled."""
+        return replace(
+            self,
+            layout=layout or self.layout,
+            output_kind=output_kind or self.output_kind,
+            size=size or self.size,
+        )
+
+    def check_classifier(self) -> Model:
+        """Itself. Raises ModelError unless it has one image input and one [N, classes] output."""
+        _ = self.input, self.num_classes
+        return self
+
+    def check_unchanged(self) -> None:
+        """Raises ModelError when the file on disk is no longer the one that was loaded."""
+        proto = read_proto(self.path)
+        if file_sha256(self.path, *external_files(proto, self.path)) != self.sha256:
+            raise ModelError(f"{self.path} changed while quantlab was reading it.", "Run again.")
+
+
+def file_name(name: str) -> str:
+    """A model's name as a file may be called, without an ending."""
+    return re.sub(r"[^\w.+-]", "_", name)[:100]
+
+
+def _plain(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    try:
+        return plain(proto)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error.problem}", error.remedy) from error
+
+
+def read_proto(path: Path) -> onnx.ModelProto:
+    """The protobuf without its external data. Raises ModelError with the reason in plain words."""
+    if not path.exists():
+        raise ModelError(
+            f"{path}: no such model file.", "quantlab recipes lists the models it can fetch."
+        )
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file.", "Give the path of an .onnx file.")
+    if path.stat().st_size > MAX_BYTES:
+        raise ModelError(f"{path} is larger than 2 GiB, the limit of one ONNX protobuf.")
+    try:
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ModelError(f"{path} cannot be read: {reason}.") from error
+    except DecodeError as error:
+        raise ModelError(
+            f"{path} is not a readable ONNX file: it is truncated or of another format.",
+            "Fetch or export it again; a complete file passes onnx.checker.check_model.",
+        ) from error
+    _check_structure(proto, path)
+    return proto
+
+
+def _check_structure(proto: onnx.ModelProto, path: Path) -> None:
+    if not proto.graph.node or not proto.opset_import:
+        raise ModelError(
+            f"{path} is not an ONNX model: it holds no graph.", "Give the path of an .onnx file."
+        )
+    if any(isinstance(name, bytes) for name in _names(proto)):
+        raise ModelError(
+            f"{path} has names that are not UTF-8: the file is damaged.",
+            "Fetch or export it again.",
+        )
+    for file in external_files(proto, path):
+        if not file.is_file():
+            raise ModelError(f"{path}: its external data file {shown(file.name)} is missing.")
+    for tensor in proto.graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL and not _payload_fits(tensor):
+            raise ModelError(
+                f"{path}: the weight {shown(tensor.name)} is incomplete: the file is damaged.",
+                "Fetch or export it again.",
+            )
+
+
+def _names(proto: onnx.ModelProto) -> Iterator[str | bytes]:
+    """All texts that are used as such; what is not UTF-8 protobuf gives as bytes."""
+    yield from (opset.domain for opset in proto.opset_import)
+    yield from (text for entry in proto.metadata_props for text in (entry.key, entry.value))
+    for part in _all_graphs(proto.graph):
+        yield from (v.name for v in (*part.input, *part.output, *part.value_info))
+        for node in part.node:
+            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+            yield from (attribute.name for attribute in node.attribute)
+    for function in proto.functions:
+        yield from (function.name, function.domain, *function.input, *function.output)
+        for node in function.node:
+            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for tensor in _all_tensors(proto):
+        yield tensor.name
+        yield from (entry.value for entry in tensor.external_data)
+
+
+def _payload_fits(tensor: onnx.TensorProto) -> bool:
+    try:
+        if not tensor.HasField("raw_data"):
+            return onnx.numpy_helper.to_array(tensor).shape == tuple(tensor.dims)
+        bits = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * 8
+    except (KeyError, TypeError, ValueError):
+        return False
+    if tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
+        bits = 4
+    count = math.prod(tensor.dims)
+    return min(tensor.dims, default=0) >= 0 and len(tensor.raw_data) * 8 >= count * bits
+
+
+def external_location(tensor: onnx.TensorProto) -> str:
+    """The relative path of the tensor's external data, or ''."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return ""
+    return next((e.value for e in tensor.external_data if e.key == "location"), "")
+
+
+def external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
+    """The external data files, by name. Raises ModelError for one outside the model's folder."""
+    folder = path.parent.resolve()
+    files = set()
+    for tensor in _all_tensors(proto):
+        location = external_location(tensor)
+        if not location:
+            continue
+        try:
+            file = (folder / location).resolve()
+            file.is_file()
+        except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+            raise ModelError(
+                f"{path}: the weight {shown(tensor.name)} has an impossible place."
+            ) from error
+        if not file.is_relative_to(folder):
+            raise ModelError(
+                f"{path}: the weight {shown(tensor.name)} points outside the model's folder "
+                f"({shown(location)})."
+            )
+        files.add(file)
+    return tuple(sorted(files))
+
+
+def _all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The stored tensors of the graph, the graphs inside its nodes, and the functions."""
+    inner = (s for f in proto.functions for node in f.node for s in g.subgraphs(node))
+    graphs = [part for graph in (proto.graph, *inner) for part in _all_graphs(graph)]
+    for graph in graphs:
+        yield from graph.initializer
+    for part in (*graphs, *proto.functions):
+        for attribute in (a for node in part.node for a in node.attribute):
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def _all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph, and those inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for inner in g.subgraphs(node):
+            yield from _all_graphs(inner)
+
+
+def file_sha256(*paths: Path) -> str:
+    """The sha256 of the files' contents one after the other, in hex."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def main_opset(proto: onnx.ModelProto) -> int:
+    """The version of the standard operator set that the graph uses."""
+    return next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+
+def _op_name(node: onnx.NodeProto) -> str:
+    return node.op_type
+
+
+def _graph_inputs(proto: onnx.ModelProto) -> tuple[TensorInfo, ...]:
+    weights = {t.name for t in proto.graph.initializer}
+    return tuple(_tensor_info(v) for v in proto.graph.input if v.name not in weights)
+
+
+def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
+    tensor = value.type.tensor_type
+    shape = tuple(map(g.dim_size, tensor.shape.dim))
+    return TensorInfo(value.name, _dtype_name(tensor.elem_type), shape)
+
+
+def _dtype_name(elem_type: int) -> str:
+    try:
+        return str(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
+    except (KeyError, TypeError):
+        return f"type {elem_type}"
+
+
+def _shape_text(shape: tuple[int | None, ...]) -> str:
+    return "[" + ", ".join("N" if d is None else str(d) for d in shape) + "]"
+
+
+_USUAL_SIZE = 224
+
+
+def _input_spec(
+    tensor: TensorInfo, layout: Layout | None, size: int | None, path: Path
+) -> InputSpec:
+    shape = tensor.shape
+    what = f"{path}: the input {shown(tensor.name)} is {tensor.dtype} {_shape_text(shape)}"
+    if len(shape) != 4 or tensor.dtype not in ("float32", "uint8"):
+        raise ModelError(
+            f"{what}, not float32 or uint8 images of shape [N, 3, H, W] or [N, H, W, 3].",
+            "Export the model for a batch of images.",
+        )
+    chosen = layout or _layout(shape)
+    if chosen is None or shape[_CHANNELS[chosen]] not in (1, 3, None):
+        remedy = _channel_remedy(shape, layout)
+        raise ModelError(f"{what}: {_channel_problem(shape, layout)}", remedy)
+    layout = chosen
+    sides = shape[2:] if layout == "NCHW" else shape[1:3]
+    if size is not None and any(side not in (None, size) for side in sides):
+        raise ModelError(
+            f"{path}: the input {shown(tensor.name)} is {_shape_text(shape)}: its graph takes no "
+            f"images of {size} x {size}.",
+            "Leave --size out, or export the model with free height and width.",
+        )
+    height, width = (side or size or _USUAL_SIZE for side in sides)
+    channels = shape[_CHANNELS[layout]] or 3
+    return InputSpec(tensor.name, layout, tensor.dtype, height, width, shape[0], channels)
+
+
+_CHANNELS: dict[Layout, int] = {"NCHW": 1, "NHWC": 3}
+"""Where each layout has its channels."""
+
+
+def _layout(shape: tuple[int | None, ...]) -> Layout | None:
+    """By where three channels are, or else one."""
+    known = ((layout, count) for count in (3, 1) for layout in _CHANNELS)
+    return next((x for x, count in known if shape[_CHANNELS[x]] == count), None)
+
+
+def _free_layouts(shape: tuple[int | None, ...]) -> list[Layout]:
+    """Those in which the number of channels is left open."""
+    return [layout for layout, place in _CHANNELS.items() if shape[place] is None]
+
+
+def _channel_problem(shape: tuple[int | None, ...], layout: Layout | None) -> str:
+    if layout is not None:
+        return f"as {layout} it has {shape[_CHANNELS[layout]]} channels, and images have 3 or 1."
+    if _free_layouts(shape):
+        return "it does not tell where its channels are."
+    return "neither its second nor its last size is 3 channels (colours) or 1 (grey)."
+
+
+def _channel_remedy(shape: tuple[int | None, ...], layout: Layout | None) -> str:
+    if layout is not None and _layout(shape) is not None:
+        return "Leave --layout out: it is told by the shape."
+    if free := [x for x in _free_layouts(shape) if x != layout]:
+        return f"Give {' or '.join(f'--layout {x}' for x in free)}."
+    return "quantlab feeds images of 3 or 1 channels only: this model is beyond it."
+
+
+def _output_kind(graph: onnx.GraphProto) -> OutputKind:
+    """Walks back from the output over shape-only nodes to see whether a Softmax made it."""
+    producers = {name: node for node in graph.node for name in node.output}
+    name = graph.output[0].name if graph.output else ""
+    while (node := producers.get(name)) is not None and node.op_type in _PASS_THROUGH:
+        name = node.input[0]
+    return "probabilities" if node is not None and node.op_type in _SOFTMAX else "logits"

@@ -1,0 +1,1 @@
+"""Statistics of paired answers: intervals, tests, sample sizes. Pure."""

@@ -1,0 +1,129 @@
+"""baseline: accept a model's answers, look at what was accepted, and at what changed."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from quantlab._util.files import check_writable, write_whole
+from quantlab._util.reporter import Talk
+from quantlab.compare.compare import compare
+from quantlab.compare.comparison import Comparison
+from quantlab.errors import DataError, RecordError
+from quantlab.evaluate.accuracy import accuracy
+from quantlab.gate.baseline import (
+    FILE_NAME,
+    MOST_STORED,
+    Answers,
+    Baseline,
+    Difference,
+    as_yaml,
+    baseline_of,
+    differences,
+    load_answers,
+    load_baseline,
+)
+from quantlab.runs.run import Run
+from quantlab.runtime.environment import environment
+from quantlab.verbs import inputs
+from quantlab.verbs.audit import check_reference
+from quantlab.verbs.evaluate import crops_and_answers
+from quantlab.verbs.inputs import DataOptions, ModelOptions
+
+
+class UpdateSpec(DataOptions, ModelOptions):
+    """The options of ``quantlab baseline update``."""
+
+    model: str
+    baseline: Path = Path(FILE_NAME)
+    no_predictions: bool = False
+
+
+class DiffSpec(BaseModel):
+    """The options of ``quantlab baseline diff``."""
+
+    old: Path
+    new: Path
+
+
+@dataclass(frozen=True)
+class Updated:
+    """The new baseline, and what changed where there was one."""
+
+    baseline: Baseline
+    changes: tuple[Difference, ...] | None
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What changed, and both models' answers image by image where they are at hand."""
+
+    changes: tuple[Difference, ...]
+    comparison: Comparison | None
+
+
+def update_job(spec: UpdateSpec, run: Run, talk: Talk) -> Updated:
+    """Evaluate the model and write the baseline, with its answers beside it.
+
+    A baseline that cannot be read is replaced, with a warning. Raises QuantlabError.
+    """
+    path, file = spec.baseline, spec.baseline.with_suffix(".npz")
+    for each in (path, file):
+        check_writable(each)
+    model = inputs.find_model(spec.model, spec, talk)
+    pipeline = inputs.find_pipeline(model, spec, talk)
+    found = inputs.find_evaluation_data(spec, model, talk)
+    crops, predictions = crops_and_answers(model, found, pipeline, spec, talk, spec.execution)
+    check_reference(model, crops, predictions, talk, spec.threads)
+    model.check_unchanged()
+    made = baseline_of(
+        predictions,
+        accuracy(predictions),
+        size_bytes=model.size_bytes,
+        environment=environment(),
+    )
+    if predictions.outputs.nbytes > MOST_STORED:
+        talk.warn(
+            f"The answers take {predictions.outputs.nbytes / 1e6:.0f} MB and are not kept: gates "
+            "will compare by intervals, which decides less."
+        )
+    elif not spec.no_predictions:
+        predictions.save(file, compressed=True)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        stored = Answers(file=file.name, sha256=digest)
+        made = made.model_copy(update={"predictions": stored})
+    before = _before(path, talk)
+    write_whole(path, as_yaml(made, run.record.command))
+    run.record.results = {
+        "model": inputs.model_facts(model),
+        "data": inputs.data_facts(found, crops),
+        "baseline": made.model_dump(mode="json"),
+    }
+    return Updated(made, None if before is None else differences(before, made))
+
+
+def _before(path: Path, talk: Talk) -> Baseline | None:
+    if not path.exists():
+        return None
+    try:
+        return load_baseline(path)
+    except RecordError as error:
+        talk.warn(f"{error.problem} It is replaced.")
+        return None
+
+
+def diff_job(spec: DiffSpec, run: Run) -> Diff:
+    """Two baselines side by side. Raises RecordError."""
+    old, new = load_baseline(spec.old), load_baseline(spec.new)
+    changes = differences(old, new)
+    first, second = load_answers(old, spec.old), load_answers(new, spec.new)
+    comparison = None
+    if first is not None and second is not None:
+        with suppress(DataError):  # of other images or classes, which the changes say
+            comparison = compare(first, second)
+    run.record.results = {"changes": [change.model_dump() for change in changes]}
+    return Diff(changes, comparison)

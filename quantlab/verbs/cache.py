@@ -1,0 +1,63 @@
+"""cache: what the cache folder keeps of images and answers, and emptying it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from quantlab._util.cache import KINDS, Entry, Kind, cache_limit, entries, remove, subject, sweep
+from quantlab._util.paths import cache_dir
+from quantlab.runs.run import Run
+
+
+class CacheSpec(BaseModel):
+    """The options of ``quantlab cache``."""
+
+    action: Literal["ls", "clear"]
+    kind: Kind | None = None
+
+
+@dataclass(frozen=True)
+class Cached:
+    """Entries, each with what it is of: those there are, or those that were just removed.
+
+    ``stuck`` is the number of those that could not be removed.
+    """
+
+    rows: tuple[tuple[Entry, str], ...]
+    folder: Path
+    limit: int
+    stuck: int = 0
+
+
+def cache_job(spec: CacheSpec, run: Run) -> Cached:
+    """List the entries of one kind or of all, or remove them. Raises QuantlabError."""
+    folder, limit = cache_dir(), cache_limit()
+    kinds = KINDS if spec.kind is None else (spec.kind,)
+    rows = [(entry, subject(entry)) for entry in entries(folder, kinds)]
+    found = len(rows)
+    if spec.action == "clear":
+        rows = [row for row in rows if remove(row[:1])]
+        sweep(folder)
+    run.record.results = {
+        "folder": str(folder),
+        "limit": limit,
+        "bytes": sum(entry.size for entry, _ in rows),
+        "removed" if spec.action == "clear" else "entries": [_facts(*row) for row in rows],
+    }
+    return Cached(tuple(rows), folder, limit, stuck=found - len(rows))
+
+
+def _facts(entry: Entry, text: str) -> dict[str, object]:
+    used = datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds")
+    return {
+        "kind": entry.kind,
+        "key": entry.files[0].stem,
+        "bytes": entry.size,
+        "used": used,
+        "of": text,
+    }

@@ -1,0 +1,298 @@
+"""compare: two models on the same images, side by side, with a verdict."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import Field
+
+from quantlab._util.reporter import Talk
+from quantlab.bench.measurement import BenchResult
+from quantlab.compare.compare import compare, with_speeds
+from quantlab.compare.comparison import Comparison, Macs
+from quantlab.compare.pairing import Named, check_order, check_related, lead_of
+from quantlab.data.crops import Crops
+from quantlab.data.preprocess import Pipeline
+from quantlab.errors import DataError, ModelError
+from quantlab.evaluate.custom import MetricFunction, metrics_of
+from quantlab.evaluate.predictions import Predictions
+from quantlab.gate.criteria import needs_labels
+from quantlab.gate.sequential import Watch, watch
+from quantlab.gate.verdict import Criterion, Limit, Verdict, judge, parse_criterion
+from quantlab.inspect.counts import node_macs
+from quantlab.inspect.int8_share import int8_share
+from quantlab.inspect.origin import origin_of
+from quantlab.inspect.speed_formats import slow_format
+from quantlab.model.model import Model
+from quantlab.quantize.stamp import SOURCE_KEY, calibrated_on
+from quantlab.report.worth import worth
+from quantlab.runs.run import Run
+from quantlab.verbs import inputs
+from quantlab.verbs.audit import check_reference
+from quantlab.verbs.bench import BenchSpec, timed
+from quantlab.verbs.early import Early, predict_until_certain
+from quantlab.verbs.evaluate import crops_and_answers, predict
+from quantlab.verbs.inputs import DataOptions, Found, ModelOptions, model_facts
+from quantlab.verbs.portability import portability_words
+from quantlab.verbs.reports import context_of, report
+
+EXCLUDED, REVERTED = "excluded by the recipe", "reverted by the tune"
+
+
+class CompareSpec(DataOptions, ModelOptions):
+    """The options of ``quantlab compare``."""
+
+    fp32: str
+    int8: str
+    max_decline: str = "1%"
+    criterion: str | None = None
+    batch_sizes: tuple[int, ...] = (1,)
+    rounds: int | None = None
+    no_bench: bool = False
+    early_stop: bool = False
+    seed: int = 0
+    limits: tuple[Limit, ...] = Field((), description="of a gate: what else will be judged")
+
+    @property
+    def policy(self) -> Criterion:
+        """What the verdict is on. Raises RecipeError."""
+        return parse_criterion(self.criterion or self.max_decline)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A Comparison with its Verdict, and where asked how early it was certain."""
+
+    comparison: Comparison
+    verdict: Verdict
+    early: Early | None = None
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Two models on the same images, and what the comparison was made from."""
+
+    comparison: Comparison
+    predictions: tuple[Predictions, ...]
+    timing: BenchResult | None
+    crops: Crops
+    early: Early | None = None
+
+
+def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
+    """Evaluate both (with ``early_stop`` until the verdict is certain), time both, compare, judge,
+    report."""
+    policy = spec.policy
+    test = watch(policy) if spec.early_stop else None
+    metrics = metrics_of(policy, *spec.limits)
+    models = [inputs.find_model(text, spec, talk) for text in (spec.fp32, spec.int8)]
+    check_comparable(*models)
+    remedy = _exchanged(run.record.command, spec.fp32, spec.int8)
+    check_order(named(models[0]), named(models[1]), remedy)
+    pipeline = inputs.find_pipeline(models[0], spec, talk)
+    found = inputs.find_evaluation_data(
+        spec, models[0], talk, need_labels=any(map(needs_labels, (policy, *spec.limits)))
+    )
+    made = side_by_side(models, found, pipeline, spec, talk, metrics, test)
+    return publish(made, models, found, spec, run, talk)
+
+
+def side_by_side(
+    models: Sequence[Model],
+    found: Found,
+    pipeline: Pipeline,
+    spec: CompareSpec,
+    talk: Talk,
+    metrics: Mapping[str, MetricFunction] | None = None,
+    test: Watch | None = None,
+) -> SideBySide:
+    """Evaluate fp32 and int8 (with a ``test`` until it is certain), time both, compare."""
+    if sentence := slow_format(models[1].proto().graph):
+        talk.warn(sentence)
+    early = None
+    predictions: Sequence[Predictions]
+    with spec.executing(talk) as how:  # closed before anything is timed
+        if test is None:
+            crops, fp32 = crops_and_answers(models[0], found, pipeline, spec, talk, how)
+            check_reference(models[0], crops, fp32, talk, spec.threads)
+            predictions = [fp32, predict(models[1], crops, talk, how)]
+        else:
+            crops = inputs.load_images(found, pipeline, spec, talk, how.sharded)
+            early = predict_until_certain(models, crops, test, talk, how, spec.seed)
+            predictions = early.predictions
+            check_reference(models[0], crops, predictions[0], talk, spec.threads)
+    warn_of_calibration_images(models[1], crops, talk)
+    names = found.dataset.class_names
+    comparison = compared(models, predictions, None, names, spec.seed, metrics)
+    comparison = comparison.model_copy(update={"lead": _lead(models, comparison, predictions)})
+    timing = None
+    if comparison.same_file:
+        talk.say("One file takes as long as itself: nothing is timed.")
+    elif not spec.no_bench:
+        timing = timed(models, bench_spec(spec), talk)
+        fp32_times, int8_times, *_ = timing.measurements
+        comparison = with_speeds(comparison, fp32_times, int8_times, timing.noise)
+    inputs.check_all_unchanged(models)
+    return SideBySide(comparison, tuple(predictions), timing, crops, early)
+
+
+def publish(
+    made: SideBySide,
+    models: Sequence[Model],
+    found: Found,
+    spec: CompareSpec,
+    run: Run,
+    talk: Talk,
+    policy: Limit | None = None,
+) -> Compared:
+    """Judge by ``policy``, or by the spec's, and leave the report, the artifacts and the results in
+    the run folder."""
+    comparison, early, crops = made.comparison, made.early, made.crops
+    anytime = early is not None and early.decided
+    verdict = judge(comparison, policy or spec.policy, anytime=anytime)
+    save_artifacts(run, made.predictions, made.timing)
+    words = inputs.data_words(found, crops)
+    context = replace(
+        context_of(run, talk, crops, words, verdict, spec.limits),
+        recipe=inputs.stamped_recipe(models[1]),
+        portability=portability_words(models[1], crops),
+        early="" if early is None else early.sentence,
+    )
+    report(run, comparison, verdict, context, crops)
+    run.record.results = {
+        "models": [model_facts(model) for model in models],
+        "data": inputs.data_facts(found, crops),
+        "providers": list(spec.execution.providers),
+        **results(comparison, verdict, worth(comparison)),
+    }
+    if early is not None:
+        run.record.results["early_stop"] = early.facts()
+    return Compared(comparison, verdict, early)
+
+
+def check_comparable(fp32: Model, int8: Model) -> None:
+    """Raises DataError when the two do not take images of one size or differ in their classes."""
+    sizes = {(m.input.height, m.input.width) for m in (fp32, int8)}
+    if len(sizes) > 1 or fp32.num_classes != int8.num_classes:
+        raise DataError(
+            f"{fp32.path.name} and {int8.path.name} differ in image size or number of classes.",
+            "Compare a model with its own quantized version.",
+        )
+
+
+def named(model: Model) -> Named:
+    """What the model's file says of itself."""
+    source = model.metadata.get(SOURCE_KEY, "")
+    return Named(model.path.name, model.sha256, model.is_quantized, source)
+
+
+def _exchanged(command: str, first: str, second: str) -> str:
+    """How to name two models the other way round."""
+    words = shlex.split(command)
+    if not {first, second} <= set(words):
+        return f"Exchange the two: {second} is the fp32 model and {first} the int8 one."
+    other = {first: second, second: first}
+    return f"Exchange the two: {shlex.join(other.get(word, word) for word in words)}"
+
+
+def _lead(
+    models: Sequence[Model], comparison: Comparison, answers: Sequence[Predictions]
+) -> tuple[str, ...]:
+    """What the two models are to each other, where a reader should know it first. Raises DataError
+    for unrelated ones."""
+    (fp32, int8), (first, second) = models, answers
+    pair = named(fp32), named(int8)
+    apart = check_related(
+        *pair,
+        comparison,
+        (first, second),
+        lambda: origin_of(fp32.proto().graph, int8.proto().graph),
+    )
+    return (*lead_of(*pair), *([apart] if apart else []))
+
+
+def warn_of_calibration_images(int8: Model, crops: Crops, talk: Talk) -> None:
+    """An image that calibrated the int8 model flatters it."""
+    used = calibrated_on(int8.metadata, crops.digests)
+    if used:
+        talk.warn(
+            f"{used} of these {len(crops)} images calibrated {int8.path.name}: they flatter it."
+        )
+
+
+def bench_spec(spec: CompareSpec) -> BenchSpec:
+    """Latency is measured on one thread unless threads are given: the least noisy figure."""
+    return BenchSpec(
+        models=(),
+        batch_sizes=spec.batch_sizes,
+        rounds=spec.rounds,
+        threads=spec.threads or 1,
+        provider=spec.provider,
+        seed=spec.seed,
+    )
+
+
+def compared(
+    models: Sequence[Model],
+    predictions: Sequence[Predictions],
+    timing: BenchResult | None,
+    class_names: Sequence[str] | None,
+    seed: int,
+    metrics: Mapping[str, MetricFunction] | None = None,
+    asked: Collection[str] | None = None,
+) -> Comparison:
+    """``compare`` of fp32 and int8 with their files' sizes, int8's MACs (see ``macs_of``) and,
+    where measured, their speeds."""
+    return compare(
+        *predictions,
+        fp32_speed=timing.measurements[0] if timing else None,
+        int8_speed=timing.measurements[1] if timing else None,
+        noise=timing.noise if timing else None,
+        fp32_bytes=models[0].size_bytes,
+        int8_bytes=models[1].size_bytes,
+        class_names=class_names,
+        metrics=metrics,
+        macs=macs_of(models[1], asked),
+        seed=seed,
+    )
+
+
+def macs_of(int8: Model, asked: Collection[str] | None = None) -> Macs | None:
+    """The model's MACs by what computes them; None when it does not run on a blank image.
+
+    ``asked`` are the nodes that a tune was asked to exclude: the others that its recipe excludes
+    it has reverted itself.
+    """
+    stamped = inputs.stamped_recipe(int8).get("exclude")
+    excluded = [x for x in stamped if isinstance(x, str)] if isinstance(stamped, list) else []
+    mine = excluded if asked is None else asked
+    reasons = {name: EXCLUDED if name in mine else REVERTED for name in excluded}
+    proto = int8.proto()
+    try:
+        macs = node_macs(proto, int8.input)
+    except ModelError:
+        return None
+    return int8_share(proto.graph, macs, reasons)
+
+
+def save_artifacts(
+    run: Run, predictions: Sequence[Predictions], timing: BenchResult | None
+) -> None:
+    """Keep what the comparison was computed from: the answers and the raw latencies."""
+    for kind, answers in zip(("fp32", "int8"), predictions, strict=True):
+        answers.save(run.artifact(f"{kind}_predictions", f"{kind}-predictions.npz"))
+    if timing is not None:
+        timing.save(run.artifact("measurements", "measurements.json"))
+
+
+def results(comparison: Comparison, verdict: Verdict, *first: str) -> dict[str, object]:
+    """The record's view: all figures but the raw samples, which are artifacts, and the sentences
+    that are said ``first``."""
+    samples = {"speeds": {"__all__": {"fp32": {"samples"}, "int8": {"samples"}}}}
+    return {
+        "verdict": verdict.model_dump(mode="json"),
+        "said_first": [sentence for sentence in first if sentence],
+        "comparison": comparison.model_dump(mode="json", exclude=samples),
+    }

@@ -1,0 +1,51 @@
+"""data: images as a model takes them, written for other devices and tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quantlab._util.outputs import Input, Output, check
+from quantlab._util.reporter import Talk
+from quantlab.data.crops import Crops
+from quantlab.data.finished import file_names, write_inputs
+from quantlab.data.readers import NPZ_LIST
+from quantlab.runs.run import Run
+from quantlab.verbs import inputs
+from quantlab.verbs.inputs import DataOptions, Found, ModelOptions
+from quantlab.verbs.roles import INPUTS, dataset_parts, model_parts
+
+
+class DataSpec(DataOptions, ModelOptions):
+    """The options of ``quantlab data npz``."""
+
+    model: str
+    output: Path
+    force: bool = False
+
+
+def npz_job(spec: DataSpec, run: Run, talk: Talk) -> int:
+    """Write one ``.npz`` an image, and their list, into ``spec.output``; the number of images."""
+    model = inputs.find_model(spec.model, spec, talk)
+    pipeline = inputs.find_pipeline(model, spec, talk)
+    found = inputs.find_evaluation_data(spec, model, talk)
+    crops = inputs.load_images(found, pipeline, spec, talk)
+    _check_files(spec, crops, found)
+    with talk.progress(f"Writing {spec.output}", len(crops)) as advance:
+        write_inputs(crops, model.input, spec.output, lambda done, total: advance(done, ""))
+    run.record.results = {
+        "model": inputs.model_facts(model),
+        "data": inputs.data_facts(found, crops),
+        "pipeline": pipeline.model_dump(mode="json"),
+        "output": str(spec.output),
+    }
+    return len(crops)
+
+
+def _check_files(spec: DataSpec, crops: Crops, found: Found) -> None:
+    """Raises OutputError before the first file is written, for any that may not be."""
+    names = [*file_names(crops.names), NPZ_LIST]
+    outputs = [Output(spec.output / name, "--output", INPUTS) for name in names]
+    root = Path(found.dataset.root)
+    inputs = [Input(root, "--data", dataset_parts), Input(Path(spec.model), "--model", model_parts)]
+    lists = [Input(path, "--list") for path in (spec.list_file, spec.synsets) if path is not None]
+    check(outputs, [*inputs, *lists], force=spec.force)

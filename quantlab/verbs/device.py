@@ -1,0 +1,181 @@
+"""Answers that another device gave: their accuracy, and fp32 beside them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantlab._util.reporter import Talk
+from quantlab.compare.compare import compare
+from quantlab.compare.pairing import Named, check_related
+from quantlab.data.labels import check_labels
+from quantlab.data.readers import FILES, NPZ_LIST, open_dataset
+from quantlab.data.readers.listed import labels_of
+from quantlab.errors import DataError
+from quantlab.evaluate import device
+from quantlab.evaluate.accuracy import Accuracy, accuracy_of
+from quantlab.evaluate.custom import metrics_of
+from quantlab.evaluate.device import Answers, match, read_answers
+from quantlab.evaluate.predictions import Predictions
+from quantlab.gate.verdict import judge
+from quantlab.model.model import Model
+from quantlab.runs.run import Run
+from quantlab.verbs import inputs
+from quantlab.verbs.audit import check_reference
+from quantlab.verbs.compare import Compared, CompareSpec, named, results, save_artifacts
+from quantlab.verbs.evaluate import predict
+from quantlab.verbs.inputs import ConfigOptions
+from quantlab.verbs.reports import context_of, report
+
+_BY_NAME = "Results are matched to images by their names, folders and endings left aside."
+
+
+class ResultsSpec(ConfigOptions):
+    """The options of ``quantlab evaluate --results``."""
+
+    results: Path
+    label: Path
+    synsets: Path | None = None
+
+
+def results_job(spec: ResultsSpec, run: Run, talk: Talk) -> tuple[Accuracy, int]:
+    """The accuracy of the answers in ``spec.results``, and the number of images."""
+    found = read_answers(spec.results)
+    names, labels = _labels(spec.label, spec.synsets)
+    rows = _matched(names, found, f"{spec.label} names", spec.results, talk)
+    known = rows >= 0
+    top = found.top[rows[known]]
+    most = max(int(found.top.max()), int(labels.max())) + 1
+    check_labels(labels, most if found.outputs is None else found.outputs.shape[1], names)
+    result = accuracy_of(top, labels[known], has_five=found.has_five)
+    run.record.results = {
+        "results": {
+            "path": str(spec.results),
+            "sha256": _sha256(found),
+            "images": len(found.names),
+        },
+        "data": {"root": str(spec.label), "images": len(names), "left_out": int((~known).sum())},
+        "accuracy": result.model_dump(mode="json"),
+    }
+    return result, len(top)
+
+
+def is_answers(path: Path) -> bool:
+    """Whether it is no model: a folder of results or a file of them."""
+    return path.is_dir() or path.suffix.lower() in device.FILES
+
+
+def compare_device_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
+    """Evaluate fp32 here, read the other device's answers, compare, judge, report."""
+    if spec.early_stop:
+        raise DataError("--early-stop needs two models to evaluate.", "Leave it out.")
+    policy = spec.policy
+    model = inputs.find_model(spec.fp32, spec, talk)
+    path = Path(spec.int8)
+    found = read_answers(path)
+    _check_scores(found, model, path)
+    pipeline = inputs.find_pipeline(model, spec, talk)
+    data = inputs.find_evaluation_data(spec, model, talk)
+    with spec.executing(talk) as how:
+        crops = inputs.load_images(data, pipeline, spec, talk, how.sharded)
+        rows = _matched(crops.names, found, f"{crops.root} holds", path, talk)
+        fp32 = predict(model, crops, talk, how)
+        check_reference(model, crops, fp32, talk, spec.threads)
+    model.check_unchanged()
+    predictions = (fp32, predictions_of(found, fp32, rows, path))
+    comparison = compare(
+        *predictions,
+        fp32_bytes=model.size_bytes,
+        class_names=data.dataset.class_names,
+        metrics=metrics_of(policy, *spec.limits),
+        seed=spec.seed,
+    )
+    other = Named(path.name, comparison.int8.sha256, quantized=True)
+    apart = check_related(named(model), other, comparison, predictions, lambda: None)
+    comparison = comparison.model_copy(update={"lead": (apart,) if apart else ()})
+    verdict = judge(comparison, policy)
+    save_artifacts(run, predictions, None)
+    words = inputs.data_words(data, crops)
+    words["Int8 answers"] = f"{path} (another device's; nothing was timed)"
+    context = context_of(run, talk, crops, words, verdict, spec.limits)
+    report(run, comparison, verdict, context, crops)
+    run.record.results = {
+        "models": [inputs.model_facts(model), {"path": str(path), "sha256": _sha256(found)}],
+        "data": inputs.data_facts(data, crops),
+        "providers": list(spec.execution.providers),
+        **results(comparison, verdict),
+    }
+    return Compared(comparison, verdict)
+
+
+def predictions_of(
+    found: Answers, fp32: Predictions, rows: NDArray[np.int64], path: Path
+) -> Predictions:
+    """The answers that ``rows`` [n] match to fp32's images, and after them those of no image."""
+    assert found.outputs is not None
+    known = np.flatnonzero(rows >= 0)
+    others = np.setdiff1d(np.arange(len(found.names)), rows)
+    order = np.concatenate([rows[known], others])
+    return Predictions(
+        names=tuple(found.names[i] for i in order),
+        digests=(*(fp32.digests[i] for i in known), *(f"no image {i}" for i in others)),
+        labels=None,
+        outputs=found.outputs[order],
+        output_kind=found.output_kind,
+        model_sha256=_sha256(found),
+        model_name=path.name,
+        dataset_digest=fp32.dataset_digest,
+        pipeline=fp32.pipeline,
+    )
+
+
+def _labels(path: Path, synsets: Path | None) -> tuple[list[str], NDArray[np.int64]]:
+    """Names and labels of a list, or of a data set that has them."""
+    if path.is_file() and path.suffix.lower() not in FILES and path.name != NPZ_LIST:
+        return labels_of(path, synsets=synsets)
+    dataset = open_dataset(path, synsets=synsets)
+    if dataset.labels is None:
+        raise DataError(f"{path} has no labels.", "Give a list of lines `name label`.")
+    return list(dataset.names), dataset.labels
+
+
+def _matched(
+    names: list[str] | tuple[str, ...], found: Answers, what: str, path: Path, talk: Talk
+) -> NDArray[np.int64]:
+    rows = match(names, found.names)
+    count = int((rows >= 0).sum())
+    if not count:
+        raise DataError(
+            f"{what} {names[0]!r} and others, {path} {found.names[0]!r} and others: none is of "
+            "the same name.",
+            _BY_NAME,
+        )
+    if count < max(len(names), len(found.names)):
+        talk.warn(
+            f"{count} images count: {what} {len(names)}, {path} has answers to {len(found.names)}."
+        )
+    return rows
+
+
+def _check_scores(found: Answers, model: Model, path: Path) -> None:
+    if found.outputs is None:
+        raise DataError(
+            f"{path} holds classes, and a comparison needs the scores of all classes.",
+            "quantlab evaluate --results says how accurate they are.",
+        )
+    if found.outputs.shape[1] != model.num_classes:
+        raise DataError(
+            f"{path} holds {found.outputs.shape[1]} scores an image, {model.path.name} has "
+            f"{model.num_classes} classes.",
+            "Give the results of this model's quantized version.",
+        )
+
+
+def _sha256(found: Answers) -> str:
+    """Of all names and answers."""
+    whole = hashlib.sha256(repr(found.names).encode())
+    whole.update(found.top.tobytes() if found.outputs is None else found.outputs.tobytes())
+    return whole.hexdigest()

@@ -1,0 +1,25 @@
+"""fetch: a published model or dataset by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from quantlab._util.reporter import Talk
+from quantlab.runs.run import Run
+from quantlab.verbs.inputs import fetch_with_talk
+
+
+class FetchSpec(BaseModel):
+    """The options of ``quantlab fetch``."""
+
+    name: str
+    from_dir: Path | None = None
+
+
+def fetch_job(spec: FetchSpec, run: Run, talk: Talk) -> Path:
+    """The path of the fetched file in the cache folder."""
+    path = fetch_with_talk(spec.name.removesuffix(".onnx"), talk, spec.from_dir)
+    run.record.results = {"path": str(path)}
+    return path

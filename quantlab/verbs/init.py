@@ -1,0 +1,31 @@
+"""init: a commented ``quantlab.yaml`` to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from quantlab._util.files import write_whole
+from quantlab.errors import OutputError
+from quantlab.runs.run import Run
+from quantlab.verbs.config import FILE_NAME, Config, template
+
+
+class InitSpec(BaseModel):
+    """The options of ``quantlab init``."""
+
+    path: Path = Path(FILE_NAME)
+    force: bool = False
+
+
+def init_job(spec: InitSpec, run: Run) -> Path:
+    """Write the file. Raises OutputError when it is there already, unless forced."""
+    if spec.path.exists() and not spec.force:
+        raise OutputError(
+            f"{spec.path} is there already and was left alone.", "--force replaces it."
+        )
+    write_whole(spec.path, template())
+    keys = [key.alias or name for name, key in Config.model_fields.items()]
+    run.record.results = {"path": str(spec.path), "keys": keys}
+    return spec.path

@@ -1,0 +1,448 @@
+"""From what the user named to Models, Datasets and Pipelines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from quantlab._util.cache import cache_limit, trim
+from quantlab._util.paths import cache_dir, is_url
+from quantlab._util.reporter import Talk
+from quantlab._util.yamlfile import parse_yaml
+from quantlab.cluster.executor import INLINE, open_executor
+from quantlab.data.crops import Crops, load_crops
+from quantlab.data.dataset import NO_LABEL, Dataset, describe
+from quantlab.data.preprocess import Pipeline, get_pipeline
+from quantlab.data.readers import open_dataset
+from quantlab.errors import DataError, LabelError, ModelError
+from quantlab.evaluate.execution import Execution, parse_split
+from quantlab.fetch import catalog, fetch
+from quantlab.model.model import Layout, Model, OutputKind
+from quantlab.quantize.stamp import PIPELINE_KEY, RECIPE_KEY
+from quantlab.runtime.providers import providers_of
+from quantlab.verbs.config import FILE_NAME, Location, load_config
+
+if TYPE_CHECKING:
+    from quantlab.cluster.shards import Sharded
+
+
+class ConfigOptions(BaseModel):
+    """Which configuration file holds; None: ``quantlab.yaml`` of the working folder, if any."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: Path | None = None
+
+
+class ModelOptions(ConfigOptions):
+    """How to read a model where detection is wrong, and with what to feed it."""
+
+    layout: Layout | None = None
+    output_kind: OutputKind | None = None
+    size: int | None = Field(None, ge=1, description="of images, where the graph leaves it free")
+    pipeline: str | dict[str, Any] | None = None
+    threads: int = Field(0, ge=0, description="0: all cores of this process")
+    batch_size: int | None = Field(None, ge=1)
+    split: str | None = None
+    provider: str | None = None
+    fold_preprocess: bool = False
+    executor: str = INLINE
+
+    @property
+    def execution(self) -> Execution:
+        """How to evaluate. Raises QuantlabError for a split or a provider that cannot be."""
+        return Execution(
+            threads=self.threads,
+            batch=self.batch_size,
+            split=None if self.split is None else parse_split(self.split),
+            providers=providers_of(self.provider),
+            fold=self.fold_preprocess,
+        )
+
+    @contextmanager
+    def executing(self, talk: Talk) -> Iterator[Execution]:
+        """``execution`` with its executor, which is open until the block ends. Raises QuantlabError
+        for one that cannot be."""
+        with sharded(self.executor, talk) as found:
+            yield replace(self.execution, sharded=found)
+
+
+@contextmanager
+def sharded(executor: str, talk: Talk) -> Iterator[Sharded | None]:
+    """The executor of that name at work until the block ends, and said; None for this process."""
+    with open_executor(executor) as found:
+        if found is None:
+            yield None
+            return
+        from quantlab.cluster.shards import Sharded
+
+        if found.workers:
+            talk.say(f"Work goes to {executor}: {found.workers} shards at a time.")
+        else:
+            talk.warn(f"No worker has joined {executor}: work waits for one.")
+        yield Sharded(found)
+
+
+class DataOptions(ConfigOptions):
+    """Where images come from."""
+
+    data: Location | None = None
+    list_file: Path | None = None
+    synsets: Path | None = None
+    max_bad: float = Field(0.01, ge=0, le=1)
+
+    def with_list(self, list_file: Path | None) -> DataOptions:
+        """For another folder than ``data``: the list file was that folder's."""
+        return self.model_copy(update={"list_file": list_file})
+
+
+@dataclass(frozen=True)
+class Found:
+    """A dataset and, in words, where it was found. ``embedded``: it is the twenty photos.
+
+    ``unfit``: what is wrong with its labels, where they were left aside for it.
+    """
+
+    dataset: Dataset
+    origin: str
+    embedded: bool = False
+    unfit: LabelError | None = None
+
+    def of(self, part: Dataset) -> Found:
+        """The same origin, another (or a part of the) dataset."""
+        return replace(self, dataset=part)
+
+
+def find_model(text: str, options: ModelOptions, talk: Talk) -> Model:
+    """A classifier from a path, or from the name of a published model, fetched when it is not here.
+
+    Raises ModelError or FetchError.
+    """
+    path = Path(text)
+    name = path.name.removesuffix(".onnx")
+    if not path.exists() and path.parent == Path() and name in catalog():
+        talk.say(f"{text} is not here: fetching the published model {name}.")
+        path = fetch_with_talk(name, talk)
+    model = Model.load(path).with_overrides(
+        layout=options.layout, output_kind=options.output_kind, size=options.size
+    )
+    return model.check_classifier()
+
+
+def fetch_with_talk(name: str, talk: Talk, from_dir: Path | None = None) -> Path:
+    """``fetch`` with a progress bar in bytes."""
+    with talk.progress(f"Fetching {name}", 0) as advance:
+        return fetch(
+            name, from_dir=from_dir, progress=lambda done, total: advance(done, f"of {total} bytes")
+        )
+
+
+def require_fp32(model: Model, verb: str) -> Model:
+    """The model itself. Raises ModelError when it is quantized already."""
+    if model.is_quantized:
+        raise ModelError(
+            f"{model.path} is already quantized ({_quantized_ops(model.op_census)}).",
+            f"quantlab {verb} starts from the fp32 model; quantlab compare judges this one.",
+        )
+    return model
+
+
+def _quantized_ops(census: dict[str, int]) -> str:
+    ops = [
+        f"{n} {op}" for op, n in census.items() if "QLinear" in op or "quantizeLinear" in op.lower()
+    ]
+    return ", ".join(ops[:3]) or "integer operators"
+
+
+def find_pipeline(model: Model, options: ModelOptions, talk: Talk) -> Pipeline:
+    """The pipeline: named by the user, by quantlab.yaml, by the model's metadata, by the published
+    model with these bytes, else torchvision, which is said."""
+    named = options.pipeline or load_config(options.config).pipeline or known_pipeline(model)
+    if named is None:
+        talk.warn(
+            f"No pipeline is known for {model.path.name}: torchvision is assumed "
+            "(--pipeline names another)."
+        )
+        named = "torchvision"
+    return get_pipeline(named, size=model.input.height)
+
+
+def known_pipeline(model: Model) -> str | dict[str, Any] | None:
+    """The pipeline that the file's metadata or the published models' sha256 name, if any."""
+    if PIPELINE_KEY in model.metadata:
+        return parse_yaml(model.metadata[PIPELINE_KEY], f"{model.path}, {PIPELINE_KEY}")
+    return next(
+        (entry.pipeline for entry in catalog().values() if entry.matches(model.sha256)), None
+    )
+
+
+def find_evaluation_data(
+    options: DataOptions, model: Model, talk: Talk, *, need_labels: bool = True
+) -> Found:
+    """Images to evaluate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos.
+
+    With ``need_labels`` raises LabelError for labels that are not the model's; else they are left
+    aside, with a warning.
+    """
+    config = load_config(options.config)
+    if options.data is None and config.eval_data is not None:
+        listed = options.list_file or config.eval_list
+        evaluation = options.with_list(listed)
+        return _open(
+            config.eval_data, _name(options), evaluation, model, talk, need_labels=need_labels
+        )
+    return _first(options, "val", model, talk, need_labels=need_labels)
+
+
+def find_calibration_data(options: DataOptions, model: Model, talk: Talk) -> Found:
+    """Images to calibrate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos. Labels
+    that are not the model's are left aside, with a warning."""
+    return _first(options, "calib", model, talk, need_labels=False)
+
+
+def find_both(
+    options: DataOptions,
+    eval_data: Path | str | None,
+    model: Model,
+    talk: Talk,
+    *,
+    eval_list: Path | None = None,
+    need_labels: bool = True,
+) -> tuple[Found, Found]:
+    """Both datasets of a tune; the same one twice when it has to serve for both (see divided).
+
+    An evaluation folder comes from --eval-data, or from where the calibration folder came from.
+    With ``need_labels`` raises LabelError for evaluation labels that are not the model's; else they
+    are left aside, with a warning.
+    """
+    calibration = find_calibration_data(options, model, talk)
+    path, origin, listed = _place_beside(options, eval_data, calibration.origin)
+    listed = eval_list or listed
+    own_list = listed in (None, load_config(options.config).list_file)
+    same = str(path) == calibration.dataset.root and own_list
+    if path is None or (same and origin != "--eval-data"):
+        if need_labels and calibration.unfit is not None:
+            raise calibration.unfit
+        return calibration, calibration
+    evaluation = options.with_list(listed)
+    return calibration, _open(path, origin, evaluation, model, talk, need_labels=need_labels)
+
+
+def _place_beside(
+    options: DataOptions, eval_data: Path | str | None, origin: str
+) -> tuple[Path | str | None, str, Path | None]:
+    """Where the evaluation images are: the place, in words, and their list."""
+    config = load_config(options.config)
+    if eval_data is not None and eval_data != config.eval_data:
+        return eval_data, "--eval-data", None
+    if eval_data is not None or origin == _name(options):
+        return config.eval_data, _name(options), config.eval_list
+    if origin == "QUANTLAB_DATA":
+        return _from_environment("val"), origin, options.list_file
+    return None, origin, None
+
+
+def _name(options: ConfigOptions) -> str:
+    """What the configuration is called where the origin of data is told."""
+    named = options.config
+    return FILE_NAME if named is None or named.is_dir() else named.name
+
+
+def _first(
+    options: DataOptions, prefix: str, model: Model, talk: Talk, *, need_labels: bool = True
+) -> Found:
+    config = load_config(options.config)
+    data = options.data or config.data
+    if data is not None and data == config.data:
+        listed = options.list_file or config.list_file
+        listing = options.with_list(listed)
+        return _open(data, _name(options), listing, model, talk, need_labels=need_labels)
+    if data is not None:
+        return _open(data, "--data", options, model, talk, need_labels=need_labels)
+    if (found := _from_environment(prefix)) is not None:
+        return _open(found, "QUANTLAB_DATA", options, model, talk, need_labels=need_labels)
+    return embedded_photos(talk)
+
+
+def embedded_photos(talk: Talk) -> Found:
+    """The twenty labelled ImageNet photos of the foolbox package, with a warning."""
+    talk.warn(
+        "No data given: using twenty embedded photos. They show that all works and how nearly the "
+        "models agree; they cannot decide an accuracy. Give --data DIR."
+    )
+    return Found(open_dataset(fetch_with_talk("photos", talk)), "embedded photos", embedded=True)
+
+
+def _open(
+    path: Path | str,
+    origin: str,
+    options: DataOptions,
+    model: Model,
+    talk: Talk,
+    *,
+    need_labels: bool = True,
+) -> Found:
+    """The dataset; where no labels are needed, without those that cannot be had."""
+
+    def opened(labelled: bool) -> Dataset:
+        with fetching(path, talk) as progress:
+            return open_dataset(
+                path,
+                list_file=options.list_file,
+                synsets=options.synsets or load_config(options.config).synsets,
+                num_classes=model.num_classes,
+                labelled=labelled,
+                progress=progress,
+            )
+
+    return found_by(opened, origin, options.max_bad, talk, need_labels=need_labels)
+
+
+def found_by(
+    opened: Callable[[bool], Dataset],
+    origin: str,
+    max_bad: float,
+    talk: Talk,
+    *,
+    need_labels: bool,
+) -> Found:
+    """What ``opened(labelled)`` gives with labels; where these cannot be had or do not fit, and
+    none are needed, without them and with a warning. Raises LabelError."""
+    try:
+        dataset = opened(True)
+        _check_labelled(dataset, max_bad)
+        return Found(dataset, origin)
+    except LabelError as error:
+        if need_labels:
+            raise
+        talk.warn(f"Labels are left aside, and accuracy cannot be judged: {error.problem}")
+        return Found(opened(False), origin, unfit=error)
+
+
+def _check_labelled(dataset: Dataset, max_bad: float) -> None:
+    """Raises LabelError when more images than may be bad are so for want of a label."""
+    total = len(dataset) + len(dataset.problems)
+    bare = [problem.name for problem in dataset.problems if problem.reason == NO_LABEL]
+    if len(bare) > max_bad * total:
+        raise LabelError(
+            f"{dataset.root}: {len(bare)} of {total} images have no label (first {bare[0]}).",
+            "Label them or take them out; --max-bad allows more.",
+        )
+
+
+@contextmanager
+def fetching(place: Path | str, talk: Talk) -> Iterator[Callable[[int, int], None] | None]:
+    """Shows how far a URL's bytes have come."""
+    if not is_url(place):
+        yield None
+        return
+    with talk.progress(f"Fetching {place}", 0) as advance:
+        yield lambda done, total: advance(done, f"of {total:,} bytes")
+
+
+def _from_environment(prefix: str) -> Path | None:
+    """QUANTLAB_DATA is a dataset, or holds ``calib*`` and ``val*``, perhaps under imagenet/."""
+    value = os.environ.get("QUANTLAB_DATA")
+    if not value:
+        return None
+    root = Path(value)
+    if not root.is_dir():
+        raise DataError(
+            f"QUANTLAB_DATA names {root}, which is not a folder.", "Unset it or give --data DIR."
+        )
+    for folder in (root, root / "imagenet"):
+        matches = sorted(p for p in folder.glob(f"{prefix}*") if p.is_dir())
+        if matches and any(folder.glob("calib*")):
+            return matches[0]
+    return root
+
+
+def load_images(
+    found: Found,
+    pipeline: Pipeline,
+    options: DataOptions,
+    talk: Talk,
+    sharded: Sharded | None = None,
+) -> Crops:
+    """The crops, decoded (or from the cache where they are) here or by workers, every problem said.
+
+    Raises DataError when more than ``max_bad`` of the images are bad, or all of them are.
+    """
+    dataset, limit = found.dataset, cache_limit()
+    crops: Crops
+    with talk.progress(f"Reading {dataset.root}", len(dataset)) as advance:
+
+        def progress(done: int, total: int) -> None:
+            advance(done, "")
+
+        if sharded is not None:
+            crops = sharded.read(dataset, pipeline, options.max_bad, progress)
+        else:
+            crops = load_crops(
+                dataset,
+                pipeline,
+                cache_dir=cache_dir() / "crops",
+                max_bad=options.max_bad,
+                progress=progress,
+            )
+    trim(cache_dir(), limit)
+    say_problems(crops, talk)
+    return crops
+
+
+def say_problems(crops: Crops, talk: Talk) -> None:
+    """Count the images that had to be left out and name the first ten."""
+    if crops.problems:
+        talk.warn(f"{len(crops.problems)} images were left out: {describe(crops.problems)}")
+
+
+def model_facts(model: Model) -> dict[str, Any]:
+    """What the record keeps of a model."""
+    return {
+        "path": str(model.path),
+        "sha256": model.sha256,
+        "bytes": model.size_bytes,
+        "opset": model.opset,
+        "input": asdict(model.input),
+        "output_kind": model.output_kind,
+        "classes": model.num_classes,
+    }
+
+
+def data_facts(found: Found, crops: Crops) -> dict[str, Any]:
+    """What the record keeps of a dataset."""
+    return {
+        "root": found.dataset.root,
+        "origin": found.origin,
+        "images": len(crops.names),
+        "left_out": len(crops.problems),
+        "labelled": crops.labels is not None,
+        "digest": crops.dataset_digest,
+    }
+
+
+def check_all_unchanged(models: Iterable[Model]) -> None:
+    """Raises ModelError when an input model's file changed during the run."""
+    for model in models:
+        model.check_unchanged()
+
+
+def data_words(found: Found, crops: Crops) -> dict[str, str]:
+    """What a report says of the evaluation images."""
+    return {
+        "Evaluation images": f"{found.dataset.root} ({found.origin})",
+        "Labels": found.dataset.label_source,
+        "Data digest": crops.dataset_digest[:16],
+    }
+
+
+def stamped_recipe(model: Model) -> dict[str, object]:
+    """The recipe that a file made by quantlab carries, else nothing."""
+    text = model.metadata.get(RECIPE_KEY)
+    return parse_yaml(text, f"{model.path}, {RECIPE_KEY}") if text else {}

@@ -1,0 +1,52 @@
+"""runs ledger: every recipe, what is published of it, and what runs here have measured."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from quantlab._util.files import check_writable, write_whole
+from quantlab._util.reporter import Talk
+from quantlab.errors import RecordError
+from quantlab.fetch import catalog
+from quantlab.fetch.fetcher import cached_path
+from quantlab.report.ledger import ledger_csv, ledger_page
+from quantlab.runs.ledger import Row, ledger
+from quantlab.runs.record import RunRecord, load_record
+from quantlab.runs.run import Run
+
+
+class LedgerSpec(BaseModel):
+    """The options of ``quantlab runs ledger``."""
+
+    runs_dir: Path
+    output: Path
+
+
+def ledger_job(spec: LedgerSpec, run: Run, talk: Talk) -> tuple[Path, tuple[Row, ...]]:
+    """Write ``ledger.md`` and ``ledger.csv`` into the folder ``output``; the page and its rows."""
+    page, sheet = spec.output / "ledger.md", spec.output / "ledger.csv"
+    for path in (page, sheet):
+        check_writable(path)
+    records = read_records(spec.runs_dir, talk)
+    entries = catalog()
+    here = {name for name, entry in entries.items() if cached_path(entry).exists()}
+    rows = ledger(entries.values(), records, here)
+    finished = sum(record.status == "success" for record in records)
+    write_whole(page, ledger_page(rows, finished))
+    write_whole(sheet, ledger_csv(rows))
+    run.record.results = {"runs": finished, "rows": [asdict(row) for row in rows]}
+    return page, rows
+
+
+def read_records(folder: Path, talk: Talk) -> list[RunRecord]:
+    """The records of all run folders in it; warns of those that cannot be read."""
+    records = list[RunRecord]()
+    for path in sorted(folder.glob("*/run.json")):
+        try:
+            records.append(load_record(path))
+        except RecordError as error:
+            talk.warn(error.problem)
+    return records

@@ -1,0 +1,87 @@
+"""predict: what a model says of single images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from quantlab._util.reporter import Talk
+from quantlab.data.images import decode, quiet_pillow
+from quantlab.data.preprocess import Pipeline
+from quantlab.data.readers.classes import find_synsets, fitting_names, read_synsets
+from quantlab.data.readers.files import FileSource
+from quantlab.errors import DataError
+from quantlab.evaluate.guesses import ImageAnswer, answer
+from quantlab.runs.run import Run
+from quantlab.runtime.runner import Runner
+from quantlab.verbs import inputs
+from quantlab.verbs.config import load_config
+from quantlab.verbs.inputs import ModelOptions
+
+
+class PredictSpec(ModelOptions):
+    """The options of ``quantlab predict``."""
+
+    model: str
+    images: tuple[Path, ...] = Field(min_length=1)
+    top: int = Field(5, ge=1)
+    synsets: Path | None = None
+
+
+def predict_job(spec: PredictSpec, run: Run, talk: Talk) -> tuple[ImageAnswer, ...]:
+    """The best classes of every image. Raises DataError for the first that cannot be read."""
+    model = inputs.find_model(spec.model, spec, talk)
+    pipeline = inputs.find_pipeline(model, spec, talk)
+    names = _class_names(spec, model.num_classes)
+    with (
+        Runner(model, threads=spec.threads) as runner,
+        quiet_pillow(),
+        talk.progress(f"Asking {model.name}", len(spec.images)) as advance,
+    ):
+        answers = []
+        for done, path in enumerate(spec.images):
+            outputs = runner(pipeline.to_input(_crop(path, pipeline)[None], model.input))[0]
+            answers.append(answer(str(path), outputs, model.output_kind, names, top=spec.top))
+            advance(done + 1, "")
+    model.check_unchanged()
+    run.record.results = {
+        "model": inputs.model_facts(model),
+        "pipeline": pipeline.model_dump(mode="json"),
+        "answers": [found.model_dump(mode="json") for found in answers],
+    }
+    return tuple(answers)
+
+
+def _crop(path: Path, pipeline: Pipeline) -> NDArray[np.uint8]:
+    """The image's crop. Raises DataError that names it."""
+    name = str(path)
+    image = decode(FileSource([name], [""]).read(0), name)
+    try:
+        return pipeline.crop_image(image)
+    except DataError as error:
+        raise DataError(f"{name}: {error.problem}", error.remedy) from error
+
+
+def _class_names(spec: PredictSpec, classes: int) -> tuple[str, ...] | None:
+    """From the list that was given, else one above the first image or in QUANTLAB_DATA, if any.
+
+    Raises DataError when the given list is not of the model's classes.
+    """
+    given = spec.synsets or load_config(spec.config).synsets
+    if given is not None:
+        synsets = read_synsets(given)
+        if len(synsets) != classes:
+            raise DataError(
+                f"{given} names {len(synsets)} classes, the model has {classes}.",
+                "Give the list of the model's own classes with --synsets.",
+            )
+        return synsets.class_names
+    places = [spec.images[0].parent]
+    if root := os.environ.get("QUANTLAB_DATA"):
+        places.append(Path(root) / "imagenet")
+    found = (find_synsets(place, num_classes=classes) for place in places)
+    return next((fitting_names(s, classes) for s in found if s is not None), None)

@@ -1,0 +1,28 @@
+"""recipes: what can be fetched by name, and what tune tries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quantlab.fetch import PublishedModel, catalog
+from quantlab.recipe import Recipe
+from quantlab.runs.run import Run
+from quantlab.tune.ladder import ladder
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Published models by name, and the ladder's rungs in order."""
+
+    published: tuple[PublishedModel, ...]
+    ladder: tuple[Recipe, ...]
+
+
+def recipes_job(run: Run) -> Listing:
+    """Everything that has a name here."""
+    listing = Listing(tuple(catalog().values()), ladder())
+    run.record.results = {
+        "published": [entry.model_dump(mode="json") for entry in listing.published],
+        "ladder": [recipe.model_dump(mode="json") for recipe in listing.ladder],
+    }
+    return listing

@@ -1,0 +1,326 @@
+"""runs: the history of a runs folder: listed, shown, compared, drawn, removed, exported.
+
+These jobs look at runs and are none themselves: they leave no run folder, so that they work on a
+folder that cannot be written to.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+from sqlalchemy.engine import URL
+
+from quantlab._util import units
+from quantlab._util.files import check_writable
+from quantlab._util.reporter import Talk
+from quantlab.compare.compare import compare
+from quantlab.compare.comparison import Comparison
+from quantlab.errors import DataError, QuantlabError, RecordError
+from quantlab.evaluate.predictions import Predictions
+from quantlab.runs.difference import Change, Outcome, cause, changes, outcomes
+from quantlab.runs.entry import Entry, Listed, entry_of
+from quantlab.runs.folders import (
+    artifact,
+    check_removable,
+    find,
+    read_entry,
+    refresh,
+    remove,
+    timing_of,
+)
+from quantlab.runs.index import IN_MEMORY, Busy, Filter, Index, shown
+from quantlab.runs.mlflow import EXPERIMENT, Logged, log_run
+from quantlab.runs.record import RunRecord, load_record
+from quantlab.runs.trend import METRICS, Series, trend
+
+VARIABLE = "QUANTLAB_DB"
+FILE_NAME = ".history.db"
+"""The index beside the runs, where no database is named."""
+Metric = Literal[
+    "top1", "top5", "decline", "agreement", "kl", "latency", "speedup", "int8_macs"
+]  # fmt: skip
+
+
+class HistorySpec(BaseModel):
+    """Which runs. ``db`` is the URL of the index, None that of QUANTLAB_DB or a file beside the
+    runs."""
+
+    runs_dir: Path = Path("runs")
+    db: str | None = None
+
+
+class LsSpec(HistorySpec):
+    """The options of ``quantlab runs ls``; ``since`` is a date or an age such as 7d."""
+
+    verb: str | None = None
+    model: str | None = None
+    since: str | None = None
+    limit: int | None = None
+    everywhere: bool = False
+
+
+class RunSpec(HistorySpec):
+    """The options of ``quantlab runs show`` and ``rm``."""
+
+    runs: tuple[str, ...]
+
+
+class DiffSpec(HistorySpec):
+    """The options of ``quantlab runs diff``."""
+
+    old: str
+    new: str
+
+
+class TrendSpec(HistorySpec):
+    """The options of ``quantlab runs trend``."""
+
+    model: str
+    metrics: tuple[Metric, ...] = ()
+    plot: Path | None = None
+    everywhere: bool = False
+
+
+class ExportSpec(RunSpec):
+    """The options of ``quantlab runs export``; ``to`` is a tracking URI or a folder."""
+
+    to: str | None = None
+    experiment: str = EXPERIMENT
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One run: its record, its entry, and its artifacts by name, with bytes, None where one is not
+    there."""
+
+    folder: Path
+    record: RunRecord
+    entry: Entry
+    artifacts: dict[str, int | None]
+
+
+@dataclass(frozen=True)
+class Different:
+    """Two runs: what changed, their figures, and their answers image by image where both have them;
+    ``unpaired`` says why there is no ``comparison``."""
+
+    folders: tuple[Path, Path]
+    changes: tuple[Change, ...]
+    outcomes: tuple[Outcome, ...]
+    comparison: Comparison | None = None
+    unpaired: str = ""
+
+
+@dataclass(frozen=True)
+class Trended:
+    """A model's series; ``causes`` says by the folders of two runs what changed between them."""
+
+    model: str
+    series: tuple[Series, ...]
+    causes: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+def ls_job(spec: LsSpec, talk: Talk) -> list[Listed]:
+    """The runs that pass, the newest first; warns of folders that cannot be read."""
+    since = None if spec.since is None else since_of(spec.since, datetime.now(UTC))
+    wanted = Filter(spec.verb, spec.model, since, spec.limit)
+    with _history(spec, talk) as index:
+        found = index.entries(wanted, everywhere=spec.everywhere)
+        for listed in index.entries(Filter()):
+            if listed.entry.problem:
+                talk.warn(listed.entry.problem)
+    return [listed for listed in found if not listed.entry.problem]
+
+
+def since_of(text: str, now: datetime) -> str:
+    """A date, a time or an age (7d, 12h) as ISO 8601 in UTC, as records have it. Raises
+    QuantlabError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    try:
+        moment = moment or now - timedelta(seconds=units.seconds(text))
+        return moment.astimezone(UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError) as error:
+        raise QuantlabError(
+            f"{text!r} is no time.", "Give a date such as 2026-01-31, or an age such as 12h or 7d."
+        ) from error
+
+
+def show_job(spec: RunSpec, talk: Talk) -> Shown:
+    """One run. Raises RecordError."""
+    (folder,) = _found(spec, spec.runs, talk)
+    record = load_record(folder)
+    sizes = {
+        name: None if (path := artifact(folder, record, name)) is None else path.stat().st_size
+        for name in record.artifacts
+    }
+    entry = entry_of(record, folder.name, timing_of(folder, record))
+    return Shown(folder, record, entry, sizes)
+
+
+def diff_job(spec: DiffSpec, talk: Talk) -> Different:
+    """What changed between two runs, and whose answers did. Raises RecordError."""
+    old, new = _found(spec, (spec.old, spec.new), talk)
+    return different((old, new), talk)
+
+
+def different(folders: tuple[Path, Path], talk: Talk) -> Different:
+    """What changed between the runs of two folders. Raises RecordError."""
+    old, new = (load_record(folder) for folder in folders)
+    found = Different(folders, changes(old, new), outcomes(old, new))
+    answers = [_answers(*pair, talk) for pair in zip(folders, (old, new), strict=True)]
+    if answers[0] is None or answers[1] is None:
+        return found
+    try:
+        comparison, unpaired = compare(answers[0], answers[1]), ""
+    except DataError as error:
+        comparison, unpaired = None, error.problem
+    return Different(folders, found.changes, found.outcomes, comparison, unpaired)
+
+
+def _answers(folder: Path, record: RunRecord, talk: Talk) -> Predictions | None:
+    """The predictions of what the run is about."""
+    for name in ("int8_predictions", "predictions"):
+        if (path := artifact(folder, record, name)) is not None:
+            try:
+                return Predictions.load(path)
+            except RecordError as error:
+                talk.warn(error.problem)
+    return None
+
+
+def trend_job(spec: TrendSpec, talk: Talk) -> Trended:
+    """The model's figures over runs. Raises QuantlabError for a model that no run measured."""
+    from quantlab.report.plots import save_trend
+
+    if spec.plot is not None:
+        check_plot(spec.plot)
+    name = spec.model.removesuffix(".onnx").rpartition("/")[2]
+    metrics = spec.metrics or ("top1", "latency")
+    with _history(spec, talk) as index:
+        measured = index.measured(name, METRICS, everywhere=spec.everywhere)
+        if not measured:
+            known = ", ".join(index.models(everywhere=spec.everywhere)[:10])
+            raise RecordError(
+                f"no run has measured a model called {name}.",
+                f"Measured were: {known}." if known else "quantlab evaluate and compare measure.",
+            )
+    series = trend(measured, metrics)
+    if not series:
+        have = ", ".join(m for m in METRICS if any(x.figure.metric == m for x in measured))
+        raise RecordError(f"no run has {' or '.join(metrics)} of {name}.", f"There is: {have}.")
+    if spec.plot is not None:
+        save_trend(series, spec.plot)
+    return Trended(name, series, causes(series, lambda run: load_record(spec.runs_dir / run)))
+
+
+def check_plot(path: Path) -> None:
+    """Raises QuantlabError for a plot that could not be written in the end."""
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise QuantlabError(f"cannot draw into {path}.", "Endings: .png, .svg.")
+    check_writable(path)
+
+
+def causes(
+    series: Sequence[Series], load: Callable[[str], RunRecord]
+) -> dict[tuple[str, str], str]:
+    """The likeliest explanation of every change, by the two runs beside it. Of records that cannot
+    be loaded, where that raises RecordError, nothing is said."""
+    found = dict[tuple[str, str], str]()
+    for each in series:
+        for change in each.changes:
+            pair = each.points[change.index - 1].folder, each.points[change.index].folder
+            try:
+                old, new = map(load, pair)
+            except RecordError:
+                continue
+            found[pair] = cause(changes(old, new))
+    return found
+
+
+def removable_job(spec: RunSpec, talk: Talk) -> list[tuple[Path, Entry]]:
+    """The run folders that are meant, with what they hold. Raises RecordError for any that is not
+    to be removed."""
+    folders = list(dict.fromkeys(_found(spec, spec.runs, talk)))
+    for folder in folders:
+        check_removable(folder, spec.runs_dir)
+    return [(folder, read_entry(folder)) for folder in folders]
+
+
+def rm_job(spec: HistorySpec, folders: Sequence[Path], talk: Talk) -> None:
+    """Remove run folders, all or none; the index follows. Raises RecordError, OutputError."""
+    try:
+        remove(folders, spec.runs_dir)
+    finally:
+        with _history(spec, talk):
+            pass
+
+
+def index_job(spec: HistorySpec, talk: Talk) -> tuple[str, int]:
+    """Make the index anew from the folders: its URL, and the number of runs in it."""
+    with _history(spec, talk, anew=True) as index:
+        return shown(index.url), len(index.stamps())
+
+
+def export_job(spec: ExportSpec, talk: Talk) -> list[Logged]:
+    """Log runs with MLflow. Raises QuantlabError."""
+    folders = _found(spec, spec.runs, talk)
+    return [log_run(folder, to=spec.to, experiment=spec.experiment) for folder in folders]
+
+
+def _found(spec: HistorySpec, names: Sequence[str], talk: Talk) -> list[Path]:
+    """The run folders that are meant."""
+    with _history(spec, talk) as index:
+        known = [listed.entry.folder for listed in index.entries(Filter())]
+    return [find(name, known, spec.runs_dir) for name in names]
+
+
+@contextmanager
+def _history(spec: HistorySpec, talk: Talk, *, anew: bool = False) -> Iterator[Index]:
+    """An index that knows the folders as they are now.
+
+    The one beside the runs is only a shortcut: damaged, it is made again; where it cannot be
+    written or another process holds it, everything is read into memory.
+    """
+    with _opened(spec, talk, anew) as index:
+        yield index
+
+
+def _opened(spec: HistorySpec, talk: Talk, anew: bool) -> Index:
+    root, url = spec.runs_dir, spec.db or os.environ.get(VARIABLE)
+    if url:
+        return _fresh(url, root, anew, f"{platform.node()}:{root.resolve()}")
+    file = root / FILE_NAME
+    own = URL.create("sqlite", database=str(file)).render_as_string()
+    if root.is_dir():
+        try:
+            return _fresh(own, root, anew)
+        except Busy:
+            talk.warn(f"Another process holds the index {file}: all runs are read without it.")
+        except RecordError:
+            with suppress(OSError, RecordError):
+                file.unlink()
+                return _fresh(own, root)
+    return _fresh(IN_MEMORY, root)
+
+
+def _fresh(url: str, root: Path, anew: bool = False, place: str = "") -> Index:
+    index = Index(url, place)
+    try:
+        if anew:
+            index.clear()
+        refresh(index, root)
+    except BaseException:
+        index.close()
+        raise
+    return index

@@ -1,0 +1,29 @@
+"""A run's settings in its folder: the configuration that repeats it, and how it was mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quantlab._util.files import write_whole
+from quantlab._util.reporter import Talk
+from quantlab.compat.inc_yaml import markdown
+from quantlab.runs.run import Run
+from quantlab.verbs.config import FILE_NAME, Loaded, dump
+
+
+def keep_settings(settings: Mapping[str, Any], loaded: Loaded, run: Run, talk: Talk) -> None:
+    """Write ``quantlab.yaml``, and ``mapped.md`` for a Neural Compressor file, which is also said.
+
+    Raises RecipeError for settings that no configuration may hold, OutputError.
+    """
+    heading = f"What held for the run {run.record.id}.\nRepeat: quantlab {run.record.verb} --config"
+    path = run.artifact("config", FILE_NAME)
+    write_whole(path, dump(settings, f"{heading} {path}", run.folder))
+    if not loaded.rows:
+        return
+    table = markdown(loaded.rows)
+    write_whole(run.artifact("mapped", "mapped.md"), f"# What became of the file's keys\n\n{table}")
+    talk.say("A Neural Compressor file. This is what becomes of its keys:")
+    for line in table.splitlines():
+        talk.say(line)

@@ -1,0 +1,489 @@
+"""tune: from a fp32 model to the best int8 file that a search over recipes gives."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from quantlab._util.files import check_writable, remove_parts, write_whole
+from quantlab._util.reporter import Talk
+from quantlab._util.scratch import owner_of, scratch
+from quantlab.data.crops import Crops
+from quantlab.data.preprocess import Pipeline, get_pipeline
+from quantlab.errors import (
+    DataError,
+    MissingExtra,
+    OutputError,
+    QuantizeError,
+    QuantlabError,
+    RecipeError,
+    ResumeError,
+    disk_is_full,
+)
+from quantlab.evaluate.custom import metrics_of
+from quantlab.evaluate.execution import Execution
+from quantlab.evaluate.predictions import Predictions
+from quantlab.gate.criteria import needs_labels
+from quantlab.gate.verdict import Criterion, Policy, judge, parse_criterion
+from quantlab.inspect.speed_formats import slow_format
+from quantlab.model.model import Model
+from quantlab.quantize import Engine, get_engine
+from quantlab.quantize.peers import inc, nncf
+from quantlab.recipe import Recipe
+from quantlab.report.advice import shortfall
+from quantlab.runs.run import Run
+from quantlab.tune import strategies
+from quantlab.tune.ladder import cheapest_first, ladder_of
+from quantlab.tune.ledger import Ledger
+from quantlab.tune.search import Limits, Outcome, Search, run_search
+from quantlab.tune.space import default_space
+from quantlab.tune.study import SharedStudy
+from quantlab.tune.trials import Pick, Trial, picked
+from quantlab.verbs import inputs
+from quantlab.verbs.ahead import Ahead
+from quantlab.verbs.audit import check_reference, quick_audit
+from quantlab.verbs.calibration import calibration_images, check_disjoint, divided, drawn
+from quantlab.verbs.compare import save_artifacts
+from quantlab.verbs.config import BenchConditions, IncStrategy, Location, narrowed
+from quantlab.verbs.evaluate import predict
+from quantlab.verbs.inputs import DataOptions, Found, ModelOptions
+from quantlab.verbs.pick import adopt
+from quantlab.verbs.quantize import find_recipe
+from quantlab.verbs.tuned import Tuned, record, record_unjudged, trial_rows, unfinished_of
+from quantlab.verbs.workbench import Workbench
+
+IMAGES_FOR_INC = 1000
+Strategy = Literal[
+    "ladder", "sensitivity", "grid", "random", "tpe", "exhaustive", "basic", "conservative"
+]
+
+
+class TuneSpec(DataOptions, ModelOptions):
+    """The options of ``quantlab tune``. ``budget`` is in seconds."""
+
+    model: str
+    eval_data: Location | None = None
+    eval_list: Path | None = None
+    recipe: Recipe | str | None = None
+    output: Path | None = None
+    max_decline: str = "1%"
+    criterion: str | None = None
+    tolerance: float = Field(0.0, ge=0)
+    strategy: Strategy = "ladder"
+    engine: str = "quantlab"
+    engines: tuple[str, ...] = ()
+    inc_strategy: IncStrategy | None = None
+    bench: BenchConditions = BenchConditions()
+    space: dict[str, list[Any]] | None = None
+    images_per_class: int | None = None
+    calibration_size: int | None = None
+    seed: int = 0
+    budget: float = 300.0
+    max_trials: int | None = None
+    target_speedup: float | None = None
+    storage: str | None = None
+    pick: Pick = "best"
+    source: Path | None = Field(None, description="the run to pick from, without a search")
+    no_bench: bool = False
+    no_audit: bool = False
+    allow_overlap: bool = False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The fp32 model, and its images; ``evaluation`` is ``calibration`` where one has to serve for
+    both."""
+
+    model: Model
+    pipeline: Pipeline
+    calibration: Found
+    evaluation: Found
+
+
+def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
+    """Search, keep the best, report. A run that is resumed goes on where it was.
+
+    Raises QuantizeError when no trial gave a file, with the first trial's reason.
+    """
+    criterion = parse_criterion(spec.criterion or spec.max_decline, tolerance=spec.tolerance)
+    model = inputs.require_fp32(inputs.find_model(spec.model, spec, talk), "tune")
+
+    def subject() -> Subject:
+        pipeline = inputs.find_pipeline(model, spec, talk)
+        both = inputs.find_both(
+            spec,
+            spec.eval_data,
+            model,
+            talk,
+            eval_list=spec.eval_list,
+            need_labels=needs_labels(criterion),
+        )
+        return Subject(model, pipeline, *both)
+
+    output = spec.output or Path(f"{model.name}.int8.onnx")
+    return search(spec, criterion, subject, output, run, talk)
+
+
+def search(
+    spec: TuneSpec,
+    criterion: Criterion,
+    find: Callable[[], Subject],
+    output: Path,
+    run: Run,
+    talk: Talk,
+    *,
+    report: bool = True,
+) -> Tuned:
+    """What ``tune_job`` does once it knows with what; ``find`` is asked when nothing else is left
+    that could be wrong.
+
+    Raises QuantizeError when no trial gave a file, with the first trial's reason.
+    """
+    rungs = _rungs(spec)
+    _check(spec, criterion, rungs)
+    check_writable(output)
+    with (
+        _resumable(run.folder),
+        scratch(run.folder),
+        spec.executing(talk) as how,
+    ):
+        _tidy(run.folder, output)
+        if spec.source is not None:
+            adopt(spec.source, run)
+            talk.say(f"Picking from {spec.source}, which stays as it is.")
+        subject = find()
+        model = subject.model
+        bench = _prepare(spec, criterion, subject, run, talk, how)
+        rungs = [_sampled(rung, bench.sampling) for rung in rungs]
+        bench.ahead = _ahead(spec, rungs, bench)
+        bench.asked = frozenset(name for rung in rungs for name in rung.exclude)
+        bench.engines.update(_own_search(spec, bench))
+        study = SharedStudy(spec.storage, run.folder, bench.identity)
+        study.sync(bench.ledger.trials())
+        if spec.storage:
+            bench.others, bench.busy, bench.claim = study.others, study.busy, study.claim
+        kept: list[str] = []
+
+        def on_trial(outcome: Outcome) -> None:
+            study.sync(outcome.trials)
+            _keep(bench, outcome.best, output, kept)
+
+        if spec.source is not None:
+            bench.recall_costs()
+            outcome = Outcome(bench.ledger.trials(), "picked")
+        else:
+            limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
+            outcome = run_search(
+                _search(spec, rungs, bench), bench.attempt, bench.ledger, limits, on_trial=on_trial
+            )
+        study.sync(outcome.trials)
+        model.check_unchanged()
+        return _finish(spec, bench, outcome, output, kept, run, report=report)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """What cannot be written, mostly for a full disk, ends the tune, not what it has found."""
+    how = f"quantlab tune --resume {folder} goes on where it was."
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(error.problem, f"{error.remedy} {how}") from error
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        raise OutputError("the disk is full.", f"Free some space. {how}") from error
+
+
+def _tidy(folder: Path, output: Path) -> None:
+    """Removes what a killed tune of this run was writing."""
+    for place in (folder, folder / "trials", folder / "models"):
+        remove_parts(place)
+    remove_parts(output.parent, f"{output.name}.{owner_of(folder)}")
+
+
+def _check(spec: TuneSpec, criterion: Criterion, rungs: Sequence[Recipe]) -> None:
+    """Raises QuantlabError now for what else would be found after calibration: a metric or an
+    engine that is not there."""
+    metrics_of(criterion)
+    if spec.inc_strategy is not None:
+        _known_to_inc(criterion)
+    for name in dict.fromkeys([r.engine for r in rungs] + [*(spec.space or {}).get("engine", ())]):
+        get_engine(name)
+        for peer in (inc.PEER, nncf.PEER):
+            if name == peer.key and not os.environ.get(peer.variable) and not _here(peer.module):
+                raise MissingExtra(peer.package, peer.key, f"the {name} engine ({peer.product})")
+
+
+def _here(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _known_to_inc(criterion: Criterion) -> Policy:
+    if isinstance(criterion, Policy) and criterion.metric == "top1":
+        return criterion
+    raise QuantlabError(
+        "--inc-strategy knows a decline of top-1 only, no other criterion.",
+        "Give --max-decline, or leave --inc-strategy out.",
+    )
+
+
+def _prepare(
+    spec: TuneSpec, criterion: Criterion, subject: Subject, run: Run, talk: Talk, how: Execution
+) -> Workbench:
+    """Images, calibration sample and the fp32 baseline."""
+    model, pipeline = subject.model, subject.pipeline
+    calibration, evaluation = subject.calibration, subject.evaluation
+    if calibration is evaluation:
+        sample, rest, sampling = divided(calibration.dataset, model, _sampling(spec), talk)
+        evaluation = evaluation.of(rest)
+    else:
+        sample, sampling = drawn(calibration.dataset, model, _sampling(spec), talk)
+    images = calibration_images(calibration, sample, model, pipeline, spec, talk)
+    if not (spec.no_audit or _is_known(model, pipeline)):
+        quick_audit(model, images.crops, talk, spec.threads)
+    crops = inputs.load_images(evaluation, pipeline, spec, talk, how.sharded)
+    if not len(crops):
+        raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
+    check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
+    identity = _identity(spec, criterion, model, images.crops, crops)
+    ledger = Ledger(run.folder)
+    (ledger if spec.source is None else Ledger(spec.source)).claim(identity)
+    baseline = _baseline(model, crops, run, talk, how)
+    check_reference(model, crops, baseline, None, spec.threads)
+    return Workbench(
+        model=model,
+        criterion=criterion,
+        calibration=calibration,
+        sampling=sampling,
+        images=images,
+        evaluation=evaluation,
+        crops=crops,
+        baseline=baseline,
+        ledger=ledger,
+        talk=talk,
+        how=how,
+        seed=spec.seed,
+        bench=not spec.no_bench,
+        identity=hashlib.sha256("\n".join(identity.values()).encode()).hexdigest(),
+    )
+
+
+def _is_known(model: Model, pipeline: Pipeline) -> bool:
+    """Whether the model's metadata or its bytes name this very pipeline: nothing is in doubt."""
+    known = inputs.known_pipeline(model)
+    return known is not None and get_pipeline(known, size=model.input.height) == pipeline
+
+
+def _own_search(spec: TuneSpec, bench: Workbench) -> dict[str, Engine]:
+    """With --inc-strategy, Neural Compressor searches by itself, on at most IMAGES_FOR_INC of the
+    evaluation images, which it holds in memory."""
+    if spec.inc_strategy is None:
+        return {}
+    policy = _known_to_inc(bench.criterion)
+    crops, count = bench.crops, IMAGES_FOR_INC
+    tuning = inc.IncTuning(
+        strategy=spec.inc_strategy,
+        images=crops.inputs(slice(count), bench.model.input),
+        labels=None if crops.labels is None else crops.labels[:count],
+        max_decline=policy.max_decline,
+        kind=policy.kind,
+        max_trials=spec.max_trials or 100,
+    )
+    return {"inc": inc.IncEngine(tuning=tuning)}
+
+
+def _baseline(model: Model, crops: Crops, run: Run, talk: Talk, how: Execution) -> Predictions:
+    """fp32's answers, from the run folder when it is resumed.
+
+    Raises ResumeError when those are of another model or of other images.
+    """
+    path = run.artifact("fp32_predictions", "fp32-predictions.npz")
+    if not path.is_file():
+        answers = predict(model, crops, talk, how)
+        answers.save(path)
+        return answers
+    answers = Predictions.load(path)
+    if (answers.model_sha256, answers.digests) != (model.sha256, crops.digests):
+        raise ResumeError(
+            f"{run.folder} was tuned with another model or other images.", "Start a new run."
+        )
+    return answers
+
+
+def _identity(
+    spec: TuneSpec, criterion: Criterion, model: Model, calibration: Crops, evaluation: Crops
+) -> dict[str, str]:
+    """By name, what trials must have in common to be compared. The seed and the number of images
+    are in the calibration images."""
+    parts = {
+        "model": model.sha256,
+        "layout": model.input.layout,
+        "output kind": model.output_kind,
+        "evaluation images": evaluation.dataset_digest,
+        "calibration images": calibration.dataset_digest,
+        "pipeline": evaluation.pipeline.digest,
+        "criterion": criterion.model_dump_json(),
+    }
+    return parts | ({"inc strategy": spec.inc_strategy} if spec.inc_strategy else {})
+
+
+def _sampling(spec: TuneSpec) -> Recipe:
+    """A recipe with this tune's calibration sample, its own or that of the recipe it was given, and
+    seed."""
+    given = find_recipe(spec.recipe)
+    if spec.images_per_class is not None or spec.calibration_size is not None:
+        sample = {
+            "images_per_class": spec.images_per_class,
+            "calibration_size": spec.calibration_size,
+        }
+        given = given.model_copy(update=sample)
+    return given.model_copy(update={"seed": spec.seed})
+
+
+def _sampled(recipe: Recipe, sampling: Recipe) -> Recipe:
+    """The recipe with the other's calibration sample and seed."""
+    return recipe.model_copy(
+        update=sampling.model_dump(include={"seed", "images_per_class", "calibration_size"})
+    )
+
+
+def _rungs(spec: TuneSpec) -> list[Recipe]:
+    """The recipes to set out from: the one named by the user, else the engines' ladders."""
+    engines = spec.engines or (spec.engine,)
+    listed = (
+        [find_recipe(spec.recipe)] if spec.recipe else [r for e in engines for r in ladder_of(e)]
+    )
+    rungs = list(narrowed(listed, spec.space or {}))
+    if not rungs:
+        raise RecipeError("no recipe keeps to the search space.", "Allow more values in search.")
+    return rungs
+
+
+def _search(spec: TuneSpec, rungs: Sequence[Recipe], bench: Workbench) -> Search:
+    """The strategy's generator, from the first rung on."""
+    start = rungs[0]
+    space = spec.space or default_space(start.engine)
+    if spec.strategy == "sensitivity":
+        return strategies.sensitivity(start, bench.ranking)
+    if spec.strategy == "basic":
+        return strategies.basic(cheapest_first(rungs), bench.ranking)
+    if spec.strategy == "conservative":
+        return strategies.conservative(start, bench.ranking)
+    if spec.strategy == "grid":
+        return strategies.grid(start, space, bench.busy)
+    if spec.strategy == "exhaustive":
+        return strategies.exhaustive(rungs, start, space, bench.busy)
+    if spec.strategy in ("random", "tpe"):
+        from quantlab.tune.sampling import sampled
+
+        return sampled(start, space, spec.strategy, spec.seed, bench.others, bench.busy)
+    return strategies.ladder(cheapest_first(rungs), None if spec.recipe else bench.ranking)
+
+
+def _ahead(spec: TuneSpec, rungs: Sequence[Recipe], bench: Workbench) -> Ahead | None:
+    """The recipes that the strategy will ask for whatever comes of them, where workers can make
+    them side by side."""
+    if bench.how.sharded is None:
+        return None
+    start, listed = rungs[0], cheapest_first(rungs)
+    space = spec.space or default_space(start.engine)
+    recipes = {
+        "ladder": listed,
+        "basic": listed,
+        "grid": strategies.combinations(start, space),
+        "exhaustive": [*rungs, *strategies.combinations(start, space)],
+    }.get(spec.strategy, [])
+    return Ahead(bench.how.sharded, bench.model, bench.images, recipes, bench.talk)
+
+
+def _keep(bench: Workbench, best: Trial | None, output: Path, kept: list[str]) -> None:
+    """The best so far becomes the output file."""
+    if best is not None and best.sha256 and best.sha256 not in kept[-1:]:
+        _put(bench, bench.model_file(best), output)
+        kept.append(best.sha256)
+        bench.talk.say(f"  best so far: {best.recipe.name}, written to {output}")
+
+
+def _put(bench: Workbench, file: Path, output: Path) -> None:
+    """Makes the output equal to the file, whatever another process has put there."""
+    content = file.read_bytes()
+    if not output.is_file() or output.read_bytes() != content:
+        write_whole(output, content, owner_of(bench.ledger.folder))
+
+
+def _finish(
+    spec: TuneSpec,
+    bench: Workbench,
+    outcome: Outcome,
+    output: Path,
+    kept: list[str],
+    run: Run,
+    *,
+    report: bool,
+) -> Tuned:
+    """The chosen trial timed at length, written and, where asked, reported."""
+    best = picked(outcome.trials, spec.pick) or outcome.best
+    _keep(bench, best, output, kept)
+    if best is None or best.scores is None:
+        if report:
+            record_unjudged(bench, outcome, output, spec, run)
+        raise _nothing(outcome)
+    file = bench.model_file(best)
+    _put(bench, file, output)
+    int8 = bench.load(file, output.stem)
+    if sentence := slow_format(int8.proto().graph):
+        bench.talk.warn(sentence)
+    answers = replace(_all_answers(bench, best, int8), model_name=int8.name)
+    timing, reverted = None, bench.reverted(best, outcome.trials)
+    if bench.bench and outcome.stop != "interrupted":
+        try:
+            timing = bench.time(int8, spec.bench)
+            reverted = bench.with_times(best.recipe, reverted)
+        except KeyboardInterrupt:
+            outcome.stop = "interrupted"
+    save_artifacts(run, (bench.baseline, answers), timing)
+    comparison = bench.compare(replace(int8, path=output), answers, timing)
+    verdict = judge(comparison, bench.criterion)
+    tuned = Tuned(
+        output,
+        best,
+        comparison,
+        verdict,
+        outcome,
+        reverted=reverted,
+        rows=trial_rows(outcome.trials, best),
+        ended=unfinished_of(outcome, spec, run),
+        missed=shortfall(verdict),
+        report=run.artifact("report", "report.md"),
+    )
+    if report:
+        record(bench, tuned, int8, spec, run)
+    if tuned.interrupted:
+        run.finish("interrupted")
+    return tuned
+
+
+def _all_answers(bench: Workbench, best: Trial, int8: Model) -> Predictions:
+    """The trial's answers on all images: a trial that was stopped early saw only some, and those
+    of another machine are not here."""
+    path = bench.ledger.predictions_path(best.digest)
+    if best.status == "done" and path.is_file():
+        return Predictions.load(path)
+    return predict(int8, bench.crops, bench.talk, bench.how)
+
+
+def _nothing(outcome: Outcome) -> BaseException:
+    if outcome.stop == "interrupted":
+        return KeyboardInterrupt()
+    failed = next((t for t in outcome.trials if t.error), None)
+    reason = f"{failed.recipe.name}: {failed.error}" if failed else "nothing was tried"
+    return QuantizeError(f"no recipe gave a model; {reason}")
