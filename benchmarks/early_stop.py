@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from quantlab._util.files import write_whole
 from quantlab.stats.anytime import ALPHA, Values, decline_values, log_stake, share_values
 from quantlab.stats.paired import Interval, decline_of, paired_ratio, wilson
-from quantlab.verbs.early import BLOCK
+from quantlab.verbs.sequential_evaluation import BLOCK
 
 IMAGES, ACCURACY, LIMIT, LEAST = 50_000, 0.72, 0.01, 0.96
 DECLINES = (0.0, 0.005, 0.01, 0.015, 0.04)
@@ -213,10 +213,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("reports/early-stop.md"))
     options = parser.parse_args()
-    how = {"pairs": options.pairs, "seed": options.seed}
-    declines = {(d, a): decline_cell(d, a, **how) for a in ALIKE for d in DECLINES}
-    agreements = {a: agreement_cell(a, **how) for a in AGREEMENTS}
-    text = page(declines, agreements, **how)
+    execution = {"pairs": options.pairs, "seed": options.seed}
+    declines = {(d, a): decline_cell(d, a, **execution) for a in ALIKE for d in DECLINES}
+    agreements = {a: agreement_cell(a, **execution) for a in AGREEMENTS}
+    text = page(declines, agreements, **execution)
     write_whole(options.out, text)
     print(text)
     return 0

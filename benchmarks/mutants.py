@@ -157,14 +157,14 @@ def _attribute(graph: Any, rng: random.Random) -> None:
 
 
 def _tensor(graph: Any, rng: random.Random) -> None:
-    tensor, how = rng.choice(graph.initializer), rng.randrange(5)
-    if how == 0:
+    tensor, execution = rng.choice(graph.initializer), rng.randrange(5)
+    if execution == 0:
         tensor.data_type = rng.randrange(-1, 30)
-    elif how == 1 and tensor.dims:
+    elif execution == 1 and tensor.dims:
         tensor.dims[rng.randrange(len(tensor.dims))] = rng.choice(_EXTREMES)
-    elif how == 2:
+    elif execution == 2:
         tensor.dims.extend([1] * rng.choice((1, 5, 500)))
-    elif how == 3:
+    elif execution == 3:
         tensor.raw_data = rng.randbytes(len(tensor.raw_data))
     else:
         tensor.ClearField("raw_data")

@@ -28,7 +28,7 @@ from images import crops_of
 from numpy.typing import NDArray
 
 from quantlab._util.files import write_whole
-from quantlab._util.reporter import Silence
+from quantlab._util.reporter import NullReporter
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
@@ -203,7 +203,9 @@ def cold(place: Place, rounds: int) -> list[str]:
         def whole(model: Model = model) -> None:
             with fresh_cache():
                 found = Found(open_dataset(folder), "")
-                crops_and_answers(model, found, PIPELINE, DataOptions(), Silence(), Execution())
+                crops_and_answers(
+                    model, found, PIPELINE, DataOptions(), NullReporter(), Execution()
+                )
 
         def crop(index: int) -> bool:
             return PIPELINE.crop_image(dataset[index].image).size > 0

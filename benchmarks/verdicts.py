@@ -417,26 +417,26 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("reports/verdicts.md"))
     options = parser.parse_args()
-    how = {"pairs": options.pairs, "seed": options.seed}
-    fewer = {**how, "pairs": max(1, options.pairs // 5)}
+    execution = {"pairs": options.pairs, "seed": options.seed}
+    fewer = {**execution, "pairs": max(1, options.pairs // 5)}
     text = page(
         {
-            (n, c, d, relative): decline_cell(d, c, n, relative=relative, **how)
+            (n, c, d, relative): decline_cell(d, c, n, relative=relative, **execution)
             for relative in (True, False)
             for n in SIZES
             for c in CHANGED
             for d in DECLINES
         },
         {
-            (n, least, a): agreement_cell(least, a, n, **how)
+            (n, least, a): agreement_cell(least, a, n, **execution)
             for n in SIZES
             for least, a in AGREEMENTS
         },
         {(n, k): kl_cell(k, n, **fewer) for n in KL_SIZES for k in KLS},
-        {(n, share): unchanged_cell(share, LOSING, n, **how) for n, share in UNCHANGED},
+        {(n, share): unchanged_cell(share, LOSING, n, **execution) for n, share in UNCHANGED},
         {n: class_errors(n, **fewer) for n in CLASS_SIZES},
-        {rules: family_error(rules, 10_000, **how) for rules in (1, 2, 4, 8)},
-        **how,
+        {rules: family_error(rules, 10_000, **execution) for rules in (1, 2, 4, 8)},
+        **execution,
     )
     write_whole(options.out, text)
     print(text)

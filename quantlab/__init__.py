@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from quantlab.errors import ClusterError as ClusterError
     from quantlab.errors import DataError as DataError
     from quantlab.errors import FetchError as FetchError
-    from quantlab.errors import IsaChange as IsaChange
-    from quantlab.errors import MissingExtra as MissingExtra
+    from quantlab.errors import IsaChangeError as IsaChangeError
+    from quantlab.errors import MissingExtraError as MissingExtraError
     from quantlab.errors import ModelError as ModelError
     from quantlab.errors import OutputError as OutputError
     from quantlab.errors import QuantizeError as QuantizeError
@@ -86,10 +86,10 @@ _HOMES = {
     "DivergencePolicy": "quantlab.gate.criteria",
     "FetchError": "quantlab.errors",
     "Inspection": "quantlab.inspect.inspection",
-    "IsaChange": "quantlab.errors",
+    "IsaChangeError": "quantlab.errors",
     "LatencyPolicy": "quantlab.gate.criteria",
     "Measurement": "quantlab.bench.measurement",
-    "MissingExtra": "quantlab.errors",
+    "MissingExtraError": "quantlab.errors",
     "Model": "quantlab.model.model",
     "ModelError": "quantlab.errors",
     "OutputError": "quantlab.errors",

@@ -27,7 +27,7 @@ import onnx
 
 from quantlab._util.files import write_whole
 from quantlab._util.paths import is_url
-from quantlab._util.reporter import Advance, Talk
+from quantlab._util.reporter import Advance, Reporter
 from quantlab._util.scratch import temporary_folder
 from quantlab.bench.harness import Isolation
 from quantlab.bench.measurement import BenchResult
@@ -91,7 +91,7 @@ from quantlab.verbs import inspect as inspect_job
 from quantlab.verbs import quantize as quantize_job
 from quantlab.verbs import tune as tune_job
 from quantlab.verbs.audit import full_audit
-from quantlab.verbs.inputs import DataOptions, Found
+from quantlab.verbs.inputs import DataOptions, LocatedDataset
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -199,7 +199,7 @@ def quantize(
     force: bool = False,
     executor: str = INLINE,
     run_dir: Path | str | None = None,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> Model:
     """Quantize a model by one recipe, without a search.
 
@@ -246,25 +246,25 @@ def quantize(
         >>> int8.save("tiny.int8.onnx").name
         'tiny.int8.onnx'
     """
-    talk = reporter(progress)
+    reporter = reporter_of(progress)
     fp32 = inputs.require_fp32(_classifier(model), "quantize")
     chosen = quantize_job.find_recipe(recipe)
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
-    found = _found(calibration, fp32, talk, max_bad=max_bad, need_labels=False)
-    through = _pipeline(pipeline, fp32, found, talk)
+    found = _found(calibration, fp32, reporter, max_bad=max_bad, need_labels=False)
+    through = _pipeline(pipeline, fp32, found, reporter)
     spec = quantize_job.QuantizeSpec(
         model=str(fp32.path), output=Path(), max_bad=max_bad, executor=executor
     )
     asked = {"model": fp32.name, "calibration": found.dataset.root, "recipe": chosen.name}
-    with _recorded("quantize", run_dir, talk, asked) as run:
-        made = quantize_job.calibrated(fp32, chosen, found, through, spec, talk)
+    with _recorded("quantize", run_dir, reporter, asked) as run:
+        made = quantize_job.calibrated(fp32, chosen, found, through, spec, reporter)
         fp32.check_unchanged()
         int8 = _int8(fp32, made.content)
-        check = quantize_job.checked(fp32, int8, found, made, spec, talk)
-        quantize_job.judge_check(check, int8.name, talk, force=force)
+        check = quantize_job.checked(fp32, int8, found, made, spec, reporter)
+        quantize_job.judge_check(check, int8.name, reporter, force=force)
         if sentence := slow_format(int8.proto().graph):
-            talk.warn(sentence)
+            reporter.warn(sentence)
         if run is not None:
             write_whole(run.artifact("model", f"{file_name(int8.name)}.onnx"), made.content)
             run.record.results = quantize_job.facts(fp32, found, made) | {
@@ -301,7 +301,7 @@ def tune(
     threads: int = 0,
     executor: str = INLINE,
     run_dir: Path | str | None = None,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> TuneResult:
     """Find the best int8 model: by meets the criterion, then speed, then fidelity.
 
@@ -354,7 +354,7 @@ def tune(
         >>> result.model.save("tiny.int8.onnx").name
         'tiny.int8.onnx'
     """
-    talk = reporter(progress)
+    reporter = reporter_of(progress)
     judged = _criterion(criterion or max_decline, tolerance)
     fp32 = inputs.require_fp32(_classifier(model), "tune")
     spec = tune_job.TuneSpec.model_validate(
@@ -382,7 +382,7 @@ def tune(
     asked = {"model": fp32.name, "criterion": f"{judged.title} {judged.limit_text}"}
 
     def subject() -> tune_job.Subject:
-        first = _found(calibration, fp32, talk, max_bad=max_bad, need_labels=False)
+        first = _found(calibration, fp32, reporter, max_bad=max_bad, need_labels=False)
         same = evaluation is None or evaluation is calibration
         labels = needs_labels(judged)
         if same and labels and first.unfit is not None:
@@ -390,11 +390,11 @@ def tune(
         other = first if evaluation is None or same else evaluation
         second = (
             other
-            if isinstance(other, Found)
-            else _found(other, fp32, talk, max_bad=max_bad, need_labels=labels)
+            if isinstance(other, LocatedDataset)
+            else _found(other, fp32, reporter, max_bad=max_bad, need_labels=labels)
         )
-        through = _pipeline(pipeline, fp32, first, talk)
-        if through != _pipeline(through, fp32, second, talk):
+        through = _pipeline(pipeline, fp32, first, reporter)
+        if through != _pipeline(through, fp32, second, reporter):
             raise DataError("calibration and evaluation images are not of one kind.")
         if first.dataset.finished:
             spec.no_audit = True
@@ -406,10 +406,10 @@ def tune(
         with Run("tune", asked, _call("tune", asked), root) as run:
             try:
                 found = tune_job.search(
-                    spec, judged, subject, output, run, talk, report=run_dir is not None
+                    spec, judged, subject, output, run, reporter, report=run_dir is not None
                 )
             finally:
-                run.record.warnings = talk.warnings
+                run.record.warnings = reporter.warnings
         return TuneResult(
             model=_int8(fp32, output.read_bytes()),
             verdict=found.verdict,
@@ -431,7 +431,7 @@ def evaluate(
     provider: str | None = None,
     executor: str = INLINE,
     run_dir: Path | str | None = None,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> Predictions:
     """What a model answers on all images.
 
@@ -462,10 +462,10 @@ def evaluate(
         >>> answers.outputs.shape, answers.accuracy.top1.n
         ((32, 4), 32)
     """
-    talk = reporter(progress)
+    reporter = reporter_of(progress)
     loaded = _classifier(model)
-    found = _found(images, loaded, talk)
-    through = _pipeline(pipeline, loaded, found, talk)
+    found = _found(images, loaded, reporter)
+    through = _pipeline(pipeline, loaded, found, reporter)
     spec = evaluate_job.EvaluateSpec(
         model=str(loaded.path),
         max_bad=max_bad,
@@ -474,9 +474,11 @@ def evaluate(
         executor=executor,
     )
     asked = {"model": loaded.name, "images": found.dataset.root}
-    with _recorded("evaluate", run_dir, talk, asked) as run:
-        with spec.executing(talk) as how:
-            crops, answers = evaluate_job.crops_and_answers(loaded, found, through, spec, talk, how)
+    with _recorded("evaluate", run_dir, reporter, asked) as run:
+        with spec.executing(reporter) as execution:
+            crops, answers = evaluate_job.crops_and_answers(
+                loaded, found, through, spec, reporter, execution
+            )
         if run is not None:
             answers.save(run.artifact("predictions", "predictions.npz"))
             run.record.results = evaluate_job.facts(loaded, found, crops, answers, spec)
@@ -513,7 +515,7 @@ def compare(
     executor: str = INLINE,
     criterion: Limit | str = USUAL,
     run_dir: Path | str | None = None,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> Comparison: ...
 
 
@@ -535,7 +537,7 @@ def compare(
     executor: str = INLINE,
     criterion: Limit | str = USUAL,
     run_dir: Path | str | None = None,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> Comparison:
     """Set two models side by side, image by image.
 
@@ -595,15 +597,15 @@ def compare(
         )
     if images is None:
         raise DataError("two models are compared on images.", "Give them: compare(fp32, int8, …).")
-    talk = reporter(progress)
+    reporter = reporter_of(progress)
     models = [_classifier(fp32), _classifier(int8)]
     compare_job.check_comparable(*models)
     pair = [compare_job.named(model) for model in models]
     check_order(pair[0], pair[1], "Give the fp32 model first.")
-    found = _found(images, models[0], talk)
+    found = _found(images, models[0], reporter)
     if class_names is not None:
         found = found.of(replace(found.dataset, class_names=tuple(class_names)))
-    through = _pipeline(pipeline, models[0], found, talk, models[1])
+    through = _pipeline(pipeline, models[0], found, reporter, models[1])
     spec = compare_job.CompareSpec(
         fp32=str(models[0].path),
         int8=str(models[1].path),
@@ -617,10 +619,10 @@ def compare(
         executor=executor,
     )
     asked = {"fp32": models[0].name, "int8": models[1].name, "images": found.dataset.root}
-    with _recorded("compare", run_dir, talk, asked) as run:
-        made = compare_job.side_by_side(models, found, through, spec, talk, metrics)
+    with _recorded("compare", run_dir, reporter, asked) as run:
+        made = compare_job.side_by_side(models, found, through, spec, reporter, metrics)
         if run is not None:
-            compare_job.publish(made, models, found, spec, run, talk, _limit(criterion))
+            compare_job.publish(made, models, found, spec, run, reporter, _limit(criterion))
     return made.comparison
 
 
@@ -674,7 +676,7 @@ def gate(
     seed: int = 0,
     max_bad: float = 0.01,
     threads: int = 0,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> Decision:
     """Judge a comparison by several rules, as one decision.
 
@@ -749,7 +751,7 @@ def bench(
     provider: str | None = None,
     isolation: Isolation = "fresh",
     run_dir: Path | str | None = None,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> BenchResult:
     """Time models side by side, in turns of milliseconds, in processes of their own.
 
@@ -783,7 +785,7 @@ def bench(
         >>> result.measurements[0][0].p50 > 0
         True
     """
-    talk = reporter(progress)
+    reporter = reporter_of(progress)
     several = (
         [models] if isinstance(models, Model | Path | str | bytes | onnx.ModelProto) else models
     )
@@ -799,8 +801,8 @@ def bench(
         isolation=isolation,
     )
     asked = {"models": ", ".join(model.name for model in loaded)}
-    with _recorded("bench", run_dir, talk, asked) as run:
-        result = bench_job.timed(loaded, spec, talk)
+    with _recorded("bench", run_dir, reporter, asked) as run:
+        result = bench_job.timed(loaded, spec, reporter)
         inputs.check_all_unchanged(loaded)
         if run is not None:
             result.save(run.artifact("measurements", "measurements.json"))
@@ -817,13 +819,13 @@ def inspect(
     pipeline: PipelineLike | None = None,
     count: int | None = None,
     threads: int = 0,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> Inspection: ...
 
 
 @overload
 def inspect(
-    model: ModelLike, *, view: Literal["quantization"], progress: Progress | Talk | None = None
+    model: ModelLike, *, view: Literal["quantization"], progress: Progress | Reporter | None = None
 ) -> tuple[OperatorScale, ...]: ...
 
 
@@ -836,7 +838,7 @@ def inspect(
     pipeline: PipelineLike | None = None,
     count: int | None = None,
     threads: int = 0,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> Portability: ...
 
 
@@ -850,7 +852,7 @@ def inspect(
     pipeline: PipelineLike | None = None,
     count: int | None = None,
     threads: int = 0,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> LayerReport: ...
 
 
@@ -863,7 +865,7 @@ def inspect(
     pipeline: PipelineLike | None = None,
     count: int | None = None,
     threads: int = 0,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> Sensitivity: ...
 
 
@@ -877,7 +879,7 @@ def inspect(
     count: int | None = None,
     published: float | None = None,
     threads: int = 0,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> Audit: ...
 
 
@@ -893,7 +895,7 @@ def inspect(
     count: int | None = None,
     published: float | None = None,
     threads: int = 0,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> Inspection | tuple[OperatorScale, ...] | Portability | LayerReport | Sensitivity | Audit:
     """Look into a model.
 
@@ -926,21 +928,21 @@ def inspect(
         >>> found.num_classes, found.op_census["Conv"], found.macs
         (4, 3, 213056)
     """
-    talk = reporter(progress)
+    reporter = reporter_of(progress)
     loaded = _classifier(model)
 
-    def sample() -> Found:
+    def sample() -> LocatedDataset:
         if images is None:
             raise DataError(f"the view {view} needs images.", "Give them after the model.")
-        found = _found(images, loaded, talk)
+        found = _found(images, loaded, reporter)
         number = count or inspect_job.IMAGES[view]
         return found.of(found.dataset.subset(random_sample(len(found.dataset), number)))
 
     def batches() -> CalibrationImages:
         found = sample()
-        through = _pipeline(pipeline, loaded, found, talk)
+        through = _pipeline(pipeline, loaded, found, reporter)
         return CalibrationImages(
-            inputs.load_images(found, through, DataOptions(), talk), loaded.input
+            inputs.load_images(found, through, DataOptions(), reporter), loaded.input
         )
 
     made: Inspection | tuple[OperatorScale, ...] | Portability | LayerReport | Sensitivity | Audit
@@ -957,15 +959,15 @@ def inspect(
         made = debug_layers(loaded, other, batches())
     elif view == "sensitivity":
         inputs.require_fp32(loaded, "inspect")
-        made = inspect_job.sensitivity(loaded, batches(), threads, talk)
+        made = inspect_job.sensitivity(loaded, batches(), threads, reporter)
     elif view == "preprocess-audit":
         found = sample()
-        through = _pipeline(pipeline, loaded, found, talk)
+        through = _pipeline(pipeline, loaded, found, reporter)
         made = full_audit(
-            loaded, found, through, DataOptions(), talk, threads=threads, published=published
+            loaded, found, through, DataOptions(), reporter, threads=threads, published=published
         )
     else:
-        made = inspect_job.inspected(loaded, None if images is None else batches(), talk)
+        made = inspect_job.inspected(loaded, None if images is None else batches(), reporter)
     loaded.check_unchanged()
     return made
 
@@ -974,7 +976,7 @@ def fetch(
     name: str,
     *,
     from_dir: Path | str | None = None,
-    progress: Progress | Talk | None = None,
+    progress: Progress | Reporter | None = None,
 ) -> Path:
     """Get a published model or dataset by its name, checked by its digest.
 
@@ -999,11 +1001,11 @@ def fetch(
         Did you mean mobilenetv2-12?
     """
     folder = None if from_dir is None else Path(from_dir)
-    return inputs.fetch_with_talk(name.removesuffix(".onnx"), reporter(progress), folder)
+    return inputs.fetch_with_talk(name.removesuffix(".onnx"), reporter_of(progress), folder)
 
 
 class _Reporter:
-    """A Talk that tells a function how far the work is, and warns as Python does."""
+    """A Reporter that tells a function how far the work is, and warns as Python does."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.warnings: list[str] = []
@@ -1038,9 +1040,9 @@ def _outside() -> int:
     return depth
 
 
-def reporter(progress: Progress | Talk | None) -> Talk:
-    """Who speaks while a function works: a Talk itself, or one for a function."""
-    return progress if isinstance(progress, Talk) else _Reporter(progress)
+def reporter_of(progress: Progress | Reporter | None) -> Reporter:
+    """Who speaks while a function works: a Reporter itself, or one for a function."""
+    return progress if isinstance(progress, Reporter) else _Reporter(progress)
 
 
 def check_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
@@ -1092,11 +1094,11 @@ def _check_reference(comparison: Comparison) -> None:
 def _found(
     images: ImagesLike,
     model: Model,
-    talk: Talk,
+    reporter: Reporter,
     *,
     max_bad: float = 0.01,
     need_labels: bool = True,
-) -> Found:
+) -> LocatedDataset:
     """The images, opened or taken in; without labels that do not fit where none are needed. Raises
     DataError."""
     held = None if isinstance(images, Dataset | str | Path) else read(images)
@@ -1104,7 +1106,7 @@ def _found(
     def opened(labelled: bool) -> Dataset:
         if isinstance(images, str | Path):
             place = images if isinstance(images, str) and is_url(images) else Path(images)
-            with inputs.fetching(place, talk) as progress:
+            with inputs.fetching(place, reporter) as progress:
                 return open_dataset(
                     place, num_classes=model.num_classes, labelled=labelled, progress=progress
                 )
@@ -1116,11 +1118,15 @@ def _found(
             check_labels(dataset.labels, model.num_classes, dataset.names)
         return dataset
 
-    return inputs.found_by(opened, "given", max_bad, talk, need_labels=need_labels)
+    return inputs.found_by(opened, "given", max_bad, reporter, need_labels=need_labels)
 
 
 def _pipeline(
-    named: PipelineLike | None, model: Model, found: Found, talk: Talk, other: Model | None = None
+    named: PipelineLike | None,
+    model: Model,
+    found: LocatedDataset,
+    reporter: Reporter,
+    other: Model | None = None,
 ) -> Pipeline:
     """The one that is named; of ready inputs none; else the one that a model is known for."""
     side = model.input.height
@@ -1129,7 +1135,7 @@ def _pipeline(
     known = named or inputs.known_pipeline(model)
     known = known or (None if other is None else inputs.known_pipeline(other))
     if known is None:
-        talk.warn(
+        reporter.warn(
             f"No pipeline is known for {model.name}: torchvision is assumed (pipeline= names "
             "another)."
         )
@@ -1148,7 +1154,7 @@ def _call(verb: str, asked: Mapping[str, str]) -> str:
 
 @contextmanager
 def _recorded(
-    verb: str, run_dir: Path | str | None, talk: Talk, asked: dict[str, str]
+    verb: str, run_dir: Path | str | None, reporter: Reporter, asked: dict[str, str]
 ) -> Iterator[Run | None]:
     """A run folder where one is asked for."""
     if run_dir is None:
@@ -1158,4 +1164,4 @@ def _recorded(
         try:
             yield run
         finally:
-            run.record.warnings = talk.warnings
+            run.record.warnings = reporter.warnings

@@ -8,10 +8,10 @@ QuantlabError
 ├── QuantizeError   an engine could not quantize the model
 ├── OutputError     a file could not be written
 ├── FetchError      a download is missing or is not what was promised
-├── IsaChange       int8 answers were asked of another kind of CPU than before; exit code 4
+├── IsaChangeError       int8 answers were asked of another kind of CPU than before; exit code 4
 ├── RecordError     a stored run, predictions or measurement cannot be read
 ├── ClusterError    work that was to run elsewhere could not
-└── MissingExtra    an optional package is not installed
+└── MissingExtraError    an optional package is not installed
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class FetchError(QuantlabError):
     """A download is missing or is not what was promised."""
 
 
-class IsaChange(QuantlabError):
+class IsaChangeError(QuantlabError):
     """Int8 answers were asked of a CPU with other int8 instructions than before."""
 
     exit_code = 4
@@ -98,7 +98,7 @@ class ClusterError(QuantlabError):
     """Work that was to run elsewhere could not: no scheduler, other software, lost workers."""
 
 
-class MissingExtra(QuantlabError):
+class MissingExtraError(QuantlabError):
     """An optional package is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:

@@ -48,8 +48,8 @@ class Server:
             for path in (folder, folder / "password"):
                 shutil.chown(path, "postgres", "postgres")
         make = ("-D", self._data, "-U", USER, "--pwfile", str(folder / "password"))
-        how = ("-A", "scram-sha-256", "-E", "UTF8", "--locale", "C", "--no-sync")
-        _run([f"{programs}/initdb", *make, *how])
+        execution = ("-A", "scram-sha-256", "-E", "UTF8", "--locale", "C", "--no-sync")
+        _run([f"{programs}/initdb", *make, *execution])
         place = ("-D", self._data, "-h", "127.0.0.1", "-p", str(port), "-k", "")
         bounds = ("-c", "fsync=off", "-c", "max_connections=30")
         self._command = [f"{programs}/postgres", *place, *bounds]

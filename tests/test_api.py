@@ -15,7 +15,7 @@ import onnx
 import pytest
 
 import quantlab as ql
-from quantlab._util.reporter import Silence
+from quantlab._util.reporter import NullReporter
 from quantlab.data.dataset import Dataset
 from quantlab.runs.record import load_record
 from quantlab.testing import (
@@ -298,7 +298,7 @@ def test_the_gate_job_by_itself_knows_its_conditions(model: Path, tmp_path: Path
         data=image_folder(tmp_path / "val", CLASSES, 2),
         pipeline="torchvision",
     )
-    gated = gate_job(spec, Run("gate", {}, "gate", tmp_path / "runs"), Silence())
+    gated = gate_job(spec, Run("gate", {}, "gate", tmp_path / "runs"), NullReporter())
     assert "(" in gated.context.conditions["CPU"]
 
 
@@ -308,11 +308,11 @@ def test_progress_and_warnings(model: Path) -> None:
         ql.evaluate(model, example_images(), progress=lambda *step: told.append(step))
     assert caught[0].filename == __file__
     assert told[-1][:3] == ("Evaluating tiny", 32, 32)
-    talk = Silence()
+    reporter = NullReporter()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ql.evaluate(model, example_images(seed=2), progress=talk)
-    assert "torchvision is assumed" in talk.warnings[0]
+        ql.evaluate(model, example_images(seed=2), progress=reporter)
+    assert "torchvision is assumed" in reporter.warnings[0]
 
 
 def test_the_working_folder_and_the_environment_choose_nothing(

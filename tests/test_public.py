@@ -39,10 +39,10 @@ NAMES = FUNCTIONS | {
     "DivergencePolicy",
     "FetchError",
     "Inspection",
-    "IsaChange",
+    "IsaChangeError",
     "LatencyPolicy",
     "Measurement",
-    "MissingExtra",
+    "MissingExtraError",
     "Model",
     "ModelError",
     "OutputError",
@@ -67,7 +67,10 @@ NAMES = FUNCTIONS | {
     "open_dataset",
 }
 HEAVY = ("numpy", "onnx", "onnxruntime", "pydantic", "pandas", "PIL", "scipy", "click", "yaml")
-ERRORS = {name for name in NAMES if name.endswith("Error")} | {"IsaChange", "MissingExtra"}
+ERRORS = {name for name in NAMES if name.endswith("Error")} | {
+    "IsaChangeError",
+    "MissingExtraError",
+}
 DOCUMENTED = sorted((NAMES - ERRORS - {"__version__"}) | {"QuantlabError"})
 """An example of the tree's root stands for all errors."""
 

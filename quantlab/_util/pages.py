@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def give_back(array: NDArray[Any], rows: slice | NDArray[np.intp] | None = None) -> None:
+def release_pages(array: NDArray[Any], rows: slice | NDArray[np.intp] | None = None) -> None:
     """The pages of these rows, or of all, to the system where a file holds them: they are read
     again when needed. Rows are those of a memory map that is whole, C-contiguous and not sliced."""
     if not (isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED")):

@@ -10,7 +10,7 @@ Advance = Callable[[int, str], None]
 
 
 @runtime_checkable
-class Talk(Protocol):
+class Reporter(Protocol):
     """Where a job's words and progress go. ``warnings`` keeps every warning, for the record."""
 
     warnings: list[str]
@@ -26,8 +26,8 @@ class Talk(Protocol):
         are done and a short note of the current estimate."""
 
 
-class Silence:
-    """A Talk that says nothing and remembers its warnings."""
+class NullReporter:
+    """A Reporter that says nothing and remembers its warnings."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []

@@ -51,8 +51,8 @@ def update(**params: Any) -> None:
     from quantlab.report.gate import baseline_summary, changes_summary
     from quantlab.verbs.baseline import UpdateSpec, update_job
 
-    with job("baseline", params) as (run, talk):
-        updated = update_job(UpdateSpec(**pick(params, UpdateSpec)), run, talk)
+    with job("baseline", params) as (run, reporter):
+        updated = update_job(UpdateSpec(**pick(params, UpdateSpec)), run, reporter)
     if not params["as_json"]:
         click.echo(baseline_summary(updated.baseline))
         if updated.changes:

@@ -148,10 +148,10 @@ def _measure(params: dict[str, Any]) -> None:
     from quantlab.verbs.profile import ProfileSpec, profile_job
 
     profiles = None
-    with job("bench", params) as (run, talk):
-        found = bench_job(BenchSpec(**pick(params, BenchSpec)), run, talk)
+    with job("bench", params) as (run, reporter):
+        found = bench_job(BenchSpec(**pick(params, BenchSpec)), run, reporter)
         if params["profile"]:
-            profiles = profile_job(ProfileSpec(**pick(params, ProfileSpec)), run, talk)
+            profiles = profile_job(ProfileSpec(**pick(params, ProfileSpec)), run, reporter)
     if params["as_json"]:
         return
     if params["compat"] and isinstance(found.result, BenchResult):

@@ -71,9 +71,9 @@ def command(ctx: click.Context, /, **params: Any) -> None:
 
     if params["criterion"] and "max_decline" in given(ctx):
         raise click.UsageError("Give --criterion or --max-decline, not both.")
-    with job("compare", params) as (run, talk):
+    with job("compare", params) as (run, reporter):
         compare = compare_device_job if is_answers(Path(params["int8"])) else compare_job
-        result = compare(CompareSpec(**pick(params, CompareSpec)), run, talk)
+        result = compare(CompareSpec(**pick(params, CompareSpec)), run, reporter)
     if not params["as_json"]:
         early = result.early.sentence if result.early else ""
         click.echo(compare_summary(result.comparison, result.verdict, early))

@@ -1,4 +1,4 @@
-"""Talk on a terminal: words and progress bars on stderr, bars only where somebody watches."""
+"""Reporter on a terminal: words and progress bars on stderr, bars only where somebody watches."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from quantlab._util.reporter import Advance
 
 
-class ConsoleTalk:
-    """A Talk for people. ``NO_COLOR`` and redirected output are honoured by rich."""
+class ConsoleReporter:
+    """A Reporter for people. ``NO_COLOR`` and redirected output are honoured by rich."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -70,11 +70,13 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.verbs.evaluate import EvaluateSpec, evaluate_job
 
     accuracy: Accuracy | None
-    with job("evaluate", params) as (run, talk):
+    with job("evaluate", params) as (run, reporter):
         if params["results"] is not None:
-            accuracy, images = results_job(ResultsSpec(**pick(params, ResultsSpec)), run, talk)
+            accuracy, images = results_job(ResultsSpec(**pick(params, ResultsSpec)), run, reporter)
         else:
-            accuracy, images = evaluate_job(EvaluateSpec(**pick(params, EvaluateSpec)), run, talk)
+            accuracy, images = evaluate_job(
+                EvaluateSpec(**pick(params, EvaluateSpec)), run, reporter
+            )
     if params["as_json"]:
         return
     if params["compat"] and accuracy is not None:

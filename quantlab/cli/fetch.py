@@ -24,7 +24,7 @@ def command(**params: Any) -> None:
     """Fetch NAME into the cache folder and print its path. quantlab recipes lists the names."""
     from quantlab.verbs.fetch import FetchSpec, fetch_job
 
-    with job("fetch", params) as (run, talk):
-        path = fetch_job(FetchSpec(**pick(params, FetchSpec)), run, talk)
+    with job("fetch", params) as (run, reporter):
+        path = fetch_job(FetchSpec(**pick(params, FetchSpec)), run, reporter)
     if not params["as_json"]:
         click.echo(path)

@@ -97,8 +97,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         raise click.UsageError("Give FP32 and INT8, INT8 alone with --baseline, or one CONFIG.")
     spec = {**pick(params, GateSpec), "models": models, "config": config}
     try:
-        with job("gate", params) as (run, talk):
-            gated = gate_job(GateSpec(**spec), run, talk)
+        with job("gate", params) as (run, reporter):
+            gated = gate_job(GateSpec(**spec), run, reporter)
     except QuantlabError as error:
         if params["annotations"]:
             click.echo(error_annotation(error), err=params["as_json"])

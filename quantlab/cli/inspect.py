@@ -86,8 +86,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.verbs.inspect import InspectSpec, inspect_job
 
     fields = {**pick(params, InspectSpec), **_view(**params)}
-    with job("inspect", params) as (run, talk):
-        result = inspect_job(InspectSpec(**fields), run, talk)
+    with job("inspect", params) as (run, reporter):
+        result = inspect_job(InspectSpec(**fields), run, reporter)
     if not params["as_json"]:
         click.echo(inspected_summary(result, scales=params["scales"], form=params["form"]))
     if result.stored is not None and not result.stored.passed:

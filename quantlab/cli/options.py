@@ -15,7 +15,7 @@ from quantlab._util.paths import location
 from quantlab.verbs import roles
 
 if TYPE_CHECKING:
-    from quantlab._util.reporter import Talk
+    from quantlab._util.reporter import Reporter
     from quantlab.runs.run import Run
     from quantlab.verbs.roles import Role
 
@@ -219,29 +219,29 @@ def resumed(ctx: click.Context, params: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def job(
     verb: str, params: dict[str, Any], *, folder: Path | None = None
-) -> Iterator[tuple[Run, Talk]]:
+) -> Iterator[tuple[Run, Reporter]]:
     """A run folder and a voice; says where the run is and what repeats it when the verb is done.
 
     The voice is the command line's ``obj`` where it was given one: a function of ``quiet``.
     """
-    from quantlab.cli.console import ConsoleTalk
+    from quantlab.cli.console import ConsoleReporter
     from quantlab.runs.run import Run
 
     ctx = click.get_current_context()
-    voice: Callable[..., Talk] = ctx.obj or ConsoleTalk
-    talk = voice(quiet=params["quiet"] or params["as_json"])
+    voice: Callable[..., Reporter] = ctx.obj or ConsoleReporter
+    reporter = voice(quiet=params["quiet"] or params["as_json"])
     command = repeat_command(ctx)
     spec = {key: _plain(value) for key, value in params.items()}
     opened = Run.resume(folder) if folder else Run(verb, spec, command, Path(params["runs_dir"]))
     with opened as run:
         try:
-            yield run, talk
+            yield run, reporter
         finally:
-            run.record.warnings = talk.warnings
+            run.record.warnings = reporter.warnings
     if params["as_json"]:
         click.echo(run.record.model_dump_json(indent=1))
-    talk.say(f"Run:    {run.folder}")
-    talk.say(f"Repeat: {command}")
+    reporter.say(f"Run:    {run.folder}")
+    reporter.say(f"Repeat: {command}")
 
 
 def _plain(value: Any) -> Any:

@@ -27,7 +27,7 @@ def command(**params: Any) -> None:
     from quantlab.report.text import predict_summary
     from quantlab.verbs.predict import PredictSpec, predict_job
 
-    with job("predict", params) as (run, talk):
-        answers = predict_job(PredictSpec(**pick(params, PredictSpec)), run, talk)
+    with job("predict", params) as (run, reporter):
+        answers = predict_job(PredictSpec(**pick(params, PredictSpec)), run, reporter)
     if not params["as_json"]:
         click.echo(predict_summary(answers))

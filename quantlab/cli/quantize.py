@@ -48,8 +48,8 @@ def command(**params: Any) -> None:
     """Calibrate and quantize by one recipe."""
     from quantlab.verbs.quantize import QuantizeSpec, quantize_job
 
-    with job("quantize", params) as (run, talk):
-        made = quantize_job(QuantizeSpec(**pick(params, QuantizeSpec)), run, talk)
+    with job("quantize", params) as (run, reporter):
+        made = quantize_job(QuantizeSpec(**pick(params, QuantizeSpec)), run, reporter)
     output = made.output
     if not params["as_json"]:
         click.echo(made.check.line)

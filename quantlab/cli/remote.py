@@ -14,7 +14,7 @@ import click
 from quantlab.cli.options import given, repeat_command
 
 if TYPE_CHECKING:
-    from quantlab._util.reporter import Talk
+    from quantlab._util.reporter import Reporter
     from quantlab.client.api import Api
     from quantlab.client.remote import Remote, Targets
 
@@ -43,35 +43,35 @@ def remote(command: click.Command, verb: str, server: str, token: str | None) ->
 def _run(
     ctx: click.Context, verb: str, params: dict[str, Any], server: str, token: str | None
 ) -> None:
-    from quantlab.cli.console import ConsoleTalk
-    from quantlab.errors import MissingExtra
+    from quantlab.cli.console import ConsoleReporter
+    from quantlab.errors import MissingExtraError
 
     try:
         from quantlab.client.api import Api
         from quantlab.client.remote import run_there
     except ImportError as error:
-        raise MissingExtra(error.name or "httpx", "client", "--server") from error
-    talk = ConsoleTalk(quiet=params["quiet"] or params["as_json"])
+        raise MissingExtraError(error.name or "httpx", "client", "--server") from error
+    reporter = ConsoleReporter(quiet=params["quiet"] or params["as_json"])
     with Api(server, token) as api:
         asked = _asked(ctx, verb, params)
-        request = _request(verb, asked, api, talk)
+        request = _request(verb, asked, api, reporter)
         targets = _targets(params, asked)
         if targets.output is not None:
             request["output"] = targets.output.name
-        done = run_there(api, {"verb": verb, **request}, targets, talk)
+        done = run_there(api, {"verb": verb, **request}, targets, reporter)
     _summarize(params, done)
     if params["as_json"] and done.run is not None:
         click.echo((done.run / "run.json").read_text(encoding="utf-8").rstrip())
     else:
         click.echo(done.out, nl=not done.out.endswith("\n"))
     if done.run is not None:
-        talk.say(f"Run:    {done.run}")
+        reporter.say(f"Run:    {done.run}")
     words = shlex.split(repeat_command(ctx))[1:]
-    talk.say(f"Repeat: {shlex.join(['quantlab', '--server', server, *words])}")
+    reporter.say(f"Repeat: {shlex.join(['quantlab', '--server', server, *words])}")
     ctx.exit(done.exit_code)
 
 
-def _request(verb: str, asked: Mapping[str, Any], api: Api, talk: Talk) -> dict[str, Any]:
+def _request(verb: str, asked: Mapping[str, Any], api: Api, reporter: Reporter) -> dict[str, Any]:
     """What is asked of the server, files that are here sent there. Raises UsageError for an option
     that it has no use for, QuantlabError."""
     from quantlab.client.remote import stored_model, stored_recipe
@@ -89,7 +89,7 @@ def _request(verb: str, asked: Mapping[str, Any], api: Api, talk: Talk) -> dict[
     for name in schema.MODELS:
         value = request[name]
         one = isinstance(value, str)
-        found = [stored_model(api, each, talk) for each in ([value] if one else value)]
+        found = [stored_model(api, each, reporter) for each in ([value] if one else value)]
         request[name] = found[0] if one else found
     if "recipe" in request:
         request["recipe"] = stored_recipe(api, str(request["recipe"]))

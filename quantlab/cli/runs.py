@@ -13,7 +13,7 @@ from quantlab.cli.options import F, FilePath, Name, force_option, job, pick, run
 from quantlab.verbs import roles
 
 if TYPE_CHECKING:
-    from quantlab.cli.console import ConsoleTalk
+    from quantlab.cli.console import ConsoleReporter
     from quantlab.report.history import Form
 
 METRICS = ("top1", "top5", "decline", "agreement", "kl", "latency", "speedup", "int8_macs")
@@ -55,17 +55,17 @@ def ledger(**params: Any) -> None:
     """Every recipe with what is published of it, and what the runs of --runs-dir measured."""
     from quantlab.verbs.ledger import LedgerSpec, ledger_job
 
-    with job("runs", params) as (run, talk):
-        page, rows = ledger_job(LedgerSpec(**pick(params, LedgerSpec)), run, talk)
+    with job("runs", params) as (run, reporter):
+        page, rows = ledger_job(LedgerSpec(**pick(params, LedgerSpec)), run, reporter)
     if not params["as_json"]:
         count = sum(row.whose == "here" for row in rows)
         click.echo(f"Wrote {page} and ledger.csv: {len(rows)} rows, {count} measured here")
 
 
-def _talk(params: dict[str, Any]) -> ConsoleTalk:
-    from quantlab.cli.console import ConsoleTalk
+def _talk(params: dict[str, Any]) -> ConsoleReporter:
+    from quantlab.cli.console import ConsoleReporter
 
-    return ConsoleTalk(quiet=params["quiet"] or params["as_json"])
+    return ConsoleReporter(quiet=params["quiet"] or params["as_json"])
 
 
 def _as_json(facts: Any) -> str:
@@ -169,15 +169,15 @@ def rm(**params: Any) -> None:
     """Remove the folders of RUNs from the runs folder, after asking."""
     from quantlab.verbs.runs import HistorySpec, RunSpec, removable_job, rm_job
 
-    talk, spec = _talk(params), RunSpec(**pick(params, RunSpec))
-    found = removable_job(spec, talk)
+    reporter, spec = _talk(params), RunSpec(**pick(params, RunSpec))
+    found = removable_job(spec, reporter)
     for folder, _ in found:
         click.echo(folder, err=True)
     words = "this run" if len(found) == 1 else f"these {len(found)} runs"
     if not params["yes"] and not click.confirm(f"Remove {words}?", err=True):
         click.echo("Nothing was removed.", err=True)
         return
-    rm_job(HistorySpec(**pick(params, HistorySpec)), [folder for folder, _ in found], talk)
+    rm_job(HistorySpec(**pick(params, HistorySpec)), [folder for folder, _ in found], reporter)
     names = [folder.name for folder, _ in found]
     click.echo(_as_json({"removed": names}) if params["as_json"] else f"Removed {len(names)}.")
 

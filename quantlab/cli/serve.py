@@ -17,8 +17,10 @@ from quantlab.cli.server import server_options, settings_of
 @click.option("--no-worker", is_flag=True, help="Leave the jobs to quantlab worker.")
 def command(**params: Any) -> None:
     """Serve the API and the pages, with one worker beside (docs/serve.md)."""
-    from quantlab.cli.console import ConsoleTalk
+    from quantlab.cli.console import ConsoleReporter
     from quantlab.serve.running import serve
 
     settings = settings_of(params)
-    serve(settings, params["host"], params["port"], ConsoleTalk(), worker=not params["no_worker"])
+    serve(
+        settings, params["host"], params["port"], ConsoleReporter(), worker=not params["no_worker"]
+    )

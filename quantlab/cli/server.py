@@ -35,12 +35,12 @@ server_options = _stack(
 
 
 def settings_of(params: dict[str, Any]) -> Settings:
-    """The settings of ``server_options``. Raises RecipeError, MissingExtra."""
-    from quantlab.errors import MissingExtra
+    """The settings of ``server_options``. Raises RecipeError, MissingExtraError."""
+    from quantlab.errors import MissingExtraError
 
     try:
         from quantlab.serve.settings import load_settings
     except ImportError as error:
-        raise MissingExtra(error.name or "fsspec", "serve", "the service") from error
+        raise MissingExtraError(error.name or "fsspec", "serve", "the service") from error
     given = {name: params[name] for name in ("home", "db", "store")}
     return load_settings(params["config"], **given)

@@ -172,9 +172,9 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     folder = None if source is not None else params["resume"]
     space = params.get("search") or None
     spec = TuneSpec(**pick(params, TuneSpec), space=space, source=source)
-    with job("tune", params, folder=folder) as (run, talk):
-        keep_settings(run.record.spec, loaded, run, talk)
-        result = tune_job(spec, run, talk)
+    with job("tune", params, folder=folder) as (run, reporter):
+        keep_settings(run.record.spec, loaded, run, reporter)
+        result = tune_job(spec, run, reporter)
     if not params["as_json"]:
         places = {"int8 model": result.output, "Report": result.report}
         click.echo(

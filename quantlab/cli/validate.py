@@ -49,8 +49,8 @@ def command(**params: Any) -> None:
     from quantlab.verbs.evaluate import evaluate_job
     from quantlab.verbs.validate import ValidateSpec, evaluation_of
 
-    with job("validate", params) as (run, talk):
+    with job("validate", params) as (run, reporter):
         spec = evaluation_of(ValidateSpec(**pick(params, ValidateSpec)))
-        accuracy, images = evaluate_job(spec, run, talk)
+        accuracy, images = evaluate_job(spec, run, reporter)
     if not params["as_json"]:
         click.echo(accuracy_summary(accuracy, images))

@@ -17,7 +17,7 @@ def command(**params: Any) -> None:
 
     Several may work at once, on one machine or on many (docs/serve.md).
     """
-    from quantlab.cli.console import ConsoleTalk
+    from quantlab.cli.console import ConsoleReporter
     from quantlab.serve.running import work
 
-    work(settings_of(params), ConsoleTalk())
+    work(settings_of(params), ConsoleReporter())

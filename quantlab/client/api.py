@@ -101,7 +101,7 @@ class Api:
                     yield event.event, event.json()
                     if event.event == "end":
                         return
-            except (httpx.TransportError, SSEError, _Passing) as error:
+            except (httpx.TransportError, SSEError, _TransientError) as error:
                 if time.monotonic() - heard > PATIENCE:
                     raise self._away(error) from error
             time.sleep(PAUSE)
@@ -139,7 +139,7 @@ class Api:
                 self._met = True
                 _check(response)
                 return response
-            except (httpx.TransportError, _Passing) as error:
+            except (httpx.TransportError, _TransientError) as error:
                 if not self._met or time.monotonic() > end:
                     raise self._away(error) from error
             time.sleep(PAUSE)
@@ -151,7 +151,7 @@ class Api:
         )
 
 
-class _Passing(Exception):
+class _TransientError(Exception):
     """The server says that it cannot answer for now."""
 
 
@@ -166,5 +166,5 @@ def _check(response: httpx.Response) -> None:
     except (ValueError, AttributeError):
         detail, remedy = f"the server answered {response.status_code}.", ""
     if response.status_code in _PASSING:
-        raise _Passing(detail)
+        raise _TransientError(detail)
     raise QuantlabError(detail, remedy)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from quantlab._util.reporter import Advance, Talk
+from quantlab._util.reporter import Advance, Reporter
 from quantlab.client.api import Api
 from quantlab.errors import OutputError, QuantlabError
 
@@ -46,7 +46,7 @@ class Targets:
     output: Path | None = None
 
 
-def stored_model(api: Api, name: str, talk: Talk) -> str:
+def stored_model(api: Api, name: str, reporter: Reporter) -> str:
     """The sha256 of a model file that is here, uploaded where the server lacks it; else the name of
     one that is there."""
     path = Path(name)
@@ -54,7 +54,7 @@ def stored_model(api: Api, name: str, talk: Talk) -> str:
         if path.parent != Path():
             raise QuantlabError(f"{path}: no such file.")
         return name.removesuffix(".onnx")
-    with talk.progress(f"Uploading {path.name}", path.stat().st_size) as advance:
+    with reporter.progress(f"Uploading {path.name}", path.stat().st_size) as advance:
         model = api.upload(path, lambda done, total: advance(done, "bytes"))
     return str(model["sha256"])
 
@@ -70,7 +70,7 @@ def stored_recipe(api: Api, name: str) -> str:
     return kept
 
 
-def run_there(api: Api, request: Mapping[str, Any], targets: Targets, talk: Talk) -> Remote:
+def run_there(api: Api, request: Mapping[str, Any], targets: Targets, reporter: Reporter) -> Remote:
     """Submits, tells what the job tells, fetches its files. Ctrl-C cancels it there, and what it
     has until then is fetched.
 
@@ -78,11 +78,11 @@ def run_there(api: Api, request: Mapping[str, Any], targets: Targets, talk: Talk
     """
     job = api.submit(request, secrets.token_hex(16))
     try:
-        ended = _heard(api, job["id"], targets, talk)
+        ended = _heard(api, job["id"], targets, reporter)
     except KeyboardInterrupt:
-        talk.say("Cancelling on the server; Ctrl-C again leaves it alone.")
+        reporter.say("Cancelling on the server; Ctrl-C again leaves it alone.")
         api.cancel(job["id"])
-        ended = _heard(api, job["id"], targets, talk)
+        ended = _heard(api, job["id"], targets, reporter)
     files = dict(_fetched(api, ended, targets))
     if ended["state"] == "failed":
         problem, _, remedy = str(ended["error"]).partition("\n")
@@ -98,23 +98,23 @@ def run_there(api: Api, request: Mapping[str, Any], targets: Targets, talk: Talk
     )
 
 
-def _heard(api: Api, job: str, targets: Targets, talk: Talk) -> dict[str, Any]:
+def _heard(api: Api, job: str, targets: Targets, reporter: Reporter) -> dict[str, Any]:
     """The job as it ended."""
-    with _bars(talk) as show:
+    with _bars(reporter) as show:
         for kind, facts in api.events(job):
             if kind == "end":
                 return facts
             if kind == "progress":
                 show(facts)
             elif kind == "warn":
-                talk.warn(facts["text"])
+                reporter.warn(facts["text"])
             elif not facts["text"].startswith(_OWN_LINES):
-                talk.say(_local(facts["text"], targets))
+                reporter.say(_local(facts["text"], targets))
     raise QuantlabError(f"the server ended the events of the job {job} too early.", "Ask it again.")
 
 
 @contextmanager
-def _bars(talk: Talk) -> Iterator[Any]:
+def _bars(reporter: Reporter) -> Iterator[Any]:
     """A function of the facts of one progress event: one bar at a time."""
     with ExitStack() as stack:
         open_bars: dict[tuple[str, int], Advance] = {}
@@ -126,7 +126,7 @@ def _bars(talk: Talk) -> Iterator[Any]:
                 open_bars.clear()
             if facts["done"] is not None:
                 if mark not in open_bars:
-                    open_bars[mark] = stack.enter_context(talk.progress(*mark))
+                    open_bars[mark] = stack.enter_context(reporter.progress(*mark))
                 open_bars[mark](facts["done"], facts["note"])
 
         yield show

@@ -50,8 +50,8 @@ class Executor(Protocol):
 def open_executor(text: str) -> AbstractContextManager[Executor | None]:
     """The executor that the text names, until the block ends; None for ``inline``.
 
-    Raises QuantlabError for another text, MissingExtra, ClusterError when nobody answers there.
-    """
+    Raises QuantlabError for another text, MissingExtraError, ClusterError when nobody answers
+    there."""
     kind, _, rest = parse_executor(text).partition(":")
     if kind == INLINE:
         return nullcontext()

@@ -26,7 +26,7 @@ from quantlab.errors import ClusterError, DataError
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.model.model import Layout, Model, OutputKind
-from quantlab.quantize.known import keep
+from quantlab.quantize.cached_files import keep
 
 _SEE = "Every worker must see the caller's files: a shared path, or a URL (docs/scale.md)."
 _TRIM_SECONDS = 30.0
@@ -161,21 +161,23 @@ def _file(sent: Sent, content: bytes) -> Path:
     return path
 
 
-class _Desk(threading.local):
+class _RunnerCache(threading.local):
     """Each thread's runner: that of the last model."""
 
     of: object = None
     runner: ParallelRunner | None = None
 
 
-_DESK = _Desk()
+_DESK = _RunnerCache()
 
 
-def runner(sent: Sent, content: Path | bytes, how: Execution, pipeline: Pipeline) -> ParallelRunner:
+def runner(
+    sent: Sent, content: Path | bytes, execution: Execution, pipeline: Pipeline
+) -> ParallelRunner:
     """The model's runner, which stays open for the next shard."""
-    of = (sent, how, pipeline)
+    of = (sent, execution, pipeline)
     if _DESK.of != of or _DESK.runner is None:
         _DESK.runner = None  # one session at a time
-        _DESK.runner = ParallelRunner(model(sent, content), how, pipeline=pipeline)
+        _DESK.runner = ParallelRunner(model(sent, content), execution, pipeline=pipeline)
         _DESK.of = of
     return _DESK.runner

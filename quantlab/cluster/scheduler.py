@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from quantlab.cluster.conditions import at_worker, check_alike, conditions
 from quantlab.cluster.executor import lost_again
-from quantlab.errors import ClusterError, MissingExtra
+from quantlab.errors import ClusterError, MissingExtraError
 
 R = TypeVar("R")
 OPEN_SECONDS = 10.0
@@ -91,12 +91,13 @@ class Scheduler:
 
 @contextmanager
 def scheduler(address: str) -> Iterator[Scheduler]:
-    """The workers of the scheduler at ``tcp://HOST:PORT``. Raises MissingExtra, ClusterError."""
+    """The workers of the scheduler at ``tcp://HOST:PORT``. Raises MissingExtraError,
+    ClusterError."""
     try:
         import dask
         from distributed import Client
     except ImportError as error:
-        raise MissingExtra("distributed", "cluster", "--executor dask://HOST:PORT") from error
+        raise MissingExtraError("distributed", "cluster", "--executor dask://HOST:PORT") from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is an error here
     # A model goes through the scheduler once, on purpose.
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "4GB"}):

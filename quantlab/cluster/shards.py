@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.cluster import opened
 from quantlab.cluster.executor import Executor, in_order
 from quantlab.cluster.opened import Images, Sent
@@ -128,16 +128,16 @@ class Sharded:
             progress(len(digests), len(dataset))
         return undecoded(dataset.knowing(digests), pipeline, bad, max_bad)
 
-    def answers(self, model: Model, crops: Crops, how: Execution, order: Rows) -> Answers:
+    def answers(self, model: Model, crops: Crops, execution: Execution, order: Rows) -> Answers:
         """``ParallelRunner.answers`` on the crops: each shard in one thread, or in those that
-        ``how`` asks for."""
-        pieces = self._cut(order, SHARD, model.input.batch or how.batch or 2)
-        at_worker = replace(how, sharded=None, threads=how.threads or 1)
+        ``execution`` asks for."""
+        pieces = self._cut(order, SHARD, model.input.batch or execution.batch or 2)
+        at_worker = replace(execution, sharded=None, threads=execution.threads or 1)
         name, content = self.sent(model)
         tasks = [(self.named(crops, rows), name, content, at_worker) for rows in pieces]
         return zip(pieces, self.in_order(answers, tasks), strict=True)
 
-    def observe(self, talk: Talk) -> Observe:
+    def observe(self, reporter: Reporter) -> Observe:
         """``observe_tensors`` whose calibration images the workers look at."""
 
         def observed(
@@ -154,7 +154,7 @@ class Sharded:
             # A pool pickles what waits when it gets there: by then these have merged something.
             fresh = (graph, spec, dict(scales), copy.deepcopy(dict(estimators)))
             tasks = [(self.named(crops, rows), *fresh) for rows in pieces]
-            with talk.progress("Calibrating", len(crops)) as advance:
+            with reporter.progress("Calibrating", len(crops)) as advance:
                 for rows, found in zip(pieces, self.in_order(statistics, tasks), strict=True):
                     for name, estimator in estimators.items():
                         estimator.merge(found[name])
@@ -174,11 +174,11 @@ def _check_first(dataset: Dataset, index: int, digest: str) -> None:
 
 
 def answers(
-    images: Images, name: Sent, content: Path | bytes, how: Execution
+    images: Images, name: Sent, content: Path | bytes, execution: Execution
 ) -> NDArray[np.float32]:
     """A shard of an evaluation: the model's outputs [n, classes] on the images."""
     crops = opened.crops(images)
-    run = opened.runner(name, content, how, images.pipeline)
+    run = opened.runner(name, content, execution, images.pipeline)
     found = run.answers(np.arange(len(crops)), lambda rows: np.array(crops.array[rows]))
     return np.concatenate([outputs for _, outputs in found])
 

@@ -16,7 +16,9 @@ FALSE_DISCOVERIES = 1 - CONFIDENCE
 """The share of wrong ones among the classes that are said to have changed."""
 
 
-def beyond(classes: Sequence[ClassChange], limit: float) -> tuple[tuple[ClassChange, float], ...]:
+def classes_exceeding(
+    classes: Sequence[ClassChange], limit: float
+) -> tuple[tuple[ClassChange, float], ...]:
     """Every class with the adjusted p of "it declines by at most ``limit``", the surest first.
 
     ``limit`` is a fraction of the class's images.

@@ -174,10 +174,10 @@ class Speed(_Frozen):
     """Both models at one batch size.
 
     ``speedup`` says how many times faster int8 is, fp32 / int8, from runs side by side (see
-    ``quantlab.compare.speeds``), with its 95% interval. ``noise`` is the same interval for the fp32 model
-    against itself in the same run, and ``noise_floor`` its farther end as a fraction: a difference
-    below it means nothing. A difference of the fraction ``resolution`` would have been found nine
-    times in ten; 3% would be in ``rounds_needed`` rounds, where ``rounds`` were made.
+    ``quantlab.compare.speeds``), with its 95% interval. ``noise`` is the same interval for the fp32
+    model against itself in the same run, and ``noise_floor`` its farther end as a fraction: a
+    difference below it means nothing. A difference of the fraction ``resolution`` would have been
+    found nine times in ten; 3% would be in ``rounds_needed`` rounds, where ``rounds`` were made.
     """
 
     batch_size: int

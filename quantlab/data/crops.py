@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from quantlab._util.cache import side, touch
 from quantlab._util.files import atomic_path, write_whole
-from quantlab._util.pages import give_back
+from quantlab._util.pages import release_pages
 from quantlab.data.dataset import Dataset, Problem, describe
 from quantlab.data.images import quiet_pillow
 from quantlab.data.preprocess import Pipeline, opencv_version
@@ -70,7 +70,7 @@ class Crops:
         number of images seen.
         """
         pixels = np.array(self.array[rows])
-        give_back(self.array, rows)
+        release_pages(self.array, rows)
         return pixels
 
     def some(self, rows: NDArray[np.intp]) -> Crops:

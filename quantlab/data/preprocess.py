@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from quantlab._util.yamlfile import read_yaml, validate
-from quantlab.errors import DataError, MissingExtra, RecipeError
+from quantlab.errors import DataError, MissingExtraError, RecipeError
 from quantlab.model.model import InputSpec
 
 _MAX_SIDE = 4096
@@ -91,7 +91,7 @@ class Pipeline(BaseModel):
         """An upright RGB image as uint8 [crop, crop, 3], RGB whatever ``color`` says.
 
         Raises DataError for an image so elongated that resizing it would take too much memory,
-        MissingExtra when the resizer is OpenCV's and that is not installed.
+        MissingExtraError when the resizer is OpenCV's and that is not installed.
         """
         width, height = self._resized(*image.size)
         if width * height > _MAX_RESIZED:
@@ -245,7 +245,7 @@ def luminance(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def opencv_version() -> str:
-    """The version of OpenCV. Raises MissingExtra when it is not installed."""
+    """The version of OpenCV. Raises MissingExtraError when it is not installed."""
     return str(_opencv().__version__)
 
 
@@ -254,7 +254,7 @@ def _opencv() -> Any:
         import cv2
     except ImportError as error:
         purpose = "The resizer opencv-bilinear"
-        raise MissingExtra("opencv-python-headless", "opencv", purpose) from error
+        raise MissingExtraError("opencv-python-headless", "opencv", purpose) from error
     return cv2
 
 

@@ -23,7 +23,7 @@ from filelock import FileLock
 from quantlab._util.cache import ABANDONED, cache_limit, entries, remove, side, touch
 from quantlab._util.files import write_whole
 from quantlab._util.paths import cache_dir
-from quantlab.errors import DataError, MissingExtra, OutputError, QuantlabError
+from quantlab.errors import DataError, MissingExtraError, OutputError, QuantlabError
 
 MAX_FILES = 5_000_000
 _AT_ONCE = 64
@@ -46,7 +46,7 @@ def fetched(url: str, *, progress: Progress | None = None) -> Path:
     """The local copy of the folder or file at ``url``: the one in the cache, else fetched now.
 
     Processes that want the same wait for the one that fetches it. Raises DataError for a URL that
-    cannot be read, or holds more than the cache may; MissingExtra, OutputError.
+    cannot be read, or holds more than the cache may; MissingExtraError, OutputError.
     """
     with _plain_errors(url):
         system, root, files = _listed(url)
@@ -81,7 +81,7 @@ def _listed(url: str) -> tuple[Any, str, list[Remote]]:
     try:
         import fsspec
     except ImportError as error:
-        raise MissingExtra("fsspec", "cluster", "data named by a URL") from error
+        raise MissingExtraError("fsspec", "cluster", "data named by a URL") from error
     system, root = fsspec.core.url_to_fs(url)
     found: dict[str, Any] = system.find(root, detail=True)
     if not found:
@@ -156,7 +156,7 @@ def _plain_errors(url: str) -> Iterator[None]:
         raise
     except ImportError as error:
         if url.startswith("s3"):
-            raise MissingExtra("s3fs", "s3", "data on s3://") from error
+            raise MissingExtraError("s3fs", "s3", "data on s3://") from error
         raise DataError(f"{url} cannot be read: {error}.") from error
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].removesuffix(".")

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab._util.pages import give_back
+from quantlab._util.pages import release_pages
 from quantlab.data.crops import Crops
 from quantlab.data.labels import check_labels
 from quantlab.evaluate.outputs import ROWS, new_outputs
@@ -112,7 +112,7 @@ def collect(
         outputs[rows] = made
         come += len(rows)
         if come % ROWS < len(rows):
-            give_back(outputs)
+            release_pages(outputs)
         if progress is not None:
             progress(come, made)
         while not stopped and (come - told >= BLOCK or (come == len(order) > told)):

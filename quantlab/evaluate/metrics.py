@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab._util.pages import give_back
+from quantlab._util.pages import release_pages
 from quantlab.evaluate.outputs import ROWS
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
@@ -48,7 +48,7 @@ def top_k(outputs: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     for start in range(0, len(outputs), ROWS):
         part = slice(start, start + ROWS)
         top[part] = _top_k(outputs[part], k)
-        give_back(outputs)
+        release_pages(outputs)
     return top
 
 

@@ -41,18 +41,18 @@ class ParallelRunner:
     """
 
     def __init__(
-        self, model: Model, how: Execution = ALL_CORES, *, pipeline: Pipeline | None = None
+        self, model: Model, execution: Execution = ALL_CORES, *, pipeline: Pipeline | None = None
     ) -> None:
-        self.model, self.providers = model, how.providers
+        self.model, self.providers = model, execution.providers
         self._pipeline = pipeline
         self._source: Model | onnx.ModelProto = model
-        if pipeline is not None and how.fold:
+        if pipeline is not None and execution.fold:
             self._source = fold_preprocess(model.proto(), model.input, pipeline)
             self._pipeline = None
-        cores = how.threads or default_threads()
+        cores = execution.threads or default_threads()
         usual = splits(cores) if self._on_cpu else ((1, cores),)
-        self._splits = (how.split,) if how.split else usual
-        fixed = model.input.batch or how.batch
+        self._splits = (execution.split,) if execution.split else usual
+        fixed = model.input.batch or execution.batch
         self._batches: Sequence[int] = (fixed,) if fixed else BATCHES
         self._runners: dict[int, Runner] = {}
         self._plan: Plan | None = None

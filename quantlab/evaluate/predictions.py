@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab._util.files import atomic_path
-from quantlab._util.pages import give_back
+from quantlab._util.pages import release_pages
 from quantlab.data.dataset import Problem
 from quantlab.errors import DataError, RecordError, shown
 from quantlab.evaluate.metrics import logits_of, top_k
@@ -171,7 +171,7 @@ def _write_npz(file: BinaryIO, arrays: dict[str, NDArray[Any]], compression: int
                 np.lib.format.write_array_header_1_0(member, facts)
                 for start in range(0, len(array), ROWS):
                     member.write(np.ascontiguousarray(array[start : start + ROWS]).tobytes())
-                    give_back(array)
+                    release_pages(array)
 
 
 def _pack(predictions: Predictions) -> NDArray[np.uint8]:

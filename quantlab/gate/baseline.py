@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from quantlab._util.flat import flat
 from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.compare.comparison import Share
-from quantlab.errors import DataError, IsaChange, RecipeError, RecordError
+from quantlab.errors import DataError, IsaChangeError, RecipeError, RecordError
 from quantlab.evaluate.accuracy import Accuracy
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.criteria import METRIC_NAMES, LatencyPolicy, Limit, Policy, SizePolicy
-from quantlab.gate.rules import Decision, Rule, settle
+from quantlab.gate.rules import Decision, Rule, combine
 from quantlab.gate.verdict import (
     Verdict,
     same_file_words,
@@ -209,9 +209,9 @@ def check_same_pipeline(baseline: Baseline, pipeline: Mapping[str, Any], path: P
 
 
 def check_same_isa(baseline: Baseline, isa: str, path: Path) -> None:
-    """Raises IsaChange when this CPU multiplies int8 in another way."""
+    """Raises IsaChangeError when this CPU multiplies int8 in another way."""
     if isa != baseline.isa:
-        raise IsaChange(
+        raise IsaChangeError(
             f"{path} was made with {baseline.isa} instructions, this CPU has {isa}: int8 models "
             "may answer differently here.",
             "Gate on a CPU of the same kind, or allow it: --allow-isa-change",
@@ -266,7 +266,7 @@ def decide_unpaired(
     is; what needs the images one by one is inconclusive. ``accepted_file``: see
     ``is_accepted_file``; nothing but the size has to be judged then."""
     shares = {} if accuracy is None else {"top1": accuracy.top1, "top5": accuracy.top5}
-    return settle(
+    return combine(
         [
             (rule, _unpaired(rule.limit, baseline, shares, size_bytes, accepted_file))
             for rule in rules

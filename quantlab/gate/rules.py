@@ -287,7 +287,7 @@ def decide(comparison: Comparison, rules: Sequence[Rule]) -> Decision:
     """
     judged = [(r, judge(comparison, r.limit)) for r in rules if r.level != "off"]
     moved = changed(comparison.classes)
-    return settle(
+    return combine(
         judged,
         fell=tuple(c for c in moved if c.net_loss > 0),
         rose=tuple(c for c in moved if c.net_loss < 0),
@@ -295,7 +295,7 @@ def decide(comparison: Comparison, rules: Sequence[Rule]) -> Decision:
     )
 
 
-def settle(
+def combine(
     judged: Iterable[tuple[Rule, Verdict]],
     *,
     fell: tuple[ClassChange, ...] = (),

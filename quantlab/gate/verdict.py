@@ -20,7 +20,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from quantlab.compare.classes import beyond
+from quantlab.compare.classes import classes_exceeding
 from quantlab.compare.comparison import Change, ClassChange, Comparison
 from quantlab.errors import RecipeError
 from quantlab.gate.criteria import (
@@ -314,7 +314,7 @@ def _classes(comparison: Comparison, policy: ClassPolicy) -> Verdict:
     class's interval lies within it."""
     if not comparison.classes:
         return _unlabelled(comparison, policy)
-    tested = beyond(comparison.classes, policy.limit)
+    tested = classes_exceeding(comparison.classes, policy.limit)
     fallen = [c for c, p in tested if p <= ALPHA]
     worst = max(comparison.classes, key=lambda c: (c.net_loss / c.n, c.n))
     open_ = [

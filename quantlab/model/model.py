@@ -216,8 +216,8 @@ class Model:
         )
 
     def proto(self) -> onnx.ModelProto:
-        """A fresh copy of the graph, plain (see ``quantlab.model.plain``) and with all weights; a large
-        model's are aside (see ``quantlab.model.large``). Free to be changed.
+        """A fresh copy of the graph, plain (see ``quantlab.model.plain``) and with all weights; a
+        large model's are aside (see ``quantlab.model.large``). Free to be changed.
 
         Raises ModelError when its external data is incomplete.
         """

@@ -171,8 +171,8 @@ def _is_no_op(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> boo
 
 
 def _used(graph: onnx.GraphProto, names: list[str]) -> bool:
-    readers = g.consumers(graph) if any(names) else {}
-    return any(n in readers or n in {v.name for v in graph.output} for n in names if n)
+    consumers = g.consumers(graph) if any(names) else {}
+    return any(n in consumers or n in {v.name for v in graph.output} for n in names if n)
 
 
 def _read_by_subgraph(graph: onnx.GraphProto, name: str) -> bool:
@@ -266,12 +266,12 @@ def _matmuls_to_gemms(graph: onnx.GraphProto, shapes: _Shapes) -> None:
         if weight is None or len(weight.dims) != 2 or weight.data_type != TensorProto.FLOAT:
             continue
         node.op_type = "Gemm"
-        readers = read_by.get(node.output[0], [])
-        bias = _added(readers[0], node.output[0], weights) if len(readers) == 1 else None
+        consumers = read_by.get(node.output[0], [])
+        bias = _added(consumers[0], node.output[0], weights) if len(consumers) == 1 else None
         if bias is None or node.output[0] in outputs or not _is_bias(bias, weight.dims[1]):
             continue
         node.input.append(bias.name)
-        node.output[0] = readers[0].output[0]
+        node.output[0] = consumers[0].output[0]
         merged.add(node.output[0])
     kept = [n for n in graph.node if n.op_type != "Add" or n.output[0] not in merged]
     if merged:

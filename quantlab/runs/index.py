@@ -32,7 +32,7 @@ from sqlalchemy.engine import URL, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from quantlab.errors import MissingExtra, RecordError
+from quantlab.errors import MissingExtraError, RecordError
 from quantlab.runs.entry import Entry, Listed
 from quantlab.runs.figures import Figure, Measured
 from quantlab.stats.paired import Interval
@@ -81,7 +81,7 @@ _Rows = TypeVar("_Rows", bound=tuple[Any, ...])
 _Item = TypeVar("_Item")
 
 
-class Busy(RecordError):
+class IndexBusyError(RecordError):
     """Another process has held the database for too long."""
 
 
@@ -103,7 +103,7 @@ class Index:
     share the database; only its rows are ever changed.
 
     A context. Raises RecordError for a database that cannot be used, Busy for one that another
-    process holds, MissingExtra where PostgreSQL's driver is missing.
+    process holds, MissingExtraError where PostgreSQL's driver is missing.
     """
 
     def __init__(self, url: str, place: str = "") -> None:
@@ -267,14 +267,14 @@ def shown(url: str) -> str:
 
 
 def with_driver(url: URL) -> URL:
-    """PostgreSQL's driver is psycopg where none is named. Raises MissingExtra without it."""
+    """PostgreSQL's driver is psycopg where none is named. Raises MissingExtraError without it."""
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername == "postgresql+psycopg":
         try:
             url.get_dialect().import_dbapi()
         except ImportError as error:
-            raise MissingExtra("psycopg", "postgres", "a database in PostgreSQL") from error
+            raise MissingExtraError("psycopg", "postgres", "a database in PostgreSQL") from error
     return url
 
 
@@ -304,7 +304,7 @@ def _problem(url: str, error: Exception) -> RecordError:
             "Such as sqlite:///history.db or postgresql://USER:PASSWORD@HOST/DATABASE",
         )
     reason = next(filter(None, map(str.strip, str(error.orig).splitlines())), "no reason given")
-    kind = Busy if "locked" in reason else RecordError
+    kind = IndexBusyError if "locked" in reason else RecordError
     return kind(
         f"the index {shown(url)} cannot be used: {reason.rstrip('.')}.",
         "The run folders are unharmed. Mend the database, or name another one with --db.",

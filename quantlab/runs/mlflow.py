@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantlab.errors import MissingExtra, QuantlabError
+from quantlab.errors import MissingExtraError, QuantlabError
 from quantlab.runs.difference import batch_of, flat
 from quantlab.runs.entry import Entry, entry_of
 from quantlab.runs.folders import RECORD, artifact, timing_of
@@ -39,7 +39,7 @@ def log_run(folder: Path, *, to: str | None = None, experiment: str = EXPERIMENT
     """Log the run of a folder. A run that MLflow has already is left as it is.
 
     ``to`` is a tracking URI or a folder, None what MLflow takes by itself (MLFLOW_TRACKING_URI).
-    Raises RecordError, MissingExtra, and QuantlabError for what MLflow refuses.
+    Raises RecordError, MissingExtraError, and QuantlabError for what MLflow refuses.
     """
     record = load_record(folder)
     entry = entry_of(record, folder.name, timing_of(folder, record))
@@ -48,7 +48,7 @@ def log_run(folder: Path, *, to: str | None = None, experiment: str = EXPERIMENT
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
     except ImportError as error:
-        raise MissingExtra("mlflow-skinny", "mlflow", "runs export mlflow") from error
+        raise MissingExtraError("mlflow-skinny", "mlflow", "runs export mlflow") from error
     try:
         client = MlflowClient(tracking_uri=None if to is None else _uri(to))
         known = _experiment(client, experiment)

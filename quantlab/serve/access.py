@@ -49,7 +49,7 @@ class Access:
     async def caller(self, request: Request) -> Token | None:
         """Who asks, None for who is not known. Whether a cookie says so is in ``state.by_cookie``.
 
-        Raises TooFast, Unavailable.
+        Raises TooFast, UnavailableError.
         """
         text, request.state.by_cookie = credential(request)
         if text is None:

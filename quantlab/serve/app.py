@@ -31,7 +31,8 @@ the next one. Times are ISO 8601 in UTC.
 
 
 def create_app(service: Service) -> FastAPI:
-    """The API and the pages of a service. Raises Unavailable where its database does not answer."""
+    """The API and the pages of a service. Raises UnavailableError where its database does not
+    answer."""
     runs = Runs(service)
 
     @asynccontextmanager

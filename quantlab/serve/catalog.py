@@ -16,7 +16,7 @@ from quantlab.errors import QuantlabError
 from quantlab.fetch import catalog as published
 from quantlab.recipe import Recipe
 from quantlab.serve.db import BASELINES, DATASETS, MODELS, RECIPES, Database
-from quantlab.serve.queue import NotFound
+from quantlab.serve.queue import NotFoundError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -89,7 +89,7 @@ class Catalog:
             return [StoredModel(**row._asdict()) for row in connection.execute(query)]
 
     def model(self, name: str) -> StoredModel:
-        """The model of this sha256, else the newest of this name. Raises NotFound."""
+        """The model of this sha256, else the newest of this name. Raises NotFoundError."""
         with self.database.reading() as connection:
             return self._model(connection, name)
 
@@ -99,7 +99,7 @@ class Catalog:
         query = select(MODELS).where(mine).order_by(MODELS.c.created.desc()).limit(1)
         row = connection.execute(query).first()
         if row is None:
-            raise NotFound(
+            raise NotFoundError(
                 f"the service has no model called {name}.", "Upload it, or ask for what it has."
             )
         return StoredModel(**row._asdict())
@@ -136,7 +136,7 @@ class Catalog:
                     return self._model(connection, sha256)
             except IntegrityError:  # it was added by somebody else just now
                 continue
-        raise NotFound(f"the model {sha256} could not be added.")
+        raise NotFoundError(f"the model {sha256} could not be added.")
 
     def datasets(self) -> list[StoredDataset]:
         """By name."""
@@ -145,11 +145,11 @@ class Catalog:
             return [StoredDataset(**row._asdict()) for row in rows]
 
     def dataset(self, name: str) -> StoredDataset:
-        """Raises NotFound, which says what there is."""
+        """Raises NotFoundError, which says what there is."""
         found = {dataset.name: dataset for dataset in self.datasets()}
         if name not in found:
             there = ", ".join(found) or "none; the operator adds them with quantlab dataset add"
-            raise NotFound(f"the service has no dataset called {name}.", f"There is: {there}.")
+            raise NotFoundError(f"the service has no dataset called {name}.", f"There is: {there}.")
         return found[name]
 
     def add_dataset(
@@ -169,7 +169,7 @@ class Catalog:
         self._put(DATASETS, name, {**row, "facts": dict(facts)})
 
     def remove_dataset(self, name: str) -> None:
-        """Forget the name; the images stay. Raises NotFound."""
+        """Forget the name; the images stay. Raises NotFoundError."""
         self.dataset(name)
         with self.database.writing() as connection:
             connection.execute(delete(DATASETS).where(DATASETS.c.name == name))
@@ -185,7 +185,7 @@ class Catalog:
         NotFound."""
         found = next((recipe for recipe in self.recipes() if recipe.name == name), None)
         if found is None and name not in published():
-            raise NotFound(f"the service has no recipe called {name}.", "Upload it.")
+            raise NotFoundError(f"the service has no recipe called {name}.", "Upload it.")
         return found
 
     def add_recipe(self, name: str, text: str) -> StoredRecipe:
@@ -201,10 +201,10 @@ class Catalog:
             return [StoredBaseline(**row._asdict()) for row in rows]
 
     def baseline(self, name: str) -> StoredBaseline:
-        """Raises NotFound."""
+        """Raises NotFoundError."""
         found = next((each for each in self.baselines() if each.name == name), None)
         if found is None:
-            raise NotFound(
+            raise NotFoundError(
                 f"the service has no baseline called {name}.", "A baseline job makes it."
             )
         return found

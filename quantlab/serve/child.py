@@ -58,7 +58,7 @@ class Teller:
 
 
 class ToldTalk:
-    """A Talk by events. When quiet it tells warnings only, as the command line's does."""
+    """A Reporter by events. When quiet it tells warnings only, as the command line's does."""
 
     def __init__(self, teller: Teller, quiet: bool) -> None:
         self._teller = teller

@@ -156,12 +156,13 @@ AUDIT = _table(
 )
 
 
-class Unavailable(QuantlabError):
+class UnavailableError(QuantlabError):
     """The database is locked or gone for now; nothing was changed."""
 
 
 class Database:
-    """A context. Raises Unavailable where it does not answer, QuantlabError for a wrong URL."""
+    """A context. Raises UnavailableError where it does not answer, QuantlabError for a wrong
+    URL."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -275,8 +276,8 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _unavailable(url: str, error: SQLAlchemyError) -> Unavailable:
-    return Unavailable(
+def _unavailable(url: str, error: SQLAlchemyError) -> UnavailableError:
+    return UnavailableError(
         f"the database {shown(url)} does not answer: {_reason(error)}.",
         "Nothing was changed. Try again in a moment.",
     )

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from quantlab._util.yamlfile import MAX_BYTES
 from quantlab.serve.access import Access, address, same_origin
 from quantlab.serve.audit import SAFE, Audit, noteworthy
-from quantlab.serve.db import Unavailable
-from quantlab.serve.problems import TooLarge, answer
+from quantlab.serve.db import UnavailableError
+from quantlab.serve.problems import TooLargeError, answer
 from quantlab.serve.rates import Rates
 from quantlab.serve.service import Service
 from quantlab.serve.tokens import Tokens
@@ -76,7 +76,7 @@ class Guard:
             await self._note(request, sent.status)
 
     async def _let_in(self, request: Request) -> None:
-        """Raises TooFast, TooLarge, Unavailable, HTTPException."""
+        """Raises TooFast, TooLargeError, UnavailableError, HTTPException."""
         request.state.caller = await self.access.caller(request)
         bearer = "authorization" in request.headers
         if request.method not in SAFE and not bearer and not same_origin(request):
@@ -104,7 +104,7 @@ class Guard:
             return
         try:
             await run_in_threadpool(self.audit.add, *line)
-        except Unavailable as error:
+        except UnavailableError as error:
             log.warning("not in the audit log: %s (%s)", line, error.problem)
 
 
@@ -149,5 +149,5 @@ class _Body:
         return message
 
 
-def _too_large(most: int) -> TooLarge:
-    return TooLarge(f"the request's body may have {most:,} bytes at most.")
+def _too_large(most: int) -> TooLargeError:
+    return TooLargeError(f"the request's body may have {most:,} bytes at most.")

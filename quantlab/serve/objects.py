@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from quantlab._util.cache import ABANDONED
 from quantlab._util.files import atomic_path
-from quantlab.errors import MissingExtra, OutputError, QuantlabError
+from quantlab.errors import MissingExtraError, OutputError, QuantlabError
 
 PIECE = 1024**2
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*(/[A-Za-z0-9_][A-Za-z0-9._+=-]*)*")
@@ -25,7 +25,7 @@ _EXTRAS = {"s3": ("s3fs", "s3")}
 log = logging.getLogger("quantlab._util.files")
 
 
-class Gone(QuantlabError):
+class ObjectMissingError(QuantlabError):
     """There is no object of that key."""
 
 
@@ -41,7 +41,7 @@ class Objects:
             self._files, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
             package, extra = _EXTRAS.get(protocol, (f"fsspec's driver of {protocol}", "serve"))
-            raise MissingExtra(package, extra, f"a store at {protocol}://") from error
+            raise MissingExtraError(package, extra, f"a store at {protocol}://") from error
         except ValueError as error:
             raise QuantlabError(f"{url} is no place for a store: {error}.") from error
         self.url, self._root = url, str(root).rstrip("/")
@@ -57,7 +57,7 @@ class Objects:
                 shutil.copyfile(source, temporary)
 
     def get(self, key: str, target: Path) -> None:
-        """Copy the content to a file. Raises Gone."""
+        """Copy the content to a file. Raises ObjectMissingError."""
         with (
             self.open(key) as source,
             atomic_path(target) as temporary,
@@ -67,7 +67,7 @@ class Objects:
 
     @contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
-        """The content as a stream. Raises Gone."""
+        """The content as a stream. Raises ObjectMissingError."""
         with self._said(key):
             if self._files.info(path := self._path(key))["type"] != "file":
                 raise IsADirectoryError(key)  # S3's would open, empty
@@ -90,7 +90,7 @@ class Objects:
         try:
             with self._said(folder):
                 found: dict[str, Any] = self._files.find(base, detail=True)
-        except Gone:
+        except ObjectMissingError:
             return {}
         sizes = {name.partition(base)[2]: int(facts["size"]) for name, facts in found.items()}
         return {key: size for key, size in sorted(sizes.items()) if _KEY.fullmatch(key)}
@@ -118,7 +118,7 @@ class Objects:
         try:
             yield
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise Gone(f"the store has no {key}.") from error
+            raise ObjectMissingError(f"the store has no {key}.") from error
         except Exception as error:  # drivers have errors of their own
             if isinstance(error, QuantlabError) and not isinstance(error, OutputError):
                 raise

@@ -19,9 +19,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from quantlab.errors import OutputError, QuantlabError
-from quantlab.serve.db import Unavailable
-from quantlab.serve.objects import Gone
-from quantlab.serve.queue import Conflict, NotFound, TooMany
+from quantlab.serve.db import UnavailableError
+from quantlab.serve.objects import ObjectMissingError
+from quantlab.serve.queue import ConflictError, NotFoundError, TooManyError
 from quantlab.serve.web.rendering import problem_page
 
 MEDIA_TYPE = "application/problem+json"
@@ -34,11 +34,11 @@ MOST_ERRORS = 20
 log = logging.getLogger("quantlab.serve")
 
 
-class TooLarge(QuantlabError):
+class TooLargeError(QuantlabError):
     """More bytes than the service takes."""
 
 
-class TooFast(TooMany):
+class TooFast(TooManyError):
     """More requests than are let through; ``seconds`` from now on there is room again."""
 
     def __init__(self, seconds: float) -> None:
@@ -81,15 +81,18 @@ class Problem(BaseModel):
 
 
 _STATUSES: tuple[tuple[type[QuantlabError], int], ...] = (
-    (NotFound, 404),
-    (Gone, 404),
-    (Conflict, 409),
-    (TooLarge, 413),
-    (TooMany, 429),
-    (Unavailable, 503),
+    (NotFoundError, 404),
+    (ObjectMissingError, 404),
+    (ConflictError, 409),
+    (TooLargeError, 413),
+    (TooManyError, 429),
+    (UnavailableError, 503),
     (OutputError, 503),
 )
-_GENERAL = {Unavailable: "the database does not answer.", OutputError: "the store does not answer."}
+_GENERAL = {
+    UnavailableError: "the database does not answer.",
+    OutputError: "the store does not answer.",
+}
 
 
 def status_of(error: QuantlabError) -> int:

@@ -31,19 +31,19 @@ LONGEST_TEXT = 20_000
 """Characters of an event, an error or a summary that are kept."""
 
 
-class NotFound(QuantlabError):
+class NotFoundError(QuantlabError):
     """There is no such thing in the service."""
 
 
-class Conflict(QuantlabError):
+class ConflictError(QuantlabError):
     """An idempotency key was used for another request."""
 
 
-class TooMany(QuantlabError):
+class TooManyError(QuantlabError):
     """A token has too many jobs that have not ended."""
 
 
-class LostLease(QuantlabError):
+class LeaseLostError(QuantlabError):
     """The job was given to somebody else, or has ended: what this worker found does not count."""
 
 
@@ -135,7 +135,7 @@ class Queue:
     ) -> tuple[Job, bool]:
         """The job, and whether it is new: the same key of the same token is the same job.
 
-        Raises Conflict for a key of another request, TooMany above ``most`` open jobs.
+        Raises ConflictError for a key of another request, TooManyError above ``most`` open jobs.
         """
         for _ in range(2):
             try:
@@ -146,11 +146,11 @@ class Queue:
                     return self._inserted(connection, asked, token, key), True
             except IntegrityError:  # the same key came in by another connection
                 continue
-        raise Conflict("the idempotency key is being used by another request.")
+        raise ConflictError("the idempotency key is being used by another request.")
 
     def known(self, asked: Asked, token: str, key: str | None) -> Job | None:
-        """The job of this key, whatever has become of what it names. Raises Conflict as ``submit``
-        does."""
+        """The job of this key, whatever has become of what it names. Raises ConflictError as
+        ``submit`` does."""
         with self.database.reading() as connection:
             row = self._of_key(connection, token, key)
         return None if row is None else _same(row, asked)
@@ -165,7 +165,7 @@ class Queue:
         mine = (JOBS.c.token == token) & JOBS.c.state.in_(OPEN)
         count = connection.scalar(select(sa.func.count()).select_from(JOBS).where(mine)) or 0
         if count >= most:
-            raise TooMany(
+            raise TooManyError(
                 f"this token has {count} jobs that have not ended, which is the most it may have.",
                 "Wait for some, or cancel them.",
             )
@@ -190,16 +190,16 @@ class Queue:
         return _job(self._row(connection, str(row["id"])))
 
     def get(self, job_id: str) -> Job:
-        """One job. Raises NotFound."""
+        """One job. Raises NotFoundError."""
         with self.database.reading() as connection:
             return _job(self._row(connection, job_id))
 
     def of_run(self, run: str) -> Job:
-        """The job that left this run. Raises NotFound."""
+        """The job that left this run. Raises NotFoundError."""
         with self.database.reading() as connection:
             row = connection.execute(select(JOBS).where(JOBS.c.run == run)).first()
         if row is None:
-            raise NotFound(f"there is no run {run}.")
+            raise NotFoundError(f"there is no run {run}.")
         return _job(row)
 
     def recent(
@@ -239,7 +239,7 @@ class Queue:
 
     def cancel(self, job_id: str) -> Job:
         """Ends a job that waits; one that runs is told to stop. One that has ended stays as it is.
-        Raises NotFound."""
+        Raises NotFoundError."""
         with self.database.writing() as connection:
             now = self.database.now(connection)
             mine = JOBS.c.id == job_id
@@ -302,7 +302,7 @@ class Queue:
         return bool(busy) and (exclusive or any(busy))
 
     def heartbeat(self, job: Job) -> bool:
-        """Keeps the lease; whether the job is to be cancelled. Raises LostLease.
+        """Keeps the lease; whether the job is to be cancelled. Raises LeaseLostError.
 
         A lease that has ended is taken up again where nobody else took it.
         """
@@ -314,13 +314,13 @@ class Queue:
     def tell(
         self, job: Job, events: Sequence[tuple[str, str]], progress: dict[str, Any] | None
     ) -> None:
-        """What the job says, in kinds and texts, and how far it is. Raises LostLease."""
+        """What the job says, in kinds and texts, and how far it is. Raises LeaseLostError."""
         with self.database.writing() as connection:
             self._mine(connection, job, progress=progress)
             self._add(connection, job.id, events, self.database.now(connection))
 
     def finish(self, job: Job, outcome: Outcome) -> Job:
-        """Ends the job, once. Raises LostLease."""
+        """Ends the job, once. Raises LeaseLostError."""
         with self.database.writing() as connection:
             self._mine(
                 connection,
@@ -339,7 +339,7 @@ class Queue:
 
     def release(self, job: Job) -> None:
         """Gives the job back, as a worker does that is told to go. It counts as no loss. Raises
-        LostLease."""
+        LeaseLostError."""
         with self.database.writing() as connection:
             self._mine(connection, job, state="queued", lease=None, progress=None)
 
@@ -347,7 +347,7 @@ class Queue:
         held = (JOBS.c.id == job.id) & (JOBS.c.state == "running")
         held &= (JOBS.c.attempts == job.attempts) & (JOBS.c.worker == job.worker)
         if connection.execute(update(JOBS).where(held).values(values)).rowcount != 1:
-            raise LostLease(f"the job {job.id} is not this worker's any more.")
+            raise LeaseLostError(f"the job {job.id} is not this worker's any more.")
 
     def _add(
         self, connection: Connection, job_id: str, events: Sequence[tuple[str, str]], now: float
@@ -362,7 +362,7 @@ class Queue:
     def _row(self, connection: Connection, job_id: str) -> Row[Any]:
         row = connection.execute(select(JOBS).where(JOBS.c.id == job_id)).first()
         if row is None:
-            raise NotFound(f"there is no job {job_id}.")
+            raise NotFoundError(f"there is no job {job_id}.")
         return row
 
 
@@ -379,7 +379,7 @@ _FREE = (
 
 def _same(row: Row[Any], asked: Asked) -> Job:
     if row.digest != asked.digest:
-        raise Conflict(
+        raise ConflictError(
             "this idempotency key was used for another request.", "Use a new key for a new request."
         )
     return _job(row)

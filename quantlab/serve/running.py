@@ -13,15 +13,17 @@ from types import FrameType
 from typing import Any
 
 from quantlab._util.interrupts import ignored
-from quantlab._util.reporter import Talk
-from quantlab.errors import MissingExtra, QuantlabError
+from quantlab._util.reporter import Reporter
+from quantlab.errors import MissingExtraError, QuantlabError
 from quantlab.serve.sandbox import available
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
 from quantlab.serve.worker import Worker
 
 
-def serve(settings: Settings, host: str, port: int, talk: Talk, *, worker: bool = True) -> None:
+def serve(
+    settings: Settings, host: str, port: int, reporter: Reporter, *, worker: bool = True
+) -> None:
     """Answers at this address, with one worker beside, until SIGTERM, or SIGINT where it is heard.
 
     Raises QuantlabError for an address that cannot be had, for one beyond this machine while there
@@ -33,10 +35,10 @@ def serve(settings: Settings, host: str, port: int, talk: Talk, *, worker: bool 
         from quantlab.serve.app import create_app
         from quantlab.serve.tokens import Tokens
     except ImportError as error:
-        raise MissingExtra(error.name or "fastapi", "serve", "the service") from error
+        raise MissingExtraError(error.name or "fastapi", "serve", "the service") from error
     with Service.open(settings) as service, _bound(host, port) as listening:
         address = listening.getsockname()
-        _check_tokens(Tokens(service.database).any(), address[0], talk)
+        _check_tokens(Tokens(service.database).any(), address[0], reporter)
         config = uvicorn.Config(
             create_app(service), log_level="warning", timeout_graceful_shutdown=5
         )
@@ -49,26 +51,26 @@ def serve(settings: Settings, host: str, port: int, talk: Talk, *, worker: bool 
 
         # Before uvicorn has its own, and once more from it when it has ended.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with suppress(KeyboardInterrupt), _working(service, talk) if worker else nullcontext():
-            talk.say(f"Serving {_url(address)} from {settings.home} (Ctrl-C ends it)")
+        with suppress(KeyboardInterrupt), _working(service, reporter) if worker else nullcontext():
+            reporter.say(f"Serving {_url(address)} from {settings.home} (Ctrl-C ends it)")
             Server(config).run(sockets=[listening])
 
 
-def work(settings: Settings, talk: Talk) -> None:
+def work(settings: Settings, reporter: Reporter) -> None:
     """One worker, until SIGTERM, or SIGINT where it is heard. Raises QuantlabError."""
     with Service.open(settings) as service:
-        _say_confinement(settings, talk)
+        _say_confinement(settings, reporter)
         worker = Worker(service)
         for number in (signal.SIGTERM,) if ignored() else (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop.set())
-        talk.say(f"Working as {worker.name} (Ctrl-C ends it)")
+        reporter.say(f"Working as {worker.name} (Ctrl-C ends it)")
         worker.run()
 
 
 @contextmanager
-def _working(service: Service, talk: Talk) -> Iterator[None]:
+def _working(service: Service, reporter: Reporter) -> Iterator[None]:
     """A worker in a thread."""
-    _say_confinement(service.settings, talk)
+    _say_confinement(service.settings, reporter)
     worker = Worker(service)
     thread = threading.Thread(target=worker.run, name="worker")
     thread.start()
@@ -79,11 +81,11 @@ def _working(service: Service, talk: Talk) -> Iterator[None]:
         thread.join()
 
 
-def _say_confinement(settings: Settings, talk: Talk) -> None:
+def _say_confinement(settings: Settings, reporter: Reporter) -> None:
     """What jobs are kept from here. Raises QuantlabError where they must be and cannot."""
     held = available()
     for line in held.lines():
-        (talk.say if held.complete else talk.warn)(f"Jobs: {line}")
+        (reporter.say if held.complete else reporter.warn)(f"Jobs: {line}")
     if settings.confine and not held.complete:
         raise QuantlabError(
             "this machine cannot confine jobs.",
@@ -91,7 +93,7 @@ def _say_confinement(settings: Settings, talk: Talk) -> None:
         )
 
 
-def _check_tokens(any_token: bool, address: str, talk: Talk) -> None:
+def _check_tokens(any_token: bool, address: str, reporter: Reporter) -> None:
     """Raises QuantlabError for a service that anybody elsewhere could use."""
     if any_token:
         return
@@ -100,7 +102,7 @@ def _check_tokens(any_token: bool, address: str, talk: Talk) -> None:
             f"there are no tokens yet, and {address} can be reached from elsewhere.",
             "Make one: quantlab token create NAME --scope admin",
         )
-    talk.warn("There are no tokens: whoever is on this machine may do everything.")
+    reporter.warn("There are no tokens: whoever is on this machine may do everything.")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from quantlab._util.reporter import Silence
+from quantlab._util.reporter import NullReporter
 from quantlab.errors import RecordError
 from quantlab.runs.entry import Entry, entry_of
 from quantlab.runs.folders import RECORD, timing_of
@@ -21,10 +21,10 @@ from quantlab.runs.index import Filter, Index
 from quantlab.runs.record import RunRecord, load_record
 from quantlab.runs.trend import METRICS, trend
 from quantlab.serve.catalog import NAME, StoredModel
-from quantlab.serve.db import Unavailable
+from quantlab.serve.db import UnavailableError
 from quantlab.serve.jobfolder import RUNS
-from quantlab.serve.objects import Gone
-from quantlab.serve.queue import Job, NotFound
+from quantlab.serve.objects import ObjectMissingError
+from quantlab.serve.queue import Job, NotFoundError
 from quantlab.serve.service import Service
 from quantlab.serve.vetting import facts_of
 from quantlab.serve.worker import PLACE
@@ -98,7 +98,7 @@ class Runs:
         jobs = [self.service.queue.of_run(run) for run in (old, new)]
         with ExitStack() as stack, _readable(f"{old} or {new}"):
             first, second = (stack.enter_context(self._folder(job, *_ANSWERS)) for job in jobs)
-            return different((first, second), Silence())
+            return different((first, second), NullReporter())
 
     def trended(self, model: str, metrics: Collection[str] = METRICS) -> Trended:
         """The model's figures over runs."""
@@ -106,10 +106,10 @@ class Runs:
         with _answering():
             measured = self._index.measured(name, METRICS)
         if not measured:
-            raise NotFound(f"no run has measured a model called {name}.")
+            raise NotFoundError(f"no run has measured a model called {name}.")
         series = trend(measured, metrics)
         if not series:
-            raise NotFound(f"no run has {' or '.join(metrics)} of {name}.")
+            raise NotFoundError(f"no run has {' or '.join(metrics)} of {name}.")
         return Trended(name, series, causes(series, self._record))
 
     def trials(self, run: str) -> tuple[Trial, ...]:
@@ -121,8 +121,8 @@ class Runs:
         found = self.get(run)
         trial = next((t for t in trials_of(found.record) if t.digest == digest), None)
         if trial is None or trial.sha256 is None:
-            raise NotFound(f"the run {run} has no trial {digest} with a file.")
-        with suppress(NotFound):
+            raise NotFoundError(f"the run {run} has no trial {digest} with a file.")
+        with suppress(NotFoundError):
             return self.service.catalog.model(trial.sha256)
         with self._file(found.key(f"models/{trial.sha256}.onnx")) as path:
             if hashlib.sha256(path.read_bytes()).hexdigest() != trial.sha256:
@@ -139,7 +139,7 @@ class Runs:
         try:
             with self._folder(self.service.queue.of_run(run)) as folder:
                 return load_record(folder)
-        except NotFound as error:
+        except NotFoundError as error:
             raise RecordError(error.problem) from error
 
     @contextmanager
@@ -171,7 +171,7 @@ class Runs:
                 with _there(key):
                     objects.get(key, path)
             elif not path.is_file():
-                raise NotFound(f"{key} is not there any more.")
+                raise NotFoundError(f"{key} is not there any more.")
             yield path
 
 
@@ -207,8 +207,8 @@ def _files(job: Job) -> dict[str, int]:
 def _there(what: str) -> Iterator[None]:
     try:
         yield
-    except Gone as error:
-        raise NotFound(f"{what} is not there any more.") from error
+    except ObjectMissingError as error:
+        raise NotFoundError(f"{what} is not there any more.") from error
 
 
 @contextmanager
@@ -218,7 +218,7 @@ def _readable(run: str) -> Iterator[None]:
         yield
     except RecordError as error:
         log.warning("%s", error)
-        raise NotFound(f"the run {run} cannot be read any more.") from error
+        raise NotFoundError(f"the run {run} cannot be read any more.") from error
 
 
 @contextmanager
@@ -227,4 +227,6 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except RecordError as error:
-        raise Unavailable(error.problem, "Nothing was changed. Try again in a moment.") from error
+        raise UnavailableError(
+            error.problem, "Nothing was changed. Try again in a moment."
+        ) from error

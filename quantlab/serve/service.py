@@ -51,7 +51,7 @@ class Service:
         """The job, and whether it is new.
 
         What the names of the request stand for is settled now: a job means tomorrow what it means
-        today. Raises NotFound, Conflict, TooMany, RecipeError.
+        today. Raises NotFoundError, ConflictError, TooManyError, RecipeError.
         """
         stored = request.model_dump(mode="json", exclude_defaults=True)
         asked = Asked(request.verb, stored, {}, request.exclusive)

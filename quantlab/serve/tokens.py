@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from quantlab.serve.catalog import check_name
 from quantlab.serve.db import TOKENS, Database
-from quantlab.serve.queue import Conflict, NotFound
+from quantlab.serve.queue import ConflictError, NotFoundError
 
 Scope = Literal["read", "submit", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -55,8 +55,8 @@ class Tokens:
         self.database = database
 
     def create(self, name: str, scope: Scope, seconds: float | None = None) -> tuple[Token, str]:
-        """A new token that expires in so many seconds, and its text. Raises Conflict for a name
-        that another one has."""
+        """A new token that expires in so many seconds, and its text. Raises ConflictError for a
+        name that another one has."""
         check_name(name)
         text = PREFIX + secrets.token_urlsafe(32)
         try:
@@ -67,7 +67,7 @@ class Tokens:
                 row = {**vars(token), "digest": digest(text)}
                 connection.execute(insert(TOKENS).values(row))
         except IntegrityError as error:
-            raise Conflict(
+            raise ConflictError(
                 f"there is a token called {name}.", f"quantlab token revoke {name}, or another name"
             ) from error
         return token, text
@@ -95,7 +95,7 @@ class Tokens:
             return connection.execute(select(TOKENS.c.id).limit(1)).first() is not None
 
     def revoke(self, name: str) -> Token:
-        """Forget the token of this name or id. Raises NotFound."""
+        """Forget the token of this name or id. Raises NotFoundError."""
         with self.database.writing() as connection:
             token = _named(connection, name)
             connection.execute(delete(TOKENS).where(TOKENS.c.id == token.id))
@@ -112,7 +112,7 @@ def _named(connection: Connection, name: str) -> Token:
     query = select(TOKENS).where(mine).order_by(TOKENS.c.name != name).limit(1)
     row = connection.execute(query).first()
     if row is None:
-        raise NotFound(f"there is no token called {name}.", "quantlab token ls lists them.")
+        raise NotFoundError(f"there is no token called {name}.", "quantlab token ls lists them.")
     return _token(row)
 
 

@@ -19,10 +19,10 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, sel
 
 from quantlab.errors import OutputError, QuantlabError
 from quantlab.serve.catalog import StoredModel, check_name
-from quantlab.serve.db import UPLOADS, Unavailable
-from quantlab.serve.objects import PIECE, Gone
-from quantlab.serve.problems import TooLarge
-from quantlab.serve.queue import Conflict, NotFound, TooMany
+from quantlab.serve.db import UPLOADS, UnavailableError
+from quantlab.serve.objects import PIECE, ObjectMissingError
+from quantlab.serve.problems import TooLargeError
+from quantlab.serve.queue import ConflictError, NotFoundError, TooManyError
 from quantlab.serve.service import Service
 from quantlab.serve.vetting import facts_of
 
@@ -73,12 +73,12 @@ class Uploads:
     def begin(self, token: str, name: str, size: int, sha256: str) -> Upload | StoredModel:
         """A new upload, or the model where its content is known already; it gets the name too.
 
-        Raises TooLarge, TooMany, QuantlabError for what is no name.
+        Raises TooLargeError, TooManyError, QuantlabError for what is no name.
         """
         check_name(name)
         most = self.service.settings.max_model
         if size > most:
-            raise TooLarge(f"a model may have {most:,} bytes at most, not {size:,}.")
+            raise TooLargeError(f"a model may have {most:,} bytes at most, not {size:,}.")
         if (known := self._known(name, sha256)) is not None:
             return known
         self._forget_old()
@@ -86,7 +86,9 @@ class Uploads:
             mine = (UPLOADS.c.token == token) & sa.not_(UPLOADS.c.done)
             count = connection.scalar(select(func.count()).select_from(UPLOADS).where(mine)) or 0
             if count >= MOST_UPLOADS:
-                raise TooMany(f"{count} uploads are under way, which is the most.", "End some.")
+                raise TooManyError(
+                    f"{count} uploads are under way, which is the most.", "End some."
+                )
             now = self.service.database.now(connection)
             upload = Upload(secrets.token_hex(8), token, name, size, sha256, 0, False, now)
             connection.execute(insert(UPLOADS).values(vars(upload)))
@@ -96,7 +98,7 @@ class Uploads:
         catalog = self.service.catalog
         try:
             found = catalog.model(sha256)
-        except NotFound:
+        except NotFoundError:
             return None
         if not self.service.objects.has(found.key):
             return None
@@ -105,7 +107,7 @@ class Uploads:
     def put(self, token: str, upload_id: str, offset: int, chunk: Path) -> Upload:
         """Keep the bytes from ``offset`` on; the same ones may come again.
 
-        Raises NotFound, Conflict where bytes before them are missing, QuantlabError.
+        Raises NotFoundError, ConflictError where bytes before them are missing, QuantlabError.
         """
         size, upload = chunk.stat().st_size, self.get(token, upload_id)
         if offset > upload.received:
@@ -125,30 +127,29 @@ class Uploads:
         return replace(upload, received=received)
 
     def get(self, token: str, upload_id: str) -> Upload:
-        """An upload of this token. Raises NotFound."""
+        """An upload of this token. Raises NotFoundError."""
         mine = (UPLOADS.c.id == upload_id) & (UPLOADS.c.token == token)
         with self.service.database.reading() as connection:
             row = connection.execute(select(UPLOADS).where(mine)).first()
         if row is None:
-            raise NotFound(f"there is no upload {upload_id}.", "Begin a new one.")
+            raise NotFoundError(f"there is no upload {upload_id}.", "Begin a new one.")
         return _upload(row)
 
     def complete(self, token: str, upload_id: str) -> StoredModel:
         """The model that it is, checked. An upload that is no such is forgotten.
 
-        Raises NotFound, Conflict where bytes are missing, QuantlabError for another content or what
-        is no model that may be used.
-        """
+        Raises NotFoundError, ConflictError where bytes are missing, QuantlabError for another
+        content or what is no model that may be used."""
         upload = self.get(token, upload_id)
         if upload.done and (known := self._known(upload.name, upload.sha256)) is not None:
             return known
         chunks = self._chunks(upload)
         if not self._checks.acquire(timeout=SECONDS_FOR_A_CHECK):
-            raise Unavailable("other uploads are being checked.")
+            raise UnavailableError("other uploads are being checked.")
         try:
             with self._folder() as place:
                 model = self._checked(upload, chunks, Path(place))
-        except (Unavailable, OutputError, Gone):
+        except (UnavailableError, OutputError, ObjectMissingError):
             raise
         except QuantlabError:
             self._forget(upload)
@@ -166,7 +167,7 @@ class Uploads:
         return tempfile.TemporaryDirectory(prefix="upload-", dir=work)
 
     def _chunks(self, upload: Upload) -> list[str]:
-        """The keys of chunks that follow each other to the end. Raises Conflict."""
+        """The keys of chunks that follow each other to the end. Raises ConflictError."""
         sizes = self.service.objects.sizes(upload.folder)
         keys, position = list[str](), 0
         while position < upload.bytes:
@@ -208,7 +209,7 @@ class Uploads:
         self._remove_chunks(upload)
 
     def _remove_chunks(self, upload: Upload) -> None:
-        with suppress(Gone):
+        with suppress(ObjectMissingError):
             self.service.objects.remove(upload.folder)
 
     def _forget_old(self) -> None:
@@ -240,5 +241,7 @@ def _upload(row: Row[Any]) -> Upload:
     return Upload(**row._asdict())
 
 
-def _missing(position: int) -> Conflict:
-    return Conflict(f"bytes from {position:,} on are missing.", f"Go on with offset={position}.")
+def _missing(position: int) -> ConflictError:
+    return ConflictError(
+        f"bytes from {position:,} on are missing.", f"Go on with offset={position}."
+    )

@@ -25,10 +25,10 @@ from quantlab.errors import OutputError, QuantlabError, RecordError
 from quantlab.runs.entry import Entry
 from quantlab.runs.folders import RECORD, read_entry, scan
 from quantlab.runs.index import Index
-from quantlab.serve.db import Unavailable
+from quantlab.serve.db import UnavailableError
 from quantlab.serve.jobfolder import RUNS, JobFolder
 from quantlab.serve.process import Child, Ended
-from quantlab.serve.queue import LONGEST_TEXT, Job, LostLease, Outcome, Queue, State
+from quantlab.serve.queue import LONGEST_TEXT, Job, LeaseLostError, Outcome, Queue, State
 from quantlab.serve.service import Service
 from quantlab.serve.vetting import facts_of
 
@@ -66,7 +66,7 @@ class Worker:
                 worked = False
                 try:
                     worked = self.step(folder)
-                except Unavailable as error:
+                except UnavailableError as error:
                     log.warning("%s", error)
                 except Exception:  # the job's lease ends, and another attempt is made
                     log.exception("a job was given up")
@@ -74,14 +74,14 @@ class Worker:
                     self.stop.wait(PAUSE)
 
     def step(self, folder: Path) -> bool:
-        """One job, if there is one, in a folder inside this one. Raises Unavailable."""
+        """One job, if there is one, in a folder inside this one. Raises UnavailableError."""
         job = self.service.queue.claim(self.name, self.machine)
         if job is None:
             return False
         try:
             with _Lease(self.service.queue, job) as lease:
                 _Attempt(self, job, folder, lease).make()
-        except LostLease as error:
+        except LeaseLostError as error:
             log.warning("%s", error)
             self._forget(job)
         return True
@@ -100,12 +100,12 @@ class _Lease:
     def __init__(self, queue: Queue, job: Job) -> None:
         self._queue, self._job = queue, job
         self.cancelled = job.cancelled
-        self._lost: LostLease | None = None
+        self._lost: LeaseLostError | None = None
         self._over = Flag()
         self._thread = Thread(target=self._keep, name=f"lease of {job.id}", daemon=True)
 
     def check(self) -> None:
-        """Raises LostLease."""
+        """Raises LeaseLostError."""
         if self._lost is not None:
             raise self._lost
 
@@ -113,9 +113,9 @@ class _Lease:
         while not self._over.wait(min(BEAT, self._queue.lease / 5)):
             try:
                 self.cancelled = self._queue.heartbeat(self._job)
-            except Unavailable as error:
+            except UnavailableError as error:
                 log.warning("%s", error)
-            except LostLease as error:
+            except LeaseLostError as error:
                 self._lost = error
                 return
 
@@ -150,7 +150,7 @@ class _Attempt:
     _kept: float = 0.0
 
     def make(self) -> None:
-        """To the job's end. Raises LostLease."""
+        """To the job's end. Raises LeaseLostError."""
         service = self.worker.service
         folder = JobFolder(self.place / "job", self.job, service.objects, service.settings.bounds)
         try:
@@ -165,17 +165,17 @@ class _Attempt:
             folder.remove()
 
     def _outcome(self, folder: JobFolder) -> Outcome | None:
-        """None when the worker was told to stop. Raises LostLease."""
+        """None when the worker was told to stop. Raises LeaseLostError."""
         try:
             folder.lay_out()
             ended = self._ran(folder)
             if ended is None:
                 return None
             return self._put_away(folder, ended)
-        except (LostLease, Unavailable):
+        except (LeaseLostError, UnavailableError):
             raise
         except OutputError as error:  # the store or this disk: another attempt may do better
-            raise LostLease(error.problem, error.remedy) from error
+            raise LeaseLostError(error.problem, error.remedy) from error
         except QuantlabError as error:
             return Outcome("failed", error=str(error), out=self.out)
         except Exception:
@@ -238,16 +238,16 @@ class _Attempt:
 
     def _report(self) -> None:
         """Tells the database what there is to tell. While it is away the job goes on. Raises
-        LostLease."""
+        LeaseLostError."""
         self.lease.check()
         now = time.monotonic()
         if now > self._spoke + PAUSE and (self.said or self.progress != self._told):
-            with suppress(Unavailable):
+            with suppress(UnavailableError):
                 self.worker.service.queue.tell(self.job, self.said, self.progress)
                 self.said, self._told, self._spoke = [], self.progress, now
 
     def _put_away(self, folder: JobFolder, ended: Ended) -> Outcome:
-        """Results into the store, then how it ended. Raises LostLease, QuantlabError."""
+        """Results into the store, then how it ended. Raises LeaseLostError, QuantlabError."""
         service = self.worker.service
         files = folder.results()
         for name, path in files.items():
@@ -313,14 +313,16 @@ class _Attempt:
         service.catalog.add_model(sha256, name, size, facts, self.job.id)
 
     def _surely(self, write: Callable[[], Found]) -> Found:
-        """Again and again until the database answers. Raises LostLease."""
+        """Again and again until the database answers. Raises LeaseLostError."""
         while True:
             try:
                 return write()
-            except Unavailable as error:
+            except UnavailableError as error:
                 log.warning("%s", error)
                 if self.worker.stop.wait(PAUSE):
-                    raise LostLease("the database was away when the worker was stopped.") from error
+                    raise LeaseLostError(
+                        "the database was away when the worker was stopped."
+                    ) from error
 
     def _clean(self, run: str | None) -> None:
         """Earlier attempts at this job have left nothing that counts: neither files nor runs."""
@@ -373,7 +375,7 @@ def _late(seconds: float) -> str:
 def _index(
     service: Service, entries: Sequence[tuple[str, Entry]] = (), gone: Collection[str] = ()
 ) -> None:
-    """Puts runs into the history, or takes them out. Raises Unavailable."""
+    """Puts runs into the history, or takes them out. Raises UnavailableError."""
     if not (entries or gone):
         return
     try:
@@ -381,5 +383,5 @@ def _index(
             index.update(entries, gone)
     except RecordError as error:
         if isinstance(error.__cause__, OperationalError | InterfaceError):
-            raise Unavailable(error.problem, error.remedy) from error
+            raise UnavailableError(error.problem, error.remedy) from error
         log.error("a run is not in the history: %s", error)

@@ -6,10 +6,9 @@ by betting", JRSS-B 2023; Howard, Ramdas, McAuliffe & Sekhon, "Time-uniform, non
 nonasymptotic confidence sequences", Annals of Statistics 2021). Unlike an interval for a fixed
 number of images it may be looked at after each one, and what was seen may end the images.
 
-The bets are those of ``quantlab.gate.sequential``. The images are draws from an endless population, as
-for the intervals of ``quantlab.stats.paired``, and then the stake depends on the counts of outcomes alone.
-Each end of the interval errs with a probability of at most ``alpha``, for ever.
-"""
+The bets are those of ``quantlab.gate.sequential``. The images are draws from an endless population,
+as for the intervals of ``quantlab.stats.paired``, and then the stake depends on the counts of
+outcomes alone. Each end of the interval errs with a probability of at most ``alpha``, for ever."""
 
 from __future__ import annotations
 

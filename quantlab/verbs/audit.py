@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline
-from quantlab.errors import DataError, MissingExtra
+from quantlab.errors import DataError, MissingExtraError
 from quantlab.evaluate.accuracy import accuracy, is_guessing, is_implausible, share_of
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.metrics import top_k
@@ -26,7 +26,7 @@ from quantlab.model.model import Model
 from quantlab.report.audit import guessing_error, low_accuracy, quick_warning
 from quantlab.verbs import inputs
 from quantlab.verbs.checks import remembered
-from quantlab.verbs.inputs import DataOptions, Found
+from quantlab.verbs.inputs import DataOptions, LocatedDataset
 
 QUICK_IMAGES = 200
 _FIRST_PART = 5
@@ -37,10 +37,10 @@ FirstAnswers = Callable[[Crops, Pipeline, slice], NDArray[np.int64]]
 
 def full_audit(
     model: Model,
-    found: Found,
+    found: LocatedDataset,
     chosen: Pipeline,
     options: DataOptions,
-    talk: Talk,
+    reporter: Reporter,
     *,
     threads: int = 0,
     published: float | None = None,
@@ -57,8 +57,8 @@ def full_audit(
         if pipeline.crop_digest in crops:
             continue
         try:
-            crops[pipeline.crop_digest] = inputs.load_images(found, pipeline, options, talk)
-        except MissingExtra as error:
+            crops[pipeline.crop_digest] = inputs.load_images(found, pipeline, options, reporter)
+        except MissingExtraError as error:
             if pipeline is pipelines[0]:
                 raise
             left_out[pipeline.name] = error.problem
@@ -70,7 +70,7 @@ def full_audit(
     answers = list[NDArray[np.int64]]()
     with (
         first_answers(model, threads) as ask,
-        talk.progress(f"Auditing {model.name}", len(tried)) as advance,
+        reporter.progress(f"Auditing {model.name}", len(tried)) as advance,
     ):
         for done, pipeline in enumerate(tried):
             advance(done, pipeline.name)
@@ -83,24 +83,24 @@ def full_audit(
     )
 
 
-def quick_audit(model: Model, crops: Crops, talk: Talk, threads: int = 0) -> None:
+def quick_audit(model: Model, crops: Crops, reporter: Reporter, threads: int = 0) -> None:
     """Warns when the crops' pipeline is surely worse than another way to normalize; nothing is said
     without labels, or when all is well."""
     if (found := quick_look(model, crops, threads)) is not None:
-        talk.warn(f"{quick_warning(found)}; --no-audit skips this look.")
+        reporter.warn(f"{quick_warning(found)}; --no-audit skips this look.")
 
 
 def check_reference(
-    model: Model, crops: Crops, answers: Predictions, talk: Talk | None, threads: int = 0
+    model: Model, crops: Crops, answers: Predictions, reporter: Reporter | None, threads: int = 0
 ) -> None:
     """Raises DataError when the model is no better than guessing by its ``answers``: nothing can be
-    judged by it. Warns with ``talk`` when its accuracy is implausible."""
+    judged by it. Warns with ``reporter`` when its accuracy is implausible."""
     found = accuracy(answers)
     if found is not None and is_guessing(found.top1, model.num_classes):
         look = quick_look(model, crops, threads)
         raise guessing_error(model.name, str(model.path), found.top1, model.num_classes, look)
-    if talk is not None:
-        warn_of_accuracy(model, crops, answers, talk, threads)
+    if reporter is not None:
+        warn_of_accuracy(model, crops, answers, reporter, threads)
 
 
 def check_accepted(
@@ -118,13 +118,15 @@ def check_accepted(
 
 
 def warn_of_accuracy(
-    model: Model, crops: Crops, answers: Predictions, talk: Talk, threads: int = 0
+    model: Model, crops: Crops, answers: Predictions, reporter: Reporter, threads: int = 0
 ) -> None:
     """Warns when an accuracy is implausible, with what another preprocessing would give."""
     found = accuracy(answers)
     if found is not None and is_implausible(found.top1, model.num_classes):
         look = quick_look(model, crops, threads)
-        talk.warn(low_accuracy(model.name, str(model.path), found.top1, model.num_classes, look))
+        reporter.warn(
+            low_accuracy(model.name, str(model.path), found.top1, model.num_classes, look)
+        )
 
 
 def quick_look(model: Model, crops: Crops, threads: int = 0) -> Audit | None:

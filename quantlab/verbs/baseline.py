@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from quantlab._util.files import check_writable, write_whole
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
 from quantlab.errors import DataError, RecordError
@@ -66,7 +66,7 @@ class Diff:
     comparison: Comparison | None
 
 
-def update_job(spec: UpdateSpec, run: Run, talk: Talk) -> Updated:
+def update_job(spec: UpdateSpec, run: Run, reporter: Reporter) -> Updated:
     """Evaluate the model and write the baseline, with its answers beside it.
 
     A baseline that cannot be read is replaced, with a warning. Raises QuantlabError.
@@ -74,11 +74,11 @@ def update_job(spec: UpdateSpec, run: Run, talk: Talk) -> Updated:
     path, file = spec.baseline, spec.baseline.with_suffix(".npz")
     for each in (path, file):
         check_writable(each)
-    model = inputs.find_model(spec.model, spec, talk)
-    pipeline = inputs.find_pipeline(model, spec, talk)
-    found = inputs.find_evaluation_data(spec, model, talk)
-    crops, predictions = crops_and_answers(model, found, pipeline, spec, talk, spec.execution)
-    check_reference(model, crops, predictions, talk, spec.threads)
+    model = inputs.find_model(spec.model, spec, reporter)
+    pipeline = inputs.find_pipeline(model, spec, reporter)
+    found = inputs.find_evaluation_data(spec, model, reporter)
+    crops, predictions = crops_and_answers(model, found, pipeline, spec, reporter, spec.execution)
+    check_reference(model, crops, predictions, reporter, spec.threads)
     model.check_unchanged()
     made = baseline_of(
         predictions,
@@ -87,7 +87,7 @@ def update_job(spec: UpdateSpec, run: Run, talk: Talk) -> Updated:
         environment=environment(),
     )
     if predictions.outputs.nbytes > MOST_STORED:
-        talk.warn(
+        reporter.warn(
             f"The answers take {predictions.outputs.nbytes / 1e6:.0f} MB and are not kept: gates "
             "will compare by intervals, which decides less."
         )
@@ -96,7 +96,7 @@ def update_job(spec: UpdateSpec, run: Run, talk: Talk) -> Updated:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         stored = Answers(file=file.name, sha256=digest)
         made = made.model_copy(update={"predictions": stored})
-    before = _before(path, talk)
+    before = _before(path, reporter)
     write_whole(path, as_yaml(made, run.record.command))
     run.record.results = {
         "model": inputs.model_facts(model),
@@ -106,13 +106,13 @@ def update_job(spec: UpdateSpec, run: Run, talk: Talk) -> Updated:
     return Updated(made, None if before is None else differences(before, made))
 
 
-def _before(path: Path, talk: Talk) -> Baseline | None:
+def _before(path: Path, reporter: Reporter) -> Baseline | None:
     if not path.exists():
         return None
     try:
         return load_baseline(path)
     except RecordError as error:
-        talk.warn(f"{error.problem} It is replaced.")
+        reporter.warn(f"{error.problem} It is replaced.")
         return None
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.bench import instances as at_once
 from quantlab.bench import load
 from quantlab.bench.harness import Isolation, bench, steps
@@ -58,12 +58,12 @@ class Benched:
     ratios: tuple[Ratio, ...]
 
 
-def bench_job(spec: BenchSpec, run: Run, talk: Talk) -> Benched:
+def bench_job(spec: BenchSpec, run: Run, reporter: Reporter) -> Benched:
     """Every model's measurements and the A/A check; the raw samples go into the run folder."""
     check_exports(spec.exports)
     options = ModelOptions(size=spec.size)
-    models = [inputs.find_model(text, options, talk) for text in spec.models]
-    result = _measured(models, spec, talk)
+    models = [inputs.find_model(text, options, reporter) for text in spec.models]
+    result = _measured(models, spec, reporter)
     result.save(run.artifact("measurements", "measurements.json"))
     inputs.check_all_unchanged(models)
     ratios = () if isinstance(result, LoadResult) else ratios_of(result)
@@ -71,7 +71,7 @@ def bench_job(spec: BenchSpec, run: Run, talk: Talk) -> Benched:
     run.record.results = facts(models, result, ratios)
     for path in spec.exports:
         export(path, figures, bench_page(result, ratios))
-        talk.say(f"Wrote {path}")
+        reporter.say(f"Wrote {path}")
     return Benched(result, ratios)
 
 
@@ -90,11 +90,15 @@ def facts(
 
 
 def _measured(
-    models: Sequence[Model], spec: BenchSpec, talk: Talk
+    models: Sequence[Model], spec: BenchSpec, reporter: Reporter
 ) -> BenchResult | ThroughputResult | LoadResult:
     if spec.rates:
-        return _loaded(models, spec, talk)
-    return timed(models, spec, talk) if spec.instances is None else _together(models, spec, talk)
+        return _loaded(models, spec, reporter)
+    return (
+        timed(models, spec, reporter)
+        if spec.instances is None
+        else _together(models, spec, reporter)
+    )
 
 
 def _conditions_facts(c: Conditions) -> dict[str, Any]:
@@ -126,10 +130,10 @@ def _ratio_facts(r: Ratio) -> dict[str, Any]:
     }
 
 
-def timed(models: Sequence[Model], spec: BenchSpec, talk: Talk) -> BenchResult:
+def timed(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> BenchResult:
     """Latency, with a progress bar."""
     total = steps(len(spec.batch_sizes), spec.rounds)
-    with talk.progress("Timing", total) as advance:
+    with reporter.progress("Timing", total) as advance:
         result = bench(
             models,
             batch_sizes=spec.batch_sizes,
@@ -141,13 +145,13 @@ def timed(models: Sequence[Model], spec: BenchSpec, talk: Talk) -> BenchResult:
             isolation=spec.isolation,
             progress=advance,
         )
-    return _noted(result, talk)
+    return _noted(result, reporter)
 
 
-def _together(models: Sequence[Model], spec: BenchSpec, talk: Talk) -> ThroughputResult:
+def _together(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> ThroughputResult:
     """Several instances, with a progress bar."""
     total = len(spec.batch_sizes) * (spec.rounds or at_once.ROUNDS)
-    with talk.progress("Timing", total) as advance:
+    with reporter.progress("Timing", total) as advance:
         result = throughput(
             models,
             instances=spec.instances or 1,
@@ -159,13 +163,13 @@ def _together(models: Sequence[Model], spec: BenchSpec, talk: Talk) -> Throughpu
             providers=providers_of(spec.provider),
             progress=advance,
         )
-    return _noted(result, talk)
+    return _noted(result, reporter)
 
 
-def _loaded(models: Sequence[Model], spec: BenchSpec, talk: Talk) -> LoadResult:
+def _loaded(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> LoadResult:
     """An offered load, with a progress bar."""
     total = len(spec.batch_sizes) * len(spec.rates) * (spec.rounds or load.ROUNDS)
-    with talk.progress("Serving", total) as advance:
+    with reporter.progress("Serving", total) as advance:
         result = offered_load(
             models,
             spec.rates,
@@ -178,13 +182,13 @@ def _loaded(models: Sequence[Model], spec: BenchSpec, talk: Talk) -> LoadResult:
             providers=providers_of(spec.provider),
             progress=advance,
         )
-    return _noted(result, talk)
+    return _noted(result, reporter)
 
 
-def _noted(result: Result, talk: Talk) -> Result:
+def _noted(result: Result, reporter: Reporter) -> Result:
     """Warns of stolen time and of a clock rate that moved."""
     every = [m.conditions for m in result.noise]
     steal = [share for c in every for share in c.steal]
     for note in machine_notes(steal, [mhz for c in every for mhz in c.mhz]):
-        talk.warn(note)
+        reporter.warn(note)
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.data import sampler
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
@@ -14,11 +14,11 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError
 from quantlab.model.model import Model
 from quantlab.recipe import Recipe
-from quantlab.verbs.inputs import DataOptions, Found, load_images
+from quantlab.verbs.inputs import DataOptions, LocatedDataset, load_images
 
 
 def drawn(
-    dataset: Dataset, model: Model, recipe: Recipe, talk: Talk, *, spare: bool = False
+    dataset: Dataset, model: Model, recipe: Recipe, reporter: Reporter, *, spare: bool = False
 ) -> tuple[Dataset, Recipe]:
     """The recipe's sample of the dataset, and the recipe with what it leaves open about the sample
     filled in; says what is lacking: images, classes.
@@ -37,11 +37,11 @@ def drawn(
             size=full.calibration_size,
             seed=full.seed,
         )
-    return _covering(dataset.subset(indices), model, recipe, talk), full
+    return _covering(dataset.subset(indices), model, recipe, reporter), full
 
 
 def divided(
-    dataset: Dataset, model: Model, recipe: Recipe, talk: Talk
+    dataset: Dataset, model: Model, recipe: Recipe, reporter: Reporter
 ) -> tuple[Dataset, Dataset, Recipe]:
     """One dataset for both purposes: what calibrates, and what is left to judge, which is most of
     it; and the recipe as ``drawn`` gives it."""
@@ -55,11 +55,11 @@ def divided(
         size=_unlabelled_size(full, model) if dataset.labels is None else size,
         seed=full.seed,
     )
-    talk.say(
+    reporter.say(
         f"{dataset.root} serves for both: {len(parts.calibration)} images calibrate, "
         f"{len(parts.evaluation)} others judge."
     )
-    calibration = _covering(dataset.subset(parts.calibration), model, recipe, talk)
+    calibration = _covering(dataset.subset(parts.calibration), model, recipe, reporter)
     evaluation = replace(dataset.subset(parts.evaluation), problems=dataset.problems)
     return calibration, evaluation, full
 
@@ -83,16 +83,16 @@ def _unlabelled_size(recipe: Recipe, model: Model) -> int:
     return recipe.calibration_size or (recipe.images_per_class or 1) * model.num_classes
 
 
-def _covering(sample: Dataset, model: Model, recipe: Recipe, talk: Talk) -> Dataset:
+def _covering(sample: Dataset, model: Model, recipe: Recipe, reporter: Reporter) -> Dataset:
     """Says that a default sample is small; warns of images asked for that are not there, and of
     classes of the label space that calibration will not see, the first ten by name.
 
     Who asks for fewer images than there are classes is told how many are covered, no more.
     """
     if _is_default(recipe) and len(sample) < sampler.LEAST:
-        talk.say(f"{len(sample)} images calibrate; {sampler.LEAST} or more would be surer.")
+        reporter.say(f"{len(sample)} images calibrate; {sampler.LEAST} or more would be surer.")
     if len(sample) < (recipe.calibration_size or 0):
-        talk.warn(
+        reporter.warn(
             f"{recipe.calibration_size} calibration images are asked for, {len(sample)} are there."
         )
     if sample.labels is None:
@@ -100,9 +100,9 @@ def _covering(sample: Dataset, model: Model, recipe: Recipe, talk: Talk) -> Data
     classes = model.num_classes
     missing = sampler.missing_classes(sample.labels, classes)
     if recipe.calibration_size is not None and recipe.calibration_size < classes:
-        talk.say(f"{len(sample)} calibration images cover {classes - len(missing)} classes.")
+        reporter.say(f"{len(sample)} calibration images cover {classes - len(missing)} classes.")
     elif missing:
-        talk.warn(
+        reporter.warn(
             f"{len(missing)} of {classes} classes have no calibration image: "
             f"{_named(missing, sample.class_names)}."
         )
@@ -117,15 +117,17 @@ def _named(classes: Sequence[int], names: Sequence[str] | None) -> str:
 
 
 def calibration_images(
-    found: Found,
+    found: LocatedDataset,
     sample: Dataset,
     model: Model,
     pipeline: Pipeline,
     options: DataOptions,
-    talk: Talk,
+    reporter: Reporter,
 ) -> CalibrationImages:
     """The sample, decoded. Raises DataError when nothing of it can be read."""
-    return CalibrationImages(load_images(found.of(sample), pipeline, options, talk), model.input)
+    return CalibrationImages(
+        load_images(found.of(sample), pipeline, options, reporter), model.input
+    )
 
 
 def check_disjoint(calibration: Crops, evaluation: Crops, *, allow_overlap: bool) -> None:

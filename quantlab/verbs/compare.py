@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import Field
 
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.bench.measurement import BenchResult
 from quantlab.compare.compare import compare, with_speeds
 from quantlab.compare.comparison import Comparison, Macs
@@ -32,11 +32,11 @@ from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
 from quantlab.verbs.bench import BenchSpec, timed
-from quantlab.verbs.early import Early, predict_until_certain
 from quantlab.verbs.evaluate import crops_and_answers, predict
-from quantlab.verbs.inputs import DataOptions, Found, ModelOptions, model_facts
+from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions, model_facts
 from quantlab.verbs.portability import portability_words
 from quantlab.verbs.reports import context_of, report
+from quantlab.verbs.sequential_evaluation import SequentialEvaluation, predict_until_certain
 
 EXCLUDED, REVERTED = "excluded by the recipe", "reverted by the tune"
 
@@ -67,7 +67,7 @@ class Compared:
 
     comparison: Comparison
     verdict: Verdict
-    early: Early | None = None
+    early: SequentialEvaluation | None = None
 
 
 @dataclass(frozen=True)
@@ -78,60 +78,60 @@ class SideBySide:
     predictions: tuple[Predictions, ...]
     timing: BenchResult | None
     crops: Crops
-    early: Early | None = None
+    early: SequentialEvaluation | None = None
 
 
-def compare_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
+def compare_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compared:
     """Evaluate both (with ``early_stop`` until the verdict is certain), time both, compare, judge,
     report."""
     policy = spec.policy
     test = watch(policy) if spec.early_stop else None
     metrics = metrics_of(policy, *spec.limits)
-    models = [inputs.find_model(text, spec, talk) for text in (spec.fp32, spec.int8)]
+    models = [inputs.find_model(text, spec, reporter) for text in (spec.fp32, spec.int8)]
     check_comparable(*models)
     remedy = _exchanged(run.record.command, spec.fp32, spec.int8)
     check_order(named(models[0]), named(models[1]), remedy)
-    pipeline = inputs.find_pipeline(models[0], spec, talk)
+    pipeline = inputs.find_pipeline(models[0], spec, reporter)
     found = inputs.find_evaluation_data(
-        spec, models[0], talk, need_labels=any(map(needs_labels, (policy, *spec.limits)))
+        spec, models[0], reporter, need_labels=any(map(needs_labels, (policy, *spec.limits)))
     )
-    made = side_by_side(models, found, pipeline, spec, talk, metrics, test)
-    return publish(made, models, found, spec, run, talk)
+    made = side_by_side(models, found, pipeline, spec, reporter, metrics, test)
+    return publish(made, models, found, spec, run, reporter)
 
 
 def side_by_side(
     models: Sequence[Model],
-    found: Found,
+    found: LocatedDataset,
     pipeline: Pipeline,
     spec: CompareSpec,
-    talk: Talk,
+    reporter: Reporter,
     metrics: Mapping[str, MetricFunction] | None = None,
     test: Watch | None = None,
 ) -> SideBySide:
     """Evaluate fp32 and int8 (with a ``test`` until it is certain), time both, compare."""
     if sentence := slow_format(models[1].proto().graph):
-        talk.warn(sentence)
+        reporter.warn(sentence)
     early = None
     predictions: Sequence[Predictions]
-    with spec.executing(talk) as how:  # closed before anything is timed
+    with spec.executing(reporter) as execution:  # closed before anything is timed
         if test is None:
-            crops, fp32 = crops_and_answers(models[0], found, pipeline, spec, talk, how)
-            check_reference(models[0], crops, fp32, talk, spec.threads)
-            predictions = [fp32, predict(models[1], crops, talk, how)]
+            crops, fp32 = crops_and_answers(models[0], found, pipeline, spec, reporter, execution)
+            check_reference(models[0], crops, fp32, reporter, spec.threads)
+            predictions = [fp32, predict(models[1], crops, reporter, execution)]
         else:
-            crops = inputs.load_images(found, pipeline, spec, talk, how.sharded)
-            early = predict_until_certain(models, crops, test, talk, how, spec.seed)
+            crops = inputs.load_images(found, pipeline, spec, reporter, execution.sharded)
+            early = predict_until_certain(models, crops, test, reporter, execution, spec.seed)
             predictions = early.predictions
-            check_reference(models[0], crops, predictions[0], talk, spec.threads)
-    warn_of_calibration_images(models[1], crops, talk)
+            check_reference(models[0], crops, predictions[0], reporter, spec.threads)
+    warn_of_calibration_images(models[1], crops, reporter)
     names = found.dataset.class_names
     comparison = compared(models, predictions, None, names, spec.seed, metrics)
     comparison = comparison.model_copy(update={"lead": _lead(models, comparison, predictions)})
     timing = None
     if comparison.same_file:
-        talk.say("One file takes as long as itself: nothing is timed.")
+        reporter.say("One file takes as long as itself: nothing is timed.")
     elif not spec.no_bench:
-        timing = timed(models, bench_spec(spec), talk)
+        timing = timed(models, bench_spec(spec), reporter)
         fp32_times, int8_times, *_ = timing.measurements
         comparison = with_speeds(comparison, fp32_times, int8_times, timing.noise)
     inputs.check_all_unchanged(models)
@@ -141,10 +141,10 @@ def side_by_side(
 def publish(
     made: SideBySide,
     models: Sequence[Model],
-    found: Found,
+    found: LocatedDataset,
     spec: CompareSpec,
     run: Run,
-    talk: Talk,
+    reporter: Reporter,
     policy: Limit | None = None,
 ) -> Compared:
     """Judge by ``policy``, or by the spec's, and leave the report, the artifacts and the results in
@@ -155,7 +155,7 @@ def publish(
     save_artifacts(run, made.predictions, made.timing)
     words = inputs.data_words(found, crops)
     context = replace(
-        context_of(run, talk, crops, words, verdict, spec.limits),
+        context_of(run, reporter, crops, words, verdict, spec.limits),
         recipe=inputs.stamped_recipe(models[1]),
         portability=portability_words(models[1], crops),
         early="" if early is None else early.sentence,
@@ -213,11 +213,11 @@ def _lead(
     return (*lead_of(*pair), *([apart] if apart else []))
 
 
-def warn_of_calibration_images(int8: Model, crops: Crops, talk: Talk) -> None:
+def warn_of_calibration_images(int8: Model, crops: Crops, reporter: Reporter) -> None:
     """An image that calibrated the int8 model flatters it."""
     used = calibrated_on(int8.metadata, crops.digests)
     if used:
-        talk.warn(
+        reporter.warn(
             f"{used} of these {len(crops)} images calibrated {int8.path.name}: they flatter it."
         )
 

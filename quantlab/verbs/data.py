@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from quantlab._util.outputs import Input, Output, check
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.data.crops import Crops
 from quantlab.data.finished import file_names, write_inputs
 from quantlab.data.readers import NPZ_LIST
 from quantlab.runs.run import Run
 from quantlab.verbs import inputs
-from quantlab.verbs.inputs import DataOptions, Found, ModelOptions
+from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
 from quantlab.verbs.roles import INPUTS, dataset_parts, model_parts
 
 
@@ -23,14 +23,14 @@ class DataSpec(DataOptions, ModelOptions):
     force: bool = False
 
 
-def npz_job(spec: DataSpec, run: Run, talk: Talk) -> int:
+def npz_job(spec: DataSpec, run: Run, reporter: Reporter) -> int:
     """Write one ``.npz`` an image, and their list, into ``spec.output``; the number of images."""
-    model = inputs.find_model(spec.model, spec, talk)
-    pipeline = inputs.find_pipeline(model, spec, talk)
-    found = inputs.find_evaluation_data(spec, model, talk)
-    crops = inputs.load_images(found, pipeline, spec, talk)
+    model = inputs.find_model(spec.model, spec, reporter)
+    pipeline = inputs.find_pipeline(model, spec, reporter)
+    found = inputs.find_evaluation_data(spec, model, reporter)
+    crops = inputs.load_images(found, pipeline, spec, reporter)
     _check_files(spec, crops, found)
-    with talk.progress(f"Writing {spec.output}", len(crops)) as advance:
+    with reporter.progress(f"Writing {spec.output}", len(crops)) as advance:
         write_inputs(crops, model.input, spec.output, lambda done, total: advance(done, ""))
     run.record.results = {
         "model": inputs.model_facts(model),
@@ -41,7 +41,7 @@ def npz_job(spec: DataSpec, run: Run, talk: Talk) -> int:
     return len(crops)
 
 
-def _check_files(spec: DataSpec, crops: Crops, found: Found) -> None:
+def _check_files(spec: DataSpec, crops: Crops, found: LocatedDataset) -> None:
     """Raises OutputError before the first file is written, for any that may not be."""
     names = [*file_names(crops.names), NPZ_LIST]
     outputs = [Output(spec.output / name, "--output", INPUTS) for name in names]

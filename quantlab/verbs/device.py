@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.compare.compare import compare
 from quantlab.compare.pairing import Named, check_related
 from quantlab.data.labels import check_labels
@@ -41,11 +41,11 @@ class ResultsSpec(ConfigOptions):
     synsets: Path | None = None
 
 
-def results_job(spec: ResultsSpec, run: Run, talk: Talk) -> tuple[Accuracy, int]:
+def results_job(spec: ResultsSpec, run: Run, reporter: Reporter) -> tuple[Accuracy, int]:
     """The accuracy of the answers in ``spec.results``, and the number of images."""
     found = read_answers(spec.results)
     names, labels = _labels(spec.label, spec.synsets)
-    rows = _matched(names, found, f"{spec.label} names", spec.results, talk)
+    rows = _matched(names, found, f"{spec.label} names", spec.results, reporter)
     known = rows >= 0
     top = found.top[rows[known]]
     most = max(int(found.top.max()), int(labels.max())) + 1
@@ -68,22 +68,22 @@ def is_answers(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() in device.FILES
 
 
-def compare_device_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
+def compare_device_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compared:
     """Evaluate fp32 here, read the other device's answers, compare, judge, report."""
     if spec.early_stop:
         raise DataError("--early-stop needs two models to evaluate.", "Leave it out.")
     policy = spec.policy
-    model = inputs.find_model(spec.fp32, spec, talk)
+    model = inputs.find_model(spec.fp32, spec, reporter)
     path = Path(spec.int8)
     found = read_answers(path)
     _check_scores(found, model, path)
-    pipeline = inputs.find_pipeline(model, spec, talk)
-    data = inputs.find_evaluation_data(spec, model, talk)
-    with spec.executing(talk) as how:
-        crops = inputs.load_images(data, pipeline, spec, talk, how.sharded)
-        rows = _matched(crops.names, found, f"{crops.root} holds", path, talk)
-        fp32 = predict(model, crops, talk, how)
-        check_reference(model, crops, fp32, talk, spec.threads)
+    pipeline = inputs.find_pipeline(model, spec, reporter)
+    data = inputs.find_evaluation_data(spec, model, reporter)
+    with spec.executing(reporter) as execution:
+        crops = inputs.load_images(data, pipeline, spec, reporter, execution.sharded)
+        rows = _matched(crops.names, found, f"{crops.root} holds", path, reporter)
+        fp32 = predict(model, crops, reporter, execution)
+        check_reference(model, crops, fp32, reporter, spec.threads)
     model.check_unchanged()
     predictions = (fp32, predictions_of(found, fp32, rows, path))
     comparison = compare(
@@ -100,7 +100,7 @@ def compare_device_job(spec: CompareSpec, run: Run, talk: Talk) -> Compared:
     save_artifacts(run, predictions, None)
     words = inputs.data_words(data, crops)
     words["Int8 answers"] = f"{path} (another device's; nothing was timed)"
-    context = context_of(run, talk, crops, words, verdict, spec.limits)
+    context = context_of(run, reporter, crops, words, verdict, spec.limits)
     report(run, comparison, verdict, context, crops)
     run.record.results = {
         "models": [inputs.model_facts(model), {"path": str(path), "sha256": _sha256(found)}],
@@ -143,7 +143,7 @@ def _labels(path: Path, synsets: Path | None) -> tuple[list[str], NDArray[np.int
 
 
 def _matched(
-    names: list[str] | tuple[str, ...], found: Answers, what: str, path: Path, talk: Talk
+    names: list[str] | tuple[str, ...], found: Answers, what: str, path: Path, reporter: Reporter
 ) -> NDArray[np.int64]:
     rows = match(names, found.names)
     count = int((rows >= 0).sum())
@@ -154,7 +154,7 @@ def _matched(
             _BY_NAME,
         )
     if count < max(len(names), len(found.names)):
-        talk.warn(
+        reporter.warn(
             f"{count} images count: {what} {len(names)}, {path} has answers to {len(found.names)}."
         )
     return rows

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab._util.cache import cache_limit, trim
-from quantlab._util.pages import give_back
+from quantlab._util.pages import release_pages
 from quantlab._util.paths import cache_dir
-from quantlab._util.reporter import Talk
-from quantlab.data.coming import coming_crops
+from quantlab._util.reporter import Reporter
 from quantlab.data.crops import Crops, crops_path
 from quantlab.data.preprocess import Pipeline
+from quantlab.data.streaming import streaming_crops
 from quantlab.evaluate.accuracy import Accuracy, accuracy
+from quantlab.evaluate.cached_outputs import is_known, keep, recall
 from quantlab.evaluate.evaluator import (
     Answers,
     Progress,
@@ -29,7 +30,6 @@ from quantlab.evaluate.evaluator import (
     replay,
 )
 from quantlab.evaluate.execution import Execution
-from quantlab.evaluate.known import is_known, keep, recall
 from quantlab.evaluate.metrics import hits, top_k
 from quantlab.evaluate.outputs import ROWS, new_outputs
 from quantlab.evaluate.parallel import ParallelRunner
@@ -38,7 +38,7 @@ from quantlab.model.model import Model
 from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import warn_of_accuracy
-from quantlab.verbs.inputs import DataOptions, Found, ModelOptions
+from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
 
 
 class EvaluateSpec(DataOptions, ModelOptions):
@@ -48,23 +48,23 @@ class EvaluateSpec(DataOptions, ModelOptions):
     log_interval: int | None = None
 
 
-def evaluate_job(spec: EvaluateSpec, run: Run, talk: Talk) -> tuple[Accuracy | None, int]:
+def evaluate_job(spec: EvaluateSpec, run: Run, reporter: Reporter) -> tuple[Accuracy | None, int]:
     """Accuracy (None without labels) and the number of images. Saves the Predictions."""
-    model = inputs.find_model(spec.model, spec, talk)
-    pipeline = inputs.find_pipeline(model, spec, talk)
-    found = inputs.find_evaluation_data(spec, model, talk)
-    with spec.executing(talk) as how:
+    model = inputs.find_model(spec.model, spec, reporter)
+    pipeline = inputs.find_pipeline(model, spec, reporter)
+    found = inputs.find_evaluation_data(spec, model, reporter)
+    with spec.executing(reporter) as execution:
         crops, predictions = crops_and_answers(
-            model, found, pipeline, spec, talk, how, spec.log_interval
+            model, found, pipeline, spec, reporter, execution, spec.log_interval
         )
     predictions.save(run.artifact("predictions", "predictions.npz"))
-    warn_of_accuracy(model, crops, predictions, talk, spec.threads)
+    warn_of_accuracy(model, crops, predictions, reporter, spec.threads)
     run.record.results = facts(model, found, crops, predictions, spec)
     return accuracy(predictions), len(predictions)
 
 
 def facts(
-    model: Model, found: Found, crops: Crops, predictions: Predictions, spec: ModelOptions
+    model: Model, found: LocatedDataset, crops: Crops, predictions: Predictions, spec: ModelOptions
 ) -> dict[str, object]:
     """What the record keeps."""
     result = accuracy(predictions)
@@ -79,46 +79,46 @@ def facts(
 
 def crops_and_answers(
     model: Model,
-    found: Found,
+    found: LocatedDataset,
     pipeline: Pipeline,
     spec: DataOptions,
-    talk: Talk,
-    how: Execution,
+    reporter: Reporter,
+    execution: Execution,
     log_interval: int | None = None,
 ) -> tuple[Crops, Predictions]:
     """A dataset's crops and the model's Predictions on all of them, decoded while the model works
     on the first ones where the cache does not hold them."""
-    if how.sharded is not None:
-        crops = inputs.load_images(found, pipeline, spec, talk, how.sharded)
-        return crops, predict(model, crops, talk, how, log_interval)
+    if execution.sharded is not None:
+        crops = inputs.load_images(found, pipeline, spec, reporter, execution.sharded)
+        return crops, predict(model, crops, reporter, execution, log_interval)
     path = crops_path(found.dataset, pipeline, cache_dir() / "crops")
-    if path.is_file() or is_known(model, found.dataset, pipeline, _answers_folder(), how):
-        crops = inputs.load_images(found, pipeline, spec, talk)
-        return crops, predict(model, crops, talk, how, log_interval)
+    if path.is_file() or is_known(model, found.dataset, pipeline, _answers_folder(), execution):
+        crops = inputs.load_images(found, pipeline, spec, reporter)
+        return crops, predict(model, crops, reporter, execution, log_interval)
     dataset, order = found.dataset, np.arange(len(found.dataset))
     outputs = new_outputs(len(order), model.num_classes)
     with (
-        ParallelRunner(model, how, pipeline=pipeline) as runner,
-        coming_crops(path, dataset, pipeline) as coming,
-        _running(model, dataset.labels, len(order), talk, log_interval) as progress,
+        ParallelRunner(model, execution, pipeline=pipeline) as runner,
+        streaming_crops(path, dataset, pipeline) as coming,
+        _running(model, dataset.labels, len(order), reporter, log_interval) as progress,
     ):
         for rows, made in runner.answers(order, coming.pixels):
             outputs[rows] = made
             if rows[0] % ROWS < len(rows):
-                give_back(outputs)
+                release_pages(outputs)
             progress(int(rows[-1]) + 1, made)
-    crops = inputs.load_images(found, pipeline, spec, talk)
+    crops = inputs.load_images(found, pipeline, spec, reporter)
     known = outputs if coming.usable.all() else outputs[coming.usable]
     answers = predictions_of(model, crops, known)
-    remember(answers, model, crops, how)
+    remember(answers, model, crops, execution)
     return crops, answers
 
 
 def predict(
     model: Model,
     crops: Crops,
-    talk: Talk,
-    how: Execution,
+    reporter: Reporter,
+    execution: Execution,
     log_interval: int | None = None,
     early: tuple[NDArray[np.int64], Stop] | None = None,
 ) -> Predictions:
@@ -128,40 +128,40 @@ def predict(
     where a run would have. Raises ModelError when the model's file changed during the run.
     """
     order, stop = early or everything(crops)
-    known = recall(model, crops, _answers_folder(), how)
+    known = recall(model, crops, _answers_folder(), execution)
     if known is not None:
-        talk.say(f"{model.name}: answers from the cache")
+        reporter.say(f"{model.name}: answers from the cache")
         return replay(model, crops, known, order=order, stop=stop)
     labels = None if crops.labels is None else crops.labels[order]
     with (
-        answering(model, crops, how) as answers_on,
-        _running(model, labels, len(crops), talk, log_interval) as progress,
+        answering(model, crops, execution) as answers_on,
+        _running(model, labels, len(crops), reporter, log_interval) as progress,
     ):
         batches = answers_on(order)
         answers = collect(model, crops, batches, order=order, stop=stop, progress=progress)
     if len(answers) == len(crops):
-        remember(answers, model, crops, how)
+        remember(answers, model, crops, execution)
     return answers
 
 
 @contextmanager
 def answering(
-    model: Model, crops: Crops, how: Execution
+    model: Model, crops: Crops, execution: Execution
 ) -> Iterator[Callable[[NDArray[np.int64]], Answers]]:
     """Gives the model's answers on some of the crops, in the order in which these are named, here
-    or from the workers of ``how``."""
-    if how.sharded is not None:
-        yield partial(how.sharded.answers, model, crops, how)
+    or from the workers of ``execution``."""
+    if execution.sharded is not None:
+        yield partial(execution.sharded.answers, model, crops, execution)
         return
-    with ParallelRunner(model, how, pipeline=crops.pipeline) as runner:
+    with ParallelRunner(model, execution, pipeline=crops.pipeline) as runner:
         yield lambda rows: runner.answers(rows, crops.pixels)
 
 
-def remember(answers: Predictions, model: Model, crops: Crops, how: Execution) -> None:
+def remember(answers: Predictions, model: Model, crops: Crops, execution: Execution) -> None:
     """Keep the answers on all crops for the next time. Raises ModelError when the model's file
     changed during the run."""
     model.check_unchanged()
-    keep(answers, model, crops, _answers_folder(), how)
+    keep(answers, model, crops, _answers_folder(), execution)
     crops.touch()
     trim(cache_dir(), cache_limit())
 
@@ -175,20 +175,22 @@ def _running(
     model: Model,
     labels: NDArray[np.int64] | None,
     count: int,
-    talk: Talk,
+    reporter: Reporter,
     log_interval: int | None,
 ) -> Iterator[Progress]:
     """Progress that shows the accuracy so far and the speed."""
-    with talk.progress(f"Evaluating {model.name}", count) as advance:
-        running = _Running(labels, talk, log_interval)
+    with reporter.progress(f"Evaluating {model.name}", count) as advance:
+        running = _Running(labels, reporter, log_interval)
         yield lambda done, outputs: advance(done, running.note(done, outputs))
 
 
 class _Running:
     """Accuracy and images/s so far; a line every ``interval`` images where that is asked for."""
 
-    def __init__(self, labels: NDArray[np.int64] | None, talk: Talk, interval: int | None) -> None:
-        self.labels, self.talk, self.interval = labels, talk, interval
+    def __init__(
+        self, labels: NDArray[np.int64] | None, reporter: Reporter, interval: int | None
+    ) -> None:
+        self.labels, self.reporter, self.interval = labels, reporter, interval
         self.right = np.zeros((2, 1), np.int64)
         self.start = time.perf_counter()
 
@@ -206,7 +208,7 @@ class _Running:
             ):
                 accuracy = zip(("acc-top1", "acc-top5"), self._rates(n, n - before), strict=False)
                 words = [f"{n} samples", *(f"{name} {rate:.4f}" for name, rate in accuracy)]
-                self.talk.say(", ".join([*words, f"speed {speed:.1f} fps"]))
+                self.reporter.say(", ".join([*words, f"speed {speed:.1f} fps"]))
         accuracy = zip(("top-1", "top-5"), self._rates(done, len(outputs)), strict=False)
         words = [f"{done} images", *(f"{name} {rate:.2%}" for name, rate in accuracy)]
         return ", ".join([*words, f"{speed:.1f} images/s"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.runs.run import Run
 from quantlab.verbs.inputs import fetch_with_talk
 
@@ -18,8 +18,8 @@ class FetchSpec(BaseModel):
     from_dir: Path | None = None
 
 
-def fetch_job(spec: FetchSpec, run: Run, talk: Talk) -> Path:
+def fetch_job(spec: FetchSpec, run: Run, reporter: Reporter) -> Path:
     """The path of the fetched file in the cache folder."""
-    path = fetch_with_talk(spec.name.removesuffix(".onnx"), talk, spec.from_dir)
+    path = fetch_with_talk(spec.name.removesuffix(".onnx"), reporter, spec.from_dir)
     run.record.results = {"path": str(path)}
     return path

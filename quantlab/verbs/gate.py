@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quantlab._util.files import check_writable, write_whole
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.compare.compare import compare
 from quantlab.compare.pairing import Named, check_related
 from quantlab.data.crops import Crops
@@ -55,7 +55,7 @@ from quantlab.verbs.compare import (
 from quantlab.verbs.config import Config, load_config
 from quantlab.verbs.device import compare_device_job, is_answers
 from quantlab.verbs.evaluate import crops_and_answers
-from quantlab.verbs.inputs import DataOptions, Found, ModelOptions
+from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
 from quantlab.verbs.portability import portability_words
 from quantlab.verbs.reports import context_of, report
 
@@ -95,10 +95,10 @@ class Target:
     baseline: Path | None = None
 
 
-def gate_job(spec: GateSpec, run: Run, talk: Talk) -> Gated:
+def gate_job(spec: GateSpec, run: Run, reporter: Reporter) -> Gated:
     """Compare, decide, and write what was asked for, also when nothing could be judged.
 
-    Raises QuantlabError, IsaChange for a baseline of another kind of CPU.
+    Raises QuantlabError, IsaChangeError for a baseline of another kind of CPU.
     """
     _check_outputs(spec)
     subject = Path(spec.models[-1]).stem if spec.models else "the configured model"
@@ -108,9 +108,9 @@ def gate_job(spec: GateSpec, run: Run, talk: Talk) -> Gated:
         target = _target(spec, config)
         subject = Path(target.int8).stem
         if target.baseline is None:
-            gated = _against_model(spec, target, rules, run, talk)
+            gated = _against_model(spec, target, rules, run, reporter)
         else:
-            gated = _against_baseline(spec, target, target.baseline, rules, run, talk)
+            gated = _against_baseline(spec, target, target.baseline, rules, run, reporter)
     except QuantlabError as error:
         page = failure_page(error, subject, run.record.command)
         _write(spec, page, junit_error(error, subject), None)
@@ -150,7 +150,7 @@ def _target(spec: GateSpec, config: Config) -> Target:
 
 
 def _against_model(
-    spec: GateSpec, target: Target, rules: tuple[Rule, ...], run: Run, talk: Talk
+    spec: GateSpec, target: Target, rules: tuple[Rule, ...], run: Run, reporter: Reporter
 ) -> Gated:
     """``quantlab compare``, then the rules. Latency is only measured where a rule asks for it."""
     judged = [rule for rule in rules if rule.level != "off"]
@@ -164,7 +164,7 @@ def _against_model(
         limits=tuple(rule.limit for rule in judged),
     )
     job = compare_device_job if is_answers(Path(target.int8)) else compare_job
-    comparison = job(given, run, talk).comparison
+    comparison = job(given, run, reporter).comparison
     data = run.record.results["data"]
     context = GateContext(
         subject=comparison.int8.name,
@@ -172,7 +172,7 @@ def _against_model(
         images=comparison.n,
         command=run.record.command,
         conditions=_conditions(run, data["root"], comparison.data_digest, comparison.pipeline),
-        notes=(*comparison.notes, *talk.warnings),
+        notes=(*comparison.notes, *reporter.warnings),
         pays=worth(comparison),
         lead=comparison.lead,
     )
@@ -180,21 +180,26 @@ def _against_model(
 
 
 def _against_baseline(
-    spec: GateSpec, target: Target, path: Path, rules: tuple[Rule, ...], run: Run, talk: Talk
+    spec: GateSpec,
+    target: Target,
+    path: Path,
+    rules: tuple[Rule, ...],
+    run: Run,
+    reporter: Reporter,
 ) -> Gated:
     """The model's answers beside the baseline's, image by image where those are at hand."""
     baseline = load_baseline(path)
     before = load_answers(baseline, path)
-    _check_isa(baseline, path, spec, run, talk)
-    model = inputs.find_model(target.int8, spec, talk)
+    _check_isa(baseline, path, spec, run, reporter)
+    model = inputs.find_model(target.int8, spec, reporter)
     pipeline = _pipeline(model, baseline, spec)
     check_same_pipeline(baseline, pipeline.model_dump(mode="json"), path)
-    found = inputs.find_evaluation_data(spec, model, talk)
+    found = inputs.find_evaluation_data(spec, model, reporter)
     check_same_images(baseline, found.dataset.digest, len(found.dataset), path)
-    with spec.executing(talk) as how:
-        crops, now = crops_and_answers(model, found, pipeline, spec, talk, how)
+    with spec.executing(reporter) as execution:
+        crops, now = crops_and_answers(model, found, pipeline, spec, reporter, execution)
         check_accepted(baseline, path, model, crops, now, spec.threads)
-    warn_of_calibration_images(model, crops, talk)
+    warn_of_calibration_images(model, crops, reporter)
     model.check_unchanged()
     now.save(run.artifact("int8_predictions", "int8-predictions.npz"))
     run.record.results = {
@@ -207,7 +212,7 @@ def _against_baseline(
     if before is None:
         accepted = is_accepted_file(baseline, model.sha256, run.record.environment)
         if not accepted:
-            talk.warn(
+            reporter.warn(
                 f"The answers that {path.name} was made from are not beside it: accuracies are "
                 "compared by their intervals, which decides less."
             )
@@ -215,14 +220,14 @@ def _against_baseline(
             baseline, accuracy(now), model.size_bytes, rules, accepted_file=accepted
         )
     else:
-        decision, lead = _paired(before, now, model, found, crops, rules, spec, run, talk)
+        decision, lead = _paired(before, now, model, found, crops, rules, spec, run, reporter)
     context = GateContext(
         subject=model.name,
         reference=f"the baseline {baseline.model.name}",
         images=len(now),
         command=run.record.command,
         conditions=_conditions(run, found.dataset.root, crops.dataset_digest, now.pipeline),
-        notes=tuple(talk.warnings),
+        notes=tuple(reporter.warnings),
         lead=lead,
     )
     return Gated(decision, context)
@@ -232,12 +237,12 @@ def _paired(
     before: Predictions,
     now: Predictions,
     model: Model,
-    found: Found,
+    found: LocatedDataset,
     crops: Crops,
     rules: tuple[Rule, ...],
     spec: GateSpec,
     run: Run,
-    talk: Talk,
+    reporter: Reporter,
 ) -> tuple[Decision, tuple[str, ...]]:
     """The decision image by image, with the usual report in the run folder, and what to say
     first."""
@@ -259,7 +264,7 @@ def _paired(
     verdict = judge(comparison, first.limit)
     limits, words = [rule.limit for rule in judged], inputs.data_words(found, crops)
     context = replace(
-        context_of(run, talk, crops, words, verdict, limits),
+        context_of(run, reporter, crops, words, verdict, limits),
         recipe=inputs.stamped_recipe(model),
         portability=portability_words(model, crops),
     )
@@ -275,13 +280,15 @@ def _pipeline(model: Model, baseline: Baseline, spec: GateSpec) -> Pipeline:
     return get_pipeline(named or dict(baseline.pipeline), size=model.input.height)
 
 
-def _check_isa(baseline: Baseline, path: Path, spec: GateSpec, run: Run, talk: Talk) -> None:
-    """Raises IsaChange unless it is the same or allowed; what differs is said."""
+def _check_isa(
+    baseline: Baseline, path: Path, spec: GateSpec, run: Run, reporter: Reporter
+) -> None:
+    """Raises IsaChangeError unless it is the same or allowed; what differs is said."""
     here = run.record.environment
     if not spec.allow_isa_change:
         check_same_isa(baseline, here["isa"], path)
     elif here["isa"] != baseline.isa:
-        talk.warn(
+        reporter.warn(
             f"The baseline was made with {baseline.isa} instructions, here are {here['isa']}."
         )
     older = [
@@ -290,7 +297,7 @@ def _check_isa(baseline: Baseline, path: Path, spec: GateSpec, run: Run, talk: T
         if name in here and here[name] != version
     ]
     if older:
-        talk.warn(f"Other versions than the baseline's: {', '.join(older)}.")
+        reporter.warn(f"Other versions than the baseline's: {', '.join(older)}.")
 
 
 def _conditions(run: Run, root: str, digest: str, pipeline: Mapping[str, object]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from quantlab._util.cache import cache_limit, trim
 from quantlab._util.paths import cache_dir, is_url
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab._util.yamlfile import parse_yaml
 from quantlab.cluster.executor import INLINE, open_executor
 from quantlab.data.crops import Crops, load_crops
@@ -66,15 +66,15 @@ class ModelOptions(ConfigOptions):
         )
 
     @contextmanager
-    def executing(self, talk: Talk) -> Iterator[Execution]:
+    def executing(self, reporter: Reporter) -> Iterator[Execution]:
         """``execution`` with its executor, which is open until the block ends. Raises QuantlabError
         for one that cannot be."""
-        with sharded(self.executor, talk) as found:
+        with sharded(self.executor, reporter) as found:
             yield replace(self.execution, sharded=found)
 
 
 @contextmanager
-def sharded(executor: str, talk: Talk) -> Iterator[Sharded | None]:
+def sharded(executor: str, reporter: Reporter) -> Iterator[Sharded | None]:
     """The executor of that name at work until the block ends, and said; None for this process."""
     with open_executor(executor) as found:
         if found is None:
@@ -83,9 +83,9 @@ def sharded(executor: str, talk: Talk) -> Iterator[Sharded | None]:
         from quantlab.cluster.shards import Sharded
 
         if found.workers:
-            talk.say(f"Work goes to {executor}: {found.workers} shards at a time.")
+            reporter.say(f"Work goes to {executor}: {found.workers} shards at a time.")
         else:
-            talk.warn(f"No worker has joined {executor}: work waits for one.")
+            reporter.warn(f"No worker has joined {executor}: work waits for one.")
         yield Sharded(found)
 
 
@@ -103,7 +103,7 @@ class DataOptions(ConfigOptions):
 
 
 @dataclass(frozen=True)
-class Found:
+class LocatedDataset:
     """A dataset and, in words, where it was found. ``embedded``: it is the twenty photos.
 
     ``unfit``: what is wrong with its labels, where they were left aside for it.
@@ -114,12 +114,12 @@ class Found:
     embedded: bool = False
     unfit: LabelError | None = None
 
-    def of(self, part: Dataset) -> Found:
+    def of(self, part: Dataset) -> LocatedDataset:
         """The same origin, another (or a part of the) dataset."""
         return replace(self, dataset=part)
 
 
-def find_model(text: str, options: ModelOptions, talk: Talk) -> Model:
+def find_model(text: str, options: ModelOptions, reporter: Reporter) -> Model:
     """A classifier from a path, or from the name of a published model, fetched when it is not here.
 
     Raises ModelError or FetchError.
@@ -127,17 +127,17 @@ def find_model(text: str, options: ModelOptions, talk: Talk) -> Model:
     path = Path(text)
     name = path.name.removesuffix(".onnx")
     if not path.exists() and path.parent == Path() and name in catalog():
-        talk.say(f"{text} is not here: fetching the published model {name}.")
-        path = fetch_with_talk(name, talk)
+        reporter.say(f"{text} is not here: fetching the published model {name}.")
+        path = fetch_with_talk(name, reporter)
     model = Model.load(path).with_overrides(
         layout=options.layout, output_kind=options.output_kind, size=options.size
     )
     return model.check_classifier()
 
 
-def fetch_with_talk(name: str, talk: Talk, from_dir: Path | None = None) -> Path:
+def fetch_with_talk(name: str, reporter: Reporter, from_dir: Path | None = None) -> Path:
     """``fetch`` with a progress bar in bytes."""
-    with talk.progress(f"Fetching {name}", 0) as advance:
+    with reporter.progress(f"Fetching {name}", 0) as advance:
         return fetch(
             name, from_dir=from_dir, progress=lambda done, total: advance(done, f"of {total} bytes")
         )
@@ -160,12 +160,12 @@ def _quantized_ops(census: dict[str, int]) -> str:
     return ", ".join(ops[:3]) or "integer operators"
 
 
-def find_pipeline(model: Model, options: ModelOptions, talk: Talk) -> Pipeline:
+def find_pipeline(model: Model, options: ModelOptions, reporter: Reporter) -> Pipeline:
     """The pipeline: named by the user, by quantlab.yaml, by the model's metadata, by the published
     model with these bytes, else torchvision, which is said."""
     named = options.pipeline or load_config(options.config).pipeline or known_pipeline(model)
     if named is None:
-        talk.warn(
+        reporter.warn(
             f"No pipeline is known for {model.path.name}: torchvision is assumed "
             "(--pipeline names another)."
         )
@@ -183,8 +183,8 @@ def known_pipeline(model: Model) -> str | dict[str, Any] | None:
 
 
 def find_evaluation_data(
-    options: DataOptions, model: Model, talk: Talk, *, need_labels: bool = True
-) -> Found:
+    options: DataOptions, model: Model, reporter: Reporter, *, need_labels: bool = True
+) -> LocatedDataset:
     """Images to evaluate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos.
 
     With ``need_labels`` raises LabelError for labels that are not the model's; else they are left
@@ -195,33 +195,33 @@ def find_evaluation_data(
         listed = options.list_file or config.eval_list
         evaluation = options.with_list(listed)
         return _open(
-            config.eval_data, _name(options), evaluation, model, talk, need_labels=need_labels
+            config.eval_data, _name(options), evaluation, model, reporter, need_labels=need_labels
         )
-    return _first(options, "val", model, talk, need_labels=need_labels)
+    return _first(options, "val", model, reporter, need_labels=need_labels)
 
 
-def find_calibration_data(options: DataOptions, model: Model, talk: Talk) -> Found:
+def find_calibration_data(options: DataOptions, model: Model, reporter: Reporter) -> LocatedDataset:
     """Images to calibrate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos. Labels
     that are not the model's are left aside, with a warning."""
-    return _first(options, "calib", model, talk, need_labels=False)
+    return _first(options, "calib", model, reporter, need_labels=False)
 
 
-def find_both(
+def find_both_datasets(
     options: DataOptions,
     eval_data: Path | str | None,
     model: Model,
-    talk: Talk,
+    reporter: Reporter,
     *,
     eval_list: Path | None = None,
     need_labels: bool = True,
-) -> tuple[Found, Found]:
+) -> tuple[LocatedDataset, LocatedDataset]:
     """Both datasets of a tune; the same one twice when it has to serve for both (see divided).
 
     An evaluation folder comes from --eval-data, or from where the calibration folder came from.
     With ``need_labels`` raises LabelError for evaluation labels that are not the model's; else they
     are left aside, with a warning.
     """
-    calibration = find_calibration_data(options, model, talk)
+    calibration = find_calibration_data(options, model, reporter)
     path, origin, listed = _place_beside(options, eval_data, calibration.origin)
     listed = eval_list or listed
     own_list = listed in (None, load_config(options.config).list_file)
@@ -231,7 +231,7 @@ def find_both(
             raise calibration.unfit
         return calibration, calibration
     evaluation = options.with_list(listed)
-    return calibration, _open(path, origin, evaluation, model, talk, need_labels=need_labels)
+    return calibration, _open(path, origin, evaluation, model, reporter, need_labels=need_labels)
 
 
 def _place_beside(
@@ -255,28 +255,30 @@ def _name(options: ConfigOptions) -> str:
 
 
 def _first(
-    options: DataOptions, prefix: str, model: Model, talk: Talk, *, need_labels: bool = True
-) -> Found:
+    options: DataOptions, prefix: str, model: Model, reporter: Reporter, *, need_labels: bool = True
+) -> LocatedDataset:
     config = load_config(options.config)
     data = options.data or config.data
     if data is not None and data == config.data:
         listed = options.list_file or config.list_file
         listing = options.with_list(listed)
-        return _open(data, _name(options), listing, model, talk, need_labels=need_labels)
+        return _open(data, _name(options), listing, model, reporter, need_labels=need_labels)
     if data is not None:
-        return _open(data, "--data", options, model, talk, need_labels=need_labels)
+        return _open(data, "--data", options, model, reporter, need_labels=need_labels)
     if (found := _from_environment(prefix)) is not None:
-        return _open(found, "QUANTLAB_DATA", options, model, talk, need_labels=need_labels)
-    return embedded_photos(talk)
+        return _open(found, "QUANTLAB_DATA", options, model, reporter, need_labels=need_labels)
+    return embedded_photos(reporter)
 
 
-def embedded_photos(talk: Talk) -> Found:
+def embedded_photos(reporter: Reporter) -> LocatedDataset:
     """The twenty labelled ImageNet photos of the foolbox package, with a warning."""
-    talk.warn(
+    reporter.warn(
         "No data given: using twenty embedded photos. They show that all works and how nearly the "
         "models agree; they cannot decide an accuracy. Give --data DIR."
     )
-    return Found(open_dataset(fetch_with_talk("photos", talk)), "embedded photos", embedded=True)
+    return LocatedDataset(
+        open_dataset(fetch_with_talk("photos", reporter)), "embedded photos", embedded=True
+    )
 
 
 def _open(
@@ -284,14 +286,14 @@ def _open(
     origin: str,
     options: DataOptions,
     model: Model,
-    talk: Talk,
+    reporter: Reporter,
     *,
     need_labels: bool = True,
-) -> Found:
+) -> LocatedDataset:
     """The dataset; where no labels are needed, without those that cannot be had."""
 
     def opened(labelled: bool) -> Dataset:
-        with fetching(path, talk) as progress:
+        with fetching(path, reporter) as progress:
             return open_dataset(
                 path,
                 list_file=options.list_file,
@@ -301,28 +303,28 @@ def _open(
                 progress=progress,
             )
 
-    return found_by(opened, origin, options.max_bad, talk, need_labels=need_labels)
+    return found_by(opened, origin, options.max_bad, reporter, need_labels=need_labels)
 
 
 def found_by(
     opened: Callable[[bool], Dataset],
     origin: str,
     max_bad: float,
-    talk: Talk,
+    reporter: Reporter,
     *,
     need_labels: bool,
-) -> Found:
+) -> LocatedDataset:
     """What ``opened(labelled)`` gives with labels; where these cannot be had or do not fit, and
     none are needed, without them and with a warning. Raises LabelError."""
     try:
         dataset = opened(True)
         _check_labelled(dataset, max_bad)
-        return Found(dataset, origin)
+        return LocatedDataset(dataset, origin)
     except LabelError as error:
         if need_labels:
             raise
-        talk.warn(f"Labels are left aside, and accuracy cannot be judged: {error.problem}")
-        return Found(opened(False), origin, unfit=error)
+        reporter.warn(f"Labels are left aside, and accuracy cannot be judged: {error.problem}")
+        return LocatedDataset(opened(False), origin, unfit=error)
 
 
 def _check_labelled(dataset: Dataset, max_bad: float) -> None:
@@ -337,12 +339,12 @@ def _check_labelled(dataset: Dataset, max_bad: float) -> None:
 
 
 @contextmanager
-def fetching(place: Path | str, talk: Talk) -> Iterator[Callable[[int, int], None] | None]:
+def fetching(place: Path | str, reporter: Reporter) -> Iterator[Callable[[int, int], None] | None]:
     """Shows how far a URL's bytes have come."""
     if not is_url(place):
         yield None
         return
-    with talk.progress(f"Fetching {place}", 0) as advance:
+    with reporter.progress(f"Fetching {place}", 0) as advance:
         yield lambda done, total: advance(done, f"of {total:,} bytes")
 
 
@@ -364,10 +366,10 @@ def _from_environment(prefix: str) -> Path | None:
 
 
 def load_images(
-    found: Found,
+    found: LocatedDataset,
     pipeline: Pipeline,
     options: DataOptions,
-    talk: Talk,
+    reporter: Reporter,
     sharded: Sharded | None = None,
 ) -> Crops:
     """The crops, decoded (or from the cache where they are) here or by workers, every problem said.
@@ -376,7 +378,7 @@ def load_images(
     """
     dataset, limit = found.dataset, cache_limit()
     crops: Crops
-    with talk.progress(f"Reading {dataset.root}", len(dataset)) as advance:
+    with reporter.progress(f"Reading {dataset.root}", len(dataset)) as advance:
 
         def progress(done: int, total: int) -> None:
             advance(done, "")
@@ -392,14 +394,14 @@ def load_images(
                 progress=progress,
             )
     trim(cache_dir(), limit)
-    say_problems(crops, talk)
+    say_problems(crops, reporter)
     return crops
 
 
-def say_problems(crops: Crops, talk: Talk) -> None:
+def say_problems(crops: Crops, reporter: Reporter) -> None:
     """Count the images that had to be left out and name the first ten."""
     if crops.problems:
-        talk.warn(f"{len(crops.problems)} images were left out: {describe(crops.problems)}")
+        reporter.warn(f"{len(crops.problems)} images were left out: {describe(crops.problems)}")
 
 
 def model_facts(model: Model) -> dict[str, Any]:
@@ -415,7 +417,7 @@ def model_facts(model: Model) -> dict[str, Any]:
     }
 
 
-def data_facts(found: Found, crops: Crops) -> dict[str, Any]:
+def data_facts(found: LocatedDataset, crops: Crops) -> dict[str, Any]:
     """What the record keeps of a dataset."""
     return {
         "root": found.dataset.root,
@@ -433,7 +435,7 @@ def check_all_unchanged(models: Iterable[Model]) -> None:
         model.check_unchanged()
 
 
-def data_words(found: Found, crops: Crops) -> dict[str, str]:
+def data_words(found: LocatedDataset, crops: Crops) -> dict[str, str]:
     """What a report says of the evaluation images."""
     return {
         "Evaluation images": f"{found.dataset.root} ({found.origin})",

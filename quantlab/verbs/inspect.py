@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from quantlab._util.files import write_whole
-from quantlab._util.reporter import Silence, Talk
+from quantlab._util.reporter import NullReporter, Reporter
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.sampler import random_sample
@@ -67,53 +67,55 @@ class InspectSpec(DataOptions, ModelOptions):
     published: float | None = Field(None, gt=0, le=100)
 
 
-def inspect_job(spec: InspectSpec, run: Run, talk: Talk) -> Inspected:
+def inspect_job(spec: InspectSpec, run: Run, reporter: Reporter) -> Inspected:
     """The view that was asked for, whole in the run folder."""
-    model = inputs.find_model(spec.model, spec, talk)
+    model = inputs.find_model(spec.model, spec, reporter)
     if spec.view == "portability":
-        inspected = Inspected(portability=_portability(model, spec, run, talk))
+        inspected = Inspected(portability=_portability(model, spec, run, reporter))
     elif spec.view == "layers":
-        inspected = Inspected(layers=_layers(model, spec, run, talk))
+        inspected = Inspected(layers=_layers(model, spec, run, reporter))
     elif spec.view == "sensitivity":
-        inspected = Inspected(sensitivity=_sensitivity(model, spec, run, talk))
+        inspected = Inspected(sensitivity=_sensitivity(model, spec, run, reporter))
     elif spec.view == "preprocess-audit":
-        inspected = Inspected(audit=_audit(model, spec, run, talk))
+        inspected = Inspected(audit=_audit(model, spec, run, reporter))
     elif spec.view == "test-data":
         inspected = Inspected(stored=_stored(model, spec.test_data or Path(), run))
     elif spec.view == "quantization":
         inspected = Inspected(operators=_operators(model, run))
     else:
-        inspected = Inspected(inspection=_inspection(model, spec, run, talk))
+        inspected = Inspected(inspection=_inspection(model, spec, run, reporter))
     model.check_unchanged()
     return inspected
 
 
-def _inspection(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Inspection:
+def _inspection(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> Inspection:
     given = model.is_quantized and spec.data is not None
-    found = inspected(model, _images(model, spec, talk) if given else None, talk)
+    found = inspected(model, _images(model, spec, reporter) if given else None, reporter)
     text = found.model_dump_json(indent=1)
     write_whole(run.artifact("inspection", "inspection.json"), text + "\n")
     run.record.results = found.model_dump(mode="json", exclude={"kernels", "quantized_tensors"})
     return found
 
 
-def inspected(model: Model, images: CalibrationImages | None, talk: Talk) -> Inspection:
+def inspected(model: Model, images: CalibrationImages | None, reporter: Reporter) -> Inspection:
     """What is in the model; of a quantized one also whether optimization levels change its answers
     on the images, or else on random ones."""
     found = inspect_model(model)
     if not model.is_quantized:
         return found
-    return found.model_copy(update={"levels": _levels(model, images, talk)})
+    return found.model_copy(update={"levels": _levels(model, images, reporter)})
 
 
-def _levels(model: Model, images: CalibrationImages | None, talk: Talk) -> LevelDifference | None:
+def _levels(
+    model: Model, images: CalibrationImages | None, reporter: Reporter
+) -> LevelDifference | None:
     """None, with a warning, for a model that runs at one level only."""
     kind = "seeded random images" if images is None else "images"
     batch = random_images(model) if images is None else np.concatenate(list(images))
     try:
         return compare_levels(model, batch, kind)
     except ModelError as error:
-        talk.warn(f"Optimization levels were not compared: {error.problem}")
+        reporter.warn(f"Optimization levels were not compared: {error.problem}")
         return None
 
 
@@ -126,20 +128,20 @@ def random_images(model: Model) -> NDArray[np.generic]:
     return pipeline.to_input(small[:, rows][:, :, columns], side)
 
 
-def _images(model: Model, spec: InspectSpec, talk: Talk) -> CalibrationImages:
+def _images(model: Model, spec: InspectSpec, reporter: Reporter) -> CalibrationImages:
     """A seeded sample of the calibration data."""
-    found = inputs.find_calibration_data(spec, model, talk)
-    pipeline = inputs.find_pipeline(model, spec, talk)
+    found = inputs.find_calibration_data(spec, model, reporter)
+    pipeline = inputs.find_pipeline(model, spec, reporter)
     count = spec.images or IMAGES[spec.view]
     sample = found.dataset.subset(random_sample(len(found.dataset), count))
     return CalibrationImages(
-        inputs.load_images(found.of(sample), pipeline, spec, talk), model.input
+        inputs.load_images(found.of(sample), pipeline, spec, reporter), model.input
     )
 
 
-def _portability(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Portability:
+def _portability(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> Portability:
     require_int8(model, "nothing in it can saturate")
-    found = check_portability(model, _images(model, spec, talk))
+    found = check_portability(model, _images(model, spec, reporter))
     text = found.model_dump_json(indent=1)
     write_whole(run.artifact("portability", "portability.json"), text + "\n")
     results = found.model_dump(mode="json", exclude={"layers"})
@@ -147,10 +149,10 @@ def _portability(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Porta
     return found
 
 
-def _layers(fp32: Model, spec: InspectSpec, run: Run, talk: Talk) -> LayerReport:
-    int8 = inputs.find_model(spec.int8 or "", spec, talk)
+def _layers(fp32: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> LayerReport:
+    int8 = inputs.find_model(spec.int8 or "", spec, reporter)
     check_pair(fp32, int8)
-    found = debug_layers(fp32, int8, _images(fp32, spec, talk))
+    found = debug_layers(fp32, int8, _images(fp32, spec, reporter))
     int8.check_unchanged()
     write_whole(run.artifact("layers", "layers.json"), found.model_dump_json(indent=1) + "\n")
     save_layers(found, run.artifact("layers plot", "layers.png"))
@@ -185,16 +187,18 @@ def operators(model: Model) -> tuple[OperatorScale, ...]:
     return list_operators(require_int8(model, "no operator has a scale").proto().graph)
 
 
-def sensitivity(model: Model, images: CalibrationImages, threads: int, talk: Talk) -> Sensitivity:
+def sensitivity(
+    model: Model, images: CalibrationImages, threads: int, reporter: Reporter
+) -> Sensitivity:
     """What each group of nodes costs in int8, on these images."""
     probe = GroupProbe(Proxy(model, np.concatenate(list(images)), threads), Recipe())
-    with talk.progress("Measuring sensitivity", len(probe.groups)) as advance:
+    with reporter.progress("Measuring sensitivity", len(probe.groups)) as advance:
         return measure_sensitivity(probe, advance)
 
 
-def _sensitivity(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Sensitivity:
+def _sensitivity(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> Sensitivity:
     inputs.require_fp32(model, "inspect --sensitivity")
-    found = sensitivity(model, _images(model, spec, talk), spec.threads, talk)
+    found = sensitivity(model, _images(model, spec, reporter), spec.threads, reporter)
     text = found.model_dump_json(indent=1)
     write_whole(run.artifact("sensitivity", "sensitivity.json"), text + "\n")
     save_sensitivity(found, run.artifact("sensitivity plot", "sensitivity.png"))
@@ -202,16 +206,16 @@ def _sensitivity(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Sensi
     return found
 
 
-def _audit(model: Model, spec: InspectSpec, run: Run, talk: Talk) -> Audit:
-    found = inputs.find_evaluation_data(spec, model, talk)
+def _audit(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> Audit:
+    found = inputs.find_evaluation_data(spec, model, reporter)
     count = spec.images or IMAGES[spec.view]
     sample = found.dataset.subset(random_sample(len(found.dataset), count))
     audited = full_audit(
         model,
         found.of(sample),
-        inputs.find_pipeline(model, spec, Silence()),
+        inputs.find_pipeline(model, spec, NullReporter()),
         spec,
-        talk,
+        reporter,
         threads=spec.threads,
         published=None if spec.published is None else spec.published / 100,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from quantlab._util.files import check_writable, write_whole
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.errors import RecordError
 from quantlab.fetch import catalog
 from quantlab.fetch.fetcher import cached_path
@@ -25,12 +25,12 @@ class LedgerSpec(BaseModel):
     output: Path
 
 
-def ledger_job(spec: LedgerSpec, run: Run, talk: Talk) -> tuple[Path, tuple[Row, ...]]:
+def ledger_job(spec: LedgerSpec, run: Run, reporter: Reporter) -> tuple[Path, tuple[Row, ...]]:
     """Write ``ledger.md`` and ``ledger.csv`` into the folder ``output``; the page and its rows."""
     page, sheet = spec.output / "ledger.md", spec.output / "ledger.csv"
     for path in (page, sheet):
         check_writable(path)
-    records = read_records(spec.runs_dir, talk)
+    records = read_records(spec.runs_dir, reporter)
     entries = catalog()
     here = {name for name, entry in entries.items() if cached_path(entry).exists()}
     rows = ledger(entries.values(), records, here)
@@ -41,12 +41,12 @@ def ledger_job(spec: LedgerSpec, run: Run, talk: Talk) -> tuple[Path, tuple[Row,
     return page, rows
 
 
-def read_records(folder: Path, talk: Talk) -> list[RunRecord]:
+def read_records(folder: Path, reporter: Reporter) -> list[RunRecord]:
     """The records of all run folders in it; warns of those that cannot be read."""
     records = list[RunRecord]()
     for path in sorted(folder.glob("*/run.json")):
         try:
             records.append(load_record(path))
         except RecordError as error:
-            talk.warn(error.problem)
+            reporter.warn(error.problem)
     return records

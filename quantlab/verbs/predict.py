@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.data.images import decode, quiet_pillow
 from quantlab.data.preprocess import Pipeline
 from quantlab.data.readers.classes import find_synsets, fitting_names, read_synsets
@@ -32,15 +32,15 @@ class PredictSpec(ModelOptions):
     synsets: Path | None = None
 
 
-def predict_job(spec: PredictSpec, run: Run, talk: Talk) -> tuple[ImageAnswer, ...]:
+def predict_job(spec: PredictSpec, run: Run, reporter: Reporter) -> tuple[ImageAnswer, ...]:
     """The best classes of every image. Raises DataError for the first that cannot be read."""
-    model = inputs.find_model(spec.model, spec, talk)
-    pipeline = inputs.find_pipeline(model, spec, talk)
+    model = inputs.find_model(spec.model, spec, reporter)
+    pipeline = inputs.find_pipeline(model, spec, reporter)
     names = _class_names(spec, model.num_classes)
     with (
         Runner(model, threads=spec.threads) as runner,
         quiet_pillow(),
-        talk.progress(f"Asking {model.name}", len(spec.images)) as advance,
+        reporter.progress(f"Asking {model.name}", len(spec.images)) as advance,
     ):
         answers = []
         for done, path in enumerate(spec.images):

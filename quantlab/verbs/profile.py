@@ -13,7 +13,7 @@ import onnxruntime as ort
 from pydantic import BaseModel, TypeAdapter
 
 from quantlab._util.files import write_whole
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab._util.scratch import temporary_folder
 from quantlab.bench.child import random_batch
 from quantlab.bench.setup import subject_of
@@ -42,11 +42,11 @@ class ProfileSpec(BaseModel):
     size: int | None = None
 
 
-def profile_job(spec: ProfileSpec, run: Run, talk: Talk) -> tuple[Profile, ...]:
+def profile_job(spec: ProfileSpec, run: Run, reporter: Reporter) -> tuple[Profile, ...]:
     """Every model's Profile: in the run folder with a plot, and in the record."""
     options = ModelOptions(size=spec.size)
-    models = [inputs.find_model(text, options, talk) for text in spec.models]
-    profiles = profiled(models, spec, talk)
+    models = [inputs.find_model(text, options, reporter) for text in spec.models]
+    profiles = profiled(models, spec, reporter)
     inputs.check_all_unchanged(models)
     text = TypeAdapter(tuple[Profile, ...]).dump_json(profiles, indent=1).decode()
     write_whole(run.artifact("profile", "profile.json"), text + "\n")
@@ -58,10 +58,10 @@ def profile_job(spec: ProfileSpec, run: Run, talk: Talk) -> tuple[Profile, ...]:
     return profiles
 
 
-def profiled(models: list[Model], spec: ProfileSpec, talk: Talk) -> tuple[Profile, ...]:
+def profiled(models: list[Model], spec: ProfileSpec, reporter: Reporter) -> tuple[Profile, ...]:
     """The models run in turns in this process, each in a session that profiles itself."""
     start = time.perf_counter()
-    with temporary_folder() as folder, talk.progress("Profiling", TURNS + 1) as advance:
+    with temporary_folder() as folder, reporter.progress("Profiling", TURNS + 1) as advance:
         subjects = [_Profiled(model, spec, folder / str(i)) for i, model in enumerate(models)]
         for turn in range(TURNS + 1):
             for subject in subjects if turn % 2 else reversed(subjects):

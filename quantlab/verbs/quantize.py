@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from quantlab._util.cache import cache_limit, trim
 from quantlab._util.files import atomic_path, check_writable
 from quantlab._util.paths import cache_dir
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.dataset import Dataset
@@ -20,13 +20,13 @@ from quantlab.fetch import catalog
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.model.model import Model
 from quantlab.quantize import Engine, get_engine
-from quantlab.quantize.known import ENGINES, file_key, keep, recall
+from quantlab.quantize.cached_files import ENGINES, file_key, keep, recall
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
 from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.calibration import calibration_images, drawn
-from quantlab.verbs.inputs import DataOptions, Found, ModelOptions, model_facts
+from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions, model_facts
 from quantlab.verbs.selfcheck import ADVICE, SelfCheck, choose_images, self_check
 
 if TYPE_CHECKING:
@@ -62,35 +62,35 @@ class Made:
     images: CalibrationImages
 
 
-def quantize_job(spec: QuantizeSpec, run: Run, talk: Talk) -> Quantized:
+def quantize_job(spec: QuantizeSpec, run: Run, reporter: Reporter) -> Quantized:
     """Write the quantized model to ``spec.output``, checked against fp32 before it appears there.
 
     Raises QuantizeError for a file whose answers are unrelated to fp32's, unless ``force``.
     """
     check_writable(spec.output)
-    model = inputs.require_fp32(inputs.find_model(spec.model, spec, talk), "quantize")
+    model = inputs.require_fp32(inputs.find_model(spec.model, spec, reporter), "quantize")
     recipe = find_recipe(spec.recipe)
     if spec.seed is not None:
         recipe = recipe.model_copy(update={"seed": spec.seed})
-    pipeline = inputs.find_pipeline(model, spec, talk)
-    found = inputs.find_calibration_data(spec, model, talk)
-    made = calibrated(model, recipe, found, pipeline, spec, talk)
+    pipeline = inputs.find_pipeline(model, spec, reporter)
+    found = inputs.find_calibration_data(spec, model, reporter)
+    made = calibrated(model, recipe, found, pipeline, spec, reporter)
     run.record.results = facts(model, found, made)
     with atomic_path(spec.output) as temporary:
         temporary.write_bytes(made.content)
         int8 = replace(Model.load(temporary), label=spec.output.stem)
-        check = checked(model, int8, found, made, spec, talk)
+        check = checked(model, int8, found, made, spec, reporter)
         run.record.results["check"] = check.model_dump(mode="json")
-        judge_check(check, str(spec.output), talk, force=spec.force)
+        judge_check(check, str(spec.output), reporter, force=spec.force)
     model.check_unchanged()
     written = Model.load(spec.output)
     if sentence := slow_format(written.proto().graph):
-        talk.warn(sentence)
+        reporter.warn(sentence)
     run.record.results["output"] = model_facts(written)
     return Quantized(spec.output, check)
 
 
-def facts(model: Model, found: Found, made: Made) -> dict[str, object]:
+def facts(model: Model, found: LocatedDataset, made: Made) -> dict[str, object]:
     """What the record keeps of how a file was made."""
     return {
         "model": model_facts(model),
@@ -103,29 +103,34 @@ def facts(model: Model, found: Found, made: Made) -> dict[str, object]:
 def calibrated(
     model: Model,
     recipe: Recipe,
-    found: Found,
+    found: LocatedDataset,
     pipeline: Pipeline,
     spec: QuantizeSpec,
-    talk: Talk,
+    reporter: Reporter,
 ) -> Made:
     """The file that the recipe makes of the model, calibrated on its sample of the images."""
-    sample, recipe = drawn(found.dataset, model, recipe, talk, spare=True)
-    images = calibration_images(found, sample, model, pipeline, spec, talk)
-    talk.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")
-    with inputs.sharded(spec.executor, talk) as workers:
-        engine = engine_of(recipe.engine, workers, talk)
+    sample, recipe = drawn(found.dataset, model, recipe, reporter, spare=True)
+    images = calibration_images(found, sample, model, pipeline, spec, reporter)
+    reporter.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")
+    with inputs.sharded(spec.executor, reporter) as workers:
+        engine = engine_of(recipe.engine, workers, reporter)
         return Made(quantized(model, recipe, images, engine), recipe, sample, images)
 
 
 def checked(
-    model: Model, int8: Model, found: Found, made: Made, spec: QuantizeSpec, talk: Talk
+    model: Model,
+    int8: Model,
+    found: LocatedDataset,
+    made: Made,
+    spec: QuantizeSpec,
+    reporter: Reporter,
 ) -> SelfCheck:
     """The int8 model's answers beside fp32's, on images that did not calibrate where there are."""
-    chosen = choose_images(found, made.sample, made.images, made.recipe, spec, talk)
+    chosen = choose_images(found, made.sample, made.images, made.recipe, spec, reporter)
     return self_check(model, int8, made.recipe, made.images, chosen, spec.threads)
 
 
-def judge_check(check: SelfCheck, name: str, talk: Talk, *, force: bool) -> None:
+def judge_check(check: SelfCheck, name: str, reporter: Reporter, *, force: bool) -> None:
     """Warns of a poor file. Raises QuantizeError for one that is unrelated to fp32, unless that is
     wanted all the same (``force``)."""
     if check.file.unrelated and not force:
@@ -134,7 +139,7 @@ def judge_check(check: SelfCheck, name: str, talk: Talk, *, force: bool) -> None
             f"{ADVICE} --force writes it all the same.",
         )
     if check.problem:
-        talk.warn(f"{Path(name).name}: {check.problem}. {ADVICE}")
+        reporter.warn(f"{Path(name).name}: {check.problem}. {ADVICE}")
 
 
 def find_recipe(text: Recipe | str | None) -> Recipe:
@@ -184,16 +189,16 @@ def keep_file(content: bytes, model: Model, recipe: Recipe, images: CalibrationI
     trim(cache_dir(), cache_limit())
 
 
-def engine_of(name: str, sharded: Sharded | None, talk: Talk) -> Engine:
+def engine_of(name: str, sharded: Sharded | None, reporter: Reporter) -> Engine:
     """The engine; quantlab's own has its calibration images looked at by the workers, if any."""
     if sharded is None:
         return get_engine(name)
     if name != "quantlab":
-        talk.say(f"The engine {name} calibrates in this process.")
+        reporter.say(f"The engine {name} calibrates in this process.")
         return get_engine(name)
     from quantlab.quantize.engine import QuantlabEngine
 
-    return QuantlabEngine(sharded.observe(talk))
+    return QuantlabEngine(sharded.observe(reporter))
 
 
 def made(model: Model, recipe: Recipe, images: CalibrationImages, engine: Engine) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.compare.comparison import Comparison
 from quantlab.data.crops import Crops
 from quantlab.data.thumbnails import thumbnails
@@ -23,7 +23,7 @@ from quantlab.verbs.checks import known_layers, known_plot
 
 def context_of(
     run: Run,
-    talk: Talk,
+    reporter: Reporter,
     crops: Crops,
     data: Mapping[str, str],
     verdict: Verdict,
@@ -37,7 +37,7 @@ def context_of(
         environment=run.record.environment,
         data=data,
         problems=crops.problems,
-        warnings=(*talk.warnings, *([alone] if {*limits} - {verdict.policy} else [])),
+        warnings=(*reporter.warnings, *([alone] if {*limits} - {verdict.policy} else [])),
     )
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL
 
 from quantlab._util import units
 from quantlab._util.files import check_writable
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
 from quantlab.errors import DataError, QuantlabError, RecordError
@@ -36,7 +36,7 @@ from quantlab.runs.folders import (
     remove,
     timing_of,
 )
-from quantlab.runs.index import IN_MEMORY, Busy, Filter, Index, shown
+from quantlab.runs.index import IN_MEMORY, Filter, Index, IndexBusyError, shown
 from quantlab.runs.mlflow import EXPERIMENT, Logged, log_run
 from quantlab.runs.record import RunRecord, load_record
 from quantlab.runs.trend import METRICS, Series, trend
@@ -128,15 +128,15 @@ class Trended:
     causes: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
-def ls_job(spec: LsSpec, talk: Talk) -> list[Listed]:
+def ls_job(spec: LsSpec, reporter: Reporter) -> list[Listed]:
     """The runs that pass, the newest first; warns of folders that cannot be read."""
     since = None if spec.since is None else since_of(spec.since, datetime.now(UTC))
     wanted = Filter(spec.verb, spec.model, since, spec.limit)
-    with _history(spec, talk) as index:
+    with _history(spec, reporter) as index:
         found = index.entries(wanted, everywhere=spec.everywhere)
         for listed in index.entries(Filter()):
             if listed.entry.problem:
-                talk.warn(listed.entry.problem)
+                reporter.warn(listed.entry.problem)
     return [listed for listed in found if not listed.entry.problem]
 
 
@@ -156,9 +156,9 @@ def since_of(text: str, now: datetime) -> str:
         ) from error
 
 
-def show_job(spec: RunSpec, talk: Talk) -> Shown:
+def show_job(spec: RunSpec, reporter: Reporter) -> Shown:
     """One run. Raises RecordError."""
-    (folder,) = _found(spec, spec.runs, talk)
+    (folder,) = _found(spec, spec.runs, reporter)
     record = load_record(folder)
     sizes = {
         name: None if (path := artifact(folder, record, name)) is None else path.stat().st_size
@@ -168,17 +168,17 @@ def show_job(spec: RunSpec, talk: Talk) -> Shown:
     return Shown(folder, record, entry, sizes)
 
 
-def diff_job(spec: DiffSpec, talk: Talk) -> Different:
+def diff_job(spec: DiffSpec, reporter: Reporter) -> Different:
     """What changed between two runs, and whose answers did. Raises RecordError."""
-    old, new = _found(spec, (spec.old, spec.new), talk)
-    return different((old, new), talk)
+    old, new = _found(spec, (spec.old, spec.new), reporter)
+    return different((old, new), reporter)
 
 
-def different(folders: tuple[Path, Path], talk: Talk) -> Different:
+def different(folders: tuple[Path, Path], reporter: Reporter) -> Different:
     """What changed between the runs of two folders. Raises RecordError."""
     old, new = (load_record(folder) for folder in folders)
     found = Different(folders, changes(old, new), outcomes(old, new))
-    answers = [_answers(*pair, talk) for pair in zip(folders, (old, new), strict=True)]
+    answers = [_answers(*pair, reporter) for pair in zip(folders, (old, new), strict=True)]
     if answers[0] is None or answers[1] is None:
         return found
     try:
@@ -188,18 +188,18 @@ def different(folders: tuple[Path, Path], talk: Talk) -> Different:
     return Different(folders, found.changes, found.outcomes, comparison, unpaired)
 
 
-def _answers(folder: Path, record: RunRecord, talk: Talk) -> Predictions | None:
+def _answers(folder: Path, record: RunRecord, reporter: Reporter) -> Predictions | None:
     """The predictions of what the run is about."""
     for name in ("int8_predictions", "predictions"):
         if (path := artifact(folder, record, name)) is not None:
             try:
                 return Predictions.load(path)
             except RecordError as error:
-                talk.warn(error.problem)
+                reporter.warn(error.problem)
     return None
 
 
-def trend_job(spec: TrendSpec, talk: Talk) -> Trended:
+def trend_job(spec: TrendSpec, reporter: Reporter) -> Trended:
     """The model's figures over runs. Raises QuantlabError for a model that no run measured."""
     from quantlab.report.plots import save_trend
 
@@ -207,7 +207,7 @@ def trend_job(spec: TrendSpec, talk: Talk) -> Trended:
         check_plot(spec.plot)
     name = spec.model.removesuffix(".onnx").rpartition("/")[2]
     metrics = spec.metrics or ("top1", "latency")
-    with _history(spec, talk) as index:
+    with _history(spec, reporter) as index:
         measured = index.measured(name, METRICS, everywhere=spec.everywhere)
         if not measured:
             known = ", ".join(index.models(everywhere=spec.everywhere)[:10])
@@ -248,55 +248,55 @@ def causes(
     return found
 
 
-def removable_job(spec: RunSpec, talk: Talk) -> list[tuple[Path, Entry]]:
+def removable_job(spec: RunSpec, reporter: Reporter) -> list[tuple[Path, Entry]]:
     """The run folders that are meant, with what they hold. Raises RecordError for any that is not
     to be removed."""
-    folders = list(dict.fromkeys(_found(spec, spec.runs, talk)))
+    folders = list(dict.fromkeys(_found(spec, spec.runs, reporter)))
     for folder in folders:
         check_removable(folder, spec.runs_dir)
     return [(folder, read_entry(folder)) for folder in folders]
 
 
-def rm_job(spec: HistorySpec, folders: Sequence[Path], talk: Talk) -> None:
+def rm_job(spec: HistorySpec, folders: Sequence[Path], reporter: Reporter) -> None:
     """Remove run folders, all or none; the index follows. Raises RecordError, OutputError."""
     try:
         remove(folders, spec.runs_dir)
     finally:
-        with _history(spec, talk):
+        with _history(spec, reporter):
             pass
 
 
-def index_job(spec: HistorySpec, talk: Talk) -> tuple[str, int]:
+def index_job(spec: HistorySpec, reporter: Reporter) -> tuple[str, int]:
     """Make the index anew from the folders: its URL, and the number of runs in it."""
-    with _history(spec, talk, anew=True) as index:
+    with _history(spec, reporter, anew=True) as index:
         return shown(index.url), len(index.stamps())
 
 
-def export_job(spec: ExportSpec, talk: Talk) -> list[Logged]:
+def export_job(spec: ExportSpec, reporter: Reporter) -> list[Logged]:
     """Log runs with MLflow. Raises QuantlabError."""
-    folders = _found(spec, spec.runs, talk)
+    folders = _found(spec, spec.runs, reporter)
     return [log_run(folder, to=spec.to, experiment=spec.experiment) for folder in folders]
 
 
-def _found(spec: HistorySpec, names: Sequence[str], talk: Talk) -> list[Path]:
+def _found(spec: HistorySpec, names: Sequence[str], reporter: Reporter) -> list[Path]:
     """The run folders that are meant."""
-    with _history(spec, talk) as index:
+    with _history(spec, reporter) as index:
         known = [listed.entry.folder for listed in index.entries(Filter())]
     return [find(name, known, spec.runs_dir) for name in names]
 
 
 @contextmanager
-def _history(spec: HistorySpec, talk: Talk, *, anew: bool = False) -> Iterator[Index]:
+def _history(spec: HistorySpec, reporter: Reporter, *, anew: bool = False) -> Iterator[Index]:
     """An index that knows the folders as they are now.
 
     The one beside the runs is only a shortcut: damaged, it is made again; where it cannot be
     written or another process holds it, everything is read into memory.
     """
-    with _opened(spec, talk, anew) as index:
+    with _opened(spec, reporter, anew) as index:
         yield index
 
 
-def _opened(spec: HistorySpec, talk: Talk, anew: bool) -> Index:
+def _opened(spec: HistorySpec, reporter: Reporter, anew: bool) -> Index:
     root, url = spec.runs_dir, spec.db or os.environ.get(VARIABLE)
     if url:
         return _fresh(url, root, anew, f"{platform.node()}:{root.resolve()}")
@@ -305,8 +305,8 @@ def _opened(spec: HistorySpec, talk: Talk, anew: bool) -> Index:
     if root.is_dir():
         try:
             return _fresh(own, root, anew)
-        except Busy:
-            talk.warn(f"Another process holds the index {file}: all runs are read without it.")
+        except IndexBusyError:
+            reporter.warn(f"Another process holds the index {file}: all runs are read without it.")
         except RecordError:
             with suppress(OSError, RecordError):
                 file.unlink()

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
 from quantlab.data.dataset import Dataset
@@ -23,7 +23,7 @@ from quantlab.model.model import Model
 from quantlab.quantize import get_engine
 from quantlab.recipe import Recipe
 from quantlab.verbs.checks import remembered
-from quantlab.verbs.inputs import DataOptions, Found, load_images
+from quantlab.verbs.inputs import DataOptions, LocatedDataset, load_images
 
 IMAGES = 32
 """Images that check a file."""
@@ -101,12 +101,12 @@ def _db(found: Fidelity) -> float:
 
 
 def choose_images(
-    found: Found,
+    found: LocatedDataset,
     sample: Dataset,
     images: CalibrationImages,
     recipe: Recipe,
     options: DataOptions,
-    talk: Talk,
+    reporter: Reporter,
 ) -> Chosen:
     """IMAGES of the dataset that did not calibrate, seeded; where it has fewer than ENOUGH, images
     that did, and of these first such that no weight was fitted on."""
@@ -119,7 +119,7 @@ def choose_images(
                 found.of(others),
                 images.crops.pipeline,
                 options.model_copy(update={"max_bad": 1.0}),
-                talk,
+                reporter,
             )
             used = set(images.crops.digests)
             fresh = np.flatnonzero([digest not in used for digest in crops.digests])

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantlab._util.files import write_whole
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.compat.inc_yaml import markdown
 from quantlab.runs.run import Run
 from quantlab.verbs.config import FILE_NAME, Loaded, dump
 
 
-def keep_settings(settings: Mapping[str, Any], loaded: Loaded, run: Run, talk: Talk) -> None:
+def keep_settings(
+    settings: Mapping[str, Any], loaded: Loaded, run: Run, reporter: Reporter
+) -> None:
     """Write ``quantlab.yaml``, and ``mapped.md`` for a Neural Compressor file, which is also said.
 
     Raises RecipeError for settings that no configuration may hold, OutputError.
@@ -24,6 +26,6 @@ def keep_settings(settings: Mapping[str, Any], loaded: Loaded, run: Run, talk: T
         return
     table = markdown(loaded.rows)
     write_whole(run.artifact("mapped", "mapped.md"), f"# What became of the file's keys\n\n{table}")
-    talk.say("A Neural Compressor file. This is what becomes of its keys:")
+    reporter.say("A Neural Compressor file. This is what becomes of its keys:")
     for line in table.splitlines():
-        talk.say(line)
+        reporter.say(line)

@@ -14,13 +14,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from quantlab._util.files import check_writable, remove_parts, write_whole
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab._util.scratch import owner_of, scratch
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.errors import (
     DataError,
-    MissingExtra,
+    MissingExtraError,
     OutputError,
     QuantizeError,
     QuantlabError,
@@ -48,14 +48,14 @@ from quantlab.tune.space import default_space
 from quantlab.tune.study import SharedStudy
 from quantlab.tune.trials import Pick, Trial, picked
 from quantlab.verbs import inputs
-from quantlab.verbs.ahead import Ahead
 from quantlab.verbs.audit import check_reference, quick_audit
 from quantlab.verbs.calibration import calibration_images, check_disjoint, divided, drawn
 from quantlab.verbs.compare import save_artifacts
 from quantlab.verbs.config import BenchConditions, IncStrategy, Location, narrowed
 from quantlab.verbs.evaluate import predict
-from quantlab.verbs.inputs import DataOptions, Found, ModelOptions
+from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
 from quantlab.verbs.pick import adopt
+from quantlab.verbs.prefetch import RecipePrefetcher
 from quantlab.verbs.quantize import find_recipe
 from quantlab.verbs.tuned import Tuned, record, record_unjudged, trial_rows, unfinished_of
 from quantlab.verbs.workbench import Workbench
@@ -104,32 +104,32 @@ class Subject:
 
     model: Model
     pipeline: Pipeline
-    calibration: Found
-    evaluation: Found
+    calibration: LocatedDataset
+    evaluation: LocatedDataset
 
 
-def tune_job(spec: TuneSpec, run: Run, talk: Talk) -> Tuned:
+def tune_job(spec: TuneSpec, run: Run, reporter: Reporter) -> Tuned:
     """Search, keep the best, report. A run that is resumed goes on where it was.
 
     Raises QuantizeError when no trial gave a file, with the first trial's reason.
     """
     criterion = parse_criterion(spec.criterion or spec.max_decline, tolerance=spec.tolerance)
-    model = inputs.require_fp32(inputs.find_model(spec.model, spec, talk), "tune")
+    model = inputs.require_fp32(inputs.find_model(spec.model, spec, reporter), "tune")
 
     def subject() -> Subject:
-        pipeline = inputs.find_pipeline(model, spec, talk)
-        both = inputs.find_both(
+        pipeline = inputs.find_pipeline(model, spec, reporter)
+        both = inputs.find_both_datasets(
             spec,
             spec.eval_data,
             model,
-            talk,
+            reporter,
             eval_list=spec.eval_list,
             need_labels=needs_labels(criterion),
         )
         return Subject(model, pipeline, *both)
 
     output = spec.output or Path(f"{model.name}.int8.onnx")
-    return search(spec, criterion, subject, output, run, talk)
+    return search(spec, criterion, subject, output, run, reporter)
 
 
 def search(
@@ -138,7 +138,7 @@ def search(
     find: Callable[[], Subject],
     output: Path,
     run: Run,
-    talk: Talk,
+    reporter: Reporter,
     *,
     report: bool = True,
 ) -> Tuned:
@@ -153,15 +153,15 @@ def search(
     with (
         _resumable(run.folder),
         scratch(run.folder),
-        spec.executing(talk) as how,
+        spec.executing(reporter) as execution,
     ):
         _tidy(run.folder, output)
         if spec.source is not None:
             adopt(spec.source, run)
-            talk.say(f"Picking from {spec.source}, which stays as it is.")
+            reporter.say(f"Picking from {spec.source}, which stays as it is.")
         subject = find()
         model = subject.model
-        bench = _prepare(spec, criterion, subject, run, talk, how)
+        bench = _prepare(spec, criterion, subject, run, reporter, execution)
         rungs = [_sampled(rung, bench.sampling) for rung in rungs]
         bench.ahead = _ahead(spec, rungs, bench)
         bench.asked = frozenset(name for rung in rungs for name in rung.exclude)
@@ -192,15 +192,15 @@ def search(
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
     """What cannot be written, mostly for a full disk, ends the tune, not what it has found."""
-    how = f"quantlab tune --resume {folder} goes on where it was."
+    execution = f"quantlab tune --resume {folder} goes on where it was."
     try:
         yield
     except OutputError as error:
-        raise OutputError(error.problem, f"{error.remedy} {how}") from error
+        raise OutputError(error.problem, f"{error.remedy} {execution}") from error
     except OSError as error:
         if not disk_is_full(error):
             raise
-        raise OutputError("the disk is full.", f"Free some space. {how}") from error
+        raise OutputError("the disk is full.", f"Free some space. {execution}") from error
 
 
 def _tidy(folder: Path, output: Path) -> None:
@@ -220,7 +220,9 @@ def _check(spec: TuneSpec, criterion: Criterion, rungs: Sequence[Recipe]) -> Non
         get_engine(name)
         for peer in (inc.PEER, nncf.PEER):
             if name == peer.key and not os.environ.get(peer.variable) and not _here(peer.module):
-                raise MissingExtra(peer.package, peer.key, f"the {name} engine ({peer.product})")
+                raise MissingExtraError(
+                    peer.package, peer.key, f"the {name} engine ({peer.product})"
+                )
 
 
 def _here(module: str) -> bool:
@@ -237,27 +239,32 @@ def _known_to_inc(criterion: Criterion) -> Policy:
 
 
 def _prepare(
-    spec: TuneSpec, criterion: Criterion, subject: Subject, run: Run, talk: Talk, how: Execution
+    spec: TuneSpec,
+    criterion: Criterion,
+    subject: Subject,
+    run: Run,
+    reporter: Reporter,
+    execution: Execution,
 ) -> Workbench:
     """Images, calibration sample and the fp32 baseline."""
     model, pipeline = subject.model, subject.pipeline
     calibration, evaluation = subject.calibration, subject.evaluation
     if calibration is evaluation:
-        sample, rest, sampling = divided(calibration.dataset, model, _sampling(spec), talk)
+        sample, rest, sampling = divided(calibration.dataset, model, _sampling(spec), reporter)
         evaluation = evaluation.of(rest)
     else:
-        sample, sampling = drawn(calibration.dataset, model, _sampling(spec), talk)
-    images = calibration_images(calibration, sample, model, pipeline, spec, talk)
+        sample, sampling = drawn(calibration.dataset, model, _sampling(spec), reporter)
+    images = calibration_images(calibration, sample, model, pipeline, spec, reporter)
     if not (spec.no_audit or _is_known(model, pipeline)):
-        quick_audit(model, images.crops, talk, spec.threads)
-    crops = inputs.load_images(evaluation, pipeline, spec, talk, how.sharded)
+        quick_audit(model, images.crops, reporter, spec.threads)
+    crops = inputs.load_images(evaluation, pipeline, spec, reporter, execution.sharded)
     if not len(crops):
         raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
     check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
     identity = _identity(spec, criterion, model, images.crops, crops)
     ledger = Ledger(run.folder)
     (ledger if spec.source is None else Ledger(spec.source)).claim(identity)
-    baseline = _baseline(model, crops, run, talk, how)
+    baseline = _baseline(model, crops, run, reporter, execution)
     check_reference(model, crops, baseline, None, spec.threads)
     return Workbench(
         model=model,
@@ -269,8 +276,8 @@ def _prepare(
         crops=crops,
         baseline=baseline,
         ledger=ledger,
-        talk=talk,
-        how=how,
+        reporter=reporter,
+        execution=execution,
         seed=spec.seed,
         bench=not spec.no_bench,
         identity=hashlib.sha256("\n".join(identity.values()).encode()).hexdigest(),
@@ -301,14 +308,16 @@ def _own_search(spec: TuneSpec, bench: Workbench) -> dict[str, Engine]:
     return {"inc": inc.IncEngine(tuning=tuning)}
 
 
-def _baseline(model: Model, crops: Crops, run: Run, talk: Talk, how: Execution) -> Predictions:
+def _baseline(
+    model: Model, crops: Crops, run: Run, reporter: Reporter, execution: Execution
+) -> Predictions:
     """fp32's answers, from the run folder when it is resumed.
 
     Raises ResumeError when those are of another model or of other images.
     """
     path = run.artifact("fp32_predictions", "fp32-predictions.npz")
     if not path.is_file():
-        answers = predict(model, crops, talk, how)
+        answers = predict(model, crops, reporter, execution)
         answers.save(path)
         return answers
     answers = Predictions.load(path)
@@ -389,10 +398,10 @@ def _search(spec: TuneSpec, rungs: Sequence[Recipe], bench: Workbench) -> Search
     return strategies.ladder(cheapest_first(rungs), None if spec.recipe else bench.ranking)
 
 
-def _ahead(spec: TuneSpec, rungs: Sequence[Recipe], bench: Workbench) -> Ahead | None:
+def _ahead(spec: TuneSpec, rungs: Sequence[Recipe], bench: Workbench) -> RecipePrefetcher | None:
     """The recipes that the strategy will ask for whatever comes of them, where workers can make
     them side by side."""
-    if bench.how.sharded is None:
+    if bench.execution.sharded is None:
         return None
     start, listed = rungs[0], cheapest_first(rungs)
     space = spec.space or default_space(start.engine)
@@ -402,7 +411,9 @@ def _ahead(spec: TuneSpec, rungs: Sequence[Recipe], bench: Workbench) -> Ahead |
         "grid": strategies.combinations(start, space),
         "exhaustive": [*rungs, *strategies.combinations(start, space)],
     }.get(spec.strategy, [])
-    return Ahead(bench.how.sharded, bench.model, bench.images, recipes, bench.talk)
+    return RecipePrefetcher(
+        bench.execution.sharded, bench.model, bench.images, recipes, bench.reporter
+    )
 
 
 def _keep(bench: Workbench, best: Trial | None, output: Path, kept: list[str]) -> None:
@@ -410,7 +421,7 @@ def _keep(bench: Workbench, best: Trial | None, output: Path, kept: list[str]) -
     if best is not None and best.sha256 and best.sha256 not in kept[-1:]:
         _put(bench, bench.model_file(best), output)
         kept.append(best.sha256)
-        bench.talk.say(f"  best so far: {best.recipe.name}, written to {output}")
+        bench.reporter.say(f"  best so far: {best.recipe.name}, written to {output}")
 
 
 def _put(bench: Workbench, file: Path, output: Path) -> None:
@@ -441,7 +452,7 @@ def _finish(
     _put(bench, file, output)
     int8 = bench.load(file, output.stem)
     if sentence := slow_format(int8.proto().graph):
-        bench.talk.warn(sentence)
+        bench.reporter.warn(sentence)
     answers = replace(_all_answers(bench, best, int8), model_name=int8.name)
     timing, reverted = None, bench.reverted(best, outcome.trials)
     if bench.bench and outcome.stop != "interrupted":
@@ -478,7 +489,7 @@ def _all_answers(bench: Workbench, best: Trial, int8: Model) -> Predictions:
     path = bench.ledger.predictions_path(best.digest)
     if best.status == "done" and path.is_file():
         return Predictions.load(path)
-    return predict(int8, bench.crops, bench.talk, bench.how)
+    return predict(int8, bench.crops, bench.reporter, bench.execution)
 
 
 def _nothing(outcome: Outcome) -> BaseException:

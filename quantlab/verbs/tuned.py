@@ -75,7 +75,7 @@ def record(bench: Workbench, tuned: Tuned, int8: Model, spec: TuneSpec, run: Run
         portability=portability_words(int8, bench.images.crops),
         suggestions=suggestions(tuned.verdict, tuned.outcome.stop) if tuned.missed else (),
         problems=bench.crops.problems,
-        warnings=tuple(bench.talk.warnings),
+        warnings=tuple(bench.reporter.warnings),
     )
     report(run, tuned.comparison, tuned.verdict, context, bench.crops)
     run.record.results = {
@@ -142,17 +142,17 @@ def record_unjudged(
     run.record.results = {"model": model_facts(bench.model), **facts}
     if ended is not None:
         run.record.results["said_first"] = [unfinished(ended)]
-        bench.talk.say(unfinished(ended))
+        bench.reporter.say(unfinished(ended))
     context = ReportContext(
         command=run.record.command,
         environment=run.record.environment,
         output=str(output) if best else "",
         trials=trial_rows(outcome.trials, best),
         unfinished=ended,
-        warnings=tuple(bench.talk.warnings),
+        warnings=tuple(bench.reporter.warnings),
     )
     report_unjudged(run, context)
-    bench.talk.say(f"Report: {run.folder / 'report.md'}")
+    bench.reporter.say(f"Report: {run.folder / 'report.md'}")
 
 
 def trial_rows(trials: Sequence[Trial], chosen: Trial | None) -> tuple[TrialRow, ...]:

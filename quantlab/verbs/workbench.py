@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from quantlab._util.files import write_whole
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab._util.scratch import temporary_folder
 from quantlab.bench.measurement import BenchResult
 from quantlab.compare.comparison import Comparison
@@ -42,13 +42,13 @@ from quantlab.tune.ledger import Ledger
 from quantlab.tune.reverted import Reverted, reverted_groups
 from quantlab.tune.search import Proposal
 from quantlab.tune.trials import Trial, scores
-from quantlab.verbs.ahead import Ahead
 from quantlab.verbs.bench import BenchSpec, timed
 from quantlab.verbs.checks import remembered
 from quantlab.verbs.compare import compared
 from quantlab.verbs.config import BenchConditions
 from quantlab.verbs.evaluate import predict
-from quantlab.verbs.inputs import Found
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.prefetch import RecipePrefetcher
 from quantlab.verbs.quantize import engine_of, quantized
 
 SCORE_IMAGES = 64
@@ -71,22 +71,22 @@ class Workbench:
 
     model: Model
     criterion: Criterion
-    calibration: Found
+    calibration: LocatedDataset
     sampling: Recipe
     images: CalibrationImages
-    evaluation: Found
+    evaluation: LocatedDataset
     crops: Crops
     baseline: Predictions
     ledger: Ledger
-    talk: Talk
-    how: Execution = ALL_CORES
+    reporter: Reporter
+    execution: Execution = ALL_CORES
     seed: int = 0
     bench: bool = True
     identity: str = ""
     others: Callable[[], list[Trial]] = list
     busy: Callable[[], set[str]] = set
     claim: Callable[[str], None] = lambda digest: None
-    ahead: Ahead | None = None
+    ahead: RecipePrefetcher | None = None
     engines: dict[str, Engine] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
@@ -97,12 +97,12 @@ class Workbench:
         fault but the disk's. Raises ClusterError when workers are out of reach."""
         start = time.monotonic()
         recipe = proposal.recipe
-        self.talk.say(
+        self.reporter.say(
             f"Trial {number}: {recipe.name}{f' ({proposal.note})' if proposal.note else ''}"
         )
         trial = Trial(number=number, recipe=recipe, status="failed", seconds=0, note=proposal.note)
         if known is None and (elsewhere := self._elsewhere(recipe)) is not None:
-            self.talk.say("  done on another machine")
+            self.reporter.say("  done on another machine")
             return elsewhere.model_copy(update={"number": number})
         self.claim(recipe.digest)
         try:
@@ -118,7 +118,7 @@ class Workbench:
                 raise
             text = f"{recipe.engine} crashed: {type(error).__name__}: {error}"
             trial = trial.model_copy(update={"status": "failed", "error": text})
-        self.talk.say(f"  {trial_line(trial)}")
+        self.reporter.say(f"  {trial_line(trial)}")
         seconds = trial.seconds + time.monotonic() - start
         return trial.model_copy(update={"seconds": round(seconds, 3)})
 
@@ -152,7 +152,9 @@ class Workbench:
         if self.ahead is not None and (content := self.ahead.take(recipe)) is not None:
             return content
         if recipe.engine not in self.engines:
-            self.engines[recipe.engine] = engine_of(recipe.engine, self.how.sharded, self.talk)
+            self.engines[recipe.engine] = engine_of(
+                recipe.engine, self.execution.sharded, self.reporter
+            )
         engine = self.engines[recipe.engine]
         return quantized(self.model, recipe, self.images, engine)
 
@@ -179,7 +181,7 @@ class Workbench:
         stop = early_stop(self.criterion, self.baseline, total=n, on=CERTAIN_FAILURE)
         order = np.random.default_rng(self.seed).permutation(n)
         early = None if stop is None else (order, stop)
-        return predict(int8, self.crops, self.talk, self.how, early=early)
+        return predict(int8, self.crops, self.reporter, self.execution, early=early)
 
     def time(self, int8: Model, conditions: BenchConditions) -> BenchResult:
         """fp32 and int8 interleaved in one run."""
@@ -193,12 +195,12 @@ class Workbench:
             batch_sizes=(fixed,) if fixed else conditions.batch_sizes,
             rounds=conditions.rounds,
             seconds=conditions.seconds,
-            threads=conditions.threads or self.how.threads or 1,
+            threads=conditions.threads or self.execution.threads or 1,
             seed=self.seed,
-            provider=self.how.providers[0],
+            provider=self.execution.providers[0],
             isolation="shared",
         )
-        return timed(models, spec, self.talk)
+        return timed(models, spec, self.reporter)
 
     def compare(self, int8: Model, answers: Predictions, timing: BenchResult | None) -> Comparison:
         """int8 beside fp32."""
@@ -233,7 +235,7 @@ class Workbench:
     @cached_property
     def _proxy(self) -> Proxy:
         inputs = self.images.crops.inputs(self._few, self.model.input)
-        return Proxy(self.model, inputs, self.how.threads)
+        return Proxy(self.model, inputs, self.execution.threads)
 
     def ranking(self, recipe: Recipe) -> list[tuple[Group, float]]:
         """Every group with what it costs alone in int8 (KL, nats), the most first.
@@ -246,7 +248,7 @@ class Workbench:
         probe, costs = GroupProbe(self._proxy, recipe), self.costs
         missing = [group for group in probe.groups if group.name not in costs]
         if missing:
-            with self.talk.progress("Measuring sensitivity", len(missing)) as advance:
+            with self.reporter.progress("Measuring sensitivity", len(missing)) as advance:
                 for i, group in enumerate(missing):
                     costs[group.name] = probe.alone(group).kl
                     write_whole(path, json.dumps(costs, indent=1) + "\n")
@@ -271,7 +273,7 @@ class Workbench:
         try:
             times = self._plain_times(recipe, wanted) if wanted else {}
         except QuantizeError as error:
-            self.talk.warn(f"What stays in fp32 was not timed: {error.problem}")
+            self.reporter.warn(f"What stays in fp32 was not timed: {error.problem}")
             return tuple(reverted)
         return tuple(
             group.model_copy(update={"time": times[group.nodes], "time_by": "plain files"})

@@ -20,29 +20,29 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def spelled(file: Path, how: str) -> Path:
+def spelled(file: Path, execution: str) -> Path:
     """The same file, called otherwise."""
     folder, other = file.parent, file.parent.parent / "other"
-    if how == "symbolic link":
+    if execution == "symbolic link":
         other.symlink_to(file)
-    elif how == "link to its folder":
+    elif execution == "link to its folder":
         other.symlink_to(folder)
-    elif how == "hard link":
+    elif execution == "hard link":
         other.hardlink_to(file)
     names = {
         "itself": file,
         "dots": folder / ".." / folder.name / file.name,
         "link to its folder": other / file.name,
     }
-    return names.get(how, other)
+    return names.get(execution, other)
 
 
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize(
-    "how", ["itself", "dots", "symbolic link", "hard link", "link to its folder"]
+    "execution", ["itself", "dots", "symbolic link", "hard link", "link to its folder"]
 )
-def test_an_input_is_never_written(how: str, force: bool, file: Path) -> None:
-    output = Output(spelled(file, how), "--output", MINE)
+def test_an_input_is_never_written(execution: str, force: bool, file: Path) -> None:
+    output = Output(spelled(file, execution), "--output", MINE)
     with pytest.raises(OutputError) as found:
         check([output], [Input(file, "--model")], force=force)
     assert str(found.value).startswith(f"--output {output.path} would write what --model reads")

@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 
-from quantlab._util.pages import give_back
+from quantlab._util.pages import release_pages
 
 MIB = 1024**2
 
@@ -28,7 +28,7 @@ def test_memory_does_not_keep_what_was_read(
     before = process.memory_info().rss
     total = int(mapped.sum())
     read = process.memory_info().rss
-    give_back(mapped, rows)
+    release_pages(mapped, rows)
     after = process.memory_info().rss
     assert read - before > 48 * MIB
     assert after - before < 16 * MIB
@@ -37,6 +37,6 @@ def test_memory_does_not_keep_what_was_read(
 
 def test_an_array_in_memory_stays_as_it_is() -> None:
     array = np.arange(12).reshape(3, 4)
-    give_back(array)
-    give_back(array, slice(0, 2))
+    release_pages(array)
+    release_pages(array, slice(0, 2))
     np.testing.assert_array_equal(array, np.arange(12).reshape(3, 4))

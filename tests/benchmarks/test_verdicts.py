@@ -79,21 +79,21 @@ def test_a_thousand_classes_and_several_rules(simulation: ModuleType) -> None:
 
 
 def test_the_page_has_every_row(simulation: ModuleType) -> None:
-    how = {"pairs": 20, "seed": 0}
+    execution = {"pairs": 20, "seed": 0}
     cell = {
         (100, 0.08, 0.01, relative): simulation.decline_cell(
-            0.01, 0.08, 100, relative=relative, **how
+            0.01, 0.08, 100, relative=relative, **execution
         )
         for relative in (True, False)
     }
     page = simulation.page(
         cell,
-        {(100, 0.95, 0.95): simulation.agreement_cell(0.95, 0.95, 100, **how)},
-        {(50, 0.05): simulation.kl_cell(0.05, 50, **how)},
-        {(60, 0.5): simulation.unchanged_cell(0.5, simulation.LOSING, 60, **how)},
+        {(100, 0.95, 0.95): simulation.agreement_cell(0.95, 0.95, 100, **execution)},
+        {(50, 0.05): simulation.kl_cell(0.05, 50, **execution)},
+        {(60, 0.5): simulation.unchanged_cell(0.5, simulation.LOSING, 60, **execution)},
         {5: (0.01, 0.5)},
         {2: (0.05, 0.025)},
-        **how,
+        **execution,
     )
     rows = [line for line in page.splitlines() if line.startswith("| ") and "--:" not in line]
     assert len(rows) == 7 + 7

@@ -1,4 +1,4 @@
-"""Talk on a terminal and away from one."""
+"""Reporter on a terminal and away from one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from quantlab._util.reporter import Silence, Talk
-from quantlab.cli.console import ConsoleTalk
+from quantlab._util.reporter import NullReporter, Reporter
+from quantlab.cli.console import ConsoleReporter
 
 YELLOW = "\x1b[33m"
 
@@ -30,44 +30,44 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return stream
 
 
-def working(talk: Talk) -> None:
-    with talk.progress("Evaluating", 10) as advance:
+def working(reporter: Reporter) -> None:
+    with reporter.progress("Evaluating", 10) as advance:
         for done in range(10):
             advance(done + 1, f"top-1 {done}%")
 
 
 def test_all_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    talk = ConsoleTalk()
-    talk.say("Trial 1: [qdq] a/b.onnx 100%")
-    talk.warn("watch [red]out[/red]")
+    reporter = ConsoleReporter()
+    reporter.say("Trial 1: [qdq] a/b.onnx 100%")
+    reporter.warn("watch [red]out[/red]")
     assert capsys.readouterr() == (
         "",
         "Trial 1: [qdq] a/b.onnx 100%\nWarning: watch [red]out[/red]\n",
     )
-    assert talk.warnings == ["watch [red]out[/red]"]
+    assert reporter.warnings == ["watch [red]out[/red]"]
 
 
 def test_quiet_says_only_warnings(capsys: pytest.CaptureFixture[str]) -> None:
-    talk = ConsoleTalk(quiet=True)
-    talk.say("nothing")
-    talk.warn("something")
-    working(talk)
+    reporter = ConsoleReporter(quiet=True)
+    reporter.say("nothing")
+    reporter.warn("something")
+    working(reporter)
     assert capsys.readouterr() == ("", "Warning: something\n")
 
 
 def test_long_lines_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
-    ConsoleTalk().say("word " * 100)
+    ConsoleReporter().say("word " * 100)
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_no_bar_away_from_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    working(ConsoleTalk())
+    working(ConsoleReporter())
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_bar_shows_the_estimate_and_vanishes(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_a_terminal(monkeypatch)
-    working(ConsoleTalk())
+    working(ConsoleReporter())
     shown = terminal.getvalue()
     assert "Evaluating" in shown
     assert "10/10" in shown
@@ -77,24 +77,24 @@ def test_a_bar_shows_the_estimate_and_vanishes(monkeypatch: pytest.MonkeyPatch) 
 
 def test_warnings_are_yellow_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_a_terminal(monkeypatch)
-    ConsoleTalk().warn("careful")
+    ConsoleReporter().warn("careful")
     assert YELLOW in terminal.getvalue()
 
 
 def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_a_terminal(monkeypatch)
     monkeypatch.setenv("NO_COLOR", "1")
-    talk = ConsoleTalk()
-    talk.warn("careful")
+    reporter = ConsoleReporter()
+    reporter.warn("careful")
     assert terminal.getvalue() == "Warning: careful\n"
-    working(talk)
+    working(reporter)
     assert "\x1b[3" not in terminal.getvalue()
 
 
 def test_silence_keeps_warnings(capsys: pytest.CaptureFixture[str]) -> None:
-    talk = Silence()
-    talk.say("a")
-    talk.warn("b")
-    working(talk)
-    assert talk.warnings == ["b"]
+    reporter = NullReporter()
+    reporter.say("a")
+    reporter.warn("b")
+    working(reporter)
+    assert reporter.warnings == ["b"]
     assert capsys.readouterr() == ("", "")

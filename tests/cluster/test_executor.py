@@ -19,7 +19,7 @@ import pytest
 from waiting import HANGS, until
 
 from quantlab.cluster.executor import AHEAD, LOSSES, in_order, open_executor, parse_executor
-from quantlab.errors import ClusterError, MissingExtra, QuantlabError
+from quantlab.errors import ClusterError, MissingExtraError, QuantlabError
 from quantlab.testing.cluster import FakeExecutor
 
 
@@ -83,9 +83,9 @@ def test_errors_reach_the_caller() -> None:
 
 
 def test_errors_of_the_project_survive_the_way() -> None:
-    sent = MissingExtra("lmdb", "lmdb", "an LMDB folder")
+    sent = MissingExtraError("lmdb", "lmdb", "an LMDB folder")
     found = pickle.loads(pickle.dumps(sent))
-    assert type(found) is MissingExtra
+    assert type(found) is MissingExtraError
     assert (str(found), found.problem, found.remedy) == (str(sent), sent.problem, sent.remedy)
 
 
@@ -122,14 +122,14 @@ def test_workers_that_are_lost_again_and_again_are_an_error() -> None:
 
 
 def test_work_that_the_scheduler_gave_up_is_an_error() -> None:
-    class Gone(FakeExecutor):
+    class ObjectMissingError(FakeExecutor):
         def submit(self, function: Any, /, *args: Any, near: int) -> Future[Any]:
             future: Future[Any] = Future()
             future.set_exception(CancelledError())
             return future
 
     with pytest.raises(ClusterError, match="scheduler went away"):
-        list(in_order(Gone(), abs, [(1,)]))
+        list(in_order(ObjectMissingError(), abs, [(1,)]))
 
 
 def test_processes_compute_and_end() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantlab._util.reporter import Silence
+from quantlab._util.reporter import NullReporter
 from quantlab.cluster.executor import open_executor
 from quantlab.cluster.shards import Sharded
 from quantlab.data.calibration import CalibrationImages
@@ -61,9 +61,9 @@ def test_answers(executor: Any, dataset: Dataset, data_root: Path, tmp_path: Pat
             expected = np.concatenate([o for _, o in run.answers(order, crops.pixels)])
         far = sharded.read(dataset, pipeline, 0.01, lambda done, total: None)
         assert far.digests == crops.digests
-        for how in (Execution(), Execution(batch=8)):
-            found = np.concatenate([o for _, o in sharded.answers(model, far, how, order)])
-            assert bits(found) == bits(expected), (name, how)
+        for execution in (Execution(), Execution(batch=8)):
+            found = np.concatenate([o for _, o in sharded.answers(model, far, execution, order)])
+            assert bits(found) == bits(expected), (name, execution)
 
 
 def test_a_quantized_file(executor: Any, data_root: Path, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_quantized_file(executor: Any, data_root: Path, tmp_path: Path) -> Non
     images = CalibrationImages(crops, model.input)
     recipe = Recipe(rounding="nearest", bias_correction=False, range_search=False)
     expected = QuantlabEngine().quantize(model, recipe, images)
-    engine = QuantlabEngine(Sharded(executor).observe(Silence()))
+    engine = QuantlabEngine(Sharded(executor).observe(NullReporter()))
     found = engine.quantize(model, recipe, images)
     assert bits(np.frombuffer(found.SerializeToString(deterministic=True), np.uint8)) == bits(
         np.frombuffer(expected.SerializeToString(deterministic=True), np.uint8)

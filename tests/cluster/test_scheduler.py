@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from waiting import HANGS
 
-from quantlab._util.reporter import Silence
+from quantlab._util.reporter import NullReporter
 from quantlab.cluster.executor import in_order, open_executor
 from quantlab.cluster.scheduler import Scheduler, dask_failures
 from quantlab.cluster.shards import Sharded
-from quantlab.errors import ClusterError, MissingExtra
+from quantlab.errors import ClusterError, MissingExtraError
 from quantlab.evaluate.execution import Execution
 from quantlab.testing.cluster import dask_cluster
 from quantlab.verbs.inputs import sharded
@@ -53,7 +53,7 @@ def test_without_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(builtins, "__import__", without)
     with (
-        pytest.raises(MissingExtra, match=r"quantlab\[cluster\]"),
+        pytest.raises(MissingExtraError, match=r"quantlab\[cluster\]"),
         open_executor("dask://127.0.0.1:1"),
     ):
         pass
@@ -126,14 +126,14 @@ def test_a_scheduler_that_goes_away_is_an_error(tmp_path: Path) -> None:
 
 
 def test_work_waits_for_the_first_worker(tmp_path: Path) -> None:
-    talk = Silence()
+    reporter = NullReporter()
     with (
         dask_cluster(tmp_path / "dask", 0) as cluster,
-        sharded(f"dask://{cluster.address}", talk) as work,
+        sharded(f"dask://{cluster.address}", reporter) as work,
     ):
         assert work is not None
         assert work.executor.workers == 0
-        assert "work waits for one" in talk.warnings[0]
+        assert "work waits for one" in reporter.warnings[0]
         found: list[int] = []
         waiting = threading.Thread(
             target=lambda: found.extend(work.in_order(abs, [(-1,), (-2,), (-3,)]))

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import external_data_helper
 
-from quantlab._util.reporter import Silence
+from quantlab._util.reporter import NullReporter
 from quantlab.cluster import opened
 from quantlab.cluster.executor import open_executor
 from quantlab.cluster.shards import Sharded, cut
@@ -53,10 +53,10 @@ def test_cut(count: int, workers: int, step: int) -> None:
         assert turns * len(pieces[0]) <= 1.1 * count / workers + step * turns
 
 
-def answers(sharded: Sharded, scene: Any, order: Any = None, **how: Any) -> Any:
+def answers(sharded: Sharded, scene: Any, order: Any = None, **execution: Any) -> Any:
     crops = sharded.read(scene.dataset, scene.pipeline, 0.01, silent)
     order = np.arange(len(crops)) if order is None else order
-    found = list(sharded.answers(scene.model, crops, replace(ONE, **how), order))
+    found = list(sharded.answers(scene.model, crops, replace(ONE, **execution), order))
     np.testing.assert_array_equal(np.concatenate([rows for rows, _ in found]), order)
     return np.concatenate([outputs for _, outputs in found])
 
@@ -77,10 +77,10 @@ def test_crops_that_workers_decoded_are_the_same(scene: Any) -> None:
     assert done[-1] == len(expected)
 
 
-@pytest.mark.parametrize("how", [{}, {"batch": 5}, {"threads": 2}])
-def test_answers_are_those_of_each_image_alone(scene: Any, how: dict[str, Any]) -> None:
+@pytest.mark.parametrize("execution", [{}, {"batch": 5}, {"threads": 2}])
+def test_answers_are_those_of_each_image_alone(scene: Any, execution: dict[str, Any]) -> None:
     order = np.random.default_rng(3).permutation(len(scene.crops))
-    found = answers(Sharded(FakeExecutor()), scene, order, **how)
+    found = answers(Sharded(FakeExecutor()), scene, order, **execution)
     np.testing.assert_array_equal(found, scene.answers[order])
 
 
@@ -229,7 +229,7 @@ def test_merged_statistics_give_the_same_file(scene: Any, recipe: Recipe, worker
     images = CalibrationImages(scene.crops, scene.model.input)
     expected = QuantlabEngine().quantize(scene.model, recipe, images)
     sharded = Sharded(FakeExecutor(workers))
-    engine = QuantlabEngine(sharded.observe(Silence()))
+    engine = QuantlabEngine(sharded.observe(NullReporter()))
     found = engine.quantize(scene.model, recipe, images)
     assert found.SerializeToString(deterministic=True) == expected.SerializeToString(
         deterministic=True
@@ -245,7 +245,7 @@ def test_processes_and_dask_give_the_same_file(scene: Any, dask_address: str) ->
     for name in ("process:1", "process:2", dask_address):
         with open_executor(name) as executor:
             assert executor is not None
-            engine = QuantlabEngine(Sharded(executor).observe(Silence()))
+            engine = QuantlabEngine(Sharded(executor).observe(NullReporter()))
             assert engine.quantize(scene.model, recipe, images) == expected
 
 
@@ -255,7 +255,7 @@ def test_what_cannot_be_calibrated_is_said_as_always(scene: Any) -> None:
     images = CalibrationImages(crops, scene.model.input)
     with pytest.raises(QuantizeError) as alone:
         QuantlabEngine().quantize(scene.model, Recipe(), images)
-    engine = QuantlabEngine(Sharded(FakeExecutor()).observe(Silence()))
+    engine = QuantlabEngine(Sharded(FakeExecutor()).observe(NullReporter()))
     with pytest.raises(QuantizeError) as found:
         engine.quantize(scene.model, Recipe(), images)
     assert str(found.value) == str(alone.value)
@@ -264,7 +264,7 @@ def test_what_cannot_be_calibrated_is_said_as_always(scene: Any) -> None:
 def test_crops_without_a_place_are_shown_here() -> None:
     """What the engine shows in memory stays in this process."""
     seen: list[Any] = []
-    Sharded(FakeExecutor()).observe(Silence())(None, {}, {}, seen)  # type: ignore[arg-type]
+    Sharded(FakeExecutor()).observe(NullReporter())(None, {}, {}, seen)  # type: ignore[arg-type]
     assert not seen
 
 

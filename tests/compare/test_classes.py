@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, false_discovery_control
 
-from quantlab.compare.classes import beyond, changed
+from quantlab.compare.classes import changed, classes_exceeding
 from quantlab.compare.comparison import ClassChange
 from quantlab.stats.paired import few_difference_p
 
@@ -35,7 +35,7 @@ def test_changed_is_mcnemar_with_benjamini_and_hochberg() -> None:
 
 
 def test_beyond_is_the_exact_test_with_the_surest_first() -> None:
-    found = beyond(CLASSES, 0.1)
+    found = classes_exceeding(CLASSES, 0.1)
     raw = [few_difference_p(c.lost, c.gained, c.n, 0.1) for c in CLASSES]
     assert found[0][0].index == 1
     assert {c.index: p for c, p in found} == pytest.approx(
@@ -49,5 +49,5 @@ def test_chance_alone_names_no_class() -> None:
     for _ in range(40):
         counts = rng.multinomial(50, (0.8, 0.1, 0.1), 1000)
         classes = [change(i, 50, b, c) for i, (_, b, c) in enumerate(counts.tolist())]
-        named += bool(changed(classes)) or beyond(classes, 0.05)[0][1] <= 0.025
+        named += bool(changed(classes)) or classes_exceeding(classes, 0.05)[0][1] <= 0.025
     assert named <= 6

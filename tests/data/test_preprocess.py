@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from quantlab.data.preprocess import ALIASES, PIPELINES, Pipeline, get_pipeline, opencv_version
-from quantlab.errors import DataError, MissingExtra, RecipeError
+from quantlab.errors import DataError, MissingExtraError, RecipeError
 from quantlab.model.model import InputSpec
 from quantlab.testing import photo, pixels
 
@@ -96,9 +96,9 @@ def test_without_opencv_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.delitem(sys.modules, "cv2", raising=False)
     monkeypatch.setattr(builtins, "__import__", no_cv2)
-    with pytest.raises(MissingExtra, match=r"pip install 'quantlab\[opencv\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'quantlab\[opencv\]'"):
         get_pipeline("inc").crop_image(photo())
-    with pytest.raises(MissingExtra, match="opencv-python-headless"):
+    with pytest.raises(MissingExtraError, match="opencv-python-headless"):
         opencv_version()
 
 

@@ -19,7 +19,7 @@ from quantlab._util.paths import cache_dir
 from quantlab.data import remote
 from quantlab.data.readers import open_dataset, reopen
 from quantlab.data.remote import fetched
-from quantlab.errors import DataError, MissingExtra
+from quantlab.errors import DataError, MissingExtraError
 from quantlab.testing import image_folder, listed_folder, npz_file
 
 pytest.importorskip("fsspec", reason="quantlab[cluster] is not installed")
@@ -196,7 +196,7 @@ def test_the_cache_lists_and_clears_them(url: str) -> None:
 
 def test_without_fsspec(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(MissingExtra, match="needs the package fsspec") as found:
+    with pytest.raises(MissingExtraError, match="needs the package fsspec") as found:
         fetched(url)
     assert "quantlab[cluster]" in found.value.remedy
 
@@ -204,7 +204,7 @@ def test_without_fsspec(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_s3fs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(import_module("fsspec.registry")._registry, "s3", raising=False)
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(MissingExtra, match="s3fs") as found:
+    with pytest.raises(MissingExtraError, match="s3fs") as found:
         fetched("s3://bucket/never-seen")
     assert "quantlab[s3]" in found.value.remedy
 

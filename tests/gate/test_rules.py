@@ -17,7 +17,7 @@ from quantlab.gate.criteria import (
     LatencyPolicy,
     Policy,
 )
-from quantlab.gate.rules import EXAMPLES, Decision, Rule, decide, parse_rule, parse_rules, settle
+from quantlab.gate.rules import EXAMPLES, Decision, Rule, combine, decide, parse_rule, parse_rules
 from quantlab.gate.verdict import ALPHA, Verdict, judge
 from quantlab.stats.paired import holm
 from quantlab.testing.measurements import fake_measurement
@@ -225,27 +225,27 @@ def verdicts(*p: float) -> list[tuple[Rule, Verdict]]:
 
 def test_failures_are_held_to_holms_procedure() -> None:
     """Of p = 0.02 and 0.5 the first would fail alone; of two it needs 0.0125."""
-    assert settle(verdicts(0.02)).status == "fail"
-    held = settle(verdicts(0.02, 0.5))
+    assert combine(verdicts(0.02)).status == "fail"
+    held = combine(verdicts(0.02, 0.5))
     assert held.status == "inconclusive"
     assert "Alone it would fail" in held.judged[0].verdict.reason
-    assert settle(verdicts(0.012, 0.5)).status == "fail"
-    found = settle(verdicts(0.012, 0.02, 0.9))
+    assert combine(verdicts(0.012, 0.5)).status == "fail"
+    found = combine(verdicts(0.012, 0.02, 0.9))
     assert [j.verdict.status for j in found.judged] == ["inconclusive", "inconclusive", "pass"]
-    stepped = settle(verdicts(0.008, 0.0124, 0.9))
+    stepped = combine(verdicts(0.008, 0.0124, 0.9))
     assert [j.verdict.status for j in stepped.judged] == ["fail", "fail", "pass"]
     assert [j.adjusted_p for j in stepped.judged] == list(holm([0.008, 0.0124, 0.9]))
     assert "3 required rules" in stepped.family
-    assert settle(verdicts(0.02)).family == ""
+    assert combine(verdicts(0.02)).family == ""
 
 
 def test_advisory_rules_and_certain_ones_do_not_weaken_the_required() -> None:
     pairs = verdicts(0.02, 0.5, 0.5)
     advisory = [(r.model_copy(update={"level": "advisory"}), v) for r, v in pairs[1:]]
-    assert settle([pairs[0], *advisory]).status == "fail"
+    assert combine([pairs[0], *advisory]).status == "fail"
     size = parse_rule("size > 10B")
     certain = Verdict(status="fail", reason="", policy=size.limit)
-    assert settle([(size, certain), *verdicts(0.5)]).status == "fail"
+    assert combine([(size, certain), *verdicts(0.5)]).status == "fail"
 
 
 def test_the_whole_passes_by_each_rules_own_interval() -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from quantlab.errors import MissingExtra, RecordError
+from quantlab.errors import MissingExtraError, RecordError
 from quantlab.runs.entry import Entry
 from quantlab.runs.figures import Figure
 from quantlab.runs.folders import refresh
-from quantlab.runs.index import Busy, Filter, Index, shown
+from quantlab.runs.index import Filter, Index, IndexBusyError, shown
 from quantlab.stats.paired import Interval
 from quantlab.testing.runs import fake_run
 
@@ -201,7 +201,7 @@ def test_without_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtra, match=r"quantlab\[postgres\]"):
+    with pytest.raises(MissingExtraError, match=r"quantlab\[postgres\]"):
         Index("postgresql://127.0.0.1:1/x")
 
 
@@ -223,9 +223,9 @@ def test_a_database_that_another_process_holds(
         held = sqlite3.connect(tmp_path / "x.db")
         held.execute("BEGIN EXCLUSIVE")
         try:
-            with pytest.raises(Busy, match="locked"):
+            with pytest.raises(IndexBusyError, match="locked"):
                 index.update([("1", entry("a"))], ())
-            with pytest.raises(Busy, match="locked"):
+            with pytest.raises(IndexBusyError, match="locked"):
                 index.entries(Filter())
         finally:
             held.rollback()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quantlab.errors import MissingExtra, QuantlabError
+from quantlab.errors import MissingExtraError, QuantlabError
 from quantlab.runs.entry import entry_of
 from quantlab.runs.folders import timing_of
 from quantlab.runs.mlflow import RUN, log_run, metrics_of
@@ -109,5 +109,5 @@ def test_without_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtra, match=r"quantlab\[mlflow\]"):
+    with pytest.raises(MissingExtraError, match=r"quantlab\[mlflow\]"):
         log_run(folder)

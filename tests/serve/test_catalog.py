@@ -13,7 +13,7 @@ from quantlab.errors import QuantlabError
 from quantlab.fetch import catalog as published
 from quantlab.serve.catalog import Catalog, check_name
 from quantlab.serve.datasets import add_dataset
-from quantlab.serve.queue import NotFound
+from quantlab.serve.queue import NotFoundError
 from quantlab.serve.service import Service
 from quantlab.testing.images import image_folder, listed_folder
 
@@ -31,7 +31,7 @@ def test_a_model_is_found_by_its_name_and_its_hash(catalog: Catalog) -> None:
     for name in ("net", "net.onnx", A):
         assert catalog.model(name) == added
     for name in ("other", B, "a" * 63):
-        with pytest.raises(NotFound, match="no model called"):
+        with pytest.raises(NotFoundError, match="no model called"):
             catalog.model(name)
 
 
@@ -87,7 +87,7 @@ def test_the_same_model_from_many_sides_is_there_once(catalog: Catalog) -> None:
 
 
 def test_datasets(catalog: Catalog, tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no dataset called val") as caught:
+    with pytest.raises(NotFoundError, match="no dataset called val") as caught:
         catalog.dataset("val")
     assert "quantlab dataset add" in caught.value.remedy
     facts = add_dataset(catalog, "val", image_folder(tmp_path / "images", 3))
@@ -101,12 +101,12 @@ def test_datasets(catalog: Catalog, tmp_path: Path) -> None:
     assert changed.facts["images"] == 2
     catalog.add_dataset("other", tmp_path, None, None, {})
     assert [each.name for each in catalog.datasets()] == ["other", "val"]
-    with pytest.raises(NotFound) as caught:
+    with pytest.raises(NotFoundError) as caught:
         catalog.dataset("nothing")
     assert caught.value.remedy == "There is: other, val."
     catalog.remove_dataset("val")
     assert (tmp_path / "listed" / "mine.txt").exists()
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         catalog.remove_dataset("val")
 
 
@@ -123,7 +123,7 @@ def test_recipes(catalog: Catalog) -> None:
     changed = catalog.add_recipe("mine", "name: mine\nformat: qoperator\n")
     assert catalog.recipes() == [changed]
     assert catalog.recipe(next(iter(published()))) is None, "every quantlab has it"
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         catalog.recipe("nothing")
     for text in ("format: nonsense", "- 1", "a: &a [*a]", "{", "nothing: 1", ""):
         with pytest.raises(QuantlabError):
@@ -132,7 +132,7 @@ def test_recipes(catalog: Catalog) -> None:
 
 
 def test_baselines(catalog: Catalog) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         catalog.baseline("release")
     catalog.add_baseline("release", "job1", {"b.yaml": "jobs/job1/1/b.yaml"})
     catalog.add_baseline("release", "job2", {"b.yaml": "jobs/job2/1/b.yaml"})

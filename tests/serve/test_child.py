@@ -158,8 +158,8 @@ def test_long_texts_come_in_pieces(tmp_path: Path) -> None:
 
 def test_progress_is_told_now_and_then_and_vanishes() -> None:
     def work(teller: Teller) -> None:
-        talk = ToldTalk(teller, quiet=False)
-        with talk.progress("Reading", 1000) as advance:
+        reporter = ToldTalk(teller, quiet=False)
+        with reporter.progress("Reading", 1000) as advance:
             for done in range(1000):
                 advance(done, "note")
 
@@ -173,12 +173,12 @@ def test_progress_is_told_now_and_then_and_vanishes() -> None:
 
 def test_a_quiet_talk_warns() -> None:
     def work(teller: Teller) -> None:
-        talk = ToldTalk(teller, quiet=True)
-        talk.say("unheard")
-        with talk.progress("unseen", 3) as advance:
+        reporter = ToldTalk(teller, quiet=True)
+        reporter.say("unheard")
+        with reporter.progress("unseen", 3) as advance:
             advance(1, "")
-        talk.warn("heard")
-        assert talk.warnings == ["heard"]
+        reporter.warn("heard")
+        assert reporter.warnings == ["heard"]
 
     assert told(work) == [{"kind": "warn", "text": "heard"}]
 

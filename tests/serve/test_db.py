@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import insert, select
 
 from quantlab.errors import QuantlabError
-from quantlab.serve.db import META, RECIPES, Database, Unavailable
+from quantlab.serve.db import META, RECIPES, Database, UnavailableError
 
 
 @pytest.fixture
@@ -129,9 +129,9 @@ def test_one_that_is_locked_is_unavailable_then_not(
         database.create()
         with held(tmp_path / "server.db"):
             assert recipes(database) == [], "reading goes on"
-            with pytest.raises(Unavailable, match="locked") as caught:
+            with pytest.raises(UnavailableError, match="locked") as caught:
                 add(database, "a")
-            with Database(database.url) as late, pytest.raises(Unavailable):
+            with Database(database.url) as late, pytest.raises(UnavailableError):
                 late.create()
         assert "Try again" in caught.value.remedy
         add(database, "a")
@@ -146,7 +146,7 @@ def test_what_is_no_url(url: str) -> None:
 
 def test_one_that_is_not_there() -> None:
     url = "postgresql://user:secret@127.0.0.1:1/x"
-    with Database(url) as database, pytest.raises(Unavailable) as caught:
+    with Database(url) as database, pytest.raises(UnavailableError) as caught:
         database.create()
     assert "secret" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 2
@@ -171,7 +171,7 @@ def test_what_postgresql_cannot_hold_is_the_askers_fault(own_postgres: str) -> N
         database.create()
         with pytest.raises(QuantlabError, match="nothing that the database can hold") as caught:
             add(database, "a\0b")
-        assert not isinstance(caught.value, Unavailable)
+        assert not isinstance(caught.value, UnavailableError)
         with pytest.raises(QuantlabError, match="can hold"):
             add(database, "a" * 500)
 

@@ -12,7 +12,7 @@ from holdings import add_dataset, add_model
 from quantlab.serve import guard
 from quantlab.serve.access import COOKIE, CSRF_FIELD, CSRF_HEADER, Reader, csrf_token
 from quantlab.serve.audit import Audit
-from quantlab.serve.db import Unavailable
+from quantlab.serve.db import UnavailableError
 from quantlab.serve.guard import HEADERS
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
@@ -370,7 +370,7 @@ class TestAudit:
         self, served: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def away(*_: Any) -> None:
-            raise Unavailable("away.")
+            raise UnavailableError("away.")
 
         monkeypatch.setattr(Audit, "add", away)
         client = client_of(app_of(served))

@@ -17,7 +17,7 @@ from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError, QuantlabError
 from quantlab.model.model import Model
 from quantlab.serve.jobfolder import JobFolder
-from quantlab.serve.objects import Gone
+from quantlab.serve.objects import ObjectMissingError
 from quantlab.serve.queue import Job
 from quantlab.serve.service import Service
 from quantlab.testing.formats import record_file
@@ -212,7 +212,7 @@ def test_what_is_not_on_this_machine(service: Service, tmp_path: Path) -> None:
             laid_out(service, job, tmp_path / "job")
         assert str(tmp_path) not in str(caught.value)
     (service.objects.local(service.catalog.model("net").key) or Path()).unlink()
-    with pytest.raises(Gone):
+    with pytest.raises(ObjectMissingError):
         laid_out(service, ask(service, "evaluate"), tmp_path / "job")
 
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantlab._util.cache import ABANDONED
-from quantlab.errors import MissingExtra, OutputError, QuantlabError
-from quantlab.serve.objects import Gone, Objects, is_key
+from quantlab.errors import MissingExtraError, OutputError, QuantlabError
+from quantlab.serve.objects import ObjectMissingError, Objects, is_key
 
 BUCKET = "quantlab-test"
 _S3_WARNS = [
@@ -98,7 +98,7 @@ def test_large_content_is_whole(objects: Objects, tmp_path: Path) -> None:
 def test_what_is_not_there_is_gone(objects: Objects, tmp_path: Path) -> None:
     objects.put("jobs/1/a.txt", write(tmp_path / "a", b"a"))
     for key in ("nothing", "jobs/1", "jobs/1/a.txt/b"):
-        with pytest.raises(Gone):
+        with pytest.raises(ObjectMissingError):
             objects.get(key, tmp_path / "copy")
         assert not objects.has(key)
     assert not (tmp_path / "copy").exists()
@@ -249,5 +249,5 @@ def test_stores_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
         Objects("nonsense://a")
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.setattr(sys.modules["fsspec.registry"], "registry", {})
-    with pytest.raises(MissingExtra, match=r"quantlab\[s3\]"):
+    with pytest.raises(MissingExtraError, match=r"quantlab\[s3\]"):
         Objects("s3://bucket/never-asked-before")

@@ -9,17 +9,17 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from quantlab.errors import DataError, ModelError, OutputError, QuantlabError, RecordError
-from quantlab.serve.db import Unavailable
-from quantlab.serve.objects import Gone
+from quantlab.serve.db import UnavailableError
+from quantlab.serve.objects import ObjectMissingError
 from quantlab.serve.problems import (
     MOST_ERRORS,
     Problem,
     TooFast,
-    TooLarge,
+    TooLargeError,
     answer,
     status_of,
 )
-from quantlab.serve.queue import Conflict, LostLease, NotFound, TooMany
+from quantlab.serve.queue import ConflictError, LeaseLostError, NotFoundError, TooManyError
 
 
 def told(error: Exception) -> tuple[dict[str, Any], Any]:
@@ -34,13 +34,13 @@ def told(error: Exception) -> tuple[dict[str, Any], Any]:
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (NotFound("x."), 404),
-        (Gone("x."), 404),
-        (Conflict("x."), 409),
-        (TooLarge("x."), 413),
-        (TooMany("x."), 429),
+        (NotFoundError("x."), 404),
+        (ObjectMissingError("x."), 404),
+        (ConflictError("x."), 409),
+        (TooLargeError("x."), 413),
+        (TooManyError("x."), 429),
         (TooFast(3), 429),
-        (Unavailable("x."), 503),
+        (UnavailableError("x."), 503),
         (OutputError("x."), 503),
         (QuantlabError("x."), 422),
         (ModelError("x."), 422),
@@ -57,11 +57,20 @@ def test_no_error_of_the_package_is_forgotten() -> None:
         return {kind}.union(*(kinds(each) for each in kind.__subclasses__()))
 
     found = {kind for kind in kinds(QuantlabError) if kind.__module__.startswith("quantlab.serve")}
-    assert found <= {NotFound, Gone, Conflict, TooLarge, TooMany, TooFast, Unavailable, LostLease}
+    assert found <= {
+        NotFoundError,
+        ObjectMissingError,
+        ConflictError,
+        TooLargeError,
+        TooManyError,
+        TooFast,
+        UnavailableError,
+        LeaseLostError,
+    }
 
 
 def test_problem_and_remedy_are_told() -> None:
-    facts, _ = told(NotFound("there is no such model.", "Upload it."))
+    facts, _ = told(NotFoundError("there is no such model.", "Upload it."))
     assert facts == {
         "type": "about:blank",
         "title": "Not Found",
@@ -72,7 +81,7 @@ def test_problem_and_remedy_are_told() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", [Unavailable, OutputError])
+@pytest.mark.parametrize("kind", [UnavailableError, OutputError])
 def test_the_servers_own_places_are_for_the_log(
     kind: type[QuantlabError], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -85,7 +94,7 @@ def test_the_servers_own_places_are_for_the_log(
 def test_who_is_too_fast_hears_how_long_to_wait() -> None:
     assert told(TooFast(7.6))[1].headers["retry-after"] == "8"
     assert told(TooFast(0.1))[1].headers["retry-after"] == "1"
-    assert int(told(TooMany("x."))[1].headers["retry-after"]) > 1
+    assert int(told(TooManyError("x."))[1].headers["retry-after"]) > 1
 
 
 def test_what_is_not_valid_is_named_without_what_was_sent() -> None:
@@ -97,7 +106,7 @@ def test_what_is_not_valid_is_named_without_what_was_sent() -> None:
 
 
 def test_what_no_utf_8_can_hold_is_said_again_unharmed() -> None:
-    facts, _ = told(NotFound("there is no \ud800 and no <b>."))
+    facts, _ = told(NotFoundError("there is no \ud800 and no <b>."))
     assert facts["detail"] == "there is no \ud800 and no <b>."
 
 

@@ -11,12 +11,12 @@ from sqlalchemy import update
 from quantlab.serve.db import JOBS, Database
 from quantlab.serve.queue import (
     Asked,
-    Conflict,
-    LostLease,
-    NotFound,
+    ConflictError,
+    LeaseLostError,
+    NotFoundError,
     Outcome,
     Queue,
-    TooMany,
+    TooManyError,
 )
 
 EVALUATE = Asked("evaluate", {"verb": "evaluate", "model": "m"}, {"models": []}, exclusive=False)
@@ -57,13 +57,13 @@ def test_a_job_from_its_beginning_to_its_end(queue: Queue) -> None:
     assert (first.kind, first.text, second.kind) == ("say", "one", "warn")
     assert queue.events(job.id, after=first.number) == [second]
     assert queue.of_run("run-1") == ended
-    with pytest.raises(LostLease):
+    with pytest.raises(LeaseLostError):
         queue.finish(claimed, DONE)
 
 
 def test_what_is_not_there(queue: Queue) -> None:
     for ask in (queue.get, queue.cancel, queue.of_run):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             ask("nothing")
     assert queue.claim("w", "here") is None
     assert queue.recent() == []
@@ -74,7 +74,7 @@ def test_the_same_key_is_the_same_job(queue: Queue) -> None:
     again, new_again = queue.submit(EVALUATE, "token", "key")
     assert (new, new_again) == (True, False)
     assert again == job
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         queue.submit(BENCH, "token", "key")
     other, new = queue.submit(BENCH, "another token", "key")
     assert new
@@ -102,7 +102,7 @@ def test_the_same_key_from_many_sides_at_once(queue: Queue) -> None:
 def test_a_token_may_have_so_many_open_jobs(queue: Queue) -> None:
     first, _ = queue.submit(EVALUATE, "token", most=2)
     queue.submit(EVALUATE, "token", most=2)
-    with pytest.raises(TooMany, match="2 jobs"):
+    with pytest.raises(TooManyError, match="2 jobs"):
         queue.submit(EVALUATE, "token", most=2)
     queue.submit(EVALUATE, "another token", most=2)
     queue.cancel(first.id)
@@ -119,9 +119,9 @@ def test_a_lost_worker_s_job_is_another_s(queue: Queue) -> None:
     assert (second.id, second.attempts, second.losses) == (job.id, 2, 1)
     assert [event.kind for event in queue.events(job.id)] == ["again"]
     for late in (lambda: queue.heartbeat(first), lambda: queue.tell(first, [("say", "x")], None)):
-        with pytest.raises(LostLease):
+        with pytest.raises(LeaseLostError):
             late()
-    with pytest.raises(LostLease):
+    with pytest.raises(LeaseLostError):
         queue.finish(first, DONE)
     assert queue.finish(second, DONE).folder == f"jobs/{job.id}/2"
 

@@ -17,7 +17,7 @@ from processes import started
 from waiting import HANGS, IGNORED, interrupts, until
 from worksite import ask, await_end, await_word, equip, file_of, working
 
-from quantlab._util.reporter import Silence
+from quantlab._util.reporter import NullReporter
 from quantlab.cli import main
 from quantlab.errors import QuantlabError
 from quantlab.serve.running import _bound, _check_tokens, _say_confinement, _url
@@ -169,12 +169,12 @@ def test_addresses() -> None:
     with _bound("127.0.0.1", 0) as listening:
         assert _url(listening.getsockname()).startswith("http://127.0.0.1:")
     assert _url(("::1", 80, 0, 0)) == "http://[::1]:80"
-    _check_tokens(False, "127.0.0.1", Silence())
-    _check_tokens(False, "::1", Silence())
-    _check_tokens(True, "0.0.0.0", Silence())
+    _check_tokens(False, "127.0.0.1", NullReporter())
+    _check_tokens(False, "::1", NullReporter())
+    _check_tokens(True, "0.0.0.0", NullReporter())
     for address in ("0.0.0.0", "::", "192.0.2.1"):
         with pytest.raises(QuantlabError):
-            _check_tokens(False, address, Silence())
+            _check_tokens(False, address, NullReporter())
 
 
 def test_a_machine_that_confines_nothing_runs_no_jobs_unless_it_is_told_to(
@@ -182,9 +182,9 @@ def test_a_machine_that_confines_nothing_runs_no_jobs_unless_it_is_told_to(
 ) -> None:
     monkeypatch.setattr("quantlab.serve.running.available", Held)
     with pytest.raises(QuantlabError, match="cannot confine") as caught:
-        _say_confinement(Settings(home=tmp_path), Silence())
+        _say_confinement(Settings(home=tmp_path), NullReporter())
     assert "docs/security.md" in caught.value.remedy
-    _say_confinement(Settings(home=tmp_path, confine=False), Silence())
+    _say_confinement(Settings(home=tmp_path, confine=False), NullReporter())
 
 
 @pytest.mark.parametrize("verb", ["serve", "worker"])

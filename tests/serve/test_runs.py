@@ -15,8 +15,8 @@ from seeds import compared, tuned
 from quantlab.errors import RecordError
 from quantlab.runs.index import Filter
 from quantlab.runs.record import RunRecord
-from quantlab.serve.db import Unavailable
-from quantlab.serve.queue import NotFound
+from quantlab.serve.db import UnavailableError
+from quantlab.serve.queue import NotFoundError
 from quantlab.serve.runs import Runs, picked_name
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
@@ -46,7 +46,7 @@ def test_a_run_and_its_files(service: Service, runs: Runs) -> None:
     assert {f.metric for f in found.entry.figures} >= {"top1", "latency", "speedup"}
     assert found.files.keys() == set(found.record.artifacts.values()) | {"run.json"}
     assert all(service.objects.has(found.key(path)) for path in found.files)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         runs.get("gone")
 
 
@@ -88,7 +88,7 @@ def test_a_trend_knows_what_changed(service: Service, runs: Runs) -> None:
     assert found.causes == {pair: "another model file"}
     assert runs.models() == ["tiny", "tiny-int8"]
     for model, metric in (("gone", "top1"), ("tiny", "speedup")):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             runs.trended(model, [metric])
 
 
@@ -100,7 +100,7 @@ def test_a_trials_file_becomes_a_model(service: Service, runs: Runs) -> None:
     assert model.facts["input_shape"]
     assert service.objects.has(model.key)
     assert runs.pick(run, trial.digest) == model
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         runs.pick(run, others[-1].digest)  # it failed: there is no file
 
 
@@ -149,5 +149,5 @@ def test_a_database_that_is_away_is_said(
         raise RecordError("the index cannot be used: locked.")
 
     monkeypatch.setattr(runs._index, "entries", away)
-    with pytest.raises(Unavailable, match="locked"):
+    with pytest.raises(UnavailableError, match="locked"):
         runs.entries(Filter())

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from quantlab.errors import QuantlabError
 from quantlab.fetch import catalog as published
 from quantlab.serve.db import JOBS
-from quantlab.serve.queue import Conflict, NotFound, TooMany
+from quantlab.serve.queue import ConflictError, NotFoundError, TooManyError
 from quantlab.serve.service import Service, request_of
 from quantlab.serve.settings import Settings, load_settings
 
@@ -71,7 +71,7 @@ def test_recipes_and_baselines_are_kept_with_the_job(held: Service) -> None:
     ids=str,
 )
 def test_names_that_stand_for_nothing(change: dict[str, str], held: Service) -> None:
-    with pytest.raises(NotFound, match="other"):
+    with pytest.raises(NotFoundError, match="other"):
         held.submit(make_request(**{**ASKED, **change}), "token")
     assert held.queue.recent() == []
 
@@ -82,7 +82,7 @@ def test_the_same_key_is_the_same_job_also_when_names_mean_other_things(held: Se
     held.catalog.remove_dataset("val")
     again, new = held.submit(make_request(**ASKED), "token", "key")
     assert (again, new) == (first, False)
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         held.submit(make_request(**{**ASKED, "threads": 1}), "token", "key")
 
 
@@ -91,7 +91,7 @@ def test_a_token_s_jobs_are_limited(tmp_path: Path) -> None:
         service.catalog.add_model(A, "net", 10, {})
         service.catalog.add_dataset("val", tmp_path, None, None, {})
         service.submit(make_request(**ASKED), "token", "key")
-        with pytest.raises(TooMany):
+        with pytest.raises(TooManyError):
             service.submit(make_request(**ASKED), "token")
         assert service.submit(make_request(**ASKED), "token", "key")[1] is False
 

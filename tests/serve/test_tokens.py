@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from quantlab.errors import QuantlabError
 from quantlab.serve.db import TOKENS, Database
-from quantlab.serve.queue import Conflict, NotFound
+from quantlab.serve.queue import ConflictError, NotFoundError
 from quantlab.serve.service import Service
 from quantlab.serve.tokens import PREFIX, SCOPES, Token, Tokens
 
@@ -59,14 +59,14 @@ def test_a_revoked_token_is_refused(tokens: Tokens) -> None:
     assert tokens.revoke("a").name == "a"
     assert tokens.revoke(token.id).name == "b"
     assert tokens.verify(first) is tokens.verify(second) is None
-    with pytest.raises(NotFound, match="no token called a"):
+    with pytest.raises(NotFoundError, match="no token called a"):
         tokens.revoke("a")
     assert not tokens.any()
 
 
 def test_a_name_is_used_once(tokens: Tokens) -> None:
     tokens.create("ci", "read")
-    with pytest.raises(Conflict, match="there is a token called ci"):
+    with pytest.raises(ConflictError, match="there is a token called ci"):
         tokens.create("ci", "admin")
     assert tokens.any()
 

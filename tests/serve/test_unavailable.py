@@ -128,7 +128,9 @@ def test_health_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert client.get("/api/v1/health").status_code == 200
 
         def away(*_: Any) -> Any:
-            raise db.Unavailable("the database /home/me/server.db does not answer.", "Try again.")
+            raise db.UnavailableError(
+                "the database /home/me/server.db does not answer.", "Try again."
+            )
 
         monkeypatch.setattr(type(service.database), "reading", away)
         response = client.get("/api/v1/health")

@@ -31,7 +31,7 @@ from worksite import (
 from quantlab.cli import main
 from quantlab.errors import OutputError
 from quantlab.runs.index import Filter, Index
-from quantlab.serve.db import JOBS, Unavailable
+from quantlab.serve.db import JOBS, UnavailableError
 from quantlab.serve.objects import Objects
 from quantlab.serve.queue import Job, Queue
 from quantlab.serve.service import Service
@@ -374,7 +374,7 @@ def test_a_database_that_is_away_stops_no_worker(
         def call(*arguments: Any) -> Any:
             away[function] -= 1
             if away[function] >= 0:
-                raise Unavailable("the database does not answer.")
+                raise UnavailableError("the database does not answer.")
             return function(*arguments)
 
         return call

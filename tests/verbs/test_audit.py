@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantlab._util.reporter import Silence
+from quantlab._util.reporter import NullReporter
 from quantlab.data import preprocess
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.readers import open_dataset
-from quantlab.errors import DataError, MissingExtra
+from quantlab.errors import DataError, MissingExtraError
 from quantlab.inspect.audit import Audit
 from quantlab.model.model import Model
 from quantlab.testing import listed_folder, tiny_classifier
 from quantlab.verbs import audit as job
 from quantlab.verbs.audit import FirstAnswers, first_answers, full_audit, quick_audit
-from quantlab.verbs.inputs import DataOptions, Found
+from quantlab.verbs.inputs import DataOptions, LocatedDataset
 
 ALL = slice(None)
 TF, CAFFE = (get_pipeline(name, 32) for name in ("tf", "caffe"))
@@ -63,8 +63,8 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
 
 
 def audited(model: Model, dataset: Dataset, chosen: Pipeline) -> Audit:
-    found = Found(dataset, "--data")
-    return full_audit(model, found, chosen, DataOptions(), Silence(), threads=1)
+    found = LocatedDataset(dataset, "--data")
+    return full_audit(model, found, chosen, DataOptions(), NullReporter(), threads=1)
 
 
 def test_the_pipeline_that_is_always_right_is_found(model: Model, dataset: Dataset) -> None:
@@ -102,7 +102,7 @@ def test_unreadable_images_are_left_out_of_every_pipeline(
     seen: list[str] = []
     monkeypatch.setattr(Pipeline, "crop_image", some)
     options = DataOptions(max_bad=0.5)
-    found = full_audit(model, Found(dataset, "x"), TF, options, Silence(), threads=1)
+    found = full_audit(model, LocatedDataset(dataset, "x"), TF, options, NullReporter(), threads=1)
     assert (found.images, found.best.top1.value) == (79, 1.0)
 
 
@@ -110,7 +110,7 @@ def test_a_missing_resizer_is_named(
     model: Model, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing() -> object:
-        raise MissingExtra("opencv-python-headless", "opencv", "The resizer")
+        raise MissingExtraError("opencv-python-headless", "opencv", "The resizer")
 
     monkeypatch.setattr(preprocess, "_opencv", missing)
     found = audited(model, dataset, TF)
@@ -118,7 +118,7 @@ def test_a_missing_resizer_is_named(
     assert set(found.left_out) == theirs | {"inc in BGR", "mxnet in BGR"}
     assert "not installed" in found.left_out["inc"]
     assert len(found.tried) == 10
-    with pytest.raises(MissingExtra):
+    with pytest.raises(MissingExtraError):
         audited(model, dataset, get_pipeline("inc", 32))
 
 
@@ -131,9 +131,9 @@ def test_the_wrong_way_to_normalize_is_warned_of(
     model: Model, crops: Callable[[Pipeline], Crops], sessions: list[Model]
 ) -> None:
     for _ in range(2):
-        talk = Silence()
-        quick_audit(model, crops(CAFFE), talk, 1)
-        (warning,) = talk.warnings
+        reporter = NullReporter()
+        quick_audit(model, crops(CAFFE), reporter, 1)
+        (warning,) = reporter.warnings
         assert warning.startswith("The pipeline caffe seems wrong for m: on 80 images")
         assert "with −1 to 1 in RGB (as tf) 100.0%" in warning
         assert "give --pipeline tf" in warning
@@ -144,11 +144,11 @@ def test_the_wrong_way_to_normalize_is_warned_of(
 def test_nothing_is_said_when_all_is_well_or_nothing_can_be_told(
     model: Model, crops: Callable[[Pipeline], Crops], sessions: list[Model]
 ) -> None:
-    talk = Silence()
-    quick_audit(model, crops(TF), talk, 1)
+    reporter = NullReporter()
+    quick_audit(model, crops(TF), reporter, 1)
     assert len(sessions) == 1
-    quick_audit(model, replace(crops(CAFFE), labels=None), talk, 1)
-    assert (talk.warnings, len(sessions)) == ([], 1)
+    quick_audit(model, replace(crops(CAFFE), labels=None), reporter, 1)
+    assert (reporter.warnings, len(sessions)) == ([], 1)
 
 
 def test_a_right_pipeline_costs_a_few_images_only(
@@ -166,11 +166,11 @@ def test_a_right_pipeline_costs_a_few_images_only(
         yield ask
 
     monkeypatch.setattr(job, "first_answers", only_tf_is_right)
-    talk = Silence()
-    quick_audit(model, crops(TF), talk)
+    reporter = NullReporter()
+    quick_audit(model, crops(TF), reporter)
     others = ("torchvision", "caffe", "mxnet", "caffe2")
     assert asked == [("tf", 16), *((name, 16) for name in others)]
     asked.clear()
-    quick_audit(model, crops(CAFFE), talk)
+    quick_audit(model, crops(CAFFE), reporter)
     assert asked[5:] == [("caffe", 80), ("tf", 80)]
-    assert len(talk.warnings) == 1
+    assert len(reporter.warnings) == 1

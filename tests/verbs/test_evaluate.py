@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from quantlab._util.paths import cache_dir
-from quantlab._util.reporter import Silence
+from quantlab._util.reporter import NullReporter
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
@@ -27,7 +27,7 @@ from quantlab.verbs.evaluate import EvaluateSpec, _Running, evaluate_job, predic
 ONE_CORE = Execution(threads=1)
 
 
-class Notes(Silence):
+class Notes(NullReporter):
     """Remembers all that is said."""
 
     def __init__(self) -> None:
@@ -59,22 +59,22 @@ def test_a_line_every_so_many_images_whatever_the_batch() -> None:
     answers = np.random.default_rng(0).integers(0, 9, 20)
     labels = np.random.default_rng(1).integers(0, 9, 20)
     for batch in (1, 4, 20):
-        talk = Notes()
-        running = _Running(labels, talk, 5)
+        reporter = Notes()
+        running = _Running(labels, reporter, 5)
         for done in range(batch, 21, batch):
             running.note(done, outputs(*answers[done - batch : done]))
-        assert [line.split(", speed ")[0] for line in talk.said] == [
+        assert [line.split(", speed ")[0] for line in reporter.said] == [
             f"{n} samples, acc-top1 {(answers == labels)[:n].mean():.4f}, "
             f"acc-top5 {((answers == labels) | (labels < 5 - (answers > 3)))[:n].mean():.4f}"
             for n in (5, 10, 15, 20)
         ]
-        assert all(line.endswith(" fps") for line in talk.said)
+        assert all(line.endswith(" fps") for line in reporter.said)
 
 
 def test_a_line_without_labels_has_the_speed_alone() -> None:
-    talk = Notes()
-    _Running(None, talk, 2).note(2, outputs(1, 2))
-    (line,) = talk.said
+    reporter = Notes()
+    _Running(None, reporter, 2).note(2, outputs(1, 2))
+    (line,) = reporter.said
     assert line.startswith("2 samples, speed ")
 
 
@@ -85,7 +85,7 @@ def test_the_predictions_are_saved_and_the_same_again(tmp_path: Path) -> None:
     for _ in range(2):
         with Run("evaluate", {}, "quantlab evaluate", tmp_path / "runs") as run:
             spec = EvaluateSpec(model=str(model), data=data, pipeline="torchvision", threads=1)
-            accuracy, images = evaluate_job(spec, run, Silence())
+            accuracy, images = evaluate_job(spec, run, NullReporter())
         assert accuracy is not None
         assert (images, accuracy.top1.n) == (10, 10)
         saved.append(Predictions.load(run.folder / run.record.artifacts["predictions"]))
@@ -102,7 +102,7 @@ def test_known_answers_run_no_inference_where_the_crops_are_gone(
     for _ in range(2):
         runs.clear()
         with Run("evaluate", {}, "quantlab evaluate", tmp_path / "runs") as run:
-            evaluate_job(spec, run, Silence())
+            evaluate_job(spec, run, NullReporter())
         shutil.rmtree(cache_dir() / "crops")
     assert runs == []
 
@@ -147,12 +147,12 @@ def stop_after(images: int) -> Callable[..., bool]:
 
 
 def test_known_answers_run_no_inference(model: Model, crops: Crops, runs: list[int]) -> None:
-    talk = Notes()
-    first = predict(model, crops, talk, ONE_CORE)
-    assert (sum(runs), talk.said) == (WHOLE, [])
+    reporter = Notes()
+    first = predict(model, crops, reporter, ONE_CORE)
+    assert (sum(runs), reporter.said) == (WHOLE, [])
     renamed = replace(model, label="again", output_kind="probabilities")
-    second = predict(renamed, replace(crops, labels=None), talk, Execution(threads=2))
-    assert (sum(runs), talk.said) == (WHOLE, ["again: answers from the cache"])
+    second = predict(renamed, replace(crops, labels=None), reporter, Execution(threads=2))
+    assert (sum(runs), reporter.said) == (WHOLE, ["again: answers from the cache"])
     np.testing.assert_array_equal(first.outputs, second.outputs)
     assert (second.model_name, second.output_kind) == ("again", "probabilities")
     assert second.labels is None
@@ -161,13 +161,13 @@ def test_known_answers_run_no_inference(model: Model, crops: Crops, runs: list[i
 
 def test_a_part_is_never_taken_for_the_whole(model: Model, crops: Crops, runs: list[int]) -> None:
     order = np.random.default_rng(0).permutation(40)
-    part = predict(model, crops, Silence(), ONE_CORE, early=(order, stop_after(16)))
+    part = predict(model, crops, NullReporter(), ONE_CORE, early=(order, stop_after(16)))
     assert len(part) == 16
     assert sum(runs) < WHOLE
     runs.clear()
     few = replace(crops, names=crops.names[:8], digests=crops.digests[:8], labels=crops.labels[:8])
-    assert len(predict(model, few, Silence(), ONE_CORE)) == 8
-    whole = predict(model, crops, Silence(), ONE_CORE)
+    assert len(predict(model, few, NullReporter(), ONE_CORE)) == 8
+    whole = predict(model, crops, NullReporter(), ONE_CORE)
     assert (len(whole), sum(runs)) == (40, 8 + 2 + WHOLE)
 
 
@@ -175,10 +175,10 @@ def test_known_answers_stop_where_a_run_stopped(
     model: Model, crops: Crops, runs: list[int]
 ) -> None:
     order = np.random.default_rng(0).permutation(40)
-    run = predict(model, crops, Silence(), ONE_CORE, early=(order, stop_after(13)))
-    predict(model, crops, Silence(), ONE_CORE)
+    run = predict(model, crops, NullReporter(), ONE_CORE, early=(order, stop_after(13)))
+    predict(model, crops, NullReporter(), ONE_CORE)
     runs.clear()
-    known = predict(model, crops, Silence(), ONE_CORE, early=(order, stop_after(13)))
+    known = predict(model, crops, NullReporter(), ONE_CORE, early=(order, stop_after(13)))
     assert (runs, known.names) == ([], run.names)
     np.testing.assert_array_equal(known.outputs, run.outputs)
 
@@ -187,8 +187,8 @@ def test_an_early_stop_that_never_comes_makes_whole_answers(
     model: Model, crops: Crops, runs: list[int]
 ) -> None:
     order = np.random.default_rng(0).permutation(40)
-    run = predict(model, crops, Silence(), ONE_CORE, early=(order, stop_after(99)))
-    again = predict(model, crops, Silence(), ONE_CORE)
+    run = predict(model, crops, NullReporter(), ONE_CORE, early=(order, stop_after(99)))
+    again = predict(model, crops, NullReporter(), ONE_CORE)
     assert sum(runs) == WHOLE
     np.testing.assert_array_equal(again.outputs, run.outputs)
 
@@ -198,7 +198,7 @@ def test_a_model_that_changed_meanwhile_is_not_remembered(
 ) -> None:
     tiny_classifier(model.path, seed=9)
     with pytest.raises(ModelError, match="changed while quantlab was reading it"):
-        predict(model, crops, Silence(), ONE_CORE)
+        predict(model, crops, NullReporter(), ONE_CORE)
     assert not (tmp_path / "cache" / "predictions").exists()
 
 
@@ -207,5 +207,5 @@ def test_without_room_nothing_is_remembered(
 ) -> None:
     monkeypatch.setenv("QUANTLAB_CACHE_SIZE", "0")
     for _ in range(2):
-        predict(model, crops, Silence(), ONE_CORE)
+        predict(model, crops, NullReporter(), ONE_CORE)
     assert sum(runs) == 2 * WHOLE

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from quantlab._util.reporter import Silence
+from quantlab._util.reporter import NullReporter
 from quantlab.data.preprocess import get_pipeline
 from quantlab.errors import LabelError, ModelError
 from quantlab.fetch import catalog
@@ -20,7 +20,7 @@ from quantlab.testing.formats import pairs, tar_shard
 from quantlab.verbs.inputs import (
     DataOptions,
     ModelOptions,
-    find_both,
+    find_both_datasets,
     find_calibration_data,
     find_evaluation_data,
     find_model,
@@ -49,7 +49,7 @@ def stamped(model: Model, folder: Path) -> Model:
 
 def test_overrides_reach_the_model(model: Model) -> None:
     options = ModelOptions(output_kind="probabilities", layout="NCHW")
-    found = find_model(str(model.path), options, Silence())
+    found = find_model(str(model.path), options, NullReporter())
     assert (found.output_kind, found.layout) == ("probabilities", "NCHW")
 
 
@@ -60,7 +60,7 @@ def test_only_plain_known_names_are_fetched(text: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("quantlab.verbs.inputs.fetch", fetch)
     with pytest.raises(ModelError, match="no such model file"):
-        find_model(text, NONE, Silence())
+        find_model(text, NONE, NullReporter())
 
 
 def test_quantized_models_are_refused_with_what_they_hold(tmp_path: Path, model: Model) -> None:
@@ -74,16 +74,16 @@ def test_quantized_models_are_refused_with_what_they_hold(tmp_path: Path, model:
 
 def test_the_pipelines_order(model: Model, tmp_path: Path) -> None:
     """The option, quantlab.yaml, the file's own word, else torchvision, said aloud."""
-    talk = Silence()
+    reporter = NullReporter()
     own = stamped(model, tmp_path)
-    assert find_pipeline(own, NONE, talk).name == "tf"
-    assert talk.warnings == []
+    assert find_pipeline(own, NONE, reporter).name == "tf"
+    assert reporter.warnings == []
     Path("quantlab.yaml").write_text("pipeline: lite\n")
-    assert find_pipeline(own, NONE, talk).name == "lite"
-    assert find_pipeline(own, ModelOptions(pipeline="caffe"), talk).name == "caffe"
+    assert find_pipeline(own, NONE, reporter).name == "lite"
+    assert find_pipeline(own, ModelOptions(pipeline="caffe"), reporter).name == "caffe"
     Path("quantlab.yaml").unlink()
-    assert find_pipeline(model, NONE, talk).name == "torchvision"
-    assert talk.warnings[0].startswith("No pipeline is known for m.onnx")
+    assert find_pipeline(model, NONE, reporter).name == "torchvision"
+    assert reporter.warnings[0].startswith("No pipeline is known for m.onnx")
 
 
 def test_a_published_file_is_known_by_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_a_published_file_is_known_by_its_bytes(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_pipeline_fits_the_models_size(model: Model) -> None:
-    assert find_pipeline(model, ModelOptions(pipeline="tf"), Silence()).crop == 32
+    assert find_pipeline(model, ModelOptions(pipeline="tf"), NullReporter()).crop == 32
 
 
 def test_the_stamped_recipe(model: Model, tmp_path: Path) -> None:
@@ -117,9 +117,9 @@ def test_the_list_of_one_folder_is_not_used_for_the_other(tmp_path: Path, model:
     listed.write_text("".join(f"{i}/000.png {i}\n" for i in range(10)))
     options = DataOptions(data=calibration, list_file=listed)
     other = image_folder(tmp_path / "evaluation", 10, per_class=3, size=40)
-    first, second = find_both(options, other, model, Silence())
+    first, second = find_both_datasets(options, other, model, NullReporter())
     assert (len(first.dataset), len(second.dataset)) == (10, 30)
-    assert find_evaluation_data(options, model, Silence()).dataset.names[0] == "0/000.png"
+    assert find_evaluation_data(options, model, NullReporter()).dataset.names[0] == "0/000.png"
 
 
 def misfits(folder: Path) -> dict[str, Path]:
@@ -144,23 +144,23 @@ def test_images_whose_labels_do_not_fit_calibrate_unlabelled(
     model: Model, tmp_path: Path, kind: str
 ) -> None:
     options = DataOptions(data=misfits(tmp_path)[kind])
-    talk = Silence()
-    found = find_calibration_data(options, model, talk)
+    reporter = NullReporter()
+    found = find_calibration_data(options, model, reporter)
     assert found.dataset.labels is None
     assert found.unfit is not None
     assert len(found.dataset) >= 3
-    (warning,) = talk.warnings
+    (warning,) = reporter.warnings
     assert warning.startswith("Labels are left aside, and accuracy cannot be judged: ")
     with pytest.raises(LabelError):
-        find_evaluation_data(options, model, Silence())
-    assert find_evaluation_data(options, model, talk, need_labels=False).dataset.labels is None
+        find_evaluation_data(options, model, NullReporter())
+    assert find_evaluation_data(options, model, reporter, need_labels=False).dataset.labels is None
 
 
 def test_labels_that_fit_stay(model: Model, tmp_path: Path) -> None:
-    talk = Silence()
-    found = find_calibration_data(DataOptions(data=image_folder(tmp_path, 3)), model, talk)
+    reporter = NullReporter()
+    found = find_calibration_data(DataOptions(data=image_folder(tmp_path, 3)), model, reporter)
     assert found.dataset.labels is not None
-    assert (found.unfit, talk.warnings) == (None, [])
+    assert (found.unfit, reporter.warnings) == (None, [])
 
 
 def test_a_tune_refuses_labels_that_do_not_fit_only_where_it_needs_them(
@@ -169,11 +169,11 @@ def test_a_tune_refuses_labels_that_do_not_fit_only_where_it_needs_them(
     places = misfits(tmp_path)
     good = image_folder(tmp_path / "good", 10)
     options = DataOptions(data=places["class folders"])
-    calibration, evaluation = find_both(options, good, model, Silence())
+    calibration, evaluation = find_both_datasets(options, good, model, NullReporter())
     assert calibration.dataset.labels is None
     assert evaluation.dataset.labels is not None
     for eval_data in (None, places["wnids"]):
         with pytest.raises(LabelError, match="order does not tell the labels"):
-            find_both(options, eval_data, model, Silence())
-        both = find_both(options, eval_data, model, Silence(), need_labels=False)
+            find_both_datasets(options, eval_data, model, NullReporter())
+        both = find_both_datasets(options, eval_data, model, NullReporter(), need_labels=False)
         assert [found.dataset.labels for found in both] == [None, None]

@@ -13,7 +13,7 @@ from typing import get_args
 
 import pytest
 
-from quantlab._util.reporter import Silence
+from quantlab._util.reporter import NullReporter
 from quantlab.cli import runs as cli_runs
 from quantlab.errors import QuantlabError, RecordError
 from quantlab.report.history import TITLES
@@ -39,8 +39,8 @@ from quantlab.verbs.runs import (
 INDEX = Path("runs/.history.db")
 
 
-def listed(talk: Silence | None = None, **spec: object) -> list[str]:
-    found = ls_job(LsSpec.model_validate(spec), talk or Silence())
+def listed(reporter: NullReporter | None = None, **spec: object) -> list[str]:
+    found = ls_job(LsSpec.model_validate(spec), reporter or NullReporter())
     return [each.entry.folder for each in found]
 
 
@@ -64,9 +64,9 @@ def test_the_index_lies_beside_the_runs_and_follows_them(runs: list[str]) -> Non
 def test_a_lost_or_damaged_index_loses_nothing(runs: list[str], damage: bytes | None) -> None:
     listed()
     INDEX.unlink() if damage is None else INDEX.write_bytes(damage)
-    talk = Silence()
-    assert listed(talk) == runs
-    assert talk.warnings == []
+    reporter = NullReporter()
+    assert listed(reporter) == runs
+    assert reporter.warnings == []
     assert listed() == runs
 
 
@@ -91,13 +91,13 @@ def test_while_another_process_holds_the_index_all_is_read(
     listed()
     held = sqlite3.connect(INDEX)
     held.execute("BEGIN EXCLUSIVE")
-    talk = Silence()
+    reporter = NullReporter()
     try:
-        assert listed(talk) == runs
+        assert listed(reporter) == runs
     finally:
         held.rollback()
         held.close()
-    assert talk.warnings == [
+    assert reporter.warnings == [
         "Another process holds the index runs/.history.db: all runs are read without it."
     ]
 
@@ -123,13 +123,13 @@ def test_a_read_only_folder_is_indexed_in_memory(as_reader: Path) -> None:
         os.seteuid(65534)
     with pytest.raises(PermissionError):
         (as_reader / "x").touch()
-    talk = Silence()
-    assert listed(talk, runs_dir=as_reader) == [name]
-    assert talk.warnings == []
-    assert index_job(HistorySpec(runs_dir=as_reader), talk) == ("sqlite://", 1)
+    reporter = NullReporter()
+    assert listed(reporter, runs_dir=as_reader) == [name]
+    assert reporter.warnings == []
+    assert index_job(HistorySpec(runs_dir=as_reader), reporter) == ("sqlite://", 1)
     assert not (as_reader / ".history.db").exists()
     with pytest.raises(QuantlabError, match="cannot remove"):
-        rm_job(HistorySpec(runs_dir=as_reader), [as_reader / name], talk)
+        rm_job(HistorySpec(runs_dir=as_reader), [as_reader / name], reporter)
 
 
 def test_no_runs_folder_is_made() -> None:
@@ -158,22 +158,22 @@ def test_folders_that_share_a_database(
     newest = fake_run(Path("elsewhere"), n=50, started="2027-01-01T00:00:00+00:00").name
     assert listed(db=db, runs_dir="elsewhere") == [newest]
     assert listed(db=db) == runs
-    everywhere = ls_job(LsSpec(db=db, everywhere=True), Silence())
+    everywhere = ls_job(LsSpec(db=db, everywhere=True), NullReporter())
     mine = [x for x in everywhere if x.place.endswith(("/runs", "/elsewhere"))]
     assert [x.entry.folder for x in mine if x.entry.folder in (newest, *runs)] == [newest, *runs]
     spec = TrendSpec(model="tiny-int8", db=db, everywhere=True)
-    top1 = next(s for s in trend_job(spec, Silence()).series if s.metric == "top1")
+    top1 = next(s for s in trend_job(spec, NullReporter()).series if s.metric == "top1")
     assert {newest, *runs} <= {p.folder for p in top1.points}
-    url, count = index_job(HistorySpec(db=db), Silence())
+    url, count = index_job(HistorySpec(db=db), NullReporter())
     assert count == 3
     assert "***" in url or engine == "sqlite"
 
 
 def test_unreadable_runs_are_said_and_listed_nowhere(runs: list[str]) -> None:
     (Path("runs") / runs[0] / "run.json").write_text("{")
-    talk = Silence()
-    assert listed(talk, verb="compare") == runs[1:]
-    (warning,) = talk.warnings
+    reporter = NullReporter()
+    assert listed(reporter, verb="compare") == runs[1:]
+    (warning,) = reporter.warnings
     assert f"{runs[0]}/run.json is not a run record" in warning
 
 
@@ -201,7 +201,7 @@ def test_what_is_no_time(text: str) -> None:
 def test_a_run_is_shown_with_its_files(runs: list[str]) -> None:
     folder = Path("runs") / runs[0]
     (folder / "measurements.json").unlink()
-    shown = show_job(RunSpec(runs=("latest",)), Silence())
+    shown = show_job(RunSpec(runs=("latest",)), NullReporter())
     assert (shown.folder, shown.record.id) == (folder, shown.entry.id)
     assert shown.artifacts == {
         "fp32_predictions": (folder / "fp32-predictions.npz").stat().st_size,
@@ -212,13 +212,13 @@ def test_a_run_is_shown_with_its_files(runs: list[str]) -> None:
 
 def test_a_difference_is_seen_image_by_image() -> None:
     old, new = (fake_run(Path("runs"), n=300, flip_rate=rate) for rate in (0.01, 0.3))
-    found = diff_job(DiffSpec(old=old.name, new=new.name), Silence())
+    found = diff_job(DiffSpec(old=old.name, new=new.name), NullReporter())
     assert [c.aspect for c in found.changes] == ["model"]
     assert found.comparison is not None
     assert found.comparison.n == 300
     assert found.comparison.top1 is not None
     assert found.comparison.top1.lost > found.comparison.top1.gained
-    same = diff_job(DiffSpec(old=old.name, new=str(old)), Silence())
+    same = diff_job(DiffSpec(old=old.name, new=str(old)), NullReporter())
     assert same.changes == ()
     assert same.comparison is not None
     assert same.comparison.fidelity.identical
@@ -227,15 +227,15 @@ def test_a_difference_is_seen_image_by_image() -> None:
 def test_answers_to_other_images_or_none_are_not_compared() -> None:
     old = fake_run(Path("runs"), n=40)
     other = fake_run(Path("runs"), n=40, seed=1)
-    found = diff_job(DiffSpec(old=old.name, new=other.name), Silence())
+    found = diff_job(DiffSpec(old=old.name, new=other.name), NullReporter())
     assert found.changes[0].aspect == "images"
     assert found.comparison is None
     assert found.unpaired
-    talk = Silence()
+    reporter = NullReporter()
     (other / "int8-predictions.npz").write_bytes(b"PK")
-    found = diff_job(DiffSpec(old=old.name, new=other.name), talk)
+    found = diff_job(DiffSpec(old=old.name, new=other.name), reporter)
     assert (found.comparison, found.unpaired) == (None, "")
-    assert "int8-predictions.npz" in talk.warnings[0]
+    assert "int8-predictions.npz" in reporter.warnings[0]
 
 
 def test_a_trend_with_its_cause() -> None:
@@ -248,7 +248,7 @@ def test_a_trend_with_its_cause() -> None:
             environment={"onnxruntime": "1" if day < 5 else "2"},
             ms=5.0 if day < 5 else 8.0,
         )
-    found = trend_job(TrendSpec(model="some/tiny-int8.onnx", plot=Path("t.svg")), Silence())
+    found = trend_job(TrendSpec(model="some/tiny-int8.onnx", plot=Path("t.svg")), NullReporter())
     top1, latency = found.series
     assert [c.index for c in top1.changes] == [4]
     assert [c.index for c in latency.changes] == [4]
@@ -260,26 +260,26 @@ def test_a_trend_with_its_cause() -> None:
 def test_runs_on_other_images_are_another_series(runs: list[str]) -> None:
     fake_run(Path("runs"), n=60)
     fake_run(Path("runs"), n=50, environment={"isa": "avx2"})
-    found = trend_job(TrendSpec(model="tiny-int8", metrics=("decline",)), Silence())
+    found = trend_job(TrendSpec(model="tiny-int8", metrics=("decline",)), NullReporter())
     assert sorted(len(each.points) for each in found.series) == [1, 1, 3]
 
 
 def test_models_and_metrics_that_no_run_has(runs: list[str]) -> None:
     with pytest.raises(RecordError, match="no run has measured a model called nope") as caught:
-        trend_job(TrendSpec(model="nope"), Silence())
+        trend_job(TrendSpec(model="nope"), NullReporter())
     assert caught.value.remedy == "Measured were: tiny, tiny-int8."
     with pytest.raises(RecordError, match="no run has kl of tiny") as caught:
-        trend_job(TrendSpec(model="tiny", metrics=("kl",)), Silence())
+        trend_job(TrendSpec(model="tiny", metrics=("kl",)), NullReporter())
     assert caught.value.remedy == "There is: top1, top5, latency."
     with pytest.raises(QuantlabError, match="cannot draw into"):
-        trend_job(TrendSpec(model="tiny", plot=Path("t.gif")), Silence())
+        trend_job(TrendSpec(model="tiny", plot=Path("t.gif")), NullReporter())
 
 
 def test_the_index_follows_a_removal(runs: list[str]) -> None:
     listed()
-    found = removable_job(RunSpec(runs=("latest", runs[0], runs[2])), Silence())
+    found = removable_job(RunSpec(runs=("latest", runs[0], runs[2])), NullReporter())
     assert [folder.name for folder, _ in found] == [runs[0], runs[2]]
-    rm_job(HistorySpec(), [folder for folder, _ in found], Silence())
+    rm_job(HistorySpec(), [folder for folder, _ in found], NullReporter())
     with sqlite3.connect(INDEX) as index:
         rows = index.execute("SELECT folder FROM quantlab_runs_v1").fetchall()
     index.close()
@@ -289,7 +289,7 @@ def test_the_index_follows_a_removal(runs: list[str]) -> None:
 def test_a_run_elsewhere_is_not_removed(runs: list[str]) -> None:
     outside = fake_run(Path("elsewhere"), n=20)
     with pytest.raises(RecordError, match="is not a run folder in runs"):
-        removable_job(RunSpec(runs=(runs[0], str(outside))), Silence())
+        removable_job(RunSpec(runs=(runs[0], str(outside))), NullReporter())
     assert outside.is_dir()
 
 

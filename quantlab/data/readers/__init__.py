@@ -48,7 +48,7 @@ def open_dataset(
     (LIST_NAMES or ``list_file``), a folder of class folders, or a folder of images without labels.
     ``synsets`` names the classes in index order; ``num_classes`` (the model's) makes sure that
     labels fit; ``labelled=False`` leaves labels aside, and a list is one of images only. Raises
-    LabelError for labels that cannot be read or do not fit, DataError, MissingExtra.
+    LabelError for labels that cannot be read or do not fit, DataError, MissingExtraError.
 
     Example:
         >>> from quantlab import open_dataset

@@ -15,7 +15,7 @@ import numpy as np
 from quantlab.data.dataset import Content, Dataset, Problem
 from quantlab.data.readers import datum
 from quantlab.data.readers.files import cannot_read
-from quantlab.errors import DataError, LabelError, MissingExtra
+from quantlab.errors import DataError, LabelError, MissingExtraError
 
 FILE_NAME = "data.mdb"
 _LOCK = threading.Lock()
@@ -45,7 +45,7 @@ class LmdbSource:
 def read(path: Path, *, labelled: bool = True) -> Dataset:
     """The database's images in the order of their keys, which are their names. Values that are no
     Datum become problems; ``labelled=False`` leaves labels aside. Raises DataError,
-    MissingExtra."""
+    MissingExtraError."""
     keys: list[bytes] = []
     labels: list[int | None] = []
     problems: list[Problem] = []
@@ -116,5 +116,5 @@ def _lmdb() -> Any:
     try:
         import lmdb
     except ImportError as error:
-        raise MissingExtra("lmdb", "lmdb", "Reading an LMDB") from error
+        raise MissingExtraError("lmdb", "lmdb", "Reading an LMDB") from error
     return lmdb

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from quantlab.data.dataset import Dataset
 from quantlab.data.readers.files import cannot_read
-from quantlab.errors import DataError, LabelError, MissingExtra
+from quantlab.errors import DataError, LabelError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def read(path: Path, *, labelled: bool = True) -> Dataset:
     """The rows of the file, or of the folder's files; names are ``<file>[<row>]``.
     ``labelled=False`` leaves labels aside.
 
-    Raises DataError, MissingExtra.
+    Raises DataError, MissingExtraError.
     """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     groups: list[Group] = []
@@ -178,7 +178,7 @@ def _opened(path: Path) -> Iterator[Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise MissingExtra("pyarrow", "parquet", "Reading Parquet") from error
+        raise MissingExtraError("pyarrow", "parquet", "Reading Parquet") from error
     try:
         with parquet.ParquetFile(path) as opened:
             yield opened

@@ -24,7 +24,7 @@ from quantlab.quantize.engine.observe import (
     observe_tensors,
     spread_batches,
 )
-from quantlab.quantize.engine.plan import Plan, borrows, quantizers
+from quantlab.quantize.engine.plan import Plan, quantizers, shares_input_quantizer
 from quantlab.quantize.engine.qdq import INT16_OPSET, write_qdq
 from quantlab.quantize.engine.qoperator import write_qoperator
 from quantlab.quantize.engine.ranges import Candidates, RangeEstimator, range_estimator
@@ -113,7 +113,11 @@ def _observed(
     """The net equalized, and what was seen of each tensor whose range that leaves open: one pass
     over all images, and ``some`` of them again."""
     equalizer = Equalizer(net, recipe, some)
-    names = [n for n in net.quantized_tensors if n not in equalizer.peaks and not borrows(net, n)]
+    names = [
+        n
+        for n in net.quantized_tensors
+        if n not in equalizer.peaks and not shares_input_quantizer(net, n)
+    ]
     seen = {name: _estimator(recipe, grid) for name in names}
     late = {name: seen[name] for name in names if name in equalizer.waiting}
     early = {name: seen[name] for name in names if name not in late}

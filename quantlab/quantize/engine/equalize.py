@@ -112,20 +112,20 @@ def tensor_groups(net: Net) -> list[list[str]]:
 
 def _can_scale(net: Net, group: Sequence[str]) -> bool:
     outputs = {v.name for v in net.proto.graph.output}
-    touching = [reader for name in group for reader in net.readers.get(name, [])]
-    makers = [net.makers[name] for name in group if name in net.makers]
+    touching = [reader for name in group for reader in net.consumers.get(name, [])]
+    producers = [net.producers[name] for name in group if name in net.producers]
     return (
-        len(makers) == len(group)
+        len(producers) == len(group)
         and not outputs.intersection(group)
-        and all(_takes_scale(layer) for layer in (*touching, *makers))
-        and (_activations(net, group) or all(maker.high == np.inf for maker in makers))
+        and all(_takes_scale(layer) for layer in (*touching, *producers))
+        and (_activations(net, group) or all(maker.high == np.inf for maker in producers))
         and all(layer.groups == 1 or layer.depthwise for layer in touching)
-        and not any(layer.huge for layer in (*touching, *makers))
+        and not any(layer.huge for layer in (*touching, *producers))
     )
 
 
 def _read_by_gemm(net: Net, group: Sequence[str]) -> bool:
-    return any(r.kind == "Gemm" for name in group for r in net.readers.get(name, []))
+    return any(r.kind == "Gemm" for name in group for r in net.consumers.get(name, []))
 
 
 def _takes_scale(layer: Layer) -> bool:
@@ -139,7 +139,9 @@ def _takes_scale(layer: Layer) -> bool:
 
 def _activations(net: Net, group: Sequence[str]) -> bool:
     """Whether every tensor that a layer with weights or a sum makes here is never negative."""
-    made = [n for n in group if net.makers[n].weight is not None or net.makers[n].kind == "Add"]
+    made = [
+        n for n in group if net.producers[n].weight is not None or net.producers[n].kind == "Add"
+    ]
     return all(net.never_negative(name) for name in made)
 
 
@@ -147,14 +149,14 @@ def _group_scales(
     net: Net, group: Sequence[str], facts: Mapping[str, Channels], steps: int, recipe: Recipe
 ) -> Floats:
     """Scales ≥ 1 of a group's channels, float32 [channels]."""
-    pairs = [(name, r) for name in group for r in net.readers.get(name, [])]
-    readers = [(name, r) for name, r in pairs if r.weight is not None]
+    pairs = [(name, r) for name in group for r in net.consumers.get(name, [])]
+    consumers = [(name, r) for name, r in pairs if r.weight is not None]
     if recipe.smooth is not None and _read_by_gemm(net, group):
-        scales = smooth_scales(group, facts, readers, recipe.smooth)
+        scales = smooth_scales(group, facts, consumers, recipe.smooth)
     elif not _activations(net, group):
-        scales = linear_scales(group, facts, readers)
+        scales = linear_scales(group, facts, consumers)
     else:
-        scales = _activation_scales(net, group, facts, readers, steps, recipe)
+        scales = _activation_scales(net, group, facts, consumers, steps, recipe)
     return _stable(_within_bounds(net, group, facts, scales / scales.min()))
 
 
@@ -163,7 +165,7 @@ def _within_bounds(
 ) -> Doubles:
     """Scales ≥ 1 lowered so far that no channel reaches beyond its activation's upper bound."""
     for name in group:
-        high = net.makers[name].high
+        high = net.producers[name].high
         if high < np.inf:
             scales = np.minimum(scales, np.maximum(high / np.maximum(facts[name].top, 1e-30), 1.0))
     return scales
@@ -173,7 +175,7 @@ def _activation_scales(
     net: Net,
     group: Sequence[str],
     facts: Mapping[str, Channels],
-    readers: Sequence[tuple[str, Layer]],
+    consumers: Sequence[tuple[str, Layer]],
     steps: int,
     recipe: Recipe,
 ) -> Doubles:
@@ -183,7 +185,7 @@ def _activation_scales(
     reach = _relative(reach, _FLOOR[True])
     limit = weight_limit(recipe)
     costs = [
-        sum(noise(r, facts[n], reach**-a, steps, limit) for n, r in readers) for a in EXPONENTS
+        sum(noise(r, facts[n], reach**-a, steps, limit) for n, r in consumers) for a in EXPONENTS
     ]
     return np.asarray(reach ** -EXPONENTS[int(np.argmin(costs))])
 
@@ -200,7 +202,7 @@ def _stable(scales: Doubles) -> Floats:
 
 
 def linear_scales(
-    group: Sequence[str], facts: Mapping[str, Channels], readers: Sequence[tuple[str, Layer]]
+    group: Sequence[str], facts: Mapping[str, Channels], consumers: Sequence[tuple[str, Layer]]
 ) -> Doubles:
     """Of tensors without an activation, residual sums above all: √(weight / reach), where what a
     channel reaches and the weights that read it meet in the middle (Nagel et al. 2019).
@@ -209,7 +211,7 @@ def linear_scales(
     """
     reach = np.exp(np.mean([np.log(np.maximum(facts[n].usual, 1e-30)) for n in group], axis=0))
     weight = np.ones_like(reach)
-    if matrices := [_columns(layer) for _, layer in readers if not layer.depthwise]:
+    if matrices := [_columns(layer) for _, layer in consumers if not layer.depthwise]:
         shares = [m / np.maximum(m.max((1, 2), keepdims=True), 1e-30) for m in matrices]
         weight = np.sqrt(sum((share**2).sum((0, 2)) for share in shares))
         weight = np.maximum(weight, 1e-6 * weight.max())
@@ -219,12 +221,12 @@ def linear_scales(
 def smooth_scales(
     group: Sequence[str],
     facts: Mapping[str, Channels],
-    readers: Sequence[tuple[str, Layer]],
+    consumers: Sequence[tuple[str, Layer]],
     strength: float,
 ) -> Doubles:
     """SmoothQuant (Xiao et al. 2023): activations over max|X|^α / max|W|^(1−α), per channel."""
     activations = np.max([facts[name].usual for name in group], axis=0)
-    matrices = [_columns(layer) for _, layer in readers if layer.kind == "Gemm"]
+    matrices = [_columns(layer) for _, layer in consumers if layer.kind == "Gemm"]
     weights = np.max([matrix.max((0, 2)) for matrix in matrices], axis=0)
     migrated = _relative(activations, 1e-3) ** strength / _relative(weights, 1e-3) ** (1 - strength)
     return np.asarray(1 / migrated)

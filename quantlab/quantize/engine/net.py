@@ -101,12 +101,12 @@ class Net:
         return tuple(dict.fromkeys(names))
 
     @cached_property
-    def makers(self) -> dict[str, Layer]:
+    def producers(self) -> dict[str, Layer]:
         """The layer that makes each tensor."""
         return {name: layer for layer in self.layers for name in layer.outputs}
 
     @cached_property
-    def readers(self) -> dict[str, list[Layer]]:
+    def consumers(self) -> dict[str, list[Layer]]:
         """The layers that read each tensor."""
         found: dict[str, list[Layer]] = {}
         for layer in self.layers:
@@ -121,7 +121,7 @@ class Net:
 
     def never_negative(self, name: str) -> bool:
         """Whether an activation keeps the tensor at or above zero."""
-        maker = self.makers.get(name)
+        maker = self.producers.get(name)
         return maker is not None and maker.low == 0
 
 

@@ -48,7 +48,7 @@ class Plan:
 
     def bias_scales(self, name: str) -> Floats:
         """The scale of each int32 bias: that of the input times that of the weight."""
-        source = self.net.makers[name].inputs[0]
+        source = self.net.producers[name].inputs[0]
         scale = np.float32(self.tensors[source].scale)
         return np.asarray(scale * self.weights[name].scales, np.float32)
 
@@ -73,35 +73,41 @@ def quantizers(net: Net, ranges: Mapping[str, Range], grid: Grid) -> dict[str, A
     found = {name: affine(*within(net, name, ranges[name]), grid) for name in ranges}
     for layer in reversed(net.layers):
         if layer.kind == "Concat" and layer.quantized and layer.output in found:
-            found.update({n: found[layer.output] for n in layer.inputs if lends(net, n)})
+            found.update(
+                {
+                    n: found[layer.output]
+                    for n in layer.inputs
+                    if input_takes_output_quantizer(net, n)
+                }
+            )
     for name in net.quantized_tensors:
         if name not in found:
-            found[name] = found[net.makers[name].inputs[0]]
+            found[name] = found[net.producers[name].inputs[0]]
     return found
 
 
-def borrows(net: Net, name: str) -> bool:
+def shares_input_quantizer(net: Net, name: str) -> bool:
     """Whether the tensor only moves numbers about, and has its source's quantizer."""
-    maker = net.makers.get(name)
+    maker = net.producers.get(name)
     return maker is not None and maker.quantized and maker.kind in SAME_SCALE
 
 
-def lends(net: Net, name: str) -> bool:
+def input_takes_output_quantizer(net: Net, name: str) -> bool:
     """Whether only a quantized Concat reads the tensor, a layer's own output: the Concat's
     quantizer then serves both, and the Concat need not compute.
 
     Not where that would undo the layer's activation: a ReLU beside a tensor that can be negative.
     """
-    readers, maker = net.readers.get(name, []), net.makers.get(name)
-    concat = len(readers) == 1 and readers[0].kind == "Concat" and readers[0].quantized
+    consumers, maker = net.consumers.get(name, []), net.producers.get(name)
+    concat = len(consumers) == 1 and consumers[0].kind == "Concat" and consumers[0].quantized
     if not concat or maker is None or maker.kind in SAME_SCALE:
         return False
-    beside = [within(net, other, (-np.inf, np.inf)) for other in readers[0].inputs]
+    beside = [within(net, other, (-np.inf, np.inf)) for other in consumers[0].inputs]
     return all(maker.low <= low and high <= maker.high for low, high in beside)
 
 
 def within(net: Net, name: str, found: Range) -> Range:
     """The range cut to what the tensor's activation lets through."""
-    maker = net.makers.get(name)
+    maker = net.producers.get(name)
     low, high = (maker.low, maker.high) if maker is not None else (-np.inf, np.inf)
     return max(found[0], low), min(found[1], high)

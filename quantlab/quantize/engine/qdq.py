@@ -147,7 +147,7 @@ def add_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
 
 def _meets_quantizer(plan: Plan, name: str) -> bool:
     """Whether the tensor is quantized, at once or after having been moved about or clipped."""
-    movers = (r for r in plan.net.readers.get(name, []) if g.is_standard(r.node, *_PASSED))
+    movers = (r for r in plan.net.consumers.get(name, []) if g.is_standard(r.node, *_PASSED))
     return name in plan.tensors or any(
         _meets_quantizer(plan, made) for mover in movers for made in mover.outputs
     )

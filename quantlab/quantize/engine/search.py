@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quantlab.data.threads import ordered_map
 from quantlab.quantize.engine.grid import Affine, Doubles
 from quantlab.quantize.engine.net import Net
-from quantlab.quantize.engine.plan import Plan, lends, quantizers
+from quantlab.quantize.engine.plan import Plan, input_takes_output_quantizer, quantizers
 from quantlab.quantize.engine.qdq import write_qdq
 from quantlab.quantize.engine.ranges import Range
 from quantlab.runtime.environment import default_threads
@@ -89,7 +89,9 @@ def searched(
     One method for all tensors first, then one for all of a kind: the image, sums, pools, and so
     on. Choosing tensor by tensor gained nothing more (see docs/engine.md).
     """
-    found = {name: by for name, by in found.items() if not lends(plan.net, name)}
+    found = {
+        name: by for name, by in found.items() if not input_takes_output_quantizer(plan.net, name)
+    }
     search = Search(make_trial(plan, images), dict(ranges))
     for method in METHODS:
         search.consider({name: by[method] for name, by in found.items()})
@@ -102,7 +104,7 @@ def searched(
 def _by_kind(net: Net, names: Iterable[str]) -> dict[str, list[str]]:
     kinds: dict[str, list[str]] = {}
     for name in names:
-        kinds.setdefault(net.makers[name].kind if name in net.makers else "", []).append(name)
+        kinds.setdefault(net.producers[name].kind if name in net.producers else "", []).append(name)
     return kinds
 
 
@@ -118,7 +120,7 @@ def make_trial(plan: Plan, images: Images) -> Trial:
 def logits(net: Net) -> str:
     """The network's first output, or what the Softmax before it reads."""
     name = str(net.proto.graph.output[0].name)
-    maker = net.makers.get(name)
+    maker = net.producers.get(name)
     return maker.inputs[0] if maker is not None and maker.kind == "Softmax" else name
 
 

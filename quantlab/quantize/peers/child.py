@@ -27,11 +27,11 @@ MODEL, IMAGES, QUANTIZED = "model.onnx", "images.npy", "quantized.onnx"
 FULL = errno.ENOSPC
 
 
-class _Full(Exception):
+class _DiskFullError(Exception):
     """There is no room to write."""
 
 
-class Unmet(Exception):
+class CriterionUnmetError(Exception):
     """The peer ended without a model."""
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     code = 0
     try:
         _work()
-    except _Full:
+    except _DiskFullError:
         code = FULL
     with contextlib.suppress(Exception):
         sys.stdout.flush()
@@ -59,7 +59,7 @@ def _work() -> None:
     try:
         seconds = {"inc": inc, "nncf": nncf}.get(task["peer"], offered)(task["options"])
         answer: Task = {"seconds": seconds, "peak_rss_bytes": _peak_rss_bytes()}
-    except Unmet as error:
+    except CriterionUnmetError as error:
         answer = {"unmet": str(error)}
     except ImportError as error:
         answer = {"missing": (error.name or "").split(".")[0], "problem": str(error)}
@@ -67,7 +67,7 @@ def _work() -> None:
         answer = {"exit": str(error.code)}
     except BaseException as error:
         if _is_full(error):
-            raise _Full from error
+            raise _DiskFullError from error
         logging.exception("failed")
         answer = {"problem": f"{type(error).__name__}: {error}"}
         if hasattr(error, "problem") and hasattr(error, "remedy"):
@@ -75,7 +75,7 @@ def _work() -> None:
     try:
         (folder / "answer.part").write_text(json.dumps(answer))
     except OSError as error:
-        raise _Full from error
+        raise _DiskFullError from error
     (folder / "answer.part").replace(folder / "answer.json")
 
 
@@ -146,7 +146,7 @@ def inc(options: Task) -> float:
         eval_func=None if tuning is None else _Judge(options["batch"]),
     )
     if found is None:
-        raise Unmet(errors.first)
+        raise CriterionUnmetError(errors.first)
     found.save(QUANTIZED)
     return time.perf_counter() - start
 

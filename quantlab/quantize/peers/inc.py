@@ -83,7 +83,7 @@ class IncEngine:
         self._quant_level, self._tuning = quant_level, tuning
 
     def quantize(self, model: Model, recipe: Recipe, calibration: Calibration) -> onnx.ModelProto:
-        """See Engine.quantize. Raises MissingExtra when Neural Compressor is not installed."""
+        """See Engine.quantize. Raises MissingExtraError when Neural Compressor is not installed."""
         return self.run(model, recipe, calibration).proto
 
     def run(self, model: Model, recipe: Recipe, calibration: Calibration) -> Outcome:

@@ -51,7 +51,7 @@ class NncfEngine:
         self._correction: Literal["accurate", "fast"] = "accurate" if accurate else "fast"
 
     def quantize(self, model: Model, recipe: Recipe, calibration: Calibration) -> onnx.ModelProto:
-        """See Engine.quantize. Raises MissingExtra when NNCF is not installed."""
+        """See Engine.quantize. Raises MissingExtraError when NNCF is not installed."""
         return self.run(model, recipe, calibration).proto
 
     def run(self, model: Model, recipe: Recipe, calibration: Calibration) -> Outcome:

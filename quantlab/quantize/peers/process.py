@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from quantlab._util import units
 from quantlab._util.scratch import temporary_folder
-from quantlab.errors import MissingExtra, OutputError, QuantizeError, disk_is_full
+from quantlab.errors import MissingExtraError, OutputError, QuantizeError, disk_is_full
 from quantlab.model.large import refuse_aside
 from quantlab.quantize.peers.child import FULL
 
@@ -81,9 +81,8 @@ def run_peer(
     ``options`` is what child.py's function of that peer reads, ``arrays`` further files for it by
     name. The process works in a temporary folder and does not outlive the call.
 
-    Raises MissingExtra when the peer is not installed, QuantizeError when it fails, dies, or takes
-    over ``timeout`` seconds (default: ``deadline()``), OutputError when the disk is full.
-    """
+    Raises MissingExtraError when the peer is not installed, QuantizeError when it fails, dies, or
+    takes over ``timeout`` seconds (default: ``deadline()``), OutputError when the disk is full."""
     python = python or os.environ.get(peer.variable) or _own_python(peer)
     timeout = deadline() if timeout is None else timeout
     refuse_aside(prepared, peer.product, "Use engine: quantlab.")
@@ -107,7 +106,7 @@ def run_peer(
 
 def _own_python(peer: Peer) -> str:
     if importlib.util.find_spec(peer.module) is None:
-        raise MissingExtra(peer.package, peer.key, f"the {peer.key} engine ({peer.product})")
+        raise MissingExtraError(peer.package, peer.key, f"the {peer.key} engine ({peer.product})")
     return sys.executable
 
 
@@ -184,7 +183,7 @@ def _answer(peer: Peer, folder: Path, code: int) -> dict[str, Any]:
         raise _full(peer) if code == FULL else _early_end(peer, code, log)
     answer: dict[str, Any] = json.loads((folder / "answer.json").read_text())
     if answer.get("missing") == peer.module:
-        raise MissingExtra(peer.package, peer.key, f"the {peer.key} engine ({peer.product})")
+        raise MissingExtraError(peer.package, peer.key, f"the {peer.key} engine ({peer.product})")
     if "missing" in answer:
         raise QuantizeError(
             f"{peer.product} cannot be imported: {_line(answer['problem'])}", peer.mend

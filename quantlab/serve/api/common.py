@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 
 from quantlab.serve.objects import PIECE, Objects
 from quantlab.serve.problems import MEDIA_TYPE, Problem
-from quantlab.serve.queue import NotFound
+from quantlab.serve.queue import NotFoundError
 from quantlab.serve.requests import Name
 from quantlab.serve.runs import Runs
 from quantlab.serve.service import Service
@@ -125,7 +125,7 @@ def address(*parts: str) -> str:
 
 
 def contents(objects: Objects, key: str) -> Iterator[bytes]:
-    """An object in pieces; the first is read at once. Raises NotFound where it is gone."""
+    """An object in pieces; the first is read at once. Raises NotFoundError where it is gone."""
 
     def pieces() -> Iterator[bytes]:
         with objects.open(key) as file:
@@ -169,9 +169,9 @@ _MEDIA_TYPES = {
 
 
 def file_of(files: Mapping[str, int], path: str) -> int:
-    """The bytes of one of these files. Raises NotFound for any other path."""
+    """The bytes of one of these files. Raises NotFoundError for any other path."""
     if path not in files:
-        raise NotFound("there is no such file.", "Ask for the list of files.")
+        raise NotFoundError("there is no such file.", "Ask for the list of files.")
     return files[path]
 
 

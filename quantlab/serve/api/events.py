@@ -15,8 +15,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from quantlab.serve.access import Reader
 from quantlab.serve.api.common import Key, ServiceOf, problems
 from quantlab.serve.api.jobs import job_view, progress_of
-from quantlab.serve.db import Unavailable
-from quantlab.serve.queue import Event, Job, TooMany
+from quantlab.serve.db import UnavailableError
+from quantlab.serve.queue import Event, Job, TooManyError
 from quantlab.serve.service import Service
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -73,7 +73,7 @@ async def events(
     streams: Streams = request.app.state.streams
     await streams.ask(partial(service.queue.get, job))
     if streams.open >= MOST_STREAMS:
-        raise TooMany("too many streams of events are open.", "Ask for the job now and then.")
+        raise TooManyError("too many streams of events are open.", "Ask for the job now and then.")
     said = _counted(streams, _said(service, streams, job, last_event_id or 0))
     return EventSourceResponse(said, send_timeout=SECONDS_TO_TAKE)
 
@@ -97,7 +97,7 @@ async def _said(
     while True:
         try:
             job, found = await streams.ask(partial(_look, service, job_id, after))
-        except Unavailable:
+        except UnavailableError:
             job, found = None, []
         for event in found:
             after = event.number

@@ -12,8 +12,8 @@ from quantlab.errors import RecipeError
 from quantlab.fetch import catalog as published
 from quantlab.serve.access import Reader, Submitter
 from quantlab.serve.api.common import NamePath, Page, ServiceOf, address, iso, problems
-from quantlab.serve.problems import TooLarge
-from quantlab.serve.queue import NotFound
+from quantlab.serve.problems import TooLargeError
+from quantlab.serve.queue import NotFoundError
 
 router = APIRouter(prefix="/recipes", tags=["recipes"])
 MEDIA_TYPE = "application/yaml"
@@ -72,7 +72,7 @@ def put_recipe(
     """The body is the recipe as YAML. The same name again replaces it; jobs keep what they were
     asked."""
     if len(text) > MOST_BYTES:
-        raise TooLarge(f"a recipe may have {MOST_BYTES:,} bytes at most.")
+        raise TooLargeError(f"a recipe may have {MOST_BYTES:,} bytes at most.")
     try:
         stored = service.catalog.add_recipe(name, text.decode())
     except UnicodeDecodeError as error:
@@ -83,7 +83,7 @@ def put_recipe(
 def _published(name: str) -> str:
     found = published()[name].recipe
     if found is None:
-        raise NotFound(f"the published model {name} has no recipe.")
+        raise NotFoundError(f"the published model {name} has no recipe.")
     facts = found.model_dump(mode="json", exclude_defaults=True)
     return str(yaml.safe_dump({"name": found.name, **facts}, sort_keys=False))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from quantlab.data.readers import open_dataset
-from quantlab.errors import DataError, MissingExtra
+from quantlab.errors import DataError, MissingExtraError
 from quantlab.testing import pixels, truncate
 from quantlab.testing.formats import datum, encoded, lmdb_folder, raw_datum
 
@@ -96,5 +96,5 @@ def test_an_image_that_went_away(tmp_path: Path) -> None:
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder(tmp_path / "db")
     monkeypatch.setitem(sys.modules, "lmdb", None)
-    with pytest.raises(MissingExtra, match=r"needs the package lmdb.*\n.*quantlab\[lmdb\]"):
+    with pytest.raises(MissingExtraError, match=r"needs the package lmdb.*\n.*quantlab\[lmdb\]"):
         open_dataset(path)

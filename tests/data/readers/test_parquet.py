@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from quantlab.data.readers import open_dataset, parquet
-from quantlab.errors import DataError, MissingExtra
+from quantlab.errors import DataError, MissingExtraError
 from quantlab.testing import pixels, truncate
 from quantlab.testing.formats import encoded, parquet_file
 
@@ -120,5 +120,7 @@ def test_an_empty_file(tmp_path: Path) -> None:
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = parquet_file(tmp_path / "a.parquet", LABELS)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtra, match=r"needs the package pyarrow.*\n.*quantlab\[parquet\]"):
+    with pytest.raises(
+        MissingExtraError, match=r"needs the package pyarrow.*\n.*quantlab\[parquet\]"
+    ):
         open_dataset(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantlab.errors import MissingExtra, QuantizeError
+from quantlab.errors import MissingExtraError, QuantizeError
 from quantlab.model.model import Model
 from quantlab.quantize.peers.nncf import PEER, NncfEngine
 from quantlab.recipe import Recipe
@@ -34,7 +34,7 @@ def test_recipes_beyond_it_are_refused_at_once(model: Model) -> None:
 def test_a_tiny_model_is_quantized_or_the_extra_is_named(model: Model, accurate: bool) -> None:
     recipe = Recipe(engine="nncf", bias_correction=True)
     if not HERE:
-        with pytest.raises(MissingExtra, match=r"pip install 'quantlab\[nncf\]'"):
+        with pytest.raises(MissingExtraError, match=r"pip install 'quantlab\[nncf\]'"):
             NncfEngine(accurate=accurate).quantize(model, recipe, IMAGES)
         return
     made = NncfEngine(accurate=accurate).quantize(model, recipe, IMAGES)

@@ -14,7 +14,7 @@ import pytest
 from onnx import helper
 from waiting import HANGS, deadline_from, gone, pids_in, until
 
-from quantlab.errors import MissingExtra, OutputError, QuantizeError
+from quantlab.errors import MissingExtraError, OutputError, QuantizeError
 from quantlab.quantize.peers.child import FULL
 from quantlab.quantize.peers.process import Outcome, Peer, run_peer
 
@@ -151,9 +151,9 @@ def test_numpy_does_not_say_that_the_disk_is_full(
 
 
 def test_a_peer_that_is_not_installed_says_how_to_install_it(tmp_path: Path) -> None:
-    with pytest.raises(MissingExtra, match=r"pip install 'quantlab\[odd\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'quantlab\[odd\]'"):
         run_peer(PEER, graph("Add"), [], {})
-    with pytest.raises(MissingExtra, match="odd-package"):
+    with pytest.raises(MissingExtraError, match="odd-package"):
         run(tmp_path, answering('{"missing": "odd_module", "problem": ""}'))
 
 

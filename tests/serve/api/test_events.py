@@ -19,7 +19,7 @@ from holdings import add_dataset, add_model, ask
 from waiting import HANGS, until
 
 from quantlab.serve.api import events as module
-from quantlab.serve.db import Unavailable
+from quantlab.serve.db import UnavailableError
 from quantlab.serve.queue import Outcome, Queue
 from quantlab.serve.service import Service
 
@@ -195,7 +195,7 @@ def test_a_database_that_is_away_is_waited_for(
     def away(self: Queue, *args: Any) -> Any:
         asked.append(1)
         if len(asked) < 3:
-            raise Unavailable("away.")
+            raise UnavailableError("away.")
         return look(self, *args)
 
     monkeypatch.setattr(Queue, "events", away)

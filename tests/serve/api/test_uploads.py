@@ -11,7 +11,7 @@ from clients import app_of, client_of, clients_of
 
 from quantlab.errors import ModelError
 from quantlab.serve import uploads as module
-from quantlab.serve.db import UPLOADS, Unavailable
+from quantlab.serve.db import UPLOADS, UnavailableError
 from quantlab.serve.service import Service
 from quantlab.serve.uploads import Uploads
 from quantlab.testing.models import tiny_classifier
@@ -190,7 +190,7 @@ def test_what_is_no_model_is_refused_and_forgotten(
 
 
 def test_a_server_that_cannot_look_now_forgets_nothing(client: Any, looked: Looked) -> None:
-    looked.error = Unavailable("the database is away.")
+    looked.error = UnavailableError("the database is away.")
     upload = begin(client).json()["id"]
     send(client, upload)
     assert client.post(f"{UPLOADS_PATH}/{upload}/complete").status_code == 503

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from quantlab.runs.record import load_record
 from quantlab.serve.app import create_app
-from quantlab.serve.db import Unavailable
+from quantlab.serve.db import UnavailableError
 from quantlab.serve.queue import Queue
 from quantlab.serve.service import Service
 from quantlab.serve.tokens import Tokens
@@ -379,7 +379,7 @@ def test_problems_look_like_pages(anyone: TestClient, monkeypatch: pytest.Monkey
         assert "pattern" not in read(anyone, address, 404).text
 
     def away(*_: object, **__: object) -> None:
-        raise Unavailable("the database sqlite:///secret does not answer.")
+        raise UnavailableError("the database sqlite:///secret does not answer.")
 
     monkeypatch.setattr(Queue, "recent", away)
     answer = anyone.get("/jobs")

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from quantlab.fetch import catalog as published
 from quantlab.serve.access import Submitter
 from quantlab.serve.api.common import ServiceOf
-from quantlab.serve.queue import NotFound
+from quantlab.serve.queue import NotFoundError
 from quantlab.serve.requests import VERBS
 from quantlab.serve.service import Service
 from quantlab.serve.web import forms, views
@@ -48,7 +48,7 @@ def submitted(
         return _form(request, service, verb, sent, found.errors, key)
     try:
         job, _ = service.submit(found.request, caller.id, f"page-{key}")
-    except NotFound as error:
+    except NotFoundError as error:
         return _form(request, service, verb, sent, {"": str(error)}, key)
     return RedirectResponse(f"/jobs/{job.id}", 303)
 

@@ -17,11 +17,11 @@ from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline
 
 
-class _Left(Exception):
+class _ConsumerLeftError(Exception):
     """The other side is gone: nobody waits for the rest, or it will not come."""
 
 
-class Coming:
+class StreamingCrops:
     """A dataset's rows in order, each as soon as it is decoded. The file on disk is what buffers:
     memory does not grow with the number of images."""
 
@@ -41,7 +41,7 @@ class Coming:
         with self._news:
             self._news.wait_for(lambda: len(self._offsets) > last or self._over)
             if len(self._offsets) <= last:
-                raise _Left
+                raise _ConsumerLeftError
             for row, pixels in zip(rows.tolist(), taken, strict=True):
                 offset = self._offsets[row]
                 if offset is not None and self._file is not None:
@@ -58,7 +58,7 @@ class Coming:
         """One more row is decoded."""
         with self._news:
             if self._left:
-                raise _Left
+                raise _ConsumerLeftError
             if self._file is None:
                 self._file = row.path.open("rb")
             self._offsets.append(row.offset)
@@ -82,15 +82,15 @@ class Coming:
 
 
 @contextmanager
-def coming_crops(path: Path, dataset: Dataset, pipeline: Pipeline) -> Iterator[Coming]:
+def streaming_crops(path: Path, dataset: Dataset, pipeline: Pipeline) -> Iterator[StreamingCrops]:
     """Decodes into the cache file ``path`` in threads while the block runs, and to its end when the
     block ends. Raises OutputError, or OSError for a full disk, when it cannot be written."""
-    coming, errors = Coming(len(dataset), pipeline), list[BaseException]()
+    coming, errors = StreamingCrops(len(dataset), pipeline), list[BaseException]()
 
     def work() -> None:
         try:
             decode_to(path, dataset, pipeline, told=coming.note)
-        except _Left:
+        except _ConsumerLeftError:
             pass
         except BaseException as error:
             errors.append(error)
@@ -101,7 +101,7 @@ def coming_crops(path: Path, dataset: Dataset, pipeline: Pipeline) -> Iterator[C
     thread.start()
     try:
         yield coming
-    except _Left:
+    except _ConsumerLeftError:
         pass
     except BaseException:
         coming.leave()

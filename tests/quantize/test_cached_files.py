@@ -13,8 +13,8 @@ from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.model.model import Model
 from quantlab.quantize import get_engine, known
+from quantlab.quantize.cached_files import file_key, keep, recall
 from quantlab.quantize.engine import QuantlabEngine
-from quantlab.quantize.known import file_key, keep, recall
 from quantlab.recipe import Recipe
 from quantlab.testing import image_folder, tiny_classifier
 from quantlab.verbs.quantize import quantized

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.cluster import opened
 from quantlab.cluster.opened import Images, Sent
 from quantlab.cluster.shards import Sharded
@@ -13,7 +13,7 @@ from quantlab.data.calibration import CalibrationImages
 from quantlab.errors import ClusterError, QuantizeError, QuantlabError
 from quantlab.model.model import Model
 from quantlab.quantize import get_engine
-from quantlab.quantize.known import ENGINES
+from quantlab.quantize.cached_files import ENGINES
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import one_thread
 from quantlab.verbs.quantize import keep_file, known_file, made
@@ -22,7 +22,7 @@ Made = bytes | QuantlabError
 """A recipe's file, or why there is none."""
 
 
-class Ahead:
+class RecipePrefetcher:
     """As many at a time as there are workers, and all of these awaited: whenever a file has been
     taken, no worker is at work, so that what is timed then is timed alone."""
 
@@ -32,9 +32,9 @@ class Ahead:
         model: Model,
         images: CalibrationImages,
         recipes: Sequence[Recipe],
-        talk: Talk,
+        reporter: Reporter,
     ) -> None:
-        self._sharded, self._model, self._images, self._talk = sharded, model, images, talk
+        self._sharded, self._model, self._images, self._talk = sharded, model, images, reporter
         self._waiting = together([r for r in recipes if r.engine in ENGINES])
         self._made: dict[str, Made] = {}
 

@@ -46,10 +46,10 @@ def answers_key(
 
 
 def recall(
-    model: Model, crops: Crops, folder: Path, how: Execution = ALL_CORES
+    model: Model, crops: Crops, folder: Path, execution: Execution = ALL_CORES
 ) -> NDArray[np.float32] | None:
     """The outputs on all crops, or None where ``folder`` holds none that are usable."""
-    path = _path(model, crops, folder, how)
+    path = _path(model, crops, folder, execution)
     try:
         known = Predictions.load(path)
     except RecordError:
@@ -61,10 +61,10 @@ def recall(
 
 
 def keep(
-    answers: Predictions, model: Model, crops: Crops, folder: Path, how: Execution = ALL_CORES
+    answers: Predictions, model: Model, crops: Crops, folder: Path, execution: Execution = ALL_CORES
 ) -> None:
     """Keep the answers on all crops. A folder that cannot be written is no error."""
-    path = _path(model, crops, folder, how)
+    path = _path(model, crops, folder, execution)
     subject = f"{model.name} on {len(crops)} images of {crops.root} ({crops.pipeline.name})"
     with suppress(OutputError):
         write_whole(side(path), json.dumps({"of": subject}))
@@ -72,18 +72,22 @@ def keep(
 
 
 def is_known(
-    model: Model, dataset: Dataset, pipeline: Pipeline, folder: Path, how: Execution = ALL_CORES
+    model: Model,
+    dataset: Dataset,
+    pipeline: Pipeline,
+    folder: Path,
+    execution: Execution = ALL_CORES,
 ) -> bool:
     """Whether ``recall`` finds outputs once the crops are there, if all images are usable."""
-    return _file(model, dataset.content_digests, pipeline, folder, how).is_file()
+    return _file(model, dataset.content_digests, pipeline, folder, execution).is_file()
 
 
-def _path(model: Model, crops: Crops, folder: Path, how: Execution) -> Path:
-    return _file(model, crops.digests, crops.pipeline, folder, how)
+def _path(model: Model, crops: Crops, folder: Path, execution: Execution) -> Path:
+    return _file(model, crops.digests, crops.pipeline, folder, execution)
 
 
 def _file(
-    model: Model, digests: Sequence[str], pipeline: Pipeline, folder: Path, how: Execution
+    model: Model, digests: Sequence[str], pipeline: Pipeline, folder: Path, execution: Execution
 ) -> Path:
-    key = answers_key(model, digests, pipeline, providers=how.providers, fold=how.fold)
+    key = answers_key(model, digests, pipeline, providers=execution.providers, fold=execution.fold)
     return folder / f"{key}.npz"

@@ -183,7 +183,7 @@ def test_a_wrong_ini_key_is_told(repo: pytest.Pytester) -> None:
 
 def test_collection_imports_nothing_heavy() -> None:
     code = (
-        "import sys, quantlab.testing.pytest_plugin\n"
+        "import sys, quantlab.verbs.pytest_plugin\n"
         "print([n for n in ('numpy', 'onnx', 'onnxruntime', 'scipy', 'pydantic', 'click')"
         " if n in sys.modules])"
     )

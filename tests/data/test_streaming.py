@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from quantlab.data import crops as crops_module
-from quantlab.data.coming import Coming, coming_crops
 from quantlab.data.crops import Row, crops_path, load_crops
 from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.readers import open_dataset
+from quantlab.data.streaming import StreamingCrops, streaming_crops
 from quantlab.errors import OutputError
 from quantlab.testing import image_folder
 
@@ -35,7 +35,7 @@ def path(dataset: Dataset, tmp_path: Path) -> Path:
 
 
 def test_rows_are_those_of_the_cache_it_leaves(dataset: Dataset, path: Path) -> None:
-    with coming_crops(path, dataset, PIPELINE) as coming:
+    with streaming_crops(path, dataset, PIPELINE) as coming:
         late = coming.pixels(np.array([11, 0]))
         taken = coming.pixels(np.arange(12))
     crops = load_crops(dataset, PIPELINE, cache_dir=path.parent, max_bad=0.2)
@@ -55,7 +55,7 @@ def test_a_reader_waits_for_its_row(
         return crop(dataset, pipeline, index)
 
     monkeypatch.setattr(crops_module, "_crop_or_reason", held)
-    with coming_crops(path, dataset, PIPELINE) as coming:
+    with streaming_crops(path, dataset, PIPELINE) as coming:
         assert len(coming.usable) == 0
         threading.Timer(0.05, go.set).start()
         assert coming.pixels(np.array([0])).any()
@@ -64,16 +64,16 @@ def test_a_reader_waits_for_its_row(
 def test_leaving_early_leaves_nothing(
     dataset: Dataset, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left, note, leave = threading.Event(), Coming.note, Coming.leave
+    left, note, leave = threading.Event(), StreamingCrops.note, StreamingCrops.leave
     before = set(threading.enumerate())
 
-    def held(self: Coming, row: Row) -> None:
+    def held(self: StreamingCrops, row: Row) -> None:
         assert row.path.stat().st_size < 4000 or left.wait(10)
         note(self, row)
 
-    monkeypatch.setattr(Coming, "note", held)
-    monkeypatch.setattr(Coming, "leave", lambda self: (leave(self), left.set()))
-    block = coming_crops(path, dataset, PIPELINE)
+    monkeypatch.setattr(StreamingCrops, "note", held)
+    monkeypatch.setattr(StreamingCrops, "leave", lambda self: (leave(self), left.set()))
+    block = streaming_crops(path, dataset, PIPELINE)
     block.__enter__().pixels(np.array([0]))
     error = KeyboardInterrupt()
     assert not block.__exit__(KeyboardInterrupt, error, None)
@@ -90,7 +90,7 @@ def test_what_ends_decoding_ends_the_reader(
     monkeypatch.setattr(crops_module, "_crop_or_reason", full)
     with (
         pytest.raises(OutputError, match="the disk is full"),
-        coming_crops(path, dataset, PIPELINE) as coming,
+        streaming_crops(path, dataset, PIPELINE) as coming,
     ):
         coming.pixels(np.array([3]))
     assert list(path.parent.iterdir()) == []

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab._util.paths import cache_dir
-from quantlab._util.reporter import Talk
+from quantlab._util.reporter import Reporter
 from quantlab.data.crops import Crops
 from quantlab.data.labels import check_labels
+from quantlab.evaluate.cached_outputs import recall
 from quantlab.evaluate.evaluator import replay
 from quantlab.evaluate.execution import Execution
-from quantlab.evaluate.known import recall
 from quantlab.evaluate.outputs import new_outputs
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.sequential import Watch
@@ -29,7 +29,7 @@ BLOCK = 64
 
 
 @dataclass(frozen=True)
-class Early:
+class SequentialEvaluation:
     """Both models' Predictions on the images seen. ``decided``: they were enough to be certain."""
 
     predictions: tuple[Predictions, ...]
@@ -60,10 +60,10 @@ def predict_until_certain(
     models: Sequence[Model],
     crops: Crops,
     test: Watch,
-    talk: Talk,
-    how: Execution,
+    reporter: Reporter,
+    execution: Execution,
     seed: int,
-) -> Early:
+) -> SequentialEvaluation:
     """fp32's and int8's answers on the crops in a seeded random order, until ``test`` is certain,
     or on all of them.
 
@@ -71,7 +71,7 @@ def predict_until_certain(
     ModelError when a model cannot run or its file changed meanwhile.
     """
     n = len(crops)
-    known = [recall(model, crops, cache_dir() / "predictions", how) for model in models]
+    known = [recall(model, crops, cache_dir() / "predictions", execution) for model in models]
     if crops.labels is not None:
         check_labels(crops.labels, models[0].num_classes, crops.names)
     order = np.random.default_rng(seed).permutation(n)
@@ -79,10 +79,10 @@ def predict_until_certain(
     seen = 0
     for model, whole in zip(models, known, strict=True):
         if whole is not None:
-            talk.say(f"{model.name}: answers from the cache")
-    with ExitStack() as stack, talk.progress("Evaluating in turns", n) as advance:
+            reporter.say(f"{model.name}: answers from the cache")
+    with ExitStack() as stack, reporter.progress("Evaluating in turns", n) as advance:
         answers = [
-            stack.enter_context(_runs(model, crops, how)) if whole is None else _tells(whole)
+            stack.enter_context(_runs(model, crops, execution)) if whole is None else _tells(whole)
             for model, whole in zip(models, known, strict=True)
         ]
         while seen < n and test.decision is None:
@@ -100,8 +100,8 @@ def predict_until_certain(
     if seen == n:
         for model, found, before in zip(models, predictions, known, strict=True):
             if before is None:
-                remember(found, model, crops, how)
-    return Early(predictions, seen, n, test.decision is not None)
+                remember(found, model, crops, execution)
+    return SequentialEvaluation(predictions, seen, n, test.decision is not None)
 
 
 def _tells(known: NDArray[np.float32]) -> Answer:
@@ -109,6 +109,6 @@ def _tells(known: NDArray[np.float32]) -> Answer:
 
 
 @contextmanager
-def _runs(model: Model, crops: Crops, how: Execution) -> Iterator[Answer]:
-    with answering(model, crops, how) as answers_on:
+def _runs(model: Model, crops: Crops, execution: Execution) -> Iterator[Answer]:
+    with answering(model, crops, execution) as answers_on:
         yield lambda rows: np.concatenate([outputs for _, outputs in answers_on(rows)])

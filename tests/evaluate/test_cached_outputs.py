@@ -14,9 +14,9 @@ import pytest
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
-from quantlab.evaluate import known
+from quantlab.evaluate import cached_outputs
+from quantlab.evaluate.cached_outputs import answers_key, keep, recall
 from quantlab.evaluate.evaluator import evaluate
-from quantlab.evaluate.known import answers_key, keep, recall
 from quantlab.evaluate.predictions import Predictions
 from quantlab.model.model import Model
 from quantlab.testing import FakeRunner, image_folder, tiny_classifier, truncate
@@ -53,8 +53,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "predictions"
 
 
-def key_of(model: Model, crops: Crops, **how: Any) -> str:
-    return answers_key(model, crops.digests, crops.pipeline, **how)
+def key_of(model: Model, crops: Crops, **execution: Any) -> str:
+    return answers_key(model, crops.digests, crops.pipeline, **execution)
 
 
 def facts(**changed: str) -> Callable[[], dict[str, str]]:
@@ -64,7 +64,7 @@ def facts(**changed: str) -> Callable[[], dict[str, str]]:
 def test_the_key_follows_all_that_decides_the_answers(
     model: Model, crops: Crops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known, "environment", facts())
+    monkeypatch.setattr(cached_outputs, "environment", facts())
     channels_last = replace(model.inputs[0], shape=(None, 32, 32, 3))
     swapped = (crops.digests[1], crops.digests[0], *crops.digests[2:])
     keys = [
@@ -78,12 +78,12 @@ def test_the_key_follows_all_that_decides_the_answers(
         key_of(model, crops, optimization="basic"),
     ]
     for name in ("onnxruntime", "isa"):
-        monkeypatch.setattr(known, "environment", facts(**{name: "other"}))
+        monkeypatch.setattr(cached_outputs, "environment", facts(**{name: "other"}))
         keys.append(key_of(model, crops))
-    monkeypatch.setattr(known, "environment", facts())
+    monkeypatch.setattr(cached_outputs, "environment", facts())
     monkeypatch.setattr("PIL.__version__", "0.0")
     keys.append(key_of(model, crops))
-    monkeypatch.setattr(known, "_FORMAT", 0)
+    monkeypatch.setattr(cached_outputs, "_FORMAT", 0)
     keys.append(key_of(model, crops))
     assert len(set(keys)) == len(keys)
 
@@ -91,7 +91,7 @@ def test_the_key_follows_all_that_decides_the_answers(
 def test_the_key_leaves_out_what_changes_no_answer(
     model: Model, crops: Crops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known, "environment", facts())
+    monkeypatch.setattr(cached_outputs, "environment", facts())
     renamed = replace(model, label="other", path=Path("elsewhere.onnx"))
     same = replace(
         crops,
@@ -103,7 +103,7 @@ def test_the_key_leaves_out_what_changes_no_answer(
     )
     key = key_of(model, crops)
     assert key_of(renamed.with_overrides(output_kind="probabilities"), same) == key
-    monkeypatch.setattr(known, "environment", facts(cpu="two"))
+    monkeypatch.setattr(cached_outputs, "environment", facts(cpu="two"))
     assert key_of(model, crops) == key
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quantlab._util.reporter import Silence
+from quantlab._util.reporter import NullReporter
 from quantlab.cluster.shards import Sharded
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import load_crops
@@ -20,7 +20,7 @@ from quantlab.quantize.engine import QuantlabEngine
 from quantlab.recipe import Recipe
 from quantlab.testing import image_folder, tiny_classifier
 from quantlab.testing.cluster import FakeExecutor
-from quantlab.verbs.ahead import Ahead, together
+from quantlab.verbs.prefetch import RecipePrefetcher, together
 from quantlab.verbs.quantize import made, quantized
 
 QDQ, QOPERATOR = Recipe(name="qdq"), Recipe(name="qoperator", format="qoperator")
@@ -41,9 +41,11 @@ def images(tmp_path: Path, model: Model) -> CalibrationImages:
     return CalibrationImages(load_crops(dataset, pipeline, cache_dir=tmp_path / "c"), model.input)
 
 
-def ahead(model: Model, images: Any, *recipes: Recipe, workers: int = 2) -> tuple[Ahead, Any]:
+def ahead(
+    model: Model, images: Any, *recipes: Recipe, workers: int = 2
+) -> tuple[RecipePrefetcher, Any]:
     executor = FakeExecutor(workers)
-    return Ahead(Sharded(executor), model, images, recipes, Silence()), executor
+    return RecipePrefetcher(Sharded(executor), model, images, recipes, NullReporter()), executor
 
 
 def test_formats_of_one_plan_are_made_together() -> None:

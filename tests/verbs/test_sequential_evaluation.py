@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantlab._util.reporter import Silence
+from quantlab._util.reporter import NullReporter
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
@@ -18,8 +18,8 @@ from quantlab.gate.criteria import parse_criterion
 from quantlab.gate.sequential import watch
 from quantlab.model.model import Model
 from quantlab.testing import image_folder, tiny_classifier
-from quantlab.verbs.early import BLOCK, Early, predict_until_certain
 from quantlab.verbs.evaluate import predict
+from quantlab.verbs.sequential_evaluation import BLOCK, SequentialEvaluation, predict_until_certain
 
 IMAGES = 160
 
@@ -60,9 +60,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     return Asked(monkeypatch)
 
 
-def run(models: list[Model], crops: Crops, criterion: str, seed: int = 0) -> Early:
+def run(models: list[Model], crops: Crops, criterion: str, seed: int = 0) -> SequentialEvaluation:
     test = watch(parse_criterion(criterion))
-    return predict_until_certain(models, crops, test, Silence(), ONE_CORE, seed)
+    return predict_until_certain(models, crops, test, NullReporter(), ONE_CORE, seed)
 
 
 def test_both_models_see_the_same_few_images(
@@ -81,7 +81,7 @@ def test_both_models_see_the_same_few_images(
 def test_the_answers_are_those_of_a_whole_evaluation(models: list[Model], crops: Crops) -> None:
     found = run(models, crops, "agree>=99%")
     for model, answers in zip(models, found.predictions, strict=True):
-        whole = predict(model, crops, Silence(), ONE_CORE)
+        whole = predict(model, crops, NullReporter(), ONE_CORE)
         rows = [whole.names.index(name) for name in answers.names]
         assert rows == sorted(rows)
         np.testing.assert_array_equal(answers.outputs, whole.outputs[rows])
@@ -111,7 +111,7 @@ def test_known_answers_stop_at_the_same_image(
     models: list[Model], crops: Crops, asked: Asked
 ) -> None:
     cold = run(models, crops, "agree>=60%")
-    predict(models[0], crops, Silence(), ONE_CORE)
+    predict(models[0], crops, NullReporter(), ONE_CORE)
     warm = run(models, crops, "agree>=60%")
     assert cold.seen == warm.seen
     assert asked.images == {"0": IMAGES + cold.seen, "1": 2 * cold.seen}

@@ -95,7 +95,7 @@ def _judged(
 ) -> tuple[Decision, str]:
     """The decision and what it says. Raises what gate_job raises, as a failure of the test."""
     from quantlab._util.outputs import check
-    from quantlab._util.reporter import Silence
+    from quantlab._util.reporter import NullReporter
     from quantlab._util.yamlfile import validate
     from quantlab.cli.files import files_of
     from quantlab.cli.gate import command
@@ -118,7 +118,7 @@ def _judged(
         spec = validate(GateSpec, asked, "quantlab_gate")
         check(*files_of(command, asked, asked), force=force)
         with Run("gate", spec.model_dump(mode="json"), "pytest", runs) as run:
-            gated = gate_job(spec, run, Silence())
+            gated = gate_job(spec, run, NullReporter())
     except QuantlabError as error:
         pytest.fail(f"quantlab gate could not judge: {error}", pytrace=False)
     return gated.decision, gate_summary(gated.decision, gated.context)
