@@ -12,6 +12,7 @@ from quantlab.inspect.scales import operands
 from quantlab.model import graph as g
 from quantlab.model.model import InputSpec
 from quantlab.runtime.runner import Runner
+from quantlab.runtime.session import plain_errors
 
 _WEIGHT_POSITION = {
     "Conv": 1,
@@ -108,7 +109,8 @@ def _run_for_shapes(
     proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in extra)
     with Runner(proto, threads=1, optimization="disabled") as run:
         names = [o.name for o in run.session.get_outputs()]
-        values = run.session.run(None, {spec.name: np.zeros(given[spec.name], spec.dtype)})
+        with plain_errors("ONNX Runtime cannot run the model on an image of zeros"):
+            values = run.session.run(None, {spec.name: np.zeros(given[spec.name], spec.dtype)})
     return given | {n: np.shape(v) for n, v in zip(names, values, strict=True)}
 
 

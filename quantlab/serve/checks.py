@@ -21,7 +21,9 @@ import onnx
 from pydantic import BaseModel, ConfigDict, Field
 
 from quantlab.errors import ModelError, shown
+from quantlab.model.graph import dim_size
 from quantlab.model.model import Model, external_files, external_location, read_proto
+from quantlab.model.plain import expanded_nodes
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 LOOPS = frozenset({"Loop", "Scan", "SequenceMap"})
@@ -219,8 +221,12 @@ def _check_graphs(proto: onnx.ModelProto, path: Path, bounds: Bounds) -> None:
     for tensor in _tensors(proto, path, bounds.max_depth):
         _check_tensor(tensor, path, bounds)
     for value in _values(proto, path, bounds.max_depth):
-        sizes = [d.dim_value for d in value.type.tensor_type.shape.dim if d.HasField("dim_value")]
-        _check_sizes(sizes, value.name, path, bounds)
+        sizes = map(dim_size, value.type.tensor_type.shape.dim)
+        _check_sizes([size or 1 for size in sizes], value.name, path, bounds)
+    if expanded_nodes(proto) > bounds.max_nodes:
+        raise ModelError(
+            f"{path}: its functions unfold to more than {bounds.max_nodes:,} nodes.", _REMEDY
+        )
 
 
 def _check_domain(domain: str, name: str, path: Path, bounds: Bounds) -> None:

@@ -149,6 +149,21 @@ def sized(*dims: int) -> Callable[[onnx.ModelProto], None]:
     )
 
 
+def bomb(proto: onnx.ModelProto) -> None:
+    """Functions that call one another twice, forty deep."""
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("com.microsoft", 1)]
+    for i in range(40):
+        inner = f"F{i + 1}" if i < 39 else "Gelu"
+        nodes = [
+            helper.make_node(inner, [reads], [makes], domain="com.microsoft")
+            for reads, makes in (("x", "t"), ("t", "y"))
+        ]
+        made = helper.make_function("com.microsoft", f"F{i}", ["x"], ["y"], nodes, opsets)
+        proto.functions.append(made)
+    proto.opset_import.append(opsets[1])
+    proto.graph.node.append(helper.make_node("F0", ["output"], ["z"], domain="com.microsoft"))
+
+
 def external(location: str) -> Callable[[onnx.ModelProto], None]:
     def change(proto: onnx.ModelProto) -> None:
         tensor = proto.graph.initializer[0]
@@ -209,7 +224,7 @@ def promise_more(proto: onnx.ModelProto) -> None:
         (high_opset, "an opset above"),
         (long_name, "a name has more than"),
         (nested(12), "more than 8 deep"),
-        (sized(-1, 4), "impossible or too large"),
+        (bomb, "unfold to more than"),
         (sized(2**40), "impossible or too large"),
         (sized(2**62, 2**62), "impossible or too large"),
         (sized(*[1] * 9), "impossible or too large"),
@@ -379,3 +394,20 @@ def test_a_bomb_inside_a_graph_ends_at_the_memory_limit(tmp_path: Path) -> None:
     task = {"task": "check", "file": str(file), "bounds": BOUNDS.model_dump(mode="json")}
     with pytest.raises(QuantlabError, match=r"memory|alloc"):
         run_task(task, tmp_path, LIMITS, read=[file], required=False)
+
+
+@pytest.mark.parametrize("size", [-1, 0])
+def test_a_batch_that_is_free_is_let_through(tmp_path: Path, size: int) -> None:
+    """As paddle2onnx and MindSpore write it."""
+
+    def change(proto: onnx.ModelProto) -> None:
+        for value in (*proto.graph.input, *proto.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = size
+
+    path = upload(tmp_path / "m.onnx", change)
+    assert check_upload(path, tmp_path, BOUNDS).input_shape[0] is None
+
+
+def test_a_grey_model_is_let_through(tmp_path: Path) -> None:
+    path = tiny_classifier(tmp_path / "m.onnx", channels=1)
+    assert check_upload(path, tmp_path, BOUNDS).input_shape[1] == 1

@@ -18,6 +18,7 @@ from quantlab.quantize.engine.net import Net
 from quantlab.quantize.engine.ranges import Observer
 from quantlab.quantize.protocol import Calibration
 from quantlab.runtime.graphs import graph_session
+from quantlab.runtime.session import plain_errors
 
 _IMAGES_AT_ONCE = 2
 """Every tensor of so many images is held at a time: 55 MB for MobileNetV2."""
@@ -48,7 +49,8 @@ def _tensor_batches(
     # Where threads divide a tensor, some operators (Elu, Softplus, LRN) round differently.
     session = graph_session(proto, threads=1)
     for images in _small(net, batches):
-        found = session.run(inner, {net.input: images}) if inner else []
+        with plain_errors("ONNX Runtime cannot run the model on the calibration images"):
+            found = session.run(inner, {net.input: images}) if inner else []
         values = dict(zip(inner, found, strict=True))
         if net.input in names:
             values[net.input] = images
