@@ -81,9 +81,9 @@ def test_tune_takes_both_from_one_place(
         return tuple(p[key] for p in parts for key in ("origin", "images"))  # type: ignore[return-value]
 
     (tmp_path / "quantlab.yaml").write_text("data: yaml\neval_data: environment\n")
-    assert tuned() == ("quantlab.yaml", 10, "quantlab.yaml", 30)
-    assert tuned("--eval-data", folders["flag"]) == ("quantlab.yaml", 10, "--eval-data", 10)
-    assert tuned("--data", folders["photos"]) == ("--data", 10, "--data", 30)
+    assert tuned() == ("quantlab.yaml", 20, "quantlab.yaml", 30)
+    assert tuned("--eval-data", folders["flag"]) == ("quantlab.yaml", 20, "--eval-data", 10)
+    assert tuned("--data", folders["photos"]) == ("--data", 13, "--data", 27)
     (tmp_path / "quantlab.yaml").unlink()
     root = tmp_path / "root" / "imagenet"
     shutil.copytree(folders["flag"], root / "calib10")
