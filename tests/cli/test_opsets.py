@@ -67,7 +67,7 @@ def test_every_verb_takes_it(old: Path, cli: Any, scene: Any, tmp_path: Path) ->
     cli("quantize", "--model", old, *scene.words, "--output", int8)
     assert Model.load(int8).is_quantized
     said = cli("compare", old, int8, *scene.words, code=None)
-    assert said.record.results["comparison"]["fidelity"]["agreement"]["value"] > 0.8
+    assert said.record.results["comparison"]["fidelity"]["agreement"]["value"] > 0.7
     tuned = tmp_path / "tuned.onnx"
     cli("tune", "--model", old, *scene.words, "--output", tuned, "--max-trials", 1, code=None)
     assert Model.load(tuned).is_quantized

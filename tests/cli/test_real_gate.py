@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from quantlab.compare.comparison import ClassChange
+from quantlab.inspect.origin import origin_of
 from quantlab.testing import blind_model
 
 pytestmark = [pytest.mark.data, pytest.mark.usefixtures("no_plots")]
@@ -114,5 +117,60 @@ def test_int8_against_itself_and_its_baseline(cli: Any, zoo: Path, images: Any) 
     cli("baseline", "update", zoo, *images)
     assert Path("quantlab-baseline.npz").stat().st_size < 8_000_000
     said = cli("gate", zoo, "--baseline", "quantlab-baseline.yaml", *images)
-    found = decline(said)
-    assert (found["status"], found["decline"]) == ("pass", 0.0)
+    found = said.record.results["gate"]["judged"][0]["verdict"]
+    assert (found["status"], found["decline"], found["unchanged"]) == ("pass", 0.0, True)
+
+
+@pytest.fixture
+def some(data_root: Path) -> Callable[[int], tuple[object, ...]]:
+    """The options of the first validation images."""
+    folder = data_root / "imagenet" / "val1300"
+
+    def first(count: int) -> tuple[object, ...]:
+        lines = (folder / "val.txt").read_text().splitlines(keepends=True)[:count]
+        Path("some.txt").write_text("".join(lines))
+        return ("--data", folder, "--list", "some.txt")
+
+    return first
+
+
+@pytest.mark.parametrize("count", [20, 300])
+def test_an_unchanged_model_passes_at_once(cli: Any, fp32: Path, some: Any, count: int) -> None:
+    assert cli("gate", fp32, fp32, *some(count)).out.startswith("PASS")
+    proto = onnx.load(fp32)
+    proto.producer_name = "another"
+    onnx.save(proto, "copy.onnx")
+    said = cli("gate", fp32, "copy.onnx", *some(count))
+    assert f"Every output of int8 is fp32's on all {count} images" in said.out
+
+
+def test_a_model_through_another_preprocessing_judges_nothing(
+    cli: Any, data_root: Path, some: Any
+) -> None:
+    model = data_root / "models" / "squeezenet1.1-caffe.onnx"
+    words = (*some(200), "--pipeline", "torchvision")
+    said = cli("gate", model, model, *words, "--fail-if", "kl > 0.02", code=2)
+    assert "squeezenet1.1-caffe is right on 0 of 200 images" in said.err
+    assert "minus 104,117,123 in BGR (as caffe)" in said.err
+    assert "Give --pipeline caffe; quantlab inspect " in said.err
+    assert "no better than guessing" in cli("evaluate", model, *words).warnings[0]
+
+
+def test_other_and_exchanged_models(
+    cli: Any, fp32: Path, zoo: Path, data_root: Path, some: Any
+) -> None:
+    other = data_root / "models" / "mobilenetv1-tf.onnx"
+    said = cli("compare", fp32, other, *some(200), "--no-bench", code=2)
+    assert (
+        "mobilenetv1-tf.onnx is another network than mobilenetv2-12.onnx: it holds 0%" in said.err
+    )
+    said = cli("compare", zoo, fp32, *some(200), code=2)
+    assert f"Exchange the two: quantlab compare {fp32} {zoo} --data " in said.err
+
+
+def test_weights_are_found_in_the_zoos_int8(fp32: Path, zoo: Path, data_root: Path) -> None:
+    whole = onnx.load(fp32).graph
+    assert origin_of(whole, onnx.load(zoo).graph).kept > 0.99
+    others = ("mobilenetv1-tf", "st-mobilenetv2-int8-nhwc-uint8", "squeezenet1.1-caffe")
+    for name in others:
+        assert origin_of(whole, onnx.load(data_root / "models" / f"{name}.onnx").graph).kept < 0.02

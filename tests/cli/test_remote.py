@@ -18,7 +18,7 @@ from quantlab.runs.record import load_record
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
 from quantlab.serve.tokens import Tokens
-from quantlab.testing import image_folder, tiny_classifier
+from quantlab.testing import image_folder, taught, tiny_classifier
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "serve"))
 from served import served
@@ -42,10 +42,11 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, 
 
 
 @pytest.fixture
-def net(tmp_path: Path) -> Path:
-    """A model that is here."""
+def net(tmp_path: Path, there: tuple[str, str, Path]) -> Path:
+    """A model that is here and tells those images apart."""
     (tmp_path / "models").mkdir()
-    return tiny_classifier(tmp_path / "models" / "net.onnx", classes=4)
+    path = tiny_classifier(tmp_path / "models" / "net.onnx", classes=4)
+    return taught(path, there[2], "torchvision")
 
 
 @pytest.fixture
@@ -153,7 +154,8 @@ def test_a_wrong_token_and_no_server(
 def test_the_page_s_example(there: tuple[str, str, Path], tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
     (example,) = re.findall(r"^```sh\n(export QUANTLAB_SERVER=.*?)^```$", page, re.M | re.S)
-    tiny_classifier(tmp_path / "mobilenetv2-12.onnx", classes=4)
+    path = tiny_classifier(tmp_path / "mobilenetv2-12.onnx", classes=4)
+    taught(path, there[2], "torchvision")
     for written, meant in (
         ("http://127.0.0.1:8765", there[0]),
         ("QUANTLAB_TOKEN=...", f"QUANTLAB_TOKEN={there[1]}"),

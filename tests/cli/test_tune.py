@@ -292,7 +292,7 @@ def test_nothing_meets_the_criterion(tune: Any, best: Path, engine: Any) -> None
 
 @pytest.mark.parametrize(
     ("noise", "limit", "code", "status"),
-    [(0.0, "20%", 0, "pass"), (9.0, "1%", 1, "fail"), (0.0, "0.1%", 3, "inconclusive")],
+    [(0.0, "20%", 0, "pass"), (9.0, "1%", 1, "fail"), (1e-4, "0.1%", 3, "inconclusive")],
 )
 def test_with_gate_the_verdict_is_the_exit_code(
     noise: float, limit: str, code: int, status: str, tune: Any, engine: Any
