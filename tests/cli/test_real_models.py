@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from quantlab.evaluate.predictions import Predictions
@@ -91,7 +92,10 @@ def test_a_model_with_itself(
 
     monkeypatch.setattr("quantlab.verbs.bench.bench", quick)
     model = models / "mobilenetv2-12.onnx"
-    said = cli("compare", model, model, *first_images, code=None)
+    proto = onnx.load(model)
+    proto.producer_name = "another"  # one and the same file would not be timed
+    onnx.save(proto, "copy.onnx")
+    said = cli("compare", model, "copy.onnx", *first_images)
     assert said.warnings == []
     assert said.record.results["data"]["images"] == FIRST
     comparison = said.record.results["comparison"]
@@ -103,7 +107,7 @@ def test_a_model_with_itself(
     low, high = speed["interval"]["low"], speed["interval"]["high"]
     assert low < 1.1
     assert high > 0.9
-    assert "FAIL" not in said.out
+    assert said.out.startswith("PASS")
 
 
 def test_the_zoos_int8_file_on_all_images(cli: Any, models: Path, data_root: Path) -> None:

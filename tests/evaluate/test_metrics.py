@@ -83,3 +83,21 @@ def test_top_probability() -> None:
 def test_tied_first_counts_only_ties_for_the_highest() -> None:
     outputs = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 3.0], [1.0, 1.0, 1.0]], np.float32)
     assert metrics.tied_first(outputs).tolist() == [True, False, True]
+
+
+def test_rounding_is_told_from_quantization() -> None:
+    rng = np.random.default_rng(0)
+    weights, inputs = rng.standard_normal((300, 50)), rng.standard_normal((200, 300))
+    a, b = inputs.astype(np.float32), weights.astype(np.float32)
+    exact = (a.astype(np.float64) @ b).astype(np.float32)
+    backwards = sum(a[:, i : i + 1] * b[i] for i in range(299, -1, -1))
+    assert not np.array_equal(exact, backwards)
+    assert metrics.same_but_rounding(exact, backwards)
+    assert not metrics.same_but_rounding(exact, exact.astype(np.float16).astype(np.float32))
+    step = np.abs(exact).max() / 32767  # 16-bit integers
+    assert not metrics.same_but_rounding(exact, np.round(exact / step) * step)
+    odd = exact.copy()
+    odd[3, 4], odd[5, 6] = np.nan, -np.inf
+    assert metrics.same_but_rounding(odd, odd.copy())
+    assert not metrics.same_but_rounding(odd, exact)
+    assert not metrics.same_but_rounding(exact, odd)

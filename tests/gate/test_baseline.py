@@ -20,6 +20,7 @@ from quantlab.gate.baseline import (
     baseline_of,
     decide_unpaired,
     differences,
+    is_accepted_file,
     load_answers,
     load_baseline,
 )
@@ -139,3 +140,22 @@ def test_unlabelled_images_and_a_model_that_is_never_right() -> None:
     never = replace(wrong, labels=(wrong.top(1)[:, 0] + 1) % 20)
     found = decide_unpaired(made(never), accuracy(never), None, rules)
     assert "no accuracy to lose" in found.judged[0].verdict.reason
+
+
+def test_the_accepted_file_passes_without_its_answers() -> None:
+    before = fake_predictions(40, 20, 0, 1)
+    accepted = made(before)
+    here = {"isa": accepted.isa, **accepted.versions}
+    assert is_accepted_file(accepted, before.model_sha256, here)
+    assert is_accepted_file(accepted, before.model_sha256, {**here, "quantlab": "9"})
+    for other in ("isa", "onnxruntime", "pillow"):
+        assert not is_accepted_file(accepted, before.model_sha256, {**here, other: "another"})
+    assert not is_accepted_file(accepted, "f" * 64, here)
+    texts = ("top1.decline > 0%", "kl > 0", "agree < 100%", "class.decline > 1pp")
+    latency = ("latency.p50.ratio > 1, required", "size > 4MB")
+    rules = parse_rules([*texts, *latency])
+    found = decide_unpaired(accepted, accuracy(before), 3_500_000, rules, accepted_file=True)
+    assert found.status == "pass"
+    assert [j.verdict.unchanged for j in found.judged] == [True] * 4 + [False] * 2
+    faster = parse_rules(["latency.p50.ratio > 0.9, required"])
+    assert decide_unpaired(accepted, None, 1, faster, accepted_file=True).status == "fail"

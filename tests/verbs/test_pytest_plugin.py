@@ -128,6 +128,14 @@ def test_inconclusive_is_an_outcome_of_its_own(repo: pytest.Pytester) -> None:
     outcomes(repo, one, xfailed=1)
 
 
+def test_a_reference_that_guesses_judges_nothing(repo: pytest.Pytester) -> None:
+    labels = repo.path / "val" / "val.txt"
+    pairs = (line.split() for line in labels.read_text().splitlines())
+    labels.write_text("".join(f"{name} {(int(label) + 1) % 10}\n" for name, label in pairs))
+    result = outcomes(repo, INCONCLUSIVE, failed=1)
+    result.stdout.fnmatch_lines(["*could not judge: fp32 is right on 0 of 60 images*"])
+
+
 def test_a_baseline_and_the_default_rule(repo: pytest.Pytester, cli_update: Any) -> None:
     cli_update(repo.path)
     outcomes(
