@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ _LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
 }
 _BESIDE = "session.optimized_model_external_initializers"
+_VALUES: WeakKeyDictionary[ort.InferenceSession, list[ort.OrtValue]] = WeakKeyDictionary()
+"""Weights given beside a model are not copied: they have to be there as long as the session."""
 _FATAL = 4
 """Nothing below it is logged: what goes wrong is an exception, and said once."""
 _ERRORS = tuple(
@@ -74,7 +77,10 @@ def create_session(
     model = source if isinstance(source, bytes) else str(source)
     name = "the model" if isinstance(source, bytes) else str(source)
     with plain_errors(f"ONNX Runtime cannot load {name}"):
-        return ort.InferenceSession(model, options, providers=list(providers))
+        session = ort.InferenceSession(model, options, providers=list(providers))
+    if weights:
+        _VALUES[session] = values
+    return session
 
 
 def _options(threads: int, inter_threads: int, optimization: Optimization) -> ort.SessionOptions:
