@@ -1001,7 +1001,7 @@ def fetch(
         Did you mean mobilenetv2-12?
     """
     folder = None if from_dir is None else Path(from_dir)
-    return inputs.fetch_with_talk(name.removesuffix(".onnx"), reporter_of(progress), folder)
+    return inputs.fetch_with_progress(name.removesuffix(".onnx"), reporter_of(progress), folder)
 
 
 class _Reporter:

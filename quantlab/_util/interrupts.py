@@ -10,7 +10,7 @@ from contextlib import contextmanager
 @contextmanager
 def held_back() -> Iterator[None]:
     """Ctrl-C waits until the block ends. A process that is started in it inherits that it waits,
-    also one that was told to ignore it: until it calls ``heard``."""
+    also one that was told to ignore it: until it calls ``accept_interrupts``."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -21,7 +21,7 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def heard() -> None:
+def accept_interrupts() -> None:
     """From now on Ctrl-C raises KeyboardInterrupt in this process, one that has come already at
     once."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from time import monotonic_ns
 
 from quantlab.bench.child import INDEX_BYTES, wait_until
-from quantlab.bench.machine import Watch
+from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.process import Deadline, Worker, workers
 from quantlab.bench.schedule import drawn_order, poisson_arrivals
 from quantlab.bench.task import Task
@@ -28,16 +28,18 @@ class Fleet:
     queue: int
     median_ms: float
 
-    def spin(self, seconds: float, watch: Watch) -> list[list[float]]:
+    def spin(self, seconds: float, monitor: CpuMonitor) -> list[list[float]]:
         """The milliseconds of the runs that each instance makes in so many seconds."""
         start = monotonic_ns() + HEADSTART_NS
         for worker in self.workers:
             worker.order("spin", session=0, start_ns=start, seconds=seconds)
         wait_until(start + HEADSTART_NS)
-        watch.look()
+        monitor.sample_clock_rate()
         return [worker.receive() for worker in self.workers]
 
-    def serve(self, rate: float, seconds: float, seed: Sequence[int], watch: Watch) -> Served:
+    def serve(
+        self, rate: float, seconds: float, seed: Sequence[int], monitor: CpuMonitor
+    ) -> Served:
         """Requests that come at ``rate`` a second: those served, see ``child.Sessions.serve``."""
         _fill(self.queue, len(poisson_arrivals(rate, seconds, seed)))
         start = monotonic_ns() + HEADSTART_NS
@@ -52,7 +54,7 @@ class Fleet:
                 queue=self.queue,
             )
         wait_until(start + HEADSTART_NS)
-        watch.look()
+        monitor.sample_clock_rate()
         return sorted(tuple(row) for worker in self.workers for row in worker.receive())
 
 

@@ -54,8 +54,8 @@ def frequency_mhz(cpus: Sequence[int]) -> float | None:
     return fmean(rates) if rates and min(rates) > 0 else None
 
 
-class Watch:
-    """What the system tells about some CPUs, round by round: ``with watch:`` around a round gives
+class CpuMonitor:
+    """What the system tells about some CPUs, round by round: ``with monitor:`` around a round gives
     its share of stolen time, ``look`` inside of it, while the CPUs are busy, their clock rate."""
 
     def __init__(self, cpus: Sequence[int]) -> None:
@@ -70,7 +70,7 @@ class Watch:
         share = steal_share(self._before, read_stat(), self._cpus)
         self.steal += [] if share is None else [share]
 
-    def look(self) -> None:
+    def sample_clock_rate(self) -> None:
         """Notes the clock rate of now."""
         mhz = frequency_mhz(self._cpus)
         self.mhz += [] if mhz is None else [mhz]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from quantlab.bench.machine import Watch
+from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import Conditions
 from quantlab.bench.task import Subject, Task
 from quantlab.errors import ModelError, QuantlabError
@@ -69,9 +69,9 @@ def without_noise(count: int) -> tuple[int, ...]:
     return tuple(i if i < NOISE else i + 1 for i in range(count))
 
 
-def noticed(conditions: Conditions, rounds: int, watch: Watch) -> Conditions:
+def with_machine_state(conditions: Conditions, rounds: int, monitor: CpuMonitor) -> Conditions:
     """The conditions with what was seen in the rounds."""
-    return replace(conditions, rounds=rounds, steal=tuple(watch.steal), mhz=tuple(watch.mhz))
+    return replace(conditions, rounds=rounds, steal=tuple(monitor.steal), mhz=tuple(monitor.mhz))
 
 
 def task_of(

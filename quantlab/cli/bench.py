@@ -14,8 +14,8 @@ from quantlab.cli.options import (
     compat_option,
     force_option,
     given,
-    job,
     pick,
+    recorded_run,
     run_options,
 )
 from quantlab.verbs import roles
@@ -148,7 +148,7 @@ def _measure(params: dict[str, Any]) -> None:
     from quantlab.verbs.profile import ProfileSpec, profile_job
 
     profiles = None
-    with job("bench", params) as (run, reporter):
+    with recorded_run("bench", params) as (run, reporter):
         found = bench_job(BenchSpec(**pick(params, BenchSpec)), run, reporter)
         if params["profile"]:
             profiles = profile_job(ProfileSpec(**pick(params, ProfileSpec)), run, reporter)

@@ -15,9 +15,9 @@ from quantlab.cli.options import (
     evaluation_options,
     executor_option,
     given,
-    job,
     model_options,
     pick,
+    recorded_run,
     run_options,
 )
 from quantlab.verbs import roles
@@ -70,7 +70,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.verbs.evaluate import EvaluateSpec, evaluate_job
 
     accuracy: Accuracy | None
-    with job("evaluate", params) as (run, reporter):
+    with recorded_run("evaluate", params) as (run, reporter):
         if params["results"] is not None:
             accuracy, images = results_job(ResultsSpec(**pick(params, ResultsSpec)), run, reporter)
         else:

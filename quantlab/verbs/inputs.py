@@ -128,14 +128,14 @@ def find_model(text: str, options: ModelOptions, reporter: Reporter) -> Model:
     name = path.name.removesuffix(".onnx")
     if not path.exists() and path.parent == Path() and name in catalog():
         reporter.say(f"{text} is not here: fetching the published model {name}.")
-        path = fetch_with_talk(name, reporter)
+        path = fetch_with_progress(name, reporter)
     model = Model.load(path).with_overrides(
         layout=options.layout, output_kind=options.output_kind, size=options.size
     )
     return model.check_classifier()
 
 
-def fetch_with_talk(name: str, reporter: Reporter, from_dir: Path | None = None) -> Path:
+def fetch_with_progress(name: str, reporter: Reporter, from_dir: Path | None = None) -> Path:
     """``fetch`` with a progress bar in bytes."""
     with reporter.progress(f"Fetching {name}", 0) as advance:
         return fetch(
@@ -277,7 +277,7 @@ def embedded_photos(reporter: Reporter) -> LocatedDataset:
         "models agree; they cannot decide an accuracy. Give --data DIR."
     )
     return LocatedDataset(
-        open_dataset(fetch_with_talk("photos", reporter)), "embedded photos", embedded=True
+        open_dataset(fetch_with_progress("photos", reporter)), "embedded photos", embedded=True
     )
 
 

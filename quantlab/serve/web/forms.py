@@ -34,7 +34,7 @@ _MAIN = {
     "baseline": ("model", "data", "name"),
 }
 """What is asked first; the rest are options that few need."""
-_SEATS = {"bench": 4, "gate": 2}
+_MODEL_FIELDS = {"bench": 4, "gate": 2}
 """How many models a form has room for, where a verb takes several."""
 _LABELS = {
     "model": "Model",
@@ -233,7 +233,7 @@ def _fields(
                 required=listed.required and i == 0,
                 value=given[i] if i < len(given) else "",
             )
-            for i in range(_SEATS[verb])
+            for i in range(_MODEL_FIELDS[verb])
         ]
     if several:
         lines = _plain(get_args(kind)[0]) is str

@@ -1,4 +1,4 @@
-"""Workbench: what all trials of one tune share, and how one trial is made."""
+"""TuneContext: what all trials of one tune share, and how one trial is made."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ TRIAL_TIMING = BenchConditions(rounds=10, seconds=2.0)
 
 
 @dataclass
-class Workbench:
+class TuneContext:
     """One tune's model, images, baseline and limits. ``bench=False`` leaves timing out;
     ``sampling`` is a recipe with the calibration sample that all trials have.
 
@@ -86,7 +86,7 @@ class Workbench:
     others: Callable[[], list[Trial]] = list
     busy: Callable[[], set[str]] = set
     claim: Callable[[str], None] = lambda digest: None
-    ahead: RecipePrefetcher | None = None
+    prefetcher: RecipePrefetcher | None = None
     engines: dict[str, Engine] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
@@ -149,7 +149,7 @@ class Workbench:
 
     def quantize(self, recipe: Recipe) -> bytes:
         """The recipe's file. Raises QuantizeError, or whatever the engine raises."""
-        if self.ahead is not None and (content := self.ahead.take(recipe)) is not None:
+        if self.prefetcher is not None and (content := self.prefetcher.take(recipe)) is not None:
             return content
         if recipe.engine not in self.engines:
             self.engines[recipe.engine] = engine_of(
