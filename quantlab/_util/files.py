@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and checks that they can be written."""
+"""Write files completely or not at all, and check beforehand that they can be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C (SIGINT) and processes: held back from one that cannot hear it yet, and who ignores it."""
+"""Ctrl-C (SIGINT) and child processes: delay it while one starts, tell whether it is ignored."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Ctrl-C waits until the block ends. A process that is started in it inherits that it waits,
-    also one that was told to ignore it: until it calls ``accept_interrupts``."""
+    """Block SIGINT (Ctrl-C) until the block ends. A process started in it inherits the blocked signal,
+    also where it was set to ignore it, until it calls ``accept_interrupts``."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -22,14 +22,13 @@ def held_back() -> Iterator[None]:
 
 
 def accept_interrupts() -> None:
-    """From now on Ctrl-C raises KeyboardInterrupt in this process, one that has come already at
-    once."""
+    """Let SIGINT (Ctrl-C) raise KeyboardInterrupt in this process from now on; one that is pending
+    raises it at once."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def ignored() -> bool:
-    """Whether who started this process wants it to ignore Ctrl-C, as a shell does for what it puts
-    into the background."""
+    """Whether this process was started with SIGINT ignored, as shells do with background jobs."""
     return signal.getsignal(signal.SIGINT) is signal.SIG_IGN

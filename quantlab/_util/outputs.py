@@ -1,4 +1,4 @@
-"""Outputs: what a command would write, checked against what it reads and what is there already.
+"""Check what a command would write against what it reads and what exists already.
 
 Two paths are one file when the system says so: links and other spellings are seen through. Nothing
 is written here, and what an input consists of is only looked for when an output exists.

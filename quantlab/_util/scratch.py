@@ -1,4 +1,4 @@
-"""Temporary folders that do not outlive their process for long, even when it is killed."""
+"""Temporary folders that are removed even when their process was killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLACE: ContextVar[Path | None] = ContextVar("place", default=None)
 
 
 def owner_of(folder: Path) -> str:
-    """Some hex digits that stand for this folder on this machine."""
+    """Hex digits that identify this folder on this machine."""
     return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
 
 

@@ -41,7 +41,7 @@ _AWAKE_NS = 200_000
 
 
 def main() -> None:
-    """Reads the task, imports, pins the process, obeys."""
+    """Read the task, pin the process, then execute orders from standard input until it closes."""
     say = _own_stdout()
     sessions = Sessions(Task.from_json(sys.stdin.readline()))
     gc.disable()
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _own_stdout() -> Callable[[dict[str, Any]], None]:
-    """Answers go to the real standard output, whatever else is printed to standard error."""
+    """Keep standard output for answers; send whatever else is printed to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -67,7 +67,7 @@ def _own_stdout() -> Callable[[dict[str, Any]], None]:
 
 
 class Sessions:
-    """The sessions of a task, and what can be asked of them."""
+    """The ONNX Runtime sessions of a task, and the orders that they execute."""
 
     def __init__(self, task: Task) -> None:
         import onnxruntime  # noqa: F401  its import is not the session's time, and is not pinned
@@ -79,7 +79,7 @@ class Sessions:
         self._runs: dict[int, Run] = {}
 
     def open(self) -> list[float]:
-        """Makes the sessions; the milliseconds that each took."""
+        """Create the sessions; returns the milliseconds that each took."""
         taken = []
         for subject in self.task.subjects:
             start = perf_counter_ns()
@@ -158,7 +158,8 @@ def _taken(queue: int, count: int) -> Iterator[int]:
 
 
 def wait_until(moment_ns: int) -> None:
-    """Until ``time.monotonic_ns()`` says so; that clock is one for all processes."""
+    """Sleep until ``time.monotonic_ns()`` reaches this value; that clock is one for all
+    processes."""
     while (left := moment_ns - monotonic_ns()) > 0:
         if left > _AWAKE_NS:
             sleep((left - _AWAKE_NS) / 1e9)

@@ -22,7 +22,7 @@ Served = list[tuple[int, float, float]]
 
 @dataclass
 class Fleet:
-    """Fresh processes with one warm session each."""
+    """Processes that run one model at the same time, each with one warm session."""
 
     workers: list[Worker]
     queue: int
@@ -86,7 +86,7 @@ def _warm(part: list[Worker], queue: int, batch: int) -> Fleet:
 
 
 def _fill(queue: int, count: int) -> None:
-    """The numbers 0 to ``count`` - 1, to be read from the start."""
+    """Write the numbers 0 to ``count`` - 1 into the queue, to be read from its start."""
     if queue < 0:
         return
     os.ftruncate(queue, 0)

@@ -1,4 +1,4 @@
-"""What the machine did meanwhile: time that the hypervisor gave to others, and the clock rate."""
+"""State of the machine during a benchmark: CPU time taken by the hypervisor, clock rate."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ class CpuMonitor:
         self.steal += [] if share is None else [share]
 
     def sample_clock_rate(self) -> None:
-        """Notes the clock rate of now."""
+        """Record the current clock rate."""
         mhz = frequency_mhz(self._cpus)
         self.mhz += [] if mhz is None else [mhz]
 
 
 def machine_notes(steal: Sequence[float], mhz: Sequence[float]) -> tuple[str, ...]:
-    """Sentences for the reader about the rounds' shares of stolen time and clock rates."""
+    """Sentences about the rounds' shares of stolen CPU time and clock rates."""
     notes = []
     if steal and fmean(steal) > STEAL_LIMIT:
         notes.append(

@@ -27,7 +27,7 @@ else:
 
 
 class Several(AnyParam):
-    """One value or several with commas: ``1,8,256``."""
+    """An option's values, separated by commas: ``1,8,256``."""
 
     def __init__(self, kind: AnyParam) -> None:
         self.kind, self.name = kind, kind.name
@@ -38,7 +38,7 @@ class Several(AnyParam):
 
 
 def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """The values of an option that was given several times."""
+    """Join the values of an option that was given several times."""
     return tuple(item for part in value for item in part)
 
 

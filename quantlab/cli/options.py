@@ -1,4 +1,4 @@
-"""Options and the frame that verbs share."""
+"""Options that several verbs share, and the run folder around a verb."""
 
 from __future__ import annotations
 

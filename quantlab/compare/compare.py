@@ -1,4 +1,4 @@
-"""compare: two Predictions, and Measurements where there are any, side by side. Pure."""
+"""compare: two Predictions, and Measurements if there are any, side by side. Pure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def compare(
     macs: Macs | None = None,
     seed: int = 0,
 ) -> Comparison:
-    """Everything that can be said of the two models on their common images.
+    """Compute accuracy changes, fidelity, flips and speed on the images that both models answered.
 
     The speeds are one Measurement, or one per batch size; ``noise`` is the fp32 model measured once
     more in the same run. File sizes are taken from the measurements unless given. ``metrics`` are
@@ -103,13 +103,13 @@ def compare(
 def with_speeds(
     comparison: Comparison, fp32_speed: Measured, int8_speed: Measured, noise: Measured
 ) -> Comparison:
-    """The comparison with what was measured of both models; see ``compare``. Raises DataError."""
+    """Add the measurements of both models to a comparison; see ``compare``. Raises DataError."""
     speeds = speeds_of(listed(fp32_speed), listed(int8_speed), listed(noise))
     return comparison.model_copy(update={"speeds": speeds})
 
 
 class _View:
-    """The two aligned predictions with what every part of the comparison needs of them."""
+    """The two aligned predictions with the arrays that every part of the comparison uses."""
 
     def __init__(self, pair: Aligned, class_names: Sequence[str], seed: int) -> None:
         self.pair, self.seed = pair, seed

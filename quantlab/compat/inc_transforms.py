@@ -1,4 +1,4 @@
-"""Neural Compressor's transforms for ONNX Runtime, as one Pipeline. Pure."""
+"""Convert Neural Compressor's transforms for ONNX Runtime into one Pipeline. Pure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _unused(step: Step, reason: str) -> Step:
 
 @dataclass
 class _Made:
-    """What the transforms so far amount to: geometry, and values as (x - mean) / std."""
+    """The combined effect of the transforms so far: geometry, and values as (x - mean) / std."""
 
     resizer: str = "opencv-bilinear"
     resize: int | list[int] | None = None
@@ -73,18 +73,18 @@ class _Made:
         }
 
     def normalize(self, mean: list[float], std: list[float]) -> None:
-        """Then subtract ``mean`` and divide by ``std``."""
+        """Append: subtract ``mean`` and divide by ``std``."""
         self.mean = [m + s * n for m, s, n in zip(self.mean, self.std, mean, strict=True)]
         self.std = [s * n for s, n in zip(self.std, std, strict=True)]
 
     def to(self, resize: int | list[int]) -> None:
-        """Resize. Raises ValueError after a crop, which no pipeline can express."""
+        """Append a resize. Raises ValueError after a crop, which no pipeline can express."""
         if self.crop is not None or self.resize is not None:
             raise ValueError("a pipeline resizes once, and then cuts")
         self.resize = resize
 
     def cut(self, side: int) -> None:
-        """Cut out the centre. Raises ValueError when it was cut before."""
+        """Append a centre crop. Raises ValueError after another crop."""
         if self.crop is not None:
             raise ValueError("a pipeline cuts once")
         self.crop = side

@@ -38,7 +38,7 @@ class Mapped:
 
 
 def is_inc(data: Mapping[str, Any]) -> bool:
-    """Whether this is one of Neural Compressor's files: no key of ours is like these."""
+    """Whether the YAML is one of Neural Compressor's, by keys that quantlab does not have."""
     return isinstance(data.get("model"), Mapping) or any(key in data for key in SECTIONS)
 
 
@@ -92,7 +92,7 @@ class _Table:
     rows: list[Row] = field(default_factory=list)
 
     def sets(self, key: str, value: Any, settings: Mapping[str, Any], why: str = "") -> None:
-        """The key became these settings."""
+        """Record that the key became these settings."""
         for name, setting in settings.items():
             if isinstance(setting, Mapping):
                 self.settings[name] = {**self.settings.get(name, {}), **setting}
@@ -107,11 +107,11 @@ class _Table:
         self.rows.append(Row(key, _short(value), became, why))
 
     def same(self, key: str, value: Any, why: str = "") -> None:
-        """quantlab does so anyway."""
+        """Record that quantlab does so anyway."""
         self.rows.append(Row(key, _short(value), AS_ALWAYS, why))
 
     def ignores(self, key: str, value: Any, why: str) -> None:
-        """The key has no effect."""
+        """Record that the key has no effect."""
         self.rows.append(Row(key, _short(value), IGNORED, why))
 
     def at(self, key: str) -> Any:
@@ -207,7 +207,8 @@ def _counts(setting: str, least: int, zero: str = "") -> _Rule:
 
 
 def _narrows(setting: str, known: Mapping[str, Any], rest: str) -> _Rule:
-    """Some of the values a recipe's key may have; ``rest`` says what becomes of the others."""
+    """A rule for a key that restricts a recipe's key to some of its values; ``rest`` explains the
+    others."""
 
     def rule(table: _Table, key: str, value: Any) -> None:
         words = _words(value)
@@ -235,7 +236,7 @@ def _one_of(known: Mapping[str, str], rest: str) -> _Rule:
 
 
 def _switch(setting: str) -> _Rule:
-    """A switch that a recipe has too."""
+    """A rule for a switch that recipes have too."""
 
     def rule(table: _Table, key: str, value: Any) -> None:
         if not value:
@@ -373,7 +374,7 @@ def _transforms(table: _Table, key: str, value: Any) -> None:
 
 
 def _ordered(value: Any) -> Any:
-    """Comparable with the order of keys counting."""
+    """The value in a comparable form in which the order of keys counts."""
     return list(value.items()) if isinstance(value, Mapping) else value
 
 

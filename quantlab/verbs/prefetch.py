@@ -1,4 +1,4 @@
-"""Ahead: files of recipes that a search will ask for, made by workers side by side."""
+"""Quantize ahead: files of recipes that a search will ask for, made by workers side by side."""
 
 from __future__ import annotations
 

@@ -301,7 +301,7 @@ def _own_search(spec: TuneSpec, tuning: TuneContext) -> dict[str, Engine]:
         return {}
     policy = _known_to_inc(tuning.criterion)
     crops, count = tuning.crops, IMAGES_FOR_INC
-    tuning = inc.IncTuning(
+    own = inc.IncTuning(
         strategy=spec.inc_strategy,
         images=crops.inputs(slice(count), tuning.model.input),
         labels=None if crops.labels is None else crops.labels[:count],
@@ -309,7 +309,7 @@ def _own_search(spec: TuneSpec, tuning: TuneContext) -> dict[str, Engine]:
         kind=policy.kind,
         max_trials=spec.max_trials or 100,
     )
-    return {"inc": inc.IncEngine(tuning=tuning)}
+    return {"inc": inc.IncEngine(tuning=own)}
 
 
 def _baseline(

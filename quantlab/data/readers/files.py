@@ -1,4 +1,4 @@
-"""Image files on disk: finding them in a fixed order, reading them within bounds."""
+"""Find image files in a fixed order and read them with a size limit."""
 
 from __future__ import annotations
 
