@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Block SIGINT (Ctrl-C) until the block ends. A process started in it inherits the blocked signal,
-    also where it was set to ignore it, until it calls ``accept_interrupts``."""
+    """Block SIGINT (Ctrl-C) until the block ends. A process started in it inherits the block, also
+    where it was set to ignore the signal, until it calls ``accept_interrupts``."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -22,8 +22,8 @@ class Reporter(Protocol):
         """Print one line that the user should not miss."""
 
     def progress(self, label: str, total: int) -> AbstractContextManager[Advance]:
-        """``with reporter.progress("Evaluating", n) as advance``: ``advance(done, note)`` sets how many
-        are done and a short note of the current estimate."""
+        """Show progress: ``with reporter.progress("Evaluating", n) as advance``, where
+        ``advance(done, note)`` sets how many are done and a short note of the current estimate."""
 
 
 class NullReporter:

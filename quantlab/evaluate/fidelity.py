@@ -1,4 +1,4 @@
-"""How near a quantized model's answers are to fp32's. Pure functions of logits."""
+"""Fidelity of a quantized model's answers to fp32's. Pure functions of logits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SMALLEST = 1e-30
 
 
 class Fidelity(BaseModel):
-    """One model's answers beside fp32's on the same images.
+    """Agreement, KL divergence and SQNR of one model against fp32 on the same images.
 
     ``sqnr_db``: fp32's logits to their error, as everywhere in quantlab; None without an error.
     ``variation_db``: the same of what the logits vary by from image to image, each class's mean
@@ -49,7 +49,7 @@ class Fidelity(BaseModel):
 
 
 def fidelity(reference: NDArray[np.float32], other: NDArray[np.float32]) -> Fidelity:
-    """How near ``other`` is to fp32's finite logits ``reference``, both [n, classes], n at least 1.
+    """Fidelity of ``other`` to fp32's finite logits ``reference``, both [n, classes], n at least 1.
 
     Raises ValueError when their shapes differ.
     """

@@ -1,4 +1,4 @@
-"""ParallelRunner: a model over many images, as fast as the machine allows."""
+"""ParallelRunner: run a model over many images with calls in parallel."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ParallelRunner:
 
     @property
     def plan(self) -> Plan:
-        """The plan in use: the best of those tried, else the first."""
+        """The plan in use: the fastest of those tried, else the first."""
         return self._plan or Plan(*self._splits[0], self._batches[0])
 
     @property
@@ -96,7 +96,7 @@ class ParallelRunner:
         yield from self._checked(order[done:], inputs)
 
     def _checked(self, order: Rows, inputs: Images) -> Answers:
-        """By the plan in use, once its answers are known to be right."""
+        """Run by the plan in use, after its answers were checked against single images."""
         first = self.plan.workers * self.plan.batch
         if self._plan is None and len(order):
             found, rate = self._tried(self.plan, order[:first], inputs)
@@ -106,14 +106,14 @@ class ParallelRunner:
         yield from self._in_order(self.plan, order, inputs)
 
     def _settle(self, plan: Plan) -> None:
-        """This plan from now on; what only others need is given back."""
+        """Use this plan from now on; free what only other plans need."""
         self._plan = plan
         for threads in self._runners.keys() - {plan.threads}:
             self._runners.pop(threads).close()
 
     @property
     def _alone(self) -> Plan:
-        """Each image by itself."""
+        """Run each image by itself."""
         return Plan(self._splits[0][0], 1, self.model.input.batch or 1)
 
     def _tried(

@@ -1,4 +1,4 @@
-"""Is this what was promised? sha256 of files and of folders."""
+"""Check files and folders against a published sha256."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wheels: got by pip in a child process, read as the zip files they are, never installed."""
+"""Download wheels by pip in a child process and read them as zip files, without installing them."""
 
 from __future__ import annotations
 

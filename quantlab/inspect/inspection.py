@@ -1,4 +1,4 @@
-"""Inspection: everything there is to say about a model file without running it on images."""
+"""Inspection: all that a model file shows without running it on images."""
 
 from __future__ import annotations
 

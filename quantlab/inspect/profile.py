@@ -1,4 +1,4 @@
-"""Where a model's time goes, node by node, and why an int8 model is not faster. Pure.
+"""Time of each node in a run, and why an int8 model is not faster. Pure.
 
 ONNX Runtime's own profile is a list of events in Chrome's trace format: ``model_run`` for each run,
 and within it ``…_kernel_time`` for each node, with its operator and the types of its inputs.
@@ -185,8 +185,8 @@ def _data_type(name: str) -> int | None:
 
 
 def answers(profiles: Sequence[Profile]) -> tuple[str, ...]:
-    """Why the later models are as fast as they are against the first, in sentences of measured
-    figures; of a model alone, where its time goes."""
+    """Sentences that explain the later models' speed against the first by measured times; for a
+    single model, where its time goes."""
     first, *others = profiles
     if not others:
         return (_alone(first), *_costs(first))

@@ -1,4 +1,4 @@
-"""Weights of gigabytes stay in files: one protobuf holds at most 2 GiB.
+"""Models of more than 2 GiB, the limit of a protobuf: large weights stay in files.
 
 Such a weight is *aside*: its tensor names an absolute path, which no file of ours ever does, and
 ``array_of`` maps it into memory where its numbers are needed. A model with less than ASIDE bytes of

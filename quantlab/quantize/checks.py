@@ -1,4 +1,4 @@
-"""What an engine asks of a recipe and a graph before it starts."""
+"""Check a recipe and a graph before an engine starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators that ONNX Runtime's optimizer put together, taken apart again.
+"""Replace operators that ONNX Runtime's optimizer fused by the standard ones they stand for.
 
 Who saves an optimized model has FusedConv and its kin in the file, which nobody but ONNX Runtime
 knows; as a Conv and its activation they are quantized like any other.

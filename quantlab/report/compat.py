@@ -1,4 +1,4 @@
-"""The lines that other tools print, for scripts that read them."""
+"""Print results in the line formats of other tools, for scripts that read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report says, in order: the verdict first, then the figures, then how to get them again."""
+"""The content of a report, in order: verdict, figures, conditions, command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report's content without a form: titles, sentences, tables and plots, for any renderer.
+"""Format-independent report content: titles, sentences, tables and plots.
 
 A plain ``str`` is text of any origin, which a renderer escapes; markup is only what Code and Strong
 say.
@@ -14,14 +14,14 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Code:
-    """Text as a machine reads it."""
+    """Text in a monospaced font."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Strong:
-    """Text that stands out."""
+    """Text in bold."""
 
     text: str
 

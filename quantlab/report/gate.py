@@ -1,4 +1,4 @@
-"""A gate's decision for everyone who reads it: people, GitHub, GitLab, test and trend tools."""
+"""Format a gate's decision for people, GitHub, GitLab, test and trend tools."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def comment(decision: Decision, context: GateContext) -> str:
 
 
 def marker(subject: str) -> str:
-    """A line that no reader sees and that tells this gate's comment from others."""
+    """A hidden line that identifies this gate's comment."""
     name = re.sub(r"[^\w.]+", "_", subject)
     return f"{MARKER}: {name} -->"
 

@@ -1,4 +1,4 @@
-"""Results as a notebook shows them: the verdict first, then a small table.
+"""Show results in a notebook: the verdict first, then a small table.
 
 Colours are the notebook's own, light or dark: nothing here sets one.
 """

@@ -28,7 +28,7 @@ Kept = Callable[[str, Facts, Callable[[], bytes | None]], bytes | None]
 
 
 def drawn_anew(name: str, facts: Facts, paint: Callable[[], bytes | None]) -> bytes | None:
-    """Keeps nothing."""
+    """Draw each plot without a cache."""
     return paint()
 
 

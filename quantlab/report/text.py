@@ -1,4 +1,4 @@
-"""What verbs print on a terminal: short, plain text. Nothing is computed here."""
+"""Format the results of verbs as short plain text for a terminal. Nothing is computed here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Whether int8 pays: speed against fp32, the share of the MACs in int8, what is left in fp32."""
+"""Say whether int8 is faster than fp32, which share of the MACs is in int8, what is left in
+fp32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Change points: where the level of a series of figures changed. Pure; numpy and scipy only.
+"""Change points: find where the level of a series changed. Pure; numpy and scipy only.
 
 Binary segmentation (Scott & Knott 1974, Biometrics 30:507; consistent: Vostrikova 1981, Soviet
 Mathematics Doklady 24:55): the series is cut where its two parts differ most, in units of what

@@ -100,7 +100,7 @@ def _shared(first: _Facts, second: _Facts) -> tuple[_Facts, _Facts]:
 
 
 def cause(found: tuple[Change, ...]) -> str:
-    """The likeliest explanation in a few words, "" where nothing changed."""
+    """The most likely cause in a few words, "" where nothing changed."""
     return ASPECTS[found[0].aspect] if found else ""
 
 
@@ -114,7 +114,7 @@ def outcomes(old: RunRecord, new: RunRecord) -> tuple[Outcome, ...]:
 
 
 def apart(first: Interval | None, second: Interval | None) -> bool:
-    """Whether two intervals have nothing in common: then the figures surely differ."""
+    """Whether two intervals do not overlap: then the figures surely differ."""
     if first is None or second is None:
         return False
     return first.high < second.low or second.high < first.low

@@ -1,4 +1,4 @@
-"""Entry: what the history keeps of one run. Pure."""
+"""Entry: the row of one run in the history index. Pure."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ _Item = TypeVar("_Item")
 
 
 class IndexBusyError(RecordError):
-    """Another process has held the database for too long."""
+    """Another process has locked the database for too long."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Index:
             raise
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -154,7 +154,7 @@ class Index:
                 self._written(write)
 
     def clear(self) -> None:
-        """Forget all of this place."""
+        """Delete all entries of this place."""
 
         def write(connection: Connection) -> None:
             for table in (_RUNS, _FIGURES):

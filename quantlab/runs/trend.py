@@ -1,4 +1,4 @@
-"""Trend: the figures of one model over runs, those of like conditions together. Pure."""
+"""Trend: figures of one model over runs, grouped by like conditions. Pure."""
 
 from __future__ import annotations
 

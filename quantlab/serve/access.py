@@ -1,4 +1,4 @@
-"""Access: who a request is from, and what an endpoint asks of them.
+"""Authenticate requests, and check what each endpoint requires of the caller.
 
 The API's clients send their token as ``Authorization: Bearer TOKEN``; the pages keep it in a
 cookie. What a browser sends by itself could have been caused by any page: such a request that
@@ -47,7 +47,8 @@ class Access:
         self._looked = time.monotonic()
 
     async def caller(self, request: Request) -> Token | None:
-        """Who asks, None for who is not known. Whether a cookie says so is in ``state.by_cookie``.
+        """The token of a request, None for an unknown one. Whether it came by cookie is in
+        ``state.by_cookie``.
 
         Raises TooFast, UnavailableError.
         """
@@ -100,7 +101,7 @@ def credential(request: Request) -> tuple[str | None, bool]:
 
 
 def address(request: Request) -> str:
-    """Where a request is from; of IPv6 the network, of which one client has all addresses."""
+    """A request's network address; of IPv6 the /64 network, whose addresses one client may hold."""
     host = request.client.host if request.client else ""
     try:
         found = ipaddress.ip_address(host)
@@ -172,7 +173,7 @@ _BEARER = HTTPBearer(
 async def authorized(
     request: Request, scopes: SecurityScopes, _: Annotated[Any, Depends(_BEARER)]
 ) -> Token:
-    """Who asks. Raises HTTPException: 401 for nobody who is known, 403 for who may not."""
+    """The caller. Raises HTTPException: 401 for an unknown one, 403 for one without the scope."""
     caller: Token | None = request.state.caller
     if caller is None:
         raise HTTPException(

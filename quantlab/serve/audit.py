@@ -36,7 +36,7 @@ class Audit:
         self.database = database
 
     def add(self, token: str, address: str, action: str, subject: str, outcome: str) -> None:
-        """One line."""
+        """Write one line."""
         with self.database.writing() as connection:
             row = {
                 "time": self.database.now(connection),
@@ -58,8 +58,8 @@ class Audit:
 
 
 def noteworthy(method: str, status: int) -> bool:
-    """Whether a request belongs in the log. What could not be done for now has changed nothing, and
-    the log may lie where it could not be done."""
+    """Whether a request is logged. One that was answered 503 has changed nothing, and the log may
+    be unavailable too."""
     return status != 503 and (method not in SAFE or status in REFUSALS)
 
 

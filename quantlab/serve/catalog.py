@@ -1,4 +1,4 @@
-"""Catalog: what the service has names for: datasets, models, recipes, baselines."""
+"""Catalog: the named datasets, models, recipes and baselines of a service."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StoredModel:
 
     @property
     def key(self) -> str:
-        """Its object."""
+        """The key of its file in the store."""
         return f"models/{self.sha256}"
 
 
@@ -105,7 +105,7 @@ class Catalog:
         return StoredModel(**row._asdict())
 
     def known(self, sha256s: Sequence[str]) -> dict[str, StoredModel]:
-        """Of these, the models that there are."""
+        """Those of these models that the catalog has."""
         with self.database.reading() as connection:
             rows = connection.execute(select(MODELS).where(MODELS.c.sha256.in_(sha256s)))
             return {row.sha256: StoredModel(**row._asdict()) for row in rows}
@@ -169,7 +169,7 @@ class Catalog:
         self._put(DATASETS, name, {**row, "facts": dict(facts)})
 
     def remove_dataset(self, name: str) -> None:
-        """Forget the name; the images stay. Raises NotFoundError."""
+        """Remove the name; the images stay. Raises NotFoundError."""
         self.dataset(name)
         with self.database.writing() as connection:
             connection.execute(delete(DATASETS).where(DATASETS.c.name == name))
@@ -189,7 +189,7 @@ class Catalog:
         return found
 
     def add_recipe(self, name: str, text: str) -> StoredRecipe:
-        """Keep a recipe; the same name again replaces it. Raises RecipeError."""
+        """Store a recipe; the same name again replaces it. Raises RecipeError."""
         check_name(name)
         validate(Recipe, parse_yaml(text, name), name)
         return StoredRecipe(name, text, self._put(RECIPES, name, {"text": text}))
@@ -226,7 +226,7 @@ class Catalog:
 
 
 def check_name(name: str) -> None:
-    """Raises QuantlabError for what is no name for the service."""
+    """Raises QuantlabError for an invalid name."""
     if not NAME.fullmatch(name):
         raise QuantlabError(
             f"{name!r} is no name for the service.",

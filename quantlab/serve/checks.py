@@ -35,7 +35,7 @@ _REMEDY = "Export it again, or upload another file."
 
 
 class Bounds(BaseModel):
-    """What an uploaded model may be.
+    """Limits on an uploaded model: size, nodes, dimensions, operator domains.
 
     ``domains`` are of operators; ``""`` and ``ai.onnx`` are ONNX's own, com.microsoft has the
     quantized operators of ONNX Runtime. ``loops``: whether Loop, Scan and SequenceMap are let

@@ -1,4 +1,4 @@
-"""One task in a confined process: ``python -m quantlab.serve.child FD``.
+"""Run one task in a confined process: ``python -m quantlab.serve.child FD``.
 
 A line of JSON on standard input says what to do (see ``process.Child``, which writes it). What
 comes of it goes to the file descriptor FD as events, a line of JSON each, the last of them
@@ -38,27 +38,28 @@ INTERVAL = 0.25
 
 
 class EventWriter:
-    """Writes events. Safe from several threads."""
+    """Writes events to a pipe. Safe from several threads."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
         self._lock = threading.Lock()
 
     def write(self, kind: str, **facts: Any) -> None:
-        """One event."""
+        """Write one event."""
         line = json.dumps({"kind": kind, **facts}).encode() + b"\n"
         with self._lock:
             while line:
                 line = line[os.write(self._handle, line) :]
 
     def text(self, kind: str, text: str) -> None:
-        """An event, or as many as a long text needs."""
+        """Write a text as one event, or as several where it is long."""
         for start in range(0, max(1, len(text)), PIECE):
             self.write(kind, text=text[start : start + PIECE])
 
 
 class EventReporter:
-    """A Reporter by events. When quiet it tells warnings only, as the command line's does."""
+    """A Reporter that writes events. When quiet it writes warnings only, as the command line
+    does."""
 
     def __init__(self, writer: EventWriter, quiet: bool) -> None:
         self._writer = writer
@@ -66,18 +67,18 @@ class EventReporter:
         self.warnings: list[str] = []
 
     def say(self, text: str) -> None:
-        """One line about what is being done."""
+        """Write one line about what is being done."""
         if not self.quiet:
             self._writer.text("say", text)
 
     def warn(self, text: str) -> None:
-        """One line the user should not miss; kept for the record."""
+        """Write one line that the user should not miss; keep it for the record."""
         self.warnings.append(text)
         self._writer.text("warn", text)
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Advance]:
-        """At most four events a second; the last has no ``done``."""
+        """Write at most four events a second; the last has no ``done``."""
         last = 0.0
 
         def tell(done: int | None, note: str) -> None:
@@ -100,7 +101,7 @@ class EventReporter:
 
 
 class _EventBytes(io.RawIOBase):
-    """A stream of UTF-8 that becomes events."""
+    """A byte stream that turns UTF-8 lines into events."""
 
     def __init__(self, writer: EventWriter, kind: str) -> None:
         self._writer, self._kind = writer, kind
@@ -117,13 +118,13 @@ class _EventBytes(io.RawIOBase):
 
 
 def event_stream(writer: EventWriter, kind: str) -> io.TextIOWrapper:
-    """What is written to it becomes events of this kind, line by line."""
+    """A text stream that turns each line written to it into an event of this kind."""
     buffer = io.BufferedWriter(_EventBytes(writer, kind))
     return io.TextIOWrapper(buffer, encoding="utf-8", errors="replace", line_buffering=True)
 
 
 def run_verb(task: dict[str, Any], writer: EventWriter) -> int:
-    """Runs the command line ``argv``; its exit code."""
+    """Run the command line ``argv``; returns its exit code."""
     from quantlab.cli import main
 
     try:
@@ -141,7 +142,7 @@ def run_verb(task: dict[str, Any], writer: EventWriter) -> int:
 
 
 def run_check(task: dict[str, Any], writer: EventWriter) -> int:
-    """Looks at the upload ``file``; tells a ``result``, the facts of the model."""
+    """Check the upload ``file``; writes a ``result`` event with the facts of the model."""
     from quantlab.serve.checks import Bounds, check_upload
 
     bounds = Bounds.model_validate(task["bounds"])
@@ -157,7 +158,7 @@ TASKS: dict[str, Callable[[dict[str, Any], EventWriter], int]] = {
 
 
 def main() -> NoReturn:
-    """Reads the task, confines the process, does the task, tells how it ended."""
+    """Read the task, confine the process, run the task, write how it ended."""
     writer = EventWriter(int(sys.argv[1]))
     os.set_inheritable(int(sys.argv[1]), False)
     task = json.loads(sys.stdin.readline())

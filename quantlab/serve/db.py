@@ -157,7 +157,7 @@ AUDIT = _table(
 
 
 class UnavailableError(QuantlabError):
-    """The database is locked or gone for now; nothing was changed."""
+    """The database cannot be reached or is locked for now; nothing was changed."""
 
 
 class Database:
@@ -189,7 +189,7 @@ class Database:
             ) from error
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -200,7 +200,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One transaction that sees one state."""
+        """A transaction that sees one consistent state."""
         with self._said(), self._engine.begin() as connection:
             yield connection
 

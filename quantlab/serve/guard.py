@@ -1,4 +1,4 @@
-"""Guard: what every request passes, on its way in and out, whatever it is for."""
+"""Middleware for every request: authentication, rate limits, body limits, headers, audit log."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Guard:
             await self._note(request, sent.status)
 
     async def _let_in(self, request: Request) -> None:
-        """Raises TooFast, TooLargeError, UnavailableError, HTTPException."""
+        """Admit a request. Raises TooFast, TooLargeError, UnavailableError, HTTPException."""
         request.state.caller = await self.access.caller(request)
         bearer = "authorization" in request.headers
         if request.method not in SAFE and not bearer and not same_origin(request):
@@ -93,7 +93,7 @@ class Guard:
         return self.max_chunk if request.url.path.startswith(CHUNKS) else MAX_BYTES
 
     async def _note(self, request: Request, status: int) -> None:
-        """A line in the audit log where one belongs there."""
+        """Write a line to the audit log if the request belongs there."""
         if not noteworthy(request.method, status):
             return
         caller, place = request.state.caller, address(request)
@@ -109,7 +109,7 @@ class Guard:
 
 
 class _Sent:
-    """Sends a response on, with our headers; ``status`` is 0 until it has begun."""
+    """Sends a response with the service's headers; ``status`` is 0 until it has begun."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

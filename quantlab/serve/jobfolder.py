@@ -1,4 +1,4 @@
-"""JobFolder: one attempt at a job on this machine's disk, between the store and a child process.
+"""JobFolder: the files of one attempt at a job on this machine's disk.
 
 Inputs lie in it under their own names, so that what the verb says and writes names no other place.
 """
@@ -55,7 +55,7 @@ class JobFolder:
             self.argv = ["tune", f"--resume={RUNS}/{run}", *(["--gate"] if request.gate else [])]
 
     def remove(self) -> None:
-        """Nothing is left of it; what links lead to stays."""
+        """Remove the folder; targets of links in it stay."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def results(self) -> dict[str, Path]:

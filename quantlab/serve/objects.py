@@ -1,4 +1,4 @@
-"""Objects: files by key in a folder or behind an fsspec URL, each whole or not at all.
+"""Object store: files by key in a folder or behind an fsspec URL, each complete or absent.
 
 Keys are relative paths with forward slashes: ``models/SHA256``, ``jobs/ID/ATTEMPT/…``. A folder may
 be one that several machines share; S3 and its like are reached by fsspec.
@@ -48,7 +48,7 @@ class Objects:
         self._local = Path(self._root) if protocol in ("file", "local") else None
 
     def put(self, key: str, source: Path) -> None:
-        """Keep a file's content under the key, in place of what is there."""
+        """Store a file's content under the key, replacing what is there."""
         with self._said(key):
             if self._local is None:
                 self._files.put_file(str(source), self._path(key))
@@ -96,7 +96,7 @@ class Objects:
         return {key: size for key, size in sorted(sizes.items()) if _KEY.fullmatch(key)}
 
     def remove(self, folder: str) -> None:
-        """Forget all objects whose keys begin with ``folder/``."""
+        """Delete all objects whose keys begin with ``folder/``."""
         if self._local is not None:
             shutil.rmtree(self._local / _checked(folder), ignore_errors=True)
         elif self.sizes(folder):
@@ -104,7 +104,7 @@ class Objects:
                 self._files.rm(self._path(folder), recursive=True)
 
     def sweep(self) -> None:
-        """Remove what killed processes were writing; drivers of stores elsewhere leave nothing."""
+        """Remove half-written files of killed processes; drivers of stores elsewhere leave none."""
         for path in self._local.rglob(".*.part") if self._local is not None else ():
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > ABANDONED:

@@ -1,4 +1,4 @@
-"""The parent's side of a child process: start it, hear it, keep it to its limits, end all of it."""
+"""Start a confined child process, read its events, enforce its limits, end its process group."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Ended:
 
 
 class Child:
-    """A confined process that does one task, with its whole group; gone when the block ends.
+    """A confined process for one task, with its process group; killed when the block ends.
 
     ``task``: {"task": "verb", "argv": [str, …]} or {"task": "check", "file": str, "bounds": {…}}.
     Its working folder is ``folder``, which it may write, as ``write`` and a temporary folder of its
@@ -149,11 +149,11 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Of the process, and the number of its group."""
+        """The id of the process, and of its group."""
         return self._process.pid
 
     def events(self, timeout: float) -> list[Event]:
-        """What it has said since, after at most ``timeout`` seconds of waiting for a word."""
+        """New events, after at most ``timeout`` seconds of waiting for one."""
         if not self._open:
             self._watch.join(timeout)
             return []
@@ -180,12 +180,12 @@ class Child:
         self._signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """Ends it and all that it has started, at once."""
+        """Kill the process and all that it has started, at once."""
         self._stop("killed", "it was ended.")
 
     @property
     def ended(self) -> Ended | None:
-        """How it ended, once nothing of it is left and all that it said has been heard."""
+        """How it ended, once its process group is gone and all its events were read."""
         if self._status is None or self._open:
             return None
         if self._stopped is not None:
@@ -240,8 +240,8 @@ class Child:
         return {"kind": said["kind"], **{key: said[key] for key in fields}}
 
     def _watched(self) -> None:
-        """Until the process has ended: its limits. Then nothing of its group is left, also where
-        this fails."""
+        """Enforce the limits until the process has ended, then kill what is left of its group, also
+        when enforcing fails."""
         look = 0
         try:
             while not _ends_within(self._process, WATCH_SECONDS):
@@ -259,7 +259,7 @@ class Child:
                 self._process.stdin.close()
 
     def _over(self) -> tuple[Reason, str] | None:
-        """The limit that it is over, if any."""
+        """The limit that the process exceeds, if any."""
         now, limits = time.monotonic(), self.limits
         if now > self._deadline:
             return "time", f"it took longer than {limits.seconds:.0f} s."
@@ -278,7 +278,8 @@ class Child:
         return None
 
     def _over_disk(self) -> tuple[Reason, str] | None:
-        """The same of what it has written. Its own folders are walked, and no link is followed."""
+        """The disk limit that it exceeds, if any. Its own folders are walked, and no link is
+        followed."""
         size = count = 0
         for place in self._places:
             for path, _, names in os.walk(place):
@@ -338,7 +339,7 @@ def run_task(
 
 
 def _environment(tmp: Path, more: Mapping[str, str]) -> dict[str, str]:
-    """Few variables, and no secret."""
+    """The few environment variables that the child gets, none of them secret."""
     import quantlab
 
     home = Path(quantlab.__file__).resolve().parent.parent
@@ -374,7 +375,7 @@ def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def _family(pid: int) -> list[psutil.Process]:
-    """The process, its group, and what it has started outside of it."""
+    """The process, its group, and processes that it has started outside of the group."""
     found: dict[int, psutil.Process] = {}
     with suppress(psutil.Error):
         found |= {child.pid: child for child in psutil.Process(pid).children(recursive=True)}
@@ -386,7 +387,7 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def _use(family: Sequence[psutil.Process]) -> tuple[int, float]:
-    """Resident bytes and seconds of CPU, of all together."""
+    """Resident bytes and CPU seconds of all processes together."""
     memory, cpu = 0, 0.0
     for process in family:
         with suppress(psutil.Error), process.oneshot():
@@ -408,7 +409,7 @@ def _early(reason: str, limits: Limits) -> tuple[Reason, str]:
 
 
 def _death(status: int, limits: Limits) -> tuple[Reason, str]:
-    """Why a process is gone that did not say so."""
+    """Why a process ended without reporting how."""
     if status == -signal.SIGXCPU:
         return _early("cpu", limits)
     if status == -signal.SIGXFSZ:

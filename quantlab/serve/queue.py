@@ -1,4 +1,4 @@
-"""Queue: jobs that survive whatever happens to who works on them.
+"""Queue: jobs under leases in a database, which survive lost workers.
 
 A job is a row. A worker that claims it holds a lease; a job whose lease has ended is free again. So
 its work is done at least once, and only what the last attempt wrote is kept.
@@ -32,7 +32,7 @@ LONGEST_TEXT = 20_000
 
 
 class NotFoundError(QuantlabError):
-    """There is no such thing in the service."""
+    """The service has no model, dataset, job or other item of this name."""
 
 
 class ConflictError(QuantlabError):
@@ -40,11 +40,11 @@ class ConflictError(QuantlabError):
 
 
 class TooManyError(QuantlabError):
-    """A token has too many jobs that have not ended."""
+    """A token has too many unfinished jobs."""
 
 
 class LeaseLostError(QuantlabError):
-    """The job was given to somebody else, or has ended: what this worker found does not count."""
+    """The job was given to another worker, or has ended: this worker's results are discarded."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether it will not change any more."""
+        """Whether the job has ended."""
         return self.state not in OPEN
 
     @property
     def folder(self) -> str:
-        """Where the store has its files: of the attempt that counts."""
+        """The store's folder with its files, those of the attempt that counts."""
         return f"jobs/{self.id}/{self.attempts}"
 
 
@@ -98,7 +98,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Asked:
-    """A job to be: its verb's request, and what the request's names stand for."""
+    """A new job: its verb's request, and what the request's names stand for."""
 
     verb: str
     request: Mapping[str, Any]
@@ -107,7 +107,7 @@ class Asked:
 
     @property
     def digest(self) -> str:
-        """Of the request alone, to know it again."""
+        """A digest of the request alone, by which a repeated one is recognized."""
         text = json.dumps(self.request, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -238,7 +238,7 @@ class Queue:
             return [Event(row.number, row.kind, row.text, row.time) for row in reversed(rows)]
 
     def cancel(self, job_id: str) -> Job:
-        """Ends a job that waits; one that runs is told to stop. One that has ended stays as it is.
+        """End a job that waits; ask a running one to stop. One that has ended stays as it is.
         Raises NotFoundError."""
         with self.database.writing() as connection:
             now = self.database.now(connection)
@@ -250,7 +250,7 @@ class Queue:
             return _job(self._row(connection, job_id))
 
     def claim(self, worker: str, machine: str) -> Job | None:
-        """The oldest job that waits, leased to this worker; None when there is nothing to do here.
+        """Lease the oldest waiting job to this worker; None when there is none for it.
 
         First come, first served: a job that times models waits until its machine is quiet, and
         those behind it wait with it, on this machine.
@@ -302,7 +302,7 @@ class Queue:
         return bool(busy) and (exclusive or any(busy))
 
     def heartbeat(self, job: Job) -> bool:
-        """Keeps the lease; whether the job is to be cancelled. Raises LeaseLostError.
+        """Renew the lease; returns whether the job is to be cancelled. Raises LeaseLostError.
 
         A lease that has ended is taken up again where nobody else took it.
         """
@@ -314,13 +314,13 @@ class Queue:
     def tell(
         self, job: Job, events: Sequence[tuple[str, str]], progress: dict[str, Any] | None
     ) -> None:
-        """What the job says, in kinds and texts, and how far it is. Raises LeaseLostError."""
+        """Store the job's events and progress. Raises LeaseLostError."""
         with self.database.writing() as connection:
             self._mine(connection, job, progress=progress)
             self._add(connection, job.id, events, self.database.now(connection))
 
     def finish(self, job: Job, outcome: Outcome) -> Job:
-        """Ends the job, once. Raises LeaseLostError."""
+        """Store how the job ended, once. Raises LeaseLostError."""
         with self.database.writing() as connection:
             self._mine(
                 connection,

@@ -105,7 +105,7 @@ class Uploads:
         return catalog.add_model(sha256, name, found.bytes, found.facts)
 
     def put(self, token: str, upload_id: str, offset: int, chunk: Path) -> Upload:
-        """Keep the bytes from ``offset`` on; the same ones may come again.
+        """Store the bytes from ``offset`` on; the same ones may come again.
 
         Raises NotFoundError, ConflictError where bytes before them are missing, QuantlabError.
         """

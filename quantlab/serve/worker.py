@@ -1,4 +1,4 @@
-"""Worker: takes jobs from the queue and sees each to its end in a confined child process."""
+"""Worker: take jobs from the queue and run each in a confined child process."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Worker:
         self.stop = Flag()
 
     def run(self) -> None:
-        """Until ``stop`` is set."""
+        """Take jobs until ``stop`` is set."""
         with own_folder(self.service.settings.work, secrets.token_hex(8)) as folder:
             self.service.objects.sweep()
             while not self.stop.is_set():
@@ -95,7 +95,7 @@ class Worker:
 
 
 class _Lease:
-    """A job's lease, kept while the block runs, however long anything in it takes."""
+    """Renews a job's lease in a thread while the block runs."""
 
     def __init__(self, queue: Queue, job: Job) -> None:
         self._queue, self._job = queue, job
@@ -150,7 +150,7 @@ class _Attempt:
     _kept: float = 0.0
 
     def make(self) -> None:
-        """To the job's end. Raises LeaseLostError."""
+        """Run the job to its end. Raises LeaseLostError."""
         service = self.worker.service
         folder = JobFolder(self.place / "job", self.job, service.objects, service.settings.bounds)
         try:
@@ -313,7 +313,7 @@ class _Attempt:
         service.catalog.add_model(sha256, name, size, facts, self.job.id)
 
     def _surely(self, write: Callable[[], Found]) -> Found:
-        """Again and again until the database answers. Raises LeaseLostError."""
+        """Repeat until the database answers. Raises LeaseLostError."""
         while True:
             try:
                 return write()
@@ -325,7 +325,7 @@ class _Attempt:
                     ) from error
 
     def _clean(self, run: str | None) -> None:
-        """Earlier attempts at this job have left nothing that counts: neither files nor runs."""
+        """Remove files and runs that earlier attempts at this job have left."""
         service = self.worker.service
         earlier = [f"jobs/{self.job.id}/{attempt}" for attempt in range(1, self.job.attempts)]
         with suppress(OutputError):

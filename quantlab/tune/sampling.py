@@ -90,7 +90,8 @@ def _study(
 
 
 def objective(trial: Trial) -> float:
-    """What TPE makes small: by how far the criterion is missed, then time, then infidelity."""
+    """The value that TPE minimizes: by how far the criterion is missed, then time, then
+    infidelity."""
     excess = max(0.0, trial.scores.excess) if trial.scores else 10.0
     return 10 * excess + 1 / trial.speedup + min(trial.divergence, 10.0)
 

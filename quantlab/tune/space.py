@@ -1,4 +1,4 @@
-"""The space that grid, random, tpe and exhaustive search where none is named, for each engine."""
+"""Default search spaces of grid, random, tpe and exhaustive, for each engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trial: one recipe tried. Which one is best, and which ones nothing beats."""
+"""Trial: the result of one recipe; the best of them, and the Pareto front."""
 
 from __future__ import annotations
 

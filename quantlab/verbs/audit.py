@@ -1,4 +1,4 @@
-"""Preprocessing audits: in full for ``inspect``, and a quick look where an accuracy seems wrong."""
+"""Audit the preprocessing: in full for ``inspect``, quickly where an accuracy seems wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images calibrate: a seeded, stratified sample that no evaluation image is part of."""
+"""Choose the calibration images: a seeded, stratified sample without evaluation images."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def drawn(
 def divided(
     dataset: Dataset, model: Model, recipe: Recipe, reporter: Reporter
 ) -> tuple[Dataset, Dataset, Recipe]:
-    """One dataset for both purposes: what calibrates, and what is left to judge, which is most of
-    it; and the recipe as ``drawn`` gives it."""
+    """Split one dataset into images that calibrate and images that evaluate, which are most of it;
+    also returns the recipe as ``drawn`` gives it."""
     different = len(set(dataset.content_digests))
     full = _filled_in(recipe, dataset, model, different // 3)
     size = full.calibration_size

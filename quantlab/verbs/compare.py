@@ -183,13 +183,13 @@ def check_comparable(fp32: Model, int8: Model) -> None:
 
 
 def named(model: Model) -> Named:
-    """What the model's file says of itself."""
+    """The model with what its file states about itself."""
     source = model.metadata.get(SOURCE_KEY, "")
     return Named(model.path.name, model.sha256, model.is_quantized, source)
 
 
 def _exchanged(command: str, first: str, second: str) -> str:
-    """How to name two models the other way round."""
+    """The command with the two models in the right order."""
     words = shlex.split(command)
     if not {first, second} <= set(words):
         return f"Exchange the two: {second} is the fp32 model and {first} the int8 one."
@@ -214,7 +214,7 @@ def _lead(
 
 
 def warn_of_calibration_images(int8: Model, crops: Crops, reporter: Reporter) -> None:
-    """An image that calibrated the int8 model flatters it."""
+    """Warn when evaluation images were used to calibrate the int8 model."""
     used = calibrated_on(int8.metadata, crops.digests)
     if used:
         reporter.warn(

@@ -158,8 +158,8 @@ def answering(
 
 
 def remember(answers: Predictions, model: Model, crops: Crops, execution: Execution) -> None:
-    """Keep the answers on all crops for the next time. Raises ModelError when the model's file
-    changed during the run."""
+    """Cache the answers on all crops. Raises ModelError when the model's file changed during the
+    run."""
     model.check_unchanged()
     keep(answers, model, crops, _answers_folder(), execution)
     crops.touch()

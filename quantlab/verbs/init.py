@@ -1,4 +1,4 @@
-"""init: a commented ``quantlab.yaml`` to start from."""
+"""init: write a commented ``quantlab.yaml``."""
 
 from __future__ import annotations
 

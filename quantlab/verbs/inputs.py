@@ -1,4 +1,4 @@
-"""From what the user named to Models, Datasets and Pipelines."""
+"""Resolve what the user named to Models, Datasets and Pipelines."""
 
 from __future__ import annotations
 
@@ -340,7 +340,7 @@ def _check_labelled(dataset: Dataset, max_bad: float) -> None:
 
 @contextmanager
 def fetching(place: Path | str, reporter: Reporter) -> Iterator[Callable[[int, int], None] | None]:
-    """Shows how far a URL's bytes have come."""
+    """A progress bar for the bytes of a URL."""
     if not is_url(place):
         yield None
         return
@@ -399,7 +399,7 @@ def load_images(
 
 
 def say_problems(crops: Crops, reporter: Reporter) -> None:
-    """Count the images that had to be left out and name the first ten."""
+    """Warn of images that had to be left out: their number and the first ten names."""
     if crops.problems:
         reporter.warn(f"{len(crops.problems)} images were left out: {describe(crops.problems)}")
 

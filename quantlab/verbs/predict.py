@@ -1,4 +1,4 @@
-"""predict: what a model says of single images."""
+"""predict: the best classes of single images."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class RecipePrefetcher:
         return found
 
     def _make(self, wanted: Recipe) -> None:
-        """The group of ``wanted``, and others to keep all workers busy."""
+        """Quantize the group of ``wanted``, and others to keep all workers busy."""
         groups = [group for group in self._waiting if wanted in group]
         if not groups:
             return

@@ -1,4 +1,4 @@
-"""The report of a run, for any job: its files, registered in the record."""
+"""Write the report of a run, for any verb, and register its files in the record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""runs: the history of a runs folder: listed, shown, compared, drawn, removed, exported.
+"""runs: list, show, compare, plot, remove and export the runs of a folder.
 
 These jobs look at runs and are none themselves: they leave no run folder, so that they work on a
 folder that cannot be written to.

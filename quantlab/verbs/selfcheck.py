@@ -1,4 +1,4 @@
-"""What quantize wrote, checked before it has its name: its answers beside fp32's."""
+"""Check a quantized file against fp32 before it is written under its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tune: from a fp32 model to the best int8 file that a search over recipes gives."""
+"""tune: search over recipes for the best int8 file of a fp32 model."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ class TuneSpec(DataOptions, ModelOptions):
 
 @dataclass(frozen=True)
 class Subject:
-    """The fp32 model, and its images; ``evaluation`` is ``calibration`` where one has to serve for
-    both."""
+    """The fp32 model and its images; ``evaluation`` is ``calibration`` where one dataset has to
+    serve for both."""
 
     model: Model
     pipeline: Pipeline

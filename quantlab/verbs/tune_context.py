@@ -1,4 +1,4 @@
-"""TuneContext: what all trials of one tune share, and how one trial is made."""
+"""TuneContext: what all trials of one tune share; quantize, score, evaluate and time a trial."""
 
 from __future__ import annotations
 

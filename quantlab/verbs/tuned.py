@@ -1,4 +1,4 @@
-"""Tuned: what came of a tune, its report and its record."""
+"""The result of a tune, its report and its record."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Net:
 
     @cached_property
     def names(self) -> MadeNames:
-        """What writers call what they add."""
+        """The names of added tensors and nodes."""
         return MadeNames(self.proto.graph)
 
     def never_negative(self, name: str) -> bool:

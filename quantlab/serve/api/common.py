@@ -1,4 +1,4 @@
-"""What the resources share: the service, pages of lists, files, documented problems."""
+"""Shared by the resources: the service, pages of lists, files, documented problems."""
 
 from __future__ import annotations
 

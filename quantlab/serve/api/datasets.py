@@ -1,4 +1,4 @@
-"""Datasets: the images that jobs may use. Where they are, only the operator knows."""
+"""Datasets: the images that jobs may use. Their paths are known to the operator only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events: what a job says while it works, as server-sent events."""
+"""Events: a job's messages and progress, as server-sent events."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ _STREAM = {"description": "The events.", "content": {"text/event-stream": {"sche
 
 
 class Streams:
-    """How many are open; and threads of their own, so that they take none from other requests."""
+    """Counts the open streams; holds threads for them, so that they take none from other
+    requests."""
 
     def __init__(self) -> None:
         self.open = 0
         self.threads = anyio.CapacityLimiter(4)
 
     async def ask(self, look: Callable[[], Found]) -> Found:
-        """Looks into the database, off the event loop."""
+        """Query the database in a thread, off the event loop."""
         return await anyio.to_thread.run_sync(look, limiter=self.threads)
 
 

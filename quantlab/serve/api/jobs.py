@@ -1,4 +1,4 @@
-"""Jobs: a verb of quantlab, done by a worker."""
+"""Jobs: verbs of quantlab that a worker runs."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _facts(job: Job) -> dict[str, Any]:
 
 
 def progress_of(told: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What is shown of a job's progress."""
+    """The job's progress as the API shows it."""
     names = ("label", "total", "done", "note")
     return None if told is None else {name: told.get(name) for name in names}
 

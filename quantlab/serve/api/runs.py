@@ -1,4 +1,4 @@
-"""Runs: what jobs have left, and their reports."""
+"""Runs: records and reports of finished jobs."""
 
 from __future__ import annotations
 

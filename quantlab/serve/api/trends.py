@@ -23,7 +23,7 @@ class TrendLinks(BaseModel):
 
 
 class Measured(BaseModel):
-    """A model that has figures."""
+    """A model with measured figures."""
 
     model: str = Field(examples=["mobilenetv2-12.int8"])
     links: TrendLinks

@@ -21,7 +21,7 @@ _RAW = {"requestBody": {"required": True, "content": {"application/octet-stream"
 
 
 class UploadRequest(BaseModel):
-    """A file that is to come."""
+    """The name, size and sha256 of a file to upload."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,7 +35,7 @@ class UploadRequest(BaseModel):
 
 
 class UploadView(BaseModel):
-    """An upload under way."""
+    """An unfinished upload."""
 
     id: str = Field(examples=["8c5c2f1d9e0a4b37"])
     received: int = Field(description="bytes from the beginning; go on there")
@@ -44,7 +44,7 @@ class UploadView(BaseModel):
 
 
 class KnownUpload(BaseModel):
-    """A file that the service has."""
+    """A file that the service has already."""
 
     model: ModelView
 

@@ -1,4 +1,4 @@
-"""Rendering: templates into pages; problems too."""
+"""Render templates, and problems as pages."""
 
 from __future__ import annotations
 

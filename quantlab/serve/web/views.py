@@ -1,4 +1,4 @@
-"""Views: the service's nouns as pages show them. Pure."""
+"""Views: models, jobs and runs of the service as the pages show them. Pure."""
 
 from __future__ import annotations
 

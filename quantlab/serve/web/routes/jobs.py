@@ -1,4 +1,4 @@
-"""Jobs: the queue, one, cancelled."""
+"""Pages of jobs: the queue, one job, cancelling."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def jobs_page(
 
 @router.get("/jobs/{job_id}")
 def job_page(request: Request, service: ServiceOf, caller: Reader, job_id: Key) -> Response:
-    """One job: how far it is, what it says, what it left."""
+    """Show one job: progress, messages, files."""
     job = service.queue.get(job_id)
     events = service.queue.last_events(job_id, LINES_SHOWN + 1)
     return page(

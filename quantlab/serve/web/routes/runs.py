@@ -1,4 +1,4 @@
-"""Runs: a list, one, and a trial's file picked."""
+"""Pages of runs: the list, one run, picking a trial's file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 def home(_: Reader) -> Response:
-    """The runs are what most come for."""
+    """Redirect to the list of runs."""
     return RedirectResponse("/runs", 303)
 
 

@@ -1,4 +1,4 @@
-"""What there is to work on: models and datasets."""
+"""Pages of models and datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job by form."""
+"""Pages that submit a job by form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models over runs."""
+"""Pages of models over runs."""
 
 from __future__ import annotations
 
