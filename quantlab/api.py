@@ -118,7 +118,7 @@ class QuantlabWarning(UserWarning):
 
 
 class Progress(Protocol):
-    """A function that is told how far the work is.
+    """A function that receives the progress of the work.
 
     Example:
         >>> from quantlab import bench

@@ -116,8 +116,8 @@ def shown(text: object, most: int = 200) -> str:
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether it says that the disk, or the user's share of it, is full. numpy says only how many
-    values it could not write."""
+    """Whether the error means that the disk, or the user's quota, is full. numpy reports only how
+    many values it could not write."""
     if not isinstance(error, OSError):
         return False
     return error.errno in (errno.ENOSPC, errno.EDQUOT) or " requested and " in str(error)

@@ -22,8 +22,8 @@ def owner_of(folder: Path) -> str:
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[None]:
-    """Within the block, temporary folders lie in one place that belongs to ``folder``, and what a
-    killed process has left there is removed. For who alone works in ``folder``.
+    """Within the block, create temporary folders in one place that belongs to ``folder``, and
+    remove what killed processes have left there. Only for a caller that is alone in ``folder``.
 
     Raises OutputError.
     """

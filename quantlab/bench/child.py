@@ -108,8 +108,8 @@ class Sessions:
         }
 
     def run(self, session: int, count: int, uncounted: int = 0) -> list[float]:
-        """The milliseconds of ``count`` runs, after some that are not counted: who had the CPU
-        before has left its own data in the caches."""
+        """The milliseconds of ``count`` runs, after some that are not counted: the process that ran
+        before has filled the CPU's caches with its own data."""
         run = self._runs[session]
         for _ in range(uncounted):
             run()
@@ -128,8 +128,8 @@ class Sessions:
     def serve(
         self, session: int, start_ns: int, rate: float, seconds: float, seed: list[int], queue: int
     ) -> list[tuple[int, float, float]]:
-        """Requests that come as ``poisson_arrivals(rate, seconds, seed)`` says, counted from
-        ``start_ns``, in their order: of each served its number, and when it was begun and done, in
+        """Serve requests that come at the times of ``poisson_arrivals(rate, seconds, seed)``,
+        counted from ``start_ns``, in order; returns of each served one its number, begin and end in
         milliseconds.
 
         Who else serves the same queue has the same open file ``queue``, which holds the requests'
@@ -208,7 +208,8 @@ def _bound_run(session: ort.InferenceSession, subject: Subject, size: int, task:
 
 
 def random_batch(subject: Subject, size: int, seed: int) -> NDArray[np.generic]:
-    """A batch of the subject's type: any uint8 pixel, or standard normal float32."""
+    """A random batch of the model's input type: uniform uint8 pixels, or standard normal
+    float32."""
     rng = np.random.default_rng(seed)
     if subject.dtype == "uint8":
         return rng.integers(0, 256, (size, *subject.shape), np.uint8)

@@ -55,8 +55,9 @@ def frequency_mhz(cpus: Sequence[int]) -> float | None:
 
 
 class CpuMonitor:
-    """What the system tells about some CPUs, round by round: ``with monitor:`` around a round gives
-    its share of stolen time, ``look`` inside of it, while the CPUs are busy, their clock rate."""
+    """Measures the state of some CPUs round by round: ``with monitor:`` around a round records the
+    share of stolen time, ``sample_clock_rate`` inside of it, while the CPUs are busy, their clock
+    rate."""
 
     def __init__(self, cpus: Sequence[int]) -> None:
         self._cpus, self._before = cpus, ""

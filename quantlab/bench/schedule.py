@@ -1,5 +1,5 @@
-"""Who runs when, and for how long. Pure; times are in milliseconds where a name ends in ``_ms``,
-else in seconds."""
+"""Schedule of a benchmark: order and number of rounds, turns and runs. Pure; times are in
+milliseconds where a name ends in ``_ms``, else in seconds."""
 
 from __future__ import annotations
 

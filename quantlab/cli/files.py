@@ -124,7 +124,7 @@ def _label(param: click.Parameter) -> str:
 def _effective(
     command: click.Command, params: Values, now: Values
 ) -> tuple[Values, Path | None, Config | None]:
-    """Every option's value as the verb will have it, the configuration file and what it says.
+    """Every option's value as the verb will get it, with values from the configuration file.
 
     What cannot be read is left to the verb, which says so.
     """

@@ -254,7 +254,8 @@ def _plain(value: Any) -> Any:
 
 
 def repeat_command(ctx: click.Context) -> str:
-    """The command line with every option that differs from its default, paths as given."""
+    """The command line that repeats the run: every option that differs from its default, paths as
+    given."""
     arguments: list[str] = []
     options: list[str] = []
     for param in ctx.command.params:

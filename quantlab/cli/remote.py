@@ -1,4 +1,5 @@
-"""``quantlab --server URL VERB``: the verb's own options and output, the work done by a server."""
+"""Run a verb on a server: ``quantlab --server URL VERB``, with the verb's own options and
+output."""
 
 from __future__ import annotations
 
@@ -98,7 +99,7 @@ def _request(verb: str, asked: Mapping[str, Any], api: Api, reporter: Reporter) 
 
 
 def _asked(ctx: click.Context, verb: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, and what the configuration says beside."""
+    """The options that were given, and those of the configuration."""
     from quantlab.verbs.config import Config, effective, load_config
 
     now = {name: value for name, value in given(ctx).items() if not _empty(value)}

@@ -90,8 +90,8 @@ class Api:
         self._ask("POST", f"/jobs/{job}/cancel")
 
     def events(self, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What the job says, in kinds and facts, until its ``end``; goes on where it was when the
-        connection breaks."""
+        """The job's events, as kinds and facts, until its ``end``; continues after the last one
+        when the connection breaks."""
         last, heard = "", time.monotonic()
         while True:
             try:

@@ -72,8 +72,8 @@ def stored_recipe(api: Api, name: str) -> str:
 
 
 def run_there(api: Api, request: Mapping[str, Any], targets: Targets, reporter: Reporter) -> Remote:
-    """Submits, tells what the job tells, fetches its files. Ctrl-C cancels it there, and what it
-    has until then is fetched.
+    """Submit a job, show its messages, download its files. Ctrl-C cancels it on the server, and the
+    files it has by then are downloaded.
 
     Raises QuantlabError with the words of a job that failed.
     """

@@ -183,8 +183,8 @@ class _View:
 
     @cached_property
     def _unchanged(self) -> bool:
-        """Probabilities are compared bit for bit: near 0 and 1 all models look alike. A model that
-        never answers (NaN everywhere) shows nothing."""
+        """Whether int8's outputs are fp32's. Probabilities are compared bit for bit: near 0 and 1
+        all models are similar. A model that never answers (NaN everywhere) is never unchanged."""
         answered = bool((self.top_first[:, 0] >= 0).any())
         if self._identical or {self.first.output_kind, self.second.output_kind} != {"logits"}:
             return self._identical and answered

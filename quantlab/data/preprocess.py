@@ -84,7 +84,8 @@ class Pipeline(BaseModel):
 
     @property
     def crop_digest(self) -> str:
-        """Twelve hex digits of what decides the uint8 crops; who shares it shares the crops."""
+        """Twelve hex digits of what decides the uint8 crops; pipelines with the same digest share
+        crops."""
         return _short_hash(self.model_dump_json(include={"resizer", "resize", "crop"}))
 
     def crop_image(self, image: Image.Image) -> NDArray[Any]:

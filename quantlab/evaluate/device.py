@@ -40,7 +40,7 @@ _FORM = (
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """One row per name: ``top`` [n, k] are the best classes, -1 for none; ``outputs`` float32
+    """Answers by image name: ``top`` [n, k] are the best classes, -1 for none; ``outputs`` float32
     [n, classes] are None where only classes are known."""
 
     names: tuple[str, ...]

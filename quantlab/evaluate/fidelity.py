@@ -37,9 +37,10 @@ class Fidelity(BaseModel):
 
     @property
     def unrelated(self) -> bool:
-        """Whether a constant answer does as well: the error is as large as fp32's variation, and
-        the agreement is not surely (Wilson's 95%) above that of the best constant. Always so of
-        answers that are not finite, never of fewer than DECIDING images or where all agree."""
+        """Whether a constant answer is as near to fp32: the error is as large as fp32's variation,
+        and the agreement is not significantly (Wilson's 95%) above that of the best constant.
+        Always true of answers that are not finite, never of fewer than DECIDING images or where all
+        agree."""
         if not self.finite:
             return True
         if self.images < DECIDING or self.agreement == 1 or self.variation_db is None:

@@ -42,7 +42,8 @@ class Exposed:
 
 
 class Cut:
-    """A graph cut into its layers: whoever reads one of these tensors reads a new input."""
+    """A graph cut into its layers: nodes that read one of these tensors read a new input
+    instead."""
 
     def __init__(self, proto: onnx.ModelProto, names: Sequence[str]) -> None:
         copy = onnx.ModelProto()

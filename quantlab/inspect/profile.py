@@ -131,8 +131,8 @@ def profile_of(
     reasons: Mapping[str, str] | None = None,
 ) -> Profile:
     """The Profile of the runs numbered ``counted``, from 0 on; the others are warm-up. ``reasons``
-    says by node name why a node is fp32. Raises ModelError when a run is missing or an event is not
-    as ONNX Runtime writes it."""
+    gives by node name why a node is fp32. Raises ModelError when a run is missing or an event is
+    not as ONNX Runtime writes it."""
     try:
         runs = sorted((e["ts"], e["dur"]) for e in events if e.get("name") == _RUN)
         if not counted or max(counted) >= len(runs):
@@ -230,7 +230,7 @@ def _speed(before: float, after: float) -> str:
 
 
 def _costs(profile: Profile) -> list[str]:
-    """What keeps a quantized model from being faster; nothing of a fp32 one."""
+    """Sentences on what slows a quantized model down; none for an fp32 one."""
     if not profile.is_quantized:
         return []
     found = [_conversions(profile), _left_in_fp32(profile), _moves(profile)]

@@ -209,7 +209,7 @@ def serialized(proto: onnx.ModelProto, what: str) -> bytes:
 
 
 def refuse_aside(proto: onnx.ModelProto, who: str, remedy: str) -> None:
-    """Raises QuantizeError for a large model: ``who`` is given it as one file."""
+    """Raises QuantizeError for a large model, which ``who`` can take as one file only."""
     if has_aside(proto):
         raise QuantizeError(
             f"{who} is given models with up to {ASIDE / 2**30:g} GiB of weights, this one has "

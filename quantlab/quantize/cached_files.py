@@ -1,5 +1,4 @@
-"""Files that are known already: what an engine of quantlab's own makes of a model, kept in the
-cache folder."""
+"""Cache of quantized files of quantlab's own engines, in the cache folder."""
 
 from __future__ import annotations
 

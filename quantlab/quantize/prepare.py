@@ -299,7 +299,7 @@ def _is_bias(bias: onnx.TensorProto, width: int) -> bool:
 
 
 def _explicit_pads(graph: onnx.GraphProto, shapes: _Shapes) -> None:
-    """Convolutions and pools say their padding in numbers, where the input's size is known."""
+    """Write the padding of convolutions and pools as numbers, where the input's size is known."""
     for node in graph.node:
         if not g.is_standard(node, "Conv", "MaxPool", "AveragePool"):
             continue

@@ -166,7 +166,7 @@ def _coarse(found: Contrast) -> Iterable[str]:
 
 
 def figures_of(result: Result) -> tuple[Figure, ...]:
-    """Every figure that others may want to keep, the first model's second measurement included."""
+    """All figures for export, the first model's second measurement included."""
     if isinstance(result, BenchResult):
         return tuple(f for name, m in _latencies(result) for f in _latency_figures(name, m))
     if isinstance(result, ThroughputResult):

@@ -57,7 +57,7 @@ def report_page(
 
 
 def _first(c: Comparison, context: ReportContext) -> tuple[Block, ...]:
-    """What a tune that a limit ended says even before the verdict."""
+    """The sentence that a limit ended a tune, which stands before the verdict."""
     if context.unfinished is None:
         return ()
     pays = worth(c, context.trials)

@@ -36,10 +36,10 @@ SUITE = "quantlab gate: "
 
 @dataclass(frozen=True)
 class GateContext:
-    """What was compared with what, and under which conditions; ``command`` repeats it. ``notes``
-    are sentences the reader should not miss, ``lead`` those that stand before everything else;
-    ``pays`` is said next: that int8 is not shown to be faster, "" when it is or nothing was timed.
-    """
+    """What was compared with what, and under which conditions; ``command`` repeats it. ``lead`` are
+    sentences that stand before everything else, ``pays`` follows them: that int8 is not shown to be
+    faster, "" when it is or nothing was timed; ``notes`` are sentences the reader should not
+    miss."""
 
     subject: str
     reference: str

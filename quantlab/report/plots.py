@@ -1,5 +1,5 @@
-"""The plots of reports, as SVG files, and of inspections, as PNG files. matplotlib is imported when
-there is something to draw."""
+"""Draw the plots of reports as SVG files, and of inspections as PNG files. matplotlib is imported
+when there is something to draw."""
 
 from __future__ import annotations
 

@@ -79,8 +79,8 @@ class _Results(Shape):
 
 
 def changes(old: RunRecord, new: RunRecord) -> tuple[Change, ...]:
-    """All that the records say was not the same, likely causes first (see ASPECTS). Of what one of
-    them says nothing, nothing is known to have changed."""
+    """All differences between the two records, likely causes of other results first (see ASPECTS).
+    An aspect that only one of them holds is not compared."""
     before, after = _conditions(old), _conditions(new)
     if old.verb != new.verb:
         before["options"], after["options"] = _shared(before["options"], after["options"])

@@ -62,7 +62,7 @@ def _stamp(path: Path) -> str:
 
 
 def read_entry(folder: Path) -> Entry:
-    """What the folder's record says, or why it cannot be read."""
+    """The history entry of the folder's record, or why it cannot be read."""
     try:
         record = load_record(folder / RECORD)
     except RecordError as error:

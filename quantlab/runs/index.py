@@ -134,8 +134,8 @@ class Index:
             return {row.folder: row.stamp for row in connection.execute(query)}
 
     def update(self, changed: Sequence[tuple[str, Entry]], gone: Collection[str]) -> None:
-        """Put entries, each with its stamp, in the place of those of the same folders, and forget
-        the folders that are gone: all of it or nothing."""
+        """Replace the entries of these folders, each with its stamp, and delete those of folders
+        that no longer exist: all of it or nothing."""
         runs = [self._run_row(stamp, entry) for stamp, entry in changed]
         figures = [row for _, entry in changed for row in self._figure_rows(entry)]
         old = [*gone, *(entry.folder for _, entry in changed)]

@@ -32,7 +32,7 @@ class Point:
 @dataclass(frozen=True)
 class Series:
     """Figures of one metric under the same ``conditions``, the oldest first, and where their level
-    changed. ``note`` says why no change could be looked for, else ""."""
+    changed. ``note`` is the reason why no change could be looked for, else ""."""
 
     metric: str
     conditions: str

@@ -81,8 +81,9 @@ class Access:
         self._remembered[digest(text)] = token, time.monotonic()
 
     async def _is_open(self, request: Request) -> bool:
-        """Whether whoever is on this machine may do everything: there never were tokens, and
-        nobody else can be asking, be it through a proxy or through a browser's page."""
+        """Whether requests of this machine need no token: there never were tokens, and the request
+        comes from this machine itself, neither through a proxy nor from another site's page in a
+        browser."""
         if not (self._without_tokens and is_local(request)):
             return False
         if time.monotonic() - self._looked > REMEMBERED_SECONDS:
@@ -113,8 +114,8 @@ def address(request: Request) -> str:
 
 
 def is_local(request: Request) -> bool:
-    """Whether a request is from this machine, was meant for this machine by name, and nobody says
-    that it was handed on."""
+    """Whether a request comes from this machine, names it as the host, and has no header of a
+    proxy."""
     client = request.client.host if request.client else ""
     named = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
     handed_on = any(name in request.headers for name in _FORWARDED)
@@ -129,8 +130,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def same_origin(request: Request) -> bool:
-    """Whether our own page made the request, as far as the browser says; whatever is no browser
-    says nothing, and is taken at its word unless it sends a cookie."""
+    """Whether the service's own page made the request, as far as the browser states; a client that
+    is no browser states nothing, and is trusted unless it sends a cookie."""
     if (site := request.headers.get("sec-fetch-site")) is not None:
         return site == "same-origin"
     if (origin := request.headers.get("origin")) is not None:

@@ -1,5 +1,5 @@
-"""Audit: who asked for what, when, and what came of it: everything that changes something, and
-everything that was refused."""
+"""The audit log: caller, request and outcome of everything that changes something or was
+refused."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 
 @dataclass(frozen=True)
 class Line:
-    """``token``: the id of the caller's, "" for somebody unknown. ``action``: the method and the
-    operation's name; ``subject``: the path; ``outcome``: the status. ``time``: seconds since
-    1970."""
+    """A line of the log. ``token``: the caller's id, "" for an unknown caller. ``action``: the
+    method and the operation's name; ``subject``: the path; ``outcome``: the status. ``time``:
+    seconds since 1970."""
 
     number: int
     time: float

@@ -119,7 +119,7 @@ class Catalog:
     def add_model(
         self, sha256: str, name: str, size: int, facts: Mapping[str, Any], job: str | None = None
     ) -> StoredModel:
-        """Name a model whose object is in the store; one that is known becomes the newest. A model
+        """Name a model whose object is in the store; one that exists becomes the newest. A model
         may have several names."""
         check_name(name)
         mine = (MODELS.c.sha256 == sha256) & (MODELS.c.name == name.removesuffix(".onnx"))

@@ -1,5 +1,5 @@
-"""Whether an upload is a model that may be used: valid ONNX, a classifier, of known operators, of
-bounded tensors, whole in itself.
+"""Check whether an upload is a usable model: valid ONNX, a classifier, of known operators, of
+bounded tensors, complete.
 
 An upload is one ``.onnx`` file, or a zip of one and its external data. It is looked at in a
 confined child (``{"task": "check"}``): protobuf, ONNX's checker and ONNX Runtime are C++ that has

@@ -125,7 +125,7 @@ class _Sent:
 
 
 class _Body:
-    """Receives a body of so many bytes at most, whatever its headers promised, that keeps coming.
+    """Receives a request's body; raises when it exceeds so many bytes, or stops coming.
 
     Raises HTTPException: FastAPI lets that alone through while it reads.
     """

@@ -42,7 +42,8 @@ class JobFolder:
     _kept: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def lay_out(self) -> None:
-        """Puts the inputs in their places; a tune that lost its worker finds what was kept of it.
+        """Create the job's folder with its inputs; a tune that lost its worker gets back the stored
+        part of its run.
 
         Raises QuantlabError for what is not there any more.
         """

@@ -362,8 +362,8 @@ def _readable(handle: int, seconds: float) -> bool:
 
 
 def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether it ends in so many seconds at most. Where possible it stays in the process table: its
-    group keeps its number until somebody waits for it."""
+    """Whether the process ends within so many seconds. Where possible it stays in the process
+    table, unreaped: so its group keeps its number."""
     if not hasattr(os, "pidfd_open"):
         time.sleep(min(seconds, 0.05))
         return process.poll() is not None

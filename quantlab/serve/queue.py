@@ -338,8 +338,8 @@ class Queue:
             return _job(self._row(connection, job.id))
 
     def release(self, job: Job) -> None:
-        """Gives the job back, as a worker does that is told to go. It counts as no loss. Raises
-        LeaseLostError."""
+        """Give the job back to the queue, when the worker is told to end. It does not count as a
+        loss. Raises LeaseLostError."""
         with self.database.writing() as connection:
             self._mine(connection, job, state="queued", lease=None, progress=None)
 

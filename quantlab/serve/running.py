@@ -25,7 +25,7 @@ def serve(
     settings: Settings, host: str, port: int, reporter: Reporter, *, worker: bool = True
 ) -> None:
     """Serve the API and pages at this address, with one worker, until SIGTERM, or SIGINT where it
-    is heard.
+    is not ignored.
 
     Raises QuantlabError for an address that cannot be had, for one beyond this machine while there
     are no tokens, and where jobs cannot be confined.

@@ -55,8 +55,8 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What a child may use, with all that it starts. In bytes and seconds; ``lines`` are those of
-    what it says.
+    """Limits of a child and all that it starts, in bytes and seconds; ``lines`` are those of its
+    output.
 
     Memory (RSS), CPU time and files' sizes are summed by the parent as it looks; the kernel limits
     the memory and CPU time of each single process, and the size of each file, at once.

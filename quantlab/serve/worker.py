@@ -50,7 +50,7 @@ log = logging.getLogger("quantlab.worker")
 
 
 class Worker:
-    """One job at a time. ``run`` goes on until it is told to stop, then gives its job back."""
+    """Runs one job at a time. ``run`` continues until ``stop`` is set, then gives its job back."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -214,7 +214,7 @@ class _Attempt:
         return Ended(ended.code, "time", _late(settings.job_time)) if late else ended
 
     def _keep(self, folder: JobFolder) -> None:
-        """What another worker would go on with, were this one lost."""
+        """Store what another worker would need to continue."""
         try:
             folder.keep()
         except (OSError, OutputError) as error:  # or a file is gone again: it is tried once more

@@ -52,8 +52,8 @@ class Limits:
 
 @dataclass
 class Outcome:
-    """All trials known in the end, and why there are no more ("picked": nothing was searched);
-    ``untried`` and ``later`` are what the strategy still wanted (see Proposal)."""
+    """The result of a search: all trials, and why it ended ("picked": nothing was searched);
+    ``untried`` and ``later`` are the strategy's remaining proposals (see Proposal)."""
 
     trials: list[Trial] = field(default_factory=list)
     stop: Stop = "finished"

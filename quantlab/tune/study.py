@@ -111,8 +111,8 @@ class SharedStudy:
 
 
 def _opened(url: str, name: str) -> optuna.Study:
-    """The study of that name. Of two machines that make it at the same moment one fails, and finds
-    it made when it looks again."""
+    """Open or create the study of that name. When two machines create it at once, one fails and
+    then opens the other's."""
     for pause in (*_PAUSES, None):
         try:
             return optuna.create_study(

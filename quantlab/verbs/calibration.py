@@ -20,8 +20,8 @@ from quantlab.verbs.inputs import DataOptions, LocatedDataset, load_images
 def drawn(
     dataset: Dataset, model: Model, recipe: Recipe, reporter: Reporter, *, spare: bool = False
 ) -> tuple[Dataset, Recipe]:
-    """The recipe's sample of the dataset, and the recipe with what it leaves open about the sample
-    filled in; says what is lacking: images, classes.
+    """Draw the recipe's sample of the dataset; returns it and the recipe with the sample's size
+    filled in. Warns of missing images and classes.
 
     ``spare``: the default sample of a small dataset leaves a few images over.
     """

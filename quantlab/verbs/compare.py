@@ -288,8 +288,8 @@ def save_artifacts(
 
 
 def results(comparison: Comparison, verdict: Verdict, *first: str) -> dict[str, object]:
-    """The record's view: all figures but the raw samples, which are artifacts, and the sentences
-    that are said ``first``."""
+    """The results for the record: all figures but the raw samples, which are artifacts, and the
+    sentences that stand ``first``."""
     samples = {"speeds": {"__all__": {"fp32": {"samples"}, "int8": {"samples"}}}}
     return {
         "verdict": verdict.model_dump(mode="json"),

@@ -161,8 +161,8 @@ def _quantized_ops(census: dict[str, int]) -> str:
 
 
 def find_pipeline(model: Model, options: ModelOptions, reporter: Reporter) -> Pipeline:
-    """The pipeline: named by the user, by quantlab.yaml, by the model's metadata, by the published
-    model with these bytes, else torchvision, which is said."""
+    """The pipeline named by the user, by quantlab.yaml, by the model's metadata, by the published
+    model with these bytes, else torchvision, with a message."""
     named = options.pipeline or load_config(options.config).pipeline or known_pipeline(model)
     if named is None:
         reporter.warn(
@@ -405,7 +405,7 @@ def say_problems(crops: Crops, reporter: Reporter) -> None:
 
 
 def model_facts(model: Model) -> dict[str, Any]:
-    """What the record keeps of a model."""
+    """The facts of a model for the record."""
     return {
         "path": str(model.path),
         "sha256": model.sha256,
@@ -418,7 +418,7 @@ def model_facts(model: Model) -> dict[str, Any]:
 
 
 def data_facts(found: LocatedDataset, crops: Crops) -> dict[str, Any]:
-    """What the record keeps of a dataset."""
+    """The facts of a dataset for the record."""
     return {
         "root": found.dataset.root,
         "origin": found.origin,
@@ -436,7 +436,7 @@ def check_all_unchanged(models: Iterable[Model]) -> None:
 
 
 def data_words(found: LocatedDataset, crops: Crops) -> dict[str, str]:
-    """What a report says of the evaluation images."""
+    """The description of the evaluation images for a report."""
     return {
         "Evaluation images": f"{found.dataset.root} ({found.origin})",
         "Labels": found.dataset.label_source,

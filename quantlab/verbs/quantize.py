@@ -91,7 +91,7 @@ def quantize_job(spec: QuantizeSpec, run: Run, reporter: Reporter) -> Quantized:
 
 
 def facts(model: Model, found: LocatedDataset, made: Made) -> dict[str, object]:
-    """What the record keeps of how a file was made."""
+    """The facts for the record on how a file was made."""
     return {
         "model": model_facts(model),
         "calibration": inputs.data_facts(found, made.images.crops),

@@ -110,7 +110,7 @@ class Shown:
 @dataclass(frozen=True)
 class Different:
     """Two runs: what changed, their figures, and their answers image by image where both have them;
-    ``unpaired`` says why there is no ``comparison``."""
+    ``unpaired`` is the reason why there is no ``comparison``."""
 
     folders: tuple[Path, Path]
     changes: tuple[Change, ...]
@@ -234,8 +234,8 @@ def check_plot(path: Path) -> None:
 def causes(
     series: Sequence[Series], load: Callable[[str], RunRecord]
 ) -> dict[tuple[str, str], str]:
-    """The likeliest explanation of every change, by the two runs beside it. Of records that cannot
-    be loaded, where that raises RecordError, nothing is said."""
+    """The most likely cause of every change point, by the two runs beside it. Runs whose records
+    raise RecordError are left out."""
     found = dict[tuple[str, str], str]()
     for each in series:
         for change in each.changes:

@@ -52,7 +52,7 @@ class SequentialEvaluation:
         )
 
     def facts(self) -> dict[str, object]:
-        """What the record keeps."""
+        """The facts for the record."""
         return {"seen": self.seen, "images": self.total, "decided": self.decided}
 
 

@@ -142,8 +142,8 @@ def search(
     *,
     report: bool = True,
 ) -> Tuned:
-    """What ``tune_job`` does once it knows with what; ``find`` is asked when nothing else is left
-    that could be wrong.
+    """Run a tune over a given model, images and criterion; ``find`` opens the images once
+    everything else was checked.
 
     Raises QuantizeError when no trial gave a file, with the first trial's reason.
     """
@@ -490,8 +490,8 @@ def _finish(
 
 
 def _all_answers(tuning: TuneContext, best: Trial, int8: Model) -> Predictions:
-    """The trial's answers on all images: a trial that was stopped early saw only some, and those
-    of another machine are not here."""
+    """The trial's answers on all images, computed again if it was stopped early or made on another
+    machine."""
     path = tuning.ledger.predictions_path(best.digest)
     if best.status == "done" and path.is_file():
         return Predictions.load(path)

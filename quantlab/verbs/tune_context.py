@@ -92,9 +92,9 @@ class TuneContext:
     asked: frozenset[str] = frozenset()
 
     def attempt(self, number: int, proposal: Proposal, known: Trial | None) -> Trial:
-        """Quantize, score, and where asked evaluate and time. What the recipe or the engine does
-        wrong becomes a failed trial. Raises OutputError, or OSError for a full disk: it is nobody's
-        fault but the disk's. Raises ClusterError when workers are out of reach."""
+        """Quantize, score, and if asked evaluate and time a recipe. An error of the recipe or the
+        engine becomes a failed trial. Raises OutputError, or OSError for a full disk, which is no
+        fault of the recipe; ClusterError when workers cannot be reached."""
         start = time.monotonic()
         recipe = proposal.recipe
         self.reporter.say(
@@ -175,8 +175,8 @@ class TuneContext:
         return replace(model, label=name)
 
     def predict(self, int8: Model) -> Predictions:
-        """The quantized model's answers on the evaluation images, in random order until it is
-        certain (at 5%, at any moment) that it does not meet the criterion, or on all of them."""
+        """The quantized model's answers on the evaluation images, in random order until it
+        certainly fails the criterion (at 5%, at any time), or on all of them."""
         n = len(self.crops)
         stop = early_stop(self.criterion, self.baseline, total=n, on=CERTAIN_FAILURE)
         order = np.random.default_rng(self.seed).permutation(n)

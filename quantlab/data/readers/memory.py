@@ -102,7 +102,7 @@ def read(data: object) -> Dataset:
 
 
 class _Indexed:
-    """An indexed collection, told from what can only be read once."""
+    """An indexed collection, as opposed to one that can be read once only."""
 
     def __init__(self, items: Indexed) -> None:
         self._items = items

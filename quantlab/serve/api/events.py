@@ -93,7 +93,8 @@ async def _counted(
 async def _said(
     service: Service, streams: Streams, job_id: str, after: int
 ) -> AsyncIterator[ServerSentEvent]:
-    """All events after one, until the job has ended. While the database is away nothing is said."""
+    """All events after one, until the job has ended. While the database is unavailable none
+    come."""
     pause, shown = PAUSES[0], None
     while True:
         try:

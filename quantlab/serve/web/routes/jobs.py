@@ -70,7 +70,7 @@ def _may_cancel(caller: Token, job: Job) -> bool:
 
 @router.post("/jobs/{job_id}/cancel")
 def cancel(service: ServiceOf, caller: Submitter, job_id: Key) -> Response:
-    """Ends a job that waits, tells one that runs to stop."""
+    """End a job that waits, ask one that runs to stop."""
     if not _may_cancel(caller, service.queue.get(job_id)):
         raise HTTPException(403, "the job of another token needs the scope admin.")
     service.queue.cancel(job_id)

@@ -33,7 +33,7 @@ def models_page(
 
 
 def _place(after: str) -> tuple[float, str] | None:
-    """Raises QuantlabError for what no page says."""
+    """Raises QuantlabError for an unknown page."""
     if not after:
         return None
     created, _, sha256 = after.partition(",")
