@@ -63,7 +63,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         raise click.UsageError("--results FILE and --label LABELS go together.")
     if params["results"] is not None and (others := set(given(ctx)) - _OF_RESULTS):
         names = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in others))
-        raise click.UsageError(f"--results has no use for {names}.")
+        raise click.UsageError(f"--results cannot be combined with {names}.")
     from quantlab.report.compat import inc_accuracy
     from quantlab.report.text import accuracy_summary
     from quantlab.verbs.device import ResultsSpec, results_job

@@ -81,7 +81,7 @@ def _request(verb: str, asked: Mapping[str, Any], api: Api, reporter: Reporter) 
     schema = REQUESTS[verb]
     if unknown := sorted(asked.keys() - schema.model_fields.keys() - _HERE):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in unknown)
-        raise click.UsageError(f"A server has no use for {flags}.")
+        raise click.UsageError(f"--server cannot be combined with {flags}.")
     if missing := [name for name in schema.MODELS if not asked.get(name)]:
         raise click.UsageError(f"Missing {missing[0].upper()}.")
     request = {name: value for name, value in asked.items() if name in schema.model_fields}

@@ -61,7 +61,7 @@ class _Made:
         if crop is None and isinstance(self.resize, list) and self.resize[0] == self.resize[1]:
             crop = self.resize[0]
         if crop is None:
-            raise ValueError("no square is cut out: the pipeline is found as without a file")
+            raise ValueError("no square is cropped: the pipeline is found as without a file")
         return {
             "name": "neural-compressor",
             "resizer": self.resizer,
@@ -80,13 +80,13 @@ class _Made:
     def to(self, resize: int | list[int]) -> None:
         """Append a resize. Raises ValueError after a crop, which no pipeline can express."""
         if self.crop is not None or self.resize is not None:
-            raise ValueError("a pipeline resizes once, and then cuts")
+            raise ValueError("a pipeline resizes once, and then crops")
         self.resize = resize
 
     def cut(self, side: int) -> None:
         """Append a centre crop. Raises ValueError after another crop."""
         if self.crop is not None:
-            raise ValueError("a pipeline cuts once")
+            raise ValueError("a pipeline crops once")
         self.crop = side
 
 
@@ -232,7 +232,7 @@ def _sides(value: Any) -> tuple[int, int]:
 
 def _square(height: int, width: int) -> int:
     if height != width:
-        raise ValueError("a pipeline cuts squares")
+        raise ValueError("a pipeline crops squares")
     return height
 
 

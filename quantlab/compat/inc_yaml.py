@@ -447,7 +447,9 @@ _RULES: dict[str, _Rule] = {
         "the criterion, then speed; --pick chooses another trial afterwards",
     ),
     "tuning.exit_policy.timeout": _counts(
-        "budget", 1, "0 ends Neural Compressor at its first luck; quantlab searches on"
+        "budget",
+        1,
+        "0 ends Neural Compressor at the first recipe that passes; quantlab searches on",
     ),
     "tuning.exit_policy.max_trials": _counts("max_trials", 1),
     "tuning.random_seed": _counts("seed", 0),

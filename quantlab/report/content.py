@@ -198,7 +198,7 @@ def _classes(c: Comparison, plots: Collection[str]) -> Iterator[Block]:
     worst = c.worst_classes(1)
     yield tables.classes(c)
     if worst and worst[0].net_loss == 1:
-        yield say("No class lost more than one image net: chance alone looks like this.")
+        yield say("No class lost more than one image net: this is within chance.")
     changed = [x for x in c.classes if x.lost or x.gained]
     if "classes" in plots:
         lost, gained = (sum(getattr(x, kind) for x in changed) for kind in ("lost", "gained"))

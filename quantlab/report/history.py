@@ -306,8 +306,8 @@ def answer_words(c: Comparison) -> list[str]:
         lines.append(f"{c.unmatched:,} images are in one of the runs only.")
     if c.top1 is not None:
         lines.append(
-            f"Top-1: {c.top1.lost:,} lost and {c.top1.gained:,} gained; could chance do that? p "
-            f"{p_value(c.top1.mcnemar_p)} (McNemar's exact test)."
+            f"Top-1: {c.top1.lost:,} lost and {c.top1.gained:,} gained; p "
+            f"{p_value(c.top1.mcnemar_p)} by McNemar's exact test."
         )
     return lines
 

@@ -233,7 +233,7 @@ class Database:
             if isinstance(error, IntegrityError | ProgrammingError):
                 raise
             if isinstance(error, DataError):
-                raise QuantlabError("that is nothing that the database can hold.") from error
+                raise QuantlabError("the database cannot store this value.") from error
             raise _unavailable(self.url, error) from error
 
 

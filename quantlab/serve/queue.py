@@ -347,7 +347,7 @@ class Queue:
         held = (JOBS.c.id == job.id) & (JOBS.c.state == "running")
         held &= (JOBS.c.attempts == job.attempts) & (JOBS.c.worker == job.worker)
         if connection.execute(update(JOBS).where(held).values(values)).rowcount != 1:
-            raise LeaseLostError(f"the job {job.id} is not this worker's any more.")
+            raise LeaseLostError(f"the job {job.id} was given to another worker, or has ended.")
 
     def _add(
         self, connection: Connection, job_id: str, events: Sequence[tuple[str, str]], now: float

@@ -103,7 +103,7 @@ def _check_tokens(any_token: bool, address: str, reporter: Reporter) -> None:
             f"there are no tokens yet, and {address} can be reached from elsewhere.",
             "Make one: quantlab token create NAME --scope admin",
         )
-    reporter.warn("There are no tokens: whoever is on this machine may do everything.")
+    reporter.warn("There are no tokens: every user of this machine may do everything.")
 
 
 @contextmanager

@@ -192,7 +192,7 @@ class Uploads:
                         whole.write(piece)
         if digest.hexdigest() != upload.sha256:
             raise QuantlabError(
-                "the bytes that came are not those of the sha256 that was promised.",
+                "the uploaded bytes do not have the sha256 that was declared.",
                 "Upload the file again.",
             )
         facts = self._check(path.resolve(), place.resolve())

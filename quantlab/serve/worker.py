@@ -321,7 +321,7 @@ class _Attempt:
                 log.warning("%s", error)
                 if self.worker.stop.wait(PAUSE):
                     raise LeaseLostError(
-                        "the database was away when the worker was stopped."
+                        "the database could not be reached when the worker was stopped."
                     ) from error
 
     def _clean(self, run: str | None) -> None:

@@ -90,7 +90,9 @@ def _covering(sample: Dataset, model: Model, recipe: Recipe, reporter: Reporter)
     Who asks for fewer images than there are classes is told how many are covered, no more.
     """
     if _is_default(recipe) and len(sample) < sampler.LEAST:
-        reporter.say(f"{len(sample)} images calibrate; {sampler.LEAST} or more would be surer.")
+        reporter.say(
+            f"{len(sample)} images calibrate; {sampler.LEAST} or more would be more reliable."
+        )
     if len(sample) < (recipe.calibration_size or 0):
         reporter.warn(
             f"{recipe.calibration_size} calibration images are asked for, {len(sample)} are there."

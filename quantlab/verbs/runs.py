@@ -152,7 +152,8 @@ def since_of(text: str, now: datetime) -> str:
         return moment.astimezone(UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError) as error:
         raise QuantlabError(
-            f"{text!r} is no time.", "Give a date such as 2026-01-31, or an age such as 12h or 7d."
+            f"{text!r} is neither a date nor an age.",
+            "Give a date such as 2026-01-31, or an age such as 12h or 7d.",
         ) from error
 
 

@@ -263,7 +263,7 @@ def test_transforms_become_a_pipeline(transforms: dict[str, Any], expected: dict
         ({"Resize": {"size": "big"}}, "Resize", "'big' is not a side in pixels"),
         ({"Resize": {"size": 9, "interpolation": "area"}}, "Resize", "no such interpolation"),
         ({"ResizeWithAspectRatio": {"height": 9, "width": 9}}, "Ratio", "no square is cut out"),
-        ({"CenterCrop": {"size": [9, 8]}}, "CenterCrop", "a pipeline cuts squares"),
+        ({"CenterCrop": {"size": [9, 8]}}, "CenterCrop", "a pipeline crops squares"),
         ({"Normalize": {"mean": [1, 2]}}, "Normalize", "mean is not a number for each"),
         ({"Normalize": {"std": [0.0]}}, "Normalize", "std is not positive"),
         ({"CenterCrop": {"size": 9}, "Resize": {"size": 20}}, "Resize", "resizes once"),

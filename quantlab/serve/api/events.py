@@ -74,7 +74,9 @@ async def events(
     streams: Streams = request.app.state.streams
     await streams.ask(partial(service.queue.get, job))
     if streams.open >= MOST_STREAMS:
-        raise TooManyError("too many streams of events are open.", "Ask for the job now and then.")
+        raise TooManyError(
+            "too many streams of events are open.", "Poll the job instead: GET /jobs/ID."
+        )
     said = _counted(streams, _said(service, streams, job, last_event_id or 0))
     return EventSourceResponse(said, send_timeout=SECONDS_TO_TAKE)
 
