@@ -262,7 +262,7 @@ def test_transforms_become_a_pipeline(transforms: dict[str, Any], expected: dict
         ({"Resize": {"size": 200}, "CenterCrop": {"size": 224}}, "Resize", "is larger than"),
         ({"Resize": {"size": "big"}}, "Resize", "'big' is not a side in pixels"),
         ({"Resize": {"size": 9, "interpolation": "area"}}, "Resize", "no such interpolation"),
-        ({"ResizeWithAspectRatio": {"height": 9, "width": 9}}, "Ratio", "no square is cut out"),
+        ({"ResizeWithAspectRatio": {"height": 9, "width": 9}}, "Ratio", "no square is cropped"),
         ({"CenterCrop": {"size": [9, 8]}}, "CenterCrop", "a pipeline crops squares"),
         ({"Normalize": {"mean": [1, 2]}}, "Normalize", "mean is not a number for each"),
         ({"Normalize": {"std": [0.0]}}, "Normalize", "std is not positive"),
