@@ -42,7 +42,7 @@ _AWAKE_NS = 200_000
 
 def main() -> None:
     """Read the task, pin the process, then execute orders from standard input until it closes."""
-    say = _own_stdout()
+    say = _reserve_stdout()
     sessions = Sessions(Task.from_json(sys.stdin.readline()))
     gc.disable()
     for line in sys.stdin:
@@ -54,7 +54,7 @@ def main() -> None:
             return
 
 
-def _own_stdout() -> Callable[[dict[str, Any]], None]:
+def _reserve_stdout() -> Callable[[dict[str, Any]], None]:
     """Keep standard output for answers; send whatever else is printed to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

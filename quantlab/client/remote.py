@@ -79,11 +79,11 @@ def run_there(api: Api, request: Mapping[str, Any], targets: Targets, reporter: 
     """
     job = api.submit(request, secrets.token_hex(16))
     try:
-        ended = _heard(api, job["id"], targets, reporter)
+        ended = _follow_events(api, job["id"], targets, reporter)
     except KeyboardInterrupt:
         reporter.say("Cancelling on the server; Ctrl-C again leaves it alone.")
         api.cancel(job["id"])
-        ended = _heard(api, job["id"], targets, reporter)
+        ended = _follow_events(api, job["id"], targets, reporter)
     files = dict(_fetched(api, ended, targets))
     if ended["state"] == "failed":
         problem, _, remedy = str(ended["error"]).partition("\n")
@@ -99,7 +99,7 @@ def run_there(api: Api, request: Mapping[str, Any], targets: Targets, reporter: 
     )
 
 
-def _heard(api: Api, job: str, targets: Targets, reporter: Reporter) -> dict[str, Any]:
+def _follow_events(api: Api, job: str, targets: Targets, reporter: Reporter) -> dict[str, Any]:
     """Follow the job's events to its end; returns the job."""
     with _bars(reporter) as show:
         for kind, facts in api.events(job):

@@ -121,10 +121,10 @@ class _View:
             1
         )
         self.agree = (self.top_first[:, 0] == self.top_second[:, 0]) & (self.top_first[:, 0] >= 0)
-        self.sure_first = self._sureness(self.first)
-        self.sure_second = self._sureness(self.second)
+        self.sure_first = self._top_probabilities(self.first)
+        self.sure_second = self._top_probabilities(self.second)
 
-    def _sureness(self, predictions: Predictions) -> NDArray[np.float64]:
+    def _top_probabilities(self, predictions: Predictions) -> NDArray[np.float64]:
         """The probability of the first answer [n]; 0 where an output is not finite."""
         sure = np.zeros(len(predictions))
         rows = np.isfinite(predictions.outputs).all(1)

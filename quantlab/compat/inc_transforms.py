@@ -26,7 +26,7 @@ class Step:
 def pipeline_of(transforms: Mapping[str, Any]) -> tuple[str | dict[str, Any] | None, list[Step]]:
     """The pipeline (the name of one of quantlab's, else a mapping) and what each transform is to
     it. No pipeline when they do not make an image of one size."""
-    made = _Made()
+    made = _Composed()
     steps = [_step(made, str(name), arguments) for name, arguments in transforms.items()]
     try:
         pipeline = validate(Pipeline, made.fields(), "pipeline")
@@ -43,7 +43,7 @@ def _unused(step: Step, reason: str) -> Step:
 
 
 @dataclass
-class _Made:
+class _Composed:
     """The combined effect of the transforms so far: geometry, and values as (x - mean) / std."""
 
     resizer: str = "opencv-bilinear"
@@ -90,7 +90,7 @@ class _Made:
         self.crop = side
 
 
-def _step(made: _Made, name: str, arguments: Any) -> Step:
+def _step(made: _Composed, name: str, arguments: Any) -> Step:
     if name in _SAME:
         return Step(name, "same", why=_SAME[name])
     if name not in _STEPS:
@@ -116,17 +116,17 @@ _RESIZERS = {
 _SWAPPED = "Neural Compressor swaps the sides of an image that is not square; quantlab does not"
 
 
-def _rescale(made: _Made, _: Mapping[str, Any]) -> _Said:
+def _rescale(made: _Composed, _: Mapping[str, Any]) -> _Said:
     made.normalize([0.0] * 3, [255.0] * 3)
     return "std", ""
 
 
-def _normalize(made: _Made, arguments: Mapping[str, Any]) -> _Said:
+def _normalize(made: _Composed, arguments: Mapping[str, Any]) -> _Said:
     made.normalize(_three(arguments, "mean", 0.0), _positive(_three(arguments, "std", 1.0)))
     return "mean, std", ""
 
 
-def _resize(made: _Made, arguments: Mapping[str, Any]) -> _Said:
+def _resize(made: _Composed, arguments: Mapping[str, Any]) -> _Said:
     sides = _sides(arguments.get("size"))
     resizer, why = _RESIZERS.get(str(arguments.get("interpolation", "bilinear")), ("", ""))
     if not resizer:
@@ -136,12 +136,12 @@ def _resize(made: _Made, arguments: Mapping[str, Any]) -> _Said:
     return "resize, resizer", why
 
 
-def _center_crop(made: _Made, arguments: Mapping[str, Any]) -> _Said:
+def _center_crop(made: _Composed, arguments: Mapping[str, Any]) -> _Said:
     made.cut(_square(*_sides(arguments.get("size"))))
     return "crop", ""
 
 
-def _with_aspect_ratio(made: _Made, arguments: Mapping[str, Any]) -> _Said:
+def _with_aspect_ratio(made: _Composed, arguments: Mapping[str, Any]) -> _Said:
     side = _square(_side(arguments.get("height")), _side(arguments.get("width")))
     scale = _number(arguments.get("scale", 87.5))
     if scale <= 0:
@@ -151,7 +151,7 @@ def _with_aspect_ratio(made: _Made, arguments: Mapping[str, Any]) -> _Said:
     return "resize, resizer", "OpenCV's averaging becomes Pillow's bilinear, which averages too"
 
 
-def _resize_crop_imagenet(made: _Made, arguments: Mapping[str, Any]) -> _Said:
+def _resize_crop_imagenet(made: _Composed, arguments: Mapping[str, Any]) -> _Said:
     """Means up to 1 are of values that were divided by 255 (ONNX), others are not (TensorFlow)."""
     side = _square(_side(arguments.get("height")), _side(arguments.get("width")))
     mean = _three(arguments, "mean_value", 0.0)
@@ -170,7 +170,7 @@ def _resize_crop_imagenet(made: _Made, arguments: Mapping[str, Any]) -> _Said:
     return "resize, crop, mean, std", f"{_SWAPPED if small else ''}{random}".removeprefix("; ")
 
 
-def _bilinear_imagenet(made: _Made, arguments: Mapping[str, Any]) -> _Said:
+def _bilinear_imagenet(made: _Composed, arguments: Mapping[str, Any]) -> _Said:
     """The central part of both sides, resized: as the whole resized and then cut."""
     side = _square(_side(arguments.get("height")), _side(arguments.get("width")))
     part = _number(arguments.get("central_fraction", 0.875))
@@ -186,7 +186,7 @@ def _bilinear_imagenet(made: _Made, arguments: Mapping[str, Any]) -> _Said:
     return "resize, crop, mean, std", ""
 
 
-_STEPS: dict[str, Callable[[_Made, Mapping[str, Any]], _Said]] = {
+_STEPS: dict[str, Callable[[_Composed, Mapping[str, Any]], _Said]] = {
     "Rescale": _rescale,
     "ToTensor": _rescale,
     "Normalize": _normalize,

@@ -99,7 +99,7 @@ class _Table:
             else:
                 self.settings[name] = setting
         words = [
-            f"{name}.{inner}: {_said(v)}"
+            f"{name}.{inner}: {_written(v)}"
             for name, setting in settings.items()
             for inner, v in (setting.items() if isinstance(setting, Mapping) else [("", setting)])
         ]
@@ -154,17 +154,17 @@ _Rule = Callable[[_Table, str, Any], None]
 
 
 def _short(value: Any) -> str:
-    text = _said(value)
+    text = _written(value)
     return text if len(text) <= 48 else f"{text[:45]}..."
 
 
-def _said(value: Any) -> str:
+def _written(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_said(item) for item in value)}]"
+        return f"[{', '.join(_written(item) for item in value)}]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: ""}[value]
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{k}: {_said(v)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{k}: {_written(v)}' for k, v in value.items())}}}"
     return str(value)
 
 

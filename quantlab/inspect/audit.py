@@ -112,7 +112,7 @@ def candidates(chosen: Pipeline, spec: InputSpec) -> tuple[tuple[Pipeline, ...],
             f"The input {spec.name} is {spec.height} x {spec.width}: no pipeline gives that.",
             "quantlab's pipelines crop squares.",
         )
-    tried, left_out = [_told_apart(chosen, spec)], dict[str, str]()
+    tried, left_out = [_with_distinct_name(chosen, spec)], dict[str, str]()
     for standard in PIPELINES.values():
         try:
             tried.append(get_pipeline(standard, size=spec.height))
@@ -138,7 +138,7 @@ def swapped(pipeline: Pipeline) -> Pipeline:
 def normalizations(chosen: Pipeline, spec: InputSpec) -> tuple[Pipeline, ...]:
     """The chosen pipeline, then its crops with the values and colours of the standard ones, as far
     as the model can tell these apart."""
-    first = {_sees(chosen, spec)[1:]: _told_apart(chosen, spec)}
+    first = {_sees(chosen, spec)[1:]: _with_distinct_name(chosen, spec)}
     for standard in PIPELINES.values():
         part = standard.model_dump(include={"name", "color", "mean", "std"})
         first.setdefault(_sees(standard, spec)[1:], chosen.model_copy(update=part))
@@ -159,7 +159,7 @@ def color_of(pipeline: Pipeline, spec: InputSpec) -> str:
     return pipeline.color if spec.channels == 3 else "grey"
 
 
-def _told_apart(chosen: Pipeline, spec: InputSpec) -> Pipeline:
+def _with_distinct_name(chosen: Pipeline, spec: InputSpec) -> Pipeline:
     """The chosen pipeline, renamed where it has a standard one's name but other fields."""
     standard = PIPELINES.get(chosen.name)
     if standard is None or get_pipeline(standard, size=spec.height).digest == chosen.digest:

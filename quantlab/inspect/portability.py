@@ -95,7 +95,7 @@ def check_portability(model: Model, batches: Iterable[NDArray[np.generic]]) -> P
     types = tensor_types(proto.graph)
     constants = Weights(proto.graph)
     found = (read_layer(node, constants, types) for node in proto.graph.node)
-    layers = [_Watched(layer) for layer in found if layer is not None]
+    layers = [_CountedLayer(layer) for layer in found if layer is not None]
     risky = {one.layer.output: one for one in layers if one.at_risk}
     if not risky:
         return Portability(name=model.name, images=0, layers=tuple(x.result() for x in layers))
@@ -130,7 +130,7 @@ def _logits(answers: g.Array, kind: str) -> NDArray[np.float32]:
     return logits_of(flat) if kind == "probabilities" else flat
 
 
-class _Watched:
+class _CountedLayer:
     """A layer with its counts of saturated pair sums so far."""
 
     def __init__(self, layer: PairLayer) -> None:

@@ -48,11 +48,11 @@ def unfuse(proto: onnx.ModelProto) -> None:
         )
     if not any(node.domain == CONTRIB for node in proto.graph.node):
         return
-    apart = _Apart(proto)
+    apart = _Unfused(proto)
     g.set_nodes(proto.graph, [made for node in list(proto.graph.node) for made in apart(node)])
 
 
-class _Apart:
+class _Unfused:
     """The nodes that compute what one node does: itself, or several standard ones."""
 
     def __init__(self, proto: onnx.ModelProto) -> None:

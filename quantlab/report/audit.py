@@ -42,7 +42,7 @@ def _behind(x: Tried, found: Audit) -> list[str]:
 
 
 def _span(interval: Interval) -> str:
-    """In percent, without the sign."""
+    """An interval in percent, without the sign."""
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
 
 

@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listed:
-    """An entry and the place of its folder (see Index)."""
+    """An entry and the place (see Index) of its folder."""
 
     place: str
     entry: Entry

@@ -139,13 +139,13 @@ class Catalog:
         raise NotFoundError(f"the model {sha256} could not be added.")
 
     def datasets(self) -> list[StoredDataset]:
-        """By name."""
+        """All datasets, by name."""
         with self.database.reading() as connection:
             rows = connection.execute(select(DATASETS).order_by(DATASETS.c.name))
             return [StoredDataset(**row._asdict()) for row in rows]
 
     def dataset(self, name: str) -> StoredDataset:
-        """Raises NotFoundError, which says what there is."""
+        """The dataset of that name. Raises NotFoundError, which lists those that exist."""
         found = {dataset.name: dataset for dataset in self.datasets()}
         if name not in found:
             there = ", ".join(found) or "none; the operator adds them with quantlab dataset add"
@@ -175,7 +175,7 @@ class Catalog:
             connection.execute(delete(DATASETS).where(DATASETS.c.name == name))
 
     def recipes(self) -> list[StoredRecipe]:
-        """By name."""
+        """All uploaded recipes, by name."""
         with self.database.reading() as connection:
             rows = connection.execute(select(RECIPES).order_by(RECIPES.c.name))
             return [StoredRecipe(**row._asdict()) for row in rows]
@@ -195,13 +195,13 @@ class Catalog:
         return StoredRecipe(name, text, self._put(RECIPES, name, {"text": text}))
 
     def baselines(self) -> list[StoredBaseline]:
-        """By name."""
+        """All baselines, by name."""
         with self.database.reading() as connection:
             rows = connection.execute(select(BASELINES).order_by(BASELINES.c.name))
             return [StoredBaseline(**row._asdict()) for row in rows]
 
     def baseline(self, name: str) -> StoredBaseline:
-        """Raises NotFoundError."""
+        """The baseline of that name. Raises NotFoundError."""
         found = next((each for each in self.baselines() if each.name == name), None)
         if found is None:
             raise NotFoundError(

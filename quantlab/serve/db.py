@@ -201,7 +201,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one consistent state."""
-        with self._said(), self._engine.begin() as connection:
+        with self._plain_errors(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -209,7 +209,7 @@ class Database:
         """One transaction, all of it or nothing; ``alone``: no two such at a time. In SQLite no
         two writers ever are."""
         engine = self._engine.execution_options(quantlab_writes=True)
-        with self._said(), engine.begin() as connection:
+        with self._plain_errors(), engine.begin() as connection:
             if alone:
                 self._alone(connection)
             yield connection
@@ -226,7 +226,7 @@ class Database:
         return time.time()
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
+    def _plain_errors(self) -> Iterator[None]:
         try:
             yield
         except (DBAPIError, PoolTimeout) as error:

@@ -44,8 +44,8 @@ log = logging.getLogger("quantlab.serve")
 
 
 class Guard:
-    """ASGI middleware: who asks (``state.caller``), how often, with how many bytes and from which
-    page; headers; the audit log; and no error leaves as anything but a problem."""
+    """ASGI middleware that authenticates each request (``state.caller``), limits its rate, body and
+    origin, sets headers, writes the audit log, and turns every error into a problem."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         settings = service.settings
@@ -59,11 +59,11 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request, sent = Request(scope), _Sent(send)
+        request, sent = Request(scope), _HeaderSender(send)
         request.state.caller, request.state.by_cookie = None, False
         try:
             await self._let_in(request)
-            body = _Body(receive, self._most_bytes(request))
+            body = _BoundedBody(receive, self._most_bytes(request))
             await self.app(scope, body.receive, sent.send)
         except ClientDisconnect:
             log.info("%s: the client went away", request.url.path)
@@ -108,7 +108,7 @@ class Guard:
             log.warning("not in the audit log: %s (%s)", line, error.problem)
 
 
-class _Sent:
+class _HeaderSender:
     """Sends a response with the service's headers; ``status`` is 0 until it has begun."""
 
     def __init__(self, send: Send) -> None:
@@ -124,7 +124,7 @@ class _Sent:
         await self._send(message)
 
 
-class _Body:
+class _BoundedBody:
     """Receives a request's body; raises when it exceeds so many bytes, or stops coming.
 
     Raises HTTPException: FastAPI lets that alone through while it reads.

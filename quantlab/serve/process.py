@@ -119,8 +119,8 @@ class Child:
             )
             self._places = (folder, Path(name).resolve())
             self._log = stack.enter_context(tempfile.TemporaryFile())
-            self._said, said = os.pipe()
-            stack.callback(os.close, self._said)
+            self._events_fd, said = os.pipe()
+            stack.callback(os.close, self._events_fd)
             try:
                 with held_back():  # it hears one that comes early as soon as it can
                     self._process = subprocess.Popen(
@@ -144,7 +144,7 @@ class Child:
             "required": required,
         }
         self._send(order)
-        self._watch = threading.Thread(target=self._watched, daemon=True)
+        self._watch = threading.Thread(target=self._enforce_limits, daemon=True)
         self._watch.start()
 
     @property
@@ -158,13 +158,13 @@ class Child:
             self._watch.join(timeout)
             return []
         was_over = self._status is not None
-        if not _readable(self._said, timeout):
+        if not _readable(self._events_fd, timeout):
             self._open = not was_over
             return []
-        data = os.read(self._said, _AT_ONCE)
+        data = os.read(self._events_fd, _AT_ONCE)
         self._open = bool(data)
         *lines, self._buffer = (self._buffer + data).split(b"\n")
-        found = [event for line in lines if (event := self._heard(line)) is not None]
+        found = [event for line in lines if (event := self._parse_event(line)) is not None]
         if len(self._buffer) > LINE_BYTES:
             self._buffer, self._too_long = b"", True
             self._lines += 1
@@ -193,7 +193,7 @@ class Child:
         if self._exit is None and self._grace_ends and self._status in _INTERRUPTED_AT_ITS_END:
             return Ended(_INTERRUPTED)
         if self._exit is None:
-            return Ended(None, *_death(self._status, self.limits), trace=self._trace)
+            return Ended(None, *_unexplained_end(self._status, self.limits), trace=self._trace)
         if reason := self._exit.get("reason"):
             trace = str(self._exit.get("trace", ""))
             return Ended(self._exit["code"], *_early(reason, self.limits), trace=trace)
@@ -219,7 +219,7 @@ class Child:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
 
-    def _heard(self, line: bytes) -> Event | None:
+    def _parse_event(self, line: bytes) -> Event | None:
         """The event of a line, without what does not belong in it."""
         self._lines += 1
         if self._lines > self.limits.lines:
@@ -239,13 +239,15 @@ class Child:
             self._exit = said
         return {"kind": said["kind"], **{key: said[key] for key in fields}}
 
-    def _watched(self) -> None:
+    def _enforce_limits(self) -> None:
         """Enforce the limits until the process has ended, then kill what is left of its group, also
         when enforcing fails."""
         look = 0
         try:
             while not _ends_within(self._process, WATCH_SECONDS):
-                over = self._over() or (self._over_disk() if look % LOOKS_A_WALK == 0 else None)
+                over = self._over() or (
+                    self._exceeded_disk_limit() if look % LOOKS_A_WALK == 0 else None
+                )
                 if over is not None:
                     self._stop(*over)
                 look += 1
@@ -270,14 +272,14 @@ class Child:
         family = _family(self.pid)
         if len(family) > limits.processes:
             return "processes", f"it started more than {limits.processes} processes."
-        memory, cpu = _use(family)
+        memory, cpu = _usage(family)
         if memory > limits.memory_bytes:
             return _early("memory", limits)
         if cpu > limits.cpu_seconds:
             return _early("cpu", limits)
         return None
 
-    def _over_disk(self) -> tuple[Reason, str] | None:
+    def _exceeded_disk_limit(self) -> tuple[Reason, str] | None:
         """The disk limit that it exceeds, if any. Its own folders are walked, and no link is
         followed."""
         size = count = 0
@@ -386,7 +388,7 @@ def _family(pid: int) -> list[psutil.Process]:
     return list(found.values())
 
 
-def _use(family: Sequence[psutil.Process]) -> tuple[int, float]:
+def _usage(family: Sequence[psutil.Process]) -> tuple[int, float]:
     """Resident bytes and CPU seconds of all processes together."""
     memory, cpu = 0, 0.0
     for process in family:
@@ -408,7 +410,7 @@ def _early(reason: str, limits: Limits) -> tuple[Reason, str]:
     return ("error", "an internal error.") if found is None else (found, words[found])
 
 
-def _death(status: int, limits: Limits) -> tuple[Reason, str]:
+def _unexplained_end(status: int, limits: Limits) -> tuple[Reason, str]:
     """Why a process ended without reporting how."""
     if status == -signal.SIGXCPU:
         return _early("cpu", limits)

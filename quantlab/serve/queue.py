@@ -259,9 +259,9 @@ class Queue:
             return None
         with self.database.writing(alone=True) as connection:
             now = self.database.now(connection)
-            self._give_up(connection, now)
+            self._fail_lost_jobs(connection, now)
             row = connection.execute(_FREE, {"now": now}).first()
-            if row is None or self._must_wait(connection, machine, bool(row.exclusive), now):
+            if row is None or self._machine_is_busy(connection, machine, bool(row.exclusive), now):
                 return None
             lost = row.state == "running"
             values = {
@@ -286,7 +286,7 @@ class Queue:
             now = self.database.now(connection)
             return connection.execute(_FREE, {"now": now}).first() is not None
 
-    def _give_up(self, connection: Connection, now: float) -> None:
+    def _fail_lost_jobs(self, connection: Connection, now: float) -> None:
         """Jobs that have lost too many workers fail; those that were to be cancelled are."""
         free = (JOBS.c.state == "running") & (JOBS.c.lease < now)
         stop = update(JOBS).where(free & JOBS.c.cancelled)
@@ -295,8 +295,10 @@ class Queue:
         text = f"{self.losses + 1} workers were lost while they worked on it."
         connection.execute(doomed.values(state="failed", error=text, finished=now))
 
-    def _must_wait(self, connection: Connection, machine: str, exclusive: bool, now: float) -> bool:
-        """Whether a job that times, or this one that does, would not be alone."""
+    def _machine_is_busy(
+        self, connection: Connection, machine: str, exclusive: bool, now: float
+    ) -> bool:
+        """Whether this machine runs another job while this one, or that one, times models."""
         here = (JOBS.c.state == "running") & (JOBS.c.machine == machine) & (JOBS.c.lease >= now)
         busy = connection.scalars(select(JOBS.c.exclusive).where(here)).all()
         return bool(busy) and (exclusive or any(busy))

@@ -31,7 +31,7 @@ class Rates:
         return 0.0
 
     def _forget(self, now: float) -> None:
-        """Those whose time has come; all, where so many are active that no key tells who it is."""
+        """Drop callers whose time has passed; all of them when there are more than MOST_KEYS."""
         self._due = {key: due for key, due in self._due.items() if due > now}
         if len(self._due) >= MOST_KEYS:
             self._due.clear()

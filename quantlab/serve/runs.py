@@ -213,7 +213,7 @@ def _there(what: str) -> Iterator[None]:
 
 @contextmanager
 def _readable(run: str) -> Iterator[None]:
-    """A record that is damaged is of no use to anybody, nor is the place where it lies."""
+    """Turn a RecordError into a NotFoundError that names the run, not its path."""
     try:
         yield
     except RecordError as error:

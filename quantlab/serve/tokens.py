@@ -90,7 +90,7 @@ class Tokens:
             ]
 
     def any(self) -> bool:
-        """Whether there are tokens, be they expired."""
+        """Whether there are tokens, expired ones included."""
         with self.database.reading() as connection:
             return connection.execute(select(TOKENS.c.id).limit(1)).first() is not None
 

@@ -87,7 +87,8 @@ class Worker:
         return True
 
     def _forget(self, job: Job) -> None:
-        """What an attempt that was lost has left, where the job has ended without it."""
+        """Remove what lost attempts have left in the store, where the job has ended without
+        them."""
         with suppress(QuantlabError):
             now = self.service.queue.get(job.id)
             if now.ended and now.attempts != job.attempts:
@@ -145,8 +146,8 @@ class _Attempt:
     progress: dict[str, Any] | None = None
     out: str = ""
     err: str = ""
-    _told: dict[str, Any] | None = None
-    _spoke: float = 0.0
+    _reported_progress: dict[str, Any] | None = None
+    _last_report: float = 0.0
     _kept: float = 0.0
 
     def make(self) -> None:
@@ -156,10 +157,10 @@ class _Attempt:
         try:
             outcome = self._outcome(folder)
             if outcome is None:
-                self._surely(lambda: service.queue.release(self.job))
+                self._retry(lambda: service.queue.release(self.job))
                 return
             self._clean(outcome.run)
-            self._surely(lambda: service.queue.finish(self.job, outcome))
+            self._retry(lambda: service.queue.finish(self.job, outcome))
             log.info("job %s: %s", self.job.id, outcome.state)
         finally:
             folder.remove()
@@ -171,7 +172,7 @@ class _Attempt:
             ended = self._ran(folder)
             if ended is None:
                 return None
-            return self._put_away(folder, ended)
+            return self._store_results(folder, ended)
         except (LeaseLostError, UnavailableError):
             raise
         except OutputError as error:  # the store or this disk: another attempt may do better
@@ -183,7 +184,7 @@ class _Attempt:
             return Outcome("failed", error="the service failed; its log says how.", out=self.out)
 
     def _ran(self, folder: JobFolder) -> Ended | None:
-        """How the child ended; None when the worker was told to stop."""
+        """Run the child; returns how it ended, None when the worker was told to stop."""
         settings = self.worker.service.settings
         cache = settings.cache.resolve()
         cache.mkdir(parents=True, exist_ok=True)
@@ -237,17 +238,19 @@ class _Attempt:
             self.progress = None if event["done"] is None else progress
 
     def _report(self) -> None:
-        """Tells the database what there is to tell. While it is away the job goes on. Raises
-        LeaseLostError."""
+        """Send new events and progress to the database. While it is unavailable the job goes on.
+        Raises LeaseLostError."""
         self.lease.check()
         now = time.monotonic()
-        if now > self._spoke + PAUSE and (self.said or self.progress != self._told):
+        if now > self._last_report + PAUSE and (
+            self.said or self.progress != self._reported_progress
+        ):
             with suppress(UnavailableError):
                 self.worker.service.queue.tell(self.job, self.said, self.progress)
-                self.said, self._told, self._spoke = [], self.progress, now
+                self.said, self._reported_progress, self._last_report = [], self.progress, now
 
-    def _put_away(self, folder: JobFolder, ended: Ended) -> Outcome:
-        """Results into the store, then how it ended. Raises LeaseLostError, QuantlabError."""
+    def _store_results(self, folder: JobFolder, ended: Ended) -> Outcome:
+        """Store results, then how the job ended. Raises LeaseLostError, QuantlabError."""
         service = self.worker.service
         files = folder.results()
         for name, path in files.items():
@@ -259,7 +262,7 @@ class _Attempt:
         if state == "done" or run is not None:
             self._name(folder, files, state, run)
         if self.said:
-            self._surely(lambda: service.queue.tell(self.job, self.said, None))
+            self._retry(lambda: service.queue.tell(self.job, self.said, None))
         return Outcome(
             state,
             exit_code=ended.code,
@@ -283,7 +286,7 @@ class _Attempt:
     def _name(
         self, folder: JobFolder, files: dict[str, Path], state: State, run: str | None
     ) -> None:
-        """What the job made gets its names: models, a baseline, a run in the history."""
+        """Add what the job made to the catalog and the history: models, a baseline, a run."""
         service = self.worker.service
         made = [path for name, path in files.items() if "/" not in name and path.suffix == ".onnx"]
         for path in made:
@@ -292,7 +295,7 @@ class _Attempt:
             except QuantlabError as error:  # the operator's bounds may be narrower than the verb's
                 self.said.append(("warn", f"{path.name} is no model of the service: {error}"))
             else:
-                self._surely(partial(self._add_model, path, facts))
+                self._retry(partial(self._add_model, path, facts))
         baseline = {
             name: f"{self.job.folder}/{name}"
             for name in files
@@ -300,11 +303,11 @@ class _Attempt:
         }
         if self.job.verb == "baseline" and state == "done" and baseline:
             name = str(self.job.request["name"])
-            self._surely(lambda: service.catalog.add_baseline(name, self.job.id, baseline))
+            self._retry(lambda: service.catalog.add_baseline(name, self.job.id, baseline))
         if run is not None:
             runs = folder.path / RUNS
             entry = (scan(runs)[run], read_entry(runs / run))
-            self._surely(lambda: _index(service, [entry]))
+            self._retry(lambda: _index(service, [entry]))
 
     def _add_model(self, path: Path, facts: dict[str, Any]) -> None:
         service, sha256 = self.worker.service, hashlib.sha256(path.read_bytes()).hexdigest()
@@ -312,7 +315,7 @@ class _Attempt:
         name, size = path.stem, path.stat().st_size
         service.catalog.add_model(sha256, name, size, facts, self.job.id)
 
-    def _surely(self, write: Callable[[], Found]) -> Found:
+    def _retry(self, write: Callable[[], Found]) -> Found:
         """Repeat until the database answers. Raises LeaseLostError."""
         while True:
             try:
@@ -334,7 +337,7 @@ class _Attempt:
                 for folder in earlier
                 for name in service.objects.sizes(f"{folder}/{RUNS}")
             }
-            self._surely(lambda: _index(service, gone=runs - {run}))
+            self._retry(lambda: _index(service, gone=runs - {run}))
             for folder in earlier:
                 service.objects.remove(folder)
 
@@ -375,7 +378,7 @@ def _late(seconds: float) -> str:
 def _index(
     service: Service, entries: Sequence[tuple[str, Entry]] = (), gone: Collection[str] = ()
 ) -> None:
-    """Puts runs into the history, or takes them out. Raises UnavailableError."""
+    """Add runs to the history, or remove them. Raises UnavailableError."""
     if not (entries or gone):
         return
     try:

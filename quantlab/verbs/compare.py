@@ -63,7 +63,7 @@ class CompareSpec(DataOptions, ModelOptions):
 
 @dataclass(frozen=True)
 class Compared:
-    """A Comparison with its Verdict, and where asked how early it was certain."""
+    """A Comparison with its Verdict, and if asked for, after how many images it was certain."""
 
     comparison: Comparison
     verdict: Verdict

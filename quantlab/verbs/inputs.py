@@ -104,7 +104,7 @@ class DataOptions(ConfigOptions):
 
 @dataclass(frozen=True)
 class LocatedDataset:
-    """A dataset and, in words, where it was found. ``embedded``: it is the twenty photos.
+    """A dataset and a description of where it was found. ``embedded``: it is the twenty photos.
 
     ``unfit``: what is wrong with its labels, where they were left aside for it.
     """
@@ -115,7 +115,7 @@ class LocatedDataset:
     unfit: LabelError | None = None
 
     def of(self, part: Dataset) -> LocatedDataset:
-        """The same origin, another (or a part of the) dataset."""
+        """Another dataset, or part of this one, with the same origin."""
         return replace(self, dataset=part)
 
 

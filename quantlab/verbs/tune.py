@@ -109,7 +109,8 @@ class Subject:
 
 
 def tune_job(spec: TuneSpec, run: Run, reporter: Reporter) -> Tuned:
-    """Search, keep the best, report. A run that is resumed goes on where it was.
+    """Search over recipes, write the best int8 file, report. A run that is resumed continues where
+    it was.
 
     Raises QuantizeError when no trial gave a file, with the first trial's reason.
     """
@@ -165,7 +166,7 @@ def search(
         rungs = [_sampled(rung, tuning.sampling) for rung in rungs]
         tuning.prefetcher = _prefetcher(spec, rungs, tuning)
         tuning.asked = frozenset(name for rung in rungs for name in rung.exclude)
-        tuning.engines.update(_own_search(spec, tuning))
+        tuning.engines.update(_inc_search(spec, tuning))
         study = SharedStudy(spec.storage, run.folder, tuning.identity)
         study.sync(tuning.ledger.trials())
         if spec.storage:
@@ -294,7 +295,7 @@ def _is_known(model: Model, pipeline: Pipeline) -> bool:
     return known is not None and get_pipeline(known, size=model.input.height) == pipeline
 
 
-def _own_search(spec: TuneSpec, tuning: TuneContext) -> dict[str, Engine]:
+def _inc_search(spec: TuneSpec, tuning: TuneContext) -> dict[str, Engine]:
     """With --inc-strategy, Neural Compressor searches by itself, on at most IMAGES_FOR_INC of the
     evaluation images, which it holds in memory."""
     if spec.inc_strategy is None:
@@ -405,8 +406,8 @@ def _search(spec: TuneSpec, rungs: Sequence[Recipe], tuning: TuneContext) -> Sea
 def _prefetcher(
     spec: TuneSpec, rungs: Sequence[Recipe], tuning: TuneContext
 ) -> RecipePrefetcher | None:
-    """The recipes that the strategy will ask for whatever comes of them, where workers can make
-    them side by side."""
+    """A prefetcher for the recipes that the strategy will ask for in any case; None where no
+    workers can quantize them in parallel."""
     if tuning.execution.sharded is None:
         return None
     start, listed = rungs[0], cheapest_first(rungs)

@@ -101,7 +101,7 @@ class TuneContext:
             f"Trial {number}: {recipe.name}{f' ({proposal.note})' if proposal.note else ''}"
         )
         trial = Trial(number=number, recipe=recipe, status="failed", seconds=0, note=proposal.note)
-        if known is None and (elsewhere := self._elsewhere(recipe)) is not None:
+        if known is None and (elsewhere := self._trial_of_other_machine(recipe)) is not None:
             self.reporter.say("  done on another machine")
             return elsewhere.model_copy(update={"number": number})
         self.claim(recipe.digest)
@@ -122,7 +122,7 @@ class TuneContext:
         seconds = trial.seconds + time.monotonic() - start
         return trial.model_copy(update={"seconds": round(seconds, 3)})
 
-    def _elsewhere(self, recipe: Recipe) -> Trial | None:
+    def _trial_of_other_machine(self, recipe: Recipe) -> Trial | None:
         """The trial that another machine finished; what fails there may succeed here."""
         same = (t for t in self.others() if t.digest == recipe.digest)
         return next((t for t in same if t.status != "failed"), None)
@@ -184,11 +184,11 @@ class TuneContext:
         return predict(int8, self.crops, self.reporter, self.execution, early=early)
 
     def time(self, int8: Model, conditions: BenchConditions) -> BenchResult:
-        """fp32 and int8 interleaved in one run."""
+        """Time fp32 and int8 in turns in one benchmark."""
         return self._timed([self.model, int8], conditions)
 
     def _timed(self, models: list[Model], conditions: BenchConditions) -> BenchResult:
-        """A fixed batch size is kept to."""
+        """Time the models in turns, at the model's fixed batch size if it has one."""
         fixed = self.model.input.batch
         spec = BenchSpec(
             models=(),
@@ -203,7 +203,7 @@ class TuneContext:
         return timed(models, spec, self.reporter)
 
     def compare(self, int8: Model, answers: Predictions, timing: BenchResult | None) -> Comparison:
-        """int8 beside fp32."""
+        """Compare int8 with fp32."""
         return compared(
             (self.model, int8),
             (self.baseline, answers),
@@ -257,18 +257,20 @@ class TuneContext:
         return sorted(ranked, key=lambda pair: (-pair[1], pair[0].name))
 
     def recall_costs(self) -> None:
-        """What the last ranking has measured, from the run folder."""
+        """Load the costs of the last ranking from the run folder."""
         files = list(self.ledger.folder.glob("sensitivity-*.json"))
         if files:
             self.costs = json.loads(max(files, key=lambda path: path.stat().st_mtime).read_text())
 
     def reverted(self, chosen: Trial, trials: Sequence[Trial]) -> tuple[Reverted, ...]:
-        """What the chosen recipe keeps in fp32, as far as it was measured on the way."""
+        """The groups that the chosen recipe keeps in fp32, with the gains and costs measured so
+        far."""
         groups = kernel_groups(prepare(self.model.proto())) if chosen.recipe.exclude else ()
         return reverted_groups(chosen, trials, groups, self.costs)
 
     def with_times(self, recipe: Recipe, reverted: Sequence[Reverted]) -> tuple[Reverted, ...]:
-        """Those whose time no two trials tell are timed by plain files, TIMED_GROUPS at most."""
+        """Time the groups whose cost in time no two trials give, by plain files, TIMED_GROUPS at
+        most."""
         wanted = [group.nodes for group in reverted if group.time is None][:TIMED_GROUPS]
         try:
             times = self._plain_times(recipe, wanted) if wanted else {}

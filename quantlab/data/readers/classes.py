@@ -76,7 +76,8 @@ class Synsets:
 
 @dataclass(frozen=True)
 class Resolved:
-    """The index of every name, in words by what rule, and what all classes are called."""
+    """The label index of every class name, the rule by which it was found, and the names of all
+    classes."""
 
     indices: tuple[int, ...]
     rule: str

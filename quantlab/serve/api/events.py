@@ -77,7 +77,7 @@ async def events(
         raise TooManyError(
             "too many streams of events are open.", "Poll the job instead: GET /jobs/ID."
         )
-    said = _counted(streams, _said(service, streams, job, last_event_id or 0))
+    said = _counted(streams, _events_of(service, streams, job, last_event_id or 0))
     return EventSourceResponse(said, send_timeout=SECONDS_TO_TAKE)
 
 
@@ -92,7 +92,7 @@ async def _counted(
         streams.open -= 1
 
 
-async def _said(
+async def _events_of(
     service: Service, streams: Streams, job_id: str, after: int
 ) -> AsyncIterator[ServerSentEvent]:
     """All events after one, until the job has ended. While the database is unavailable none

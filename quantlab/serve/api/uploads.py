@@ -77,7 +77,8 @@ async def _chunk(request: Request, service: ServiceOf, _: Submitter) -> AsyncIte
 def begin(
     uploads: UploadsOf, service: ServiceOf, token: Submitter, asked: UploadRequest, answer: Response
 ) -> UploadView | KnownUpload:
-    """A file whose content is known is not sent again; it gets the name, though."""
+    """Begin an upload. A file whose content the service has is not sent again; it gets the name,
+    though."""
     found = uploads.begin(token.id, asked.name, asked.bytes, asked.sha256)
     if isinstance(found, Upload):
         return _view(found, service)
@@ -87,7 +88,7 @@ def begin(
 
 @router.get("/{upload}", summary="How far an upload is", responses=problems(404))
 def upload(uploads: UploadsOf, service: ServiceOf, token: Submitter, upload: Key) -> UploadView:
-    """Where to go on."""
+    """Get an upload and the offset at which to continue."""
     return _view(uploads.get(token.id, upload), service)
 
 
@@ -102,7 +103,7 @@ def put_chunk(
     offset: Annotated[int, Query(ge=0, le=2**40, description="of its first byte in the file")],
     chunk: Annotated[Path, Depends(_chunk)],
 ) -> UploadView:
-    """The body is the chunk's bytes. A chunk may come again; none may leave a gap."""
+    """Upload a chunk, which is the body. A chunk may come again; none may leave a gap."""
     return _view(uploads.put(token.id, upload, offset, chunk), service)
 
 

@@ -28,7 +28,7 @@ def jobs_page(
     state: Annotated[State | None, Query()] = None,
     after: Number = None,
 ) -> Response:
-    """The queue, and what became of jobs."""
+    """List the queue and the jobs that have ended."""
     states = () if state is None else (state,)
     found = service.queue.recent(states=states, before=after, limit=ROWS + 1)
     older = str(found[ROWS - 1].number) if len(found) > ROWS else None
