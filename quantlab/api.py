@@ -118,7 +118,7 @@ class QuantlabWarning(UserWarning):
 
 
 class Progress(Protocol):
-    """A function that is told how far the work is.
+    """A function that receives the progress of the work.
 
     Example:
         >>> from quantlab import bench
@@ -137,7 +137,7 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TuneResult:
-    """What came of ``tune``.
+    """The result of ``tune``.
 
     ``model`` is the best int8 model (``best`` its trial), ``comparison`` sets it beside fp32 on the
     evaluation images and ``verdict`` judges that. ``trials`` are all that was tried; ``pareto``
@@ -1001,27 +1001,27 @@ def fetch(
         Did you mean mobilenetv2-12?
     """
     folder = None if from_dir is None else Path(from_dir)
-    return inputs.fetch_with_talk(name.removesuffix(".onnx"), reporter_of(progress), folder)
+    return inputs.fetch_with_progress(name.removesuffix(".onnx"), reporter_of(progress), folder)
 
 
 class _Reporter:
-    """A Reporter that tells a function how far the work is, and warns as Python does."""
+    """A Reporter that passes progress to a function and warns by Python's ``warnings``."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.warnings: list[str] = []
         self._progress = progress
 
     def say(self, text: str) -> None:
-        """A library says nothing."""
+        """Print nothing."""
 
     def warn(self, text: str) -> None:
-        """A QuantlabWarning, in the name of the line that called the library."""
+        """Issue a QuantlabWarning that points at the line which called the library."""
         self.warnings.append(text)
         warnings.warn(text, QuantlabWarning, stacklevel=_outside())
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Advance]:
-        """Hands on to the function."""
+        """Pass progress on to the function."""
         if self._progress is None:
             yield lambda done, note: None
         else:
@@ -1030,7 +1030,7 @@ class _Reporter:
 
 
 def _outside() -> int:
-    """How many frames above ``warn`` quantlab was called."""
+    """The number of stack frames between ``warn`` and the caller of quantlab."""
     here, depth = str(Path(__file__).parent), 1
     frame = sys._getframe(1)
     while frame.f_back is not None and (
@@ -1041,7 +1041,7 @@ def _outside() -> int:
 
 
 def reporter_of(progress: Progress | Reporter | None) -> Reporter:
-    """Who speaks while a function works: a Reporter itself, or one for a function."""
+    """The Reporter to use: the one given, or one that passes progress to a function."""
     return progress if isinstance(progress, Reporter) else _Reporter(progress)
 
 

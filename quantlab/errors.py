@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree. Each reaches the user as one or two lines and exit code 2.
+"""The exception classes of quantlab. Each is shown to the user in one or two lines, exit code 2.
 
 QuantlabError
 ├── ModelError      the model file, or what its graph holds
@@ -21,7 +21,7 @@ from typing import Any
 
 
 class QuantlabError(Exception):
-    """What is wrong and where, then (optionally, on a second line) how to mend it.
+    """An error with a ``problem`` (what is wrong, where) and perhaps a ``remedy`` (how to mend it).
 
     Example:
         >>> from quantlab import QuantlabError, evaluate
@@ -52,11 +52,11 @@ def _again(kind: type[QuantlabError], problem: str, remedy: str) -> QuantlabErro
 
 
 class ModelError(QuantlabError):
-    """The model file, or what its graph holds."""
+    """A model file, or its graph, cannot be used."""
 
 
 class DataError(QuantlabError):
-    """Images, labels, lists, datasets."""
+    """Images, labels, lists or datasets cannot be used."""
 
 
 class LabelError(DataError):
@@ -65,7 +65,7 @@ class LabelError(DataError):
 
 
 class RecipeError(QuantlabError):
-    """Recipes, pipelines and other YAML."""
+    """A recipe, a pipeline or other YAML is wrong."""
 
 
 class QuantizeError(QuantlabError):
@@ -77,11 +77,11 @@ class OutputError(QuantlabError):
 
 
 class FetchError(QuantlabError):
-    """A download is missing or is not what was promised."""
+    """A download is missing or has another digest than was published."""
 
 
 class IsaChangeError(QuantlabError):
-    """Int8 answers were asked of a CPU with other int8 instructions than before."""
+    """The CPU has other int8 instructions than the CPU of the baseline."""
 
     exit_code = 4
 
@@ -91,11 +91,11 @@ class RecordError(QuantlabError):
 
 
 class ResumeError(RecordError):
-    """A run cannot be taken up as asked; nothing of it was changed."""
+    """A run cannot be resumed as asked; nothing of it was changed."""
 
 
 class ClusterError(QuantlabError):
-    """Work that was to run elsewhere could not: no scheduler, other software, lost workers."""
+    """Distributed work failed: no scheduler, other software versions, lost workers."""
 
 
 class MissingExtraError(QuantlabError):
@@ -109,15 +109,15 @@ class MissingExtraError(QuantlabError):
 
 
 def shown(text: object, most: int = 200) -> str:
-    """What a file says of itself, as it may stand in a message: printable, one line, not long."""
+    """Untrusted text made fit for a message: printable, one line, bounded length."""
     words = str(text)
     line = "".join(letter if letter.isprintable() else "?" for letter in words[:most])
     return line + "…" if len(words) > most else line
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether it says that the disk, or the user's share of it, is full. numpy says only how many
-    values it could not write."""
+    """Whether the error means that the disk, or the user's quota, is full. numpy reports only how
+    many values it could not write."""
     if not isinstance(error, OSError):
         return False
     return error.errno in (errno.ENOSPC, errno.EDQUOT) or " requested and " in str(error)

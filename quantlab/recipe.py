@@ -1,4 +1,4 @@
-"""Recipe: everything that decides an int8 file. Frozen, hashable, YAML in and out."""
+"""Recipe: all settings that decide an int8 file. Frozen, hashable, YAML in and out."""
 
 from __future__ import annotations
 

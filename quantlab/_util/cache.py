@@ -1,4 +1,4 @@
-"""The cache folder's entries: what they are of, how long they stay, and their end.
+"""The cache folder: list its entries, hold their total size to a limit, remove them.
 
 An entry is the files of one key in the folder of its kind; of a fetched dataset these are a folder
 and the JSON beside it. Published models, which lie beside
@@ -45,8 +45,8 @@ class Entry:
 
 
 def surplus(entries: Iterable[Entry], limit: int) -> list[Entry]:
-    """What has to go so that the rest fits: what is too large by itself, then the least recently
-    used."""
+    """The entries to remove so that the rest fits into the limit: those larger than the limit by
+    themselves, then the least recently used."""
     found = sorted(entries, key=lambda entry: (entry.size <= limit, entry.used))
     gone, over = [], sum(entry.size for entry in found) - limit
     for entry in found:
@@ -72,12 +72,12 @@ def entries(root: Path, kinds: Sequence[Kind] = KINDS) -> list[Entry]:
 
 
 def side(path: Path) -> Path:
-    """The JSON beside an entry's array; its ``of`` says in words what the entry is of."""
+    """The path of the JSON file beside an entry's array; its ``of`` describes the entry."""
     return path.with_suffix(".json")
 
 
 def subject(entry: Entry) -> str:
-    """What the entry is of, or ``""`` where nothing says it."""
+    """A description of what the entry holds, ``""`` if unknown."""
     try:
         return str(json.loads(side(entry.files[0]).read_bytes())["of"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -85,19 +85,19 @@ def subject(entry: Entry) -> str:
 
 
 def touch(path: Path) -> None:
-    """Its entry was used just now."""
+    """Mark the entry as used now."""
     with suppress(OSError):
         os.utime(path)
 
 
 def trim(root: Path, limit: int) -> None:
-    """Keep to the limit: removes what is surplus, and what killed processes left."""
+    """Remove surplus entries and the temporary files of killed processes."""
     remove(surplus(entries(root, MADE), limit))
     sweep(root)
 
 
 def remove(gone: Iterable[Entry]) -> list[Entry]:
-    """Remove these; returns those that could be."""
+    """Remove these entries; returns those that could be removed."""
     return [entry for entry in gone if {_removed(file) for file in entry.files} == {True}]
 
 
@@ -128,7 +128,7 @@ def _entries(folder: Path, kind: Kind) -> Iterator[Entry]:
 
 
 def _datasets(folder: Path) -> Iterator[Entry]:
-    """Whole ones: the JSON comes last, and knows the size."""
+    """Fetched datasets that are complete: their JSON file is written last and holds the size."""
     for file, facts in _files(folder):
         if (match := _FILE.fullmatch(file.name)) and file.suffix == ".json":
             with suppress(OSError, ValueError, KeyError, TypeError):
@@ -137,7 +137,8 @@ def _datasets(folder: Path) -> Iterator[Entry]:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """The folder's own files: no link is followed, what vanishes meanwhile is passed over."""
+    """The regular files of the folder; links are not followed, files that vanish meanwhile are
+    skipped."""
     if folder.is_symlink():
         return
     with suppress(OSError), os.scandir(folder) as found:

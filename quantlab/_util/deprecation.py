@@ -1,4 +1,4 @@
-"""Deprecation: how an old name says that it goes (docs/versions.md)."""
+"""Deprecation warnings for old names, options and spellings (docs/versions.md)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 def warn_deprecated(
     what: str, *, since: str, removed_in: str, instead: str, stacklevel: int = 1
 ) -> None:
-    """Warn that ``what`` goes, and name what to use ``instead``.
+    """Warn that ``what`` is deprecated, and name what to use ``instead``.
 
     A FutureWarning: Python shows it to every user, once for each line that uses the old name.
     ``since`` and ``removed_in`` are versions such as ``"0.3.0"``, written out, because a test looks

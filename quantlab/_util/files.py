@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and checks that they can be written."""
+"""Write files completely or not at all, and check beforehand that they can be written."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def write_whole(path: Path, content: bytes | str, owner: str = "") -> None:
 
 
 def remove_parts(folder: Path, beginning: str = "") -> None:
-    """Remove the temporary files that killed writers have left in the folder, those that begin like
-    ``.NAME.OWNER``, or all of them. For who alone writes there by these names."""
+    """Remove the temporary files that killed writers have left in the folder: those that begin with
+    ``.NAME.OWNER``, or all. Only for a caller that is the only writer of these names there."""
     for path in folder.glob(f".{glob.escape(beginning)}*{_PART}"):
         path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Nested mappings as one level of texts, to be compared line by line."""
+"""Flatten nested mappings to one level of strings, for comparison line by line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def flat(data: Mapping[str, Any], before: str = "") -> dict[str, str]:
-    """The values as texts, those of inner mappings under joined names; None says nothing."""
+    """Flatten a mapping: keys joined by dots, values as strings, None left out."""
     found: dict[str, str] = {}
     for key, value in data.items():
         if isinstance(value, Mapping):

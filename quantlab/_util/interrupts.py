@@ -1,4 +1,4 @@
-"""Ctrl-C (SIGINT) and processes: held back from one that cannot hear it yet, and who ignores it."""
+"""Ctrl-C (SIGINT) and child processes: delay it while one starts, tell whether it is ignored."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Ctrl-C waits until the block ends. A process that is started in it inherits that it waits,
-    also one that was told to ignore it: until it calls ``heard``."""
+    """Block SIGINT (Ctrl-C) until the block ends. A process started in it inherits the block, also
+    where it was set to ignore the signal, until it calls ``accept_interrupts``."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -21,15 +21,14 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def heard() -> None:
-    """From now on Ctrl-C raises KeyboardInterrupt in this process, one that has come already at
-    once."""
+def accept_interrupts() -> None:
+    """Let SIGINT (Ctrl-C) raise KeyboardInterrupt in this process from now on; one that is pending
+    raises it at once."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def ignored() -> bool:
-    """Whether who started this process wants it to ignore Ctrl-C, as a shell does for what it puts
-    into the background."""
+    """Whether this process was started with SIGINT ignored, as shells do with background jobs."""
     return signal.getsignal(signal.SIGINT) is signal.SIG_IGN

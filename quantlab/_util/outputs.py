@@ -1,4 +1,4 @@
-"""Outputs: what a command would write, checked against what it reads and what is there already.
+"""Check what a command would write against what it reads and what exists already.
 
 Two paths are one file when the system says so: links and other spellings are seen through. Nothing
 is written here, and what an input consists of is only looked for when an output exists.
@@ -19,8 +19,9 @@ _OTHER = "Name another place: an input is never written, not even with --force."
 
 @dataclass(frozen=True)
 class Kind:
-    """What an option writes, in ``words`` such as "JUnit XML of quantlab gate". ``owns`` says of a
-    file that is there whether quantlab wrote it as such: then it may be replaced."""
+    """The kind of file that an option writes, described by ``words`` such as "JUnit XML of quantlab
+    gate". ``owns`` tells whether quantlab wrote an existing file as this kind: then it may be
+    replaced."""
 
     words: str
     owns: Callable[[Path], bool]

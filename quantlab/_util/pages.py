@@ -1,5 +1,5 @@
-"""Pages: what lies in a file is given back once it is used, so that memory does not grow with the
-number of images."""
+"""Release the memory pages of file-backed arrays once they are used, so that memory does not grow
+with the number of rows."""
 
 from __future__ import annotations
 

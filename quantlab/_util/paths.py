@@ -1,4 +1,4 @@
-"""Where quantlab keeps what it may throw away, and how it is told where data is."""
+"""The cache folder's path, and locations of data as paths or URLs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def cache_dir() -> Path:
-    """The user's cache folder for quantlab; it may not exist yet.
+    """The user's cache folder for quantlab, which may not exist yet.
 
     QUANTLAB_CACHE names it outright. Else it is ``quantlab`` inside XDG_CACHE_HOME, or inside the
     system's own place: ~/.cache, ~/Library/Caches (macOS), %LOCALAPPDATA% (Windows).
@@ -32,10 +32,10 @@ def _system_cache() -> Path:
 
 
 def is_url(place: Path | str) -> bool:
-    """Whether it says where data is by a URL, such as ``s3://bucket/val``, and not by a path."""
+    """Whether the text is a URL, such as ``s3://bucket/val``, and not a path."""
     return isinstance(place, str) and _URL.match(place) is not None
 
 
 def location(place: Path | str) -> Path | str:
-    """A URL as it is, anything else as a path."""
+    """A URL unchanged, anything else as a Path."""
     return place if is_url(place) else Path(place)

@@ -1,4 +1,4 @@
-"""How a job speaks while it works: results are returned, never said."""
+"""Reporter: where a verb sends messages, warnings and progress while it works."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ Advance = Callable[[int, str], None]
 
 @runtime_checkable
 class Reporter(Protocol):
-    """Where a job's words and progress go. ``warnings`` keeps every warning, for the record."""
+    """Receives messages and progress. ``warnings`` keeps every warning, for the record."""
 
     warnings: list[str]
 
     def say(self, text: str) -> None:
-        """One line about what is being done."""
+        """Print one line about what is being done."""
 
     def warn(self, text: str) -> None:
-        """One line the user should not miss."""
+        """Print one line that the user should not miss."""
 
     def progress(self, label: str, total: int) -> AbstractContextManager[Advance]:
-        """``with talk.progress("Evaluating", n) as advance``: ``advance(done, note)`` sets how many
-        are done and a short note of the current estimate."""
+        """Show progress: ``with reporter.progress("Evaluating", n) as advance``, where
+        ``advance(done, note)`` sets how many are done and a short note of the current estimate."""
 
 
 class NullReporter:
-    """A Reporter that says nothing and remembers its warnings."""
+    """A Reporter that prints nothing and keeps its warnings."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
     def say(self, text: str) -> None:
-        """Nothing is said."""
+        """Print nothing."""
 
     def warn(self, text: str) -> None:
-        """Kept in ``warnings``."""
+        """Keep the text in ``warnings``."""
         self.warnings.append(text)
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Advance]:
-        """No bar."""
+        """Show no progress bar."""
         yield lambda done, note: None

@@ -1,4 +1,4 @@
-"""Temporary folders that do not outlive their process for long, even when it is killed."""
+"""Temporary folders that are removed even when their process was killed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _PLACE: ContextVar[Path | None] = ContextVar("place", default=None)
 
 
 def owner_of(folder: Path) -> str:
-    """Some hex digits that stand for this folder on this machine."""
+    """Hex digits that identify this folder on this machine."""
     return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
 
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[None]:
-    """Within the block, temporary folders lie in one place that belongs to ``folder``, and what a
-    killed process has left there is removed. For who alone works in ``folder``.
+    """Within the block, create temporary folders in one place that belongs to ``folder``, and
+    remove what killed processes have left there. Only for a caller that is alone in ``folder``.
 
     Raises OutputError.
     """

@@ -1,4 +1,4 @@
-"""The digest of quantlab's source: what it computed may be kept as long as that does not change."""
+"""Digest of quantlab's source, by which cached results become invalid when the code changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shares, durations and sizes as people write them. Pure."""
+"""Parse and format shares, durations and sizes. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def seconds(value: object) -> float:
 
 
 def duration(seconds: float) -> str:
-    """So many seconds as ``seconds`` reads them: ``90s``, ``5m``, ``1h``."""
+    """Format seconds as ``seconds`` reads them: ``90s``, ``5m``, ``1h``."""
     unit = next((u for u in ("h", "m") if seconds and seconds % _SECONDS[u] == 0), "s")
     return f"{seconds / _SECONDS[unit]:.10g}{unit}"
 

@@ -1,4 +1,4 @@
-"""Reading YAML that a person wrote: safely, bounded, and with errors that name the nearest key."""
+"""Read YAML written by people: safely, of bounded size, with errors that name the nearest key."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def validate(schema: type[Schema], data: Mapping[str, Any], where: str) -> Schem
 
 
 def _explain(error: ValidationError, schema: type[BaseModel], where: str) -> RecipeError:
-    """The first thing wrong, an unknown key before all else: it explains what is missing."""
+    """The first error of a validation, unknown keys before all others."""
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
     key = shown(".".join(path))

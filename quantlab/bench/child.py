@@ -41,8 +41,8 @@ _AWAKE_NS = 200_000
 
 
 def main() -> None:
-    """Reads the task, imports, pins the process, obeys."""
-    say = _own_stdout()
+    """Read the task, pin the process, then execute orders from standard input until it closes."""
+    say = _reserve_stdout()
     sessions = Sessions(Task.from_json(sys.stdin.readline()))
     gc.disable()
     for line in sys.stdin:
@@ -54,8 +54,8 @@ def main() -> None:
             return
 
 
-def _own_stdout() -> Callable[[dict[str, Any]], None]:
-    """Answers go to the real standard output, whatever else is printed to standard error."""
+def _reserve_stdout() -> Callable[[dict[str, Any]], None]:
+    """Keep standard output for answers; send whatever else is printed to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -67,7 +67,7 @@ def _own_stdout() -> Callable[[dict[str, Any]], None]:
 
 
 class Sessions:
-    """The sessions of a task, and what can be asked of them."""
+    """The ONNX Runtime sessions of a task, and the orders that they execute."""
 
     def __init__(self, task: Task) -> None:
         import onnxruntime  # noqa: F401  its import is not the session's time, and is not pinned
@@ -79,7 +79,7 @@ class Sessions:
         self._runs: dict[int, Run] = {}
 
     def open(self) -> list[float]:
-        """Makes the sessions; the milliseconds that each took."""
+        """Create the sessions; returns the milliseconds that each took."""
         taken = []
         for subject in self.task.subjects:
             start = perf_counter_ns()
@@ -108,8 +108,8 @@ class Sessions:
         }
 
     def run(self, session: int, count: int, uncounted: int = 0) -> list[float]:
-        """The milliseconds of ``count`` runs, after some that are not counted: who had the CPU
-        before has left its own data in the caches."""
+        """The milliseconds of ``count`` runs, after some that are not counted: the process that ran
+        before has filled the CPU's caches with its own data."""
         run = self._runs[session]
         for _ in range(uncounted):
             run()
@@ -128,8 +128,8 @@ class Sessions:
     def serve(
         self, session: int, start_ns: int, rate: float, seconds: float, seed: list[int], queue: int
     ) -> list[tuple[int, float, float]]:
-        """Requests that come as ``poisson_arrivals(rate, seconds, seed)`` says, counted from
-        ``start_ns``, in their order: of each served its number, and when it was begun and done, in
+        """Serve requests that come at the times of ``poisson_arrivals(rate, seconds, seed)``,
+        counted from ``start_ns``, in order; returns of each served one its number, begin and end in
         milliseconds.
 
         Who else serves the same queue has the same open file ``queue``, which holds the requests'
@@ -158,7 +158,8 @@ def _taken(queue: int, count: int) -> Iterator[int]:
 
 
 def wait_until(moment_ns: int) -> None:
-    """Until ``time.monotonic_ns()`` says so; that clock is one for all processes."""
+    """Sleep until ``time.monotonic_ns()`` reaches this value; that clock is one for all
+    processes."""
     while (left := moment_ns - monotonic_ns()) > 0:
         if left > _AWAKE_NS:
             sleep((left - _AWAKE_NS) / 1e9)
@@ -207,7 +208,8 @@ def _bound_run(session: ort.InferenceSession, subject: Subject, size: int, task:
 
 
 def random_batch(subject: Subject, size: int, seed: int) -> NDArray[np.generic]:
-    """A batch of the subject's type: any uint8 pixel, or standard normal float32."""
+    """A random batch of the model's input type: uniform uint8 pixels, or standard normal
+    float32."""
     rng = np.random.default_rng(seed)
     if subject.dtype == "uint8":
         return rng.integers(0, 256, (size, *subject.shape), np.uint8)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from time import monotonic_ns
 
 from quantlab.bench.child import INDEX_BYTES, wait_until
-from quantlab.bench.machine import Watch
+from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.process import Deadline, Worker, workers
 from quantlab.bench.schedule import drawn_order, poisson_arrivals
 from quantlab.bench.task import Task
@@ -22,22 +22,24 @@ Served = list[tuple[int, float, float]]
 
 @dataclass
 class Fleet:
-    """Fresh processes with one warm session each."""
+    """Processes that run one model at the same time, each with one warm session."""
 
     workers: list[Worker]
     queue: int
     median_ms: float
 
-    def spin(self, seconds: float, watch: Watch) -> list[list[float]]:
+    def spin(self, seconds: float, monitor: CpuMonitor) -> list[list[float]]:
         """The milliseconds of the runs that each instance makes in so many seconds."""
         start = monotonic_ns() + HEADSTART_NS
         for worker in self.workers:
             worker.order("spin", session=0, start_ns=start, seconds=seconds)
         wait_until(start + HEADSTART_NS)
-        watch.look()
+        monitor.sample_clock_rate()
         return [worker.receive() for worker in self.workers]
 
-    def serve(self, rate: float, seconds: float, seed: Sequence[int], watch: Watch) -> Served:
+    def serve(
+        self, rate: float, seconds: float, seed: Sequence[int], monitor: CpuMonitor
+    ) -> Served:
         """Requests that come at ``rate`` a second: those served, see ``child.Sessions.serve``."""
         _fill(self.queue, len(poisson_arrivals(rate, seconds, seed)))
         start = monotonic_ns() + HEADSTART_NS
@@ -52,7 +54,7 @@ class Fleet:
                 queue=self.queue,
             )
         wait_until(start + HEADSTART_NS)
-        watch.look()
+        monitor.sample_clock_rate()
         return sorted(tuple(row) for worker in self.workers for row in worker.receive())
 
 
@@ -84,7 +86,7 @@ def _warm(part: list[Worker], queue: int, batch: int) -> Fleet:
 
 
 def _fill(queue: int, count: int) -> None:
-    """The numbers 0 to ``count`` - 1, to be read from the start."""
+    """Write the numbers 0 to ``count`` - 1 into the queue, to be read from its start."""
     if queue < 0:
         return
     os.ftruncate(queue, 0)

@@ -1,14 +1,14 @@
-"""bench: models timed side by side, so that their ratio means something.
+"""bench: measure the latency of models side by side, in turns, with an A/A control.
 
-In every round each model has a fresh process; all of them live side by side, pinned to the same
-CPUs. They are told in turns to run a few times, and the others wait meanwhile: turns are short, so
+In every round each model has a fresh process; all of them run side by side, pinned to the same
+CPUs. One at a time runs its model a few times, and the others wait meanwhile: turns are short, so
 that what makes the machine slower for a while slows all of them, and rounds are many, because a
-process can be lucky or unlucky with its place in memory for all its life. A′ is the first model
+process's speed depends on where its memory lies and stays so until it ends. A′ is the first model
 once more, in processes of its own: the difference of A and A′ is noise, and shows what the machine
 can tell apart.
 
-``isolation="shared"`` saves starting processes: one holds all sessions for all rounds. Its rounds
-share their luck, which only the A/A floor shows.
+``isolation="shared"`` saves starting processes: one holds all sessions for all rounds. Where
+their memory lies is then an error common to all rounds, which only the A/A noise floor shows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from statistics import median
 from time import monotonic
 from typing import Literal
 
-from quantlab.bench.machine import Watch
+from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import BenchResult, Measurement
 from quantlab.bench.process import Deadline, Worker, workers
 from quantlab.bench.schedule import ROUNDS, Plan, drawn_order, plan, turn_orders
@@ -31,8 +31,8 @@ from quantlab.bench.setup import (
     Progress,
     check,
     conditions_of,
-    noticed,
     task_of,
+    with_machine_state,
     without_noise,
 )
 from quantlab.bench.task import Task
@@ -71,25 +71,27 @@ def bench(
     threads = threads or default_threads()
     check(models, batch_sizes, rounds)
     task = task_of(models, 1, threads, seed=seed, providers=providers, optimization=optimization)
-    bout = _Bout(task, Deadline(timeout), seconds, rounds, turns, isolation)
-    heard = progress or (lambda done, note: None)
-    with bout.stage() as seats:
+    benchmark = _Benchmark(task, Deadline(timeout), seconds, rounds, turns, isolation)
+    advance = progress or (lambda done, note: None)
+    with benchmark.sessions() as source:
         batches = [
-            bout.batch(size, seats, _told(heard, number * (rounds or ROUNDS), size, rounds))
+            benchmark.batch(
+                size, source, _progress_note(advance, number * (rounds or ROUNDS), size, rounds)
+            )
             for number, size in enumerate(batch_sizes)
         ]
     if isolation == "shared":
-        _add_costs(batches, bout)
+        _add_costs(batches, benchmark)
     return _result(models, task, batches, isolation)
 
 
 def steps(batch_sizes: int, rounds: int | None = None) -> int:
-    """How many steps ``progress`` will be told of in the end."""
+    """The number of steps that ``progress`` counts to."""
     return batch_sizes * (rounds or ROUNDS)
 
 
 @dataclass
-class _Seat:
+class _Session:
     """One session of a process."""
 
     worker: Worker
@@ -105,15 +107,16 @@ class _Seat:
         return [float(ms) for ms in self.worker.ask("run", **asked)]
 
 
-Seats = Callable[[tuple[int, ...]], AbstractContextManager[list[_Seat]]]
+SessionSource = Callable[[tuple[int, ...]], AbstractContextManager[list[_Session]]]
 
 
 @dataclass
 class _Batch:
-    """What came of one batch size. The lists' first index is the session, the second the round."""
+    """The measurements of one batch size. The lists' first index is the session, the second the
+    round."""
 
     size: int
-    watch: Watch
+    monitor: CpuMonitor
     samples: list[list[list[float]]]
     session_ms: list[list[float]]
     peaks: list[list[int]]
@@ -124,13 +127,13 @@ class _Batch:
     def empty(cls, size: int, task: Task) -> _Batch:
         """Nothing yet."""
         every = task.subjects
-        watch = Watch(task.cpus)
-        return cls(size, watch, [[] for _ in every], [[] for _ in every], [[] for _ in every])
+        monitor = CpuMonitor(task.cpus)
+        return cls(size, monitor, [[] for _ in every], [[] for _ in every], [[] for _ in every])
 
 
 @dataclass
-class _Bout:
-    """The settings of one benchmark, and how it goes."""
+class _Benchmark:
+    """The settings of one benchmark; runs its rounds."""
 
     task: Task
     deadline: Deadline
@@ -140,37 +143,39 @@ class _Bout:
     isolation: Isolation
 
     @contextmanager
-    def stage(self) -> Iterator[Seats]:
-        """Where a round's seats come from: new ones each time, or always the same."""
+    def sessions(self) -> Iterator[SessionSource]:
+        """How a round gets its sessions: in fresh processes each time, or always the same ones."""
         with ExitStack() as stack:
             if self.isolation == "fresh":
                 alone = [replace(self.task, subjects=(s,)) for s in self.task.subjects]
-                yield lambda order: _fresh_seats(alone, order, self.deadline)
+                yield lambda order: _fresh_sessions(alone, order, self.deadline)
             else:
-                kept = stack.enter_context(_seats([self.task], self.deadline))
+                kept = stack.enter_context(_sessions([self.task], self.deadline))
                 yield lambda order: nullcontext(kept)
 
-    def batch(self, size: int, seats: Seats, told: Callable[[int, _Batch], None]) -> _Batch:
+    def batch(
+        self, size: int, source: SessionSource, told: Callable[[int, _Batch], None]
+    ) -> _Batch:
         """All rounds of one batch size."""
         found, number = _Batch.empty(size, self.task), 0
         while number == 0 or number < found.plan.rounds:
             start = monotonic()
             order = drawn_order(len(self.task.subjects), (self.task.seed, size, number))
-            with seats(order) as present:
+            with source(order) as sessions:
                 if number == 0 or self.isolation == "fresh":
-                    self._warm(found, present, order, start)
-                self._round(found, present, number)
+                    self._warm(found, sessions, order, start)
+                self._round(found, sessions, number)
             number += 1
             told(number, found)
         return found
 
     def _warm(
-        self, found: _Batch, seats: list[_Seat], order: tuple[int, ...], start: float
+        self, found: _Batch, sessions: list[_Session], order: tuple[int, ...], start: float
     ) -> None:
-        """Warms the seats up one after the other; the first time it makes the plan."""
-        warm = {i: seats[i].warm(found.size) for i in order}
+        """Warm the sessions up one after the other; the first time, also plan rounds and turns."""
+        warm = {i: sessions[i].warm(found.size) for i in order}
         for i, answer in warm.items():
-            found.session_ms[i].append(seats[i].session_ms)
+            found.session_ms[i].append(sessions[i].session_ms)
             found.peaks[i].append(int(answer["peak_rss_bytes"]))
         fewest = min(int(answer["runs"]) for answer in warm.values())
         if found.plan.rounds:
@@ -186,66 +191,67 @@ class _Bout:
             turns=self.turns,
         )
 
-    def _round(self, found: _Batch, seats: list[_Seat], number: int) -> None:
-        runs: list[list[float]] = [[] for _ in seats]
+    def _round(self, found: _Batch, sessions: list[_Session], number: int) -> None:
+        runs: list[list[float]] = [[] for _ in sessions]
         seed = (self.task.seed, found.size, number)
-        with found.watch:
-            seats[0].worker.order("run", session=seats[0].session, count=found.plan.runs)
-            found.watch.look()
-            seats[0].worker.receive()
-            for order in turn_orders(len(seats), found.plan.turns, seed):
+        with found.monitor:
+            sessions[0].worker.order("run", session=sessions[0].session, count=found.plan.runs)
+            found.monitor.sample_clock_rate()
+            sessions[0].worker.receive()
+            for order in turn_orders(len(sessions), found.plan.turns, seed):
                 for i in order:
-                    runs[i] += seats[i].turn(found.plan)
-        for part, session in zip(runs, found.samples, strict=True):
-            session.append(part)
+                    runs[i] += sessions[i].turn(found.plan)
+        for part, samples in zip(runs, found.samples, strict=True):
+            samples.append(part)
 
 
 @contextmanager
-def _fresh_seats(
+def _fresh_sessions(
     tasks: Sequence[Task], order: tuple[int, ...], deadline: Deadline
-) -> Iterator[list[_Seat]]:
-    """A seat for each task. They are made in the given order, which may decide who gets the better
-    place in memory."""
-    with _seats([tasks[i] for i in order], deadline) as made:
+) -> Iterator[list[_Session]]:
+    """One session for each task, created in the given order, on which their places in memory may
+    depend."""
+    with _sessions([tasks[i] for i in order], deadline) as made:
         yield [made[order.index(i)] for i in range(len(tasks))]
 
 
 @contextmanager
-def _seats(tasks: Sequence[Task], deadline: Deadline) -> Iterator[list[_Seat]]:
-    """Processes with their sessions made, one process after the other."""
+def _sessions(tasks: Sequence[Task], deadline: Deadline) -> Iterator[list[_Session]]:
+    """Start processes and create their sessions, one process after the other."""
     with workers(tasks, deadline) as started:
         yield [
-            _Seat(worker, session, float(ms))
+            _Session(worker, session, float(ms))
             for worker in started
             for session, ms in enumerate(worker.ask("open"))
         ]
 
 
-def _told(
-    heard: Progress, before: int, size: int, rounds: int | None
+def _progress_note(
+    advance: Progress, before: int, size: int, rounds: int | None
 ) -> Callable[[int, _Batch], None]:
-    """Says after each round how far the work is and what it shows."""
+    """A function that reports after each round the progress and the medians so far, in ms."""
 
     def tell(number: int, found: _Batch) -> None:
         medians = [median(x for part in session for x in part) for session in found.samples]
         shown = " · ".join(f"{m:.2f}" for m in medians)
         done = round((rounds or ROUNDS) * number / found.plan.rounds)
-        heard(before + done, f"batch {size}: {shown} ms")
+        advance(before + done, f"batch {size}: {shown} ms")
 
     return tell
 
 
-def _add_costs(batches: Sequence[_Batch], bout: _Bout) -> None:
+def _add_costs(batches: Sequence[_Batch], benchmark: _Benchmark) -> None:
     """Session creation and peak memory of each session alone, from further processes. Memory never
     shrinks, so the batch sizes run in rising order."""
-    for i, subject in enumerate(bout.task.subjects):
+    for i, subject in enumerate(benchmark.task.subjects):
         if i == NOISE:
             continue
-        with _seats([replace(bout.task, subjects=(subject,))], bout.deadline) as (seat,):
+        only = replace(benchmark.task, subjects=(subject,))
+        with _sessions([only], benchmark.deadline) as (alone,):
             for batch in sorted(batches, key=lambda b: b.size):
-                warm = seat.worker.ask("warm", session=0, batch=batch.size, seconds=0)
+                warm = alone.worker.ask("warm", session=0, batch=batch.size, seconds=0)
                 batch.peaks[i] = [int(warm["peak_rss_bytes"])]
-                batch.session_ms[i] = [seat.session_ms]
+                batch.session_ms[i] = [alone.session_ms]
     for batch in batches:
         batch.peaks[NOISE], batch.session_ms[NOISE] = batch.peaks[0], batch.session_ms[0]
 
@@ -274,7 +280,7 @@ def _measurement(
         session_ms=median(batch.session_ms[session]),
         peak_rss_bytes=max(batch.peaks[session]),
         conditions=replace(
-            noticed(conditions_of(task, batch.size), batch.plan.rounds, batch.watch),
+            with_machine_state(conditions_of(task, batch.size), batch.plan.rounds, batch.monitor),
             runs=batch.plan.turns * batch.plan.runs,
             turns=batch.plan.turns,
             warmup=batch.warmup,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 from quantlab.bench.fleet import fleets
-from quantlab.bench.machine import Watch
+from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.process import Deadline
 from quantlab.bench.schedule import turn_orders
 from quantlab.bench.setup import (
@@ -21,9 +21,9 @@ from quantlab.bench.setup import (
     Progress,
     check,
     conditions_of,
-    noticed,
     split_cpus,
     task_of,
+    with_machine_state,
     with_noise,
     without_noise,
 )
@@ -65,15 +65,15 @@ def throughput(
         models, instances, cores, seed=seed, providers=providers, optimization=optimization
     )
     cpus = split_cpus(task)
-    deadline, heard = Deadline(timeout), progress or (lambda done, note: None)
+    deadline, advance = Deadline(timeout), progress or (lambda done, note: None)
     owners = with_noise(models)
     found: list[list[Throughput]] = [[] for _ in owners]
     for number, size in enumerate(batch_sizes):
-        bout, parts = _Bout(task, size, rounds, seconds), list[list[list[list[float]]]]()
+        timing, parts = _Rounds(task, size, rounds, seconds), list[list[list[list[float]]]]()
         for r in range(rounds):
-            parts.append(bout.round(r, cpus, deadline))
-            heard(number * rounds + r + 1, f"batch {size}")
-        conditions = noticed(conditions_of(task, size), rounds, bout.watch)
+            parts.append(timing.round(r, cpus, deadline))
+            advance(number * rounds + r + 1, f"batch {size}")
+        conditions = with_machine_state(conditions_of(task, size), rounds, timing.monitor)
         for i, model in enumerate(owners):
             runs = tuple(tuple(tuple(own) for own in part[i]) for part in parts)
             made = (model.name, model.sha256, model.size_bytes, instances, runs, conditions)
@@ -84,13 +84,13 @@ def throughput(
     )
 
 
-class _Bout:
+class _Rounds:
     """All rounds of one batch size."""
 
     def __init__(self, task: Task, size: int, rounds: int, seconds: float) -> None:
         self._task, self._size, self._rounds, self._seconds = task, size, rounds, seconds
         self._turn_seconds = 0.0
-        self.watch = Watch(task.cpus)
+        self.monitor = CpuMonitor(task.cpus)
 
     def round(
         self, number: int, cpus: Sequence[tuple[int, ...]], deadline: Deadline
@@ -104,9 +104,9 @@ class _Bout:
                 least = max(LEAST_SECONDS, LEAST_RUNS * max(f.median_ms for f in ready) / 1000)
                 self._turn_seconds = max(least, left / sessions / TURNS)
             orders = turn_orders(sessions, TURNS, (self._task.seed, self._size, number))
-            with self.watch:
+            with self.monitor:
                 for i in (i for order in orders for i in order):
-                    spun = ready[i].spin(self._turn_seconds, self.watch)
+                    spun = ready[i].spin(self._turn_seconds, self.monitor)
                     for own, more in zip(runs[i], spun, strict=True):
                         own += more
         return runs

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quantlab.bench.fleet import fleets
-from quantlab.bench.machine import Watch
+from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.process import Deadline
 from quantlab.bench.queueing import Load, LoadResult, Window, window_of
 from quantlab.bench.schedule import turn_orders
@@ -22,9 +22,9 @@ from quantlab.bench.setup import (
     Progress,
     check,
     conditions_of,
-    noticed,
     split_cpus,
     task_of,
+    with_machine_state,
     with_noise,
     without_noise,
 )
@@ -68,19 +68,19 @@ def offered_load(
         models, instances, cores, seed=seed, providers=providers, optimization=optimization
     )
     cpus, owners = split_cpus(task), with_noise(models)
-    deadline, heard = Deadline(timeout), progress or (lambda done, note: None)
+    deadline, advance = Deadline(timeout), progress or (lambda done, note: None)
     found: list[list[Load]] = [[] for _ in owners]
     done = 0
     for size in batch_sizes:
         for rate in rates:
             share = seconds / rounds / len(owners)
-            bout = _Bout(task, rate / size, share, cpus, size)
+            timing = _Rounds(task, rate / size, share, cpus, size)
             parts = list[list[Window]]()
             for number in range(rounds):
-                parts.append(bout.round(number, deadline))
+                parts.append(timing.round(number, deadline))
                 done += 1
-                heard(done, f"{rate:g} images/s, batch {size}")
-            conditions = noticed(conditions_of(task, size), rounds, bout.watch)
+                advance(done, f"{rate:g} images/s, batch {size}")
+            conditions = with_machine_state(conditions_of(task, size), rounds, timing.monitor)
             for i, model in enumerate(owners):
                 windows = tuple(part[i] for part in parts)
                 made = (model.name, model.sha256, rate, instances, windows, conditions)
@@ -91,7 +91,7 @@ def offered_load(
     )
 
 
-class _Bout:
+class _Rounds:
     """All rounds of one rate and batch size. ``rate`` is in requests a second."""
 
     def __init__(
@@ -99,7 +99,7 @@ class _Bout:
     ) -> None:
         self._task, self._rate, self._cpus, self._size = task, rate, cpus, size
         self._window = min(MOST_SECONDS, max(LEAST_SECONDS, share, LEAST_REQUESTS / rate))
-        self.watch = Watch(task.cpus)
+        self.monitor = CpuMonitor(task.cpus)
 
     def round(self, number: int, deadline: Deadline) -> list[Window]:
         """One window for each session, all with the same requests."""
@@ -107,8 +107,8 @@ class _Bout:
         (order,) = turn_orders(len(self._task.subjects), 1, seed)
         windows: dict[int, Window] = {}
         place = (self._task, self._cpus, self._size)
-        with fleets(*place, deadline, number) as ready, self.watch:
+        with fleets(*place, deadline, number) as ready, self.monitor:
             for i in order:
-                served = ready[i].serve(self._rate, self._window, seed, self.watch)
+                served = ready[i].serve(self._rate, self._window, seed, self.monitor)
                 windows[i] = window_of(served, self._rate, self._window, seed)
         return [windows[i] for i in sorted(windows)]

@@ -1,4 +1,4 @@
-"""What the machine did meanwhile: time that the hypervisor gave to others, and the clock rate."""
+"""State of the machine during a benchmark: CPU time taken by the hypervisor, clock rate."""
 
 from __future__ import annotations
 
@@ -54,9 +54,10 @@ def frequency_mhz(cpus: Sequence[int]) -> float | None:
     return fmean(rates) if rates and min(rates) > 0 else None
 
 
-class Watch:
-    """What the system tells about some CPUs, round by round: ``with watch:`` around a round gives
-    its share of stolen time, ``look`` inside of it, while the CPUs are busy, their clock rate."""
+class CpuMonitor:
+    """Measures the state of some CPUs round by round: ``with monitor:`` around a round records the
+    share of stolen time, ``sample_clock_rate`` inside of it, while the CPUs are busy, their clock
+    rate."""
 
     def __init__(self, cpus: Sequence[int]) -> None:
         self._cpus, self._before = cpus, ""
@@ -70,14 +71,14 @@ class Watch:
         share = steal_share(self._before, read_stat(), self._cpus)
         self.steal += [] if share is None else [share]
 
-    def look(self) -> None:
-        """Notes the clock rate of now."""
+    def sample_clock_rate(self) -> None:
+        """Record the current clock rate."""
         mhz = frequency_mhz(self._cpus)
         self.mhz += [] if mhz is None else [mhz]
 
 
 def machine_notes(steal: Sequence[float], mhz: Sequence[float]) -> tuple[str, ...]:
-    """Sentences for the reader about the rounds' shares of stolen time and clock rates."""
+    """Sentences about the rounds' shares of stolen CPU time and clock rates."""
     notes = []
     if steal and fmean(steal) > STEAL_LIMIT:
         notes.append(

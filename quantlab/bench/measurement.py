@@ -1,4 +1,4 @@
-"""Measurement: raw latency samples with their conditions. Nothing is aggregated away."""
+"""Measurement: raw latency samples with the conditions under which they were taken."""
 
 from __future__ import annotations
 

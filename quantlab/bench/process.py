@@ -1,4 +1,4 @@
-"""Benchmark processes: started together, asked in turn, gone at the end of the block."""
+"""Start benchmark processes together, send them orders, end them with the block."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMAND = (sys.executable, "-P", "-m", "quantlab.bench.child")
 
 
 class Deadline:
-    """So many seconds for a whole benchmark."""
+    """A time limit in seconds for a whole benchmark."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -31,7 +31,7 @@ class Deadline:
 
     @property
     def left(self) -> float:
-        """What remains of them."""
+        """The remaining seconds."""
         return max(0.0, self._end - time.monotonic())
 
 
@@ -44,7 +44,7 @@ class Worker:
         self.stopped = threading.Event()
 
     def send(self, word: str) -> None:
-        """One line to the process. That it cannot hear is said by ``receive``."""
+        """Send one line to the process. That it cannot be reached is reported by ``receive``."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(word + "\n")
@@ -53,7 +53,7 @@ class Worker:
             return
 
     def order(self, do: str, **details: object) -> None:
-        """Gives an order."""
+        """Send an order."""
         self.send(json.dumps({"do": do, **details}))
 
     def receive(self) -> Any:
@@ -69,12 +69,12 @@ class Worker:
         return message["answer"]
 
     def ask(self, do: str, **details: object) -> Any:
-        """An order and its answer."""
+        """Send an order and wait for its answer."""
         self.order(do, **details)
         return self.receive()
 
     def stop(self) -> None:
-        """Out of time."""
+        """End the process because the time limit is over."""
         self.stopped.set()
         self._process.kill()
 
@@ -152,7 +152,7 @@ def _stop_all(started: Sequence[Worker]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The process finds this very quantlab, installed or not."""
+    """Environment variables with which a process imports this same quantlab, installed or not."""
     home = str(Path(quantlab.__file__).resolve().parent.parent)
     paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,4 +1,4 @@
-"""Load: how long requests wait and are served. Shapes and pure figures."""
+"""Load: waiting and service times of requests. Data classes and pure functions."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Load:
 
     @property
     def keeps_up(self) -> bool:
-        """Whether the queue does not grow for ever."""
+        """Whether the queue stays bounded under this load."""
         came = self.conditions.batch_size * sum(w.came for w in self.windows)
         offered = came / sum(w.seconds for w in self.windows)
         late = self.achieved < KEPT_UP * offered

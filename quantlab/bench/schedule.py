@@ -1,5 +1,5 @@
-"""Who runs when, and for how long. Pure; times are in milliseconds where a name ends in ``_ms``,
-else in seconds."""
+"""Schedule of a benchmark: order and number of rounds, turns and runs. Pure; times are in
+milliseconds where a name ends in ``_ms``, else in seconds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def plan(
     rounds: int | None = None,
     turns: int | None = None,
 ) -> Plan:
-    """So that all rounds together take about ``seconds``.
+    """Choose rounds, turns and runs so that all rounds together take about ``seconds``.
 
     ``medians_ms`` is what one run of each session takes, ``overhead`` what a round takes before its
     first turn. Where rounds cannot be that short, at least half as long is timed as prepared.

@@ -1,4 +1,4 @@
-"""What the modes of a benchmark share: what is refused, who is measured, under which conditions."""
+"""Shared by all benchmark modes: checks of settings, the list of sessions, conditions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from quantlab.bench.machine import Watch
+from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import Conditions
 from quantlab.bench.task import Subject, Task
 from quantlab.errors import ModelError, QuantlabError
@@ -21,7 +21,7 @@ NOISE = 1
 
 
 def check(models: Sequence[Model], batch_sizes: Sequence[int], rounds: int | None) -> None:
-    """Raises QuantlabError for what cannot be measured at all."""
+    """Raises QuantlabError for settings and models that cannot be measured."""
     if not models or not batch_sizes:
         raise QuantlabError("a benchmark needs at least one model and one batch size.")
     if min(batch_sizes) < 1 or (rounds is not None and rounds < 2):
@@ -51,7 +51,7 @@ def check_cpus(instances: int, cores: int) -> None:
 
 
 def subject_of(model: Model) -> Subject:
-    """What a benchmark process has to know of the model."""
+    """The model as a benchmark process needs it: file, input name, type and shape."""
     spec = model.input
     return Subject(str(model.runnable), spec.name, spec.dtype, spec.shape)
 
@@ -60,18 +60,18 @@ _Item = TypeVar("_Item")
 
 
 def with_noise(items: Sequence[_Item]) -> tuple[_Item, ...]:
-    """The first once more, at NOISE."""
+    """Insert the first item once more at index NOISE, as A/A control."""
     return (*items[:NOISE], items[0], *items[NOISE:])
 
 
 def without_noise(count: int) -> tuple[int, ...]:
-    """Where the models themselves stand among the sessions."""
+    """The indices of the models among the sessions, without the A/A control."""
     return tuple(i if i < NOISE else i + 1 for i in range(count))
 
 
-def noticed(conditions: Conditions, rounds: int, watch: Watch) -> Conditions:
-    """The conditions with what was seen in the rounds."""
-    return replace(conditions, rounds=rounds, steal=tuple(watch.steal), mhz=tuple(watch.mhz))
+def with_machine_state(conditions: Conditions, rounds: int, monitor: CpuMonitor) -> Conditions:
+    """Add to the conditions the number of rounds, stolen CPU time and clock rates."""
+    return replace(conditions, rounds=rounds, steal=tuple(monitor.steal), mhz=tuple(monitor.mhz))
 
 
 def task_of(
@@ -100,7 +100,7 @@ def split_cpus(task: Task) -> list[tuple[int, ...]]:
 
 
 def conditions_of(task: Task, batch_size: int) -> Conditions:
-    """All that is known before anything ran."""
+    """The conditions known before the benchmark runs."""
     facts = environment()
     return Conditions(
         threads=task.threads,

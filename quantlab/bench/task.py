@@ -1,4 +1,5 @@
-"""What a benchmark process is told first. Standard library only: the process stays small."""
+"""The task that a benchmark process gets. Standard library only, so that the process stays
+small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Throughput: what several instances at once get done. Shapes and pure figures."""
+"""Throughput of several instances at once. Data classes and pure functions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Throughput:
         return float(np.percentile(np.concatenate([r for part in self.rounds for r in part]), q))
 
     def of_instances(self, q: float) -> tuple[float, ...]:
-        """The same for each instance alone."""
+        """The same percentile for each instance alone."""
         return tuple(
             float(np.percentile(np.concatenate(own), q)) for own in zip(*self.rounds, strict=True)
         )

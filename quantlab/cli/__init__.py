@@ -1,4 +1,4 @@
-"""The command line: one file a verb. Nothing heavy is imported before a verb runs."""
+"""The command line: one module a verb. Nothing heavy is imported before a verb runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ VERBS = (
 
 
 class Verbs(click.Group):
-    """Finds each verb in its own module and turns QuantlabErrors into two lines and exit code 2."""
+    """Loads each verb from its module; prints a QuantlabError in two lines and exits with code
+    2."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs in the order a newcomer meets them."""
@@ -51,7 +52,7 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The verb, or with --server the same one done there."""
+        """The verb's command, or with --server one that runs the verb on a server."""
         name, command, rest = super().resolve_command(ctx, args)
         server = ctx.params.get("server")
         if not server or command is None:
@@ -61,7 +62,7 @@ class Verbs(click.Group):
         return name, remote(command, name or "", server, ctx.params["token"]), rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; what is the user's to mend is said in one or two lines."""
+        """Run the verb; print errors that the user can mend in one or two lines."""
         try:
             return super().invoke(ctx)
         except QuantlabError as error:

@@ -14,9 +14,9 @@ from quantlab.cli.options import (
     data_options,
     evaluation_options,
     force_option,
-    job,
     model_options,
     pick,
+    recorded_run,
     run_options,
 )
 from quantlab.verbs import roles
@@ -51,7 +51,7 @@ def update(**params: Any) -> None:
     from quantlab.report.gate import baseline_summary, changes_summary
     from quantlab.verbs.baseline import UpdateSpec, update_job
 
-    with job("baseline", params) as (run, reporter):
+    with recorded_run("baseline", params) as (run, reporter):
         updated = update_job(UpdateSpec(**pick(params, UpdateSpec)), run, reporter)
     if not params["as_json"]:
         click.echo(baseline_summary(updated.baseline))
@@ -68,7 +68,7 @@ def show(**params: Any) -> None:
     from quantlab.gate.baseline import load_baseline
     from quantlab.report.gate import baseline_summary
 
-    with job("baseline", params) as (run, _):
+    with recorded_run("baseline", params) as (run, _):
         baseline = load_baseline(params["file"])
         run.record.results = {"baseline": baseline.model_dump(mode="json")}
     if not params["as_json"]:
@@ -84,7 +84,7 @@ def diff(**params: Any) -> None:
     from quantlab.report.gate import changes_summary
     from quantlab.verbs.baseline import DiffSpec, diff_job
 
-    with job("baseline", params) as (run, _):
+    with recorded_run("baseline", params) as (run, _):
         found = diff_job(DiffSpec(**pick(params, DiffSpec)), run)
     if not params["as_json"]:
         click.echo(changes_summary(found.changes, found.comparison))

@@ -14,8 +14,8 @@ from quantlab.cli.options import (
     compat_option,
     force_option,
     given,
-    job,
     pick,
+    recorded_run,
     run_options,
 )
 from quantlab.verbs import roles
@@ -27,7 +27,7 @@ else:
 
 
 class Several(AnyParam):
-    """One value or several with commas: ``1,8,256``."""
+    """An option's values, separated by commas: ``1,8,256``."""
 
     def __init__(self, kind: AnyParam) -> None:
         self.kind, self.name = kind, kind.name
@@ -38,7 +38,7 @@ class Several(AnyParam):
 
 
 def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """The values of an option that was given several times."""
+    """Join the values of an option that was given several times."""
     return tuple(item for part in value for item in part)
 
 
@@ -148,7 +148,7 @@ def _measure(params: dict[str, Any]) -> None:
     from quantlab.verbs.profile import ProfileSpec, profile_job
 
     profiles = None
-    with job("bench", params) as (run, reporter):
+    with recorded_run("bench", params) as (run, reporter):
         found = bench_job(BenchSpec(**pick(params, BenchSpec)), run, reporter)
         if params["profile"]:
             profiles = profile_job(ProfileSpec(**pick(params, ProfileSpec)), run, reporter)

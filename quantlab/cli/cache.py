@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import job, pick, run_options
+from quantlab.cli.options import pick, recorded_run, run_options
 
 
 @click.command("cache", cls=Verb, short_help="What is kept of images and answers, and emptying it.")
@@ -27,7 +27,7 @@ def command(**params: Any) -> None:
     from quantlab.report.text import cache_cleared, cache_listing
     from quantlab.verbs.cache import CacheSpec, cache_job
 
-    with job("cache", params) as (run, _):
+    with recorded_run("cache", params) as (run, _):
         result = cache_job(CacheSpec(**pick(params, CacheSpec)), run)
     if params["as_json"]:
         return

@@ -14,9 +14,9 @@ from quantlab.cli.options import (
     evaluation_options,
     executor_option,
     given,
-    job,
     model_options,
     pick,
+    recorded_run,
     run_options,
 )
 from quantlab.verbs import roles
@@ -71,7 +71,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
 
     if params["criterion"] and "max_decline" in given(ctx):
         raise click.UsageError("Give --criterion or --max-decline, not both.")
-    with job("compare", params) as (run, reporter):
+    with recorded_run("compare", params) as (run, reporter):
         compare = compare_device_job if is_answers(Path(params["int8"])) else compare_job
         result = compare(CompareSpec(**pick(params, CompareSpec)), run, reporter)
     if not params["as_json"]:

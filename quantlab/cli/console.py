@@ -1,4 +1,5 @@
-"""Reporter on a terminal: words and progress bars on stderr, bars only where somebody watches."""
+"""Reporter for a terminal: messages and progress bars on stderr, bars only where it is a
+terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from quantlab._util.reporter import Advance
 
 
 class ConsoleReporter:
-    """A Reporter for people. ``NO_COLOR`` and redirected output are honoured by rich."""
+    """A Reporter that prints to a terminal. ``NO_COLOR`` and redirected output are respected."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -20,12 +21,12 @@ class ConsoleReporter:
         self.warnings: list[str] = []
 
     def say(self, text: str) -> None:
-        """One line on stderr."""
+        """Print one line to stderr."""
         if not self.quiet:
             self.console.print(text, markup=False)
 
     def warn(self, text: str) -> None:
-        """One yellow line on stderr, also when quiet; kept for the record."""
+        """Print one yellow line to stderr, also when quiet; keep it for the record."""
         self.warnings.append(text)
         self.console.print(f"Warning: {text}", style="yellow", markup=False)
 

@@ -12,9 +12,9 @@ from quantlab.cli.options import (
     Name,
     data_options,
     force_option,
-    job,
     model_options,
     pick,
+    recorded_run,
     run_options,
 )
 from quantlab.verbs import roles
@@ -40,7 +40,7 @@ def command(**params: Any) -> None:
     """
     from quantlab.verbs.data import DataSpec, npz_job
 
-    with job("data", params) as (run, reporter):
+    with recorded_run("data", params) as (run, reporter):
         images = npz_job(DataSpec(**pick(params, DataSpec)), run, reporter)
     if not params["as_json"]:
         click.echo(f"Wrote {images} inputs and npz_datalist.txt to {params['output']}")

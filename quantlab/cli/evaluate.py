@@ -15,9 +15,9 @@ from quantlab.cli.options import (
     evaluation_options,
     executor_option,
     given,
-    job,
     model_options,
     pick,
+    recorded_run,
     run_options,
 )
 from quantlab.verbs import roles
@@ -63,14 +63,14 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         raise click.UsageError("--results FILE and --label LABELS go together.")
     if params["results"] is not None and (others := set(given(ctx)) - _OF_RESULTS):
         names = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in others))
-        raise click.UsageError(f"--results has no use for {names}.")
+        raise click.UsageError(f"--results cannot be combined with {names}.")
     from quantlab.report.compat import inc_accuracy
     from quantlab.report.text import accuracy_summary
     from quantlab.verbs.device import ResultsSpec, results_job
     from quantlab.verbs.evaluate import EvaluateSpec, evaluate_job
 
     accuracy: Accuracy | None
-    with job("evaluate", params) as (run, reporter):
+    with recorded_run("evaluate", params) as (run, reporter):
         if params["results"] is not None:
             accuracy, images = results_job(ResultsSpec(**pick(params, ResultsSpec)), run, reporter)
         else:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import FilePath, Name, job, pick, run_options
+from quantlab.cli.options import FilePath, Name, pick, recorded_run, run_options
 from quantlab.verbs import roles
 
 
@@ -24,7 +24,7 @@ def command(**params: Any) -> None:
     """Fetch NAME into the cache folder and print its path. quantlab recipes lists the names."""
     from quantlab.verbs.fetch import FetchSpec, fetch_job
 
-    with job("fetch", params) as (run, reporter):
+    with recorded_run("fetch", params) as (run, reporter):
         path = fetch_job(FetchSpec(**pick(params, FetchSpec)), run, reporter)
     if not params["as_json"]:
         click.echo(path)

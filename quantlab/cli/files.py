@@ -1,4 +1,5 @@
-"""Which files a command line reads and writes, by the roles of its options; checked before it runs.
+"""Find the files that a command line reads and writes by its options' roles; check them before it
+runs.
 
 Every verb is a ``Verb``: that is the one place where this happens.
 """
@@ -46,17 +47,17 @@ _CONFIGURED: dict[str, Reads] = {
 
 
 class Verb(click.Command):
-    """A command that refuses to write what it reads, or what somebody else has written."""
+    """A click command that refuses to overwrite its inputs or files of others."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it, once its files are seen to be apart. Raises OutputError."""
+        """Check that inputs and outputs are distinct, then run. Raises OutputError."""
         found = files_of(ctx.command, ctx.params, given(ctx))
         check(*found, force=bool(ctx.params.get("force")))
         return super().invoke(ctx)
 
 
 class Group(click.Group):
-    """A verb of several commands."""
+    """A group of click commands, with the same check."""
 
     command_class = Verb
 
@@ -90,7 +91,8 @@ def files_of(
 
 
 def _is_used(role: Role, name: str, values: Values, config: Config | None) -> bool:
-    """QUANTLAB_DATA stands in only where no configuration names images."""
+    """Whether the environment's data are read: QUANTLAB_DATA counts only where no configuration
+    names images."""
     return not (role is DATA and not values.get(name) and config is not None and config.data)
 
 
@@ -122,7 +124,7 @@ def _label(param: click.Parameter) -> str:
 def _effective(
     command: click.Command, params: Values, now: Values
 ) -> tuple[Values, Path | None, Config | None]:
-    """Every option's value as the verb will have it, the configuration file and what it says.
+    """Every option's value as the verb will get it, with values from the configuration file.
 
     What cannot be read is left to the verb, which says so.
     """

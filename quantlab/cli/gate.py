@@ -15,9 +15,9 @@ from quantlab.cli.options import (
     evaluation_options,
     executor_option,
     force_option,
-    job,
     model_options,
     pick,
+    recorded_run,
     run_options,
 )
 from quantlab.verbs import roles
@@ -97,7 +97,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         raise click.UsageError("Give FP32 and INT8, INT8 alone with --baseline, or one CONFIG.")
     spec = {**pick(params, GateSpec), "models": models, "config": config}
     try:
-        with job("gate", params) as (run, reporter):
+        with recorded_run("gate", params) as (run, reporter):
             gated = gate_job(GateSpec(**spec), run, reporter)
     except QuantlabError as error:
         if params["annotations"]:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import job, pick, run_options
+from quantlab.cli.options import pick, recorded_run, run_options
 
 
 @click.command("init", cls=Verb, short_help="Write a commented quantlab.yaml to start from.")
@@ -17,7 +17,7 @@ def command(**params: Any) -> None:
     """Write quantlab.yaml here, with every key, its meaning and its default."""
     from quantlab.verbs.init import InitSpec, init_job
 
-    with job("init", params) as (run, _):
+    with recorded_run("init", params) as (run, _):
         path = init_job(InitSpec(**pick(params, InitSpec)), run)
     if not params["as_json"]:
         click.echo(f"Wrote {path}")

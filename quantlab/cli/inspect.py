@@ -7,7 +7,15 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import FilePath, Name, data_options, job, model_options, pick, run_options
+from quantlab.cli.options import (
+    FilePath,
+    Name,
+    data_options,
+    model_options,
+    pick,
+    recorded_run,
+    run_options,
+)
 from quantlab.verbs import roles
 
 _VIEWS = (
@@ -86,7 +94,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.verbs.inspect import InspectSpec, inspect_job
 
     fields = {**pick(params, InspectSpec), **_view(**params)}
-    with job("inspect", params) as (run, reporter):
+    with recorded_run("inspect", params) as (run, reporter):
         result = inspect_job(InspectSpec(**fields), run, reporter)
     if not params["as_json"]:
         click.echo(inspected_summary(result, scales=params["scales"], form=params["form"]))

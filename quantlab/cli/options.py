@@ -1,4 +1,4 @@
-"""Options and the frame that verbs share."""
+"""Options that several verbs share, and the run folder around a verb."""
 
 from __future__ import annotations
 
@@ -217,19 +217,20 @@ def resumed(ctx: click.Context, params: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def job(
+def recorded_run(
     verb: str, params: dict[str, Any], *, folder: Path | None = None
 ) -> Iterator[tuple[Run, Reporter]]:
-    """A run folder and a voice; says where the run is and what repeats it when the verb is done.
+    """Open a run folder and a Reporter for a verb; in the end print the folder and the command that
+    repeats the run.
 
-    The voice is the command line's ``obj`` where it was given one: a function of ``quiet``.
+    A click context whose ``obj`` is set makes the Reporter with it: a function of ``quiet``.
     """
     from quantlab.cli.console import ConsoleReporter
     from quantlab.runs.run import Run
 
     ctx = click.get_current_context()
-    voice: Callable[..., Reporter] = ctx.obj or ConsoleReporter
-    reporter = voice(quiet=params["quiet"] or params["as_json"])
+    make_reporter: Callable[..., Reporter] = ctx.obj or ConsoleReporter
+    reporter = make_reporter(quiet=params["quiet"] or params["as_json"])
     command = repeat_command(ctx)
     spec = {key: _plain(value) for key, value in params.items()}
     opened = Run.resume(folder) if folder else Run(verb, spec, command, Path(params["runs_dir"]))
@@ -253,7 +254,8 @@ def _plain(value: Any) -> Any:
 
 
 def repeat_command(ctx: click.Context) -> str:
-    """The command line with every option that differs from its default, paths as given."""
+    """The command line that repeats the run: every option that differs from its default, paths as
+    given."""
     arguments: list[str] = []
     options: list[str] = []
     for param in ctx.command.params:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import FilePath, Name, job, model_options, pick, run_options
+from quantlab.cli.options import FilePath, Name, model_options, pick, recorded_run, run_options
 from quantlab.verbs import roles
 
 
@@ -27,7 +27,7 @@ def command(**params: Any) -> None:
     from quantlab.report.text import predict_summary
     from quantlab.verbs.predict import PredictSpec, predict_job
 
-    with job("predict", params) as (run, reporter):
+    with recorded_run("predict", params) as (run, reporter):
         answers = predict_job(PredictSpec(**pick(params, PredictSpec)), run, reporter)
     if not params["as_json"]:
         click.echo(predict_summary(answers))

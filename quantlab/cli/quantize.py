@@ -12,9 +12,9 @@ from quantlab.cli.options import (
     Name,
     data_options,
     executor_option,
-    job,
     model_options,
     pick,
+    recorded_run,
     run_options,
 )
 from quantlab.verbs import roles
@@ -48,7 +48,7 @@ def command(**params: Any) -> None:
     """Calibrate and quantize by one recipe."""
     from quantlab.verbs.quantize import QuantizeSpec, quantize_job
 
-    with job("quantize", params) as (run, reporter):
+    with recorded_run("quantize", params) as (run, reporter):
         made = quantize_job(QuantizeSpec(**pick(params, QuantizeSpec)), run, reporter)
     output = made.output
     if not params["as_json"]:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import job, run_options
+from quantlab.cli.options import recorded_run, run_options
 
 
 @click.command(
@@ -19,7 +19,7 @@ def command(**params: Any) -> None:
     from quantlab.report.recipes import recipes_summary
     from quantlab.verbs.recipes import recipes_job
 
-    with job("recipes", params) as (run, _):
+    with recorded_run("recipes", params) as (run, _):
         listing = recipes_job(run)
     if not params["as_json"]:
         click.echo(recipes_summary(listing.published, listing.ladder))

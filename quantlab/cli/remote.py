@@ -1,4 +1,5 @@
-"""``quantlab --server URL VERB``: the verb's own options and output, the work done by a server."""
+"""Run a verb on a server: ``quantlab --server URL VERB``, with the verb's own options and
+output."""
 
 from __future__ import annotations
 
@@ -80,7 +81,7 @@ def _request(verb: str, asked: Mapping[str, Any], api: Api, reporter: Reporter) 
     schema = REQUESTS[verb]
     if unknown := sorted(asked.keys() - schema.model_fields.keys() - _HERE):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in unknown)
-        raise click.UsageError(f"A server has no use for {flags}.")
+        raise click.UsageError(f"--server cannot be combined with {flags}.")
     if missing := [name for name in schema.MODELS if not asked.get(name)]:
         raise click.UsageError(f"Missing {missing[0].upper()}.")
     request = {name: value for name, value in asked.items() if name in schema.model_fields}
@@ -98,7 +99,7 @@ def _request(verb: str, asked: Mapping[str, Any], api: Api, reporter: Reporter) 
 
 
 def _asked(ctx: click.Context, verb: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, and what the configuration says beside."""
+    """The options that were given, and those of the configuration."""
     from quantlab.verbs.config import Config, effective, load_config
 
     now = {name: value for name, value in given(ctx).items() if not _empty(value)}

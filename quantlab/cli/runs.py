@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.files import Group
-from quantlab.cli.options import F, FilePath, Name, force_option, job, pick, run_options
+from quantlab.cli.options import F, FilePath, Name, force_option, pick, recorded_run, run_options
 from quantlab.verbs import roles
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def ledger(**params: Any) -> None:
     """Every recipe with what is published of it, and what the runs of --runs-dir measured."""
     from quantlab.verbs.ledger import LedgerSpec, ledger_job
 
-    with job("runs", params) as (run, reporter):
+    with recorded_run("runs", params) as (run, reporter):
         page, rows = ledger_job(LedgerSpec(**pick(params, LedgerSpec)), run, reporter)
     if not params["as_json"]:
         count = sum(row.whose == "here" for row in rows)
         click.echo(f"Wrote {page} and ledger.csv: {len(rows)} rows, {count} measured here")
 
 
-def _talk(params: dict[str, Any]) -> ConsoleReporter:
+def _reporter(params: dict[str, Any]) -> ConsoleReporter:
     from quantlab.cli.console import ConsoleReporter
 
     return ConsoleReporter(quiet=params["quiet"] or params["as_json"])
@@ -88,7 +88,7 @@ def ls(**params: Any) -> None:
     from quantlab.report.history import listing
     from quantlab.verbs.runs import LsSpec, ls_job
 
-    found = ls_job(LsSpec(**pick(params, LsSpec)), _talk(params))
+    found = ls_job(LsSpec(**pick(params, LsSpec)), _reporter(params))
     form: Form = "json" if params["as_json"] else params["form"]
     click.echo(listing(found, form, params["runs_dir"], everywhere=params["everywhere"]))
 
@@ -102,7 +102,7 @@ def show(**params: Any) -> None:
     from quantlab.verbs.runs import RunSpec, show_job
 
     spec = RunSpec(**pick(params, RunSpec), runs=(params["run"],))
-    shown = show_job(spec, _talk(params))
+    shown = show_job(spec, _reporter(params))
     if params["as_json"]:
         click.echo(_as_json(shown.record.model_dump()))
     else:
@@ -121,7 +121,7 @@ def diff(**params: Any) -> None:
     from quantlab.report.history import diff_page, diff_rows
     from quantlab.verbs.runs import DiffSpec, diff_job
 
-    found = diff_job(DiffSpec(**pick(params, DiffSpec)), _talk(params))
+    found = diff_job(DiffSpec(**pick(params, DiffSpec)), _reporter(params))
     sides = (found.changes, found.outcomes, found.comparison)
     if params["as_json"]:
         click.echo(_as_json(diff_rows(*sides)))
@@ -152,7 +152,7 @@ def trend(**params: Any) -> None:
     from quantlab.report.history import trend_page, trend_rows
     from quantlab.verbs.runs import TrendSpec, trend_job
 
-    found = trend_job(TrendSpec(**pick(params, TrendSpec)), _talk(params))
+    found = trend_job(TrendSpec(**pick(params, TrendSpec)), _reporter(params))
     if params["as_json"]:
         click.echo(_as_json(trend_rows(found.series)))
         return
@@ -169,7 +169,7 @@ def rm(**params: Any) -> None:
     """Remove the folders of RUNs from the runs folder, after asking."""
     from quantlab.verbs.runs import HistorySpec, RunSpec, removable_job, rm_job
 
-    reporter, spec = _talk(params), RunSpec(**pick(params, RunSpec))
+    reporter, spec = _reporter(params), RunSpec(**pick(params, RunSpec))
     found = removable_job(spec, reporter)
     for folder, _ in found:
         click.echo(folder, err=True)
@@ -188,7 +188,7 @@ def index(**params: Any) -> None:
     """Read all run folders into the index again. The other verbs keep it up to date."""
     from quantlab.verbs.runs import HistorySpec, index_job
 
-    url, count = index_job(HistorySpec(**pick(params, HistorySpec)), _talk(params))
+    url, count = index_job(HistorySpec(**pick(params, HistorySpec)), _reporter(params))
     found = {"index": url, "runs": count}
     click.echo(_as_json(found) if params["as_json"] else f"{count} runs in the index {url}")
 
@@ -208,7 +208,7 @@ def export(**params: Any) -> None:
     """Log RUNs with MLflow: options, figures and artifacts. What is there already stays."""
     from quantlab.verbs.runs import ExportSpec, export_job
 
-    found = export_job(ExportSpec(**pick(params, ExportSpec)), _talk(params))
+    found = export_job(ExportSpec(**pick(params, ExportSpec)), _reporter(params))
     if params["as_json"]:
         click.echo(_as_json([vars(logged) for logged in found]))
         return

@@ -18,9 +18,9 @@ from quantlab.cli.options import (
     executor_option,
     force_option,
     given,
-    job,
     model_options,
     pick,
+    recorded_run,
     resumed,
     run_options,
 )
@@ -172,7 +172,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     folder = None if source is not None else params["resume"]
     space = params.get("search") or None
     spec = TuneSpec(**pick(params, TuneSpec), space=space, source=source)
-    with job("tune", params, folder=folder) as (run, reporter):
+    with recorded_run("tune", params, folder=folder) as (run, reporter):
         keep_settings(run.record.spec, loaded, run, reporter)
         result = tune_job(spec, run, reporter)
     if not params["as_json"]:

@@ -11,9 +11,9 @@ from quantlab.cli.options import (
     FilePath,
     Name,
     evaluation_options,
-    job,
     model_options,
     pick,
+    recorded_run,
     run_options,
 )
 from quantlab.verbs import roles
@@ -49,7 +49,7 @@ def command(**params: Any) -> None:
     from quantlab.verbs.evaluate import evaluate_job
     from quantlab.verbs.validate import ValidateSpec, evaluation_of
 
-    with job("validate", params) as (run, reporter):
+    with recorded_run("validate", params) as (run, reporter):
         spec = evaluation_of(ValidateSpec(**pick(params, ValidateSpec)))
         accuracy, images = evaluate_job(spec, run, reporter)
     if not params["as_json"]:

@@ -1,4 +1,4 @@
-"""The client of a service: ``quantlab --server URL VERB`` does there what it does here without.
+"""Client of a service: run a verb there with ``quantlab --server URL VERB``.
 
 Needs ``pip install 'quantlab[client]'``.
 """

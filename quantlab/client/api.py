@@ -1,4 +1,4 @@
-"""Api: the service's REST interface, as far as the command line needs it."""
+"""HTTP client for the part of the service's REST interface that the command line uses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ Progress = Callable[[int, int], None]
 
 
 class Api:
-    """A context. All methods raise QuantlabError, with the server's own words where it answered."""
+    """A connection, as a context. All methods raise QuantlabError, with the server's message if it
+    answered."""
 
     def __init__(
         self, url: str, token: str | None = None, *, transport: httpx.BaseTransport | None = None
@@ -75,7 +76,7 @@ class Api:
         return model
 
     def put_recipe(self, name: str, text: str) -> None:
-        """Keep a recipe under a name."""
+        """Store a recipe under a name."""
         self._ask("PUT", f"/recipes/{quote(name)}", content=text.encode())
 
     def submit(self, request: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -85,12 +86,12 @@ class Api:
         return job
 
     def cancel(self, job: str) -> None:
-        """Tell a job to stop."""
+        """Ask the server to cancel a job."""
         self._ask("POST", f"/jobs/{job}/cancel")
 
     def events(self, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What the job says, in kinds and facts, until its ``end``; goes on where it was when the
-        connection breaks."""
+        """The job's events, as kinds and facts, until its ``end``; continues after the last one
+        when the connection breaks."""
         last, heard = "", time.monotonic()
         while True:
             try:
@@ -116,7 +117,7 @@ class Api:
             yield from source.iter_sse()
 
     def download(self, job: str, path: str, target: Path) -> None:
-        """One file of a job, whole or not at all."""
+        """Download one file of a job, completely or not at all."""
         url = f"{PREFIX}/jobs/{job}/files/{quote(path)}"
         try:
             with atomic_path(target) as temporary, self._http.stream("GET", url) as response:
@@ -152,7 +153,7 @@ class Api:
 
 
 class _TransientError(Exception):
-    """The server says that it cannot answer for now."""
+    """The server answers that it is unavailable for now."""
 
 
 def _check(response: httpx.Response) -> None:

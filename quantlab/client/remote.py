@@ -1,4 +1,4 @@
-"""A verb done by a server: the same options, words, files and exit code as here."""
+"""Run a verb on a server, with the same options, messages, files and exit code as here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OWN_LINES = ("Run: ", "Repeat: ")
 
 @dataclass(frozen=True)
 class Remote:
-    """What a server has done. ``out`` is what the verb prints."""
+    """The result of a verb that a server ran. ``out`` is what the verb prints."""
 
     state: str
     exit_code: int
@@ -39,7 +39,8 @@ class Remote:
 
 @dataclass(frozen=True)
 class Targets:
-    """Where results go here: run folders, and the verb's other files by their names there."""
+    """Local destinations of results: the runs folder, and the verb's other files by their names
+    there."""
 
     runs_dir: Path
     files: Mapping[str, Path]
@@ -71,18 +72,18 @@ def stored_recipe(api: Api, name: str) -> str:
 
 
 def run_there(api: Api, request: Mapping[str, Any], targets: Targets, reporter: Reporter) -> Remote:
-    """Submits, tells what the job tells, fetches its files. Ctrl-C cancels it there, and what it
-    has until then is fetched.
+    """Submit a job, show its messages, download its files. Ctrl-C cancels it on the server, and the
+    files it has by then are downloaded.
 
     Raises QuantlabError with the words of a job that failed.
     """
     job = api.submit(request, secrets.token_hex(16))
     try:
-        ended = _heard(api, job["id"], targets, reporter)
+        ended = _follow_events(api, job["id"], targets, reporter)
     except KeyboardInterrupt:
         reporter.say("Cancelling on the server; Ctrl-C again leaves it alone.")
         api.cancel(job["id"])
-        ended = _heard(api, job["id"], targets, reporter)
+        ended = _follow_events(api, job["id"], targets, reporter)
     files = dict(_fetched(api, ended, targets))
     if ended["state"] == "failed":
         problem, _, remedy = str(ended["error"]).partition("\n")
@@ -98,8 +99,8 @@ def run_there(api: Api, request: Mapping[str, Any], targets: Targets, reporter: 
     )
 
 
-def _heard(api: Api, job: str, targets: Targets, reporter: Reporter) -> dict[str, Any]:
-    """The job as it ended."""
+def _follow_events(api: Api, job: str, targets: Targets, reporter: Reporter) -> dict[str, Any]:
+    """Follow the job's events to its end; returns the job."""
     with _bars(reporter) as show:
         for kind, facts in api.events(job):
             if kind == "end":
@@ -115,7 +116,7 @@ def _heard(api: Api, job: str, targets: Targets, reporter: Reporter) -> dict[str
 
 @contextmanager
 def _bars(reporter: Reporter) -> Iterator[Any]:
-    """A function of the facts of one progress event: one bar at a time."""
+    """A function that shows progress events as bars, one at a time."""
     with ExitStack() as stack:
         open_bars: dict[tuple[str, int], Advance] = {}
 
@@ -133,7 +134,7 @@ def _bars(reporter: Reporter) -> Iterator[Any]:
 
 
 def _fetched(api: Api, job: Mapping[str, Any], targets: Targets) -> Iterator[tuple[str, Path]]:
-    """The job's files that are wanted here. Raises OutputError for a run that is here already."""
+    """Download the wanted files of a job. Raises OutputError for a run that exists here already."""
     run = targets.runs_dir / str(job["run"])
     if job["run"] and run.exists():
         raise OutputError(f"{run} is there already.", "Give another --runs-dir.")
@@ -145,7 +146,7 @@ def _fetched(api: Api, job: Mapping[str, Any], targets: Targets) -> Iterator[tup
 
 
 def _target(name: str, run: str | None, targets: Targets) -> Path | None:
-    """Where a file of the job goes here; only its own run and what was asked for is wanted."""
+    """The local path for a file of the job; None for one that was not asked for."""
     parts = PurePosixPath(name).parts
     if ".." in parts or name.startswith("/"):
         return None
@@ -160,7 +161,7 @@ def _target(name: str, run: str | None, targets: Targets) -> Path | None:
 
 
 def _local(text: str, targets: Targets) -> str:
-    """What the job said, with the place of its int8 file here."""
+    """The job's messages, with the local path of its int8 file."""
     output = targets.output
     if output is None or output.parent == Path():
         return text
@@ -168,7 +169,7 @@ def _local(text: str, targets: Targets) -> str:
 
 
 def _printed(job: Mapping[str, Any], targets: Targets) -> str:
-    """What the job printed, with the places of its files here."""
+    """The job's output, with the local paths of its files."""
     text = _local(str(job["out"] or ""), targets)
     if targets.runs_dir == Path(RUNS) or not job["run"]:
         return text

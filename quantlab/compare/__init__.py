@@ -1,1 +1,1 @@
-"""Two models' answers and speeds side by side. Pure."""
+"""Compare two models' predictions and latencies. Pure."""

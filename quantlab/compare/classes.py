@@ -1,4 +1,4 @@
-"""Single classes: which of them fell or rose, when all are asked at once. Pure.
+"""Find the classes whose accuracy fell or rose, with p-values corrected for their number. Pure.
 
 With a thousand classes some seem to fall by chance. Each class is tested by itself, exactly because
 it has few images, and Benjamini and Hochberg's procedure keeps the share of wrong ones among those
@@ -30,7 +30,7 @@ def classes_exceeding(
 def changed(
     classes: Sequence[ClassChange], q: float = FALSE_DISCOVERIES
 ) -> tuple[ClassChange, ...]:
-    """The classes whose accuracy surely fell or rose, by McNemar's exact test, the surest first."""
+    """The classes whose accuracy changed significantly, by McNemar's exact test, lowest p first."""
     p = [mcnemar_exact(c.lost, c.gained) for c in classes]
     return tuple(c for c, adjusted in _sorted(classes, benjamini_hochberg(p)) if adjusted <= q)
 

@@ -1,4 +1,4 @@
-"""compare: two Predictions, and Measurements where there are any, side by side. Pure."""
+"""compare: two Predictions, and Measurements if there are any, side by side. Pure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def compare(
     macs: Macs | None = None,
     seed: int = 0,
 ) -> Comparison:
-    """Everything that can be said of the two models on their common images.
+    """Compute accuracy changes, fidelity, flips and speed on the images that both models answered.
 
     The speeds are one Measurement, or one per batch size; ``noise`` is the fp32 model measured once
     more in the same run. File sizes are taken from the measurements unless given. ``metrics`` are
@@ -103,13 +103,13 @@ def compare(
 def with_speeds(
     comparison: Comparison, fp32_speed: Measured, int8_speed: Measured, noise: Measured
 ) -> Comparison:
-    """The comparison with what was measured of both models; see ``compare``. Raises DataError."""
+    """Add the measurements of both models to a comparison; see ``compare``. Raises DataError."""
     speeds = speeds_of(listed(fp32_speed), listed(int8_speed), listed(noise))
     return comparison.model_copy(update={"speeds": speeds})
 
 
 class _View:
-    """The two aligned predictions with what every part of the comparison needs of them."""
+    """The two aligned predictions with the arrays that every part of the comparison uses."""
 
     def __init__(self, pair: Aligned, class_names: Sequence[str], seed: int) -> None:
         self.pair, self.seed = pair, seed
@@ -121,10 +121,10 @@ class _View:
             1
         )
         self.agree = (self.top_first[:, 0] == self.top_second[:, 0]) & (self.top_first[:, 0] >= 0)
-        self.sure_first = self._sureness(self.first)
-        self.sure_second = self._sureness(self.second)
+        self.sure_first = self._top_probabilities(self.first)
+        self.sure_second = self._top_probabilities(self.second)
 
-    def _sureness(self, predictions: Predictions) -> NDArray[np.float64]:
+    def _top_probabilities(self, predictions: Predictions) -> NDArray[np.float64]:
         """The probability of the first answer [n]; 0 where an output is not finite."""
         sure = np.zeros(len(predictions))
         rows = np.isfinite(predictions.outputs).all(1)
@@ -183,8 +183,8 @@ class _View:
 
     @cached_property
     def _unchanged(self) -> bool:
-        """Probabilities are compared bit for bit: near 0 and 1 all models look alike. A model that
-        never answers (NaN everywhere) shows nothing."""
+        """Whether int8's outputs are fp32's. Probabilities are compared bit for bit: near 0 and 1
+        all models are similar. A model that never answers (NaN everywhere) is never unchanged."""
         answered = bool((self.top_first[:, 0] >= 0).any())
         if self._identical or {self.first.output_kind, self.second.output_kind} != {"logits"}:
             return self._identical and answered

@@ -1,4 +1,4 @@
-"""Comparison: what two models' answers and speeds look like side by side. Shapes only.
+"""Comparison: the result of comparing two models. Data classes only.
 
 Everything here is small and goes to JSON and back. Rates, declines and limits are fractions of 1,
 times are milliseconds, sizes are bytes. A positive decline means that the int8 model is worse.

@@ -1,4 +1,4 @@
-"""Whether two models can be meant as fp32 and its int8 version, and what to say first. Pure.
+"""Check whether two models can be fp32 and its int8 version. Pure.
 
 - Exchanged: the first is quantized and the second is not. That is refused.
 - Unrelated: the second names no such source, its outputs are far from the first's, it holds less
@@ -26,8 +26,8 @@ FEW_WEIGHTS = 0.5
 
 @dataclass(frozen=True)
 class Named:
-    """What a file says of itself: ``source`` is the sha256 of the fp32 file it was made from, ""
-    when it names none."""
+    """A model and what its file states: ``source`` is the sha256 of the fp32 file it was made from,
+    "" when it names none."""
 
     file: str
     sha256: str
@@ -36,7 +36,7 @@ class Named:
 
 
 def check_order(fp32: Named, int8: Named, remedy: str) -> None:
-    """Raises DataError when the two are exchanged; ``remedy`` says how they are right."""
+    """Raises DataError when the two models are exchanged; ``remedy`` is the right order."""
     if fp32.quantized and not int8.quantized:
         raise DataError(
             f"{fp32.file} is quantized and {int8.file} is not: the fp32 model comes first, then "
@@ -46,7 +46,7 @@ def check_order(fp32: Named, int8: Named, remedy: str) -> None:
 
 
 def lead_of(fp32: Named, int8: Named) -> tuple[str, ...]:
-    """What a reader should know before the verdict: sentences, none where all is as usual."""
+    """Sentences to show before the verdict; none in the usual case."""
     if fp32.sha256 == int8.sha256:
         return ()
     found = []
@@ -73,7 +73,7 @@ def check_related(
     answers: tuple[Predictions, Predictions],
     origin: Callable[[], Origin | None],
 ) -> str:
-    """What to say of two models whose outputs are far apart, "" when they are not.
+    """A warning about two models whose outputs are far apart, "" when they are not.
 
     ``origin`` looks for fp32's weights in int8; it is asked only where that matters, and gives None
     where there are none to look at. Raises DataError for unrelated models.

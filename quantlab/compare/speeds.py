@@ -1,4 +1,4 @@
-"""Two models' measurements side by side: which is faster, and can the machine tell? Pure.
+"""Compare two models' measured latencies: which is faster, and is it more than noise? Pure.
 
 The unit is the round: fresh processes, so that rounds are independent of each other. A round's
 ratio is the median over its turns of the ratio of the two models' median runs in that turn. Turns
@@ -36,7 +36,7 @@ POWER = 0.9
 
 
 def listed(measured: Measured) -> Sequence[Measurement]:
-    """One, several or no measurements as a sequence."""
+    """One, several or no measurements as a tuple."""
     if measured is None:
         return ()
     return (measured,) if isinstance(measured, Measurement) else measured

@@ -1,4 +1,4 @@
-"""Neural Compressor's transforms for ONNX Runtime, as one Pipeline. Pure."""
+"""Convert Neural Compressor's transforms for ONNX Runtime into one Pipeline. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Step:
 def pipeline_of(transforms: Mapping[str, Any]) -> tuple[str | dict[str, Any] | None, list[Step]]:
     """The pipeline (the name of one of quantlab's, else a mapping) and what each transform is to
     it. No pipeline when they do not make an image of one size."""
-    made = _Made()
+    made = _Composed()
     steps = [_step(made, str(name), arguments) for name, arguments in transforms.items()]
     try:
         pipeline = validate(Pipeline, made.fields(), "pipeline")
@@ -43,8 +43,8 @@ def _unused(step: Step, reason: str) -> Step:
 
 
 @dataclass
-class _Made:
-    """What the transforms so far amount to: geometry, and values as (x - mean) / std."""
+class _Composed:
+    """The combined effect of the transforms so far: geometry, and values as (x - mean) / std."""
 
     resizer: str = "opencv-bilinear"
     resize: int | list[int] | None = None
@@ -61,7 +61,7 @@ class _Made:
         if crop is None and isinstance(self.resize, list) and self.resize[0] == self.resize[1]:
             crop = self.resize[0]
         if crop is None:
-            raise ValueError("no square is cut out: the pipeline is found as without a file")
+            raise ValueError("no square is cropped: the pipeline is found as without a file")
         return {
             "name": "neural-compressor",
             "resizer": self.resizer,
@@ -73,24 +73,24 @@ class _Made:
         }
 
     def normalize(self, mean: list[float], std: list[float]) -> None:
-        """Then subtract ``mean`` and divide by ``std``."""
+        """Append: subtract ``mean`` and divide by ``std``."""
         self.mean = [m + s * n for m, s, n in zip(self.mean, self.std, mean, strict=True)]
         self.std = [s * n for s, n in zip(self.std, std, strict=True)]
 
     def to(self, resize: int | list[int]) -> None:
-        """Resize. Raises ValueError after a crop, which no pipeline can express."""
+        """Append a resize. Raises ValueError after a crop, which no pipeline can express."""
         if self.crop is not None or self.resize is not None:
-            raise ValueError("a pipeline resizes once, and then cuts")
+            raise ValueError("a pipeline resizes once, and then crops")
         self.resize = resize
 
     def cut(self, side: int) -> None:
-        """Cut out the centre. Raises ValueError when it was cut before."""
+        """Append a centre crop. Raises ValueError after another crop."""
         if self.crop is not None:
-            raise ValueError("a pipeline cuts once")
+            raise ValueError("a pipeline crops once")
         self.crop = side
 
 
-def _step(made: _Made, name: str, arguments: Any) -> Step:
+def _step(made: _Composed, name: str, arguments: Any) -> Step:
     if name in _SAME:
         return Step(name, "same", why=_SAME[name])
     if name not in _STEPS:
@@ -116,17 +116,17 @@ _RESIZERS = {
 _SWAPPED = "Neural Compressor swaps the sides of an image that is not square; quantlab does not"
 
 
-def _rescale(made: _Made, _: Mapping[str, Any]) -> _Said:
+def _rescale(made: _Composed, _: Mapping[str, Any]) -> _Said:
     made.normalize([0.0] * 3, [255.0] * 3)
     return "std", ""
 
 
-def _normalize(made: _Made, arguments: Mapping[str, Any]) -> _Said:
+def _normalize(made: _Composed, arguments: Mapping[str, Any]) -> _Said:
     made.normalize(_three(arguments, "mean", 0.0), _positive(_three(arguments, "std", 1.0)))
     return "mean, std", ""
 
 
-def _resize(made: _Made, arguments: Mapping[str, Any]) -> _Said:
+def _resize(made: _Composed, arguments: Mapping[str, Any]) -> _Said:
     sides = _sides(arguments.get("size"))
     resizer, why = _RESIZERS.get(str(arguments.get("interpolation", "bilinear")), ("", ""))
     if not resizer:
@@ -136,12 +136,12 @@ def _resize(made: _Made, arguments: Mapping[str, Any]) -> _Said:
     return "resize, resizer", why
 
 
-def _center_crop(made: _Made, arguments: Mapping[str, Any]) -> _Said:
+def _center_crop(made: _Composed, arguments: Mapping[str, Any]) -> _Said:
     made.cut(_square(*_sides(arguments.get("size"))))
     return "crop", ""
 
 
-def _with_aspect_ratio(made: _Made, arguments: Mapping[str, Any]) -> _Said:
+def _with_aspect_ratio(made: _Composed, arguments: Mapping[str, Any]) -> _Said:
     side = _square(_side(arguments.get("height")), _side(arguments.get("width")))
     scale = _number(arguments.get("scale", 87.5))
     if scale <= 0:
@@ -151,7 +151,7 @@ def _with_aspect_ratio(made: _Made, arguments: Mapping[str, Any]) -> _Said:
     return "resize, resizer", "OpenCV's averaging becomes Pillow's bilinear, which averages too"
 
 
-def _resize_crop_imagenet(made: _Made, arguments: Mapping[str, Any]) -> _Said:
+def _resize_crop_imagenet(made: _Composed, arguments: Mapping[str, Any]) -> _Said:
     """Means up to 1 are of values that were divided by 255 (ONNX), others are not (TensorFlow)."""
     side = _square(_side(arguments.get("height")), _side(arguments.get("width")))
     mean = _three(arguments, "mean_value", 0.0)
@@ -170,7 +170,7 @@ def _resize_crop_imagenet(made: _Made, arguments: Mapping[str, Any]) -> _Said:
     return "resize, crop, mean, std", f"{_SWAPPED if small else ''}{random}".removeprefix("; ")
 
 
-def _bilinear_imagenet(made: _Made, arguments: Mapping[str, Any]) -> _Said:
+def _bilinear_imagenet(made: _Composed, arguments: Mapping[str, Any]) -> _Said:
     """The central part of both sides, resized: as the whole resized and then cut."""
     side = _square(_side(arguments.get("height")), _side(arguments.get("width")))
     part = _number(arguments.get("central_fraction", 0.875))
@@ -186,7 +186,7 @@ def _bilinear_imagenet(made: _Made, arguments: Mapping[str, Any]) -> _Said:
     return "resize, crop, mean, std", ""
 
 
-_STEPS: dict[str, Callable[[_Made, Mapping[str, Any]], _Said]] = {
+_STEPS: dict[str, Callable[[_Composed, Mapping[str, Any]], _Said]] = {
     "Rescale": _rescale,
     "ToTensor": _rescale,
     "Normalize": _normalize,
@@ -232,7 +232,7 @@ def _sides(value: Any) -> tuple[int, int]:
 
 def _square(height: int, width: int) -> int:
     if height != width:
-        raise ValueError("a pipeline cuts squares")
+        raise ValueError("a pipeline crops squares")
     return height
 
 

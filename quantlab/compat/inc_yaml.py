@@ -38,7 +38,7 @@ class Mapped:
 
 
 def is_inc(data: Mapping[str, Any]) -> bool:
-    """Whether this is one of Neural Compressor's files: no key of ours is like these."""
+    """Whether the YAML is one of Neural Compressor's, by keys that quantlab does not have."""
     return isinstance(data.get("model"), Mapping) or any(key in data for key in SECTIONS)
 
 
@@ -92,14 +92,14 @@ class _Table:
     rows: list[Row] = field(default_factory=list)
 
     def sets(self, key: str, value: Any, settings: Mapping[str, Any], why: str = "") -> None:
-        """The key became these settings."""
+        """Record that the key became these settings."""
         for name, setting in settings.items():
             if isinstance(setting, Mapping):
                 self.settings[name] = {**self.settings.get(name, {}), **setting}
             else:
                 self.settings[name] = setting
         words = [
-            f"{name}.{inner}: {_said(v)}"
+            f"{name}.{inner}: {_written(v)}"
             for name, setting in settings.items()
             for inner, v in (setting.items() if isinstance(setting, Mapping) else [("", setting)])
         ]
@@ -107,11 +107,11 @@ class _Table:
         self.rows.append(Row(key, _short(value), became, why))
 
     def same(self, key: str, value: Any, why: str = "") -> None:
-        """quantlab does so anyway."""
+        """Record that quantlab does so anyway."""
         self.rows.append(Row(key, _short(value), AS_ALWAYS, why))
 
     def ignores(self, key: str, value: Any, why: str) -> None:
-        """The key has no effect."""
+        """Record that the key has no effect."""
         self.rows.append(Row(key, _short(value), IGNORED, why))
 
     def at(self, key: str) -> Any:
@@ -154,17 +154,17 @@ _Rule = Callable[[_Table, str, Any], None]
 
 
 def _short(value: Any) -> str:
-    text = _said(value)
+    text = _written(value)
     return text if len(text) <= 48 else f"{text[:45]}..."
 
 
-def _said(value: Any) -> str:
+def _written(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_said(item) for item in value)}]"
+        return f"[{', '.join(_written(item) for item in value)}]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: ""}[value]
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{k}: {_said(v)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{k}: {_written(v)}' for k, v in value.items())}}}"
     return str(value)
 
 
@@ -207,7 +207,8 @@ def _counts(setting: str, least: int, zero: str = "") -> _Rule:
 
 
 def _narrows(setting: str, known: Mapping[str, Any], rest: str) -> _Rule:
-    """Some of the values a recipe's key may have; ``rest`` says what becomes of the others."""
+    """A rule for a key that restricts a recipe's key to some of its values; ``rest`` explains the
+    others."""
 
     def rule(table: _Table, key: str, value: Any) -> None:
         words = _words(value)
@@ -235,7 +236,7 @@ def _one_of(known: Mapping[str, str], rest: str) -> _Rule:
 
 
 def _switch(setting: str) -> _Rule:
-    """A switch that a recipe has too."""
+    """A rule for a switch that recipes have too."""
 
     def rule(table: _Table, key: str, value: Any) -> None:
         if not value:
@@ -373,7 +374,7 @@ def _transforms(table: _Table, key: str, value: Any) -> None:
 
 
 def _ordered(value: Any) -> Any:
-    """Comparable with the order of keys counting."""
+    """The value in a comparable form in which the order of keys counts."""
     return list(value.items()) if isinstance(value, Mapping) else value
 
 
@@ -446,7 +447,9 @@ _RULES: dict[str, _Rule] = {
         "the criterion, then speed; --pick chooses another trial afterwards",
     ),
     "tuning.exit_policy.timeout": _counts(
-        "budget", 1, "0 ends Neural Compressor at its first luck; quantlab searches on"
+        "budget",
+        1,
+        "0 ends Neural Compressor at the first recipe that passes; quantlab searches on",
     ),
     "tuning.exit_policy.max_trials": _counts("max_trials", 1),
     "tuning.random_seed": _counts("seed", 0),

@@ -1,4 +1,4 @@
-"""MindCV's YAML: what of it matters to an evaluation, as keys of ``quantlab.yaml``. Pure."""
+"""Map MindCV's YAML to the keys of ``quantlab.yaml`` that matter to an evaluation. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLACEHOLDER = "/path/to"
 
 
 def is_mindcv(data: Mapping[str, Any]) -> bool:
-    """Whether this is one of MindCV's files: these keys are not ours."""
+    """Whether the YAML is one of MindCV's, by keys that quantlab does not have."""
     return bool(_KEYS & data.keys())
 
 

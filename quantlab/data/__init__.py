@@ -1,1 +1,1 @@
-"""Images in, uint8 crops out: readers, safe decoding, pipelines, the crop cache and the sampler."""
+"""Read image datasets into uint8 crops: readers, decoding, pipelines, the crop cache, sampling."""

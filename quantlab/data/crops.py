@@ -1,4 +1,4 @@
-"""Crops: a dataset through a pipeline's geometry, decoded once and kept on disk as uint8."""
+"""Crops: a dataset's images decoded, resized and cropped once, kept on disk as uint8."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Crops:
         return len(self.names)
 
     def touch(self) -> None:
-        """They were used just now: the cache keeps what was used last."""
+        """Mark the crops as used now: the cache removes the least recently used first."""
         if isinstance(self.array, np.memmap) and self.array.filename is not None:
             touch(Path(self.array.filename))
 
@@ -74,7 +74,7 @@ class Crops:
         return pixels
 
     def some(self, rows: NDArray[np.intp]) -> Crops:
-        """These crops alone, in memory, unlabelled."""
+        """A subset of the crops, in memory, without labels."""
         return Crops(
             array=self.pixels(rows),
             names=tuple(self.names[i] for i in rows),
@@ -88,7 +88,7 @@ class Crops:
 
 
 class Undecoded(Crops):
-    """Crops that only workers have decoded: what is asked for here is decoded here, each time."""
+    """Crops that were decoded by workers only; each image read here is decoded here, each time."""
 
     def pixels(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
         """See Crops.pixels. Raises DataError."""
@@ -149,19 +149,19 @@ def undecoded(
 
 
 def crops_path(dataset: Dataset, pipeline: Pipeline, cache_dir: Path) -> Path:
-    """The cache file of these crops, there or not."""
+    """The path of these crops in the cache, whether or not the file exists."""
     return cache_dir / f"{cache_key(dataset, pipeline)}.npy"
 
 
 def cache_key(dataset: Dataset, pipeline: Pipeline) -> str:
-    """Changes whenever the crops may: with images, geometry, decoder and resizer versions."""
+    """A digest of all that decides the crops: images, geometry, decoder and resizer versions."""
     images = [dataset.digest, dataset.max_pixels, *([pipeline.digest] if dataset.finished else [])]
     parts = [CROPS_FORMAT, images, *decoder(pipeline)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def decoder(pipeline: Pipeline) -> list[str]:
-    """What, beside an image's content, decides its crop."""
+    """What decides an image's crop beside its content: the geometry and the libraries' versions."""
     cv2 = opencv_version() if pipeline.resizer.startswith("opencv") else ""
     return [pipeline.crop_digest, PIL.__version__, cv2]
 
@@ -264,7 +264,7 @@ def _write_header(file: BinaryIO, rows: int, pipeline: Pipeline) -> None:
 
 
 def crop_of(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray[Any]:
-    """One image's crop, decoded now. Raises DataError."""
+    """Decode one image now and crop it. Raises DataError."""
     if dataset.finished:
         return pipeline.from_input(np.asarray(dataset.source.read(index)))
     return pipeline.crop_image(dataset[index].image)

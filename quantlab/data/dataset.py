@@ -36,7 +36,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Opening:
-    """How a dataset was opened, so that another process can open the same (``readers.reopen``).
+    """How a dataset was opened, so that another process can open it again (``readers.reopen``).
 
     ``path`` is absolute, as the other files are, or a URL.
     """
@@ -153,7 +153,7 @@ class Dataset:
         return taken
 
     def knowing(self, digests: Sequence[str]) -> Dataset:
-        """The same, its content digests known: nothing is read for them."""
+        """The same dataset with known content digests: no file is read to compute them."""
         known = replace(self)
         known.__dict__["content_digests"] = tuple(digests)
         return known
@@ -185,7 +185,7 @@ def digest_of(content: Content, finished: bool = False) -> str:
 
 
 def describe(problems: Sequence[Problem], limit: int = 10) -> str:
-    """The first problems by name, and how many more there are."""
+    """Name the first problems and count the others."""
     named = "; ".join(f"{p.name}: {p.reason}" for p in problems[:limit])
     more = len(problems) - limit
     return f"{named}; and {more} more" if more > 0 else named

@@ -1,4 +1,4 @@
-"""Finished inputs on disk: one ``.npz`` an image, as a model takes it, and the list of them."""
+"""Preprocessed inputs on disk: one ``.npz`` an image, as a model takes it, and the list of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ODD = re.compile(r"[^\w ,.()+=@~\[\]-]")
 
 
 def write_inputs(crops: Crops, spec: InputSpec, folder: Path, progress: Progress) -> list[str]:
-    """The files' names, written into ``folder`` with their list, which comes last.
+    """Write the files into ``folder``, their list last; returns the files' names.
 
     Each holds ``input``, a batch of one in the model's layout and dtype, and ``label`` (int64).
     Raises DataError for images without labels, OutputError.

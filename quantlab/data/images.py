@@ -1,4 +1,4 @@
-"""From the bytes of an image file to upright RGB pixels, safely."""
+"""Decode image files safely to upright RGB pixels."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def decode(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Silences Pillow's warnings, in all threads: what matters of them is an error here."""
+    """Silence Pillow's warnings in all threads: the relevant ones are errors here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

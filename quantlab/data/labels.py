@@ -1,4 +1,4 @@
-"""Do the labels fit the model?"""
+"""Check that labels are valid class indices of a model."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class Pipeline(BaseModel):
-    """How images become inputs.
+    """A preprocessing pipeline: resize, crop, colour order, mean and standard deviation.
 
     ``resize`` is the length of the shorter side, or (height, width) to resize straight to;
     ``mean`` and ``std`` are on the scale 0 to 255 and in the order that ``color`` names.
@@ -74,17 +74,18 @@ class Pipeline(BaseModel):
 
     @property
     def dtype(self) -> type[np.generic]:
-        """Of the crops: uint8 pixels."""
+        """The type of the crops: uint8."""
         return np.uint8
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits that change whenever anything but the name does."""
+        """Twelve hex digits of all fields but the name."""
         return _short_hash(self.model_dump_json(exclude={"name"}))
 
     @property
     def crop_digest(self) -> str:
-        """Twelve hex digits of what decides the uint8 crops; who shares it shares the crops."""
+        """Twelve hex digits of what decides the uint8 crops; pipelines with the same digest share
+        crops."""
         return _short_hash(self.model_dump_json(include={"resizer", "resize", "crop"}))
 
     def crop_image(self, image: Image.Image) -> NDArray[Any]:

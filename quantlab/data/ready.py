@@ -1,4 +1,4 @@
-"""Ready inputs: tensors of who preprocesses alone, given to the model as they are."""
+"""Inputs that the caller has preprocessed: floats given to the model unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quantlab.model.model import InputSpec
 
 
 class Ready(Pipeline):
-    """The pipeline of inputs that are finished: nothing is resized, cropped or normalized.
+    """The pipeline of such inputs: it does not resize, crop or normalize.
 
     Its crops are float32 [crop, crop, 3]. ``inputs`` tells its definition from other pipelines'.
     """
@@ -27,7 +27,7 @@ class Ready(Pipeline):
         return np.float32
 
     def crop_image(self, image: Image.Image) -> NDArray[Any]:
-        """Raises DataError: how an image becomes an input is not known here."""
+        """Raises DataError: this pipeline cannot preprocess images."""
         raise DataError("an image, where ready inputs are needed (or name a pipeline).")
 
     def from_input(self, array: NDArray[Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Datasets named by a URL: fetched once into the local cache, whole or not at all.
+"""Download datasets named by a URL into the local cache, completely or not at all.
 
 fsspec knows the protocols: ``s3://`` (with s3fs), ``gs://``, ``https://``, ``file://`` and more. A
 dataset lies at ``datasets/KEY`` of the cache folder, and ``KEY.json`` beside it says that it is
@@ -43,7 +43,7 @@ class Remote:
 
 
 def fetched(url: str, *, progress: Progress | None = None) -> Path:
-    """The local copy of the folder or file at ``url``: the one in the cache, else fetched now.
+    """The local copy of the folder or file at ``url``, downloaded if it is not in the cache.
 
     Processes that want the same wait for the one that fetches it. Raises DataError for a URL that
     cannot be read, or holds more than the cache may; MissingExtraError, OutputError.
@@ -103,7 +103,7 @@ def _remote(url: str, root: str, address: str, facts: dict[str, Any]) -> Remote:
 def _fetch(
     url: str, system: Any, files: Sequence[Remote], path: Path, progress: Progress | None
 ) -> None:
-    """All files into a folder beside ``path`` that then takes its place."""
+    """Download all files into a folder beside ``path``, then move it there."""
     total, done = sum(file.size for file in files), 0
     with tempfile.TemporaryDirectory(
         dir=path.parent, prefix=f".{path.name}.", suffix=".part", ignore_cleanup_errors=True
@@ -149,7 +149,7 @@ def _make_room(wanted: int, limit: int) -> None:
 
 @contextmanager
 def _plain_errors(url: str) -> Iterator[None]:
-    """fsspec's file systems raise nearly anything."""
+    """Turn any exception of fsspec's file systems into a DataError."""
     try:
         yield
     except QuantlabError:

@@ -1,4 +1,5 @@
-"""Which images calibrate and which judge. Pure functions of labels, digests and a seed."""
+"""Choose which images calibrate and which evaluate: pure functions of labels, digests and a
+seed."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ SPARE_FROM = 50
 
 @dataclass(frozen=True, eq=False)
 class CalibrationSplit:
-    """Sorted, disjoint indices into one dataset. No content is on both sides."""
+    """Sorted, disjoint indices into one dataset. No image content is in both parts."""
 
     calibration: Indices
     evaluation: Indices
@@ -73,7 +74,7 @@ def missing_classes(labels: NDArray[np.int64], num_classes: int) -> list[int]:
 
 
 def overlap(first: Iterable[str], second: Iterable[str]) -> set[str]:
-    """The content digests on both sides; unreadable images (empty digests) are nobody's."""
+    """The content digests in both; unreadable images (empty digests) are ignored."""
     return (set(first) & set(second)) - {""}
 
 
@@ -85,7 +86,7 @@ def split(
     size: int | None = None,
     seed: int = 0,
 ) -> CalibrationSplit:
-    """One dataset for both purposes: what calibrates, and what is left to judge.
+    """Split one dataset into calibration images and evaluation images.
 
     Calibration takes ``images_per_class`` (or ``size`` in all, balanced), but never more than half
     of a class; of the classes with a single image, half give it. Copies of a calibration image are

@@ -1,4 +1,4 @@
-"""Coming: crops in use while they are still being decoded into the cache."""
+"""StreamingCrops: use crops while the rest is still being decoded into the cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from quantlab.data.preprocess import Pipeline
 
 
 class _ConsumerLeftError(Exception):
-    """The other side is gone: nobody waits for the rest, or it will not come."""
+    """The consumer of the crops has stopped, or the producer has."""
 
 
 class StreamingCrops:
@@ -55,7 +55,7 @@ class StreamingCrops:
         return np.array([offset is not None for offset in self._offsets], bool)
 
     def note(self, row: Row) -> None:
-        """One more row is decoded."""
+        """Record one more decoded row."""
         with self._news:
             if self._left:
                 raise _ConsumerLeftError
@@ -65,18 +65,18 @@ class StreamingCrops:
             self._news.notify_all()
 
     def end(self) -> None:
-        """No row will come any more."""
+        """Record that no row will follow."""
         with self._news:
             self._over = True
             self._news.notify_all()
 
     def leave(self) -> None:
-        """Nobody waits for the rest."""
+        """Stop: the consumer needs no more rows."""
         with self._news:
             self._left = True
 
     def close(self) -> None:
-        """The file is not read any more."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 

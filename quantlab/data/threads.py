@@ -1,5 +1,5 @@
-"""Ordered, bounded work in threads: decoding, resizing, hashing and inference release Python's
-lock."""
+"""Run work in threads, in order and a bounded number ahead: decoding, resizing, hashing and
+inference release Python's lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small JPEG files of crops, to be looked at."""
+"""Make small JPEG thumbnails of crops."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Evaluation: a model's answers on a dataset, and metrics of them."""
+"""Evaluation: run a model over a dataset, and compute metrics of its answers."""

@@ -1,4 +1,4 @@
-"""Answers that are known already: a model's outputs on all images, kept in the cache folder."""
+"""Cache of a model's outputs on all images of a dataset, in the cache folder."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def answers_key(
 def recall(
     model: Model, crops: Crops, folder: Path, execution: Execution = ALL_CORES
 ) -> NDArray[np.float32] | None:
-    """The outputs on all crops, or None where ``folder`` holds none that are usable."""
+    """The cached outputs on all crops, or None where ``folder`` holds no usable ones."""
     path = _path(model, crops, folder, execution)
     try:
         known = Predictions.load(path)
@@ -63,7 +63,7 @@ def recall(
 def keep(
     answers: Predictions, model: Model, crops: Crops, folder: Path, execution: Execution = ALL_CORES
 ) -> None:
-    """Keep the answers on all crops. A folder that cannot be written is no error."""
+    """Write the outputs on all crops to the cache. A folder that cannot be written is no error."""
     path = _path(model, crops, folder, execution)
     subject = f"{model.name} on {len(crops)} images of {crops.root} ({crops.pipeline.name})"
     with suppress(OutputError):
@@ -78,7 +78,7 @@ def is_known(
     folder: Path,
     execution: Execution = ALL_CORES,
 ) -> bool:
-    """Whether ``recall`` finds outputs once the crops are there, if all images are usable."""
+    """Whether ``recall`` will find outputs once the images are decoded, if all are usable."""
     return _file(model, dataset.content_digests, pipeline, folder, execution).is_file()
 
 

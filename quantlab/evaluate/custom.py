@@ -1,4 +1,4 @@
-"""Metrics of the user's own: a function named ``module:function``.
+"""Load and compute metrics of the user's own: a function named ``module:function``.
 
 It is given one model's outputs as they are, float32 [n, classes], and the labels, int64 [n] or None
 for unlabelled images, and returns one score per image [n]. The mean score is the metric; higher is

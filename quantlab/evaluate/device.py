@@ -1,4 +1,4 @@
-"""Answers of another device: read from its files, matched to images by their names.
+"""Read answers of another device from its files and match them to images by name.
 
 Files: an ``.npz`` with ``names`` [n] and ``outputs`` [n, classes] (or a quantlab predictions.npz);
 a text with a line ``name value value ...`` an image; a folder with one file an image, named after
@@ -40,7 +40,7 @@ _FORM = (
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """One row per name: ``top`` [n, k] are the best classes, -1 for none; ``outputs`` float32
+    """Answers by image name: ``top`` [n, k] are the best classes, -1 for none; ``outputs`` float32
     [n, classes] are None where only classes are known."""
 
     names: tuple[str, ...]
@@ -73,7 +73,7 @@ def read_answers(path: Path) -> Answers:
 
 
 def match(names: Sequence[str], others: Sequence[str]) -> NDArray[np.int64]:
-    """For each image's name the place of the same one among ``others`` (int64 [n]), -1 for none.
+    """For each name the index of the same image among ``others`` (int64 [n]), -1 for none.
 
     Endings do not count; folders do only where file names alone are not unique. Raises DataError
     when two of ``others`` are of one image.

@@ -1,4 +1,4 @@
-"""Execution: on what, and in which portions, an evaluation runs."""
+"""Execution: the settings of an evaluation: threads, batch size, provider, executor."""
 
 from __future__ import annotations
 

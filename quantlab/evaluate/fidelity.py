@@ -1,4 +1,4 @@
-"""How near a quantized model's answers are to fp32's. Pure functions of logits."""
+"""Fidelity of a quantized model's answers to fp32's. Pure functions of logits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SMALLEST = 1e-30
 
 
 class Fidelity(BaseModel):
-    """One model's answers beside fp32's on the same images.
+    """Agreement, KL divergence and SQNR of one model against fp32 on the same images.
 
     ``sqnr_db``: fp32's logits to their error, as everywhere in quantlab; None without an error.
     ``variation_db``: the same of what the logits vary by from image to image, each class's mean
@@ -37,9 +37,10 @@ class Fidelity(BaseModel):
 
     @property
     def unrelated(self) -> bool:
-        """Whether a constant answer does as well: the error is as large as fp32's variation, and
-        the agreement is not surely (Wilson's 95%) above that of the best constant. Always so of
-        answers that are not finite, never of fewer than DECIDING images or where all agree."""
+        """Whether a constant answer is as near to fp32: the error is as large as fp32's variation,
+        and the agreement is not significantly (Wilson's 95%) above that of the best constant.
+        Always true of answers that are not finite, never of fewer than DECIDING images or where all
+        agree."""
         if not self.finite:
             return True
         if self.images < DECIDING or self.agreement == 1 or self.variation_db is None:
@@ -49,7 +50,7 @@ class Fidelity(BaseModel):
 
 
 def fidelity(reference: NDArray[np.float32], other: NDArray[np.float32]) -> Fidelity:
-    """How near ``other`` is to fp32's finite logits ``reference``, both [n, classes], n at least 1.
+    """Fidelity of ``other`` to fp32's finite logits ``reference``, both [n, classes], n at least 1.
 
     Raises ValueError when their shapes differ.
     """

@@ -1,4 +1,4 @@
-"""Normalization inside the model: a copy of it that takes pixels as crops hold them."""
+"""Move normalization into the model: a copy of it that takes uint8 pixels of crops."""
 
 from __future__ import annotations
 

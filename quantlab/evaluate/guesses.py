@@ -1,4 +1,4 @@
-"""What a model says of one image, for people: classes with names and probabilities."""
+"""A model's best classes of one image, with names and probabilities."""
 
 from __future__ import annotations
 

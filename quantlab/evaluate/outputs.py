@@ -1,4 +1,4 @@
-"""Room for the outputs of many images: beyond some size in a file, so that memory does not grow."""
+"""Allocate arrays for the outputs of many images, in a temporary file above a size limit."""
 
 from __future__ import annotations
 

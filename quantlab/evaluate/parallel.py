@@ -1,4 +1,4 @@
-"""ParallelRunner: a model over many images, as fast as the machine allows."""
+"""ParallelRunner: run a model over many images with calls in parallel."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ParallelRunner:
 
     @property
     def plan(self) -> Plan:
-        """The plan in use: the best of those tried, else the first."""
+        """The plan in use: the fastest of those tried, else the first."""
         return self._plan or Plan(*self._splits[0], self._batches[0])
 
     @property
@@ -87,39 +87,40 @@ class ParallelRunner:
             stretch = order[done : done + _PIECES * plan.workers * plan.batch]
             if not len(stretch):
                 break
-            found, rates[plan] = self._tried(plan, stretch, inputs)
+            found, rates[plan] = self._try_plan(plan, stretch, inputs)
             yield from found
             done += len(stretch)
         if rates:
             best = fastest(rates)
-            self._settle(best if rates[best] else self._alone)
+            self._use_plan(best if rates[best] else self._alone)
         yield from self._checked(order[done:], inputs)
 
     def _checked(self, order: Rows, inputs: Images) -> Answers:
-        """By the plan in use, once its answers are known to be right."""
+        """Run by the plan in use, after its answers were checked against single images."""
         first = self.plan.workers * self.plan.batch
         if self._plan is None and len(order):
-            found, rate = self._tried(self.plan, order[:first], inputs)
-            self._settle(self.plan if rate else self._alone)
+            found, rate = self._try_plan(self.plan, order[:first], inputs)
+            self._use_plan(self.plan if rate else self._alone)
             yield from found
             order = order[first:]
         yield from self._in_order(self.plan, order, inputs)
 
-    def _settle(self, plan: Plan) -> None:
-        """This plan from now on; what only others need is given back."""
+    def _use_plan(self, plan: Plan) -> None:
+        """Use this plan from now on; free what only other plans need."""
         self._plan = plan
         for threads in self._runners.keys() - {plan.threads}:
             self._runners.pop(threads).close()
 
     @property
     def _alone(self) -> Plan:
-        """Each image by itself."""
+        """Run each image by itself."""
         return Plan(self._splits[0][0], 1, self.model.input.batch or 1)
 
-    def _tried(
+    def _try_plan(
         self, plan: Plan, rows: Rows, inputs: Images
     ) -> tuple[list[tuple[Rows, NDArray[np.float32]]], float]:
-        """The answers and the images/s; 0 where its answers were others, and made again."""
+        """Try a plan: its answers and images/s; 0 images/s where the answers differed and were
+        computed again."""
         found, start, timed = list[tuple[Rows, NDArray[np.float32]]](), time.perf_counter(), 0
         for piece in self._in_order(plan, rows, inputs):
             found.append(piece)

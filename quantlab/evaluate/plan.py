@@ -1,4 +1,4 @@
-"""Plan: how images pass through a model, and which plans are worth a try."""
+"""Plan: batch size, parallel calls and threads of an evaluation, and which plans to try."""
 
 from __future__ import annotations
 

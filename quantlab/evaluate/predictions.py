@@ -227,7 +227,7 @@ def _read_array(data: bytes) -> NDArray[Any]:
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     promised = math.prod(shape) * dtype.itemsize
     if dtype.hasobject or promised != len(data) - file.tell():
-        raise ValueError("an array does not have the size it claims")
+        raise ValueError("an array does not have the size that its header declares")
     flat: NDArray[Any] = np.frombuffer(data, dtype, offset=file.tell())
     return flat.reshape(shape, order="F" if fortran else "C")
 

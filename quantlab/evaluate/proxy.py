@@ -1,4 +1,4 @@
-"""Proxy: the cheap stand-in for an evaluation, how far a file's answers on a few images stray."""
+"""Proxy: score a quantized file by its divergence from fp32 on a few images, without labels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Proxy:
     threads: int = 0
 
     def distance(self, other: Model | onnx.ModelProto) -> Distance:
-        """How far the other's answers are. Raises ModelError when it does not run."""
+        """Mean KL and SQNR of another model. Raises ModelError when it does not run."""
         answers = self.logits(other)
         kl = float(kl_divergence(self.reference, answers).mean())
         return Distance(kl=kl, sqnr_db=sqnr_db(self.reference, answers))

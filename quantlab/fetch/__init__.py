@@ -1,4 +1,4 @@
-"""Published models and data by name: where they come from, and how they get here unharmed."""
+"""Download published models and data by name, checked by their sha256."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class PublishedModel(_Part):
 
     @property
     def way(self) -> str:
-        """How to come by a file that cannot be fetched, in one line; "" where it can be."""
+        """How to get a file that cannot be fetched, in one line; "" where it can be fetched."""
         if self.sources or self.same_as:
             return ""
         if self.made_from:
@@ -143,7 +143,7 @@ class PublishedModel(_Part):
 
     @property
     def promised(self) -> tuple[str, ...]:
-        """The sha256 of every file that may bear this name, in the order of the sources."""
+        """The sha256 of every file published under this name, in the order of the sources."""
         each = (s.sha256 if isinstance(s, UrlSource) else s.built_sha256 for s in self.sources)
         return tuple(dict.fromkeys(each))
 

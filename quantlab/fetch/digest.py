@@ -1,4 +1,4 @@
-"""Is this what was promised? sha256 of files and of folders."""
+"""Check files and folders against a published sha256."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def content_sha256(path: Path) -> str:
 
 
 def check_sha256(path: Path, *expected: str) -> None:
-    """Raises FetchError with both digests when ``path`` holds none of what was promised."""
+    """Raises FetchError with both digests when ``path`` has none of the expected ones."""
     if (found := content_sha256(path)) not in expected:
         raise FetchError(f"refused: its sha256 is {found}, expected {' or '.join(expected)}")

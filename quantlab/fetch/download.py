@@ -1,4 +1,4 @@
-"""One file from one address or folder, checked to be the promised one before anybody sees it."""
+"""Download one file from a URL or folder, and check its sha256 before it appears."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fetch(name)``: the cached file, or the first source that gives exactly what was promised.
+"""``fetch(name)``: the cached file, or a download from the first source with the expected sha256.
 
 Order: the folder or mirror the user named, then the sources in the order of the YAML file. A file
 that differs from its promise is never used; the next source is tried. Only when every source

@@ -1,4 +1,4 @@
-"""What can be tried to get a published file, in order, each attempt ending in a checked file."""
+"""List the sources of a published file, in the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from quantlab.fetch.wheel import download_wheel
 
 @dataclass(frozen=True)
 class Attempt:
-    """``get(folder)`` makes the promised file in the folder, or raises FetchError."""
+    """A source to try: ``get(folder)`` makes the file in the folder, or raises FetchError."""
 
     label: str
     get: Callable[[Path], Path]
@@ -41,7 +41,7 @@ def wanted_files(entry: PublishedModel) -> list[str]:
 
 
 def is_genuine(entry: PublishedModel, path: Path) -> bool:
-    """Whether ``path`` holds what one of the entry's sources promises."""
+    """Whether ``path`` has the sha256 of one of the entry's sources."""
     return path.exists() and entry.matches(content_sha256(path))
 
 

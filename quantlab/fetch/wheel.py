@@ -1,4 +1,4 @@
-"""Wheels: got by pip in a child process, read as the zip files they are, never installed."""
+"""Download wheels by pip in a child process and read them as zip files, without installing them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def download_wheel(
     if done.returncode != 0:
         raise FetchError(_pip_reason(done.stderr))
     if not (folder / wheel).is_file():
-        raise FetchError(f"pip brought another file than {wheel}")
+        raise FetchError(f"pip downloaded another file than {wheel}")
     return folder / wheel
 
 

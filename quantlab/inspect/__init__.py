@@ -1,1 +1,1 @@
-"""What is in a model file, and what ONNX Runtime makes of it."""
+"""Inspect a model file: its graph, and what ONNX Runtime makes of it."""

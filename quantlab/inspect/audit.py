@@ -1,4 +1,4 @@
-"""Which preprocessing a model was trained for, told by its answers through several pipelines."""
+"""Find which preprocessing a model was trained for, by its accuracy through several pipelines."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Tried(BaseModel):
 
     @property
     def surely_worse(self) -> bool:
-        """Whether the best pipeline is better beyond chance."""
+        """Whether the best pipeline is significantly better."""
         return self.interval.low > 0
 
     @property
     def sees(self) -> str:
-        """What the model sees, in words."""
+        """The values and colour order that the model sees, in words."""
         return f"{self.values} in {self.color}"
 
 
@@ -75,12 +75,12 @@ class Audit(BaseModel):
 
     @property
     def group(self) -> tuple[Tried, ...]:
-        """The best and those that cannot be told from it."""
+        """The best pipeline and those that are not significantly worse."""
         return tuple(x for x in self.tried if not x.surely_worse)
 
     @property
     def wrong(self) -> tuple[Tried, ...]:
-        """Those that are worse beyond chance, the nearest first."""
+        """The pipelines that are significantly worse, the best of them first."""
         return tuple(x for x in self.tried if x.surely_worse)
 
     @property
@@ -95,7 +95,7 @@ class Audit(BaseModel):
 
     @property
     def fitting(self) -> tuple[Tried, ...]:
-        """Those whose own interval holds the published figure."""
+        """The pipelines whose interval contains the published accuracy."""
         return tuple(x for x in self.tried if (self.published or -1.0) in x.top1.interval)
 
 
@@ -112,7 +112,7 @@ def candidates(chosen: Pipeline, spec: InputSpec) -> tuple[tuple[Pipeline, ...],
             f"The input {spec.name} is {spec.height} x {spec.width}: no pipeline gives that.",
             "quantlab's pipelines crop squares.",
         )
-    tried, left_out = [_told_apart(chosen, spec)], dict[str, str]()
+    tried, left_out = [_with_distinct_name(chosen, spec)], dict[str, str]()
     for standard in PIPELINES.values():
         try:
             tried.append(get_pipeline(standard, size=spec.height))
@@ -138,7 +138,7 @@ def swapped(pipeline: Pipeline) -> Pipeline:
 def normalizations(chosen: Pipeline, spec: InputSpec) -> tuple[Pipeline, ...]:
     """The chosen pipeline, then its crops with the values and colours of the standard ones, as far
     as the model can tell these apart."""
-    first = {_sees(chosen, spec)[1:]: _told_apart(chosen, spec)}
+    first = {_sees(chosen, spec)[1:]: _with_distinct_name(chosen, spec)}
     for standard in PIPELINES.values():
         part = standard.model_dump(include={"name", "color", "mean", "std"})
         first.setdefault(_sees(standard, spec)[1:], chosen.model_copy(update=part))
@@ -159,8 +159,8 @@ def color_of(pipeline: Pipeline, spec: InputSpec) -> str:
     return pipeline.color if spec.channels == 3 else "grey"
 
 
-def _told_apart(chosen: Pipeline, spec: InputSpec) -> Pipeline:
-    """The chosen pipeline, by another name where it bears a standard one's without being it."""
+def _with_distinct_name(chosen: Pipeline, spec: InputSpec) -> Pipeline:
+    """The chosen pipeline, renamed where it has a standard one's name but other fields."""
     standard = PIPELINES.get(chosen.name)
     if standard is None or get_pipeline(standard, size=spec.height).digest == chosen.digest:
         return chosen
@@ -190,7 +190,7 @@ def audit(
     left_out: dict[str, str] | None = None,
     published: float | None = None,
 ) -> Audit:
-    """The verdict on ``pipelines``, the first of which is the chosen one.
+    """Compare the answers through ``pipelines``, the first of which is the chosen one.
 
     ``answers`` are the model's first answers [n] through each of them on the same images and
     ``labels`` [n] the right ones. The pipeline with most right answers is compared with each other

@@ -1,4 +1,4 @@
-"""Graphs whose inner tensors can be read, and replaced."""
+"""ONNX graphs whose inner tensors can be read and replaced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from quantlab.runtime.session import plain_errors
 
 
 class Exposed:
-    """A session that gives inner tensors too."""
+    """An ONNX Runtime session that also returns inner tensors."""
 
     def __init__(self, proto: onnx.ModelProto, names: Sequence[str]) -> None:
         copy = onnx.ModelProto()
@@ -42,7 +42,8 @@ class Exposed:
 
 
 class Cut:
-    """A graph cut into its layers: whoever reads one of these tensors reads a new input."""
+    """A graph cut into its layers: nodes that read one of these tensors read a new input
+    instead."""
 
     def __init__(self, proto: onnx.ModelProto, names: Sequence[str]) -> None:
         copy = onnx.ModelProto()

@@ -1,4 +1,4 @@
-"""Inspection: everything there is to say about a model file without running it on images."""
+"""Inspection: all that a model file shows without running it on images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quantlab.runtime.session import Optimization
 
 
 class Inspection(BaseModel):
-    """Everything ``quantlab inspect`` says; ``model_dump(mode="json")`` is plain JSON.
+    """The result of ``quantlab inspect``; ``model_dump(mode="json")`` is plain JSON.
 
     ``parameters`` and ``macs`` are counted as ``quantlab.inspect.counts`` says. ``kernels`` are the
     nodes that ONNX Runtime really runs, after its optimizations at level ``optimization``.

@@ -53,7 +53,7 @@ def int8_share(
 
 
 class _Facts:
-    """What it depends on: element types, constants, who makes and who reads a tensor."""
+    """Facts of the graph: element types, constants, producer and consumers of each tensor."""
 
     def __init__(self, graph: onnx.GraphProto, excluded: Mapping[str, str]) -> None:
         self.made_by, self.read_by = g.producers(graph), g.consumers(graph)
@@ -108,7 +108,7 @@ class _Facts:
         return self.types.get(maker.input[0]) if maker is not None and dequantized else None
 
     def _type_after(self, node: onnx.NodeProto) -> int | None:
-        """What QuantizeLinear makes of its output, where nobody else reads that."""
+        """The type that QuantizeLinear makes of its output, if that is the only consumer."""
         name = node.output[0]
         readers = self.read_by.get(name, [])
         if name in self.outputs or not readers:

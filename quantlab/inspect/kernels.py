@@ -74,7 +74,7 @@ def list_kernels(
 
 
 class _Facts:
-    """What the kind of a node depends on: tensor types, who makes and who reads a tensor."""
+    """Facts that decide the kind of a node: tensor types, producer and consumers of each tensor."""
 
     def __init__(self, graph: onnx.GraphProto, quantized: bool, optimization: str) -> None:
         self.weights = g.initializers(graph)
@@ -125,13 +125,13 @@ class _Facts:
             yield from (reader.output[0] for reader in self._readers(name))
 
     def _maker(self, name: str) -> onnx.NodeProto | None:
-        """The node that makes a tensor, nodes that only change its layout left aside."""
+        """The node that makes a tensor, skipping nodes that only change its layout."""
         maker = self.made_by.get(name)
         moved = maker is not None and maker.op_type in _LAYOUT
         return self._maker(maker.input[0]) if maker is not None and moved else maker
 
     def _readers(self, name: str) -> Iterator[onnx.NodeProto]:
-        """The nodes that read a tensor, nodes that only change its layout left aside."""
+        """The nodes that read a tensor, skipping nodes that only change its layout."""
         for reader in self.read_by.get(name, []):
             if reader.op_type in _LAYOUT:
                 yield from self._readers(reader.output[0])

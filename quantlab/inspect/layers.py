@@ -1,4 +1,4 @@
-"""Where an int8 model departs from its fp32 original, layer by layer.
+"""Compare an int8 model with its fp32 original layer by layer.
 
 Both networks see the same images. A tensor's *accumulated* SQNR compares it in both as they run:
 all errors on the way to it. Its *local* SQNR is that of one layer alone: the fp32 network's inputs
@@ -130,7 +130,7 @@ class _Meter:
         self._int8_cut = Cut(quantized, [p.other for p in pairs])
 
     def add(self, images: NDArray[np.generic]) -> None:
-        """Runs one batch."""
+        """Run one batch and add its errors."""
         exact, int8 = self._fp32.run(images), self._int8.run(images)
         for pair, noise in zip(self.pairs, self.accumulated, strict=True):
             noise.add(self._scaled(pair, exact[pair.tensor]), _real(pair, int8[pair.other]))

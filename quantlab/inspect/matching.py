@@ -1,4 +1,4 @@
-"""Which tensor of an int8 graph stands for which tensor of its fp32 original."""
+"""Match each tensor of an int8 graph to one of its fp32 original."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signal and noise, added up piece by piece."""
+"""Accumulate the energy of a signal and of its error, batch by batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Noise:
     noise: float = 0.0
 
     def add(self, reference: g.Array, other: g.Array) -> None:
-        """Two arrays of one shape."""
+        """Add two arrays of one shape."""
         right, wrong = np.asarray(reference, np.float64), np.asarray(other, np.float64)
         self.signal += float(np.square(right).sum())
         self.noise += float(np.square(right - wrong).sum())

@@ -1,4 +1,4 @@
-"""Whether one model's weights come from another's, whatever quantized, folded or scaled them."""
+"""Find whether one model's weights come from another's, also when quantized, folded or scaled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node of an executed graph as a u8s8 layer: see ``quantlab.inspect.pairs``."""
+"""Read a node of an executed graph as a u8s8 layer: see ``quantlab.inspect.pairs``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""u8s8 layers as CPUs without VNNI compute them: products summed in pairs, in 16 bits.
+"""Compute u8s8 layers as CPUs without VNNI do: products summed in pairs, in 16 bits.
 
 VPMADDUBSW multiplies unsigned activations by signed weights and adds neighbours,
 x[2i]·w[2i] + x[2i+1]·w[2i+1], into a signed 16-bit number that saturates; VPMADDWD then widens to

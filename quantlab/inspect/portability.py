@@ -95,7 +95,7 @@ def check_portability(model: Model, batches: Iterable[NDArray[np.generic]]) -> P
     types = tensor_types(proto.graph)
     constants = Weights(proto.graph)
     found = (read_layer(node, constants, types) for node in proto.graph.node)
-    layers = [_Watched(layer) for layer in found if layer is not None]
+    layers = [_CountedLayer(layer) for layer in found if layer is not None]
     risky = {one.layer.output: one for one in layers if one.at_risk}
     if not risky:
         return Portability(name=model.name, images=0, layers=tuple(x.result() for x in layers))
@@ -130,8 +130,8 @@ def _logits(answers: g.Array, kind: str) -> NDArray[np.float32]:
     return logits_of(flat) if kind == "probabilities" else flat
 
 
-class _Watched:
-    """A layer with what was counted of it so far."""
+class _CountedLayer:
+    """A layer with its counts of saturated pair sums so far."""
 
     def __init__(self, layer: PairLayer) -> None:
         self.layer = layer
@@ -144,7 +144,7 @@ class _Watched:
         return sum(map(len, self.risks))
 
     def watch(self, x: g.Array, answer: g.Array) -> g.Array:
-        """Counts what would saturate and lets the exact answer pass."""
+        """Count pair sums that would saturate, and return the exact answer."""
         found = self.layer.saturate(x.astype(np.uint8, copy=False), answer, self.risks)
         self.noise.add(self.layer.real(answer), self.layer.real(found.answer))
         self.pair_sums += found.pair_sums
@@ -152,7 +152,7 @@ class _Watched:
         return answer
 
     def saturate(self, x: g.Array, answer: g.Array) -> g.Array:
-        """The answer with saturation."""
+        """Return the answer with saturation."""
         return self.layer.saturate(x.astype(np.uint8, copy=False), answer, self.risks).answer
 
     def result(self) -> LayerSaturation:
@@ -172,7 +172,7 @@ REMEDY = "quantize with portable: true, or set session.x64quantprecision to 1 th
 
 
 def portability_line(result: Portability) -> str:
-    """One sentence: what CPUs without VNNI (AVX2, older AVX-512) would make of the model."""
+    """One sentence: the accuracy of the model's answers on CPUs without VNNI."""
     total, bad = len(result.layers), result.in_state("saturates")
     if not total:
         return "same answers on every CPU: no layer sums u8s8 products in pairs."

@@ -1,4 +1,4 @@
-"""Where a model's time goes, node by node, and why an int8 model is not faster. Pure.
+"""Time of each node in a run, and why an int8 model is not faster. Pure.
 
 ONNX Runtime's own profile is a list of events in Chrome's trace format: ``model_run`` for each run,
 and within it ``…_kernel_time`` for each node, with its operator and the types of its inputs.
@@ -131,8 +131,8 @@ def profile_of(
     reasons: Mapping[str, str] | None = None,
 ) -> Profile:
     """The Profile of the runs numbered ``counted``, from 0 on; the others are warm-up. ``reasons``
-    says by node name why a node is fp32. Raises ModelError when a run is missing or an event is not
-    as ONNX Runtime writes it."""
+    gives by node name why a node is fp32. Raises ModelError when a run is missing or an event is
+    not as ONNX Runtime writes it."""
     try:
         runs = sorted((e["ts"], e["dur"]) for e in events if e.get("name") == _RUN)
         if not counted or max(counted) >= len(runs):
@@ -185,8 +185,8 @@ def _data_type(name: str) -> int | None:
 
 
 def answers(profiles: Sequence[Profile]) -> tuple[str, ...]:
-    """Why the later models are as fast as they are against the first, in sentences of measured
-    figures; of a model alone, where its time goes."""
+    """Sentences that explain the later models' speed against the first by measured times; for a
+    single model, where its time goes."""
     first, *others = profiles
     if not others:
         return (_alone(first), *_costs(first))
@@ -230,7 +230,7 @@ def _speed(before: float, after: float) -> str:
 
 
 def _costs(profile: Profile) -> list[str]:
-    """What keeps a quantized model from being faster; nothing of a fp32 one."""
+    """Sentences on what slows a quantized model down; none for an fp32 one."""
     if not profile.is_quantized:
         return []
     found = [_conversions(profile), _left_in_fp32(profile), _moves(profile)]

@@ -1,4 +1,4 @@
-"""What each quantizer group costs: everything in int8 but it, and nothing but it.
+"""Measure what each quantizer group costs: all in int8 but it, and only it in int8.
 
 A group is what one int8 kernel computes (see ``tune.groups``). Ranges are plain and weights rounded
 to nearest (see ``Variants``), so that a hundred networks take a minute.

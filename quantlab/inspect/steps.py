@@ -1,4 +1,4 @@
-"""A graph run step by step: ONNX Runtime for most nodes, functions that change some outputs."""
+"""Run a graph step by step: ONNX Runtime for most nodes, functions that change some outputs."""
 
 from __future__ import annotations
 

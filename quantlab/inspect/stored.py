@@ -1,4 +1,4 @@
-"""The sample test data that models are published with: stored inputs, and the outputs to expect."""
+"""Check a model against the test data published with it: stored inputs and expected outputs."""
 
 from __future__ import annotations
 

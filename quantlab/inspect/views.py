@@ -15,7 +15,7 @@ from quantlab.inspect.stored import StoredCheck
 
 @dataclass(frozen=True)
 class Inspected:
-    """What the view that was asked for gave; the others are None."""
+    """The result of the view that was asked for; the others are None."""
 
     inspection: Inspection | None = None
     portability: Portability | None = None

@@ -1,4 +1,4 @@
-"""What rounding did to each layer's weights, and equalization to the channels' scales.
+"""Compare quantized weights with the originals, and recover the scales of equalized channels.
 
 Cross-layer equalization multiplies a tensor's channels by factors and divides the weights that read
 them; the network computes the same, but its tensors and weights can be compared with the original's

@@ -1,1 +1,1 @@
-"""ONNX files: read safely, looked at, never written."""
+"""Read ONNX files safely, without ever writing them."""

@@ -1,4 +1,4 @@
-"""Small questions asked of an ONNX graph, and small changes made to one."""
+"""Query an ONNX graph, and make small changes to one."""
 
 from __future__ import annotations
 

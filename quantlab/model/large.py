@@ -1,4 +1,4 @@
-"""Weights of gigabytes stay in files: one protobuf holds at most 2 GiB.
+"""Models of more than 2 GiB, the limit of a protobuf: large weights stay in files.
 
 Such a weight is *aside*: its tensor names an absolute path, which no file of ours ever does, and
 ``array_of`` maps it into memory where its numbers are needed. A model with less than ASIDE bytes of
@@ -209,7 +209,7 @@ def serialized(proto: onnx.ModelProto, what: str) -> bytes:
 
 
 def refuse_aside(proto: onnx.ModelProto, who: str, remedy: str) -> None:
-    """Raises QuantizeError for a large model: ``who`` is given it as one file."""
+    """Raises QuantizeError for a large model, which ``who`` can take as one file only."""
     if has_aside(proto):
         raise QuantizeError(
             f"{who} is given models with up to {ASIDE / 2**30:g} GiB of weights, this one has "

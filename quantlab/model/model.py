@@ -81,7 +81,7 @@ class InputSpec:
 
 
 class _TemporaryFolder:
-    """A folder that is removed once nobody holds this object, or when Python ends."""
+    """A folder that is removed once no object refers to it, or when Python ends."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="quantlab-"))

@@ -1,4 +1,4 @@
-"""What a model file may say in another way, said plainly: local functions, sizes of −1 or 0."""
+"""Normalize an ONNX model: inline local functions, free sizes of −1 or 0."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plain(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def free_sizes(graph: onnx.GraphProto) -> None:
-    """In place: no size is −1 or 0, as paddle2onnx and MindSpore write one that is free."""
+    """In place: free the sizes of −1 or 0, by which paddle2onnx and MindSpore mean free ones."""
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.type.HasField("tensor_type"):
             for dim in value.type.tensor_type.shape.dim:

@@ -1,5 +1,4 @@
-"""Files that are known already: what an engine of quantlab's own makes of a model, kept in the
-cache folder."""
+"""Cache of quantized files of quantlab's own engines, in the cache folder."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ def file_key(model: Model, recipe: Recipe, images: CalibrationImages) -> str:
 
 
 def recall(key: str, folder: Path) -> bytes | None:
-    """The file, or None where ``folder`` holds no whole one."""
+    """The cached file, or None where ``folder`` holds no complete one."""
     path = folder / f"{key}.onnx"
     try:
         content = path.read_bytes()
@@ -48,7 +47,7 @@ def recall(key: str, folder: Path) -> bytes | None:
 
 
 def keep(content: bytes, key: str, subject: str, folder: Path) -> None:
-    """Keep the file. A folder that cannot be written is no error."""
+    """Write the file to the cache. A folder that cannot be written is no error."""
     path = folder / f"{key}.onnx"
     facts = {"of": subject, "sha256": hashlib.sha256(content).hexdigest()}
     with suppress(OutputError):

@@ -1,4 +1,4 @@
-"""What an engine asks of a recipe and a graph before it starts."""
+"""Check a recipe and a graph before an engine starts."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def check_weights(prepared: onnx.ModelProto, path: Path) -> None:
 
 
 def check_loads(content: bytes, who: str) -> None:
-    """Raises QuantizeError when ONNX Runtime does not load what somebody else's quantizer made:
-    they do not look into subgraphs, and write types that no kernel reads."""
+    """Raises QuantizeError when ONNX Runtime does not load what another quantizer made: some ignore
+    subgraphs, or write types that no kernel reads."""
     try:
         create_session(content, threads=1)
     except ModelError as error:

@@ -1,4 +1,4 @@
-"""Constant folding, and shape arithmetic that turns out to be a plain Flatten or Reshape."""
+"""Fold constants, and simplify shape arithmetic to plain Flatten or Reshape nodes."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def _pieces(calibration: Calibration, step: int) -> Iterator[NDArray[np.generic]
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """ONNX Runtime's quantizer logs through the root logger and warns of its own internals."""
+    """Silence the log and the warnings of ONNX Runtime's quantizer."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""prepare: the fp32 graph, tidied, as every quantization engine wants to find it.
+"""Prepare the fp32 graph for quantization: fold, simplify, raise the opset.
 
 The result computes what the original does (to float rounding, where batch norm was folded), and is
 the same byte for byte each time.
@@ -27,7 +27,7 @@ _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
 
 def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.ModelProto:
-    """A tidied copy of the graph; ``proto`` itself is not changed.
+    """A prepared copy of the graph; ``proto`` itself is not changed.
 
     In order: local functions are put where they are called; what ONNX Runtime's optimizer put
     together is taken apart; weights are no longer graph inputs; Constant nodes become weights and
@@ -299,7 +299,7 @@ def _is_bias(bias: onnx.TensorProto, width: int) -> bool:
 
 
 def _explicit_pads(graph: onnx.GraphProto, shapes: _Shapes) -> None:
-    """Convolutions and pools say their padding in numbers, where the input's size is known."""
+    """Write the padding of convolutions and pools as numbers, where the input's size is known."""
     for node in graph.node:
         if not g.is_standard(node, "Conv", "MaxPool", "AveragePool"):
             continue

@@ -1,4 +1,4 @@
-"""What every quantization engine promises."""
+"""The protocols of quantization engines and of calibration data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a quantized file says of itself, in the ONNX metadata."""
+"""Read and write quantlab's entries in the ONNX metadata of a quantized file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators that ONNX Runtime's optimizer put together, taken apart again.
+"""Replace operators that ONNX Runtime's optimizer fused by the standard ones they stand for.
 
 Who saves an optimized model has FusedConv and its kin in the file, which nobody but ONNX Runtime
 knows; as a Conv and its activation they are quantized like any other.
@@ -48,11 +48,11 @@ def unfuse(proto: onnx.ModelProto) -> None:
         )
     if not any(node.domain == CONTRIB for node in proto.graph.node):
         return
-    apart = _Apart(proto)
+    apart = _Unfused(proto)
     g.set_nodes(proto.graph, [made for node in list(proto.graph.node) for made in apart(node)])
 
 
-class _Apart:
+class _Unfused:
     """The nodes that compute what one node does: itself, or several standard ones."""
 
     def __init__(self, proto: onnx.ModelProto) -> None:

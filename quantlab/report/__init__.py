@@ -1,1 +1,1 @@
-"""Reports: a Comparison and a Verdict as a page for people. Nothing is computed here."""
+"""Reports: format a Comparison and a Verdict as pages. Nothing is computed here."""

@@ -1,5 +1,5 @@
 """Sentences for a tune that met no criterion, or that a limit ended: what is missing, and what to
-do."""
+try."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A preprocessing audit in words."""
+"""Format a preprocessing audit as text."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _behind(x: Tried, found: Audit) -> list[str]:
 
 
 def _span(interval: Interval) -> str:
-    """In percent, without the sign."""
+    """An interval in percent, without the sign."""
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
 
 
@@ -85,7 +85,7 @@ def _chosen(found: Audit) -> str:
 
 
 def remedy(best: Tried) -> str:
-    """How to have this pipeline."""
+    """How to use this pipeline, in one sentence."""
     if best.name in PIPELINES:
         return f"give --pipeline {best.name}"
     base = best.name.split(" in ")[0]
@@ -108,7 +108,7 @@ def _published(found: Audit, published: float) -> str:
 
 
 def quick_warning(found: Audit) -> str:
-    """Two lines for who is about to tune with the wrong pipeline."""
+    """A warning in two lines that another pipeline is better, for a tune about to start."""
     own = found.of_chosen
     return (
         f"The pipeline {own.name} seems wrong for {found.model}: {_better(found)}.\n"
@@ -125,7 +125,7 @@ def _better(found: Audit) -> str:
 
 
 def low_accuracy(model: str, file: str, top1: Share, classes: int, found: Audit | None) -> str:
-    """Two lines for an accuracy that no classifier of use has; ``found`` is the quick look."""
+    """A warning in two lines that an accuracy is implausibly low; ``found`` is the quick audit."""
     problem = f"{model} {_guesses(top1, classes)}"
     return f"{problem}. {_finding(found)}\n{_mending(file, found)}"
 

@@ -1,4 +1,4 @@
-"""What ``bench`` prints and exports: tables, sentences and plain figures. Nothing is measured."""
+"""Format the results of ``bench``: tables, sentences and figures. Nothing is measured."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _plural(count: int, noun: str) -> str:
 
 
 def ratio_sentence(r: Ratio) -> str:
-    """Which one is faster and by how much, or that this cannot be told, and what could be."""
+    """Which model is faster and by how much; if that is not shown, what difference could be."""
     found = r.contrast
     floor = "" if found.noise_floor is None else f", noise floor {percent(found.noise_floor, 1)}"
     span = f"95% interval {times_span(found.interval)}{floor}"
@@ -166,7 +166,7 @@ def _coarse(found: Contrast) -> Iterable[str]:
 
 
 def figures_of(result: Result) -> tuple[Figure, ...]:
-    """Every figure that others may want to keep, the first model's second measurement included."""
+    """All figures for export, the first model's second measurement included."""
     if isinstance(result, BenchResult):
         return tuple(f for name, m in _latencies(result) for f in _latency_figures(name, m))
     if isinstance(result, ThroughputResult):

@@ -1,4 +1,4 @@
-"""The lines that other tools print, for scripts that read them."""
+"""Print results in the line formats of other tools, for scripts that read them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from quantlab.evaluate.accuracy import Accuracy
 
 
 def inc_accuracy(batch_size: int, accuracy: Accuracy) -> str:
-    """As Neural Compressor's example: top-1 as a fraction."""
+    """The accuracy line of Neural Compressor's example: top-1 as a fraction."""
     return f"Batch size = {batch_size}\nAccuracy: {accuracy.top1.value:.5f}"
 
 
 def inc_performance(result: BenchResult) -> str:
-    """As Neural Compressor's example, for each model and batch size.
+    """The latency and throughput lines of Neural Compressor's example, for each model and batch
+    size.
 
     Its latency is a step's time by the batch size; here the step is the median one.
     """

@@ -1,4 +1,4 @@
-"""What a report says, in order: the verdict first, then the figures, then how to get them again."""
+"""The content of a report, in order: verdict, figures, conditions, command."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def report_page(
 
 
 def _first(c: Comparison, context: ReportContext) -> tuple[Block, ...]:
-    """What a tune that a limit ended says even before the verdict."""
+    """The sentence that a limit ended a tune, which stands before the verdict."""
     if context.unfinished is None:
         return ()
     pays = worth(c, context.trials)
@@ -198,7 +198,7 @@ def _classes(c: Comparison, plots: Collection[str]) -> Iterator[Block]:
     worst = c.worst_classes(1)
     yield tables.classes(c)
     if worst and worst[0].net_loss == 1:
-        yield say("No class lost more than one image net: chance alone looks like this.")
+        yield say("No class lost more than one image net: this is within chance.")
     changed = [x for x in c.classes if x.lost or x.gained]
     if "classes" in plots:
         lost, gained = (sum(getattr(x, kind) for x in changed) for kind in ("lost", "gained"))

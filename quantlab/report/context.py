@@ -1,4 +1,4 @@
-"""What a report tells beyond the comparison itself: where, how and from what it came."""
+"""Context of a report beyond the comparison: machine, versions, data, command."""
 
 from __future__ import annotations
 

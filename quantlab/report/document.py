@@ -1,4 +1,4 @@
-"""A report's content without a form: titles, sentences, tables and plots, for any renderer.
+"""Format-independent report content: titles, sentences, tables and plots.
 
 A plain ``str`` is text of any origin, which a renderer escapes; markup is only what Code and Strong
 say.
@@ -14,14 +14,14 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Code:
-    """Text as a machine reads it."""
+    """Text in a monospaced font."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Strong:
-    """Text that stands out."""
+    """Text in bold."""
 
     text: str
 
@@ -69,9 +69,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class Table:
-    """``right`` has one character per column: ``r`` for those aligned to the right, which hold
-    numbers. In a ``sheet`` the first column names what a row tells: its order is its sense. Rows of
-    other tables may be sorted. ``caption`` says what it shows where no title above it does."""
+    """A table. ``right`` has one character per column: ``r`` for those aligned to the right, which
+    hold numbers. In a ``sheet`` the first column names each row and the order of rows matters; rows
+    of other tables may be sorted. ``caption`` describes the table where no title above it does."""
 
     kind: ClassVar = "table"
     head: Sequence[str]
@@ -96,7 +96,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot by name; ``alt`` tells what is in it to who cannot see it."""
+    """A plot by name; ``alt`` describes it for readers who cannot see it."""
 
     kind: ClassVar = "plot"
     name: str
@@ -118,8 +118,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """``status`` is the verdict in one word, "" where there is none; ``title`` goes on from it.
-    ``first`` is said before the title: what the verdict must not be read without."""
+    """A page. ``status`` is the verdict in one word, "" where there is none; ``title`` continues
+    it. ``first`` stands before the title: sentences without which the verdict would mislead."""
 
     status: str
     title: str

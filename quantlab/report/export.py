@@ -36,7 +36,7 @@ class Figure:
 
     @property
     def name(self) -> str:
-        """What the figure is of, in words."""
+        """A description of the figure."""
         more = [f"{self.instances} instances"] if self.instances else []
         more += [f"{self.rate:g} images/s offered"] if self.rate else []
         return ", ".join([f"{self.model} {self.metric}", f"batch {self.batch}", *more])
@@ -88,7 +88,7 @@ EXPORTS: dict[str, Callable[[Sequence[Figure], str], str]] = {
 
 
 def check_exports(paths: Sequence[Path]) -> None:
-    """Raises QuantlabError for a file that could not be written in the end: asked before."""
+    """Raises QuantlabError for a file that could not be written; called before the benchmark."""
     for path in paths:
         if path.suffix.lower() not in EXPORTS:
             raise QuantlabError(

@@ -1,4 +1,4 @@
-"""The figures of reports, by matplotlib: objects of their own, no pyplot, no display."""
+"""Draw the plots of reports with matplotlib: no pyplot, no display."""
 
 from __future__ import annotations
 

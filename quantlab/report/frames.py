@@ -1,4 +1,4 @@
-"""Results as pandas tables, for who computes further with them."""
+"""Convert results to pandas data frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gate's decision for everyone who reads it: people, GitHub, GitLab, test and trend tools."""
+"""Format a gate's decision for people, GitHub, GitLab, test and trend tools."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ SUITE = "quantlab gate: "
 
 @dataclass(frozen=True)
 class GateContext:
-    """What was compared with what, and under which conditions; ``command`` repeats it. ``notes``
-    are sentences the reader should not miss, ``lead`` those that stand before everything else;
-    ``pays`` is said next: that int8 is not shown to be faster, "" when it is or nothing was timed.
-    """
+    """What was compared with what, and under which conditions; ``command`` repeats it. ``lead`` are
+    sentences that stand before everything else, ``pays`` follows them: that int8 is not shown to be
+    faster, "" when it is or nothing was timed; ``notes`` are sentences the reader should not
+    miss."""
 
     subject: str
     reference: str
@@ -87,7 +87,7 @@ def comment(decision: Decision, context: GateContext) -> str:
 
 
 def marker(subject: str) -> str:
-    """A line that no reader sees and that tells this gate's comment from others."""
+    """A hidden line that identifies this gate's comment."""
     name = re.sub(r"[^\w.]+", "_", subject)
     return f"{MARKER}: {name} -->"
 

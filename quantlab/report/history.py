@@ -1,4 +1,4 @@
-"""The history in words: lists of runs, one run, what changed between two, a model over runs."""
+"""Format the history as text: lists of runs, one run, differences, trends."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def when(started: str) -> str:
-    """A record's time on the reader's clock."""
+    """A record's time in the local time zone."""
     try:
         return f"{datetime.fromisoformat(started).astimezone():%Y-%m-%d %H:%M}"
     except (ValueError, OverflowError):
@@ -178,8 +178,7 @@ def reason(record: RunRecord) -> str:
 
 
 def said_first(record: RunRecord) -> tuple[str, ...]:
-    """What the verdict must not be read without: that a limit ended a tune, that int8 does not
-    pay."""
+    """Sentences to show before the verdict: that a limit ended a tune, that int8 is not faster."""
     found = record.results.get("said_first")
     texts = [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
     return tuple(plain(" ".join(text.split()), LONGEST_SAID) for text in texts)
@@ -307,8 +306,8 @@ def answer_words(c: Comparison) -> list[str]:
         lines.append(f"{c.unmatched:,} images are in one of the runs only.")
     if c.top1 is not None:
         lines.append(
-            f"Top-1: {c.top1.lost:,} lost and {c.top1.gained:,} gained; could chance do that? p "
-            f"{p_value(c.top1.mcnemar_p)} (McNemar's exact test)."
+            f"Top-1: {c.top1.lost:,} lost and {c.top1.gained:,} gained; p "
+            f"{p_value(c.top1.mcnemar_p)} by McNemar's exact test."
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""A page as one HTML file that needs nothing else: styles, script and pictures are in it.
+"""Render a page as one self-contained HTML file: styles, script and pictures are in it.
 
 The template escapes all text. What the page may load is said in its Content-Security-Policy: its
 own style, its own script, pictures in ``data:`` addresses, nothing else.

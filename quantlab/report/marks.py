@@ -1,4 +1,4 @@
-"""The mark by which quantlab knows a plot of its own: PNG's Software, SVG's creator."""
+"""Mark plots as written by quantlab: PNG's Software, SVG's creator."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def marked_svg(drawn: bytes) -> bytes:
 
 
 def is_ours(content: bytes) -> bool:
-    """Whether quantlab drew it."""
+    """Whether quantlab wrote the plot."""
     return _PNG in content[:4096] or _SVG in content[:4096]

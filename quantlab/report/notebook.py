@@ -1,4 +1,4 @@
-"""Results as a notebook shows them: the verdict first, then a small table.
+"""Show results in a notebook: the verdict first, then a small table.
 
 Colours are the notebook's own, light or dark: nothing here sets one.
 """
@@ -29,7 +29,7 @@ _CELL = "padding:.2em .8em;border-bottom:1px solid;border-color:inherit;text-ali
 
 def verdict_html(verdict: Verdict) -> str:
     """The verdict, its reason and what to do about it."""
-    return _block(_lead(verdict.status, verdict.reason), _said(verdict.remedy))
+    return _block(_lead(verdict.status, verdict.reason), _markup(verdict.remedy))
 
 
 def decision_html(decision: Decision) -> str:
@@ -128,7 +128,7 @@ def _strong(text: str) -> Markup:
     return Markup("<p><strong>{}</strong></p>").format(text)
 
 
-def _said(sentence: str) -> Markup:
+def _markup(sentence: str) -> Markup:
     return Markup("<p>{}</p>").format(sentence) if sentence else Markup()
 
 

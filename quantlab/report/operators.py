@@ -1,4 +1,4 @@
-"""Operators' scales as a table, CSV or JSON."""
+"""Format operators' scales as a table, CSV or JSON."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The plots of reports, as SVG files, and of inspections, as PNG files. matplotlib is imported when
-there is something to draw."""
+"""Draw the plots of reports as SVG files, and of inspections as PNG files. matplotlib is imported
+when there is something to draw."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Kept = Callable[[str, Facts, Callable[[], bytes | None]], bytes | None]
 
 
 def drawn_anew(name: str, facts: Facts, paint: Callable[[], bytes | None]) -> bytes | None:
-    """Keeps nothing."""
+    """Draw each plot without a cache."""
     return paint()
 
 

@@ -1,4 +1,4 @@
-"""What ``bench --profile`` prints. Nothing is computed here."""
+"""Format the result of ``bench --profile``. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def profile_summary(profiles: Sequence[Profile]) -> str:
 
 
 def _parts(profiles: Sequence[Profile], size: int) -> Iterator[Sequence[Profile]]:
-    """So many models as fit side by side."""
+    """Group models so that each table fits the width."""
     return (profiles[i : i + size] for i in range(0, len(profiles), size))
 
 

@@ -1,4 +1,4 @@
-"""What has a name: the recipes, project by project, and the ladder."""
+"""List the names that quantlab knows: recipes, project by project, and the ladder."""
 
 from __future__ import annotations
 

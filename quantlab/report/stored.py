@@ -1,4 +1,4 @@
-"""A check against stored test data in words."""
+"""Format a check against stored test data."""
 
 from __future__ import annotations
 

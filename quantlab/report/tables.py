@@ -94,7 +94,7 @@ NO_DIFFERENCE = "no difference that this machine can show"
 
 
 def speed_words(speed: Speed) -> str:
-    """``2.05x faster``, or that nothing can be said; short, for a table."""
+    """``2.05x faster``, or that no difference was shown; short, for a table."""
     if speed.conclusion == "too noisy":
         return f"{times(speed.speedup)}, too noisy to tell"
     if speed.conclusion == "same":

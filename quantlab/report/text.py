@@ -1,4 +1,4 @@
-"""What verbs print on a terminal: short, plain text. Nothing is computed here."""
+"""Format the results of verbs as short plain text for a terminal. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def _span(low: float, high: float, form: str) -> str:
 
 
 def cache_listing(rows: Sequence[tuple[Entry, str]], folder: Path, limit: int) -> str:
-    """What the cache keeps, the most recently used first, and how much of its limit that takes."""
+    """The cache's entries, the most recently used first, and how much of its limit they take."""
     cells = [
         [entry.kind, gigabytes(entry.size), _local(entry.used), text or NOTHING]
         for entry, text in rows

@@ -1,4 +1,5 @@
-"""Whether int8 pays: speed against fp32, the share of the MACs in int8, what is left in fp32."""
+"""Say whether int8 is faster than fp32, which share of the MACs is in int8, what is left in
+fp32."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ LEAST = 0.001
 
 
 def worth(c: Comparison, trials: Sequence[TrialRow] = ()) -> str:
-    """What has to be said when int8 is not shown to be faster at every batch size that was timed,
-    or no MAC is in int8 at all; "" when int8 pays, or nothing is known. ``trials`` are a tune's."""
+    """Sentences for int8 that is not shown to be faster at every batch size that was timed, or has
+    no MAC in int8; "" when it is faster, or nothing is known. ``trials`` are a tune's."""
     if c.fp32.sha256 == c.int8.sha256:
         return ""
     found = _speeds(c) or _own_trial(c, trials) or _untimed(c)

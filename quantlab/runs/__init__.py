@@ -1,1 +1,1 @@
-"""What runs leave: records, folders, their history."""
+"""Run folders: records, artifacts, and the history over them."""

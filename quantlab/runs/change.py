@@ -1,4 +1,4 @@
-"""Change points: where the level of a series of figures changed. Pure; numpy and scipy only.
+"""Change points: find where the level of a series changed. Pure; numpy and scipy only.
 
 Binary segmentation (Scott & Knott 1974, Biometrics 30:507; consistent: Vostrikova 1981, Soviet
 Mathematics Doklady 24:55): the series is cut where its two parts differ most, in units of what
@@ -49,8 +49,9 @@ class ChangePoint:
 def change_points(
     values: Sequence[float], errors: Sequence[float] | None = None, *, alpha: float = ALPHA
 ) -> tuple[ChangePoint, ...]:
-    """Where the level changed, in order. ``errors`` are the values' standard errors, None where
-    they are not known. Raises ValueError for an error that is not above 0, or too few of them."""
+    """The places where the level changed, in order. ``errors`` are the values' standard errors,
+    None where they are not known. Raises ValueError for an error that is not above 0, or too few of
+    them."""
     series = np.asarray(values, np.float64)
     weights = np.ones(len(series)) if errors is None else _weights(errors, len(series))
     cuts = dict(_cuts(series, weights, errors is not None, alpha, 0))

@@ -79,8 +79,8 @@ class _Results(Shape):
 
 
 def changes(old: RunRecord, new: RunRecord) -> tuple[Change, ...]:
-    """All that the records say was not the same, likely causes first (see ASPECTS). Of what one of
-    them says nothing, nothing is known to have changed."""
+    """All differences between the two records, likely causes of other results first (see ASPECTS).
+    An aspect that only one of them holds is not compared."""
     before, after = _conditions(old), _conditions(new)
     if old.verb != new.verb:
         before["options"], after["options"] = _shared(before["options"], after["options"])
@@ -100,7 +100,7 @@ def _shared(first: _Facts, second: _Facts) -> tuple[_Facts, _Facts]:
 
 
 def cause(found: tuple[Change, ...]) -> str:
-    """The likeliest explanation in a few words, "" where nothing changed."""
+    """The most likely cause in a few words, "" where nothing changed."""
     return ASPECTS[found[0].aspect] if found else ""
 
 
@@ -114,7 +114,7 @@ def outcomes(old: RunRecord, new: RunRecord) -> tuple[Outcome, ...]:
 
 
 def apart(first: Interval | None, second: Interval | None) -> bool:
-    """Whether two intervals have nothing in common: then the figures surely differ."""
+    """Whether two intervals do not overlap: then the figures surely differ."""
     if first is None or second is None:
         return False
     return first.high < second.low or second.high < first.low

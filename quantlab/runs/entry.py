@@ -1,4 +1,4 @@
-"""Entry: what the history keeps of one run. Pure."""
+"""Entry: the row of one run in the history index. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listed:
-    """An entry and the place of its folder (see Index)."""
+    """An entry and the place (see Index) of its folder."""
 
     place: str
     entry: Entry

@@ -1,5 +1,4 @@
-"""Figures: what a run's record says of each model, with the conditions that it was measured under.
-Pure.
+"""Figures: read each model's results from a run's record, with their conditions. Pure.
 
 Records are read leniently: of an older one, another verb's or a foreign one there is what there is.
 """
@@ -66,7 +65,7 @@ def figures_of(record: RunRecord, timing: BenchResult | None = None) -> tuple[Fi
 
 
 def plain(text: str, longest: int = LONGEST) -> str:
-    """The text in so many printable characters at most: a record may come from anywhere."""
+    """Shorten text from a record to so many printable characters."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:longest])
 
 

@@ -1,4 +1,4 @@
-"""Run folders as the history sees them: which there are, what they hold, finding and removing one.
+"""Run folders on disk for the history: list, read, find and remove them.
 
 A runs folder may hold anything: folders of other programs, records that were damaged or are of
 another version, links. What cannot be read is an Entry with a problem; links are never followed to
@@ -62,7 +62,7 @@ def _stamp(path: Path) -> str:
 
 
 def read_entry(folder: Path) -> Entry:
-    """What the folder's record says, or why it cannot be read."""
+    """The history entry of the folder's record, or why it cannot be read."""
     try:
         record = load_record(folder / RECORD)
     except RecordError as error:

@@ -82,7 +82,7 @@ _Item = TypeVar("_Item")
 
 
 class IndexBusyError(RecordError):
-    """Another process has held the database for too long."""
+    """Another process has locked the database for too long."""
 
 
 @dataclass(frozen=True)
@@ -108,17 +108,17 @@ class Index:
 
     def __init__(self, url: str, place: str = "") -> None:
         self.url, self.place = url, place
-        with self._said():
+        with self._plain_errors():
             self._engine = _engine(url)
         try:
-            with self._said():
+            with self._plain_errors():
                 self._written(_META.create_all)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -130,12 +130,12 @@ class Index:
     def stamps(self) -> dict[str, str]:
         """What each folder's record looked like when it was read."""
         query = select(_RUNS.c.folder, _RUNS.c.stamp).where(_RUNS.c.place == self.place)
-        with self._said(), self._engine.connect() as connection:
+        with self._plain_errors(), self._engine.connect() as connection:
             return {row.folder: row.stamp for row in connection.execute(query)}
 
     def update(self, changed: Sequence[tuple[str, Entry]], gone: Collection[str]) -> None:
-        """Put entries, each with its stamp, in the place of those of the same folders, and forget
-        the folders that are gone: all of it or nothing."""
+        """Replace the entries of these folders, each with its stamp, and delete those of folders
+        that no longer exist: all of it or nothing."""
         runs = [self._run_row(stamp, entry) for stamp, entry in changed]
         figures = [row for _, entry in changed for row in self._figure_rows(entry)]
         old = [*gone, *(entry.folder for _, entry in changed)]
@@ -150,17 +150,17 @@ class Index:
                     connection.execute(insert(table), batch)
 
         if old:
-            with self._said():
+            with self._plain_errors():
                 self._written(write)
 
     def clear(self) -> None:
-        """Forget all of this place."""
+        """Delete all entries of this place."""
 
         def write(connection: Connection) -> None:
             for table in (_RUNS, _FIGURES):
                 connection.execute(delete(table).where(table.c.place == self.place))
 
-        with self._said():
+        with self._plain_errors():
             self._written(write)
 
     def entries(self, wanted: Filter, *, everywhere: bool = False) -> list[Listed]:
@@ -176,7 +176,7 @@ class Index:
         if wanted.after is not None:
             query = query.where(_later_in_list(wanted.after))
         query = query.order_by(_RUNS.c.started.desc(), _RUNS.c.folder.desc()).limit(wanted.limit)
-        with self._said(), self._engine.connect() as connection:
+        with self._plain_errors(), self._engine.connect() as connection:
             return [Listed(row.place, _entry(row)) for row in connection.execute(query)]
 
     def measured(
@@ -188,7 +188,7 @@ class Index:
         query = self._of_place(query, _FIGURES, everywhere)
         query = query.where((_FIGURES.c.model == model) & _FIGURES.c.metric.in_(metrics))
         query = query.order_by(_RUNS.c.started, _RUNS.c.folder)
-        with self._said(), self._engine.connect() as connection:
+        with self._plain_errors(), self._engine.connect() as connection:
             return [
                 Measured(row.place, row.folder, row.started, _figure(row))
                 for row in connection.execute(query)
@@ -197,7 +197,7 @@ class Index:
     def models(self, *, everywhere: bool = False) -> list[str]:
         """The names of all models that have figures."""
         query = self._of_place(select(_FIGURES.c.model).distinct(), _FIGURES, everywhere)
-        with self._said(), self._engine.connect() as connection:
+        with self._plain_errors(), self._engine.connect() as connection:
             return sorted(connection.scalars(query))
 
     def _of_place(self, query: Select[_Rows], table: Table, everywhere: bool) -> Select[_Rows]:
@@ -242,12 +242,12 @@ class Index:
                     write(connection)
                 return
             except DBAPIError as error:
-                if not _passing(error) or time.monotonic() > end:
+                if not _is_transient(error) or time.monotonic() > end:
                     raise
                 time.sleep(SECONDS_TO_PAUSE)
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
+    def _plain_errors(self) -> Iterator[None]:
         """What the database cannot do, in a line."""
         try:
             yield
@@ -290,9 +290,9 @@ def _engine(text: str) -> Engine:
     return create_engine(url, poolclass=StaticPool)
 
 
-def _passing(error: DBAPIError) -> bool:
-    """Whether another process has written the same rows or tables in the meantime, or is about to:
-    then all is well a moment later."""
+def _is_transient(error: DBAPIError) -> bool:
+    """Whether the error comes from another process that writes the same rows or tables, so that a
+    retry will succeed."""
     signs = ("already exists", "deadlock", "locked")
     return isinstance(error, IntegrityError) or any(sign in str(error.orig) for sign in signs)
 

@@ -1,4 +1,4 @@
-"""The ledger: what is published of every recipe beside what runs here have measured. Pure.
+"""The ledger: compare published figures of every recipe with measured ones. Pure.
 
 Measured figures come from run records alone. A file is known by its sha256; it belongs to a recipe
 whose published file it is, or by which it was quantized from the recipe's model.

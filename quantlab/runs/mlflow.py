@@ -1,4 +1,4 @@
-"""A run logged with MLflow: options as parameters, figures as metrics, files as artifacts."""
+"""Log a run with MLflow: options as parameters, figures as metrics, files as artifacts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ENDED = {"success": "FINISHED", "error": "FAILED", "interrupted": "KILLED", "st
 
 @dataclass(frozen=True)
 class Logged:
-    """Where MLflow has it; ``new``: it had not been there before."""
+    """The run's place in MLflow; ``new``: it had not been there before."""
 
     run_id: str
     experiment: str

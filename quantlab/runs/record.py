@@ -1,4 +1,4 @@
-"""RunRecord: what one run of one verb was asked, under which conditions it ran, and what came out.
+"""RunRecord: the options, conditions and results of one run of one verb.
 
 ``run.json`` in a run folder is one RunRecord. Version 1 stays readable for ever: a field may be
 added with a default, none may change its meaning; anything else is a new ``schema_version``.

@@ -89,8 +89,8 @@ class Run:
         return run
 
     def _lock(self) -> None:
-        """Raises Timeout when another process has locked it, OutputError. A file system that knows
-        no locks has none: its runs are never seen to be at work."""
+        """Raises Timeout when another process has locked it, OutputError. On a file system without
+        locks no lock is taken: its runs never count as in use."""
         path = self.folder / _LOCK
         self._held = FileLock(path)
         try:

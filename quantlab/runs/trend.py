@@ -1,4 +1,4 @@
-"""Trend: the figures of one model over runs, those of like conditions together. Pure."""
+"""Trend: figures of one model over runs, grouped by like conditions. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Point:
 @dataclass(frozen=True)
 class Series:
     """Figures of one metric under the same ``conditions``, the oldest first, and where their level
-    changed. ``note`` says why no change could be looked for, else ""."""
+    changed. ``note`` is the reason why no change could be looked for, else ""."""
 
     metric: str
     conditions: str

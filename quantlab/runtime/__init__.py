@@ -1,1 +1,1 @@
-"""ONNX Runtime sessions, and the facts of the machine they run on."""
+"""ONNX Runtime sessions, and facts of the machine they run on."""

@@ -138,7 +138,7 @@ def default_threads() -> int:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """What this thread does in the block takes one core, BLAS included: others are busy too."""
+    """Limit this thread to one core within the block, BLAS included: others are busy too."""
     from threadpoolctl import threadpool_limits
 
     token = _ALONE.set(True)

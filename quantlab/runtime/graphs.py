@@ -1,4 +1,4 @@
-"""An ONNX Runtime session over a graph that is in memory, whatever its size."""
+"""Create an ONNX Runtime session over a graph in memory, whatever its size."""
 
 from __future__ import annotations
 

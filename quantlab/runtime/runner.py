@@ -1,4 +1,4 @@
-"""Runner: an ONNX Runtime session with a lifecycle."""
+"""Runner: an ONNX Runtime session as a context manager."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX Runtime session with every setting explicit.
+"""Create ONNX Runtime sessions with every setting explicit.
 
 Imports little of the project: benchmark processes stay small.
 """

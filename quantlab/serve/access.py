@@ -1,4 +1,4 @@
-"""Access: who a request is from, and what an endpoint asks of them.
+"""Authenticate requests, and check what each endpoint requires of the caller.
 
 The API's clients send their token as ``Authorization: Bearer TOKEN``; the pages keep it in a
 cookie. What a browser sends by itself could have been caused by any page: such a request that
@@ -47,7 +47,8 @@ class Access:
         self._looked = time.monotonic()
 
     async def caller(self, request: Request) -> Token | None:
-        """Who asks, None for who is not known. Whether a cookie says so is in ``state.by_cookie``.
+        """The token of a request, None for an unknown one. Whether it came by cookie is in
+        ``state.by_cookie``.
 
         Raises TooFast, UnavailableError.
         """
@@ -80,8 +81,9 @@ class Access:
         self._remembered[digest(text)] = token, time.monotonic()
 
     async def _is_open(self, request: Request) -> bool:
-        """Whether whoever is on this machine may do everything: there never were tokens, and
-        nobody else can be asking, be it through a proxy or through a browser's page."""
+        """Whether requests of this machine need no token: there never were tokens, and the request
+        comes from this machine itself, neither through a proxy nor from another site's page in a
+        browser."""
         if not (self._without_tokens and is_local(request)):
             return False
         if time.monotonic() - self._looked > REMEMBERED_SECONDS:
@@ -100,7 +102,7 @@ def credential(request: Request) -> tuple[str | None, bool]:
 
 
 def address(request: Request) -> str:
-    """Where a request is from; of IPv6 the network, of which one client has all addresses."""
+    """A request's network address; of IPv6 the /64 network, whose addresses one client may hold."""
     host = request.client.host if request.client else ""
     try:
         found = ipaddress.ip_address(host)
@@ -112,8 +114,8 @@ def address(request: Request) -> str:
 
 
 def is_local(request: Request) -> bool:
-    """Whether a request is from this machine, was meant for this machine by name, and nobody says
-    that it was handed on."""
+    """Whether a request comes from this machine, names it as the host, and has no header of a
+    proxy."""
     client = request.client.host if request.client else ""
     named = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
     handed_on = any(name in request.headers for name in _FORWARDED)
@@ -128,8 +130,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def same_origin(request: Request) -> bool:
-    """Whether our own page made the request, as far as the browser says; whatever is no browser
-    says nothing, and is taken at its word unless it sends a cookie."""
+    """Whether the service's own page made the request, as far as the browser states; a client that
+    is no browser states nothing, and is trusted unless it sends a cookie."""
     if (site := request.headers.get("sec-fetch-site")) is not None:
         return site == "same-origin"
     if (origin := request.headers.get("origin")) is not None:
@@ -172,7 +174,7 @@ _BEARER = HTTPBearer(
 async def authorized(
     request: Request, scopes: SecurityScopes, _: Annotated[Any, Depends(_BEARER)]
 ) -> Token:
-    """Who asks. Raises HTTPException: 401 for nobody who is known, 403 for who may not."""
+    """The caller. Raises HTTPException: 401 for an unknown one, 403 for one without the scope."""
     caller: Token | None = request.state.caller
     if caller is None:
         raise HTTPException(

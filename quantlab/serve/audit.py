@@ -1,5 +1,5 @@
-"""Audit: who asked for what, when, and what came of it: everything that changes something, and
-everything that was refused."""
+"""The audit log: caller, request and outcome of everything that changes something or was
+refused."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 
 @dataclass(frozen=True)
 class Line:
-    """``token``: the id of the caller's, "" for somebody unknown. ``action``: the method and the
-    operation's name; ``subject``: the path; ``outcome``: the status. ``time``: seconds since
-    1970."""
+    """A line of the log. ``token``: the caller's id, "" for an unknown caller. ``action``: the
+    method and the operation's name; ``subject``: the path; ``outcome``: the status. ``time``:
+    seconds since 1970."""
 
     number: int
     time: float
@@ -36,7 +36,7 @@ class Audit:
         self.database = database
 
     def add(self, token: str, address: str, action: str, subject: str, outcome: str) -> None:
-        """One line."""
+        """Write one line."""
         with self.database.writing() as connection:
             row = {
                 "time": self.database.now(connection),
@@ -58,8 +58,8 @@ class Audit:
 
 
 def noteworthy(method: str, status: int) -> bool:
-    """Whether a request belongs in the log. What could not be done for now has changed nothing, and
-    the log may lie where it could not be done."""
+    """Whether a request is logged. One that was answered 503 has changed nothing, and the log may
+    be unavailable too."""
     return status != 503 and (method not in SAFE or status in REFUSALS)
 
 

@@ -1,4 +1,4 @@
-"""Catalog: what the service has names for: datasets, models, recipes, baselines."""
+"""Catalog: the named datasets, models, recipes and baselines of a service."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StoredModel:
 
     @property
     def key(self) -> str:
-        """Its object."""
+        """The key of its file in the store."""
         return f"models/{self.sha256}"
 
 
@@ -105,7 +105,7 @@ class Catalog:
         return StoredModel(**row._asdict())
 
     def known(self, sha256s: Sequence[str]) -> dict[str, StoredModel]:
-        """Of these, the models that there are."""
+        """Those of these models that the catalog has."""
         with self.database.reading() as connection:
             rows = connection.execute(select(MODELS).where(MODELS.c.sha256.in_(sha256s)))
             return {row.sha256: StoredModel(**row._asdict()) for row in rows}
@@ -119,7 +119,7 @@ class Catalog:
     def add_model(
         self, sha256: str, name: str, size: int, facts: Mapping[str, Any], job: str | None = None
     ) -> StoredModel:
-        """Name a model whose object is in the store; one that is known becomes the newest. A model
+        """Name a model whose object is in the store; one that exists becomes the newest. A model
         may have several names."""
         check_name(name)
         mine = (MODELS.c.sha256 == sha256) & (MODELS.c.name == name.removesuffix(".onnx"))
@@ -139,13 +139,13 @@ class Catalog:
         raise NotFoundError(f"the model {sha256} could not be added.")
 
     def datasets(self) -> list[StoredDataset]:
-        """By name."""
+        """All datasets, by name."""
         with self.database.reading() as connection:
             rows = connection.execute(select(DATASETS).order_by(DATASETS.c.name))
             return [StoredDataset(**row._asdict()) for row in rows]
 
     def dataset(self, name: str) -> StoredDataset:
-        """Raises NotFoundError, which says what there is."""
+        """The dataset of that name. Raises NotFoundError, which lists those that exist."""
         found = {dataset.name: dataset for dataset in self.datasets()}
         if name not in found:
             there = ", ".join(found) or "none; the operator adds them with quantlab dataset add"
@@ -169,13 +169,13 @@ class Catalog:
         self._put(DATASETS, name, {**row, "facts": dict(facts)})
 
     def remove_dataset(self, name: str) -> None:
-        """Forget the name; the images stay. Raises NotFoundError."""
+        """Remove the name; the images stay. Raises NotFoundError."""
         self.dataset(name)
         with self.database.writing() as connection:
             connection.execute(delete(DATASETS).where(DATASETS.c.name == name))
 
     def recipes(self) -> list[StoredRecipe]:
-        """By name."""
+        """All uploaded recipes, by name."""
         with self.database.reading() as connection:
             rows = connection.execute(select(RECIPES).order_by(RECIPES.c.name))
             return [StoredRecipe(**row._asdict()) for row in rows]
@@ -189,19 +189,19 @@ class Catalog:
         return found
 
     def add_recipe(self, name: str, text: str) -> StoredRecipe:
-        """Keep a recipe; the same name again replaces it. Raises RecipeError."""
+        """Store a recipe; the same name again replaces it. Raises RecipeError."""
         check_name(name)
         validate(Recipe, parse_yaml(text, name), name)
         return StoredRecipe(name, text, self._put(RECIPES, name, {"text": text}))
 
     def baselines(self) -> list[StoredBaseline]:
-        """By name."""
+        """All baselines, by name."""
         with self.database.reading() as connection:
             rows = connection.execute(select(BASELINES).order_by(BASELINES.c.name))
             return [StoredBaseline(**row._asdict()) for row in rows]
 
     def baseline(self, name: str) -> StoredBaseline:
-        """Raises NotFoundError."""
+        """The baseline of that name. Raises NotFoundError."""
         found = next((each for each in self.baselines() if each.name == name), None)
         if found is None:
             raise NotFoundError(
@@ -226,7 +226,7 @@ class Catalog:
 
 
 def check_name(name: str) -> None:
-    """Raises QuantlabError for what is no name for the service."""
+    """Raises QuantlabError for an invalid name."""
     if not NAME.fullmatch(name):
         raise QuantlabError(
             f"{name!r} is no name for the service.",

@@ -1,5 +1,5 @@
-"""Whether an upload is a model that may be used: valid ONNX, a classifier, of known operators, of
-bounded tensors, whole in itself.
+"""Check whether an upload is a usable model: valid ONNX, a classifier, of known operators, of
+bounded tensors, complete.
 
 An upload is one ``.onnx`` file, or a zip of one and its external data. It is looked at in a
 confined child (``{"task": "check"}``): protobuf, ONNX's checker and ONNX Runtime are C++ that has
@@ -35,7 +35,7 @@ _REMEDY = "Export it again, or upload another file."
 
 
 class Bounds(BaseModel):
-    """What an uploaded model may be.
+    """Limits on an uploaded model: size, nodes, dimensions, operator domains.
 
     ``domains`` are of operators; ``""`` and ``ai.onnx`` are ONNX's own, com.microsoft has the
     quantized operators of ONNX Runtime. ``loops``: whether Loop, Scan and SequenceMap are let

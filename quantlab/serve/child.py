@@ -1,4 +1,4 @@
-"""One task in a confined process: ``python -m quantlab.serve.child FD``.
+"""Run one task in a confined process: ``python -m quantlab.serve.child FD``.
 
 A line of JSON on standard input says what to do (see ``process.Child``, which writes it). What
 comes of it goes to the file descriptor FD as events, a line of JSON each, the last of them
@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from quantlab._util.interrupts import heard
+from quantlab._util.interrupts import accept_interrupts
 from quantlab.errors import QuantlabError, disk_is_full
 from quantlab.serve.sandbox import Limits, confine
 
@@ -37,51 +37,52 @@ INTERVAL = 0.25
 """Seconds between two words about progress."""
 
 
-class Teller:
-    """Writes events. Safe from several threads."""
+class EventWriter:
+    """Writes events to a pipe. Safe from several threads."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
         self._lock = threading.Lock()
 
-    def tell(self, kind: str, **facts: Any) -> None:
-        """One event."""
+    def write(self, kind: str, **facts: Any) -> None:
+        """Write one event."""
         line = json.dumps({"kind": kind, **facts}).encode() + b"\n"
         with self._lock:
             while line:
                 line = line[os.write(self._handle, line) :]
 
     def text(self, kind: str, text: str) -> None:
-        """An event, or as many as a long text needs."""
+        """Write a text as one event, or as several where it is long."""
         for start in range(0, max(1, len(text)), PIECE):
-            self.tell(kind, text=text[start : start + PIECE])
+            self.write(kind, text=text[start : start + PIECE])
 
 
-class ToldTalk:
-    """A Reporter by events. When quiet it tells warnings only, as the command line's does."""
+class EventReporter:
+    """A Reporter that writes events. When quiet it writes warnings only, as the command line
+    does."""
 
-    def __init__(self, teller: Teller, quiet: bool) -> None:
-        self._teller = teller
+    def __init__(self, writer: EventWriter, quiet: bool) -> None:
+        self._writer = writer
         self.quiet = quiet
         self.warnings: list[str] = []
 
     def say(self, text: str) -> None:
-        """One line about what is being done."""
+        """Write one line about what is being done."""
         if not self.quiet:
-            self._teller.text("say", text)
+            self._writer.text("say", text)
 
     def warn(self, text: str) -> None:
-        """One line the user should not miss; kept for the record."""
+        """Write one line that the user should not miss; keep it for the record."""
         self.warnings.append(text)
-        self._teller.text("warn", text)
+        self._writer.text("warn", text)
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Advance]:
-        """At most four events a second; the last has no ``done``."""
+        """Write at most four events a second; the last has no ``done``."""
         last = 0.0
 
         def tell(done: int | None, note: str) -> None:
-            self._teller.tell(
+            self._writer.write(
                 "progress", label=label[:200], total=total, done=done, note=note[:200]
             )
 
@@ -99,11 +100,11 @@ class ToldTalk:
                 tell(None, "")
 
 
-class _ToldBytes(io.RawIOBase):
-    """A stream of UTF-8 that becomes events."""
+class _EventBytes(io.RawIOBase):
+    """A byte stream that turns UTF-8 lines into events."""
 
-    def __init__(self, teller: Teller, kind: str) -> None:
-        self._teller, self._kind = teller, kind
+    def __init__(self, writer: EventWriter, kind: str) -> None:
+        self._writer, self._kind = writer, kind
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def writable(self) -> bool:
@@ -112,25 +113,25 @@ class _ToldBytes(io.RawIOBase):
     def write(self, data: Any) -> int:
         content = bytes(data)
         if text := self._decoder.decode(content):
-            self._teller.text(self._kind, text)
+            self._writer.text(self._kind, text)
         return len(content)
 
 
-def told_stream(teller: Teller, kind: str) -> io.TextIOWrapper:
-    """What is written to it becomes events of this kind, line by line."""
-    buffer = io.BufferedWriter(_ToldBytes(teller, kind))
+def event_stream(writer: EventWriter, kind: str) -> io.TextIOWrapper:
+    """A text stream that turns each line written to it into an event of this kind."""
+    buffer = io.BufferedWriter(_EventBytes(writer, kind))
     return io.TextIOWrapper(buffer, encoding="utf-8", errors="replace", line_buffering=True)
 
 
-def run_verb(task: dict[str, Any], teller: Teller) -> int:
-    """Runs the command line ``argv``; its exit code."""
+def run_verb(task: dict[str, Any], writer: EventWriter) -> int:
+    """Run the command line ``argv``; returns its exit code."""
     from quantlab.cli import main
 
     try:
         main.main(
             args=task["argv"],
             prog_name="quantlab",
-            obj=lambda quiet: ToldTalk(teller, quiet),
+            obj=lambda quiet: EventReporter(writer, quiet),
         )
     except SystemExit as ended:
         if ended.code is None or isinstance(ended.code, int):
@@ -140,42 +141,45 @@ def run_verb(task: dict[str, Any], teller: Teller) -> int:
     return 0
 
 
-def run_check(task: dict[str, Any], teller: Teller) -> int:
-    """Looks at the upload ``file``; tells a ``result``, the facts of the model."""
+def run_check(task: dict[str, Any], writer: EventWriter) -> int:
+    """Check the upload ``file``; writes a ``result`` event with the facts of the model."""
     from quantlab.serve.checks import Bounds, check_upload
 
     bounds = Bounds.model_validate(task["bounds"])
     facts = check_upload(Path(task["file"]), Path(), bounds)
-    teller.tell("result", facts=facts.model_dump(mode="json"))
+    writer.write("result", facts=facts.model_dump(mode="json"))
     return 0
 
 
-TASKS: dict[str, Callable[[dict[str, Any], Teller], int]] = {"verb": run_verb, "check": run_check}
+TASKS: dict[str, Callable[[dict[str, Any], EventWriter], int]] = {
+    "verb": run_verb,
+    "check": run_check,
+}
 
 
 def main() -> NoReturn:
-    """Reads the task, confines the process, does the task, tells how it ended."""
-    teller = Teller(int(sys.argv[1]))
+    """Read the task, confine the process, run the task, write how it ended."""
+    writer = EventWriter(int(sys.argv[1]))
     os.set_inheritable(int(sys.argv[1]), False)
     task = json.loads(sys.stdin.readline())
     facts: dict[str, str] = {}
     try:
-        heard()
+        accept_interrupts()
         _confine(task)
         threading.Thread(target=_end_with_parent, daemon=True).start()
         faulthandler.enable(2)
-        sys.stdout, sys.stderr = told_stream(teller, "out"), told_stream(teller, "err")
-        code = TASKS[task["task"]](task, teller)
+        sys.stdout, sys.stderr = event_stream(writer, "out"), event_stream(writer, "err")
+        code = TASKS[task["task"]](task, writer)
     except QuantlabError as error:
         code = 2
-        teller.tell("problem", problem=error.problem, remedy=error.remedy)
+        writer.write("problem", problem=error.problem, remedy=error.remedy)
     except KeyboardInterrupt:
         code = 130
     except BaseException as error:
         code, facts = 1, _unexpected(error)
     sys.stdout.flush()
     sys.stderr.flush()
-    teller.tell("exit", code=code, **facts)
+    writer.write("exit", code=code, **facts)
     # No clean-up of libraries, some of which hang: the parent removes the temporary folder.
     os._exit(code)
 

@@ -1,4 +1,4 @@
-"""Datasets as the operator names them: opened once, to know what they hold."""
+"""Register datasets of the operator, after opening each once to count its images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_dataset(
     list_file: Path | None = None,
     synsets: Path | None = None,
 ) -> dict[str, Any]:
-    """Gives a dataset a name; how many images it has, and whether they are labelled.
+    """Register a dataset; returns how many images it has, and whether they are labelled.
 
     Raises DataError for what cannot be opened, QuantlabError for what is no name.
     """

@@ -157,7 +157,7 @@ AUDIT = _table(
 
 
 class UnavailableError(QuantlabError):
-    """The database is locked or gone for now; nothing was changed."""
+    """The database cannot be reached or is locked for now; nothing was changed."""
 
 
 class Database:
@@ -189,7 +189,7 @@ class Database:
             ) from error
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -200,8 +200,8 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One transaction that sees one state."""
-        with self._said(), self._engine.begin() as connection:
+        """A transaction that sees one consistent state."""
+        with self._plain_errors(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -209,7 +209,7 @@ class Database:
         """One transaction, all of it or nothing; ``alone``: no two such at a time. In SQLite no
         two writers ever are."""
         engine = self._engine.execution_options(quantlab_writes=True)
-        with self._said(), engine.begin() as connection:
+        with self._plain_errors(), engine.begin() as connection:
             if alone:
                 self._alone(connection)
             yield connection
@@ -226,14 +226,14 @@ class Database:
         return time.time()
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
+    def _plain_errors(self) -> Iterator[None]:
         try:
             yield
         except (DBAPIError, PoolTimeout) as error:
             if isinstance(error, IntegrityError | ProgrammingError):
                 raise
             if isinstance(error, DataError):
-                raise QuantlabError("that is nothing that the database can hold.") from error
+                raise QuantlabError("the database cannot store this value.") from error
             raise _unavailable(self.url, error) from error
 
 

@@ -1,4 +1,4 @@
-"""Guard: what every request passes, on its way in and out, whatever it is for."""
+"""Middleware for every request: authentication, rate limits, body limits, headers, audit log."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ log = logging.getLogger("quantlab.serve")
 
 
 class Guard:
-    """ASGI middleware: who asks (``state.caller``), how often, with how many bytes and from which
-    page; headers; the audit log; and no error leaves as anything but a problem."""
+    """ASGI middleware that authenticates each request (``state.caller``), limits its rate, body and
+    origin, sets headers, writes the audit log, and turns every error into a problem."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         settings = service.settings
@@ -59,11 +59,11 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request, sent = Request(scope), _Sent(send)
+        request, sent = Request(scope), _HeaderSender(send)
         request.state.caller, request.state.by_cookie = None, False
         try:
             await self._let_in(request)
-            body = _Body(receive, self._most_bytes(request))
+            body = _BoundedBody(receive, self._most_bytes(request))
             await self.app(scope, body.receive, sent.send)
         except ClientDisconnect:
             log.info("%s: the client went away", request.url.path)
@@ -76,7 +76,7 @@ class Guard:
             await self._note(request, sent.status)
 
     async def _let_in(self, request: Request) -> None:
-        """Raises TooFast, TooLargeError, UnavailableError, HTTPException."""
+        """Admit a request. Raises TooFast, TooLargeError, UnavailableError, HTTPException."""
         request.state.caller = await self.access.caller(request)
         bearer = "authorization" in request.headers
         if request.method not in SAFE and not bearer and not same_origin(request):
@@ -93,7 +93,7 @@ class Guard:
         return self.max_chunk if request.url.path.startswith(CHUNKS) else MAX_BYTES
 
     async def _note(self, request: Request, status: int) -> None:
-        """A line in the audit log where one belongs there."""
+        """Write a line to the audit log if the request belongs there."""
         if not noteworthy(request.method, status):
             return
         caller, place = request.state.caller, address(request)
@@ -108,8 +108,8 @@ class Guard:
             log.warning("not in the audit log: %s (%s)", line, error.problem)
 
 
-class _Sent:
-    """Sends a response on, with our headers; ``status`` is 0 until it has begun."""
+class _HeaderSender:
+    """Sends a response with the service's headers; ``status`` is 0 until it has begun."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -124,8 +124,8 @@ class _Sent:
         await self._send(message)
 
 
-class _Body:
-    """Receives a body of so many bytes at most, whatever its headers promised, that keeps coming.
+class _BoundedBody:
+    """Receives a request's body; raises when it exceeds so many bytes, or stops coming.
 
     Raises HTTPException: FastAPI lets that alone through while it reads.
     """

@@ -1,4 +1,4 @@
-"""JobFolder: one attempt at a job on this machine's disk, between the store and a child process.
+"""JobFolder: the files of one attempt at a job on this machine's disk.
 
 Inputs lie in it under their own names, so that what the verb says and writes names no other place.
 """
@@ -42,7 +42,8 @@ class JobFolder:
     _kept: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def lay_out(self) -> None:
-        """Puts the inputs in their places; a tune that lost its worker finds what was kept of it.
+        """Create the job's folder with its inputs; a tune that lost its worker gets back the stored
+        part of its run.
 
         Raises QuantlabError for what is not there any more.
         """
@@ -55,7 +56,7 @@ class JobFolder:
             self.argv = ["tune", f"--resume={RUNS}/{run}", *(["--gate"] if request.gate else [])]
 
     def remove(self) -> None:
-        """Nothing is left of it; what links lead to stays."""
+        """Remove the folder; targets of links in it stay."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def results(self) -> dict[str, Path]:

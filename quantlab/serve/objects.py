@@ -1,4 +1,4 @@
-"""Objects: files by key in a folder or behind an fsspec URL, each whole or not at all.
+"""Object store: files by key in a folder or behind an fsspec URL, each complete or absent.
 
 Keys are relative paths with forward slashes: ``models/SHA256``, ``jobs/ID/ATTEMPT/…``. A folder may
 be one that several machines share; S3 and its like are reached by fsspec.
@@ -48,8 +48,8 @@ class Objects:
         self._local = Path(self._root) if protocol in ("file", "local") else None
 
     def put(self, key: str, source: Path) -> None:
-        """Keep a file's content under the key, in place of what is there."""
-        with self._said(key):
+        """Store a file's content under the key, replacing what is there."""
+        with self._plain_errors(key):
             if self._local is None:
                 self._files.put_file(str(source), self._path(key))
                 return
@@ -68,7 +68,7 @@ class Objects:
     @contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
         """The content as a stream. Raises ObjectMissingError."""
-        with self._said(key):
+        with self._plain_errors(key):
             if self._files.info(path := self._path(key))["type"] != "file":
                 raise IsADirectoryError(key)  # S3's would open, empty
             file = self._files.open(path, "rb")
@@ -81,14 +81,14 @@ class Objects:
 
     def has(self, key: str) -> bool:
         """Whether there is such an object."""
-        with self._said(key):
+        with self._plain_errors(key):
             return bool(self._files.isfile(self._path(key)))
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Bytes of all objects whose keys begin with ``folder/``, by the rest of the key."""
         base = self._path(folder) + "/"
         try:
-            with self._said(folder):
+            with self._plain_errors(folder):
                 found: dict[str, Any] = self._files.find(base, detail=True)
         except ObjectMissingError:
             return {}
@@ -96,15 +96,15 @@ class Objects:
         return {key: size for key, size in sorted(sizes.items()) if _KEY.fullmatch(key)}
 
     def remove(self, folder: str) -> None:
-        """Forget all objects whose keys begin with ``folder/``."""
+        """Delete all objects whose keys begin with ``folder/``."""
         if self._local is not None:
             shutil.rmtree(self._local / _checked(folder), ignore_errors=True)
         elif self.sizes(folder):
-            with self._said(folder):
+            with self._plain_errors(folder):
                 self._files.rm(self._path(folder), recursive=True)
 
     def sweep(self) -> None:
-        """Remove what killed processes were writing; drivers of stores elsewhere leave nothing."""
+        """Remove half-written files of killed processes; drivers of stores elsewhere leave none."""
         for path in self._local.rglob(".*.part") if self._local is not None else ():
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > ABANDONED:
@@ -114,7 +114,7 @@ class Objects:
         return f"{self._root}/{_checked(key)}"
 
     @contextmanager
-    def _said(self, key: str) -> Iterator[None]:
+    def _plain_errors(self, key: str) -> Iterator[None]:
         try:
             yield
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:

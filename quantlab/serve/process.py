@@ -1,4 +1,4 @@
-"""The parent's side of a child process: start it, hear it, keep it to its limits, end all of it."""
+"""Start a confined child process, read its events, enforce its limits, end its process group."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Ended:
 
 
 class Child:
-    """A confined process that does one task, with its whole group; gone when the block ends.
+    """A confined process for one task, with its process group; killed when the block ends.
 
     ``task``: {"task": "verb", "argv": [str, …]} or {"task": "check", "file": str, "bounds": {…}}.
     Its working folder is ``folder``, which it may write, as ``write`` and a temporary folder of its
@@ -119,8 +119,8 @@ class Child:
             )
             self._places = (folder, Path(name).resolve())
             self._log = stack.enter_context(tempfile.TemporaryFile())
-            self._said, said = os.pipe()
-            stack.callback(os.close, self._said)
+            self._events_fd, said = os.pipe()
+            stack.callback(os.close, self._events_fd)
             try:
                 with held_back():  # it hears one that comes early as soon as it can
                     self._process = subprocess.Popen(
@@ -144,27 +144,27 @@ class Child:
             "required": required,
         }
         self._send(order)
-        self._watch = threading.Thread(target=self._watched, daemon=True)
+        self._watch = threading.Thread(target=self._enforce_limits, daemon=True)
         self._watch.start()
 
     @property
     def pid(self) -> int:
-        """Of the process, and the number of its group."""
+        """The id of the process, and of its group."""
         return self._process.pid
 
     def events(self, timeout: float) -> list[Event]:
-        """What it has said since, after at most ``timeout`` seconds of waiting for a word."""
+        """New events, after at most ``timeout`` seconds of waiting for one."""
         if not self._open:
             self._watch.join(timeout)
             return []
         was_over = self._status is not None
-        if not _readable(self._said, timeout):
+        if not _readable(self._events_fd, timeout):
             self._open = not was_over
             return []
-        data = os.read(self._said, _AT_ONCE)
+        data = os.read(self._events_fd, _AT_ONCE)
         self._open = bool(data)
         *lines, self._buffer = (self._buffer + data).split(b"\n")
-        found = [event for line in lines if (event := self._heard(line)) is not None]
+        found = [event for line in lines if (event := self._parse_event(line)) is not None]
         if len(self._buffer) > LINE_BYTES:
             self._buffer, self._too_long = b"", True
             self._lines += 1
@@ -180,12 +180,12 @@ class Child:
         self._signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """Ends it and all that it has started, at once."""
+        """Kill the process and all that it has started, at once."""
         self._stop("killed", "it was ended.")
 
     @property
     def ended(self) -> Ended | None:
-        """How it ended, once nothing of it is left and all that it said has been heard."""
+        """How it ended, once its process group is gone and all its events were read."""
         if self._status is None or self._open:
             return None
         if self._stopped is not None:
@@ -193,7 +193,7 @@ class Child:
         if self._exit is None and self._grace_ends and self._status in _INTERRUPTED_AT_ITS_END:
             return Ended(_INTERRUPTED)
         if self._exit is None:
-            return Ended(None, *_death(self._status, self.limits), trace=self._trace)
+            return Ended(None, *_unexplained_end(self._status, self.limits), trace=self._trace)
         if reason := self._exit.get("reason"):
             trace = str(self._exit.get("trace", ""))
             return Ended(self._exit["code"], *_early(reason, self.limits), trace=trace)
@@ -219,7 +219,7 @@ class Child:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
 
-    def _heard(self, line: bytes) -> Event | None:
+    def _parse_event(self, line: bytes) -> Event | None:
         """The event of a line, without what does not belong in it."""
         self._lines += 1
         if self._lines > self.limits.lines:
@@ -239,13 +239,15 @@ class Child:
             self._exit = said
         return {"kind": said["kind"], **{key: said[key] for key in fields}}
 
-    def _watched(self) -> None:
-        """Until the process has ended: its limits. Then nothing of its group is left, also where
-        this fails."""
+    def _enforce_limits(self) -> None:
+        """Enforce the limits until the process has ended, then kill what is left of its group, also
+        when enforcing fails."""
         look = 0
         try:
             while not _ends_within(self._process, WATCH_SECONDS):
-                over = self._over() or (self._over_disk() if look % LOOKS_A_WALK == 0 else None)
+                over = self._over() or (
+                    self._exceeded_disk_limit() if look % LOOKS_A_WALK == 0 else None
+                )
                 if over is not None:
                     self._stop(*over)
                 look += 1
@@ -259,7 +261,7 @@ class Child:
                 self._process.stdin.close()
 
     def _over(self) -> tuple[Reason, str] | None:
-        """The limit that it is over, if any."""
+        """The limit that the process exceeds, if any."""
         now, limits = time.monotonic(), self.limits
         if now > self._deadline:
             return "time", f"it took longer than {limits.seconds:.0f} s."
@@ -270,15 +272,16 @@ class Child:
         family = _family(self.pid)
         if len(family) > limits.processes:
             return "processes", f"it started more than {limits.processes} processes."
-        memory, cpu = _use(family)
+        memory, cpu = _usage(family)
         if memory > limits.memory_bytes:
             return _early("memory", limits)
         if cpu > limits.cpu_seconds:
             return _early("cpu", limits)
         return None
 
-    def _over_disk(self) -> tuple[Reason, str] | None:
-        """The same of what it has written. Its own folders are walked, and no link is followed."""
+    def _exceeded_disk_limit(self) -> tuple[Reason, str] | None:
+        """The disk limit that it exceeds, if any. Its own folders are walked, and no link is
+        followed."""
         size = count = 0
         for place in self._places:
             for path, _, names in os.walk(place):
@@ -338,7 +341,7 @@ def run_task(
 
 
 def _environment(tmp: Path, more: Mapping[str, str]) -> dict[str, str]:
-    """Few variables, and no secret."""
+    """The few environment variables that the child gets, none of them secret."""
     import quantlab
 
     home = Path(quantlab.__file__).resolve().parent.parent
@@ -361,8 +364,8 @@ def _readable(handle: int, seconds: float) -> bool:
 
 
 def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether it ends in so many seconds at most. Where possible it stays in the process table: its
-    group keeps its number until somebody waits for it."""
+    """Whether the process ends within so many seconds. Where possible it stays in the process
+    table, unreaped: so its group keeps its number."""
     if not hasattr(os, "pidfd_open"):
         time.sleep(min(seconds, 0.05))
         return process.poll() is not None
@@ -374,7 +377,7 @@ def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def _family(pid: int) -> list[psutil.Process]:
-    """The process, its group, and what it has started outside of it."""
+    """The process, its group, and processes that it has started outside of the group."""
     found: dict[int, psutil.Process] = {}
     with suppress(psutil.Error):
         found |= {child.pid: child for child in psutil.Process(pid).children(recursive=True)}
@@ -385,8 +388,8 @@ def _family(pid: int) -> list[psutil.Process]:
     return list(found.values())
 
 
-def _use(family: Sequence[psutil.Process]) -> tuple[int, float]:
-    """Resident bytes and seconds of CPU, of all together."""
+def _usage(family: Sequence[psutil.Process]) -> tuple[int, float]:
+    """Resident bytes and CPU seconds of all processes together."""
     memory, cpu = 0, 0.0
     for process in family:
         with suppress(psutil.Error), process.oneshot():
@@ -407,8 +410,8 @@ def _early(reason: str, limits: Limits) -> tuple[Reason, str]:
     return ("error", "an internal error.") if found is None else (found, words[found])
 
 
-def _death(status: int, limits: Limits) -> tuple[Reason, str]:
-    """Why a process is gone that did not say so."""
+def _unexplained_end(status: int, limits: Limits) -> tuple[Reason, str]:
+    """Why a process ended without reporting how."""
     if status == -signal.SIGXCPU:
         return _early("cpu", limits)
     if status == -signal.SIGXFSZ:

@@ -1,4 +1,4 @@
-"""Queue: jobs that survive whatever happens to who works on them.
+"""Queue: jobs under leases in a database, which survive lost workers.
 
 A job is a row. A worker that claims it holds a lease; a job whose lease has ended is free again. So
 its work is done at least once, and only what the last attempt wrote is kept.
@@ -32,7 +32,7 @@ LONGEST_TEXT = 20_000
 
 
 class NotFoundError(QuantlabError):
-    """There is no such thing in the service."""
+    """The service has no model, dataset, job or other item of this name."""
 
 
 class ConflictError(QuantlabError):
@@ -40,11 +40,11 @@ class ConflictError(QuantlabError):
 
 
 class TooManyError(QuantlabError):
-    """A token has too many jobs that have not ended."""
+    """A token has too many unfinished jobs."""
 
 
 class LeaseLostError(QuantlabError):
-    """The job was given to somebody else, or has ended: what this worker found does not count."""
+    """The job was given to another worker, or has ended: this worker's results are discarded."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether it will not change any more."""
+        """Whether the job has ended."""
         return self.state not in OPEN
 
     @property
     def folder(self) -> str:
-        """Where the store has its files: of the attempt that counts."""
+        """The store's folder with its files, those of the attempt that counts."""
         return f"jobs/{self.id}/{self.attempts}"
 
 
@@ -98,7 +98,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Asked:
-    """A job to be: its verb's request, and what the request's names stand for."""
+    """A new job: its verb's request, and what the request's names stand for."""
 
     verb: str
     request: Mapping[str, Any]
@@ -107,7 +107,7 @@ class Asked:
 
     @property
     def digest(self) -> str:
-        """Of the request alone, to know it again."""
+        """A digest of the request alone, by which a repeated one is recognized."""
         text = json.dumps(self.request, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -238,7 +238,7 @@ class Queue:
             return [Event(row.number, row.kind, row.text, row.time) for row in reversed(rows)]
 
     def cancel(self, job_id: str) -> Job:
-        """Ends a job that waits; one that runs is told to stop. One that has ended stays as it is.
+        """End a job that waits; ask a running one to stop. One that has ended stays as it is.
         Raises NotFoundError."""
         with self.database.writing() as connection:
             now = self.database.now(connection)
@@ -250,7 +250,7 @@ class Queue:
             return _job(self._row(connection, job_id))
 
     def claim(self, worker: str, machine: str) -> Job | None:
-        """The oldest job that waits, leased to this worker; None when there is nothing to do here.
+        """Lease the oldest waiting job to this worker; None when there is none for it.
 
         First come, first served: a job that times models waits until its machine is quiet, and
         those behind it wait with it, on this machine.
@@ -259,9 +259,9 @@ class Queue:
             return None
         with self.database.writing(alone=True) as connection:
             now = self.database.now(connection)
-            self._give_up(connection, now)
+            self._fail_lost_jobs(connection, now)
             row = connection.execute(_FREE, {"now": now}).first()
-            if row is None or self._must_wait(connection, machine, bool(row.exclusive), now):
+            if row is None or self._machine_is_busy(connection, machine, bool(row.exclusive), now):
                 return None
             lost = row.state == "running"
             values = {
@@ -286,7 +286,7 @@ class Queue:
             now = self.database.now(connection)
             return connection.execute(_FREE, {"now": now}).first() is not None
 
-    def _give_up(self, connection: Connection, now: float) -> None:
+    def _fail_lost_jobs(self, connection: Connection, now: float) -> None:
         """Jobs that have lost too many workers fail; those that were to be cancelled are."""
         free = (JOBS.c.state == "running") & (JOBS.c.lease < now)
         stop = update(JOBS).where(free & JOBS.c.cancelled)
@@ -295,14 +295,16 @@ class Queue:
         text = f"{self.losses + 1} workers were lost while they worked on it."
         connection.execute(doomed.values(state="failed", error=text, finished=now))
 
-    def _must_wait(self, connection: Connection, machine: str, exclusive: bool, now: float) -> bool:
-        """Whether a job that times, or this one that does, would not be alone."""
+    def _machine_is_busy(
+        self, connection: Connection, machine: str, exclusive: bool, now: float
+    ) -> bool:
+        """Whether this machine runs another job while this one, or that one, times models."""
         here = (JOBS.c.state == "running") & (JOBS.c.machine == machine) & (JOBS.c.lease >= now)
         busy = connection.scalars(select(JOBS.c.exclusive).where(here)).all()
         return bool(busy) and (exclusive or any(busy))
 
     def heartbeat(self, job: Job) -> bool:
-        """Keeps the lease; whether the job is to be cancelled. Raises LeaseLostError.
+        """Renew the lease; returns whether the job is to be cancelled. Raises LeaseLostError.
 
         A lease that has ended is taken up again where nobody else took it.
         """
@@ -314,13 +316,13 @@ class Queue:
     def tell(
         self, job: Job, events: Sequence[tuple[str, str]], progress: dict[str, Any] | None
     ) -> None:
-        """What the job says, in kinds and texts, and how far it is. Raises LeaseLostError."""
+        """Store the job's events and progress. Raises LeaseLostError."""
         with self.database.writing() as connection:
             self._mine(connection, job, progress=progress)
             self._add(connection, job.id, events, self.database.now(connection))
 
     def finish(self, job: Job, outcome: Outcome) -> Job:
-        """Ends the job, once. Raises LeaseLostError."""
+        """Store how the job ended, once. Raises LeaseLostError."""
         with self.database.writing() as connection:
             self._mine(
                 connection,
@@ -338,8 +340,8 @@ class Queue:
             return _job(self._row(connection, job.id))
 
     def release(self, job: Job) -> None:
-        """Gives the job back, as a worker does that is told to go. It counts as no loss. Raises
-        LeaseLostError."""
+        """Give the job back to the queue, when the worker is told to end. It does not count as a
+        loss. Raises LeaseLostError."""
         with self.database.writing() as connection:
             self._mine(connection, job, state="queued", lease=None, progress=None)
 
@@ -347,7 +349,7 @@ class Queue:
         held = (JOBS.c.id == job.id) & (JOBS.c.state == "running")
         held &= (JOBS.c.attempts == job.attempts) & (JOBS.c.worker == job.worker)
         if connection.execute(update(JOBS).where(held).values(values)).rowcount != 1:
-            raise LeaseLostError(f"the job {job.id} is not this worker's any more.")
+            raise LeaseLostError(f"the job {job.id} was given to another worker, or has ended.")
 
     def _add(
         self, connection: Connection, job_id: str, events: Sequence[tuple[str, str]], now: float

@@ -1,4 +1,4 @@
-"""Rates: how many requests a minute each may make. Pure but for its clock."""
+"""Limit how many requests a minute each caller may make. Pure but for its clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Rates:
         self._due = dict[str, float]()
 
     def take(self, key: str) -> float:
-        """0 for a request that may go on, else the seconds after which one may come."""
+        """0 if the request may proceed, else the seconds after which one may."""
         now = self._clock()
         due = max(self._due.get(key, now), now)
         if due - now > SECONDS_AHEAD:
@@ -31,7 +31,7 @@ class Rates:
         return 0.0
 
     def _forget(self, now: float) -> None:
-        """Those whose time has come; all, where so many are active that no key tells who it is."""
+        """Drop callers whose time has passed; all of them when there are more than MOST_KEYS."""
         self._due = {key: due for key, due in self._due.items() if due > now}
         if len(self._due) >= MOST_KEYS:
             self._due.clear()

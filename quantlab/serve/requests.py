@@ -1,4 +1,4 @@
-"""Requests: what a client may ask of each verb, and the command line that it becomes. Pure.
+"""Requests: each verb's options that a client may set, and the command line made of them. Pure.
 
 A client names things that the service holds, never a path. The fields are the verb's own options.
 """

@@ -1,4 +1,4 @@
-"""What ``quantlab serve`` and ``quantlab worker`` do until they are told to stop."""
+"""Run ``quantlab serve`` and ``quantlab worker`` until they are told to stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from quantlab.serve.worker import Worker
 def serve(
     settings: Settings, host: str, port: int, reporter: Reporter, *, worker: bool = True
 ) -> None:
-    """Answers at this address, with one worker beside, until SIGTERM, or SIGINT where it is heard.
+    """Serve the API and pages at this address, with one worker, until SIGTERM, or SIGINT where it
+    is not ignored.
 
     Raises QuantlabError for an address that cannot be had, for one beyond this machine while there
     are no tokens, and where jobs cannot be confined.
@@ -57,7 +58,7 @@ def serve(
 
 
 def work(settings: Settings, reporter: Reporter) -> None:
-    """One worker, until SIGTERM, or SIGINT where it is heard. Raises QuantlabError."""
+    """Run one worker until SIGTERM, or SIGINT where it is not ignored. Raises QuantlabError."""
     with Service.open(settings) as service:
         _say_confinement(settings, reporter)
         worker = Worker(service)
@@ -69,7 +70,7 @@ def work(settings: Settings, reporter: Reporter) -> None:
 
 @contextmanager
 def _working(service: Service, reporter: Reporter) -> Iterator[None]:
-    """A worker in a thread."""
+    """Run a worker in a thread within the block."""
     _say_confinement(service.settings, reporter)
     worker = Worker(service)
     thread = threading.Thread(target=worker.run, name="worker")
@@ -94,7 +95,7 @@ def _say_confinement(settings: Settings, reporter: Reporter) -> None:
 
 
 def _check_tokens(any_token: bool, address: str, reporter: Reporter) -> None:
-    """Raises QuantlabError for a service that anybody elsewhere could use."""
+    """Raises QuantlabError for a service that other machines could use without a token."""
     if any_token:
         return
     if not ipaddress.ip_address(address).is_loopback:
@@ -102,7 +103,7 @@ def _check_tokens(any_token: bool, address: str, reporter: Reporter) -> None:
             f"there are no tokens yet, and {address} can be reached from elsewhere.",
             "Make one: quantlab token create NAME --scope admin",
         )
-    reporter.warn("There are no tokens: whoever is on this machine may do everything.")
+    reporter.warn("There are no tokens: every user of this machine may do everything.")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Runs: what jobs have left in the store, and the history over them. For the API and the pages."""
+"""Runs in the store, and the history over them. For the API and the pages."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Runs:
             self._index = Index(service.settings.db_url, PLACE)
 
     def close(self) -> None:
-        """Let go of the history's database."""
+        """Close the history's database."""
         self._index.close()
 
     def __enter__(self) -> Self:
@@ -117,7 +117,7 @@ class Runs:
         return trials_of(self.get(run).record)
 
     def pick(self, run: str, digest: str) -> StoredModel:
-        """That trial's int8 file becomes a model of the catalog. Raises RecordError."""
+        """Make that trial's int8 file a model of the catalog. Raises RecordError."""
         found = self.get(run)
         trial = next((t for t in trials_of(found.record) if t.digest == digest), None)
         if trial is None or trial.sha256 is None:
@@ -213,7 +213,7 @@ def _there(what: str) -> Iterator[None]:
 
 @contextmanager
 def _readable(run: str) -> Iterator[None]:
-    """A record that is damaged is of no use to anybody, nor is the place where it lies."""
+    """Turn a RecordError into a NotFoundError that names the run, not its path."""
     try:
         yield
     except RecordError as error:

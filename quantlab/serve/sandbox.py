@@ -1,4 +1,4 @@
-"""A process confines itself, once and for good, before it reads anything untrusted.
+"""Confine this process, irrevocably, before it reads anything untrusted (Landlock, seccomp).
 
 Linux gives all of this without root; each part is put on where the kernel has it, and ``Held`` says
 which hold:
@@ -55,8 +55,8 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What a child may use, with all that it starts. In bytes and seconds; ``lines`` are those of
-    what it says.
+    """Limits of a child and all that it starts, in bytes and seconds; ``lines`` are those of its
+    output.
 
     Memory (RSS), CPU time and files' sizes are summed by the parent as it looks; the kernel limits
     the memory and CPU time of each single process, and the size of each file, at once.
@@ -72,7 +72,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Held:
-    """What holds in a confined process. ``files`` is Landlock's version, 0 where there is none."""
+    """Which confinement is in force. ``files`` is Landlock's version, 0 where there is none."""
 
     network: tuple[str, ...] = ()
     files: int = 0
@@ -90,7 +90,7 @@ class Held:
         return self.no_network and self.files > 0 and self.filtered
 
     def lines(self) -> list[str]:
-        """What holds and what does not, for the operator."""
+        """Sentences for the operator: what is in force and what is not."""
         means = ", ".join(self.network)
         lines = [
             f"network: none ({means})" if self.no_network
@@ -110,7 +110,7 @@ class Held:
 
 
 def available() -> Held:
-    """What would hold on this machine: another process confines itself and says it.
+    """The confinement possible on this machine, found out in another process.
 
     Raises QuantlabError when that process fails.
     """
@@ -286,7 +286,7 @@ _X32 = 0x40000000
 
 @dataclass(frozen=True)
 class _Calls:
-    """A kind of machine as audit(7) numbers it, and the numbers of its system calls."""
+    """A machine architecture's number in audit(7), and the numbers of its system calls."""
 
     architecture: int
     socket: int
@@ -317,7 +317,7 @@ _MACHINES = {
 
 
 def _program(calls: _Calls) -> list[tuple[int, int, int, int]]:
-    """The filter: (code, jump if true, jump if false, operand) each."""
+    """The seccomp filter as BPF instructions: (code, jump if true, jump if false, operand) each."""
     steps = [
         (_LOAD, 0, 0, _AT_ARCHITECTURE),
         (_EQUAL, 1, 0, calls.architecture),

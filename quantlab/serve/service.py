@@ -1,4 +1,4 @@
-"""Service: what the API, the pages and the workers share: a database, a store, and their nouns."""
+"""Service: the database, store and collections that the API, pages and workers share."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Service:
         self.database.close()
 
     def submit(self, request: AnyRequest, token: str, key: str | None = None) -> tuple[Job, bool]:
-        """The job, and whether it is new.
+        """Submit a job; returns it and whether it is new.
 
         What the names of the request stand for is settled now: a job means tomorrow what it means
         today. Raises NotFoundError, ConflictError, TooManyError, RecipeError.

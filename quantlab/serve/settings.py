@@ -1,4 +1,4 @@
-"""Settings: where a server keeps things, and how much it lets anybody use."""
+"""Settings of a server: database, store, folders and limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens: who may do what. A token is shown once; the database has its SHA-256 alone.
+"""Access tokens. A token is shown once; the database holds its SHA-256 only.
 
 A token is 256 random bits: a slow hash, which protects what people choose, would protect nothing.
 """
@@ -27,7 +27,7 @@ PREFIX = "quantlab_"
 
 @dataclass(frozen=True)
 class Token:
-    """What is kept of a token. Times are seconds since 1970; one that does not expire has None."""
+    """A stored token. Times are seconds since 1970; one that does not expire has None."""
 
     id: str
     name: str
@@ -83,19 +83,19 @@ class Tokens:
             return None if token.expired(self.database.now(connection)) else token
 
     def all(self) -> list[Token]:
-        """By name, with those that have expired."""
+        """All tokens by name, expired ones included."""
         with self.database.reading() as connection:
             return [
                 _token(row) for row in connection.execute(select(TOKENS).order_by(TOKENS.c.name))
             ]
 
     def any(self) -> bool:
-        """Whether there are tokens, be they expired."""
+        """Whether there are tokens, expired ones included."""
         with self.database.reading() as connection:
             return connection.execute(select(TOKENS.c.id).limit(1)).first() is not None
 
     def revoke(self, name: str) -> Token:
-        """Forget the token of this name or id. Raises NotFoundError."""
+        """Delete the token of this name or id. Raises NotFoundError."""
         with self.database.writing() as connection:
             token = _named(connection, name)
             connection.execute(delete(TOKENS).where(TOKENS.c.id == token.id))
@@ -103,7 +103,7 @@ class Tokens:
 
 
 def digest(text: str) -> str:
-    """What is kept of a token's text."""
+    """The digest that is stored of a token's text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

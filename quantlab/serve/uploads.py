@@ -1,5 +1,5 @@
-"""Uploads: a model file in chunks, each an object of the store, so that any server of several can
-take the next one. Whole, its content and its kind are checked before it is a model."""
+"""Uploads: a model file in chunks, each an object of the store, so that any of several servers can
+take the next one. Once complete, its content and kind are checked before it becomes a model."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ no model that may be used."""
 
 @dataclass(frozen=True)
 class Upload:
-    """``received`` bytes are there without a gap. One that is ``done`` has become a model: who has
-    not heard so may ask again."""
+    """An upload: ``received`` bytes are there without a gap. One that is ``done`` has become a
+    model; it is kept so that a client which lost the answer can ask again."""
 
     id: str
     token: str
@@ -105,7 +105,7 @@ class Uploads:
         return catalog.add_model(sha256, name, found.bytes, found.facts)
 
     def put(self, token: str, upload_id: str, offset: int, chunk: Path) -> Upload:
-        """Keep the bytes from ``offset`` on; the same ones may come again.
+        """Store the bytes from ``offset`` on; the same ones may come again.
 
         Raises NotFoundError, ConflictError where bytes before them are missing, QuantlabError.
         """
@@ -192,7 +192,7 @@ class Uploads:
                         whole.write(piece)
         if digest.hexdigest() != upload.sha256:
             raise QuantlabError(
-                "the bytes that came are not those of the sha256 that was promised.",
+                "the uploaded bytes do not have the sha256 that was declared.",
                 "Upload the file again.",
             )
         facts = self._check(path.resolve(), place.resolve())

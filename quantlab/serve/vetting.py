@@ -1,4 +1,4 @@
-"""Vetting: a file of somebody else is looked at in a confined process before it is used."""
+"""Check an uploaded model in a confined process before it is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker: takes jobs from the queue and sees each to its end in a confined child process."""
+"""Worker: take jobs from the queue and run each in a confined child process."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ log = logging.getLogger("quantlab.worker")
 
 
 class Worker:
-    """One job at a time. ``run`` goes on until it is told to stop, then gives its job back."""
+    """Runs one job at a time. ``run`` continues until ``stop`` is set, then gives its job back."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -59,7 +59,7 @@ class Worker:
         self.stop = Flag()
 
     def run(self) -> None:
-        """Until ``stop`` is set."""
+        """Take jobs until ``stop`` is set."""
         with own_folder(self.service.settings.work, secrets.token_hex(8)) as folder:
             self.service.objects.sweep()
             while not self.stop.is_set():
@@ -87,7 +87,8 @@ class Worker:
         return True
 
     def _forget(self, job: Job) -> None:
-        """What an attempt that was lost has left, where the job has ended without it."""
+        """Remove what lost attempts have left in the store, where the job has ended without
+        them."""
         with suppress(QuantlabError):
             now = self.service.queue.get(job.id)
             if now.ended and now.attempts != job.attempts:
@@ -95,7 +96,7 @@ class Worker:
 
 
 class _Lease:
-    """A job's lease, kept while the block runs, however long anything in it takes."""
+    """Renews a job's lease in a thread while the block runs."""
 
     def __init__(self, queue: Queue, job: Job) -> None:
         self._queue, self._job = queue, job
@@ -145,21 +146,21 @@ class _Attempt:
     progress: dict[str, Any] | None = None
     out: str = ""
     err: str = ""
-    _told: dict[str, Any] | None = None
-    _spoke: float = 0.0
+    _reported_progress: dict[str, Any] | None = None
+    _last_report: float = 0.0
     _kept: float = 0.0
 
     def make(self) -> None:
-        """To the job's end. Raises LeaseLostError."""
+        """Run the job to its end. Raises LeaseLostError."""
         service = self.worker.service
         folder = JobFolder(self.place / "job", self.job, service.objects, service.settings.bounds)
         try:
             outcome = self._outcome(folder)
             if outcome is None:
-                self._surely(lambda: service.queue.release(self.job))
+                self._retry(lambda: service.queue.release(self.job))
                 return
             self._clean(outcome.run)
-            self._surely(lambda: service.queue.finish(self.job, outcome))
+            self._retry(lambda: service.queue.finish(self.job, outcome))
             log.info("job %s: %s", self.job.id, outcome.state)
         finally:
             folder.remove()
@@ -171,7 +172,7 @@ class _Attempt:
             ended = self._ran(folder)
             if ended is None:
                 return None
-            return self._put_away(folder, ended)
+            return self._store_results(folder, ended)
         except (LeaseLostError, UnavailableError):
             raise
         except OutputError as error:  # the store or this disk: another attempt may do better
@@ -183,7 +184,7 @@ class _Attempt:
             return Outcome("failed", error="the service failed; its log says how.", out=self.out)
 
     def _ran(self, folder: JobFolder) -> Ended | None:
-        """How the child ended; None when the worker was told to stop."""
+        """Run the child; returns how it ended, None when the worker was told to stop."""
         settings = self.worker.service.settings
         cache = settings.cache.resolve()
         cache.mkdir(parents=True, exist_ok=True)
@@ -214,7 +215,7 @@ class _Attempt:
         return Ended(ended.code, "time", _late(settings.job_time)) if late else ended
 
     def _keep(self, folder: JobFolder) -> None:
-        """What another worker would go on with, were this one lost."""
+        """Store what another worker would need to continue."""
         try:
             folder.keep()
         except (OSError, OutputError) as error:  # or a file is gone again: it is tried once more
@@ -237,17 +238,19 @@ class _Attempt:
             self.progress = None if event["done"] is None else progress
 
     def _report(self) -> None:
-        """Tells the database what there is to tell. While it is away the job goes on. Raises
-        LeaseLostError."""
+        """Send new events and progress to the database. While it is unavailable the job goes on.
+        Raises LeaseLostError."""
         self.lease.check()
         now = time.monotonic()
-        if now > self._spoke + PAUSE and (self.said or self.progress != self._told):
+        if now > self._last_report + PAUSE and (
+            self.said or self.progress != self._reported_progress
+        ):
             with suppress(UnavailableError):
                 self.worker.service.queue.tell(self.job, self.said, self.progress)
-                self.said, self._told, self._spoke = [], self.progress, now
+                self.said, self._reported_progress, self._last_report = [], self.progress, now
 
-    def _put_away(self, folder: JobFolder, ended: Ended) -> Outcome:
-        """Results into the store, then how it ended. Raises LeaseLostError, QuantlabError."""
+    def _store_results(self, folder: JobFolder, ended: Ended) -> Outcome:
+        """Store results, then how the job ended. Raises LeaseLostError, QuantlabError."""
         service = self.worker.service
         files = folder.results()
         for name, path in files.items():
@@ -259,7 +262,7 @@ class _Attempt:
         if state == "done" or run is not None:
             self._name(folder, files, state, run)
         if self.said:
-            self._surely(lambda: service.queue.tell(self.job, self.said, None))
+            self._retry(lambda: service.queue.tell(self.job, self.said, None))
         return Outcome(
             state,
             exit_code=ended.code,
@@ -283,7 +286,7 @@ class _Attempt:
     def _name(
         self, folder: JobFolder, files: dict[str, Path], state: State, run: str | None
     ) -> None:
-        """What the job made gets its names: models, a baseline, a run in the history."""
+        """Add what the job made to the catalog and the history: models, a baseline, a run."""
         service = self.worker.service
         made = [path for name, path in files.items() if "/" not in name and path.suffix == ".onnx"]
         for path in made:
@@ -292,7 +295,7 @@ class _Attempt:
             except QuantlabError as error:  # the operator's bounds may be narrower than the verb's
                 self.said.append(("warn", f"{path.name} is no model of the service: {error}"))
             else:
-                self._surely(partial(self._add_model, path, facts))
+                self._retry(partial(self._add_model, path, facts))
         baseline = {
             name: f"{self.job.folder}/{name}"
             for name in files
@@ -300,11 +303,11 @@ class _Attempt:
         }
         if self.job.verb == "baseline" and state == "done" and baseline:
             name = str(self.job.request["name"])
-            self._surely(lambda: service.catalog.add_baseline(name, self.job.id, baseline))
+            self._retry(lambda: service.catalog.add_baseline(name, self.job.id, baseline))
         if run is not None:
             runs = folder.path / RUNS
             entry = (scan(runs)[run], read_entry(runs / run))
-            self._surely(lambda: _index(service, [entry]))
+            self._retry(lambda: _index(service, [entry]))
 
     def _add_model(self, path: Path, facts: dict[str, Any]) -> None:
         service, sha256 = self.worker.service, hashlib.sha256(path.read_bytes()).hexdigest()
@@ -312,8 +315,8 @@ class _Attempt:
         name, size = path.stem, path.stat().st_size
         service.catalog.add_model(sha256, name, size, facts, self.job.id)
 
-    def _surely(self, write: Callable[[], Found]) -> Found:
-        """Again and again until the database answers. Raises LeaseLostError."""
+    def _retry(self, write: Callable[[], Found]) -> Found:
+        """Repeat until the database answers. Raises LeaseLostError."""
         while True:
             try:
                 return write()
@@ -321,11 +324,11 @@ class _Attempt:
                 log.warning("%s", error)
                 if self.worker.stop.wait(PAUSE):
                     raise LeaseLostError(
-                        "the database was away when the worker was stopped."
+                        "the database could not be reached when the worker was stopped."
                     ) from error
 
     def _clean(self, run: str | None) -> None:
-        """Earlier attempts at this job have left nothing that counts: neither files nor runs."""
+        """Remove files and runs that earlier attempts at this job have left."""
         service = self.worker.service
         earlier = [f"jobs/{self.job.id}/{attempt}" for attempt in range(1, self.job.attempts)]
         with suppress(OutputError):
@@ -334,7 +337,7 @@ class _Attempt:
                 for folder in earlier
                 for name in service.objects.sizes(f"{folder}/{RUNS}")
             }
-            self._surely(lambda: _index(service, gone=runs - {run}))
+            self._retry(lambda: _index(service, gone=runs - {run}))
             for folder in earlier:
                 service.objects.remove(folder)
 
@@ -375,7 +378,7 @@ def _late(seconds: float) -> str:
 def _index(
     service: Service, entries: Sequence[tuple[str, Entry]] = (), gone: Collection[str] = ()
 ) -> None:
-    """Puts runs into the history, or takes them out. Raises UnavailableError."""
+    """Add runs to the history, or remove them. Raises UnavailableError."""
     if not (entries or gone):
         return
     try:

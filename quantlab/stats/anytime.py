@@ -1,4 +1,4 @@
-"""Intervals that hold whenever one stops: confidence sequences for paired answers. Pure.
+"""Confidence sequences: intervals valid at any stopping time, for paired answers. Pure.
 
 A limit is rejected once bets against it would have multiplied their stake by 1 / alpha; the limits
 that are left are the interval (Waudby-Smith & Ramdas, "Estimating means of bounded random variables
@@ -38,7 +38,7 @@ _FARTHEST = 1e6
 
 
 def bet_sizes(reach: float) -> Floats:
-    """The ladder of bets [BETS] on numbers none of which is below ``-reach``."""
+    """The bets [BETS] to average over, for numbers none of which is below ``-reach``."""
     return np.geomspace(SMALLEST_BET, BOLDEST / max(reach, SMALLEST_REACH), BETS)
 
 

@@ -367,8 +367,8 @@ def images_to_clear(
 def smallest_distance(
     interval: Interval, *, confidence: float = CONFIDENCE, power: float = POWER
 ) -> float:
-    """How far from a limit the truth must be for such an interval to lie on one side of it, with
-    probability ``power``."""
+    """The distance from a limit that the truth must have for such an interval to lie on one side of
+    it, with probability ``power``."""
     z = z_value(confidence)
     return interval.width / (2 * z) * (z + float(scipy.special.ndtri(power)))
 

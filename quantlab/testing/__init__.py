@@ -1,4 +1,4 @@
-"""What tests are built from: tiny models, fakes and images made in code."""
+"""Tools for tests: tiny models, fakes and images made in code."""
 
 from quantlab.testing.examples import example_images, example_model
 from quantlab.testing.images import image_folder, listed_folder, npz_file, photo, pixels, truncate

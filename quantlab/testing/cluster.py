@@ -31,11 +31,11 @@ class FakeExecutor:
     near: list[int] = field(default_factory=list)
 
     def share(self, content: Path | bytes) -> Path | bytes:
-        """The content itself."""
+        """Return the content itself."""
         return content
 
     def submit(self, function: Callable[..., R], /, *args: Any, near: int) -> Future[R]:
-        """Done already."""
+        """Compute at once."""
         self.near.append(near)
         future: Future[R] = Future()
         try:
@@ -46,7 +46,7 @@ class FakeExecutor:
         return future
 
     def renew(self) -> None:
-        """Nothing breaks."""
+        """Do nothing: this executor does not break."""
 
 
 @dataclass(frozen=True)

@@ -107,8 +107,8 @@ def tiny_classifier(
 
 
 def taught(path: Path, data: Path, pipeline: str | Path) -> Path:
-    """Rewrites a ``tiny_classifier`` so that it tells the classes of the ``data`` folder apart as
-    well as its features can (linear discriminants), and returns its path.
+    """Rewrite a ``tiny_classifier`` so that it classifies the images of the ``data`` folder as well
+    as its features allow (linear discriminants); returns its path.
 
     An untrained model guesses, and nothing can be judged by one that does.
     """
@@ -165,7 +165,7 @@ def _discriminants(
 
 
 def blind_model(source: Path, path: Path, classes: Sequence[int]) -> Path:
-    """Writes ``source`` made blind to some classes: it never answers them. Returns ``path``."""
+    """Write ``source`` changed so that it never answers some classes. Returns ``path``."""
     return _shifted(source, path, dict.fromkeys(classes, -1000.0))
 
 

@@ -1,4 +1,4 @@
-"""The ladder: the short list of recipes that tune tries, the best known first.
+"""The ladder: the short list of recipes that tune tries, best known first.
 
 Every rung is int8 at full speed: unsigned 8-bit activations and signed 8-bit per-channel weights,
 the pair that x86 CPUs multiply fastest, with the classifier's output in fp32.
@@ -12,7 +12,7 @@ from quantlab.recipe import Recipe
 
 
 def ladder() -> tuple[Recipe, ...]:
-    """The rungs; the first is the recipe that other strategies set out from."""
+    """The recipes of the list; the first is the start of other strategies."""
     return (
         Recipe(name="qdq"),
         Recipe(name="qoperator", format="qoperator"),
@@ -22,7 +22,7 @@ def ladder() -> tuple[Recipe, ...]:
 
 
 def ladder_of(engine: str) -> tuple[Recipe, ...]:
-    """The rungs of one engine; quantlab's ladder ends with ONNX Runtime's own quantizer."""
+    """The recipes for one engine; quantlab's end with ONNX Runtime's own quantizer."""
     if engine == "quantlab":
         return ladder()
     return (
@@ -32,7 +32,8 @@ def ladder_of(engine: str) -> tuple[Recipe, ...]:
 
 
 def cheapest_first(rungs: Sequence[Recipe]) -> list[Recipe]:
-    """The rungs by what they cost to make, so that there is a file soon; ONNX Runtime's last."""
+    """The recipes sorted by the time to make them, so that there is a file soon; ONNX Runtime's
+    last."""
     return sorted(rungs, key=lambda rung: (rung.engine == "ort", _corrections(rung)))
 
 

@@ -1,4 +1,4 @@
-"""Ledger: a tune's trials on disk, each complete or not there, so that nothing done is lost.
+"""Store a tune's trials on disk, each complete or absent, so that a killed tune can resume.
 
 RUN/identity.json                      what all trials have in common
 RUN/trials/<recipe digest>.json        the Trial
@@ -27,8 +27,8 @@ class Ledger:
         self.folder = folder
 
     def claim(self, identity: Mapping[str, str]) -> None:
-        """Keep by name what trials must have in common to be compared. Raises ResumeError when the
-        run has another already, OutputError."""
+        """Store under a name what trials must have in common to be compared. Raises ResumeError
+        when the run has another already, OutputError."""
         path = self.folder / "identity.json"
         if not path.is_file():
             write_whole(path, json.dumps(identity, indent=1) + "\n")
@@ -52,11 +52,11 @@ class Ledger:
         return _read(path) if path.is_file() else None
 
     def put(self, trial: Trial) -> None:
-        """Keep a trial (or replace it by what is now known of it). Raises OutputError."""
+        """Store a trial, or replace it. Raises OutputError."""
         write_whole(self._file(trial.digest, "json"), trial.model_dump_json(indent=1) + "\n")
 
     def store_model(self, content: bytes) -> str:
-        """Keep a model's bytes; returns their sha256. Raises OutputError."""
+        """Store a model's bytes; returns their sha256. Raises OutputError."""
         sha256 = hashlib.sha256(content).hexdigest()
         path = self.model_path(sha256)
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Reverted groups: what a recipe keeps in fp32, what each group gains and what it costs. Pure."""
+"""Reverted groups: the groups kept in fp32, and each one's gain and cost in time. Pure."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ def sampled(
     known: Callable[[], Sequence[Trial]],
     busy: IndexBusyError = set,
 ) -> Search:
-    """Recipes of the space until all of it, or a limit, is reached. ``known`` gives the trials of
-    other machines that share the study, which are taken over as they come; what these are ``busy``
-    with comes last."""
+    """Propose recipes of the space until all of it, or a limit, is reached. ``known`` gives the
+    trials of other machines that share the study, which are used as they arrive; the recipes that
+    these are trying (``busy``) come last."""
     left = {recipe.digest: recipe for recipe in combinations(base, space)}
     own: list[Trial] = []
     while left:
@@ -90,7 +90,8 @@ def _study(
 
 
 def objective(trial: Trial) -> float:
-    """What TPE makes small: by how far the criterion is missed, then time, then infidelity."""
+    """The value that TPE minimizes: by how far the criterion is missed, then time, then
+    infidelity."""
     excess = max(0.0, trial.scores.excess) if trial.scores else 10.0
     return 10 * excess + 1 / trial.speedup + min(trial.divergence, 10.0)
 

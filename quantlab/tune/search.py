@@ -1,4 +1,4 @@
-"""Searching: a strategy proposes recipes, each is attempted once, whatever happens in between.
+"""Run a search: a strategy proposes recipes, each is attempted once; limits and Ctrl-C end it.
 
 A strategy is a generator: it yields a Proposal and is sent the Trial that came of it. What is in
 the ledger is sent at once, so a resumed search runs the same strategy again from its start and
@@ -52,8 +52,8 @@ class Limits:
 
 @dataclass
 class Outcome:
-    """All trials known in the end, and why there are no more ("picked": nothing was searched);
-    ``untried`` and ``later`` are what the strategy still wanted (see Proposal)."""
+    """The result of a search: all trials, and why it ended ("picked": nothing was searched);
+    ``untried`` and ``later`` are the strategy's remaining proposals (see Proposal)."""
 
     trials: list[Trial] = field(default_factory=list)
     stop: Stop = "finished"
@@ -119,12 +119,12 @@ def run_search(
 
 
 def _settles(trial: Trial, proposal: Proposal) -> bool:
-    """Whether the ledger already answers the proposal."""
+    """Whether a stored trial answers the proposal."""
     return trial.status != "scored" or not proposal.evaluate
 
 
 def _unsettled(proposals: Sequence[Proposal], trials: Sequence[Trial]) -> Iterator[Proposal]:
-    """Those that no trial answers."""
+    """The proposals that no stored trial answers."""
     known = {trial.digest: trial for trial in trials}
     for proposal in proposals:
         trial = known.get(proposal.recipe.digest)

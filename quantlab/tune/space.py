@@ -1,4 +1,4 @@
-"""The space that grid, random, tpe and exhaustive search where none is named, for each engine."""
+"""Default search spaces of grid, random, tpe and exhaustive, for each engine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _FORMATS = {"nncf": ["qdq"]}
 
 
 def default_space(engine: str) -> dict[str, list[Any]]:
-    """The fields that the engine knows, each with the values to try. Of another package's engine
-    no more is expected than what a ladder asks of it."""
+    """The fields that the engine supports, each with the values to try. For another package's
+    engine only those that a ladder uses."""
     if engine == "quantlab":
         return SPACE
     return {

@@ -44,7 +44,7 @@ def _met(trial: Trial) -> bool:
 
 
 def _pays(trial: Trial) -> bool:
-    """Whether it meets the criterion and is faster than fp32; what was not timed may be."""
+    """Whether the trial meets the criterion and is faster than fp32, or was not timed."""
     return _met(trial) and getattr(trial.scores, "faster", None) is not False
 
 

@@ -1,4 +1,4 @@
-"""The tune as an Optuna study: a file in the run folder, or any storage that machines share.
+"""Store trials in an Optuna study: a file in the run folder, or a storage that machines share.
 
 The ledger on disk is the truth of one run; the study holds every finished trial as well, for
 Optuna's own tools and for other machines. A study that lags behind (the process was killed between
@@ -54,7 +54,7 @@ class SharedStudy:
         self._claims: dict[str, optuna.Trial] = {}
 
     def claim(self, digest: str) -> None:
-        """Others may know that this recipe is under way. Raises OutputError."""
+        """Tell other machines that this recipe is being tried. Raises OutputError."""
         if digest in self._claims:
             return
         with _writing():
@@ -111,8 +111,8 @@ class SharedStudy:
 
 
 def _opened(url: str, name: str) -> optuna.Study:
-    """The study of that name. Of two machines that make it at the same moment one fails, and finds
-    it made when it looks again."""
+    """Open or create the study of that name. When two machines create it at once, one fails and
+    then opens the other's."""
     for pause in (*_PAUSES, None):
         try:
             return optuna.create_study(

@@ -1,4 +1,4 @@
-"""Trial: one recipe tried. Which one is best, and which ones nothing beats."""
+"""Trial: the result of one recipe; the best of them, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ class Trial(BaseModel):
 
     @property
     def as_scored(self) -> Trial:
-        """As it was before it was evaluated."""
+        """The trial as it was before its evaluation."""
         unmade = self.sha256 is None
         return self if unmade else self.model_copy(update={"status": "scored", "scores": None})
 
     @property
     def speedup(self) -> float:
-        """Over fp32; 1 when it was not timed."""
+        """The speedup over fp32; 1 when it was not timed."""
         return (self.scores.speedup if self.scores else None) or 1.0
 
     @property

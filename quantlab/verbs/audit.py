@@ -1,4 +1,4 @@
-"""Preprocessing audits: in full for ``inspect``, and a quick look where an accuracy seems wrong."""
+"""Audit the preprocessing: in full for ``inspect``, quickly where an accuracy seems wrong."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def full_audit(
 
 
 def quick_audit(model: Model, crops: Crops, reporter: Reporter, threads: int = 0) -> None:
-    """Warns when the crops' pipeline is surely worse than another way to normalize; nothing is said
-    without labels, or when all is well."""
+    """Warn when another way to normalize is significantly better than the crops' pipeline; silent
+    without labels, or when none is."""
     if (found := quick_look(model, crops, threads)) is not None:
         reporter.warn(f"{quick_warning(found)}; --no-audit skips this look.")
 
@@ -93,8 +93,8 @@ def quick_audit(model: Model, crops: Crops, reporter: Reporter, threads: int = 0
 def check_reference(
     model: Model, crops: Crops, answers: Predictions, reporter: Reporter | None, threads: int = 0
 ) -> None:
-    """Raises DataError when the model is no better than guessing by its ``answers``: nothing can be
-    judged by it. Warns with ``reporter`` when its accuracy is implausible."""
+    """Raises DataError when the model is no better than guessing by its ``answers``: it cannot
+    serve as reference. Warns with ``reporter`` when its accuracy is implausible."""
     found = accuracy(answers)
     if found is not None and is_guessing(found.top1, model.num_classes):
         look = quick_look(model, crops, threads)
@@ -158,8 +158,8 @@ def quick_look(model: Model, crops: Crops, threads: int = 0) -> Audit | None:
 
 @contextmanager
 def first_answers(model: Model, threads: int = 0) -> Iterator[FirstAnswers]:
-    """``ask(crops, pipeline, rows)`` gives the model's first answers [rows], from the cache where
-    they are known; one session serves all pipelines, opened when it is first needed."""
+    """``ask(crops, pipeline, rows)`` gives the model's first answers [rows], from the cache if they
+    are there; one session serves all pipelines, opened when it is first needed."""
     with ExitStack() as stack:
 
         @cache

@@ -1,4 +1,4 @@
-"""baseline: accept a model's answers, look at what was accepted, and at what changed."""
+"""baseline: accept a model's answers, show them, compare two baselines."""
 
 from __future__ import annotations
 

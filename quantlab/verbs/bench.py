@@ -80,7 +80,7 @@ def facts(
     result: BenchResult | ThroughputResult | LoadResult,
     ratios: Sequence[Ratio],
 ) -> dict[str, object]:
-    """What the record keeps."""
+    """The figures for the record."""
     return {
         "models": [model_facts(model) for model in models],
         "conditions": _conditions_facts(result.noise[0].conditions),

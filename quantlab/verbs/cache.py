@@ -1,4 +1,4 @@
-"""cache: what the cache folder keeps of images and answers, and emptying it."""
+"""cache: list or remove the entries of the cache folder."""
 
 from __future__ import annotations
 

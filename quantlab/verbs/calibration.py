@@ -1,4 +1,4 @@
-"""Which images calibrate: a seeded, stratified sample that no evaluation image is part of."""
+"""Choose the calibration images: a seeded, stratified sample without evaluation images."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from quantlab.verbs.inputs import DataOptions, LocatedDataset, load_images
 def drawn(
     dataset: Dataset, model: Model, recipe: Recipe, reporter: Reporter, *, spare: bool = False
 ) -> tuple[Dataset, Recipe]:
-    """The recipe's sample of the dataset, and the recipe with what it leaves open about the sample
-    filled in; says what is lacking: images, classes.
+    """Draw the recipe's sample of the dataset; returns it and the recipe with the sample's size
+    filled in. Warns of missing images and classes.
 
     ``spare``: the default sample of a small dataset leaves a few images over.
     """
@@ -43,8 +43,8 @@ def drawn(
 def divided(
     dataset: Dataset, model: Model, recipe: Recipe, reporter: Reporter
 ) -> tuple[Dataset, Dataset, Recipe]:
-    """One dataset for both purposes: what calibrates, and what is left to judge, which is most of
-    it; and the recipe as ``drawn`` gives it."""
+    """Split one dataset into images that calibrate and images that evaluate, which are most of it;
+    also returns the recipe as ``drawn`` gives it."""
     different = len(set(dataset.content_digests))
     full = _filled_in(recipe, dataset, model, different // 3)
     size = full.calibration_size
@@ -90,7 +90,9 @@ def _covering(sample: Dataset, model: Model, recipe: Recipe, reporter: Reporter)
     Who asks for fewer images than there are classes is told how many are covered, no more.
     """
     if _is_default(recipe) and len(sample) < sampler.LEAST:
-        reporter.say(f"{len(sample)} images calibrate; {sampler.LEAST} or more would be surer.")
+        reporter.say(
+            f"{len(sample)} images calibrate; {sampler.LEAST} or more would be more reliable."
+        )
     if len(sample) < (recipe.calibration_size or 0):
         reporter.warn(
             f"{recipe.calibration_size} calibration images are asked for, {len(sample)} are there."

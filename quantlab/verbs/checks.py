@@ -1,4 +1,4 @@
-"""Checks that are known already: small results of long computations, kept in the cache folder."""
+"""Cache small results of long computations in the cache folder."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from quantlab.runtime.environment import environment, versions
 def remembered(
     what: str, models: tuple[Model, ...], crops: Crops, rows: slice, make: Callable[[], Any]
 ) -> Any:
-    """What ``make`` gives, a value for JSON, from these models and these rows of the crops; from
-    the cache where the same was made by the same quantlab, libraries and kind of CPU."""
+    """The result of ``make``, a value for JSON, for these models and these rows of the crops; from
+    the cache where the same quantlab, libraries and kind of CPU made it before."""
     subjects = [[m.sha256, m.input.layout, m.output_kind] for m in models]
     images = [crops.digests[rows], crops.pipeline.model_dump(mode="json"), CROPS_FORMAT]
     libraries = [versions(), environment()["isa"]]
@@ -34,7 +34,7 @@ def remembered(
 
 
 def known_plot(name: str, facts: list[object], paint: Callable[[], bytes | None]) -> bytes | None:
-    """A report's plot: the one drawn before from the same facts, if any."""
+    """The cached SVG of a report's plot drawn from the same facts, if any."""
 
     def drawn() -> str | None:
         content = paint()
@@ -45,13 +45,13 @@ def known_plot(name: str, facts: list[object], paint: Callable[[], bytes | None]
 
 
 def keep_layers(fp32: str, int8: str, found: LayerReport) -> None:
-    """Reports of the models of these sha256 can show their layers from now on."""
+    """Cache the layer report of these two models, so that their reports can show it."""
     place = _place("layers", [fp32, int8])
     _keep(place, f"layers of {found.int8}", found.model_dump(mode="json"))
 
 
 def known_layers(fp32: str, int8: str) -> LayerReport | None:
-    """The layers of the models of these sha256, where ``inspect --layers`` has measured them."""
+    """The cached layer report of these two models, if ``inspect --layers`` has made one."""
     try:
         return LayerReport.model_validate(_value(_place("layers", [fp32, int8])))
     except _UNKNOWN:

@@ -63,7 +63,7 @@ class CompareSpec(DataOptions, ModelOptions):
 
 @dataclass(frozen=True)
 class Compared:
-    """A Comparison with its Verdict, and where asked how early it was certain."""
+    """A Comparison with its Verdict, and if asked for, after how many images it was certain."""
 
     comparison: Comparison
     verdict: Verdict
@@ -183,13 +183,13 @@ def check_comparable(fp32: Model, int8: Model) -> None:
 
 
 def named(model: Model) -> Named:
-    """What the model's file says of itself."""
+    """The model with what its file states about itself."""
     source = model.metadata.get(SOURCE_KEY, "")
     return Named(model.path.name, model.sha256, model.is_quantized, source)
 
 
 def _exchanged(command: str, first: str, second: str) -> str:
-    """How to name two models the other way round."""
+    """The command with the two models in the right order."""
     words = shlex.split(command)
     if not {first, second} <= set(words):
         return f"Exchange the two: {second} is the fp32 model and {first} the int8 one."
@@ -214,7 +214,7 @@ def _lead(
 
 
 def warn_of_calibration_images(int8: Model, crops: Crops, reporter: Reporter) -> None:
-    """An image that calibrated the int8 model flatters it."""
+    """Warn when evaluation images were used to calibrate the int8 model."""
     used = calibrated_on(int8.metadata, crops.digests)
     if used:
         reporter.warn(
@@ -288,8 +288,8 @@ def save_artifacts(
 
 
 def results(comparison: Comparison, verdict: Verdict, *first: str) -> dict[str, object]:
-    """The record's view: all figures but the raw samples, which are artifacts, and the sentences
-    that are said ``first``."""
+    """The results for the record: all figures but the raw samples, which are artifacts, and the
+    sentences that stand ``first``."""
     samples = {"speeds": {"__all__": {"fp32": {"samples"}, "int8": {"samples"}}}}
     return {
         "verdict": verdict.model_dump(mode="json"),

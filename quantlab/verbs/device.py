@@ -1,4 +1,4 @@
-"""Answers that another device gave: their accuracy, and fp32 beside them."""
+"""Evaluate answers that another device gave, and compare fp32 with them."""
 
 from __future__ import annotations
 

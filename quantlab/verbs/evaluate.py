@@ -66,7 +66,7 @@ def evaluate_job(spec: EvaluateSpec, run: Run, reporter: Reporter) -> tuple[Accu
 def facts(
     model: Model, found: LocatedDataset, crops: Crops, predictions: Predictions, spec: ModelOptions
 ) -> dict[str, object]:
-    """What the record keeps."""
+    """The figures for the record."""
     result = accuracy(predictions)
     return {
         "model": inputs.model_facts(model),
@@ -148,8 +148,8 @@ def predict(
 def answering(
     model: Model, crops: Crops, execution: Execution
 ) -> Iterator[Callable[[NDArray[np.int64]], Answers]]:
-    """Gives the model's answers on some of the crops, in the order in which these are named, here
-    or from the workers of ``execution``."""
+    """A function that gives the model's answers on some of the crops, in the order of their
+    indices, computed here or by the workers of ``execution``."""
     if execution.sharded is not None:
         yield partial(execution.sharded.answers, model, crops, execution)
         return
@@ -158,8 +158,8 @@ def answering(
 
 
 def remember(answers: Predictions, model: Model, crops: Crops, execution: Execution) -> None:
-    """Keep the answers on all crops for the next time. Raises ModelError when the model's file
-    changed during the run."""
+    """Cache the answers on all crops. Raises ModelError when the model's file changed during the
+    run."""
     model.check_unchanged()
     keep(answers, model, crops, _answers_folder(), execution)
     crops.touch()

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from quantlab._util.reporter import Reporter
 from quantlab.runs.run import Run
-from quantlab.verbs.inputs import fetch_with_talk
+from quantlab.verbs.inputs import fetch_with_progress
 
 
 class FetchSpec(BaseModel):
@@ -20,6 +20,6 @@ class FetchSpec(BaseModel):
 
 def fetch_job(spec: FetchSpec, run: Run, reporter: Reporter) -> Path:
     """The path of the fetched file in the cache folder."""
-    path = fetch_with_talk(spec.name.removesuffix(".onnx"), reporter, spec.from_dir)
+    path = fetch_with_progress(spec.name.removesuffix(".onnx"), reporter, spec.from_dir)
     run.record.results = {"path": str(path)}
     return path

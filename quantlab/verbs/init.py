@@ -1,4 +1,4 @@
-"""init: a commented ``quantlab.yaml`` to start from."""
+"""init: write a commented ``quantlab.yaml``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def init_job(spec: InitSpec, run: Run) -> Path:
     """Write the file. Raises OutputError when it is there already, unless forced."""
     if spec.path.exists() and not spec.force:
         raise OutputError(
-            f"{spec.path} is there already and was left alone.", "--force replaces it."
+            f"{spec.path} exists already and was not changed.", "--force replaces it."
         )
     write_whole(spec.path, template())
     keys = [key.alias or name for name, key in Config.model_fields.items()]

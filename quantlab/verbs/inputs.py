@@ -1,4 +1,4 @@
-"""From what the user named to Models, Datasets and Pipelines."""
+"""Resolve what the user named to Models, Datasets and Pipelines."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class DataOptions(ConfigOptions):
 
 @dataclass(frozen=True)
 class LocatedDataset:
-    """A dataset and, in words, where it was found. ``embedded``: it is the twenty photos.
+    """A dataset and a description of where it was found. ``embedded``: it is the twenty photos.
 
     ``unfit``: what is wrong with its labels, where they were left aside for it.
     """
@@ -115,7 +115,7 @@ class LocatedDataset:
     unfit: LabelError | None = None
 
     def of(self, part: Dataset) -> LocatedDataset:
-        """The same origin, another (or a part of the) dataset."""
+        """Another dataset, or part of this one, with the same origin."""
         return replace(self, dataset=part)
 
 
@@ -128,14 +128,14 @@ def find_model(text: str, options: ModelOptions, reporter: Reporter) -> Model:
     name = path.name.removesuffix(".onnx")
     if not path.exists() and path.parent == Path() and name in catalog():
         reporter.say(f"{text} is not here: fetching the published model {name}.")
-        path = fetch_with_talk(name, reporter)
+        path = fetch_with_progress(name, reporter)
     model = Model.load(path).with_overrides(
         layout=options.layout, output_kind=options.output_kind, size=options.size
     )
     return model.check_classifier()
 
 
-def fetch_with_talk(name: str, reporter: Reporter, from_dir: Path | None = None) -> Path:
+def fetch_with_progress(name: str, reporter: Reporter, from_dir: Path | None = None) -> Path:
     """``fetch`` with a progress bar in bytes."""
     with reporter.progress(f"Fetching {name}", 0) as advance:
         return fetch(
@@ -161,8 +161,8 @@ def _quantized_ops(census: dict[str, int]) -> str:
 
 
 def find_pipeline(model: Model, options: ModelOptions, reporter: Reporter) -> Pipeline:
-    """The pipeline: named by the user, by quantlab.yaml, by the model's metadata, by the published
-    model with these bytes, else torchvision, which is said."""
+    """The pipeline named by the user, by quantlab.yaml, by the model's metadata, by the published
+    model with these bytes, else torchvision, with a message."""
     named = options.pipeline or load_config(options.config).pipeline or known_pipeline(model)
     if named is None:
         reporter.warn(
@@ -277,7 +277,7 @@ def embedded_photos(reporter: Reporter) -> LocatedDataset:
         "models agree; they cannot decide an accuracy. Give --data DIR."
     )
     return LocatedDataset(
-        open_dataset(fetch_with_talk("photos", reporter)), "embedded photos", embedded=True
+        open_dataset(fetch_with_progress("photos", reporter)), "embedded photos", embedded=True
     )
 
 
@@ -340,7 +340,7 @@ def _check_labelled(dataset: Dataset, max_bad: float) -> None:
 
 @contextmanager
 def fetching(place: Path | str, reporter: Reporter) -> Iterator[Callable[[int, int], None] | None]:
-    """Shows how far a URL's bytes have come."""
+    """A progress bar for the bytes of a URL."""
     if not is_url(place):
         yield None
         return
@@ -399,13 +399,13 @@ def load_images(
 
 
 def say_problems(crops: Crops, reporter: Reporter) -> None:
-    """Count the images that had to be left out and name the first ten."""
+    """Warn of images that had to be left out: their number and the first ten names."""
     if crops.problems:
         reporter.warn(f"{len(crops.problems)} images were left out: {describe(crops.problems)}")
 
 
 def model_facts(model: Model) -> dict[str, Any]:
-    """What the record keeps of a model."""
+    """The facts of a model for the record."""
     return {
         "path": str(model.path),
         "sha256": model.sha256,
@@ -418,7 +418,7 @@ def model_facts(model: Model) -> dict[str, Any]:
 
 
 def data_facts(found: LocatedDataset, crops: Crops) -> dict[str, Any]:
-    """What the record keeps of a dataset."""
+    """The facts of a dataset for the record."""
     return {
         "root": found.dataset.root,
         "origin": found.origin,
@@ -436,7 +436,7 @@ def check_all_unchanged(models: Iterable[Model]) -> None:
 
 
 def data_words(found: LocatedDataset, crops: Crops) -> dict[str, str]:
-    """What a report says of the evaluation images."""
+    """The description of the evaluation images for a report."""
     return {
         "Evaluation images": f"{found.dataset.root} ({found.origin})",
         "Labels": found.dataset.label_source,

@@ -1,4 +1,4 @@
-"""inspect: what is in a model, and where its answers go astray."""
+"""inspect: the content of a model, and where an int8 model departs from fp32."""
 
 from __future__ import annotations
 

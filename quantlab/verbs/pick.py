@@ -1,4 +1,4 @@
-"""pick: another trial of an earlier tune, in a new run; the tune's own folder stays as it was.
+"""pick: choose another trial of an earlier tune, in a run of its own.
 
 The new run folder has all that the old one had of its search (the same files, linked where the
 file system can), so it may be picked from, or gone on with, as well.
@@ -33,8 +33,8 @@ def only_picks(record: RunRecord, given: Collection[str]) -> bool:
 
 
 def adopt(source: Path, run: Run) -> None:
-    """Puts what the search of ``source`` has found into the new run's folder. Raises ResumeError
-    where no trial was evaluated, RecordError where the source is at work."""
+    """Copy the trials of ``source`` into the new run's folder. Raises ResumeError where no trial
+    was evaluated, RecordError while the source is in use."""
     with held(source):
         run.record.source = load_record(source).id
         if not any(trial.scores for trial in Ledger(source).trials()):

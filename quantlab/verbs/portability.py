@@ -1,4 +1,4 @@
-"""What a report says of CPUs without VNNI."""
+"""The sentence of a report about CPUs without VNNI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REPORT_IMAGES = 8
 
 
 def portability_words(int8: Model, crops: Crops) -> str:
-    """A report's line on some of these images; "" for a model without u8s8 layers."""
+    """Emulate CPUs without VNNI on some of these images; "" for a model without u8s8 layers."""
     if not int8.is_quantized:
         return ""
     step = max(1, len(crops) // REPORT_IMAGES)

@@ -1,4 +1,4 @@
-"""predict: what a model says of single images."""
+"""predict: the best classes of single images."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def predict_job(spec: PredictSpec, run: Run, reporter: Reporter) -> tuple[ImageA
 
 
 def _crop(path: Path, pipeline: Pipeline) -> NDArray[np.uint8]:
-    """The image's crop. Raises DataError that names it."""
+    """Decode and crop the image. Raises DataError that names it."""
     name = str(path)
     image = decode(FileSource([name], [""]).read(0), name)
     try:

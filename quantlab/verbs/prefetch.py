@@ -1,4 +1,4 @@
-"""Ahead: files of recipes that a search will ask for, made by workers side by side."""
+"""Quantize ahead: files of recipes that a search will ask for, made by workers side by side."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RecipePrefetcher:
         recipes: Sequence[Recipe],
         reporter: Reporter,
     ) -> None:
-        self._sharded, self._model, self._images, self._talk = sharded, model, images, reporter
+        self._sharded, self._model, self._images, self._reporter = sharded, model, images, reporter
         self._waiting = together([r for r in recipes if r.engine in ENGINES])
         self._made: dict[str, Made] = {}
 
@@ -51,7 +51,7 @@ class RecipePrefetcher:
         return found
 
     def _make(self, wanted: Recipe) -> None:
-        """The group of ``wanted``, and others to keep all workers busy."""
+        """Quantize the group of ``wanted``, and others to keep all workers busy."""
         groups = [group for group in self._waiting if wanted in group]
         if not groups:
             return
@@ -62,7 +62,7 @@ class RecipePrefetcher:
         name, content = self._sharded.sent(self._model)
         images = self._sharded.named(self._images.crops)
         tasks = [(images, name, content, group) for group in unknown]
-        with self._talk.progress("Quantizing", len(tasks)) as advance:
+        with self._reporter.progress("Quantizing", len(tasks)) as advance:
             for done, found in enumerate(self._sharded.in_order(files, tasks)):
                 self._keep(unknown[done], found)
                 advance(done + 1, f"{len(unknown[done])} recipes")

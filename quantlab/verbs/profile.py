@@ -1,4 +1,4 @@
-"""profile: where the time of models goes, operator by operator, side by side."""
+"""profile: time of models by operator, side by side."""
 
 from __future__ import annotations
 

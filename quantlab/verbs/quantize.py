@@ -91,7 +91,7 @@ def quantize_job(spec: QuantizeSpec, run: Run, reporter: Reporter) -> Quantized:
 
 
 def facts(model: Model, found: LocatedDataset, made: Made) -> dict[str, object]:
-    """What the record keeps of how a file was made."""
+    """The facts for the record on how a file was made."""
     return {
         "model": model_facts(model),
         "calibration": inputs.data_facts(found, made.images.crops),
@@ -177,12 +177,12 @@ def quantized(model: Model, recipe: Recipe, images: CalibrationImages, engine: E
 
 
 def known_file(model: Model, recipe: Recipe, images: CalibrationImages) -> bytes | None:
-    """The same file, made before, or None."""
+    """The cached file of this recipe, model and images, or None."""
     return recall(file_key(model, recipe, images), cache_dir() / "models")
 
 
 def keep_file(content: bytes, model: Model, recipe: Recipe, images: CalibrationImages) -> None:
-    """Keep a file for the next time. Raises ModelError when the model's file changed meanwhile."""
+    """Cache a quantized file. Raises ModelError when the model's file changed meanwhile."""
     model.check_unchanged()
     subject = f"{model.name} by recipe {recipe.name}, {len(images)} images"
     keep(content, file_key(model, recipe, images), subject, cache_dir() / "models")

@@ -1,4 +1,4 @@
-"""recipes: what can be fetched by name, and what tune tries."""
+"""recipes: list what can be fetched by name, and the recipes that tune tries."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from quantlab.tune.ladder import ladder
 
 @dataclass(frozen=True)
 class Listing:
-    """Published models by name, and the ladder's rungs in order."""
+    """Published models by name, and the ladder's recipes in order."""
 
     published: tuple[PublishedModel, ...]
     ladder: tuple[Recipe, ...]
 
 
 def recipes_job(run: Run) -> Listing:
-    """Everything that has a name here."""
+    """List all published models and the ladder."""
     listing = Listing(tuple(catalog().values()), ladder())
     run.record.results = {
         "published": [entry.model_dump(mode="json") for entry in listing.published],

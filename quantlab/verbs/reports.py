@@ -1,4 +1,4 @@
-"""The report of a run, for any job: its files, registered in the record."""
+"""Write the report of a run, for any verb, and register its files in the record."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def context_of(
     verdict: Verdict,
     limits: Sequence[Limit] = (),
 ) -> ReportContext:
-    """What the report of any comparison tells beside it. ``limits`` are all that a gate judges: the
-    report's verdict is on one of them."""
+    """The context of a comparison's report: conditions, data, command. ``limits`` are all that a
+    gate judges: the report's verdict is on one of them."""
     alone = f"This page judges the {verdict.policy.title} alone; gate.md has the gate's decision."
     return ReportContext(
         command=run.record.command,
@@ -44,8 +44,8 @@ def context_of(
 def report(
     run: Run, comparison: Comparison, verdict: Verdict, context: ReportContext, crops: Crops
 ) -> None:
-    """A comparison's report, with thumbnails of the ``crops`` that int8 lost, and with its layers
-    where they are known. Raises OutputError."""
+    """Write a comparison's report, with thumbnails of the ``crops`` that int8 lost, and with the
+    error of layers if it was measured. Raises OutputError."""
     shown = {flip.image for flip in shown_flips(comparison)}
     layers = known_layers(comparison.fp32.sha256, comparison.int8.sha256)
     context = replace(context, thumbnails=thumbnails(crops, shown), layers=layers)

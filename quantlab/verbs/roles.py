@@ -1,4 +1,4 @@
-"""Roles: what a command does with the file or folder that an option names: it reads or writes it.
+"""Roles of options that name files or folders: whether a command reads or writes there.
 
 An option is declared with its role; ``outputs.check`` then needs to know nothing of verbs. What
 quantlab writes it knows again by content: a stamp, a marker, or the loader that accepts it.

@@ -1,4 +1,4 @@
-"""runs: the history of a runs folder: listed, shown, compared, drawn, removed, exported.
+"""runs: list, show, compare, plot, remove and export the runs of a folder.
 
 These jobs look at runs and are none themselves: they leave no run folder, so that they work on a
 folder that cannot be written to.
@@ -110,7 +110,7 @@ class Shown:
 @dataclass(frozen=True)
 class Different:
     """Two runs: what changed, their figures, and their answers image by image where both have them;
-    ``unpaired`` says why there is no ``comparison``."""
+    ``unpaired`` is the reason why there is no ``comparison``."""
 
     folders: tuple[Path, Path]
     changes: tuple[Change, ...]
@@ -152,7 +152,8 @@ def since_of(text: str, now: datetime) -> str:
         return moment.astimezone(UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError) as error:
         raise QuantlabError(
-            f"{text!r} is no time.", "Give a date such as 2026-01-31, or an age such as 12h or 7d."
+            f"{text!r} is neither a date nor an age.",
+            "Give a date such as 2026-01-31, or an age such as 12h or 7d.",
         ) from error
 
 
@@ -234,8 +235,8 @@ def check_plot(path: Path) -> None:
 def causes(
     series: Sequence[Series], load: Callable[[str], RunRecord]
 ) -> dict[tuple[str, str], str]:
-    """The likeliest explanation of every change, by the two runs beside it. Of records that cannot
-    be loaded, where that raises RecordError, nothing is said."""
+    """The most likely cause of every change point, by the two runs beside it. Runs whose records
+    raise RecordError are left out."""
     found = dict[tuple[str, str], str]()
     for each in series:
         for change in each.changes:

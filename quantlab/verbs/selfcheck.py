@@ -1,4 +1,4 @@
-"""What quantize wrote, checked before it has its name: its answers beside fp32's."""
+"""Check a quantized file against fp32 before it is written under its name."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Chosen:
 
 
 class SelfCheck(BaseModel):
-    """What the check found. ``file``: the int8 file's answers; ``minmax``: those of a plain file of
-    the same calibration images, None where none was made; ``int8_macs``: the share of
+    """The result of the check. ``file``: the int8 file's answers; ``minmax``: those of a plain file
+    of the same calibration images, None where none was made; ``int8_macs``: the share of
     multiply-accumulates in 8-bit integers, None where they cannot be counted."""
 
     model_config = ConfigDict(frozen=True)
@@ -156,9 +156,9 @@ def self_check(
     chosen: Chosen,
     threads: int,
 ) -> SelfCheck:
-    """The int8 file's answers beside fp32's, in the session that evaluations run, and those of a
-    plain file. Known files on known images are not run again. Raises ModelError when a model does
-    not run, QuantizeError when int8 has other outputs than fp32."""
+    """Compare the int8 file's answers with fp32's, in the session that evaluations use, and with
+    those of a plain MinMax file. Cached answers are not computed again. Raises ModelError when a
+    model does not run, QuantizeError when int8 has other outputs than fp32."""
 
     def made() -> object:
         proxy = Proxy(model, chosen.crops.inputs(slice(None), model.input), threads)

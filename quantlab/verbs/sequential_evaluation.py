@@ -1,4 +1,4 @@
-"""Two models evaluated in turns, block by block, until the criterion is certain."""
+"""Evaluate two models in turns, block by block, until the criterion is certain."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SequentialEvaluation:
 
     @property
     def sentence(self) -> str:
-        """How far it went and what that means, for people."""
+        """How many images were evaluated and what that means, as text."""
         if not self.decided:
             return (
                 f"Not stopped early: the sequential test was not certain before the last of "
@@ -52,7 +52,7 @@ class SequentialEvaluation:
         )
 
     def facts(self) -> dict[str, object]:
-        """What the record keeps."""
+        """The facts for the record."""
         return {"seen": self.seen, "images": self.total, "decided": self.decided}
 
 

@@ -1,4 +1,4 @@
-"""A run's settings in its folder: the configuration that repeats it, and how it was mapped."""
+"""Write a run's settings to its folder: the configuration that repeats it, and its mapping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tune: from a fp32 model to the best int8 file that a search over recipes gives."""
+"""tune: search over recipes for the best int8 file of a fp32 model."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
 from quantlab.verbs.pick import adopt
 from quantlab.verbs.prefetch import RecipePrefetcher
 from quantlab.verbs.quantize import find_recipe
+from quantlab.verbs.tune_context import TuneContext
 from quantlab.verbs.tuned import Tuned, record, record_unjudged, trial_rows, unfinished_of
-from quantlab.verbs.workbench import Workbench
 
 IMAGES_FOR_INC = 1000
 Strategy = Literal[
@@ -99,8 +99,8 @@ class TuneSpec(DataOptions, ModelOptions):
 
 @dataclass(frozen=True)
 class Subject:
-    """The fp32 model, and its images; ``evaluation`` is ``calibration`` where one has to serve for
-    both."""
+    """The fp32 model and its images; ``evaluation`` is ``calibration`` where one dataset has to
+    serve for both."""
 
     model: Model
     pipeline: Pipeline
@@ -109,7 +109,8 @@ class Subject:
 
 
 def tune_job(spec: TuneSpec, run: Run, reporter: Reporter) -> Tuned:
-    """Search, keep the best, report. A run that is resumed goes on where it was.
+    """Search over recipes, write the best int8 file, report. A run that is resumed continues where
+    it was.
 
     Raises QuantizeError when no trial gave a file, with the first trial's reason.
     """
@@ -142,8 +143,8 @@ def search(
     *,
     report: bool = True,
 ) -> Tuned:
-    """What ``tune_job`` does once it knows with what; ``find`` is asked when nothing else is left
-    that could be wrong.
+    """Run a tune over a given model, images and criterion; ``find`` opens the images once
+    everything else was checked.
 
     Raises QuantizeError when no trial gave a file, with the first trial's reason.
     """
@@ -161,32 +162,36 @@ def search(
             reporter.say(f"Picking from {spec.source}, which stays as it is.")
         subject = find()
         model = subject.model
-        bench = _prepare(spec, criterion, subject, run, reporter, execution)
-        rungs = [_sampled(rung, bench.sampling) for rung in rungs]
-        bench.ahead = _ahead(spec, rungs, bench)
-        bench.asked = frozenset(name for rung in rungs for name in rung.exclude)
-        bench.engines.update(_own_search(spec, bench))
-        study = SharedStudy(spec.storage, run.folder, bench.identity)
-        study.sync(bench.ledger.trials())
+        tuning = _prepare(spec, criterion, subject, run, reporter, execution)
+        rungs = [_sampled(rung, tuning.sampling) for rung in rungs]
+        tuning.prefetcher = _prefetcher(spec, rungs, tuning)
+        tuning.asked = frozenset(name for rung in rungs for name in rung.exclude)
+        tuning.engines.update(_inc_search(spec, tuning))
+        study = SharedStudy(spec.storage, run.folder, tuning.identity)
+        study.sync(tuning.ledger.trials())
         if spec.storage:
-            bench.others, bench.busy, bench.claim = study.others, study.busy, study.claim
+            tuning.others, tuning.busy, tuning.claim = study.others, study.busy, study.claim
         kept: list[str] = []
 
         def on_trial(outcome: Outcome) -> None:
             study.sync(outcome.trials)
-            _keep(bench, outcome.best, output, kept)
+            _keep(tuning, outcome.best, output, kept)
 
         if spec.source is not None:
-            bench.recall_costs()
-            outcome = Outcome(bench.ledger.trials(), "picked")
+            tuning.recall_costs()
+            outcome = Outcome(tuning.ledger.trials(), "picked")
         else:
             limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
             outcome = run_search(
-                _search(spec, rungs, bench), bench.attempt, bench.ledger, limits, on_trial=on_trial
+                _search(spec, rungs, tuning),
+                tuning.attempt,
+                tuning.ledger,
+                limits,
+                on_trial=on_trial,
             )
         study.sync(outcome.trials)
         model.check_unchanged()
-        return _finish(spec, bench, outcome, output, kept, run, report=report)
+        return _finish(spec, tuning, outcome, output, kept, run, report=report)
 
 
 @contextmanager
@@ -245,7 +250,7 @@ def _prepare(
     run: Run,
     reporter: Reporter,
     execution: Execution,
-) -> Workbench:
+) -> TuneContext:
     """Images, calibration sample and the fp32 baseline."""
     model, pipeline = subject.model, subject.pipeline
     calibration, evaluation = subject.calibration, subject.evaluation
@@ -266,7 +271,7 @@ def _prepare(
     (ledger if spec.source is None else Ledger(spec.source)).claim(identity)
     baseline = _baseline(model, crops, run, reporter, execution)
     check_reference(model, crops, baseline, None, spec.threads)
-    return Workbench(
+    return TuneContext(
         model=model,
         criterion=criterion,
         calibration=calibration,
@@ -290,22 +295,22 @@ def _is_known(model: Model, pipeline: Pipeline) -> bool:
     return known is not None and get_pipeline(known, size=model.input.height) == pipeline
 
 
-def _own_search(spec: TuneSpec, bench: Workbench) -> dict[str, Engine]:
+def _inc_search(spec: TuneSpec, tuning: TuneContext) -> dict[str, Engine]:
     """With --inc-strategy, Neural Compressor searches by itself, on at most IMAGES_FOR_INC of the
     evaluation images, which it holds in memory."""
     if spec.inc_strategy is None:
         return {}
-    policy = _known_to_inc(bench.criterion)
-    crops, count = bench.crops, IMAGES_FOR_INC
-    tuning = inc.IncTuning(
+    policy = _known_to_inc(tuning.criterion)
+    crops, count = tuning.crops, IMAGES_FOR_INC
+    own = inc.IncTuning(
         strategy=spec.inc_strategy,
-        images=crops.inputs(slice(count), bench.model.input),
+        images=crops.inputs(slice(count), tuning.model.input),
         labels=None if crops.labels is None else crops.labels[:count],
         max_decline=policy.max_decline,
         kind=policy.kind,
         max_trials=spec.max_trials or 100,
     )
-    return {"inc": inc.IncEngine(tuning=tuning)}
+    return {"inc": inc.IncEngine(tuning=own)}
 
 
 def _baseline(
@@ -377,31 +382,33 @@ def _rungs(spec: TuneSpec) -> list[Recipe]:
     return rungs
 
 
-def _search(spec: TuneSpec, rungs: Sequence[Recipe], bench: Workbench) -> Search:
+def _search(spec: TuneSpec, rungs: Sequence[Recipe], tuning: TuneContext) -> Search:
     """The strategy's generator, from the first rung on."""
     start = rungs[0]
     space = spec.space or default_space(start.engine)
     if spec.strategy == "sensitivity":
-        return strategies.sensitivity(start, bench.ranking)
+        return strategies.sensitivity(start, tuning.ranking)
     if spec.strategy == "basic":
-        return strategies.basic(cheapest_first(rungs), bench.ranking)
+        return strategies.basic(cheapest_first(rungs), tuning.ranking)
     if spec.strategy == "conservative":
-        return strategies.conservative(start, bench.ranking)
+        return strategies.conservative(start, tuning.ranking)
     if spec.strategy == "grid":
-        return strategies.grid(start, space, bench.busy)
+        return strategies.grid(start, space, tuning.busy)
     if spec.strategy == "exhaustive":
-        return strategies.exhaustive(rungs, start, space, bench.busy)
+        return strategies.exhaustive(rungs, start, space, tuning.busy)
     if spec.strategy in ("random", "tpe"):
         from quantlab.tune.sampling import sampled
 
-        return sampled(start, space, spec.strategy, spec.seed, bench.others, bench.busy)
-    return strategies.ladder(cheapest_first(rungs), None if spec.recipe else bench.ranking)
+        return sampled(start, space, spec.strategy, spec.seed, tuning.others, tuning.busy)
+    return strategies.ladder(cheapest_first(rungs), None if spec.recipe else tuning.ranking)
 
 
-def _ahead(spec: TuneSpec, rungs: Sequence[Recipe], bench: Workbench) -> RecipePrefetcher | None:
-    """The recipes that the strategy will ask for whatever comes of them, where workers can make
-    them side by side."""
-    if bench.execution.sharded is None:
+def _prefetcher(
+    spec: TuneSpec, rungs: Sequence[Recipe], tuning: TuneContext
+) -> RecipePrefetcher | None:
+    """A prefetcher for the recipes that the strategy will ask for in any case; None where no
+    workers can quantize them in parallel."""
+    if tuning.execution.sharded is None:
         return None
     start, listed = rungs[0], cheapest_first(rungs)
     space = spec.space or default_space(start.engine)
@@ -412,28 +419,28 @@ def _ahead(spec: TuneSpec, rungs: Sequence[Recipe], bench: Workbench) -> RecipeP
         "exhaustive": [*rungs, *strategies.combinations(start, space)],
     }.get(spec.strategy, [])
     return RecipePrefetcher(
-        bench.execution.sharded, bench.model, bench.images, recipes, bench.reporter
+        tuning.execution.sharded, tuning.model, tuning.images, recipes, tuning.reporter
     )
 
 
-def _keep(bench: Workbench, best: Trial | None, output: Path, kept: list[str]) -> None:
+def _keep(tuning: TuneContext, best: Trial | None, output: Path, kept: list[str]) -> None:
     """The best so far becomes the output file."""
     if best is not None and best.sha256 and best.sha256 not in kept[-1:]:
-        _put(bench, bench.model_file(best), output)
+        _put(tuning, tuning.model_file(best), output)
         kept.append(best.sha256)
-        bench.reporter.say(f"  best so far: {best.recipe.name}, written to {output}")
+        tuning.reporter.say(f"  best so far: {best.recipe.name}, written to {output}")
 
 
-def _put(bench: Workbench, file: Path, output: Path) -> None:
+def _put(tuning: TuneContext, file: Path, output: Path) -> None:
     """Makes the output equal to the file, whatever another process has put there."""
     content = file.read_bytes()
     if not output.is_file() or output.read_bytes() != content:
-        write_whole(output, content, owner_of(bench.ledger.folder))
+        write_whole(output, content, owner_of(tuning.ledger.folder))
 
 
 def _finish(
     spec: TuneSpec,
-    bench: Workbench,
+    tuning: TuneContext,
     outcome: Outcome,
     output: Path,
     kept: list[str],
@@ -443,27 +450,27 @@ def _finish(
 ) -> Tuned:
     """The chosen trial timed at length, written and, where asked, reported."""
     best = picked(outcome.trials, spec.pick) or outcome.best
-    _keep(bench, best, output, kept)
+    _keep(tuning, best, output, kept)
     if best is None or best.scores is None:
         if report:
-            record_unjudged(bench, outcome, output, spec, run)
+            record_unjudged(tuning, outcome, output, spec, run)
         raise _nothing(outcome)
-    file = bench.model_file(best)
-    _put(bench, file, output)
-    int8 = bench.load(file, output.stem)
+    file = tuning.model_file(best)
+    _put(tuning, file, output)
+    int8 = tuning.load(file, output.stem)
     if sentence := slow_format(int8.proto().graph):
-        bench.reporter.warn(sentence)
-    answers = replace(_all_answers(bench, best, int8), model_name=int8.name)
-    timing, reverted = None, bench.reverted(best, outcome.trials)
-    if bench.bench and outcome.stop != "interrupted":
+        tuning.reporter.warn(sentence)
+    answers = replace(_all_answers(tuning, best, int8), model_name=int8.name)
+    timing, reverted = None, tuning.reverted(best, outcome.trials)
+    if tuning.bench and outcome.stop != "interrupted":
         try:
-            timing = bench.time(int8, spec.bench)
-            reverted = bench.with_times(best.recipe, reverted)
+            timing = tuning.time(int8, spec.bench)
+            reverted = tuning.with_times(best.recipe, reverted)
         except KeyboardInterrupt:
             outcome.stop = "interrupted"
-    save_artifacts(run, (bench.baseline, answers), timing)
-    comparison = bench.compare(replace(int8, path=output), answers, timing)
-    verdict = judge(comparison, bench.criterion)
+    save_artifacts(run, (tuning.baseline, answers), timing)
+    comparison = tuning.compare(replace(int8, path=output), answers, timing)
+    verdict = judge(comparison, tuning.criterion)
     tuned = Tuned(
         output,
         best,
@@ -477,19 +484,19 @@ def _finish(
         report=run.artifact("report", "report.md"),
     )
     if report:
-        record(bench, tuned, int8, spec, run)
+        record(tuning, tuned, int8, spec, run)
     if tuned.interrupted:
         run.finish("interrupted")
     return tuned
 
 
-def _all_answers(bench: Workbench, best: Trial, int8: Model) -> Predictions:
-    """The trial's answers on all images: a trial that was stopped early saw only some, and those
-    of another machine are not here."""
-    path = bench.ledger.predictions_path(best.digest)
+def _all_answers(tuning: TuneContext, best: Trial, int8: Model) -> Predictions:
+    """The trial's answers on all images, computed again if it was stopped early or made on another
+    machine."""
+    path = tuning.ledger.predictions_path(best.digest)
     if best.status == "done" and path.is_file():
         return Predictions.load(path)
-    return predict(int8, bench.crops, bench.reporter, bench.execution)
+    return predict(int8, tuning.crops, tuning.reporter, tuning.execution)
 
 
 def _nothing(outcome: Outcome) -> BaseException:

@@ -1,4 +1,4 @@
-"""Tuned: what came of a tune, its report and its record."""
+"""The result of a tune, its report and its record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from quantlab.verbs.compare import results
 from quantlab.verbs.inputs import model_facts
 from quantlab.verbs.portability import portability_words
 from quantlab.verbs.reports import report, report_unjudged
-from quantlab.verbs.workbench import Workbench
+from quantlab.verbs.tune_context import TuneContext
 
 if TYPE_CHECKING:
     from quantlab.verbs.tune import TuneSpec
@@ -54,16 +54,16 @@ class Tuned:
         return self.outcome.stop == "interrupted"
 
 
-def record(bench: Workbench, tuned: Tuned, int8: Model, spec: TuneSpec, run: Run) -> None:
+def record(tuning: TuneContext, tuned: Tuned, int8: Model, spec: TuneSpec, run: Run) -> None:
     """The report and the record's results. ``int8`` is the best file."""
     recipe = tuned.best.recipe
     source = {} if run.record.source is None else {"Picked from the trials of": run.record.source}
     context = ReportContext(
         command=run.record.command,
         environment=run.record.environment,
-        data=inputs.data_words(bench.evaluation, bench.crops) | source,
+        data=inputs.data_words(tuning.evaluation, tuning.crops) | source,
         calibration={
-            "images": f"{len(bench.images)} of {bench.calibration.dataset.root}",
+            "images": f"{len(tuning.images)} of {tuning.calibration.dataset.root}",
             "seed": str(recipe.seed),
         },
         recipe=recipe.model_dump(mode="json"),
@@ -72,17 +72,17 @@ def record(bench: Workbench, tuned: Tuned, int8: Model, spec: TuneSpec, run: Run
         reverted=tuned.reverted,
         unfinished=tuned.ended,
         shortfall=tuned.missed,
-        portability=portability_words(int8, bench.images.crops),
+        portability=portability_words(int8, tuning.images.crops),
         suggestions=suggestions(tuned.verdict, tuned.outcome.stop) if tuned.missed else (),
-        problems=bench.crops.problems,
-        warnings=tuple(bench.reporter.warnings),
+        problems=tuning.crops.problems,
+        warnings=tuple(tuning.reporter.warnings),
     )
-    report(run, tuned.comparison, tuned.verdict, context, bench.crops)
+    report(run, tuned.comparison, tuned.verdict, context, tuning.crops)
     run.record.results = {
-        "model": model_facts(bench.model),
+        "model": model_facts(tuning.model),
         "output": model_facts(replace(int8, path=tuned.output)),
-        "data": inputs.data_facts(bench.evaluation, bench.crops),
-        "calibration": inputs.data_facts(bench.calibration, bench.images.crops),
+        "data": inputs.data_facts(tuning.evaluation, tuning.crops),
+        "calibration": inputs.data_facts(tuning.calibration, tuning.images.crops),
         **_search_facts(spec.strategy, tuned.outcome, tuned.ended),
         "recipe": recipe.model_dump(mode="json"),
         "reverted": [group.model_dump(mode="json") for group in tuned.reverted],
@@ -132,27 +132,27 @@ def _search_facts(strategy: str, outcome: Outcome, ended: Unfinished | None) -> 
 
 
 def record_unjudged(
-    bench: Workbench, outcome: Outcome, output: Path, spec: TuneSpec, run: Run
+    tuning: TuneContext, outcome: Outcome, output: Path, spec: TuneSpec, run: Run
 ) -> None:
     """Trials but no evaluation: they are in the record and in a report all the same."""
     if not outcome.trials:
         return
     best, ended = outcome.best, unfinished_of(outcome, spec, run)
     facts = _search_facts(spec.strategy, outcome, ended)
-    run.record.results = {"model": model_facts(bench.model), **facts}
+    run.record.results = {"model": model_facts(tuning.model), **facts}
     if ended is not None:
         run.record.results["said_first"] = [unfinished(ended)]
-        bench.reporter.say(unfinished(ended))
+        tuning.reporter.say(unfinished(ended))
     context = ReportContext(
         command=run.record.command,
         environment=run.record.environment,
         output=str(output) if best else "",
         trials=trial_rows(outcome.trials, best),
         unfinished=ended,
-        warnings=tuple(bench.reporter.warnings),
+        warnings=tuple(tuning.reporter.warnings),
     )
     report_unjudged(run, context)
-    bench.reporter.say(f"Report: {run.folder / 'report.md'}")
+    tuning.reporter.say(f"Report: {run.folder / 'report.md'}")
 
 
 def trial_rows(trials: Sequence[Trial], chosen: Trial | None) -> tuple[TrialRow, ...]:

@@ -1,4 +1,4 @@
-"""validate: an evaluation whose model, images and preprocessing a configuration names."""
+"""validate: evaluate a model whose images and preprocessing a configuration names."""
 
 from __future__ import annotations
 

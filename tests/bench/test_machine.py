@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from quantlab.bench import machine
-from quantlab.bench.machine import Watch, frequency_mhz, machine_notes, steal_share
+from quantlab.bench.machine import CpuMonitor, frequency_mhz, machine_notes, steal_share
 
 BEFORE = """\
 cpu  9 9 9 9 9 9 9 9 9 9
@@ -64,8 +64,8 @@ def test_a_watch_keeps_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
     told = iter([BEFORE, AFTER, AFTER, AFTER])
     monkeypatch.setattr(machine, "read_stat", lambda: next(told))
     monkeypatch.setattr(machine, "frequency_mhz", lambda cpus: 1000.0)
-    watch = Watch((0,))
+    monitor = CpuMonitor((0,))
     for _ in range(2):
-        with watch:
-            watch.look()
-    assert (watch.steal, watch.mhz) == ([pytest.approx(0.2)], [1000.0, 1000.0])
+        with monitor:
+            monitor.sample_clock_rate()
+    assert (monitor.steal, monitor.mhz) == ([pytest.approx(0.2)], [1000.0, 1000.0])

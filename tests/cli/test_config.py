@@ -39,7 +39,7 @@ def test_init_writes_the_defaults_and_replaces_nothing(cli: Any) -> None:
     assert load_config() == Config()
     Path("quantlab.yaml").write_text("seed: 4\n")
     said = cli("init", code=2)
-    assert said.complaint[0] == "Error: quantlab.yaml is there already and was left alone."
+    assert said.complaint[0] == "Error: quantlab.yaml exists already and was not changed."
     assert Path("quantlab.yaml").read_text() == "seed: 4\n"
     cli("init", "--force")
     assert load_config() == Config()

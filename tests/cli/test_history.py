@@ -67,7 +67,7 @@ def test_filters(cli: Any, runs: list[str]) -> None:
     assert ids("--since", "2026-01-02T00:00:00+00:00") == runs[:2]
     assert ids("--verb", "tune") == []
     assert cli("runs", "ls", "--verb", "tune").out == "No runs in runs.\n"
-    assert "is no time" in cli("runs", "ls", "--since", "then", code=2).err
+    assert "neither a date nor an age" in cli("runs", "ls", "--since", "then", code=2).err
 
 
 def test_show_as_json_is_the_record(cli: Any, runs: list[str]) -> None:

@@ -130,7 +130,10 @@ def test_what_fails_there_is_said_as_here(remote: Cli, cli: Cli, net: Path, ther
         (("evaluate", "nowhere/x.onnx", "--data", "val"), "nowhere/x.onnx: no such file."),
         (("evaluate", "unheard-of", "--data", "val"), "no model called unheard-of."),
         (("runs", "ls"), "--server is for tune, quantize"),
-        (("evaluate", "{net}", "--data", "val", "--provider", "cpu"), "no use for --provider."),
+        (
+            ("evaluate", "{net}", "--data", "val", "--provider", "cpu"),
+            "cannot be combined with --provider.",
+        ),
     ],
 )
 def test_what_cannot_be_done_there(

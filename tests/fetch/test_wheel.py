@@ -45,7 +45,7 @@ def test_pip_failures_take_one_line(make_wheel, tmp_path: Path) -> None:  # type
         download_wheel("tiny", "2.0", NAME, tmp_path / "got")
     assert error.value.problem.startswith("pip: Could not find a version")
     assert "\n" not in error.value.problem
-    with pytest.raises(FetchError, match="pip brought another file"):
+    with pytest.raises(FetchError, match="pip downloaded another file"):
         download_wheel("tiny", "1.0", "tiny-1.0-py2-none-any.whl", tmp_path / "got")
 
 

@@ -20,22 +20,22 @@ from pathlib import Path
 from typing import Any
 
 from quantlab.serve import child, sandbox
-from quantlab.serve.child import Teller
+from quantlab.serve.child import EventWriter
 
 REFUSED = 7
 Task = dict[str, Any]
 
 
-def attempt(act: Callable[[Task], object]) -> Callable[[Task, Teller], int]:
+def attempt(act: Callable[[Task], object]) -> Callable[[Task, EventWriter], int]:
     """The act as a task that says whether it was refused."""
 
-    def task(order: Task, teller: Teller) -> int:
+    def task(order: Task, writer: EventWriter) -> int:
         try:
             found = act(order)
         except (PermissionError, OSError) as error:
-            teller.tell("say", text=errno.errorcode.get(error.errno or 0, repr(error)))
+            writer.write("say", text=errno.errorcode.get(error.errno or 0, repr(error)))
             return REFUSED
-        teller.tell("say", text=str(found))
+        writer.write("say", text=str(found))
         return 0
 
     return task
@@ -121,19 +121,19 @@ ATTEMPTS: dict[str, Callable[[Task], object]] = {
 }
 
 
-def show_environment(_: Task, teller: Teller) -> int:
+def show_environment(_: Task, writer: EventWriter) -> int:
     for name, value in os.environ.items():
-        teller.tell("say", text=f"{name}={value}")
+        writer.write("say", text=f"{name}={value}")
     return 0
 
 
-def allocate(order: Task, teller: Teller) -> int:
+def allocate(order: Task, writer: EventWriter) -> int:
     held = []
     while True:
         held.append(bytes(order.get("piece", 1 << 26)))
 
 
-def allocate_shared(order: Task, teller: Teller) -> int:
+def allocate_shared(order: Task, writer: EventWriter) -> int:
     """Memory that is no data segment's."""
     held = []
     while True:
@@ -141,7 +141,7 @@ def allocate_shared(order: Task, teller: Teller) -> int:
         held[-1].write(b"x" * (1 << 26))
 
 
-def allocate_in_children(order: Task, teller: Teller) -> int:
+def allocate_in_children(order: Task, writer: EventWriter) -> int:
     code = f"held = b'x' * {order['piece']}; import time; time.sleep(600)"
     for _ in range(order["count"]):
         subprocess.Popen([sys.executable, "-c", code])
@@ -149,25 +149,25 @@ def allocate_in_children(order: Task, teller: Teller) -> int:
     return 0
 
 
-def spin(order: Task, teller: Teller) -> int:
+def spin(order: Task, writer: EventWriter) -> int:
     while True:
         pass
 
 
-def spin_in_children(order: Task, teller: Teller) -> int:
+def spin_in_children(order: Task, writer: EventWriter) -> int:
     for _ in range(2):
         subprocess.Popen([sys.executable, "-c", "while True: pass"])
     time.sleep(600)
     return 0
 
 
-def fork(order: Task, teller: Teller) -> int:
+def fork(order: Task, writer: EventWriter) -> int:
     while True:
         if os.fork() == 0:
             time.sleep(600)
 
 
-def scatter(order: Task, teller: Teller) -> int:
+def scatter(order: Task, writer: EventWriter) -> int:
     """A grandchild in a session of its own whose parent ends, and another beside; their pids."""
     code = (
         "import os, subprocess, sys, time\n"
@@ -177,70 +177,70 @@ def scatter(order: Task, teller: Teller) -> int:
     )
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
     near = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    teller.tell("say", text=f"{int(done.stdout)} {near.pid}")
+    writer.write("say", text=f"{int(done.stdout)} {near.pid}")
     time.sleep(order.get("seconds", 600))
     return 0
 
 
-def flood(order: Task, teller: Teller) -> int:
+def flood(order: Task, writer: EventWriter) -> int:
     while True:
-        teller.tell("say", text="again")
+        writer.write("say", text="again")
 
 
-def flood_raw(order: Task, teller: Teller) -> int:
+def flood_raw(order: Task, writer: EventWriter) -> int:
     """Bytes without a line's end, then what is no event."""
     handle = int(sys.argv[1])
     os.write(handle, b"x" * 300_000 + b'\n[1]\n{"kind": "say"}\n\xff\xfe\n{"kind": "nonsense"}\n')
     os.write(handle, b'{"kind": "say", "text": 5}\n' + b"[" * 50_000 + b"\n")
-    teller.tell("say", text="still here")
+    writer.write("say", text="still here")
     return 0
 
 
-def flood_log(order: Task, teller: Teller) -> int:
+def flood_log(order: Task, writer: EventWriter) -> int:
     while True:
         os.write(1, b"x" * (1 << 16))
         time.sleep(0.001)
 
 
-def print_much(order: Task, teller: Teller) -> int:
+def print_much(order: Task, writer: EventWriter) -> int:
     print("é" * 100_000, end="")
     print("wrong", file=sys.stderr)
     return 0
 
 
-def ignore(order: Task, teller: Teller) -> int:
+def ignore(order: Task, writer: EventWriter) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    teller.tell("say", text="ready")
+    writer.write("say", text="ready")
     time.sleep(600)
     return 0
 
 
-def wait(order: Task, teller: Teller) -> int:
-    teller.tell("say", text="ready")
+def wait(order: Task, writer: EventWriter) -> int:
+    writer.write("say", text="ready")
     time.sleep(600)
     return 0
 
 
-def crash(order: Task, teller: Teller) -> int:
+def crash(order: Task, writer: EventWriter) -> int:
     ctypes.string_at(0)
     return 0
 
 
-def leave(order: Task, teller: Teller) -> int:
+def leave(order: Task, writer: EventWriter) -> int:
     os._exit(9)
 
 
-def fail(order: Task, teller: Teller) -> int:
+def fail(order: Task, writer: EventWriter) -> int:
     raise ValueError("a secret place")
 
 
-def write_large(order: Task, teller: Teller) -> int:
+def write_large(order: Task, writer: EventWriter) -> int:
     with Path("large").open("wb") as file:
         while True:
             file.write(bytes(1 << 20))
 
 
-def write_many(order: Task, teller: Teller) -> int:
+def write_many(order: Task, writer: EventWriter) -> int:
     for number in range(10**6):
         Path(f"{number}").write_bytes(bytes(order["piece"]))
     return 0

@@ -16,7 +16,7 @@ from hostile_children import LIMITS, hostile, outcome
 
 from quantlab.cli import main
 from quantlab.runs.record import load_record
-from quantlab.serve.child import PIECE, Teller, ToldTalk, told_stream
+from quantlab.serve.child import PIECE, EventReporter, EventWriter, event_stream
 from quantlab.serve.process import Child, Ended, Event
 from quantlab.testing.images import image_folder
 from quantlab.testing.models import taught, tiny_classifier
@@ -24,10 +24,10 @@ from quantlab.testing.models import taught, tiny_classifier
 CLASSES = 4
 
 
-def told(function: Callable[[Teller], object]) -> list[dict[str, Any]]:
+def told(function: Callable[[EventWriter], object]) -> list[dict[str, Any]]:
     """What a function tells."""
     reading, writing = os.pipe()
-    function(Teller(writing))
+    function(EventWriter(writing))
     os.close(writing)
     with os.fdopen(reading, "rb") as file:
         return [json.loads(line) for line in file]
@@ -157,8 +157,8 @@ def test_long_texts_come_in_pieces(tmp_path: Path) -> None:
 
 
 def test_progress_is_told_now_and_then_and_vanishes() -> None:
-    def work(teller: Teller) -> None:
-        reporter = ToldTalk(teller, quiet=False)
+    def work(writer: EventWriter) -> None:
+        reporter = EventReporter(writer, quiet=False)
         with reporter.progress("Reading", 1000) as advance:
             for done in range(1000):
                 advance(done, "note")
@@ -171,9 +171,9 @@ def test_progress_is_told_now_and_then_and_vanishes() -> None:
     assert len(events) < 20
 
 
-def test_a_quiet_talk_warns() -> None:
-    def work(teller: Teller) -> None:
-        reporter = ToldTalk(teller, quiet=True)
+def test_a_quiet_reporter_warns() -> None:
+    def work(writer: EventWriter) -> None:
+        reporter = EventReporter(writer, quiet=True)
         reporter.say("unheard")
         with reporter.progress("unseen", 3) as advance:
             advance(1, "")
@@ -184,8 +184,8 @@ def test_a_quiet_talk_warns() -> None:
 
 
 def test_a_stream_keeps_every_character() -> None:
-    def work(teller: Teller) -> None:
-        stream = told_stream(teller, "out")
+    def work(writer: EventWriter) -> None:
+        stream = event_stream(writer, "out")
         stream.write("a line\nand é")
         stream.buffer.write("ü".encode()[:1])
         stream.flush()

@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_what_postgresql_cannot_hold_is_the_askers_fault(own_postgres: str) -> None:
     with Database(own_postgres) as database:
         database.create()
-        with pytest.raises(QuantlabError, match="nothing that the database can hold") as caught:
+        with pytest.raises(QuantlabError, match="the database cannot store this value") as caught:
             add(database, "a\0b")
         assert not isinstance(caught.value, UnavailableError)
         with pytest.raises(QuantlabError, match="can hold"):

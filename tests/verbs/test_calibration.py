@@ -162,7 +162,7 @@ def test_fewer_images_than_three_hundred_are_said(
     model = Model.load(tiny_classifier(tmp_path / "two.onnx", classes=2))
     few = of(dataset, [0, 1] * 50)
     assert len(drawn(few, model, Recipe(), reporter)[0]) == 100
-    assert reporter.said == ["100 images calibrate; 300 or more would be surer."]
+    assert reporter.said == ["100 images calibrate; 300 or more would be more reliable."]
     spared, recipe = drawn(few, model, Recipe(), reporter, spare=True)
     assert (counts(spared), recipe.calibration_size) == ([45, 45], 90)
     assert len(drawn(few, model, Recipe(calibration_size=100), reporter, spare=True)[0]) == 100
@@ -200,7 +200,7 @@ def test_most_of_one_dataset_judges(
     calibration, evaluation, recipe = divided(whole, model, Recipe(), reporter)
     assert (len(calibration), len(evaluation)) == (13, 27)
     assert recipe.calibration_size == 13
-    assert reporter.said[1] == "13 images calibrate; 300 or more would be surer."
+    assert reporter.said[1] == "13 images calibrate; 300 or more would be more reliable."
 
 
 def crops_of(dataset: Dataset, folder: Path) -> Crops:

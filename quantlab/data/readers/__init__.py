@@ -1,4 +1,4 @@
-"""open_dataset: looks at a path and picks the reader for what lies there."""
+"""Open a dataset from a path: detect its format and call the reader of that format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the names of classes (indices, wnids, words) to label indices."""
+"""Convert class names (indices, wnids, words) to label indices."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ class Synsets:
 
 @dataclass(frozen=True)
 class Resolved:
-    """The index of every name, in words by what rule, and what all classes are called."""
+    """The label index of every class name, the rule by which it was found, and the names of all
+    classes."""
 
     indices: tuple[int, ...]
     rule: str
@@ -146,7 +147,7 @@ def resolve(
 
 
 def fitting_names(synsets: Synsets | None, num_classes: int | None) -> tuple[str, ...] | None:
-    """The class names, when they are those of a model of this size."""
+    """The class names if their number is that of the model's classes."""
     if synsets is None or num_classes not in (None, len(synsets)):
         return None
     return synsets.class_names
@@ -181,6 +182,6 @@ def _normal(name: str) -> str:
 
 
 def shorten(names: Sequence[str], limit: int = 10) -> str:
-    """The first names, and how many more there are."""
+    """The first names, and the number of the others."""
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

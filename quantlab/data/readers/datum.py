@@ -24,8 +24,8 @@ _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 
 @dataclass(frozen=True)
 class Datum:
-    """A message's fields; ``data`` looks into the message's own memory. ``label`` is None where
-    there is none."""
+    """A message's fields; ``data`` is a view of the message's memory. ``label`` is None where there
+    is none."""
 
     channels: int
     height: int

@@ -1,4 +1,4 @@
-"""Image files on disk: finding them in a fixed order, reading them within bounds."""
+"""Find image files in a fixed order and read them with a size limit."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def read_text(path: Path) -> str:
 
 
 def cannot_read(path: Path, error: OSError) -> DataError:
-    """The DataError that says why the system did not let a file be read."""
+    """A DataError with the system's reason why a file cannot be read."""
     return DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}.")
 
 

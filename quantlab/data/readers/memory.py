@@ -1,4 +1,4 @@
-"""Images that a program holds already: arrays, and datasets of other libraries by their protocols.
+"""Read images from memory: arrays, and datasets of other libraries by their protocols.
 
 Nothing of torch, Hugging Face or TensorFlow is imported: an item is a pair or a mapping, an image
 is a PIL image, an encoded file or anything that NumPy can read (``__array__``).
@@ -29,7 +29,7 @@ TAKEN = (
 
 
 class Indexed(Protocol):
-    """What has a length and gives its items by index, as torch's and Hugging Face's datasets do."""
+    """A collection with a length and items by index, as torch's and Hugging Face's datasets are."""
 
     def __len__(self) -> int: ...
 
@@ -102,7 +102,7 @@ def read(data: object) -> Dataset:
 
 
 class _Indexed:
-    """An indexed collection, told from what can only be read once."""
+    """An indexed collection, as opposed to one that can be read once only."""
 
     def __init__(self, items: Indexed) -> None:
         self._items = items
@@ -185,7 +185,7 @@ def parts_of(item: Any) -> tuple[Any, Any]:
 
 
 def name_of(index: int) -> str:
-    """What an image without a file is called."""
+    """The name given to an image that has no file."""
     return f"[{index}]"
 
 

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Header:
-    """What an array in the archive says of itself."""
+    """Shape, type and order that an array in the archive declares."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]

@@ -173,7 +173,7 @@ def _class_names(opened: Any) -> tuple[str, ...] | None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file's ParquetFile; what pyarrow says against it is a DataError."""
+    """Open the file with pyarrow; its errors become DataErrors."""
     try:
         import pyarrow
         from pyarrow import parquet

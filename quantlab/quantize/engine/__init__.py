@@ -1,4 +1,4 @@
-"""quantlab's own engine: ranges, equalization, rounding and biases chosen on the outputs they make.
+"""quantlab's own quantization engine: ranges, equalization, rounding and bias correction.
 
     prepare → read_net → equalize → ranges → weights and biases → range search → write
 

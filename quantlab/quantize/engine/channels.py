@@ -1,4 +1,4 @@
-"""What each channel of a tensor holds: its peak, its usual reach, its power."""
+"""Statistics of each channel of a tensor: peak, usual magnitude, power."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cross-layer equalization: channels scaled so that one quantizer fits them all.
+"""Cross-layer equalization: scale channels so that one quantizer fits them all.
 
 A channel multiplied by v where it is made and divided by v where it is read changes nothing in fp32
 (Nagel et al. 2019, Data-free quantization). It also works through ReLU6: with v ≥ 1, and v times
@@ -92,7 +92,8 @@ class Equalizer:
 
 
 def tensor_groups(net: Net) -> list[list[str]]:
-    """Quantized tensors that must have the same scales, in order of appearance."""
+    """Groups of quantized tensors that must have the same channel scales, in order of
+    appearance."""
     root = {name: name for name in net.quantized_tensors}
 
     def find(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a layer's weights are multiplied with: its inputs' mean and covariance.
+"""Mean and covariance of the inputs of a layer's weights.
 
 Sampled positions and integer inputs only: the sums are exact in float64, so they do not depend on
 the number of threads that compute them.

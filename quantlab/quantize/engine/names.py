@@ -1,4 +1,4 @@
-"""Names for what a writer adds to a graph."""
+"""Unique names for the tensors and nodes that a writer adds to a graph."""
 
 from __future__ import annotations
 

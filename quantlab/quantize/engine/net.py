@@ -116,7 +116,7 @@ class Net:
 
     @cached_property
     def names(self) -> MadeNames:
-        """What writers call what they add."""
+        """The names of added tensors and nodes."""
         return MadeNames(self.proto.graph)
 
     def never_negative(self, name: str) -> bool:
@@ -187,7 +187,7 @@ def _plain(node: onnx.NodeProto, dimensions: int) -> bool:
 def _fold_activations(
     layers: list[Layer], graph: onnx.GraphProto, weights: Mapping[str, g.Array]
 ) -> list[Layer]:
-    """Relu, and Clip that holds zero, join the layer whose output nobody else reads."""
+    """Merge Relu, and Clip that contains zero, into the layer whose output only they read."""
     read_by = g.consumers(graph)
     outputs = {v.name for v in graph.output}
     made: dict[str, int] = {}

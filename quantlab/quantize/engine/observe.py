@@ -1,4 +1,4 @@
-"""Running the fp32 model over calibration images and reading its tensors batch by batch."""
+"""Run the fp32 model over calibration images and read its tensors batch by batch."""
 
 from __future__ import annotations
 

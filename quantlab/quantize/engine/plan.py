@@ -1,4 +1,4 @@
-"""Plan: everything that a writer needs to know to write the quantized file."""
+"""Plan: all decisions that a writer needs to write the quantized file."""
 
 from __future__ import annotations
 

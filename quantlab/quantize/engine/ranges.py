@@ -1,4 +1,4 @@
-"""Range estimators: what interval of a tensor's values its quantizer should cover.
+"""Range estimators: the interval of a tensor's values that its quantizer should cover.
 
 Each is fed batches in order and keeps a fixed amount of memory however many images it sees
 (MovingAverage: eight bytes an image): ``update`` with float32 values [n, …], n images; ``merge``
@@ -27,20 +27,20 @@ LIMIT = 1e18
 
 
 class Observer(Protocol):
-    """Whatever is shown the values of a tensor batch by batch."""
+    """Receives the values of a tensor batch by batch."""
 
     def update(self, values: Floats) -> None:
-        """Sees the values of n images, [n, …]."""
+        """Add the values of n images, [n, …]."""
 
     def merge(self, other: Self) -> None:
-        """As if all that ``other`` saw had been seen now."""
+        """Add all values that ``other`` has received."""
 
 
 class RangeEstimator(Observer, Protocol):
     """See the module's docstring."""
 
     def range(self) -> Range:
-        """(low, high) of what has been seen."""
+        """(low, high) of the values received so far."""
 
 
 def range_estimator(recipe: Recipe, steps: int) -> RangeEstimator:

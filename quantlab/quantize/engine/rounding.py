@@ -1,4 +1,4 @@
-"""Weights to integers: to the nearest, or so that the layer's output changes least.
+"""Round weights to integers: to nearest, or minimizing the layer's output error.
 
 The output's error for rows e = W − Ŵ is tr(e H eᵀ), H the covariance of the layer's inputs (the
 mean is the bias's business). It is made small in three steps: a scale a row by search, GPTQ's

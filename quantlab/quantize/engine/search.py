@@ -1,4 +1,4 @@
-"""Range search: of the ranges that calibration found, those with which the network answers best.
+"""Range search: choose among candidate ranges those with the least error of the logits.
 
 No way to estimate ranges is best for every network, and a tensor's own rounding error does not say
 how much the answers suffer. So the quantized network itself is run on some calibration images, and
@@ -33,7 +33,7 @@ Choice = Mapping[str, Range]
 
 @dataclass
 class Trial:
-    """Runs a quantized network with any ranges on the same images."""
+    """Runs a quantized network with any ranges on a fixed set of images."""
 
     plan: Plan
     images: Images
@@ -51,7 +51,7 @@ class Trial:
 
 @dataclass
 class Search:
-    """The ranges so far and what the network answers with them."""
+    """The ranges chosen so far, with the errors that they give."""
 
     trial: Trial
     ranges: dict[str, Range]
@@ -61,7 +61,7 @@ class Search:
         self.errors = self.trial.errors(self.ranges)
 
     def consider(self, change: Choice) -> bool:
-        """Takes over the change when it clearly gains."""
+        """Adopt the change when it clearly lowers the error."""
         change = {n: r for n, r in change.items() if not alike(r, self.ranges[n])}
         if not change:
             return False

@@ -1,4 +1,4 @@
-"""Variants: one plain plan, and the file for any nodes left in fp32 at the cost of writing it.
+"""Variants: one plain plan, from which files with any nodes left in fp32 are written.
 
 For asking many times "what if this stayed in fp32": equalization and fitted weights would have to
 be made anew each time, plain ranges and nearest weights need not.

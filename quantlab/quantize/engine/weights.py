@@ -1,5 +1,5 @@
-"""Layer by layer, in order: weights rounded and biases corrected on what the quantized layers
-before really hand on.
+"""Round weights and correct biases layer by layer, in order, on the outputs of the quantized layers
+before.
 
 Each layer runs alone, on integers, so memory holds the few tensors that are still to be read, for a
 fixed number of images. A piece of these at a time is computed by one thread, so that the number of

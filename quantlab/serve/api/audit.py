@@ -33,7 +33,7 @@ def audit(
     limit: Limit = 100,
     after: Number = None,
 ) -> Page[AuditLine]:
-    """Needs the scope admin."""
+    """List the audit log. Needs the scope admin."""
     rows = Audit(service.database).lines(before=after, limit=limit + 1)
     return page(rows, limit, _view, lambda line: line.number, request, response)
 

@@ -31,7 +31,7 @@ class BaselineView(BaseModel):
 
 @router.get("", summary="The baselines, by name", responses=problems())
 def baselines(service: ServiceOf, _: Reader) -> Page[BaselineView]:
-    """All of them."""
+    """List all baselines."""
     return Page[BaselineView](
         items=[_view(each) for each in service.catalog.baselines()], next=None
     )
@@ -39,7 +39,7 @@ def baselines(service: ServiceOf, _: Reader) -> Page[BaselineView]:
 
 @router.get("/{name}", summary="One baseline", responses=problems(404))
 def baseline(service: ServiceOf, _: Reader, name: NamePath) -> BaselineView:
-    """By its name."""
+    """Get a baseline by its name."""
     return _view(service.catalog.baseline(name))
 
 

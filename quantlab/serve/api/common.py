@@ -1,4 +1,4 @@
-"""What the resources share: the service, pages of lists, files, documented problems."""
+"""Shared by the resources: the service, pages of lists, files, documented problems."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def page(
     request: Request,
     response: Response,
 ) -> Page[Item]:
-    """The page of at most ``limit`` rows, of which one more was asked for; also says the next one
-    in a Link header (RFC 8288)."""
+    """The page of at most ``limit`` rows, of which one more was asked for; also sets a Link header
+    (RFC 8288) to the next page."""
     after = None
     if len(rows) > limit:
         query = {**request.query_params, "after": str(cursor(rows[limit - 1]))}

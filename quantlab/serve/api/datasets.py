@@ -1,4 +1,4 @@
-"""Datasets: the images that jobs may use. Where they are, only the operator knows."""
+"""Datasets: the images that jobs may use. Their paths are known to the operator only."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class DatasetView(BaseModel):
 
 @router.get("", summary="The datasets, by name", responses=problems())
 def datasets(service: ServiceOf, _: Reader) -> Page[DatasetView]:
-    """All of them."""
+    """List all datasets."""
     return Page(items=[_view(each) for each in service.catalog.datasets()], next=None)
 
 
 @router.get("/{name}", summary="One dataset", responses=problems(404))
 def dataset(service: ServiceOf, _: Reader, name: NamePath) -> DatasetView:
-    """By its name."""
+    """Get a dataset by its name."""
     return _view(service.catalog.dataset(name))
 
 

@@ -1,4 +1,4 @@
-"""Events: what a job says while it works, as server-sent events."""
+"""Events: a job's messages and progress, as server-sent events."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ _STREAM = {"description": "The events.", "content": {"text/event-stream": {"sche
 
 
 class Streams:
-    """How many are open; and threads of their own, so that they take none from other requests."""
+    """Counts the open streams; holds threads for them, so that they take none from other
+    requests."""
 
     def __init__(self) -> None:
         self.open = 0
         self.threads = anyio.CapacityLimiter(4)
 
     async def ask(self, look: Callable[[], Found]) -> Found:
-        """Looks into the database, off the event loop."""
+        """Query the database in a thread, off the event loop."""
         return await anyio.to_thread.run_sync(look, limiter=self.threads)
 
 
@@ -73,8 +74,10 @@ async def events(
     streams: Streams = request.app.state.streams
     await streams.ask(partial(service.queue.get, job))
     if streams.open >= MOST_STREAMS:
-        raise TooManyError("too many streams of events are open.", "Ask for the job now and then.")
-    said = _counted(streams, _said(service, streams, job, last_event_id or 0))
+        raise TooManyError(
+            "too many streams of events are open.", "Poll the job instead: GET /jobs/ID."
+        )
+    said = _counted(streams, _events_of(service, streams, job, last_event_id or 0))
     return EventSourceResponse(said, send_timeout=SECONDS_TO_TAKE)
 
 
@@ -89,10 +92,11 @@ async def _counted(
         streams.open -= 1
 
 
-async def _said(
+async def _events_of(
     service: Service, streams: Streams, job_id: str, after: int
 ) -> AsyncIterator[ServerSentEvent]:
-    """All events after one, until the job has ended. While the database is away nothing is said."""
+    """All events after one, until the job has ended. While the database is unavailable none
+    come."""
     pause, shown = PAUSES[0], None
     while True:
         try:

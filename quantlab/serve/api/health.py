@@ -22,7 +22,8 @@ class Health(BaseModel):
 
 @router.get("/health", summary="Whether the service answers", responses=problems(open_to_all=True))
 def health(service: ServiceOf) -> Health:
-    """Needs no token. 503 where the database does not answer."""
+    """Check that the service and its database answer. Needs no token; 503 where the database does
+    not."""
     with service.database.reading() as connection:
         service.database.now(connection)
         connection.exec_driver_sql("SELECT 1")

@@ -1,4 +1,4 @@
-"""Jobs: a verb of quantlab, done by a worker."""
+"""Jobs: verbs of quantlab that a worker runs."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _facts(job: Job) -> dict[str, Any]:
 
 
 def progress_of(told: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What is shown of a job's progress."""
+    """The job's progress as the API shows it."""
     names = ("label", "total", "done", "note")
     return None if told is None else {name: told.get(name) for name in names}
 
@@ -147,7 +147,8 @@ def submit(
     answer: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> JobView:
-    """What the request names is settled now: a model of a name is the newest at this time."""
+    """Submit a job. Names are resolved now: a model's name stands for the newest model of that
+    name."""
     job, new = service.submit(asked, token.id, idempotency_key)
     answer.status_code = 202 if new else 200
     answer.headers["Location"] = address("jobs", job.id)
@@ -165,14 +166,14 @@ def jobs(
     limit: Limit = 50,
     after: Number = None,
 ) -> Page[JobSummary]:
-    """Without what they printed and their files."""
+    """List jobs, without their output and files."""
     rows = service.queue.recent(states=state or (), verb=verb, before=after, limit=limit + 1)
     return page(rows, limit, job_summary, lambda job: job.number, request, response)
 
 
 @router.get("/{job}", summary="One job", responses=problems(404))
 def job(service: ServiceOf, _: Reader, job: Key) -> JobView:
-    """By its id."""
+    """Get a job by its id."""
     return job_view(service.queue.get(job))
 
 
@@ -190,7 +191,7 @@ def cancel(service: ServiceOf, token: Submitter, job: Key) -> JobView:
 
 @router.get("/{job}/files", summary="What a job has written", responses=problems(404))
 def files(service: ServiceOf, _: Reader, job: Key) -> Page[FileView]:
-    """Once it has ended."""
+    """List the files of a job that has ended."""
     return Page(items=file_views(service.queue.get(job)), next=None)
 
 
@@ -201,7 +202,7 @@ def files(service: ServiceOf, _: Reader, job: Key) -> Page[FileView]:
     responses={**problems(404), **binary("The file.", "*/*")},
 )
 def file(service: ServiceOf, _: Reader, job: Key, path: FilePath) -> Response:
-    """By its path in the job's folder."""
+    """Download a file by its path in the job's folder."""
     found = service.queue.get(job)
     size = file_of(found.files, path)
     return download(service.objects, f"{found.folder}/{path}", path.rpartition("/")[2], size)

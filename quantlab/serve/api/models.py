@@ -78,14 +78,14 @@ def models(
     limit: Limit = 50,
     after: Cursor = None,
 ) -> Page[ModelView]:
-    """What jobs can be asked about."""
+    """List the models that jobs can use."""
     rows = service.catalog.models(before=_place(after), limit=limit + 1)
     return page(rows, limit, model_view, _cursor, request, response)
 
 
 @router.get("/{name}", summary="One model", responses=problems(404))
 def model(service: ServiceOf, _: Reader, name: NamePath) -> ModelView:
-    """By its sha256, or the newest of a name."""
+    """Get a model by its sha256, or the newest of a name."""
     return model_view(service.catalog.model(name))
 
 
@@ -96,7 +96,8 @@ def model(service: ServiceOf, _: Reader, name: NamePath) -> ModelView:
     responses={**problems(404), **binary("The file.", "application/octet-stream")},
 )
 def model_file(service: ServiceOf, _: Reader, name: NamePath) -> Response:
-    """As it was uploaded: an ONNX file, or a zip of one and its external data."""
+    """Download the model as it was uploaded: an ONNX file, or a zip of one and its external
+    data."""
     found = service.catalog.model(name)
     ending = "zip" if found.facts.get("packed") else "onnx"
     kind = "application/octet-stream"

@@ -38,7 +38,7 @@ class RecipeView(BaseModel):
 
 @router.get("", summary="The recipes, by name", responses=problems())
 def recipes(service: ServiceOf, _: Reader) -> Page[RecipeView]:
-    """All of them; an uploaded one hides the published one of its name."""
+    """List all recipes; an uploaded one hides the published one of its name."""
     found = {name: _view(name, None) for name, entry in published().items() if entry.recipe}
     found |= {each.name: _view(each.name, each.created) for each in service.catalog.recipes()}
     return Page(items=[found[name] for name in sorted(found)], next=None)
@@ -57,7 +57,7 @@ def recipes(service: ServiceOf, _: Reader) -> Page[RecipeView]:
     },
 )
 def recipe(service: ServiceOf, _: Reader, name: NamePath) -> Response:
-    """As YAML."""
+    """Get a recipe as YAML."""
     stored = service.catalog.recipe(name)
     return Response(_published(name) if stored is None else stored.text, media_type=MEDIA_TYPE)
 

@@ -1,4 +1,4 @@
-"""Runs: what jobs have left, and their reports."""
+"""Runs: records and reports of finished jobs."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class TrialView(BaseModel):
 
 
 class Picked(BaseModel):
-    """Which trial."""
+    """The trial to pick."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -132,7 +132,7 @@ def runs(
 
 @router.get("/{run}", summary="One run", responses=problems(404))
 def run(found: RunsOf, _: Reader, run: RunName) -> RunView:
-    """What it was asked, under which conditions, and what came out."""
+    """Get a run: its options, conditions and results."""
     return _view(found.get(run))
 
 
@@ -143,7 +143,7 @@ def run(found: RunsOf, _: Reader, run: RunName) -> RunView:
     responses={**problems(404), **binary("The report.", "text/html")},
 )
 def report(service: ServiceOf, found: RunsOf, _: Reader, run: RunName) -> Response:
-    """As a page of its own, which a browser must show without an origin."""
+    """Get the report as a page of its own, which a browser must show without an origin."""
     stored = found.get(run)
     size = file_of(stored.files, REPORT)
     key = stored.key(REPORT)
@@ -159,7 +159,7 @@ def report(service: ServiceOf, found: RunsOf, _: Reader, run: RunName) -> Respon
     responses={**problems(404), **binary("The file.", "*/*")},
 )
 def file(service: ServiceOf, found: RunsOf, _: Reader, run: RunName, path: FilePath) -> Response:
-    """By its path in the run folder."""
+    """Download a file by its path in the run folder."""
     stored = found.get(run)
     size = file_of(stored.files, path)
     return download(service.objects, stored.key(path), path.rpartition("/")[2], size)
@@ -167,7 +167,7 @@ def file(service: ServiceOf, found: RunsOf, _: Reader, run: RunName, path: FileP
 
 @router.get("/{run}/trials", summary="What a tune has tried", responses=problems(404))
 def trials(found: RunsOf, _: Reader, run: RunName) -> Page[TrialView]:
-    """In their order; none for another verb's run."""
+    """List a tune's trials in their order; none for another verb's run."""
     record = found.get(run).record
     tried = trials_of(record)
     front = {trial.digest for trial in pareto_front(tried)}
@@ -180,7 +180,7 @@ def trials(found: RunsOf, _: Reader, run: RunName) -> Page[TrialView]:
     "/{run}/pick", summary="Take a trial's file", status_code=201, responses=problems(404, 408)
 )
 def pick(found: RunsOf, _: Submitter, run: RunName, picked: Picked) -> ModelView:
-    """The trial's int8 file becomes a model."""
+    """Make the trial's int8 file a model."""
     return model_view(found.pick(run, picked.trial))
 
 

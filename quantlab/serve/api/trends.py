@@ -23,7 +23,7 @@ class TrendLinks(BaseModel):
 
 
 class Measured(BaseModel):
-    """A model that has figures."""
+    """A model with measured figures."""
 
     model: str = Field(examples=["mobilenetv2-12.int8"])
     links: TrendLinks
@@ -70,7 +70,7 @@ class TrendView(BaseModel):
 
 @router.get("", summary="The models that have figures", responses=problems())
 def trends(found: RunsOf, _: Reader) -> Page[Measured]:
-    """By name."""
+    """List the models that have figures, by name."""
     items = [
         Measured(model=name, links=TrendLinks(self=address("trends", name)))
         for name in found.models()
@@ -87,7 +87,8 @@ def trend(
         list[Metric] | None, Query(max_length=len(METRICS), description="default: all")
     ] = None,
 ) -> TrendView:
-    """Shares are fractions, latencies milliseconds a batch, KL in nats."""
+    """Get a model's figures over runs. Shares are fractions, latencies milliseconds a batch, KL in
+    nats."""
     return _view(found.trended(model, metric or METRICS))
 
 

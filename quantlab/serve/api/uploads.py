@@ -21,7 +21,7 @@ _RAW = {"requestBody": {"required": True, "content": {"application/octet-stream"
 
 
 class UploadRequest(BaseModel):
-    """A file that is to come."""
+    """The name, size and sha256 of a file to upload."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,7 +35,7 @@ class UploadRequest(BaseModel):
 
 
 class UploadView(BaseModel):
-    """An upload under way."""
+    """An unfinished upload."""
 
     id: str = Field(examples=["8c5c2f1d9e0a4b37"])
     received: int = Field(description="bytes from the beginning; go on there")
@@ -44,7 +44,7 @@ class UploadView(BaseModel):
 
 
 class KnownUpload(BaseModel):
-    """A file that the service has."""
+    """A file that the service has already."""
 
     model: ModelView
 
@@ -77,7 +77,8 @@ async def _chunk(request: Request, service: ServiceOf, _: Submitter) -> AsyncIte
 def begin(
     uploads: UploadsOf, service: ServiceOf, token: Submitter, asked: UploadRequest, answer: Response
 ) -> UploadView | KnownUpload:
-    """A file whose content is known is not sent again; it gets the name, though."""
+    """Begin an upload. A file whose content the service has is not sent again; it gets the name,
+    though."""
     found = uploads.begin(token.id, asked.name, asked.bytes, asked.sha256)
     if isinstance(found, Upload):
         return _view(found, service)
@@ -87,7 +88,7 @@ def begin(
 
 @router.get("/{upload}", summary="How far an upload is", responses=problems(404))
 def upload(uploads: UploadsOf, service: ServiceOf, token: Submitter, upload: Key) -> UploadView:
-    """Where to go on."""
+    """Get an upload and the offset at which to continue."""
     return _view(uploads.get(token.id, upload), service)
 
 
@@ -102,7 +103,7 @@ def put_chunk(
     offset: Annotated[int, Query(ge=0, le=2**40, description="of its first byte in the file")],
     chunk: Annotated[Path, Depends(_chunk)],
 ) -> UploadView:
-    """The body is the chunk's bytes. A chunk may come again; none may leave a gap."""
+    """Upload a chunk, which is the body. A chunk may come again; none may leave a gap."""
     return _view(uploads.put(token.id, upload, offset, chunk), service)
 
 

@@ -1,4 +1,4 @@
-"""The pages: Jinja2 templates over the service's nouns, made livelier by htmx where it runs.
+"""The web pages: Jinja2 templates, refreshed by htmx where JavaScript runs.
 
 ``views``, ``forms`` and ``pareto`` are pure; ``router`` asks the service and renders.
 """

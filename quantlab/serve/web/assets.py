@@ -1,4 +1,4 @@
-"""Assets: the pages' styles and scripts, by name, as they are served. Nothing else is."""
+"""Styles and scripts of the pages, by name. No other file is served."""
 
 from __future__ import annotations
 

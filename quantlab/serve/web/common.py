@@ -1,4 +1,4 @@
-"""What the pages share: rendering for who asks, forms as they were sent, the rest of a list."""
+"""Shared by the pages: rendering, submitted forms, links to further pages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def page(
 
 
 def one(sent: Given, name: str) -> str:
-    """What was sent of this name, "" for nothing."""
+    """The submitted value of this name, "" for none."""
     return next(iter(sent.get(name, ())), "")
 
 
@@ -57,7 +57,7 @@ def here(request: Request) -> str:
 
 
 def further(request: Request, after: object | None) -> str | None:
-    """The same page further on, None at the end."""
+    """The address of the list's next page, None at the end."""
     if after is None:
         return None
     return f"{request.url.path}?{urlencode({**request.query_params, 'after': str(after)})}"

@@ -1,4 +1,4 @@
-"""Forms: a verb's request as fields to fill in, and what was filled in as a request. Pure.
+"""Forms: a verb's request as input fields, and submitted fields as a request. Pure.
 
 What there is to say of a field is said by the verb's own option on the command line.
 """
@@ -34,7 +34,7 @@ _MAIN = {
     "baseline": ("model", "data", "name"),
 }
 """What is asked first; the rest are options that few need."""
-_SEATS = {"bench": 4, "gate": 2}
+_MODEL_FIELDS = {"bench": 4, "gate": 2}
 """How many models a form has room for, where a verb takes several."""
 _LABELS = {
     "model": "Model",
@@ -69,7 +69,7 @@ _HELP = {
 
 @dataclass(frozen=True)
 class Stock:
-    """What the service has to pick from, as values with what is said of them."""
+    """Values to choose from (models, datasets, recipes, baselines), with their descriptions."""
 
     models: Sequence[tuple[str, str]] = ()
     datasets: Sequence[tuple[str, str]] = ()
@@ -79,8 +79,8 @@ class Stock:
 
 @dataclass(frozen=True)
 class Field:
-    """One thing to fill in. ``id`` is its own on the page; fields of one ``name`` make a list.
-    ``hint`` is what counts when it is left empty."""
+    """An input field. ``id`` is unique on the page; fields of one ``name`` make a list. ``hint`` is
+    what counts when it is left empty."""
 
     id: str
     name: str
@@ -97,7 +97,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Form:
-    """A verb's form: what is asked first, and the rest."""
+    """A verb's form: main fields first, then the rest."""
 
     verb: str
     about: str
@@ -117,7 +117,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Filled:
-    """What was filled in: a request, or the errors by field."""
+    """The result of a submitted form: a request, or the errors by field."""
 
     request: AnyRequest | None = None
     errors: Mapping[str, str] = field(default_factory=dict)
@@ -233,7 +233,7 @@ def _fields(
                 required=listed.required and i == 0,
                 value=given[i] if i < len(given) else "",
             )
-            for i in range(_SEATS[verb])
+            for i in range(_MODEL_FIELDS[verb])
         ]
     if several:
         lines = _plain(get_args(kind)[0]) is str
@@ -249,7 +249,7 @@ def _fields(
 
 
 def _stock(name: str, stock: Stock) -> tuple[str, Sequence[tuple[str, str]]] | None:
-    """Which of the stock a field picks from."""
+    """The values that a field chooses from, if any."""
     if name in ("model", "models", "fp32", "int8"):
         return "models", stock.models
     if name in ("data", "eval_data"):

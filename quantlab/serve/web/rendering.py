@@ -1,4 +1,4 @@
-"""Rendering: templates into pages; problems too."""
+"""Render templates, and problems as pages."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SIGN_IN = "/sign-in"
 
 
 def problem_page(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """A problem as a page. Who is not known is asked to sign in; a name in an address that cannot
-    be one is of nothing that there is."""
+    """A problem as a page. Unknown callers are asked to sign in; an address with an impossible name
+    is answered with 404."""
     if problem.status == 401:
         return RedirectResponse(f"{SIGN_IN}?{urlencode({'next': problem.instance})}", 303)
     if any(wrong.where.startswith("path.") for wrong in problem.errors):

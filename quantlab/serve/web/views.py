@@ -1,4 +1,4 @@
-"""Views: the service's nouns as pages show them. Pure."""
+"""Views: models, jobs and runs of the service as the pages show them. Pure."""
 
 from __future__ import annotations
 
@@ -456,7 +456,7 @@ def dataset_row(dataset: StoredDataset) -> DatasetRow:
 
 
 def short(run: str) -> str:
-    """What tells a run from others at a glance."""
+    """A short id that distinguishes runs at a glance."""
     return run.rpartition("-")[2]
 
 

@@ -210,7 +210,8 @@ def test_a_stream_takes_no_thread_while_it_waits(stocked: Service) -> None:
 
     async def hear() -> int:
         said = [
-            module._counted(streams, module._said(stocked, streams, job.id, 0)) for _ in range(30)
+            module._counted(streams, module._events_of(stocked, streams, job.id, 0))
+            for _ in range(30)
         ]
         firsts = await asyncio.gather(*(anext(each) for each in said))
         assert streams.open == 30

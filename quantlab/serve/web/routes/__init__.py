@@ -1,1 +1,1 @@
-"""The pages' addresses, one file a subject: each asks the service and shows what a view says."""
+"""Routes of the pages, one module a subject."""

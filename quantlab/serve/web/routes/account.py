@@ -20,13 +20,13 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/sign-in")
 def sign_in(request: Request, next: Text = "/") -> Response:  # noqa: A002
-    """The form that takes a token."""
+    """Show the form that takes a token."""
     return page(request, "sign_in.html.j2", next=_inside(next), error="")
 
 
 @router.post("/sign-in")
 def signed_in(request: Request, service: ServiceOf, sent: Sent) -> Response:
-    """Keeps the token in a cookie that scripts cannot read and other sites cannot send."""
+    """Store the token in a cookie that scripts cannot read and other sites cannot send."""
     text, onward = one(sent, "token").strip(), _inside(one(sent, "next"))
     token = Tokens(service.database).verify(text) if text else None
     if token is None:
@@ -43,7 +43,7 @@ def signed_in(request: Request, service: ServiceOf, sent: Sent) -> Response:
 
 @router.post("/sign-out")
 def sign_out(request: Request, _: Reader) -> Response:
-    """Forgets the cookie."""
+    """Delete the cookie."""
     response = RedirectResponse(SIGN_IN, 303)
     response.delete_cookie(
         COOKIE, httponly=True, samesite="strict", secure=request.url.scheme == "https"

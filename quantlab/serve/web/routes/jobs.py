@@ -1,4 +1,4 @@
-"""Jobs: the queue, one, cancelled."""
+"""Pages of jobs: the queue, one job, cancelling."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def jobs_page(
     state: Annotated[State | None, Query()] = None,
     after: Number = None,
 ) -> Response:
-    """The queue, and what became of jobs."""
+    """List the queue and the jobs that have ended."""
     states = () if state is None else (state,)
     found = service.queue.recent(states=states, before=after, limit=ROWS + 1)
     older = str(found[ROWS - 1].number) if len(found) > ROWS else None
@@ -47,7 +47,7 @@ def jobs_page(
 
 @router.get("/jobs/{job_id}")
 def job_page(request: Request, service: ServiceOf, caller: Reader, job_id: Key) -> Response:
-    """One job: how far it is, what it says, what it left."""
+    """Show one job: progress, messages, files."""
     job = service.queue.get(job_id)
     events = service.queue.last_events(job_id, LINES_SHOWN + 1)
     return page(
@@ -70,7 +70,7 @@ def _may_cancel(caller: Token, job: Job) -> bool:
 
 @router.post("/jobs/{job_id}/cancel")
 def cancel(service: ServiceOf, caller: Submitter, job_id: Key) -> Response:
-    """Ends a job that waits, tells one that runs to stop."""
+    """End a job that waits, ask one that runs to stop."""
     if not _may_cancel(caller, service.queue.get(job_id)):
         raise HTTPException(403, "the job of another token needs the scope admin.")
     service.queue.cancel(job_id)

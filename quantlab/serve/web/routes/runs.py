@@ -1,4 +1,4 @@
-"""Runs: a list, one, and a trial's file picked."""
+"""Pages of runs: the list, one run, picking a trial's file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 def home(_: Reader) -> Response:
-    """The runs are what most come for."""
+    """Redirect to the list of runs."""
     return RedirectResponse("/runs", 303)
 
 
@@ -34,7 +34,7 @@ def runs_page(
     model: Text = "",
     after: Text = "",
 ) -> Response:
-    """Runs and verdicts, the newest first."""
+    """List runs and verdicts, the newest first."""
     wanted = Filter(verb=verb or None, model=model or None, limit=ROWS + 1, after=after or None)
     found = runs.entries(wanted)
     more = found[ROWS - 1].folder if len(found) > ROWS else None
@@ -53,7 +53,7 @@ def runs_page(
 
 
 def _steps(service: Service) -> dict[str, bool]:
-    """What an empty server has already, of what is needed for a first run."""
+    """The steps to a first run, and which of them are done."""
     return {
         "dataset": bool(service.catalog.datasets()),
         "model": bool(service.catalog.models(limit=1)),
@@ -65,7 +65,7 @@ def _steps(service: Service) -> dict[str, bool]:
 def run_page(
     request: Request, service: ServiceOf, runs: RunsOf, _: Reader, run: RunName
 ) -> Response:
-    """One run."""
+    """Show one run."""
     view = views.run_view(runs.get(run))
     others = [e for e in runs.entries(Filter(limit=TO_COMPARE)) if e.folder != run]
     files = [row.sha256 for row in view.trials if row.sha256]
@@ -90,7 +90,7 @@ def _original(service: Service, view: views.RunView) -> str | None:
 
 @router.post("/runs/{run}/pick")
 def pick(runs: RunsOf, _: Submitter, run: RunName, sent: Sent) -> Response:
-    """A trial's file becomes a model."""
+    """Make a trial's file a model."""
     digest = one(sent, "trial")
     runs.pick(run, digest)
     return RedirectResponse(f"/runs/{run}#t-{digest}", 303)

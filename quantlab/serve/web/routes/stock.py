@@ -1,4 +1,4 @@
-"""What there is to work on: models and datasets."""
+"""Pages of models and datasets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def models_page(
     _: Reader,
     after: Annotated[str, Query(max_length=100)] = "",
 ) -> Response:
-    """What was uploaded, and what jobs have made."""
+    """List uploaded models and those that jobs have made."""
     found = service.catalog.models(before=_place(after), limit=ROWS + 1)
     older = f"{found[ROWS - 1].created!r},{found[ROWS - 1].sha256}" if len(found) > ROWS else None
     rows = [views.model_row(model) for model in found[:ROWS]]
@@ -33,7 +33,7 @@ def models_page(
 
 
 def _place(after: str) -> tuple[float, str] | None:
-    """Raises QuantlabError for what no page says."""
+    """Raises QuantlabError for an unknown page."""
     if not after:
         return None
     created, _, sha256 = after.partition(",")
@@ -45,6 +45,6 @@ def _place(after: str) -> tuple[float, str] | None:
 
 @router.get("/datasets")
 def datasets_page(request: Request, service: ServiceOf, _: Reader) -> Response:
-    """What there is to calibrate and to judge on."""
+    """List the datasets."""
     rows = [views.dataset_row(dataset) for dataset in service.catalog.datasets()]
     return page(request, "datasets.html.j2", rows=rows)

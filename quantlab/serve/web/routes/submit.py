@@ -1,4 +1,4 @@
-"""A job by form."""
+"""Pages that submit a job by form."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/submit")
 def submit_page(request: Request, _: Submitter) -> Response:
-    """What can be asked for."""
+    """List the verbs that can be submitted."""
     about = [(verb, forms.about(verb)) for verb in VERBS]
     return page(request, "submit.html.j2", verbs=about)
 
 
 @router.get("/submit/{verb}")
 def form_page(request: Request, service: ServiceOf, _: Submitter, verb: str) -> Response:
-    """A verb's form; what the address says is filled in."""
+    """Show a verb's form, filled in from the address's query."""
     given = {name: request.query_params.getlist(name) for name in request.query_params}
     return _form(request, service, verb, given, {}, secrets.token_hex(16))
 
@@ -40,7 +40,7 @@ def form_page(request: Request, service: ServiceOf, _: Submitter, verb: str) -> 
 def submitted(
     request: Request, service: ServiceOf, caller: Submitter, verb: str, sent: Sent
 ) -> Response:
-    """The job, or the form again with what is wrong with it."""
+    """Submit the job, or show the form again with its errors."""
     _check_verb(verb)
     key = one(sent, "key")[:64] or secrets.token_hex(16)
     found = forms.filled(verb, sent)

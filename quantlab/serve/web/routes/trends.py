@@ -1,4 +1,4 @@
-"""Models over runs."""
+"""Pages of models over runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/trends")
 def trends_page(request: Request, runs: RunsOf, _: Reader) -> Response:
-    """The models that have figures."""
+    """List the models that have figures."""
     return page(request, "trends.html.j2", models=runs.models())
 
 
@@ -37,7 +37,7 @@ def trend_page(
     model: NamePath,
     metric: Metrics = [],  # noqa: B006
 ) -> Response:
-    """One model over runs."""
+    """Show one model over runs."""
     view = views.trend_view(runs.trended(model, _metrics(metric)))
     return page(
         request, "trend.html.j2", view=view, chosen=_metrics(metric), metrics=TITLES,
@@ -47,7 +47,7 @@ def trend_page(
 
 @router.get("/trends/{model}/picture.svg")
 def trend_picture(runs: RunsOf, _: Reader, model: NamePath, metric: Metrics = []) -> Response:  # noqa: B006
-    """The same, drawn."""
+    """Draw one model's figures over runs as SVG."""
     series = runs.trended(model, _metrics(metric)).series
     headers = {"Content-Security-Policy": PICTURE_POLICY}
     return Response(trend_svg(series), headers=headers, media_type="image/svg+xml")

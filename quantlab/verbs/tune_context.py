@@ -1,4 +1,4 @@
-"""Workbench: what all trials of one tune share, and how one trial is made."""
+"""TuneContext: what all trials of one tune share; quantize, score, evaluate and time a trial."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ TRIAL_TIMING = BenchConditions(rounds=10, seconds=2.0)
 
 
 @dataclass
-class Workbench:
+class TuneContext:
     """One tune's model, images, baseline and limits. ``bench=False`` leaves timing out;
     ``sampling`` is a recipe with the calibration sample that all trials have.
 
@@ -86,22 +86,22 @@ class Workbench:
     others: Callable[[], list[Trial]] = list
     busy: Callable[[], set[str]] = set
     claim: Callable[[str], None] = lambda digest: None
-    ahead: RecipePrefetcher | None = None
+    prefetcher: RecipePrefetcher | None = None
     engines: dict[str, Engine] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
 
     def attempt(self, number: int, proposal: Proposal, known: Trial | None) -> Trial:
-        """Quantize, score, and where asked evaluate and time. What the recipe or the engine does
-        wrong becomes a failed trial. Raises OutputError, or OSError for a full disk: it is nobody's
-        fault but the disk's. Raises ClusterError when workers are out of reach."""
+        """Quantize, score, and if asked evaluate and time a recipe. An error of the recipe or the
+        engine becomes a failed trial. Raises OutputError, or OSError for a full disk, which is no
+        fault of the recipe; ClusterError when workers cannot be reached."""
         start = time.monotonic()
         recipe = proposal.recipe
         self.reporter.say(
             f"Trial {number}: {recipe.name}{f' ({proposal.note})' if proposal.note else ''}"
         )
         trial = Trial(number=number, recipe=recipe, status="failed", seconds=0, note=proposal.note)
-        if known is None and (elsewhere := self._elsewhere(recipe)) is not None:
+        if known is None and (elsewhere := self._trial_of_other_machine(recipe)) is not None:
             self.reporter.say("  done on another machine")
             return elsewhere.model_copy(update={"number": number})
         self.claim(recipe.digest)
@@ -122,7 +122,7 @@ class Workbench:
         seconds = trial.seconds + time.monotonic() - start
         return trial.model_copy(update={"seconds": round(seconds, 3)})
 
-    def _elsewhere(self, recipe: Recipe) -> Trial | None:
+    def _trial_of_other_machine(self, recipe: Recipe) -> Trial | None:
         """The trial that another machine finished; what fails there may succeed here."""
         same = (t for t in self.others() if t.digest == recipe.digest)
         return next((t for t in same if t.status != "failed"), None)
@@ -149,7 +149,7 @@ class Workbench:
 
     def quantize(self, recipe: Recipe) -> bytes:
         """The recipe's file. Raises QuantizeError, or whatever the engine raises."""
-        if self.ahead is not None and (content := self.ahead.take(recipe)) is not None:
+        if self.prefetcher is not None and (content := self.prefetcher.take(recipe)) is not None:
             return content
         if recipe.engine not in self.engines:
             self.engines[recipe.engine] = engine_of(
@@ -175,8 +175,8 @@ class Workbench:
         return replace(model, label=name)
 
     def predict(self, int8: Model) -> Predictions:
-        """The quantized model's answers on the evaluation images, in random order until it is
-        certain (at 5%, at any moment) that it does not meet the criterion, or on all of them."""
+        """The quantized model's answers on the evaluation images, in random order until it
+        certainly fails the criterion (at 5%, at any time), or on all of them."""
         n = len(self.crops)
         stop = early_stop(self.criterion, self.baseline, total=n, on=CERTAIN_FAILURE)
         order = np.random.default_rng(self.seed).permutation(n)
@@ -184,11 +184,11 @@ class Workbench:
         return predict(int8, self.crops, self.reporter, self.execution, early=early)
 
     def time(self, int8: Model, conditions: BenchConditions) -> BenchResult:
-        """fp32 and int8 interleaved in one run."""
+        """Time fp32 and int8 in turns in one benchmark."""
         return self._timed([self.model, int8], conditions)
 
     def _timed(self, models: list[Model], conditions: BenchConditions) -> BenchResult:
-        """A fixed batch size is kept to."""
+        """Time the models in turns, at the model's fixed batch size if it has one."""
         fixed = self.model.input.batch
         spec = BenchSpec(
             models=(),
@@ -203,7 +203,7 @@ class Workbench:
         return timed(models, spec, self.reporter)
 
     def compare(self, int8: Model, answers: Predictions, timing: BenchResult | None) -> Comparison:
-        """int8 beside fp32."""
+        """Compare int8 with fp32."""
         return compared(
             (self.model, int8),
             (self.baseline, answers),
@@ -257,18 +257,20 @@ class Workbench:
         return sorted(ranked, key=lambda pair: (-pair[1], pair[0].name))
 
     def recall_costs(self) -> None:
-        """What the last ranking has measured, from the run folder."""
+        """Load the costs of the last ranking from the run folder."""
         files = list(self.ledger.folder.glob("sensitivity-*.json"))
         if files:
             self.costs = json.loads(max(files, key=lambda path: path.stat().st_mtime).read_text())
 
     def reverted(self, chosen: Trial, trials: Sequence[Trial]) -> tuple[Reverted, ...]:
-        """What the chosen recipe keeps in fp32, as far as it was measured on the way."""
+        """The groups that the chosen recipe keeps in fp32, with the gains and costs measured so
+        far."""
         groups = kernel_groups(prepare(self.model.proto())) if chosen.recipe.exclude else ()
         return reverted_groups(chosen, trials, groups, self.costs)
 
     def with_times(self, recipe: Recipe, reverted: Sequence[Reverted]) -> tuple[Reverted, ...]:
-        """Those whose time no two trials tell are timed by plain files, TIMED_GROUPS at most."""
+        """Time the groups whose cost in time no two trials give, by plain files, TIMED_GROUPS at
+        most."""
         wanted = [group.nodes for group in reverted if group.time is None][:TIMED_GROUPS]
         try:
             times = self._plain_times(recipe, wanted) if wanted else {}
