@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 from quantlab.errors import DataError, RecipeError
 from quantlab.evaluate.metrics import hits, top_k
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import AgreementPolicy, Criterion, Kind, Policy
+from quantlab.gate.criteria import AgreementPolicy, Criterion, Policy
 from quantlab.stats.anytime import (
     BETS,
     BOLDEST,
     SMALLEST_REACH,
     Decision,
     Floats,
+    Kind,
     Values,
     bet_sizes,
     decision,

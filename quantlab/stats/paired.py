@@ -27,6 +27,7 @@ from functools import lru_cache
 import numpy as np
 import scipy
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -48,6 +49,18 @@ class Interval:
     def width(self) -> float:
         """``high - low``."""
         return self.high - self.low
+
+
+class Share(BaseModel):
+    """A count of images as a fraction of all, with its interval: Wilson's, or Clopper and Pearson's
+    exact one where a verdict hangs on it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    count: int
+    n: int
+    value: float
+    interval: Interval
 
 
 def z_value(confidence: float = CONFIDENCE) -> float:
