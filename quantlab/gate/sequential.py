@@ -218,7 +218,7 @@ Update = Callable[[NDArray[np.int64], NDArray[np.float32]], Decision | None]
 
 
 class EarlyStop:
-    """A ``stop`` for ``evaluate_until``: true once the criterion is decided in a way of ``on``."""
+    """A ``stop`` for ``collect``: true once the criterion is decided in a way of ``on``."""
 
     def __init__(self, update: Update, on: Collection[Decision]) -> None:
         self.decision: Decision | None = None
