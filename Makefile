@@ -16,6 +16,7 @@ test: lint pytest
 lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 # One of the tests builds the site, with warnings as errors.

@@ -296,14 +296,13 @@ PIPELINE = (
 
 def yaml_files(folder: Path) -> Corpus:
     """A recipe, configurations of three kinds, a pipeline, a baseline, a server's settings."""
-    from quantlab.evaluate.accuracy import accuracy
     from quantlab.gate.baseline import as_yaml, baseline_of
     from quantlab.testing.predictions import fake_predictions
     from quantlab.verbs.config import template
 
     answers = fake_predictions(50, 4, 0.1, 0)
     facts = dict.fromkeys(("isa", "quantlab", "onnxruntime", "pillow"), "1")
-    baseline = baseline_of(answers, accuracy(answers), size_bytes=1000, environment=facts)
+    baseline = baseline_of(answers, answers.accuracy, size_bytes=1000, environment=facts)
     texts = {
         "recipe": RECIPE,
         "config": CONFIG,
@@ -362,7 +361,6 @@ def npz_files(folder: Path) -> Corpus:
 def read_npz(path: Path, folder: Path) -> None:
     """As a dataset, as predictions and as a device's answers."""
     from quantlab.data.readers import open_dataset
-    from quantlab.evaluate.accuracy import accuracy
     from quantlab.evaluate.device import read_answers
     from quantlab.evaluate.predictions import Predictions
 
@@ -375,7 +373,7 @@ def read_npz(path: Path, folder: Path) -> None:
 
     readers: tuple[Callable[[], object], ...] = (
         images,
-        lambda: accuracy(Predictions.load(npz, max_bytes=10**8)),
+        lambda: Predictions.load(npz, max_bytes=10**8).accuracy,
         lambda: read_answers(npz),
     )
     problems = []

@@ -40,14 +40,13 @@ from quantlab.compare.speeds import ratios_of
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.dataset import Dataset
 from quantlab.data.labels import check_labels
-from quantlab.data.preprocess import Pipeline, get_pipeline
+from quantlab.data.preprocess import Pipeline, Ready, get_pipeline, ready
 from quantlab.data.readers import open_dataset
 from quantlab.data.readers.memory import Indexed, read
-from quantlab.data.ready import Ready, ready
 from quantlab.data.sampler import random_sample
 from quantlab.errors import DataError, RecipeError
 from quantlab.evaluate.accuracy import is_guessing
-from quantlab.evaluate.custom import MetricFunction, metrics_of
+from quantlab.evaluate.custom import MetricFunction
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.criteria import (
     AgreementPolicy,
@@ -60,6 +59,7 @@ from quantlab.gate.criteria import (
     SizePolicy,
     needs_labels,
 )
+from quantlab.gate.metrics import metrics_of
 from quantlab.gate.rules import (
     DEFAULT_RULES,
     Decision,

@@ -98,6 +98,16 @@ class ClusterError(QuantlabError):
     """Distributed work failed: no scheduler, other software versions, lost workers."""
 
 
+class WorkersLostError(ClusterError):
+    """Workers ended ``times`` times on the same work, which seems to end them."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(
+            f"workers ended {times} times on the same work.",
+            "Memory may be short: give them more, or have fewer (--executor process:N).",
+        )
+
+
 class MissingExtraError(QuantlabError):
     """An optional package is not installed."""
 

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from quantlab.errors import ClusterError, QuantlabError
+from quantlab.errors import ClusterError, QuantlabError, WorkersLostError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -91,7 +91,7 @@ def in_order(
             while (result := _result(waiting[0], executor.losses)) is _LOST:
                 losses += 1
                 if losses > LOSSES:
-                    raise lost_again(losses)
+                    raise WorkersLostError(losses)
                 executor.renew()
                 for i in range(len(waiting)):
                     if not waiting[i].done() or waiting[i].exception() is not None:
@@ -106,14 +106,6 @@ def in_order(
 
 
 _LOST: Any = object()
-
-
-def lost_again(times: int) -> ClusterError:
-    """What is said of work that seems to end its workers."""
-    return ClusterError(
-        f"workers ended {times} times on the same work.",
-        "Memory may be short: give them more, or have fewer (--executor process:N).",
-    )
 
 
 def _result(future: Future[R], losses: tuple[type[Exception], ...]) -> R:

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from quantlab.cluster.conditions import at_worker, check_alike, conditions
-from quantlab.cluster.executor import lost_again
-from quantlab.errors import ClusterError, MissingExtraError
+from quantlab.errors import ClusterError, MissingExtraError, WorkersLostError
 
 R = TypeVar("R")
 OPEN_SECONDS = 10.0
@@ -69,7 +68,7 @@ class Scheduler:
 
     def renew(self) -> None:
         """The scheduler has done that often enough (``distributed.scheduler.allowed-failures``)."""
-        raise lost_again(dask_failures() + 1)
+        raise WorkersLostError(dask_failures() + 1)
 
     def check(self) -> None:
         """Raises ClusterError when a worker is not as this process."""

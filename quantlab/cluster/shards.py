@@ -132,7 +132,7 @@ class Sharded:
         """``ParallelRunner.answers`` on the crops: each shard in one thread, or in those that
         ``execution`` asks for."""
         pieces = self._cut(order, SHARD, model.input.batch or execution.batch or 2)
-        at_worker = replace(execution, sharded=None, threads=execution.threads or 1)
+        at_worker = replace(execution, threads=execution.threads or 1)
         name, content = self.sent(model)
         tasks = [(self.named(crops, rows), name, content, at_worker) for rows in pieces]
         return zip(pieces, self.in_order(answers, tasks), strict=True)

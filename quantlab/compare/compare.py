@@ -20,7 +20,6 @@ from quantlab.compare.comparison import (
     Macs,
     ModelScore,
     ScoreChange,
-    Share,
 )
 from quantlab.compare.speeds import Measured, listed, speeds_of
 from quantlab.evaluate import metrics as figures
@@ -29,6 +28,7 @@ from quantlab.evaluate.custom import MetricFunction, image_scores
 from quantlab.evaluate.predictions import Aligned, Predictions, align
 from quantlab.stats.paired import (
     Interval,
+    Share,
     bootstrap_decline,
     bootstrap_mean,
     clopper_pearson,

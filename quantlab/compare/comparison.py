@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from quantlab.stats.paired import Interval
+from quantlab.stats.paired import Interval, Share
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -22,16 +22,6 @@ SpeedConclusion = Literal["faster", "slower", "same", "too noisy"]
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Share(_Frozen):
-    """A count of images as a fraction of all, with its interval: Wilson's, or Clopper and Pearson's
-    exact one where a verdict hangs on it."""
-
-    count: int
-    n: int
-    value: float
-    interval: Interval
 
 
 class ModelScore(_Frozen):
@@ -329,10 +319,9 @@ class Comparison(_Frozen):
             >>> compare(*pair).report("report.html").name
             'report.html'
         """
-        from quantlab.gate.rules import parse_limit
         from quantlab.report.files import write_comparison
 
-        return write_comparison(Path(path), self, parse_limit(criterion))
+        return write_comparison(Path(path), self, criterion)
 
     def _repr_html_(self) -> str:
         from quantlab.report.notebook import comparison_html

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantlab.compare.comparison import Comparison
+from quantlab.compare.origin import Origin
 from quantlab.errors import DataError
 from quantlab.evaluate.predictions import Predictions
-from quantlab.inspect.origin import Origin
 
 FAR_DB = 10.0
 """Below this the difference of all outputs has more than a tenth of their power."""

@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from quantlab.compare.comparison import Share
 from quantlab.evaluate.metrics import hits
-from quantlab.evaluate.predictions import Predictions
-from quantlab.stats.paired import clopper_pearson, wilson
+from quantlab.stats.paired import Share, clopper_pearson, wilson
 
 USEFUL = 0.2
 """A classifier that is of use comes this far from guessing to being always right."""
@@ -29,13 +27,6 @@ class Accuracy(BaseModel):
 
     top1: Share
     top5: Share | None
-
-
-def accuracy(predictions: Predictions) -> Accuracy | None:
-    """The accuracy, or None for unlabelled images."""
-    if predictions.labels is None:
-        return None
-    return accuracy_of(predictions.top(5), predictions.labels)
 
 
 def accuracy_of(

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from quantlab.errors import RecipeError
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import METRIC_NAMES, Limit, Policy
 
 MetricFunction = Callable[[NDArray[np.float32], NDArray[np.int64] | None], Any]
 
@@ -47,13 +46,6 @@ def load_metric(text: str) -> MetricFunction:
     if not callable(function):
         raise RecipeError(f"{text} is not a function, it is {type(function).__name__}.")
     return function  # type: ignore[no-any-return]
-
-
-def metrics_of(*criteria: Limit) -> dict[str, MetricFunction]:
-    """What ``compare(metrics=...)`` needs so that the criteria can be judged. Raises RecipeError
-    when a function cannot be loaded."""
-    names = [c.metric for c in criteria if isinstance(c, Policy) and c.metric not in METRIC_NAMES]
-    return {name: load_metric(name) for name in names}
 
 
 def image_scores(

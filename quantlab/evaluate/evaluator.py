@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,57 +17,8 @@ from quantlab.model.model import Model
 Progress = Callable[[int, NDArray[np.float32]], None]
 Stop = Callable[[NDArray[np.int64], NDArray[np.float32]], bool]
 Answers = Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]
-BATCH_SIZE = 8
 BLOCK = 8
 """Images between two looks of a sequential test."""
-
-
-class RunsBatches(Protocol):
-    """A Runner, or the fake beside it."""
-
-    def __call__(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Outputs [n, classes] of a batch shaped like the model's input."""
-
-
-def evaluate(
-    model: Model,
-    crops: Crops,
-    runner: RunsBatches,
-    *,
-    batch_size: int = BATCH_SIZE,
-    progress: Progress | None = None,
-) -> Predictions:
-    """The model's outputs on every crop, in order.
-
-    ``progress`` is called after each batch with the number of images done and that batch's outputs.
-    Raises DataError when a label is outside the model's classes.
-    """
-    order, stop = everything(crops)
-    return evaluate_until(
-        model, crops, runner, order=order, stop=stop, batch_size=batch_size, progress=progress
-    )
-
-
-def evaluate_until(
-    model: Model,
-    crops: Crops,
-    runner: RunsBatches,
-    *,
-    order: NDArray[np.int64],
-    stop: Stop,
-    batch_size: int = BATCH_SIZE,
-    progress: Progress | None = None,
-) -> Predictions:
-    """The model's outputs on crops taken in ``order`` until ``stop`` is true, in dataset order.
-
-    ``order`` holds indices, each at most once; for a sequential test it must be random. ``stop`` is
-    called after each BLOCK images with their indices and outputs; ``progress`` as by ``evaluate``,
-    its outputs in ``order`` as well. Raises DataError when a label is outside the model's classes.
-    """
-
-    pieces = (order[i : i + batch_size] for i in range(0, len(order), batch_size))
-    answers = ((rows, runner(crops.inputs(rows, model.input))) for rows in pieces)
-    return collect(model, crops, answers, order=order, stop=stop, progress=progress)
 
 
 def replay(
@@ -79,7 +29,7 @@ def replay(
     order: NDArray[np.int64],
     stop: Stop,
 ) -> Predictions:
-    """What ``evaluate_until`` gives, from the outputs that are known of all crops."""
+    """What ``collect`` gives, from the outputs that are known of all crops."""
     return collect(model, crops, iter([(order, outputs[order])]), order=order, stop=stop)
 
 
@@ -99,9 +49,10 @@ def collect(
 ) -> Predictions:
     """Predictions from ``answers``, rows and their outputs in ``order``, until ``stop`` is true.
 
-    ``stop`` hears of BLOCK images at a time, however many come together, so that an evaluation
-    ends at the same image whatever the batch size. Raises DataError when a label is outside the
-    model's classes.
+    ``order`` holds indices, each at most once; for a sequential test it must be random.
+    ``progress`` is called with the number of images done and the last outputs. ``stop`` hears of
+    BLOCK images at a time, however many come together, so that an evaluation ends at the same image
+    whatever the batch size. Raises DataError when a label is outside the model's classes.
     """
     if crops.labels is not None:
         check_labels(crops.labels, model.num_classes, crops.names)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from quantlab.errors import QuantlabError
 from quantlab.runtime.providers import CPU
-
-if TYPE_CHECKING:
-    from quantlab.cluster.shards import Sharded
 
 
 @dataclass(frozen=True)
 class Execution:
     """``threads`` are the cores to use, 0 all of them; ``batch`` and ``split`` (calls side by side,
     threads of each) settle what is otherwise tried. These change no answer; ``providers`` may, and
-    so may ``fold``, which lets the model itself normalize the pixels. ``sharded`` has it
-    computed elsewhere, shard by shard; None is here.
+    so may ``fold``, which lets the model itself normalize the pixels.
     """
 
     threads: int = 0
@@ -26,7 +21,6 @@ class Execution:
     split: tuple[int, int] | None = None
     providers: tuple[str, ...] = CPU
     fold: bool = False
-    sharded: Sharded | None = field(default=None, compare=False)
 
 
 ALL_CORES = Execution()

@@ -84,9 +84,9 @@ class Predictions:
             >>> round(accuracy.top1.value, 3)
             0.765
         """
-        from quantlab.evaluate.accuracy import accuracy
+        from quantlab.evaluate.accuracy import accuracy_of
 
-        return accuracy(self)
+        return None if self.labels is None else accuracy_of(self.top(5), self.labels)
 
     def to_frame(self) -> DataFrame:
         """The answers, one row an image.

@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from quantlab._util.flat import flat
 from quantlab._util.yamlfile import read_yaml, validate
-from quantlab.compare.comparison import Share
 from quantlab.errors import DataError, IsaChangeError, RecipeError, RecordError
 from quantlab.evaluate.accuracy import Accuracy
 from quantlab.evaluate.predictions import Predictions
@@ -33,7 +32,7 @@ from quantlab.gate.verdict import (
     unchanged_verdict,
     unmeasured_latency,
 )
-from quantlab.stats.paired import Interval, images_to_clear, independent_decline, mean_p
+from quantlab.stats.paired import Interval, Share, images_to_clear, independent_decline, mean_p
 
 FILE_NAME = "quantlab-baseline.yaml"
 MOST_STORED = 128 * 1024**2

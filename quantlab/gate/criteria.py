@@ -10,14 +10,12 @@ still count as met (``Verdict.meets``); the verdict's own interval test knows no
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from quantlab.errors import RecipeError
+from quantlab.stats.anytime import Kind
 from quantlab.stats.paired import Interval
-
-Kind = Literal["relative", "absolute"]
 
 METRIC_NAMES = {"top1": "top-1", "top5": "top-5"}
 

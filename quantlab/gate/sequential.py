@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 from quantlab.errors import DataError, RecipeError
 from quantlab.evaluate.metrics import hits, top_k
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import AgreementPolicy, Criterion, Kind, Policy
+from quantlab.gate.criteria import AgreementPolicy, Criterion, Policy
 from quantlab.stats.anytime import (
     BETS,
     BOLDEST,
     SMALLEST_REACH,
     Decision,
     Floats,
+    Kind,
     Values,
     bet_sizes,
     decision,
@@ -217,7 +218,7 @@ Update = Callable[[NDArray[np.int64], NDArray[np.float32]], Decision | None]
 
 
 class EarlyStop:
-    """A ``stop`` for ``evaluate_until``: true once the criterion is decided in a way of ``on``."""
+    """A ``stop`` for ``collect``: true once the criterion is decided in a way of ``on``."""
 
     def __init__(self, update: Update, on: Collection[Decision]) -> None:
         self.decision: Decision | None = None

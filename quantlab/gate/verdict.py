@@ -29,7 +29,6 @@ from quantlab.gate.criteria import (
     ClassPolicy,
     Criterion,
     DivergencePolicy,
-    Kind,
     LatencyPolicy,
     Limit,
     Policy,
@@ -38,7 +37,7 @@ from quantlab.gate.criteria import (
     parse_criterion,
     parse_policy,
 )
-from quantlab.stats.anytime import anytime_decline, anytime_share
+from quantlab.stats.anytime import Kind, anytime_decline, anytime_share
 from quantlab.stats.paired import (
     CONFIDENCE,
     POWER,

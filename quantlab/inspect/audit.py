@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from quantlab.compare.comparison import Share
 from quantlab.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, PIPELINES, Pipeline, get_pipeline
 from quantlab.errors import RecipeError
 from quantlab.model.model import InputSpec
-from quantlab.stats.paired import CONFIDENCE, Interval, paired_difference, wilson
+from quantlab.stats.paired import CONFIDENCE, Interval, Share, paired_difference, wilson
 
 _UNIT = "−1 to 1"
 _VALUES = {

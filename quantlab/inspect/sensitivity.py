@@ -1,7 +1,7 @@
 """Measure what each quantizer group costs: all in int8 but it, and only it in int8.
 
-A group is what one int8 kernel computes (see ``tune.groups``). Ranges are plain and weights rounded
-to nearest (see ``Variants``), so that a hundred networks take a minute.
+A group is what one int8 kernel computes (see ``quantize.groups``). Ranges are plain and weights
+rounded to nearest (see ``Variants``), so that a hundred networks take a minute.
 
 Groups are ranked by what they cost alone. On few images that is by far the surer figure: beside the
 error of fifty other groups, one more or less drowns in chance (figures in docs/inspect.md).
@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict
 
 from quantlab._util.reporter import Advance
 from quantlab.evaluate.proxy import Distance, Proxy
+from quantlab.quantize.groups import Group, kernel_groups
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
-from quantlab.tune.groups import Group, kernel_groups
 
 if TYPE_CHECKING:
     from quantlab.quantize.engine.variants import Variants

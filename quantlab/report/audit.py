@@ -5,13 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from quantlab.compare.comparison import Share
 from quantlab.data.preprocess import PIPELINES
 from quantlab.errors import DataError
 from quantlab.evaluate.accuracy import is_guessing
 from quantlab.inspect.audit import Audit, Tried
 from quantlab.report.formats import percent, percents, points, points_span, table
-from quantlab.stats.paired import Interval
+from quantlab.stats.paired import Interval, Share
 
 
 def audit_summary(found: Audit) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from quantlab._util.files import write_whole
 from quantlab.compare.comparison import Comparison
 from quantlab.errors import OutputError
-from quantlab.gate.criteria import Limit
+from quantlab.gate.rules import parse_limit
 from quantlab.gate.verdict import judge
 from quantlab.report.content import report_page
 from quantlab.report.context import ReportContext
@@ -30,12 +30,12 @@ def write_page(folder: Path, page: Page, plots: Mapping[str, bytes]) -> None:
     write_whole(folder / HTML, html(page, plots))
 
 
-def write_comparison(path: Path, comparison: Comparison, limit: Limit) -> Path:
+def write_comparison(path: Path, comparison: Comparison, criterion: str) -> Path:
     """A comparison's report as the one file ``path``: HTML with its plots, or markdown without.
 
-    Raises OutputError.
+    ``criterion`` is what its verdict is on. Raises OutputError, RecipeError.
     """
-    ending = path.suffix.lower()
+    limit, ending = parse_limit(criterion), path.suffix.lower()
     if ending not in (".html", ".md"):
         raise OutputError(f"cannot write {path}: a report is .html or .md.", "Name it so.")
     context = ReportContext(command="", environment=environment())

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from quantlab.bench.measurement import Measurement
-from quantlab.compare.comparison import Change, Comparison, Latency, Share
+from quantlab.compare.comparison import Change, Comparison, Latency
 from quantlab.evaluate.metrics import top_probability
 from quantlab.evaluate.predictions import Predictions
-from quantlab.stats.paired import Interval
+from quantlab.stats.paired import Interval, Share
 from quantlab.tune.trials import Trial, pareto_front
 
 ANSWERS = 5

@@ -11,7 +11,6 @@ from quantlab.compare.comparison import (
     Flip,
     Latency,
     ScoreChange,
-    Share,
     Speed,
 )
 from quantlab.compare.speeds import WORTH_SEEING
@@ -30,7 +29,7 @@ from quantlab.report.formats import (
     times,
     times_span,
 )
-from quantlab.stats.paired import Interval
+from quantlab.stats.paired import Interval, Share
 from quantlab.tune.reverted import Reverted
 
 FLIPS_SHOWN = 12

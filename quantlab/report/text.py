@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from quantlab._util.cache import Entry
-from quantlab.compare.comparison import Comparison, Share
+from quantlab.compare.comparison import Comparison
 from quantlab.evaluate.accuracy import Accuracy
 from quantlab.evaluate.guesses import ImageAnswer
 from quantlab.gate.verdict import Verdict
@@ -38,6 +38,7 @@ from quantlab.report.markdown import table_of
 from quantlab.report.operators import Form, operators_text
 from quantlab.report.stored import stored_summary
 from quantlab.report.worth import worth
+from quantlab.stats.paired import Share
 
 FP32_SHOWN = LAYERS_SHOWN = 10
 

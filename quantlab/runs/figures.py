@@ -17,10 +17,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quantlab.bench.measurement import BenchResult
-from quantlab.compare.comparison import Share
 from quantlab.runs.record import RunRecord
 from quantlab.runtime.providers import short_name
-from quantlab.stats.paired import Interval, signed_rank
+from quantlab.stats.paired import Interval, Share, signed_rank
 
 LONGEST = 200
 """Characters of a name or a text that are kept."""

@@ -13,10 +13,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from quantlab.compare.comparison import Share
 from quantlab.fetch.catalog import Figures, PublishedModel
 from quantlab.recipe import Recipe
 from quantlab.runs.record import RunRecord
+from quantlab.stats.paired import Share
 
 Whose = Literal["published", "here", "nobody"]
 

@@ -30,7 +30,6 @@ _ISA_FLAGS = (
     ("neon", "neon"),
     ("sse4_1", "sse4.1"),
 )
-_SATURATING = {"avx512", "avx2", "sse4.1"}
 _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow")
 
@@ -116,11 +115,6 @@ def isa(cpus: Sequence[Mapping[str, str]]) -> str:
             return name
     apple = platform.system() == "Darwin" and platform.machine() == "arm64"
     return "neon-dotprod" if apple else "unknown"
-
-
-def saturates(isa_name: str) -> bool:
-    """Whether u8×s8 products are summed in 16 bits there, and so may saturate: x86 without VNNI."""
-    return isa_name in _SATURATING
 
 
 def available_cpus() -> tuple[int, ...]:

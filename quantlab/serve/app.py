@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from quantlab import __version__
-from quantlab.serve import problems
+from quantlab.serve import problems, responses
 from quantlab.serve.api.common import PREFIX
 from quantlab.serve.api.events import Streams
 from quantlab.serve.api.router import router as api
@@ -54,7 +54,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service, app.state.runs = service, runs
     app.state.uploads, app.state.streams = Uploads(service), Streams()
     app.add_middleware(Guard, service=service)
-    problems.install(app)
+    responses.install(app)
     app.include_router(api)
     app.include_router(pages)
     app.openapi = partial(_document, app.openapi)  # type: ignore[method-assign]

@@ -15,8 +15,9 @@ from quantlab._util.yamlfile import MAX_BYTES
 from quantlab.serve.access import Access, address, same_origin
 from quantlab.serve.audit import SAFE, Audit, noteworthy
 from quantlab.serve.db import UnavailableError
-from quantlab.serve.problems import TooLargeError, answer
+from quantlab.serve.problems import TooLargeError
 from quantlab.serve.rates import Rates
+from quantlab.serve.responses import answer
 from quantlab.serve.service import Service
 from quantlab.serve.tokens import Tokens
 

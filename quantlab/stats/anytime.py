@@ -19,10 +19,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.gate.criteria import Kind
 from quantlab.stats.paired import CONFIDENCE, Interval
 
 Decision = Literal["pass", "fail"]
+Kind = Literal["relative", "absolute"]
+"""Of a decline: a share of the first accuracy, or of all images."""
 Floats = NDArray[np.float64]
 Values = Callable[[float], Floats]
 """What each outcome counts for, given a limit: a mean of at most 0 is a limit that is kept."""

@@ -6,12 +6,12 @@ Throughout, of ``n`` images ``both`` are right with the first (fp32) model and w
 Methods: Wilson (1927) for one proportion, Clopper & Pearson (1934) where a verdict hangs on it;
 Tango (1998, Statistics in Medicine 17:891) for the difference and Tang, Tang & Chan (2003,
 Statistics in Medicine 22:1217) for the ratio of two paired proportions, both by inverting a score
-test, which keeps its level when few images, or none at all, change; Bonett & Price (2006,
-Statistics in Medicine 25:3039) as the second opinion on the ratio; McNemar's exact test; for a mean
-the bootstrap-t, for a decline of means the bias-corrected and accelerated bootstrap over images
-(BCa; Efron 1987, JASA 82:171); Newcombe's hybrid score interval (1998, Statistics in Medicine
-17:873) and Donner & Zou's MOVER-R (2012, Statistical Methods in Medical Research 21:347) where it
-is not known which images changed; an exact unconditional test for the few images of a class.
+test, which keeps its level when few images, or none at all, change; McNemar's exact test; for a
+mean the bootstrap-t, for a decline of means the bias-corrected and accelerated bootstrap over
+images (BCa; Efron 1987, JASA 82:171); Newcombe's hybrid score interval (1998, Statistics in
+Medicine 17:873) and Donner & Zou's MOVER-R (2012, Statistical Methods in Medical Research 21:347)
+where it is not known which images changed; an exact unconditional test for the few images of a
+class.
 
 A p-value here is one-sided: how likely at least such a loss is when the true one is just the limit.
 It is below 2.5% where the 95% interval of the same method lies beyond the limit.
@@ -27,6 +27,7 @@ from functools import lru_cache
 import numpy as np
 import scipy
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -48,6 +49,18 @@ class Interval:
     def width(self) -> float:
         """``high - low``."""
         return self.high - self.low
+
+
+class Share(BaseModel):
+    """A count of images as a fraction of all, with its interval: Wilson's, or Clopper and Pearson's
+    exact one where a verdict hangs on it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    count: int
+    n: int
+    value: float
+    interval: Interval
 
 
 def z_value(confidence: float = CONFIDENCE) -> float:
@@ -165,24 +178,6 @@ def paired_decline_p(both: float, lost: float, gained: float, limit: float) -> f
     """
     _check_ratio(both, lost, gained)
     return float(scipy.special.ndtr(_tang_score(both, lost, gained, 1 - limit)))
-
-
-def paired_ratio_bonett_price(
-    both: float, lost: float, gained: float, confidence: float = CONFIDENCE
-) -> Interval:
-    """Bonett & Price's hybrid Wilson interval for ``(both + gained) / (both + lost)``.
-
-    Closed form and close to ``paired_ratio`` once a dozen images changed; with fewer it is too
-    narrow for a gate (with none its bound is half as far as it must be), so no verdict uses it.
-    Raises ValueError when the first model is never right.
-    """
-    _check_ratio(both, lost, gained)
-    first, second, total = both + lost, both + gained, both + lost + gained
-    together = math.sqrt((lost + gained + 2) / ((first + 1) * (second + 1)))
-    apart = sum(math.sqrt((1 - (x + 1) / (total + 2)) / (x + 1)) for x in (first, second))
-    z = together / apart * z_value(confidence)
-    of_first, of_second = _wilson(first, total, z), _wilson(second, total, z)
-    return Interval(of_second.low / of_first.high, of_second.high / of_first.low)
 
 
 def _check_ratio(both: float, lost: float, gained: float) -> None:

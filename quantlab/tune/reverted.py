@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from quantlab.quantize.groups import Group
 from quantlab.recipe import Recipe
-from quantlab.tune.groups import Group
 from quantlab.tune.trials import Trial
 
 Figure = Callable[[Trial, Trial], float | None]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from quantlab.quantize.groups import Group
 from quantlab.recipe import Recipe
-from quantlab.tune.groups import Group
 from quantlab.tune.search import Proposal, Search
 from quantlab.tune.trials import Trial
 

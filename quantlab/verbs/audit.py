@@ -15,7 +15,7 @@ from quantlab._util.reporter import Reporter
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError, MissingExtraError
-from quantlab.evaluate.accuracy import accuracy, is_guessing, is_implausible, share_of
+from quantlab.evaluate.accuracy import is_guessing, is_implausible, share_of
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.metrics import top_k
 from quantlab.evaluate.parallel import ParallelRunner
@@ -95,7 +95,7 @@ def check_reference(
 ) -> None:
     """Raises DataError when the model is no better than guessing by its ``answers``: it cannot
     serve as reference. Warns with ``reporter`` when its accuracy is implausible."""
-    found = accuracy(answers)
+    found = answers.accuracy
     if found is not None and is_guessing(found.top1, model.num_classes):
         look = quick_look(model, crops, threads)
         raise guessing_error(model.name, str(model.path), found.top1, model.num_classes, look)
@@ -110,7 +110,7 @@ def check_accepted(
     rate, n = baseline.metrics.get("top1"), baseline.data.images
     if rate is None or not is_guessing(share_of(rate.right, n), model.num_classes):
         return
-    here = accuracy(now)
+    here = now.accuracy
     implausible = here is not None and is_implausible(here.top1, model.num_classes)
     look = quick_look(model, crops, threads) if implausible else None
     name = f"{baseline.model.name}, which {path} accepted,"
@@ -121,7 +121,7 @@ def warn_of_accuracy(
     model: Model, crops: Crops, answers: Predictions, reporter: Reporter, threads: int = 0
 ) -> None:
     """Warns when an accuracy is implausible, with what another preprocessing would give."""
-    found = accuracy(answers)
+    found = answers.accuracy
     if found is not None and is_implausible(found.top1, model.num_classes):
         look = quick_look(model, crops, threads)
         reporter.warn(

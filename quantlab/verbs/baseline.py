@@ -14,7 +14,6 @@ from quantlab._util.reporter import Reporter
 from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
 from quantlab.errors import DataError, RecordError
-from quantlab.evaluate.accuracy import accuracy
 from quantlab.gate.baseline import (
     FILE_NAME,
     MOST_STORED,
@@ -82,7 +81,7 @@ def update_job(spec: UpdateSpec, run: Run, reporter: Reporter) -> Updated:
     model.check_unchanged()
     made = baseline_of(
         predictions,
-        accuracy(predictions),
+        predictions.accuracy,
         size_bytes=model.size_bytes,
         environment=environment(),
     )

@@ -12,18 +12,19 @@ from quantlab._util.reporter import Reporter
 from quantlab.bench.measurement import BenchResult
 from quantlab.compare.compare import compare, with_speeds
 from quantlab.compare.comparison import Comparison, Macs
+from quantlab.compare.origin import origin_of
 from quantlab.compare.pairing import Named, check_order, check_related, lead_of
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError, ModelError
-from quantlab.evaluate.custom import MetricFunction, metrics_of
+from quantlab.evaluate.custom import MetricFunction
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.criteria import needs_labels
+from quantlab.gate.metrics import metrics_of
 from quantlab.gate.sequential import Watch, watch
 from quantlab.gate.verdict import Criterion, Limit, Verdict, judge, parse_criterion
 from quantlab.inspect.counts import node_macs
 from quantlab.inspect.int8_share import int8_share
-from quantlab.inspect.origin import origin_of
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.model.model import Model
 from quantlab.quantize.stamp import SOURCE_KEY, calibrated_on

@@ -17,9 +17,9 @@ from quantlab.data.readers.listed import labels_of
 from quantlab.errors import DataError
 from quantlab.evaluate import device
 from quantlab.evaluate.accuracy import Accuracy, accuracy_of
-from quantlab.evaluate.custom import metrics_of
 from quantlab.evaluate.device import Answers, match, read_answers
 from quantlab.evaluate.predictions import Predictions
+from quantlab.gate.metrics import metrics_of
 from quantlab.gate.verdict import judge
 from quantlab.model.model import Model
 from quantlab.runs.run import Run

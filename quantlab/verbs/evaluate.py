@@ -15,10 +15,11 @@ from quantlab._util.cache import cache_limit, trim
 from quantlab._util.pages import release_pages
 from quantlab._util.paths import cache_dir
 from quantlab._util.reporter import Reporter
+from quantlab.cluster.execution import ShardedExecution
 from quantlab.data.crops import Crops, crops_path
 from quantlab.data.preprocess import Pipeline
 from quantlab.data.streaming import streaming_crops
-from quantlab.evaluate.accuracy import Accuracy, accuracy
+from quantlab.evaluate.accuracy import Accuracy
 from quantlab.evaluate.cached_outputs import is_known, keep, recall
 from quantlab.evaluate.evaluator import (
     Answers,
@@ -29,7 +30,6 @@ from quantlab.evaluate.evaluator import (
     predictions_of,
     replay,
 )
-from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.metrics import hits, top_k
 from quantlab.evaluate.outputs import ROWS, new_outputs
 from quantlab.evaluate.parallel import ParallelRunner
@@ -60,14 +60,14 @@ def evaluate_job(spec: EvaluateSpec, run: Run, reporter: Reporter) -> tuple[Accu
     predictions.save(run.artifact("predictions", "predictions.npz"))
     warn_of_accuracy(model, crops, predictions, reporter, spec.threads)
     run.record.results = facts(model, found, crops, predictions, spec)
-    return accuracy(predictions), len(predictions)
+    return predictions.accuracy, len(predictions)
 
 
 def facts(
     model: Model, found: LocatedDataset, crops: Crops, predictions: Predictions, spec: ModelOptions
 ) -> dict[str, object]:
     """The figures for the record."""
-    result = accuracy(predictions)
+    result = predictions.accuracy
     return {
         "model": inputs.model_facts(model),
         "data": inputs.data_facts(found, crops),
@@ -83,7 +83,7 @@ def crops_and_answers(
     pipeline: Pipeline,
     spec: DataOptions,
     reporter: Reporter,
-    execution: Execution,
+    execution: ShardedExecution,
     log_interval: int | None = None,
 ) -> tuple[Crops, Predictions]:
     """A dataset's crops and the model's Predictions on all of them, decoded while the model works
@@ -118,7 +118,7 @@ def predict(
     model: Model,
     crops: Crops,
     reporter: Reporter,
-    execution: Execution,
+    execution: ShardedExecution,
     log_interval: int | None = None,
     early: tuple[NDArray[np.int64], Stop] | None = None,
 ) -> Predictions:
@@ -146,18 +146,18 @@ def predict(
 
 @contextmanager
 def answering(
-    model: Model, crops: Crops, execution: Execution
+    model: Model, crops: Crops, execution: ShardedExecution
 ) -> Iterator[Callable[[NDArray[np.int64]], Answers]]:
     """A function that gives the model's answers on some of the crops, in the order of their
     indices, computed here or by the workers of ``execution``."""
     if execution.sharded is not None:
-        yield partial(execution.sharded.answers, model, crops, execution)
+        yield partial(execution.sharded.answers, model, crops, execution.portions)
         return
     with ParallelRunner(model, execution, pipeline=crops.pipeline) as runner:
         yield lambda rows: runner.answers(rows, crops.pixels)
 
 
-def remember(answers: Predictions, model: Model, crops: Crops, execution: Execution) -> None:
+def remember(answers: Predictions, model: Model, crops: Crops, execution: ShardedExecution) -> None:
     """Cache the answers on all crops. Raises ModelError when the model's file changed during the
     run."""
     model.check_unchanged()

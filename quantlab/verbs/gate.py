@@ -14,8 +14,6 @@ from quantlab.compare.pairing import Named, check_related
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.errors import OutputError, QuantlabError, RecipeError
-from quantlab.evaluate.accuracy import accuracy
-from quantlab.evaluate.custom import metrics_of
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.baseline import (
     Baseline,
@@ -28,6 +26,7 @@ from quantlab.gate.baseline import (
     load_baseline,
 )
 from quantlab.gate.criteria import LatencyPolicy
+from quantlab.gate.metrics import metrics_of
 from quantlab.gate.rules import Decision, Rule, decide, parse_rules
 from quantlab.gate.verdict import judge
 from quantlab.model.model import Model
@@ -217,7 +216,7 @@ def _against_baseline(
                 "compared by their intervals, which decides less."
             )
         decision = decide_unpaired(
-            baseline, accuracy(now), model.size_bytes, rules, accepted_file=accepted
+            baseline, now.accuracy, model.size_bytes, rules, accepted_file=accepted
         )
     else:
         decision, lead = _paired(before, now, model, found, crops, rules, spec, run, reporter)

@@ -15,13 +15,14 @@ from quantlab._util.cache import cache_limit, trim
 from quantlab._util.paths import cache_dir, is_url
 from quantlab._util.reporter import Reporter
 from quantlab._util.yamlfile import parse_yaml
+from quantlab.cluster.execution import ShardedExecution
 from quantlab.cluster.executor import INLINE, open_executor
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.dataset import NO_LABEL, Dataset, describe
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError, LabelError, ModelError
-from quantlab.evaluate.execution import Execution, parse_split
+from quantlab.evaluate.execution import parse_split
 from quantlab.fetch import catalog, fetch
 from quantlab.model.model import Layout, Model, OutputKind
 from quantlab.quantize.stamp import PIPELINE_KEY, RECIPE_KEY
@@ -55,9 +56,9 @@ class ModelOptions(ConfigOptions):
     executor: str = INLINE
 
     @property
-    def execution(self) -> Execution:
+    def execution(self) -> ShardedExecution:
         """How to evaluate. Raises QuantlabError for a split or a provider that cannot be."""
-        return Execution(
+        return ShardedExecution(
             threads=self.threads,
             batch=self.batch_size,
             split=None if self.split is None else parse_split(self.split),
@@ -66,7 +67,7 @@ class ModelOptions(ConfigOptions):
         )
 
     @contextmanager
-    def executing(self, reporter: Reporter) -> Iterator[Execution]:
+    def executing(self, reporter: Reporter) -> Iterator[ShardedExecution]:
         """``execution`` with its executor, which is open until the block ends. Raises QuantlabError
         for one that cannot be."""
         with sharded(self.executor, reporter) as found:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from quantlab._util.paths import cache_dir
 from quantlab._util.reporter import Reporter
+from quantlab.cluster.execution import ShardedExecution
 from quantlab.data.crops import Crops
 from quantlab.data.labels import check_labels
 from quantlab.evaluate.cached_outputs import recall
 from quantlab.evaluate.evaluator import replay
-from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.outputs import new_outputs
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.sequential import Watch
@@ -61,7 +61,7 @@ def predict_until_certain(
     crops: Crops,
     test: Watch,
     reporter: Reporter,
-    execution: Execution,
+    execution: ShardedExecution,
     seed: int,
 ) -> SequentialEvaluation:
     """fp32's and int8's answers on the crops in a seeded random order, until ``test`` is certain,
@@ -109,6 +109,6 @@ def _tells(known: NDArray[np.float32]) -> Answer:
 
 
 @contextmanager
-def _runs(model: Model, crops: Crops, execution: Execution) -> Iterator[Answer]:
+def _runs(model: Model, crops: Crops, execution: ShardedExecution) -> Iterator[Answer]:
     with answering(model, crops, execution) as answers_on:
         yield lambda rows: np.concatenate([outputs for _, outputs in answers_on(rows)])

@@ -16,6 +16,7 @@ from pydantic import Field
 from quantlab._util.files import check_writable, remove_parts, write_whole
 from quantlab._util.reporter import Reporter
 from quantlab._util.scratch import owner_of, scratch
+from quantlab.cluster.execution import ShardedExecution
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.errors import (
@@ -28,10 +29,9 @@ from quantlab.errors import (
     ResumeError,
     disk_is_full,
 )
-from quantlab.evaluate.custom import metrics_of
-from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.criteria import needs_labels
+from quantlab.gate.metrics import metrics_of
 from quantlab.gate.verdict import Criterion, Policy, judge, parse_criterion
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.model.model import Model
@@ -249,7 +249,7 @@ def _prepare(
     subject: Subject,
     run: Run,
     reporter: Reporter,
-    execution: Execution,
+    execution: ShardedExecution,
 ) -> TuneContext:
     """Images, calibration sample and the fp32 baseline."""
     model, pipeline = subject.model, subject.pipeline
@@ -314,7 +314,7 @@ def _inc_search(spec: TuneSpec, tuning: TuneContext) -> dict[str, Engine]:
 
 
 def _baseline(
-    model: Model, crops: Crops, run: Run, reporter: Reporter, execution: Execution
+    model: Model, crops: Crops, run: Run, reporter: Reporter, execution: ShardedExecution
 ) -> Predictions:
     """fp32's answers, from the run folder when it is resumed.
 

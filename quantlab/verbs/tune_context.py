@@ -15,6 +15,7 @@ from quantlab._util.files import write_whole
 from quantlab._util.reporter import Reporter
 from quantlab._util.scratch import temporary_folder
 from quantlab.bench.measurement import BenchResult
+from quantlab.cluster.execution import ALL_HERE, ShardedExecution
 from quantlab.compare.comparison import Comparison
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
@@ -25,19 +26,18 @@ from quantlab.errors import (
     QuantlabError,
     disk_is_full,
 )
-from quantlab.evaluate.custom import metrics_of
-from quantlab.evaluate.execution import ALL_CORES, Execution
 from quantlab.evaluate.predictions import Predictions
 from quantlab.evaluate.proxy import Proxy
+from quantlab.gate.metrics import metrics_of
 from quantlab.gate.sequential import Decision, early_stop
 from quantlab.gate.verdict import Criterion, judge
 from quantlab.inspect.sensitivity import GroupProbe
 from quantlab.model.large import serialized
 from quantlab.model.model import Model
 from quantlab.quantize import Engine
+from quantlab.quantize.groups import Group, kernel_groups
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
-from quantlab.tune.groups import Group, kernel_groups
 from quantlab.tune.ledger import Ledger
 from quantlab.tune.reverted import Reverted, reverted_groups
 from quantlab.tune.search import Proposal
@@ -79,7 +79,7 @@ class TuneContext:
     baseline: Predictions
     ledger: Ledger
     reporter: Reporter
-    execution: Execution = ALL_CORES
+    execution: ShardedExecution = ALL_HERE
     seed: int = 0
     bench: bool = True
     identity: str = ""

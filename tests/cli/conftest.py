@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from answering import evaluate
 from click.testing import CliRunner
 from onnx import numpy_helper
 
@@ -22,7 +23,6 @@ from quantlab.data.crops import load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import QuantizeError
-from quantlab.evaluate.evaluator import evaluate
 from quantlab.model.model import Model
 from quantlab.runs.record import RunRecord, load_record
 from quantlab.runtime.runner import Runner

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from answering import evaluate
 from onnx import helper, numpy_helper
 
 from quantlab.data.crops import load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
-from quantlab.evaluate.evaluator import evaluate
 from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing import tiny_classifier

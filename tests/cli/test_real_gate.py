@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from quantlab.compare.comparison import ClassChange
-from quantlab.inspect.origin import origin_of
+from quantlab.compare.origin import origin_of
 from quantlab.testing import blind_model
 
 pytestmark = [pytest.mark.data, pytest.mark.usefixtures("no_plots")]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from quantlab.compare.compare import compare
+from quantlab.compare.origin import Origin
 from quantlab.compare.pairing import Named, chance_agreement, check_order, check_related, lead_of
 from quantlab.errors import DataError
 from quantlab.evaluate.predictions import Predictions
-from quantlab.inspect.origin import Origin
 from quantlab.testing import fake_predictions
 
 FP32 = Named("m.onnx", "a" * 64, quantized=False)

@@ -10,7 +10,6 @@ from scipy.stats import binom, binomtest
 from sklearn.metrics import top_k_accuracy_score
 
 from quantlab.evaluate.accuracy import (
-    accuracy,
     accuracy_of,
     is_guessing,
     is_implausible,
@@ -22,7 +21,7 @@ from quantlab.testing import fake_predictions
 
 def test_agrees_with_scikit_learn() -> None:
     predictions = fake_predictions(500, 20, 0, 3)
-    found = accuracy(predictions)
+    found = predictions.accuracy
     assert found is not None
     for share, k in ((found.top1, 1), (found.top5, 5)):
         oracle = top_k_accuracy_score(
@@ -35,11 +34,11 @@ def test_agrees_with_scikit_learn() -> None:
 
 
 def test_without_labels_there_is_none() -> None:
-    assert accuracy(fake_predictions(10, 5, 0, 1, labelled=False)) is None
+    assert fake_predictions(10, 5, 0, 1, labelled=False).accuracy is None
 
 
 def test_fewer_than_five_classes() -> None:
-    found = accuracy(fake_predictions(50, 3, 0, 1))
+    found = fake_predictions(50, 3, 0, 1).accuracy
     assert found is not None
     assert found.top5.value == 1
 
@@ -48,7 +47,7 @@ def test_nan_is_never_right() -> None:
     predictions = fake_predictions(4, 6, 0, 1, accuracy=1.0)
     outputs = predictions.outputs.copy()
     outputs[0] = np.nan
-    found = accuracy(replace(predictions, outputs=outputs))
+    found = replace(predictions, outputs=outputs).accuracy
     assert found is not None
     assert (found.top1.count, found.top5.count) == (3, 3)
 

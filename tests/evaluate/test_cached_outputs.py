@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from answering import evaluate
 
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.evaluate import cached_outputs
 from quantlab.evaluate.cached_outputs import answers_key, keep, recall
-from quantlab.evaluate.evaluator import evaluate
 from quantlab.evaluate.predictions import Predictions
 from quantlab.model.model import Model
 from quantlab.testing import FakeRunner, image_folder, tiny_classifier, truncate

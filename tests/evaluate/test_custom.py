@@ -9,9 +9,10 @@ import pytest
 
 from quantlab.compare.compare import compare
 from quantlab.errors import RecipeError
-from quantlab.evaluate.custom import MetricFunction, image_scores, load_metric, metrics_of
+from quantlab.evaluate.custom import MetricFunction, image_scores, load_metric
 from quantlab.evaluate.metrics import hits, top_k
 from quantlab.gate.criteria import parse_criterion
+from quantlab.gate.metrics import metrics_of
 from quantlab.testing.predictions import fake_predictions
 
 SOURCE = """

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from answering import evaluate
 
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError, RecipeError
-from quantlab.evaluate.evaluator import evaluate
 from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing import FakeRunner, image_folder, pixel_logits, tiny_classifier

@@ -9,8 +9,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from quantlab.data.preprocess import Pipeline, get_pipeline
-from quantlab.data.ready import ready
+from quantlab.data.preprocess import Pipeline, get_pipeline, ready
 from quantlab.errors import ModelError
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.fold import fold_preprocess

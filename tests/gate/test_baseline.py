@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from quantlab.errors import RecordError
-from quantlab.evaluate.accuracy import accuracy
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate import baseline as module
 from quantlab.gate.baseline import (
@@ -32,7 +31,7 @@ HERE = {"isa": "avx2", "quantlab": "0.1", "onnxruntime": "1.2", "pillow": "10", 
 
 
 def made(predictions: Predictions) -> Baseline:
-    return baseline_of(predictions, accuracy(predictions), size_bytes=4_000_000, environment=HERE)
+    return baseline_of(predictions, predictions.accuracy, size_bytes=4_000_000, environment=HERE)
 
 
 def kept(predictions: Predictions, folder: Path) -> tuple[Baseline, Path]:
@@ -115,7 +114,7 @@ def test_differences_are_by_key() -> None:
 )
 def test_without_answers_only_accuracies_and_the_size_are_judged(rule: str, status: str) -> None:
     before, after = fake_predictions(400, 20, 0, 1), fake_predictions(400, 20, 0.5, 1)
-    found = decide_unpaired(made(before), accuracy(after), 3_500_000, parse_rules([rule]))
+    found = decide_unpaired(made(before), after.accuracy, 3_500_000, parse_rules([rule]))
     assert found.status == status
 
 
@@ -123,7 +122,7 @@ def test_the_interval_is_newcombes() -> None:
     before, after = fake_predictions(400, 20, 0, 1), fake_predictions(400, 20, 0.1, 1)
     counts = [int((p.top(1)[:, 0] == p.labels).sum()) for p in (before, after)]
     (judged,) = decide_unpaired(
-        made(before), accuracy(after), None, parse_rules(["top1.decline > 1pp"])
+        made(before), after.accuracy, None, parse_rules(["top1.decline > 1pp"])
     ).judged
     expected = independent_decline(counts[0], 400, counts[1], 400, relative=False)
     assert judged.verdict.interval == expected
@@ -138,7 +137,7 @@ def test_unlabelled_images_and_a_model_that_is_never_right() -> None:
     wrong = fake_predictions(400, 20, 0, 1)
     assert wrong.labels is not None
     never = replace(wrong, labels=(wrong.top(1)[:, 0] + 1) % 20)
-    found = decide_unpaired(made(never), accuracy(never), None, rules)
+    found = decide_unpaired(made(never), never.accuracy, None, rules)
     assert "no accuracy to lose" in found.judged[0].verdict.reason
 
 
@@ -154,7 +153,7 @@ def test_the_accepted_file_passes_without_its_answers() -> None:
     texts = ("top1.decline > 0%", "kl > 0", "agree < 100%", "class.decline > 1pp")
     latency = ("latency.p50.ratio > 1, required", "size > 4MB")
     rules = parse_rules([*texts, *latency])
-    found = decide_unpaired(accepted, accuracy(before), 3_500_000, rules, accepted_file=True)
+    found = decide_unpaired(accepted, before.accuracy, 3_500_000, rules, accepted_file=True)
     assert found.status == "pass"
     assert [j.verdict.unchanged for j in found.judged] == [True] * 4 + [False] * 2
     faster = parse_rules(["latency.p50.ratio > 0.9, required"])

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from quantlab.errors import DataError
-from quantlab.gate.rules import Decision, parse_rule, settle
+from quantlab.gate.rules import Decision, combine, parse_rule
 from quantlab.gate.verdict import Verdict
 from quantlab.report.gate import (
     GateContext,
@@ -41,7 +41,7 @@ def decision(status: str, level: str = "required", reason: str = NASTY) -> Decis
             "p": 0.001,
         }
     )
-    return settle([(rule, verdict)], alarms=(NASTY,))
+    return combine([(rule, verdict)], alarms=(NASTY,))
 
 
 CONTEXT = GateContext(

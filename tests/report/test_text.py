@@ -6,7 +6,6 @@ from pathlib import Path
 
 from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
-from quantlab.evaluate.accuracy import accuracy
 from quantlab.gate.verdict import judge, parse_policy
 from quantlab.inspect.inspection import inspect_model
 from quantlab.model.model import Model
@@ -132,12 +131,12 @@ def test_compare_says_in_its_second_line_that_int8_does_not_pay() -> None:
 
 def test_accuracy_lines() -> None:
     predictions = fake_predictions(1300, 20, 0, 1)
-    first, second = accuracy_summary(accuracy(predictions), 1300).splitlines()
+    first, second = accuracy_summary(predictions.accuracy, 1300).splitlines()
     assert first.startswith("Top-1 ")
     assert second.startswith("Top-5 ")
     assert "of 1,300)" in first
     assert accuracy_summary(None, 7).startswith("7 images without labels")
-    found = accuracy(predictions)
+    found = predictions.accuracy
     assert found is not None
     assert accuracy_summary(found.model_copy(update={"top5": None}), 1300) == first
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from quantlab.compare.comparison import Share
 from quantlab.fetch import PublishedModel
 from quantlab.recipe import Recipe
 from quantlab.runs.ledger import Row, ledger, measured
 from quantlab.runs.record import RunRecord
-from quantlab.stats.paired import wilson
+from quantlab.stats.paired import Share, wilson
 
 FP32, INT8, OTHER = ("a" * 64, "b" * 64, "c" * 64)
 RECIPE = Recipe(name="mine", ranges="minmax")

@@ -100,7 +100,7 @@ def test_a_run_is_at_work_until_its_block_ends(tmp_path: Path) -> None:
 
 def test_the_run_of_a_killed_process_is_not_at_work(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from quantlab._util.files import Run\n"
+        "import sys, time; from pathlib import Path; from quantlab.runs.run import Run\n"
         f"run = Run('bench', {{}}, '', Path({str(tmp_path)!r})); print(run.folder, flush=True)\n"
         "time.sleep(600)"
     )

@@ -11,15 +11,9 @@ from starlette.exceptions import HTTPException
 from quantlab.errors import DataError, ModelError, OutputError, QuantlabError, RecordError
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.objects import ObjectMissingError
-from quantlab.serve.problems import (
-    MOST_ERRORS,
-    Problem,
-    TooFast,
-    TooLargeError,
-    answer,
-    status_of,
-)
+from quantlab.serve.problems import Problem, TooFast, TooLargeError, status_of
 from quantlab.serve.queue import ConflictError, LeaseLostError, NotFoundError, TooManyError
+from quantlab.serve.responses import MOST_ERRORS, answer
 
 
 def told(error: Exception) -> tuple[dict[str, Any], Any]:

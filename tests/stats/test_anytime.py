@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from quantlab.gate.criteria import Kind
 from quantlab.gate.sequential import _Bets
 from quantlab.stats.anytime import (
     ALPHA,
+    Kind,
     anytime_decline,
     anytime_share,
     decision,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from quantlab.quantize.groups import Group
 from quantlab.recipe import Recipe
-from quantlab.tune.groups import Group
 from quantlab.tune.search import Proposal
 from quantlab.tune.trials import Scores, Trial
 

@@ -1,8 +1,8 @@
 import pytest
 from fakes import a_trial
 
+from quantlab.quantize.groups import Group
 from quantlab.recipe import Recipe
-from quantlab.tune.groups import Group
 from quantlab.tune.reverted import Reverted, reverted_groups
 from quantlab.tune.trials import Trial
 

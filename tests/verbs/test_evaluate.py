@@ -12,11 +12,11 @@ import pytest
 
 from quantlab._util.paths import cache_dir
 from quantlab._util.reporter import NullReporter
+from quantlab.cluster.execution import ShardedExecution
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import ModelError
-from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.predictions import Predictions
 from quantlab.model.model import Model
 from quantlab.runs.run import Run
@@ -24,7 +24,7 @@ from quantlab.runtime.runner import Runner
 from quantlab.testing import image_folder, tiny_classifier
 from quantlab.verbs.evaluate import EvaluateSpec, _Running, evaluate_job, predict
 
-ONE_CORE = Execution(threads=1)
+ONE_CORE = ShardedExecution(threads=1)
 
 
 class Notes(NullReporter):
@@ -151,7 +151,7 @@ def test_known_answers_run_no_inference(model: Model, crops: Crops, runs: list[i
     first = predict(model, crops, reporter, ONE_CORE)
     assert (sum(runs), reporter.said) == (WHOLE, [])
     renamed = replace(model, label="again", output_kind="probabilities")
-    second = predict(renamed, replace(crops, labels=None), reporter, Execution(threads=2))
+    second = predict(renamed, replace(crops, labels=None), reporter, ShardedExecution(threads=2))
     assert (sum(runs), reporter.said) == (WHOLE, ["again: answers from the cache"])
     np.testing.assert_array_equal(first.outputs, second.outputs)
     assert (second.model_name, second.output_kind) == ("again", "probabilities")

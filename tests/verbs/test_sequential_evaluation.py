@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from quantlab._util.reporter import NullReporter
+from quantlab.cluster.execution import ShardedExecution
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError
-from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.gate.criteria import parse_criterion
 from quantlab.gate.sequential import watch
@@ -23,7 +23,7 @@ from quantlab.verbs.sequential_evaluation import BLOCK, SequentialEvaluation, pr
 
 IMAGES = 160
 
-ONE_CORE = Execution(threads=1)
+ONE_CORE = ShardedExecution(threads=1)
 
 
 @pytest.fixture

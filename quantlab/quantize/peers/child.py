@@ -282,7 +282,7 @@ def offered(options: Task) -> float:
     sys.path[:] = options["path"]
     import onnx
 
-    from quantlab.quantize.peers.offered import made
+    from quantlab.quantize.peers.offered_child import made
 
     proto, seconds = made(options, Path(MODEL), batches)
     onnx.save(proto, QUANTIZED)

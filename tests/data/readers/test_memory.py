@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from quantlab.data.crops import load_crops
-from quantlab.data.preprocess import get_pipeline
+from quantlab.data.preprocess import get_pipeline, ready
 from quantlab.data.readers import open_dataset
 from quantlab.data.readers.memory import read
-from quantlab.data.ready import ready
 from quantlab.errors import DataError
 from quantlab.testing import npz_file
 from quantlab.testing.examples import example_images

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from quantlab.inspect.origin import Origin, origin_of
+from quantlab.compare.origin import Origin, origin_of
 from quantlab.testing import tiny_classifier
 
 

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 from quantlab.model.model import Model
+from quantlab.quantize.groups import kernel_groups
 from quantlab.quantize.prepare import prepare
 from quantlab.testing.models import tiny_classifier
-from quantlab.tune.groups import kernel_groups
 
 
 def test_a_group_is_a_convolution_with_its_activation_and_residual(tmp_path: Path) -> None:
