@@ -33,8 +33,8 @@ def break_int8(model: Model, path: Path, seed: int = 0) -> int:
     for group in tensor_groups(net):
         if not _linear(net, group):
             continue
-        makers = [net.makers[n] for n in group if net.makers[n].weight is not None]
-        readers = [r for n in group for r in net.readers[n] if r.weight is not None]
+        makers = [net.producers[n] for n in group if net.producers[n].weight is not None]
+        readers = [r for n in group for r in net.consumers[n] if r.weight is not None]
         channels = weights[makers[0].node.input[1]].dims[0]
         by = np.exp2(rng.integers(-REACH, REACH + 1, channels))
         for layer in makers:
@@ -49,13 +49,13 @@ def break_int8(model: Model, path: Path, seed: int = 0) -> int:
 
 def _linear(net: Net, group: list[str]) -> bool:
     """Made by convolutions without activation and sums, read by full convolutions and sums."""
-    touching = [net.makers.get(n) for n in group] + [
-        r for n in group for r in net.readers.get(n, ())
+    touching = [net.producers.get(n) for n in group] + [
+        r for n in group for r in net.consumers.get(n, ())
     ]
     return all(
         layer is not None and (layer.kind == "Add" or (layer.kind == "Conv" and layer.groups == 1))
         for layer in touching
-    ) and all(net.makers[n].low == -np.inf for n in group)
+    ) and all(net.producers[n].low == -np.inf for n in group)
 
 
 def _multiply(tensor: onnx.TensorProto, by: np.ndarray, axis: int) -> None:

@@ -91,14 +91,25 @@ def quick_audit(model: Model, crops: Crops, reporter: Reporter, threads: int = 0
 
 
 def check_reference(
-    model: Model, crops: Crops, answers: Predictions, reporter: Reporter | None, threads: int = 0
+    model: Model,
+    crops: Crops,
+    answers: Predictions,
+    reporter: Reporter | None,
+    threads: int = 0,
+    *,
+    unchanged: bool = False,
 ) -> None:
     """Raises DataError when the model is no better than guessing by its ``answers``: it cannot
-    serve as reference. Warns with ``reporter`` when its accuracy is implausible."""
+    serve as reference. Warns with ``reporter`` when its accuracy is implausible.
+
+    ``unchanged``: it is compared with itself, which needs no accuracy. Then it is an error only
+    where a quick audit finds that another preprocessing is better.
+    """
     found = answers.accuracy
     if found is not None and is_guessing(found.top1, model.num_classes):
         look = quick_look(model, crops, threads)
-        raise guessing_error(model.name, str(model.path), found.top1, model.num_classes, look)
+        if not unchanged or look is not None:
+            raise guessing_error(model.name, str(model.path), found.top1, model.num_classes, look)
     if reporter is not None:
         warn_of_accuracy(model, crops, answers, reporter, threads)
 

@@ -113,17 +113,20 @@ def side_by_side(
     if sentence := slow_format(models[1].proto().graph):
         reporter.warn(sentence)
     early = None
+    one_file = models[0].sha256 == models[1].sha256
     predictions: Sequence[Predictions]
     with spec.executing(reporter) as execution:  # closed before anything is timed
         if test is None:
             crops, fp32 = crops_and_answers(models[0], found, pipeline, spec, reporter, execution)
-            check_reference(models[0], crops, fp32, reporter, spec.threads)
+            check_reference(models[0], crops, fp32, reporter, spec.threads, unchanged=one_file)
             predictions = [fp32, predict(models[1], crops, reporter, execution)]
         else:
             crops = inputs.load_images(found, pipeline, spec, reporter, execution.sharded)
             early = predict_until_certain(models, crops, test, reporter, execution, spec.seed)
             predictions = early.predictions
-            check_reference(models[0], crops, predictions[0], reporter, spec.threads)
+            check_reference(
+                models[0], crops, predictions[0], reporter, spec.threads, unchanged=one_file
+            )
     warn_of_calibration_images(models[1], crops, reporter)
     names = found.dataset.class_names
     comparison = compared(models, predictions, None, names, spec.seed, metrics)

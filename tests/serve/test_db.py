@@ -172,7 +172,7 @@ def test_what_postgresql_cannot_hold_is_the_askers_fault(own_postgres: str) -> N
         with pytest.raises(QuantlabError, match="the database cannot store this value") as caught:
             add(database, "a\0b")
         assert not isinstance(caught.value, UnavailableError)
-        with pytest.raises(QuantlabError, match="can hold"):
+        with pytest.raises(QuantlabError, match="cannot store"):
             add(database, "a" * 500)
 
 

@@ -232,7 +232,7 @@ def test_no_channel_is_scaled_beyond_its_activations_bound(
                 peaks.update(np.asarray(values, np.float32))
         made = equalizer.finish()
         for name, by in made.scales.items():
-            maker = net.makers[name]
+            maker = net.producers[name]
             if maker.high < np.inf:
                 assert maker.low == 0, "only what holds at zero and above may be scaled at all"
                 reach = equalizer.peaks[name].peaks * by
