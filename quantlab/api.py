@@ -110,7 +110,7 @@ USUAL = "top1.decline <= 1%"
 class QuantlabWarning(UserWarning):
     """What a user should not miss: an assumed pipeline, images left out, images that flatter.
 
-    Example:
+    Examples:
         >>> import warnings
         >>> from quantlab import QuantlabWarning
         >>> warnings.simplefilter("error", QuantlabWarning)  # to be stopped by them
@@ -120,7 +120,7 @@ class QuantlabWarning(UserWarning):
 class Progress(Protocol):
     """A function that receives the progress of the work.
 
-    Example:
+    Examples:
         >>> from quantlab import bench
         >>> from quantlab.testing import example_model
         >>> def show(step, done, total, note):
@@ -144,7 +144,7 @@ class TuneResult:
     those that no other one beats in decline, speed and size together. ``stop`` says why no more was
     tried. ``folder`` is the run folder, where one was asked for.
 
-    Example:
+    Examples:
         >>> from quantlab import tune
         >>> from quantlab.testing import example_images, example_model
         >>> result = tune(
@@ -234,7 +234,7 @@ def quantize(
         Jacob et al. 2018, "Quantization and training of neural networks for efficient
         integer-arithmetic-only inference"; docs/engine.md names those of each part of a recipe.
 
-    Example:
+    Examples:
         >>> from quantlab import Recipe, quantize
         >>> from quantlab.testing import example_images, example_model
         >>> int8 = quantize(
@@ -342,7 +342,7 @@ def tune(
         ModelError, DataError, RecipeError: as ``quantize``.
         QuantizeError: no recipe gave a model.
 
-    Example:
+    Examples:
         >>> from quantlab import tune
         >>> from quantlab.testing import example_images, example_model
         >>> result = tune(
@@ -455,7 +455,7 @@ def evaluate(
         DataError: the images cannot be read, or their labels do not fit the model.
         RecipeError: there is no such pipeline.
 
-    Example:
+    Examples:
         >>> from quantlab import evaluate
         >>> from quantlab.testing import example_images, example_model
         >>> answers = evaluate(example_model(), example_images(), pipeline="torchvision")
@@ -576,7 +576,7 @@ def compare(
         Tango 1998 and Tang, Tang & Chan 2003 for the paired intervals; docs/statistics.md names
         them all.
 
-    Example:
+    Examples:
         >>> from quantlab import compare, evaluate, quantize
         >>> from quantlab.testing import example_images, example_model
         >>> fp32, images = example_model(), example_images()
@@ -651,7 +651,7 @@ def judge(
         Tango 1998, Statistics in Medicine 17:891; Tang, Tang & Chan 2003, Statistics in Medicine
         22:1217 (docs/statistics.md).
 
-    Example:
+    Examples:
         >>> from quantlab import compare, judge
         >>> from quantlab.testing import fake_predictions
         >>> pair = [fake_predictions(2000, 10, rate, seed=0) for rate in (0, 0.02)]
@@ -706,7 +706,7 @@ def gate(
         Berger 1982, Technometrics 24:295, for passing; Holm 1979, Scandinavian Journal of
         Statistics 6:65, for failing.
 
-    Example:
+    Examples:
         >>> from quantlab import compare, gate
         >>> from quantlab.testing import fake_predictions
         >>> pair = [fake_predictions(2000, 10, rate, seed=0) for rate in (0, 0.02)]
@@ -778,7 +778,7 @@ def bench(
         Georges, Buytaert & Eeckhout 2007, "Statistically rigorous Java performance evaluation", for
         fresh processes (docs/bench.md).
 
-    Example:
+    Examples:
         >>> from quantlab import bench
         >>> from quantlab.testing import example_model
         >>> result = bench(example_model(), rounds=2, seconds=0.05)
@@ -921,7 +921,7 @@ def inspect(
         ModelError: the model is not one that the view is of.
         DataError: the view needs images, or labels.
 
-    Example:
+    Examples:
         >>> from quantlab import inspect
         >>> from quantlab.testing import example_model
         >>> found = inspect(example_model())
@@ -992,7 +992,7 @@ def fetch(
         RecipeError: there is no such name.
         FetchError: no source gave it.
 
-    Example:
+    Examples:
         >>> from quantlab import QuantlabError, fetch
         >>> try:
         ...     fetch("mobilenetv2-13")

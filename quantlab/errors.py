@@ -23,7 +23,7 @@ from typing import Any
 class QuantlabError(Exception):
     """An error with a ``problem`` (what is wrong, where) and perhaps a ``remedy`` (how to mend it).
 
-    Example:
+    Examples:
         >>> from quantlab import QuantlabError, evaluate
         >>> from quantlab.testing import example_model
         >>> try:

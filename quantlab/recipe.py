@@ -18,7 +18,7 @@ class Recipe(BaseModel):
     Two equal recipes applied to the same model with the same calibration images give the same
     file, byte for byte.
 
-    Example:
+    Examples:
         >>> from quantlab import Recipe
         >>> recipe = Recipe(ranges="mse", images_per_class=2)
         >>> recipe == Recipe.model_validate(recipe.model_dump())

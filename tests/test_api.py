@@ -161,6 +161,7 @@ def test_a_dataset_is_taken_as_it_is(model: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*no calibration image:quantlab.QuantlabWarning")
 @pytest.mark.filterwarnings("ignore:.*plain MinMax is nearer:quantlab.QuantlabWarning")
 def test_ready_inputs_are_given_to_the_model_as_they_are(model: Path) -> None:
     inputs = np.random.default_rng(0).standard_normal((32, 3, SIZE, SIZE)).astype(np.float32)
@@ -170,7 +171,7 @@ def test_ready_inputs_are_given_to_the_model_as_they_are(model: Path) -> None:
     found = ql.evaluate(model, (inputs, labels))
     assert np.array_equal(found.outputs, outputs)
     others = np.random.default_rng(1).standard_normal(inputs.shape).astype(np.float32)
-    int8 = ql.quantize(model, (others, labels))
+    int8 = ql.quantize(model, (others, np.repeat(np.arange(CLASSES), 8)))
     assert ql.evaluate(int8, (inputs, labels)).pipeline["name"] == "ready"
     comparison = ql.compare(model, int8, (inputs, labels), timing=False)
     assert comparison.fidelity.agreement.value > 0.5

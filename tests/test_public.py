@@ -170,7 +170,7 @@ def test_every_argument_is_documented_and_given_by_name(name: str) -> None:
     assert [p.name for p in parameters] == re.findall(r"^        (\w+): ", arguments, re.M)
     positional = [p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
     assert len(positional) <= (3 if name == "compare" else 2)
-    for part in ("Returns:", "Raises:", "Example:"):
+    for part in ("Returns:", "Raises:", "Examples:"):
         assert part in (function.__doc__ or "")
 
 

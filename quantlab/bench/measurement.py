@@ -114,7 +114,7 @@ class Measurement:
             One row a run, with the columns ``round`` and ``run`` (from 0) and ``milliseconds`` (of
             a whole batch).
 
-        Example:
+        Examples:
             >>> from quantlab.testing import fake_measurement
             >>> list(fake_measurement("tiny", 2.0).to_frame().columns)
             ['round', 'run', 'milliseconds']
@@ -156,7 +156,7 @@ class BenchResult:
             One row a model and batch size, with the columns ``model``, ``batch_size``, ``p50``,
             ``p90``, ``p99``, ``mean``, ``std`` (milliseconds a batch) and ``images_per_second``.
 
-        Example:
+        Examples:
             >>> from quantlab import BenchResult
             >>> from quantlab.testing import fake_measurement
             >>> times = [(fake_measurement(name, ms),) for name, ms in (("fp32", 2), ("int8", 1))]

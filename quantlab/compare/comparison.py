@@ -268,7 +268,7 @@ class Comparison(_Frozen):
             ``difference`` (int8 - fp32), and ``low`` and ``high``, the 95% interval of the
             difference (of a figure that int8 alone has: its own). What is not known is NaN.
 
-        Example:
+        Examples:
             >>> from quantlab import compare
             >>> from quantlab.testing import fake_predictions
             >>> pair = [fake_predictions(200, 10, rate, seed=0) for rate in (0, 0.02)]
@@ -287,7 +287,7 @@ class Comparison(_Frozen):
             One row a class, by its index, with the columns ``name``, ``images``, ``fp32_right``,
             ``int8_right``, ``lost``, ``gained`` and ``net_loss``, all but the name in images.
 
-        Example:
+        Examples:
             >>> from quantlab import compare
             >>> from quantlab.testing import fake_predictions
             >>> pair = [fake_predictions(200, 10, rate, seed=0) for rate in (0, 0.02)]
@@ -312,7 +312,7 @@ class Comparison(_Frozen):
             RecipeError: the criterion cannot be read.
             OutputError: the file cannot be written.
 
-        Example:
+        Examples:
             >>> from quantlab import compare
             >>> from quantlab.testing import fake_predictions
             >>> pair = [fake_predictions(200, 10, rate, seed=0) for rate in (0, 0.02)]

@@ -75,7 +75,7 @@ class Dataset:
     ``Pipeline.from_input``; ``opening`` is that of the dataset that this one is (a part of), whose
     rows are ``opened_rows``.
 
-    Example:
+    Examples:
         >>> from quantlab import open_dataset
         >>> from quantlab.testing import image_folder
         >>> from pathlib import Path

@@ -37,7 +37,7 @@ class Pipeline(BaseModel):
     ``resize`` is the length of the shorter side, or (height, width) to resize straight to;
     ``mean`` and ``std`` are on the scale 0 to 255 and in the order that ``color`` names.
 
-    Example:
+    Examples:
         >>> from quantlab import Pipeline
         >>> pipeline = Pipeline(
         ...     resizer="pillow-bilinear", resize=256, crop=224, mean=(0, 0, 0), std=(255, 255, 255)

@@ -16,7 +16,7 @@ USEFUL = 0.2
 class Accuracy(BaseModel):
     """Top-1 and top-5 as shares of all images. Without top-5 where five answers are not known.
 
-    Example:
+    Examples:
         >>> from quantlab.testing import fake_predictions
         >>> found = fake_predictions(200, 10, 0, seed=0).accuracy
         >>> found.top1.count, found.top1.n, round(found.top1.interval.low, 3)

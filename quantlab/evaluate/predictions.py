@@ -78,7 +78,7 @@ class Predictions:
     def accuracy(self) -> Accuracy | None:
         """Top-1 and top-5 with their 95% intervals, None for unlabelled images.
 
-        Example:
+        Examples:
             >>> from quantlab.testing import fake_predictions
             >>> accuracy = fake_predictions(200, 10, 0, seed=0).accuracy
             >>> round(accuracy.top1.value, 3)
@@ -96,7 +96,7 @@ class Predictions:
             ``top5`` (class indices, the best first; -1 where the model gave NaN) and
             ``probability`` (of the first answer, 0 to 1).
 
-        Example:
+        Examples:
             >>> from quantlab.testing import fake_predictions
             >>> list(fake_predictions(200, 10, 0, seed=0).to_frame().columns)
             ['image', 'label', 'top1', 'top2', 'top3', 'top4', 'top5', 'probability']

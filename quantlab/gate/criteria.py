@@ -38,7 +38,7 @@ class Policy(_Frozen):
     ``module:function`` for a metric of the user's (``quantlab.evaluate.custom``), whose mean score
     then stands for the accuracy.
 
-    Example:
+    Examples:
         >>> from quantlab import Policy
         >>> policy = Policy(max_decline=0.005, kind="absolute", metric="top5")
         >>> policy.title, policy.limit_text
@@ -82,7 +82,7 @@ class Policy(_Frozen):
 class AgreementPolicy(_Frozen):
     """On which share of the images int8 must give fp32's first answer. Needs no labels.
 
-    Example:
+    Examples:
         >>> from quantlab import AgreementPolicy
         >>> AgreementPolicy(least=0.96).limit_text
         '96%'
@@ -122,7 +122,7 @@ class AgreementPolicy(_Frozen):
 class DivergencePolicy(_Frozen):
     """How large the mean KL(softmax fp32 || softmax int8) may be, in nats. Needs no labels.
 
-    Example:
+    Examples:
         >>> from quantlab import DivergencePolicy
         >>> DivergencePolicy(most=0.01).limit_text
         '0.01 nats'
@@ -162,7 +162,7 @@ class DivergencePolicy(_Frozen):
 class ClassPolicy(_Frozen):
     """How many of a class's images any class may lose net, as a fraction of them.
 
-    Example:
+    Examples:
         >>> from quantlab import ClassPolicy
         >>> ClassPolicy(of_class=0.1).limit_text
         '10 points'
@@ -202,7 +202,7 @@ class ClassPolicy(_Frozen):
 class LatencyPolicy(_Frozen):
     """How many times fp32's median latency int8 may take, at batch 1 and on one thread.
 
-    Example:
+    Examples:
         >>> from quantlab import LatencyPolicy
         >>> LatencyPolicy(ratio=0.6).limit_text
         '0.6'
@@ -242,7 +242,7 @@ class LatencyPolicy(_Frozen):
 class SizePolicy(_Frozen):
     """How many bytes the int8 file may have.
 
-    Example:
+    Examples:
         >>> from quantlab import SizePolicy
         >>> SizePolicy(most_bytes=4_000_000).limit_text
         '4.00 MB'

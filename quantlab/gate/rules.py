@@ -67,7 +67,7 @@ _PERCENT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*%")
 class Rule(BaseModel):
     """What must not be: ``text`` is ``top1.decline > 1%``, ``limit`` what it bounds.
 
-    Example:
+    Examples:
         >>> from quantlab import Policy, Rule
         >>> rule = Rule(text="top1.decline > 1%", limit=Policy(), level="required")
         >>> rule.metric
@@ -235,7 +235,7 @@ class Decision(BaseModel):
     ``fell`` and ``rose`` are the classes that surely changed, whatever the rules ask. ``alarms``
     are sentences of what nobody limited but a reader should see: accuracies that surely rose.
 
-    Example:
+    Examples:
         >>> from quantlab import compare, gate
         >>> from quantlab.testing import fake_predictions
         >>> pair = [fake_predictions(2000, 10, rate, seed=0) for rate in (0, 0.02)]

@@ -95,7 +95,7 @@ class Verdict(BaseModel):
     loss is if the limit is just kept, None where no chance is involved or nothing was measured.
     ``classes`` are those that surely fall beyond the limit, where it is one of classes.
 
-    Example:
+    Examples:
         >>> from quantlab import compare, judge
         >>> from quantlab.testing import fake_predictions
         >>> pair = [fake_predictions(2000, 10, rate, seed=0) for rate in (0, 0.02)]

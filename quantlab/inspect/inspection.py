@@ -20,7 +20,7 @@ class Inspection(BaseModel):
     nodes that ONNX Runtime really runs, after its optimizations at level ``optimization``.
     ``levels`` is whether those change a quantized model's answers, None where that was not tried.
 
-    Example:
+    Examples:
         >>> from quantlab import inspect
         >>> from quantlab.testing import example_model
         >>> inspect(example_model()).op_census["Conv"]

@@ -101,7 +101,7 @@ class Model:
     that was made in memory (``of``) has its file in a temporary folder, which is there as long as
     the Model is. ``source`` is the fp32 file that it was made from, where that is known.
 
-    Example:
+    Examples:
         >>> from quantlab import Model
         >>> from quantlab.testing import example_model
         >>> model = Model.of(example_model().proto())
@@ -139,7 +139,7 @@ class Model:
             ModelError: it is not a usable ONNX model.
             OutputError: the temporary folder cannot be written.
 
-        Example:
+        Examples:
             >>> from quantlab import Model
             >>> from quantlab.testing import example_model
             >>> model = example_model()
@@ -176,7 +176,7 @@ class Model:
             OutputError: the file cannot be written, or is this model's own or the fp32 model's.
             ModelError: the model's file changed since it was loaded.
 
-        Example:
+        Examples:
             >>> from quantlab.testing import example_model
             >>> example_model().save("copy.onnx").name
             'copy.onnx'

@@ -42,7 +42,7 @@ class RunRecord(BaseModel):
 def load_record(path: Path) -> RunRecord:
     """Read ``run.json`` (or a run folder). Raises RecordError with the reason in plain words.
 
-    Example:
+    Examples:
         >>> from quantlab import load_record, quantize
         >>> from quantlab.testing import example_images, example_model
         >>> model = quantize(

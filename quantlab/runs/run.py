@@ -31,8 +31,11 @@ def held(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=0)
-    except (Timeout, OSError) as error:
+    except Timeout as error:
         raise RecordError(f"{folder} is at work.", "Wait for its end, or end it.") from error
+    except OSError:  # a folder that cannot be written: nobody is at work there
+        yield
+        return
     try:
         yield
     finally:

@@ -26,7 +26,7 @@ class Runner:
     physical core that this process may use. Raises ModelError when ONNX Runtime refuses the model,
     a provider is unknown, or a batch does not fit.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from quantlab import Runner
         >>> from quantlab.testing import example_model

@@ -50,7 +50,11 @@ class Settings(BaseModel):
     check_time: Seconds = Field(120.0, gt=0, description="to look at an uploaded model")
     confine: bool = Field(True, description="refuse to run where children cannot be confined")
 
-    lease: Seconds = Field(30.0, gt=0, description="a worker silent for so long has lost its job")
+    lease: Seconds = Field(
+        30.0,
+        gt=0,
+        description="a worker that does not renew its lease for so long loses its job",
+    )
     losses: int = Field(5, ge=0, description="workers that one job may lose before it fails")
 
     @property

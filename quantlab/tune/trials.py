@@ -52,7 +52,7 @@ class Trial(BaseModel):
     ``done``: evaluated on all images. ``stopped``: proven not to meet the criterion before all
     images were seen. ``failed``: ``error`` says why.
 
-    Example:
+    Examples:
         >>> from quantlab import Recipe, Trial
         >>> trial = Trial(number=1, recipe=Recipe(), status="scored", seconds=0.5, proxy=0.01)
         >>> trial.divergence, trial.speedup

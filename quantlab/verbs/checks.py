@@ -33,6 +33,13 @@ def remembered(
     return _kept(what, f"{what} of {models[-1].name}", parts, make)
 
 
+def known_macs(model: Model, make: Callable[[], dict[str, int]]) -> dict[str, int]:
+    """The MACs of the model's nodes as ``make`` counts them, or as they were counted before."""
+    facts = [model.sha256, model.input.layout, model.input.height, model.input.width]
+    found: dict[str, int] = _kept("macs", f"MACs of {model.name}", facts, make)
+    return found
+
+
 def known_plot(name: str, facts: list[object], paint: Callable[[], bytes | None]) -> bytes | None:
     """The cached SVG of a report's plot drawn from the same facts, if any."""
 

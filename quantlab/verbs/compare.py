@@ -33,6 +33,7 @@ from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
 from quantlab.verbs.bench import BenchSpec, timed
+from quantlab.verbs.checks import known_macs
 from quantlab.verbs.evaluate import crops_and_answers, predict
 from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions, model_facts
 from quantlab.verbs.portability import portability_words
@@ -275,7 +276,7 @@ def macs_of(int8: Model, asked: Collection[str] | None = None) -> Macs | None:
     reasons = {name: EXCLUDED if name in mine else REVERTED for name in excluded}
     proto = int8.proto()
     try:
-        macs = node_macs(proto, int8.input)
+        macs = known_macs(int8, lambda: node_macs(proto, int8.input))
     except ModelError:
         return None
     return int8_share(proto.graph, macs, reasons)

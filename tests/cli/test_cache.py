@@ -75,13 +75,14 @@ def test_ls_names_what_is_kept(cli: Any, scene: Any, filled: Path) -> None:
     assert [line[0].strip("| ") for line in lines[2:]].count("predictions") == 2
     assert re.search(r"crops +\| +\d+\.\d\d MB \| \d{4}-\d\d-\d\d \d\d:\d\d \| 40 images", said.out)
     total = sum(p.stat().st_size for p in filled.rglob("*") if p.is_file())
-    assert f"3 entries, {total / 1e6:.2f} MB of at most 10.00 GB in {filled}" in said.out
+    assert f"4 entries, {total / 1e6:.2f} MB of at most 10.00 GB in {filled}" in said.out
     rows = said.record.results["entries"]
     assert sum(row["bytes"] for row in rows) == said.record.results["bytes"] == total
     assert {row["of"] for row in rows} == {
         f"40 images of {scene.data} (pillow-bilinear, 32 pixels)",
         f"tiny on 40 images of {scene.data} (tiny)",
         f"other on 40 images of {scene.data} (tiny)",
+        "MACs of other",
     }
 
 
@@ -94,7 +95,7 @@ def test_ls_of_one_kind_and_as_json(cli: Any, filled: Path, parsed: Any) -> None
 def test_clear_of_one_kind(cli: Any, filled: Path) -> None:
     said = cli("cache", "clear", "--kind", "predictions")
     assert re.fullmatch(rf"Removed 2 entries, .* from {re.escape(str(filled))}\n", said.out)
-    assert [p.name for p in filled.iterdir() if list(p.iterdir())] == ["crops"]
+    assert {p.name for p in filled.iterdir() if list(p.iterdir())} == {"checks", "crops"}
 
 
 def test_clear_leaves_published_models_and_all_else(cli: Any, filled: Path) -> None:

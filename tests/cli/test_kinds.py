@@ -13,7 +13,7 @@ from onnx import helper
 from PIL import Image
 
 from quantlab.model.model import Model
-from quantlab.testing import tiny_classifier
+from quantlab.testing import taught, tiny_classifier
 
 QUICK = ("--threads", "1")
 
@@ -65,6 +65,8 @@ def grey_pixels(folder: Path) -> Path:
 @pytest.mark.parametrize("make", [minus_one, zero, functions, grey, grey_pixels])
 def test_every_verb_takes_it(cli: Any, scene: Any, make: Callable[[Path], Path]) -> None:
     model = make(scene.folder)
+    if make in (grey, grey_pixels):
+        taught(model, scene.data, scene.pipeline)
     sized = ("--size", "32") if make in (minus_one, zero) else ()
     words = (*scene.words, *sized, *QUICK)
     int8 = scene.folder / "int8.onnx"

@@ -152,7 +152,7 @@ def test_a_file_that_gives_nan_is_not_written(
 def test_a_file_worse_than_plain_minmax_is_written_with_a_warning(
     cli: Any, scene: Any, tmp_path: Path, faulty: FaultyEngine
 ) -> None:
-    faulty(lambda proto: change(proto, WEIGHTS, lambda w: w * 0.8))
+    faulty(lambda proto: change(proto, WEIGHTS, lambda w: w * 0.9))
     target = tmp_path / "int8.onnx"
     said = cli("quantize", "--model", scene.model, *scene.words, "--output", target)
     assert target.is_file()

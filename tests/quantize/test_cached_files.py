@@ -12,7 +12,7 @@ from quantlab.data.crops import load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.model.model import Model
-from quantlab.quantize import get_engine, known
+from quantlab.quantize import cached_files, get_engine
 from quantlab.quantize.cached_files import file_key, keep, recall
 from quantlab.quantize.engine import QuantlabEngine
 from quantlab.recipe import Recipe
@@ -55,9 +55,9 @@ def test_the_key_changes_with_all_that_makes_the_file(
         (model, RECIPE, replace(images, crops=replace(crops, digests=crops.digests[1:]))),
     ]
     keys = [file_key(model, RECIPE, images), *(file_key(*other) for other in others)]
-    monkeypatch.setattr(known, "environment", lambda: {"isa": "other"})
+    monkeypatch.setattr(cached_files, "environment", lambda: {"isa": "other"})
     keys.append(file_key(model, RECIPE, images))
-    monkeypatch.setattr(known, "source_digest", lambda: "other")
+    monkeypatch.setattr(cached_files, "source_digest", lambda: "other")
     keys.append(file_key(model, RECIPE, images))
     assert len(set(keys)) == len(keys)
 

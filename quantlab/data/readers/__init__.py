@@ -50,7 +50,7 @@ def open_dataset(
     labels fit; ``labelled=False`` leaves labels aside, and a list is one of images only. Raises
     LabelError for labels that cannot be read or do not fit, DataError, MissingExtraError.
 
-    Example:
+    Examples:
         >>> from quantlab import open_dataset
         >>> from quantlab.testing import image_folder
         >>> from pathlib import Path

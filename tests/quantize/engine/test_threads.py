@@ -15,9 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from quantlab.model.model import Model
-from quantlab.quantize.engine import QuantlabEngine, observe, search, weights
+from quantlab.quantize.engine import QuantlabEngine, weights
 from quantlab.quantize.engine.rounding import round_rows
 from quantlab.recipe import Recipe
+from quantlab.runtime import graphs
 from quantlab.testing import image_folder, tiny_classifier
 
 PIPELINE = (
@@ -100,9 +101,8 @@ def test_one_thread_computes_what_decides_the_file(
         blas.extend(i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas")
         return round_rows(*args)
 
-    real = observe.create_session
-    for module in (observe, search, weights):
-        monkeypatch.setattr(module, "create_session", create_session)
+    real = graphs.create_session
+    monkeypatch.setattr(graphs, "create_session", create_session)
     monkeypatch.setattr(weights, "round_rows", rounded)
     model = Model.load(tiny_classifier(tmp_path / "tiny.onnx"))
     with threadpool_limits(2, "blas"):

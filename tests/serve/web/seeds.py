@@ -32,7 +32,7 @@ def keep_run(service: Service, folder: Path, **asked: Any) -> Job:
     files = {
         f"runs/{folder.name}/{path.relative_to(folder).as_posix()}": path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(".")
     }
     service.submit(_REQUEST.validate_python({"data": "val", **asked}), "local")
     job = end(service, files, run=folder.name)
