@@ -21,7 +21,7 @@ def test_every_job_ends_once_as_if_nobody_was_killed(
     workers: int, db: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     url = request.getfixturevalue(db) if db else None
-    found, seen, jobs = judged(Scene(tmp_path, jobs=6, workers=workers, db=url), kills=8)
+    found, seen, jobs = judged(Scene(tmp_path, jobs=8, workers=workers, db=url), kills=12)
     assert [what for what, holds in found.items() if not holds] == []
-    assert sum(seen.kills.values()) == 8
+    assert sum(seen.kills.values()) == 12
     assert sum(job.attempts for job in jobs) > len(jobs), "no job was disturbed"
