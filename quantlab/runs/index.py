@@ -282,7 +282,11 @@ def _engine(text: str) -> Engine:
     url = with_driver(make_url(text))
     if url.drivername == "postgresql+psycopg":
         waits = {"connect_timeout": SECONDS_TO_WAIT}
-        return create_engine(url, pool_pre_ping=True, connect_args=waits)
+        # All statements of a transaction see one state: who deletes a run and then its figures does
+        # not delete the figures alone of a run that another process has put there in between.
+        return create_engine(
+            url, pool_pre_ping=True, connect_args=waits, isolation_level="REPEATABLE READ"
+        )
     if url.get_backend_name() != "sqlite":
         raise ArgumentError("neither SQLite nor PostgreSQL")
     if url.database:
@@ -293,7 +297,7 @@ def _engine(text: str) -> Engine:
 def _is_transient(error: DBAPIError) -> bool:
     """Whether the error comes from another process that writes the same rows or tables, so that a
     retry will succeed."""
-    signs = ("already exists", "deadlock", "locked")
+    signs = ("already exists", "deadlock", "locked", "could not serialize")
     return isinstance(error, IntegrityError) or any(sign in str(error.orig) for sign in signs)
 
 

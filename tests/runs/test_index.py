@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from quantlab.errors import MissingExtraError, RecordError
 from quantlab.runs.entry import Entry
@@ -149,6 +150,23 @@ def test_processes_that_index_at_once_agree(url: str, tmp_path: Path) -> None:
         refresh(index, root)
         assert sorted(folders(index)) == names
         assert len(index.measured("tiny-int8", ["top1"])) == 4
+
+
+@pytest.mark.postgres
+def test_who_clears_takes_no_figures_of_a_run_that_comes_meanwhile(postgres_url: str) -> None:
+    with Index(postgres_url, "cleared") as index, Index(postgres_url, "cleared") as other:
+        coming = iter([("1", entry("a"))])
+
+        @sa.event.listens_for(index._engine, "after_cursor_execute")
+        def meanwhile(*_: object) -> None:
+            for one in coming:
+                other.update([one], ())
+
+        index.clear()
+        assert next(coming, None) is None
+        assert len(index.measured("net", ["top1"])) == len(folders(index))
+        index.clear()
+        assert folders(index) == []
 
 
 def test_a_password_is_not_told() -> None:
