@@ -18,6 +18,8 @@ from quantlab.model.large import array_of, put_aside, without_weights
 from quantlab.model.model import main_opset
 from quantlab.model.plain import plain
 from quantlab.quantize.constants import fold_constants, simplify_reshapes
+from quantlab.quantize.float32 import to_float32
+from quantlab.quantize.fold import fold_affine, fold_pads
 from quantlab.quantize.unfuse import unfuse
 
 MIN_OPSET = 13
@@ -32,12 +34,14 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
     In order: local functions are put where they are called; what ONNX Runtime's optimizer put
     together is taken apart; weights are no longer graph inputs; Constant nodes become weights and
     what depends on constants alone is computed; Clip bounds are scalars; the opset is at least
-    ``min_opset``; Identity and Dropout are gone; BatchNormalization is folded into the Conv before
-    it; a Reshape that flattens is a Flatten (so that no Shape, Gather, Concat chain stays behind);
-    a MatMul of rank 2 with constant weights, and the Add of a bias after it, is a Gemm with the
-    MatMul's name; ``auto_pad`` is explicit pads where sizes are known; dead nodes and unused
-    weights are gone; every node has a name of its own and every tensor its shape. Names of inputs,
-    outputs and of nodes that have one are kept, and so is a fixed batch size.
+    ``min_opset``; Identity and Dropout are gone; what float16 was is float32; BatchNormalization,
+    and a constant for each channel that is added or multiplied, are folded into the Conv or Gemm
+    before it, and zeros that a Pad adds into the Conv or pool after it; a Reshape that flattens is
+    a Flatten (so that no Shape, Gather, Concat chain stays behind); a MatMul of rank 2 with
+    constant weights, and the Add of a bias after it, is a Gemm with the MatMul's name; ``auto_pad``
+    is explicit pads where sizes are known; dead nodes and unused weights are gone; every node has a
+    name of its own and every tensor its shape. Names of inputs, outputs and of nodes that have one
+    are kept, and so is a fixed batch size.
 
     Raises QuantizeError when the graph cannot be upgraded or is not valid.
     """
@@ -48,13 +52,14 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
     for step in (_constants_to_initializers, _scalar_clip_bounds):
         step(copy.graph)
     copy = upgrade_opset(copy, min_opset)
-    _apply(copy, _constants_to_initializers, _remove_no_ops, _fold_batch_norms, _scalar_clip_bounds)
+    to_float32(copy)
+    _apply(copy, _constants_to_initializers, _remove_no_ops, fold_affine, _scalar_clip_bounds)
     fold_constants(copy)
     simplify_reshapes(copy)
     shapes = g.tensor_shapes(copy)
     _matmuls_to_gemms(copy.graph, shapes)
     _explicit_pads(copy.graph, shapes)
-    _apply(copy, _remove_no_ops, g.prune, g.name_nodes)
+    _apply(copy, _remove_no_ops, fold_affine, fold_pads, g.prune, g.name_nodes)
     _drop_unused_domains(copy)
     return _checked(_with_shapes(copy))
 
@@ -190,67 +195,6 @@ def _rename_tensor(graph: onnx.GraphProto, old: str, new: str) -> None:
         for i, name in enumerate(node.output):
             if name == old:
                 node.output[i] = new
-
-
-def _fold_batch_norms(graph: onnx.GraphProto) -> None:
-    """BatchNormalization right after a Conv becomes part of the Conv's weights and bias.
-
-    With s = scale / sqrt(variance + epsilon): W' = W · s, b' = (b − mean) · s + shift, in double
-    precision.
-    """
-    weights = g.initializers(graph)
-    made_by, read_by = g.producers(graph), g.consumers(graph)
-    outputs = {v.name for v in graph.output}
-    names = g.Names(g.tensor_names(graph))
-    kept = []
-    for norm in graph.node:
-        kept.append(norm)
-        conv = made_by.get(norm.input[0]) if g.is_standard(norm, "BatchNormalization") else None
-        if conv is None or not _foldable(conv, norm, weights):
-            continue
-        if len(read_by[conv.output[0]]) > 1 or conv.output[0] in outputs:
-            continue
-        _fold_pair(graph, conv, norm, weights, names)
-        kept.pop()
-    g.set_nodes(graph, kept)
-
-
-def _foldable(
-    conv: onnx.NodeProto, norm: onnx.NodeProto, weights: dict[str, onnx.TensorProto]
-) -> bool:
-    constant = [*conv.input[1:], *norm.input[1:5]]
-    return (
-        g.is_standard(conv, "Conv")
-        and all(name in weights for name in constant if name)
-        and g.attribute(norm, "training_mode", 0) == 0
-        and not any(norm.output[1:])
-    )
-
-
-@np.errstate(all="ignore")  # engines name the node whose weights are not finite
-def _fold_pair(
-    graph: onnx.GraphProto,
-    conv: onnx.NodeProto,
-    norm: onnx.NodeProto,
-    weights: dict[str, onnx.TensorProto],
-    names: g.Names,
-) -> None:
-    def value(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        return array_of(weights[name]).astype(np.float64)
-
-    scale, shift, mean, variance = (value(name) for name in norm.input[1:5])
-    factor = scale / np.sqrt(variance + g.attribute(norm, "epsilon", 1e-5))
-    kernel = value(conv.input[1])
-    bias = value(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else np.zeros_like(mean)
-    dtype = array_of(weights[conv.input[1]]).dtype
-    made = [names.new(f"{conv.output[0]}_{k}") for k in ("weight", "bias")]
-    kernel = kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1))
-    g.set_initializer(graph, made[0], kernel.astype(dtype))
-    g.set_initializer(graph, made[1], ((bias - mean) * factor + shift).astype(dtype))
-    data, output = conv.input[0], norm.output[0]
-    del conv.input[:]
-    conv.input.extend([data, *made])
-    conv.output[0] = output
 
 
 def _matmuls_to_gemms(graph: onnx.GraphProto, shapes: _Shapes) -> None:

@@ -1,0 +1,270 @@
+"""Fold what exporters leave around a convolution or Gemm into it: in place, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from quantlab.model import graph as g
+from quantlab.model.large import array_of
+
+_Weights = Mapping[str, onnx.TensorProto]
+_Doubles = NDArray[np.float64]
+_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
+_NOT_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax")
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """``y = x * factor + offset``, a number of each for every output channel, or one for all."""
+
+    factor: _Doubles
+    offset: _Doubles
+
+
+def fold_affine(graph: onnx.GraphProto) -> None:
+    """What scales or shifts the channels of a Conv, ConvTranspose or Gemm becomes part of it.
+
+    That is BatchNormalization, and Add, Sub, Mul or Div of a constant for each channel: biases of
+    paddle2onnx and tf2onnx, Caffe's Scale. With y = x · f + o: W' = W · f, b' = b · f + o, in
+    double precision. The layer's output must have no other reader.
+    """
+    weights = g.initializers(graph)
+    made_by, read_by = g.producers(graph), g.consumers(graph)
+    outputs = {v.name for v in graph.output}
+    names = g.Names(g.tensor_names(graph))
+    kept = []
+    for node in graph.node:
+        kept.append(node)
+        found = _found(node, made_by, weights)
+        if found is None:
+            continue
+        layer, affine = found
+        if len(read_by[layer.output[0]]) > 1 or layer.output[0] in outputs:
+            continue
+        _fold_into(graph, layer, affine, node.output[0], names)
+        made_by[node.output[0]] = layer
+        weights = g.initializers(graph)
+        kept.pop()
+    g.set_nodes(graph, kept)
+
+
+def _found(
+    node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto], weights: _Weights
+) -> tuple[onnx.NodeProto, _Affine] | None:
+    """The layer whose channels the node scales or shifts, and by what."""
+    for name in node.input:
+        layer = made_by.get(name)
+        kernel = None if layer is None else _kernel(layer, weights)
+        if layer is None or kernel is None or node is layer:
+            continue
+        affine = (
+            _normalization(node, weights)
+            if g.is_standard(node, "BatchNormalization")
+            else _arithmetic(node, name, len(kernel.dims), weights)
+        )
+        channels = _channels(layer, kernel)
+        if affine is not None and {affine.factor.size, affine.offset.size} <= {1, channels}:
+            return layer, affine
+    return None
+
+
+def _kernel(layer: onnx.NodeProto, weights: _Weights) -> onnx.TensorProto | None:
+    """The weights of a layer that can take an affine function in; None for every other node."""
+    if not g.is_standard(layer, "Conv", "ConvTranspose", "Gemm"):
+        return None
+    if not all(name in weights for name in layer.input[1:] if name):
+        return None
+    if layer.op_type == "Gemm":
+        ones = g.attribute(layer, "alpha", 1.0) == g.attribute(layer, "beta", 1.0) == 1
+        bias = weights[layer.input[2]] if len(layer.input) > 2 and layer.input[2] else None
+        matrix = bias is not None and len(bias.dims) == 2 and bias.dims[0] != 1
+        if not ones or matrix:
+            return None
+    kernel = weights[layer.input[1]]
+    return kernel if kernel.data_type in _FLOATS else None
+
+
+def _channel_axis(layer: onnx.NodeProto) -> int:
+    """Which axis of the kernel counts output channels; ConvTranspose's are divided by its group."""
+    by_row = layer.op_type == "Conv" or (
+        layer.op_type == "Gemm" and g.attribute(layer, "transB", 0) != 0
+    )
+    return 0 if by_row else 1
+
+
+def _channels(layer: onnx.NodeProto, kernel: onnx.TensorProto) -> int:
+    groups = g.attribute(layer, "group", 1) if layer.op_type == "ConvTranspose" else 1
+    return int(kernel.dims[_channel_axis(layer)]) * groups
+
+
+def _value(tensor: onnx.TensorProto) -> _Doubles:
+    return array_of(tensor).astype(np.float64)
+
+
+@np.errstate(all="ignore")  # engines name the node whose weights are not finite
+def _normalization(node: onnx.NodeProto, weights: _Weights) -> _Affine | None:
+    if g.attribute(node, "training_mode", 0) or any(node.output[1:]):
+        return None
+    if not all(name in weights for name in node.input[1:5]):
+        return None
+    scale, shift, mean, variance = (_value(weights[name]) for name in node.input[1:5])
+    factor = scale / np.sqrt(variance + g.attribute(node, "epsilon", 1e-5))
+    return _Affine(factor, shift - mean * factor)
+
+
+@np.errstate(all="ignore")
+def _arithmetic(node: onnx.NodeProto, name: str, rank: int, weights: _Weights) -> _Affine | None:
+    """What the node does to the tensor of that name, where it is Add, Sub, Mul or Div of it and a
+    constant that has one number for each channel, or one for all."""
+    if not g.is_standard(node, "Add", "Sub", "Mul", "Div") or len(node.input) != 2:
+        return None
+    first = node.input[0] == name
+    other = weights.get(node.input[1 if first else 0])
+    if other is None or other.data_type not in _FLOATS or len(other.dims) > rank:
+        return None
+    dims = [1] * (rank - len(other.dims)) + list(other.dims)
+    if any(size != 1 for axis, size in enumerate(dims) if axis != 1):
+        return None
+    value = _value(other).reshape(-1)
+    one, none = np.ones(1), np.zeros(1)
+    if node.op_type == "Add":
+        return _Affine(one, value)
+    if node.op_type == "Sub":
+        return _Affine(one, -value) if first else _Affine(-one, value)
+    if node.op_type == "Mul":
+        return _Affine(value, none)
+    return _Affine(1 / value, none) if first and value.all() else None
+
+
+@np.errstate(all="ignore")
+def _fold_into(
+    graph: onnx.GraphProto, layer: onnx.NodeProto, affine: _Affine, output: str, names: g.Names
+) -> None:
+    weights = g.initializers(graph)
+    kernel, axis = weights[layer.input[1]], _channel_axis(layer)
+    channels = _channels(layer, kernel)
+    factor = np.broadcast_to(affine.factor, channels)
+    biased = len(layer.input) > 2 and layer.input[2] != ""
+    bias = _value(weights[layer.input[2]]).reshape(-1) if biased else np.zeros(channels)
+    scaled = _scaled(_value(kernel), factor, axis)
+    dtype = helper.tensor_dtype_to_np_dtype(kernel.data_type)
+    made = [names.new(f"{layer.output[0]}_{what}") for what in ("weight", "bias")]
+    g.set_initializer(graph, made[0], scaled.astype(dtype))
+    g.set_initializer(graph, made[1], (bias * factor + affine.offset).astype(dtype))
+    data = layer.input[0]
+    del layer.input[:]
+    layer.input.extend([data, *made])
+    layer.output[0] = output
+
+
+def _scaled(kernel: _Doubles, factor: _Doubles, axis: int) -> _Doubles:
+    """The kernel with each output channel multiplied. A grouped ConvTranspose has its groups'
+    channels one after the other along its input axis."""
+    if factor.size == kernel.shape[axis]:
+        shape = [1] * kernel.ndim
+        shape[axis] = -1
+        return kernel * factor.reshape(shape)
+    groups = factor.size // kernel.shape[1]
+    parts = np.split(kernel, groups)
+    rows = factor.reshape(groups, -1)
+    every = [_scaled(part, row, 1) for part, row in zip(parts, rows, strict=True)]
+    return np.concatenate(every)
+
+
+def fold_pads(graph: onnx.GraphProto) -> None:
+    """A Pad with zeros before convolutions and pools alone becomes their own padding.
+
+    A MaxPool pads with the least number there is: it takes in zeros only where nothing is negative.
+    """
+    weights = g.initializers(graph)
+    made_by, read_by = g.producers(graph), g.consumers(graph)
+    outputs = {v.name for v in graph.output}
+    kept = []
+    for pad in graph.node:
+        kept.append(pad)
+        before = _zero_padding(pad, weights)
+        readers = read_by.get(pad.output[0], [])
+        if before is None or not readers or pad.output[0] in outputs:
+            continue
+        positive = _is_not_negative(made_by.get(pad.input[0]), weights)
+        pads = [_with_padding(node, pad.output[0], before, positive) for node in readers]
+        if any(each is None for each in pads):
+            continue
+        for node, each in zip(readers, pads, strict=True):
+            own = [a for a in node.attribute if a.name not in ("auto_pad", "pads")]
+            if node.op_type == "AveragePool":
+                own = [a for a in own if a.name != "count_include_pad"]
+                own.append(helper.make_attribute("count_include_pad", 1))
+            del node.attribute[:]
+            node.attribute.extend([*own, helper.make_attribute("pads", each or [])])
+            node.input[0] = pad.input[0]
+        kept.pop()
+    g.set_nodes(graph, kept)
+
+
+def _zero_padding(pad: onnx.NodeProto, weights: _Weights) -> list[int] | None:
+    """The zeros before and after each spatial axis; None where it pads with something else."""
+    if not g.is_standard(pad, "Pad") or g.attribute(pad, "mode", "constant") != "constant":
+        return None
+    given = [*pad.input[1:], "", "", ""][:3]
+    if any(name and name not in weights for name in given) or not given[0]:
+        return None
+    if given[1] and array_of(weights[given[1]]).any():
+        return None
+    amounts = [int(n) for n in array_of(weights[given[0]])]
+    half = len(amounts) // 2
+    axes = [int(n) for n in array_of(weights[given[2]])] if given[2] else list(range(half))
+    if len(axes) != half or min(axes, default=0) < 0 or min(amounts, default=0) < 0:
+        return None
+    rank = max(axes, default=0) + 1
+    if rank < 3:
+        return None
+    sides = []
+    for side in (amounts[:half], amounts[half:]):
+        found = dict(zip(axes, side, strict=True))
+        if found.get(0) or found.get(1):
+            return None
+        sides += [found.get(axis, 0) for axis in range(2, rank)]
+    return sides
+
+
+def _is_not_negative(node: onnx.NodeProto | None, weights: _Weights) -> bool:
+    if node is None:
+        return False
+    if g.is_standard(node, "Clip"):
+        least = weights.get(node.input[1]) if len(node.input) > 1 else None
+        return least is not None and float(array_of(least).min()) >= 0
+    return g.is_standard(node, *_NOT_NEGATIVE)
+
+
+def _with_padding(
+    node: onnx.NodeProto, name: str, zeros: list[int], positive: bool
+) -> list[int] | None:
+    """The node's pads with these zeros besides; None where it cannot take them in."""
+    if list(node.input).count(name) != 1 or node.input[0] != name:
+        return None
+    own = g.attribute(node, "pads", [0] * len(zeros))
+    if g.attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID") or len(own) != len(zeros):
+        return None
+    total = [a + b for a, b in zip(own, zeros, strict=True)]
+    if g.is_standard(node, "Conv"):
+        return total
+    kernel = g.attribute(node, "kernel_shape", [0])
+    dilations = g.attribute(node, "dilations", [1] * len(kernel))
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    if g.attribute(node, "ceil_mode", 0) or any(
+        t >= span for t, span in zip(total, spans * 2, strict=True)
+    ):
+        return None
+    if g.is_standard(node, "MaxPool") and len(node.output) == 1:
+        return total if positive else None
+    if g.is_standard(node, "AveragePool"):
+        counted = g.attribute(node, "count_include_pad", 0) == 1 or not any(own)
+        return total if counted else None
+    return None
