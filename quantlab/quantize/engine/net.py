@@ -27,7 +27,7 @@ HUGE = 2**28
 """Weights of a layer from which on they are rounded piece by piece, and not scaled."""
 SAME_SCALE = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
 """They move numbers about: output and input have one quantizer."""
-FOLLOW = ("Add", "Concat", "GlobalAveragePool", "AveragePool", *SAME_SCALE)
+FOLLOW = ("Add", "Mul", "Sigmoid", "Concat", "GlobalAveragePool", "AveragePool", *SAME_SCALE)
 """Quantized when all that they read is quantized."""
 
 
