@@ -24,7 +24,12 @@ from quantlab.quantize.engine.observe import (
     observe_tensors,
     spread_batches,
 )
-from quantlab.quantize.engine.plan import Plan, quantizers, shares_input_quantizer
+from quantlab.quantize.engine.plan import (
+    Plan,
+    fixed_bounds,
+    quantizers,
+    shares_input_quantizer,
+)
 from quantlab.quantize.engine.qdq import INT16_OPSET, write_qdq
 from quantlab.quantize.engine.qoperator import write_qoperator
 from quantlab.quantize.engine.ranges import Candidates, RangeEstimator, range_estimator
@@ -116,7 +121,9 @@ def _observed(
     names = [
         n
         for n in net.quantized_tensors
-        if n not in equalizer.peaks and not shares_input_quantizer(net, n)
+        if n not in equalizer.peaks
+        and not shares_input_quantizer(net, n)
+        and fixed_bounds(net, n) is None
     ]
     seen = {name: _estimator(recipe, grid) for name in names}
     late = {name: seen[name] for name in names if name in equalizer.waiting}

@@ -26,7 +26,6 @@ from quantlab.recipe import Recipe
 EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WEIGHT_NOISE = 0.3
 """What is left of the rounding noise of weights once they are rounded by output error."""
-_SAME_CHANNELS = ("Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten")
 _FLOOR = {True: 1e-3, False: 1e-2}
 
 
@@ -102,7 +101,7 @@ def tensor_groups(net: Net) -> list[list[str]]:
         return name
 
     for layer in net.layers:
-        if layer.quantized and layer.kind in _SAME_CHANNELS:
+        if layer.quantized and layer.row.scales_channels:
             for name in layer.inputs:
                 root[find(name)] = find(layer.output)
     groups: dict[str, list[str]] = {}
@@ -132,7 +131,7 @@ def _read_by_gemm(net: Net, group: Sequence[str]) -> bool:
 def _takes_scale(layer: Layer) -> bool:
     """Whether scaled inputs make scaled outputs; an upper bound is kept to by ``_within_bounds``,
     and for that the lower one has to be zero."""
-    known = layer.weight is not None or layer.kind in _SAME_CHANNELS
+    known = layer.weight is not None or layer.row.scales_channels
     flat = layer.kind != "Flatten" or g.attribute(layer.node, "axis", 1) == 1
     unbounded = layer.low == -np.inf and layer.high == np.inf
     return layer.quantized and known and flat and (layer.low == 0 or unbounded)

@@ -10,6 +10,7 @@ from quantlab.model import graph as g
 
 _TENSORS = (
     "fp32", "fp32/kept", "quantized", "dequantized", "before", "scale", "zero",
+    "requantized/scale", "requantized/zero",
     "weight", "weight/quantized", "weight/scale", "weight/zero",
     "bias", "bias/quantized", "bias/scale", "bias/zero",
 )  # fmt: skip

@@ -19,16 +19,11 @@ from quantlab.model import graph as g
 from quantlab.model.large import Weights, array_of
 from quantlab.quantize.engine.grid import Floats
 from quantlab.quantize.engine.names import MadeNames
+from quantlab.quantize.operators import Operator, row
 from quantlab.recipe import Recipe
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
-"""ONNX Runtime quantizes their weights where it finds them between quantizers."""
 HUGE = 2**28
 """Weights of a layer from which on they are rounded piece by piece, and not scaled."""
-SAME_SCALE = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
-"""They move numbers about: output and input have one quantizer."""
-FOLLOW = ("Add", "Mul", "Sigmoid", "Concat", "GlobalAveragePool", "AveragePool", *SAME_SCALE)
-"""Quantized when all that they read is quantized."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +49,16 @@ class Layer:
     def kind(self) -> str:
         """The node's operator."""
         return self.node.op_type
+
+    @cached_property
+    def row(self) -> Operator:
+        """What can be done with the node's operator in int8."""
+        return row(self.node)
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is quantized and its outputs have its input's quantizer."""
+        return self.quantized and self.row.role == "moves"
 
     @property
     def name(self) -> str:
@@ -128,7 +133,7 @@ class Net:
 def _quantized_ends(layer: Layer) -> Iterator[str]:
     yield from layer.inputs
     if not layer.float_output:
-        yield layer.output
+        yield from layer.outputs
 
 
 def read_net(prepared: onnx.ModelProto, recipe: Recipe) -> Net:
@@ -207,7 +212,7 @@ def _fold_activations(
             )
             made[layer.output] = -1
             continue
-        if g.is_standard(layer.node, *WEIGHTED, "Add"):
+        if layer.row.role == "weights" or layer.row.rounds_weights or layer.kind == "Add":
             made[layer.output] = len(folded)
         folded.append(layer)
     return folded
@@ -228,35 +233,71 @@ def _bounds(node: onnx.NodeProto, weights: Mapping[str, g.Array]) -> tuple[float
     return (limits[0], limits[1]) if limits[0] <= 0 <= limits[1] else None
 
 
-def _decide(layers: list[Layer], graph: onnx.GraphProto, recipe: Recipe) -> Iterator[Layer]:
-    """Marks the layers to quantize. After the last layer with weights nothing is quantized when
-    the recipe keeps the classifier's output in fp32, and a Gemm there gives fp32 itself."""
+def _decide(layers: list[Layer], graph: onnx.GraphProto, recipe: Recipe) -> list[Layer]:
+    """Marks the layers to quantize. What only fp32 reads is then left in floats, where it can be:
+    a Gemm gives fp32 at the same speed, and an Add behind it need not round."""
+    decided = _marked(layers, graph, recipe, set())
+    floats = _not_wanted(decided, graph, recipe)
+    return _marked(layers, graph, recipe, floats) if floats else decided
+
+
+def _marked(
+    layers: list[Layer], graph: onnx.GraphProto, recipe: Recipe, floats: set[str]
+) -> list[Layer]:
+    """After the last layer with weights nothing is quantized when the recipe keeps the classifier's
+    output in fp32, and a Gemm there gives fp32 itself."""
     exclude = set(recipe.exclude)
     last = max((i for i, layer in enumerate(layers) if layer.weight is not None), default=-1)
     outputs = {v.name for v in graph.output}
     made: set[str] = set()
+    marked = []
     for i, layer in enumerate(layers):
         wanted = layer.name not in exclude and not (recipe.fp32_output and i > last)
+        plain = layer.row.gives_floats and layer.activation is None
         if layer.weight is not None:
             ends = recipe.fp32_output and i == last
-            floats = ends and layer.kind == "Gemm" and layer.activation is None
-            wanted = wanted and (floats or not (ends and layer.output in outputs))
-            layer = replace(layer, quantized=wanted, float_output=wanted and floats)
-        elif wanted and g.is_standard(layer.node, *FOLLOW):
-            layer = replace(layer, quantized=set(layer.inputs) <= made and _follows(layer))
+            wanted = wanted and not (ends and layer.output in outputs and not plain)
+            gives = wanted and plain and (ends or layer.output in floats)
+            layer = replace(layer, quantized=wanted, float_output=gives)
+        elif wanted and layer.row.role in ("follows", "moves") and _follows(layer, made):
+            gives = plain and layer.output in floats
+            stays = layer.output not in floats or gives
+            layer = replace(layer, quantized=stays, float_output=gives)
         if layer.quantized and not layer.float_output:
-            made.add(layer.output)
-        yield layer
+            made.update(layer.outputs)
+        marked.append(layer)
+    return marked
 
 
-def _follows(layer: Layer) -> bool:
-    reads = len(tuple(n for n in layer.node.input if n))
-    constant_ok = layer.kind in SAME_SCALE
-    return bool(layer.inputs) and (constant_ok or reads == len(layer.node.input) == _dynamic(layer))
+def _follows(layer: Layer, made: set[str]) -> bool:
+    """Whether the layer reads what is quantized, and besides it nothing that its kernel does not
+    take."""
+    if not layer.inputs or not made.issuperset(layer.inputs):
+        return False
+    if layer.row.role == "moves":
+        return layer.inputs == (layer.node.input[0],)
+    return all(name in layer.inputs for name in layer.node.input)
 
 
-def _dynamic(layer: Layer) -> int:
-    return sum(name in layer.inputs for name in layer.node.input)
+def _not_wanted(layers: list[Layer], graph: onnx.GraphProto, recipe: Recipe) -> set[str]:
+    """Outputs of quantized layers that no integer kernel needs and that can be floats at no cost:
+    those of a product, and of what follows one."""
+    outputs = {v.name for v in graph.output}
+    wanted = set(outputs)
+    if not recipe.fp32_output:
+        wanted.update([layer.output for layer in layers if layer.weight is not None][-1:])
+    for layer in reversed(layers):
+        needs = layer.weight is not None or wanted.intersection(layer.outputs)
+        if layer.quantized and needs:
+            wanted.update(layer.inputs)
+    found: set[str] = set()
+    for layer in layers:
+        if not layer.quantized or wanted.intersection(layer.outputs):
+            continue
+        product = layer.row.gives_floats and layer.activation is None
+        if product or (layer.weight is None and found.intersection(layer.inputs)):
+            found.update(layer.outputs)
+    return found
 
 
 def classifier_as_gemm(proto: onnx.ModelProto) -> None:

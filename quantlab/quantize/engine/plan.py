@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab.model import graph as g
 from quantlab.quantize.engine.grid import Affine, Doubles, Floats, Grid, affine
-from quantlab.quantize.engine.net import SAME_SCALE, Net
+from quantlab.quantize.engine.net import Layer, Net
 from quantlab.quantize.engine.ranges import Range
 
 
@@ -81,15 +82,41 @@ def quantizers(net: Net, ranges: Mapping[str, Range], grid: Grid) -> dict[str, A
                 }
             )
     for name in net.quantized_tensors:
-        if name not in found:
+        if (bounds := fixed_bounds(net, name)) is not None:
+            found[name] = _whole_grid(*bounds, grid)
+        elif name not in found:
             found[name] = found[net.producers[name].inputs[0]]
     return found
+
+
+def fixed_bounds(net: Net, name: str) -> Range | None:
+    """The bounds of a tensor whose quantizer its operator decides, else None."""
+    maker = net.producers.get(name)
+    return maker.row.bounds if maker is not None and maker.quantized else None
+
+
+def _whole_grid(low: float, high: float, grid: Grid) -> Affine:
+    """The map of the bounds to the ends of the grid, both exact."""
+    return Affine(float(np.float32((high - low) / grid.steps)), grid.low)
+
+
+def requantizer(layer: Layer, grid: Grid) -> Affine | None:
+    """How a HardSigmoid's input becomes its output's integers, None for other layers.
+
+    clip(α·x + β, 0, 1) is what rounding x to a scale of 1/α over the whole grid gives, with β as
+    the zero point: QuantizeLinear saturates where HardSigmoid does.
+    """
+    if layer.kind != "HardSigmoid":
+        return None
+    alpha, beta = g.attribute(layer.node, "alpha", 0.2), g.attribute(layer.node, "beta", 0.5)
+    zero = int(np.floor(beta * grid.steps + 0.5)) + grid.low
+    return Affine(float(np.float32(1 / (alpha * grid.steps))), zero)
 
 
 def shares_input_quantizer(net: Net, name: str) -> bool:
     """Whether the tensor only moves numbers about, and has its source's quantizer."""
     maker = net.producers.get(name)
-    return maker is not None and maker.quantized and maker.kind in SAME_SCALE
+    return maker is not None and maker.moves
 
 
 def input_takes_output_quantizer(net: Net, name: str) -> bool:
@@ -100,7 +127,7 @@ def input_takes_output_quantizer(net: Net, name: str) -> bool:
     """
     consumers, maker = net.consumers.get(name, []), net.producers.get(name)
     concat = len(consumers) == 1 and consumers[0].kind == "Concat" and consumers[0].quantized
-    if not concat or maker is None or maker.kind in SAME_SCALE:
+    if not concat or maker is None or maker.moves or fixed_bounds(net, name) is not None:
         return False
     beside = [within(net, other, (-np.inf, np.inf)) for other in consumers[0].inputs]
     return all(maker.low <= low and high <= maker.high for low, high in beside)

@@ -15,12 +15,14 @@ from onnx import helper
 
 from quantlab.model import graph as g
 from quantlab.model.large import tensor_of
-from quantlab.quantize.engine.net import SAME_SCALE, WEIGHTED, Layer
-from quantlab.quantize.engine.plan import Plan
+from quantlab.quantize.engine.grid import Affine
+from quantlab.quantize.engine.net import Layer
+from quantlab.quantize.engine.plan import Plan, requantizer
+from quantlab.quantize.operators import operators
 
 INT16_OPSET = 21
 """QuantizeLinear and DequantizeLinear know 16-bit and 4-bit integers from here on."""
-_PASSED = (*SAME_SCALE, "Relu", "Clip", "Slice")
+_PASSED = (*operators("moves"), "Relu", "Clip")
 """ONNX Runtime moves quantizers past these."""
 
 
@@ -96,7 +98,7 @@ def dequantized(plan: Plan, name: str) -> str:
 
 def add_quantize(parts: Parts, plan: Plan, name: str, source: str) -> None:
     """``source`` → the tensor's integers."""
-    reads = [source, *quantizer(parts, plan, name)]
+    reads = [source, *written_quantizer(parts, plan, name)]
     parts.node(
         "QuantizeLinear", reads, [integers(plan, name)], plan.net.names.node(name, "QuantizeLinear")
     )
@@ -110,11 +112,24 @@ def add_dequantize(parts: Parts, plan: Plan, name: str, target: str = "") -> Non
 
 
 def quantizer(parts: Parts, plan: Plan, name: str) -> list[str]:
-    """The names of the tensor's scale and zero point."""
-    found, names = plan.tensors[name], plan.net.names
+    """The names of the scale and zero point with which the tensor's integers are read."""
+    return _constants(parts, plan, name, "", plan.tensors[name])
+
+
+def written_quantizer(parts: Parts, plan: Plan, name: str) -> list[str]:
+    """Those with which its integers are made: others only for a HardSigmoid."""
+    maker = plan.net.producers.get(name)
+    other = requantizer(maker, plan.grid) if maker is not None and maker.quantized else None
+    if other is None:
+        return quantizer(parts, plan, name)
+    return _constants(parts, plan, name, "requantized/", other)
+
+
+def _constants(parts: Parts, plan: Plan, name: str, prefix: str, by: Affine) -> list[str]:
+    names = plan.net.names
     return [
-        parts.constant(names.tensor(name, "scale"), np.array(found.scale, np.float32)),
-        parts.constant(names.tensor(name, "zero"), np.array(found.zero, plan.grid.dtype)),
+        parts.constant(names.tensor(name, f"{prefix}scale"), np.array(by.scale, np.float32)),
+        parts.constant(names.tensor(name, f"{prefix}zero"), np.array(by.zero, plan.grid.dtype)),
     ]
 
 
@@ -129,6 +144,8 @@ def add_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
     before = plan.net.names.tensor(layer.output, "before") if layer.outputs else ""
     if layer.output in plan.weights:
         _use_quantized_weights(parts, plan, layer, main)
+    if layer.quantized and requantizer(layer, plan.grid) is not None:
+        main.CopyFrom(same_numbers(main))
     if layer.activation is not None or len(layer.outputs) == 1:
         main.output[0] = ends[0] if tail is None else before
     else:
@@ -140,9 +157,15 @@ def add_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
         after = onnx.NodeProto.FromString(tail.SerializeToString())
         after.input[0], after.output[0] = main.output[0], ends[0]
         parts.nodes.append(after)
-    fp32 = not layer.quantized and g.is_standard(layer.node, *WEIGHTED)
+    fp32 = not layer.quantized and layer.row.rounds_weights
     if fp32 and _meets_quantizer(plan, layer.output):
         _keep_fp32(parts, plan, parts.nodes[-1], layer.output)
+
+
+def same_numbers(node: onnx.NodeProto) -> onnx.NodeProto:
+    """An operator that gives what it reads, which ONNX Runtime turns, with the quantizers around
+    it, into one that looks each integer up in a table."""
+    return helper.make_node("LeakyRelu", node.input, node.output, name=node.name, alpha=1.0)
 
 
 def _meets_quantizer(plan: Plan, name: str) -> bool:

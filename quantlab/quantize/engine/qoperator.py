@@ -10,8 +10,8 @@ import onnx
 from onnx import helper
 
 from quantlab.errors import QuantizeError
-from quantlab.quantize.engine.net import SAME_SCALE, Layer
-from quantlab.quantize.engine.plan import Plan
+from quantlab.quantize.engine.net import Layer
+from quantlab.quantize.engine.plan import Plan, requantizer
 from quantlab.quantize.engine.qdq import (
     Parts,
     add_dequantize,
@@ -22,10 +22,10 @@ from quantlab.quantize.engine.qdq import (
     integers,
     quantizer,
     raw,
+    same_numbers,
+    written_quantizer,
 )
-
-_CONTRIB = "com.microsoft"
-_POOLS = ("GlobalAveragePool", "AveragePool")
+from quantlab.quantize.operators import CONTRIB
 
 
 def write_qoperator(plan: Plan) -> onnx.ModelProto:
@@ -44,8 +44,8 @@ def write_qoperator(plan: Plan) -> onnx.ModelProto:
         if value.name in plan.tensors:
             add_dequantize(parts, plan, value.name, value.name)
     proto = assembled(plan, parts)
-    if any(node.domain == _CONTRIB for node in proto.graph.node):
-        proto.opset_import.append(helper.make_opsetid(_CONTRIB, 1))
+    if any(node.domain == CONTRIB for node in proto.graph.node):
+        proto.opset_import.append(helper.make_opsetid(CONTRIB, 1))
     return proto
 
 
@@ -61,12 +61,11 @@ def _add_float_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
 
 
 def _add_integer_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
-    if layer.kind in SAME_SCALE:
+    if layer.moves:
         node = onnx.NodeProto.FromString(layer.node.SerializeToString())
-        node.input[0], node.output[0] = (
-            integers(plan, layer.inputs[0]),
-            integers(plan, layer.output),
-        )
+        node.input[0] = integers(plan, layer.inputs[0])
+        for i, name in enumerate(layer.outputs):
+            node.output[i] = integers(plan, name)
         parts.nodes.append(node)
     elif layer.weight is not None:
         _add_weighted(parts, plan, layer)
@@ -98,16 +97,26 @@ def _add_weighted(parts: Parts, plan: Plan, layer: Layer) -> None:
         parts.node("QLinearConv", reads, makes, layer.name)
         parts.nodes[-1].attribute.extend(layer.node.attribute)
     else:
-        parts.node("QGemm", reads, makes, layer.name, domain=_CONTRIB)
+        parts.node("QGemm", reads, makes, layer.name, domain=CONTRIB)
 
 
 def _add_combining(parts: Parts, plan: Plan, layer: Layer) -> None:
+    if layer.float_output:
+        _add_product(parts, plan, layer)
+        return
+    node = layer.node if requantizer(layer, plan.grid) is None else same_numbers(layer.node)
     sources = [part for name in layer.inputs for part in _triple(parts, plan, name)]
-    target = quantizer(parts, plan, layer.output)
+    target = written_quantizer(parts, plan, layer.output)
     reads = [*target, *sources] if layer.kind == "Concat" else [*sources, *target]
-    operator = f"QLinear{layer.kind}"
-    parts.node(operator, reads, [integers(plan, layer.output)], layer.name, domain=_CONTRIB)
-    if layer.kind != "Add":
-        parts.nodes[-1].attribute.extend(layer.node.attribute)
+    operator, domain = layer.row.integer or layer.kind, layer.row.domain
+    parts.node(operator, reads, [integers(plan, layer.output)], layer.name, domain=domain)
+    parts.nodes[-1].attribute.extend(node.attribute)
     if layer.kind == "GlobalAveragePool":
         parts.nodes[-1].attribute.append(helper.make_attribute("channels_last", 0))
+
+
+def _add_product(parts: Parts, plan: Plan, layer: Layer) -> None:
+    """A MatMul of two quantized tensors that gives floats."""
+    sides = (_triple(parts, plan, name) for name in layer.inputs)
+    reads = [name for three in zip(*sides, strict=True) for name in three]
+    parts.node("MatMulIntegerToFloat", reads, [layer.output], layer.name, domain=CONTRIB)

@@ -133,10 +133,6 @@ EXOTIC: dict[str, tuple[list[onnx.NodeProto], Weights]] = {
     "Einsum": ([node("Einsum", "a e", "m", equation="nchw,cd->ndhw")], {"e": floats(8, 8)}),
     "Mish": ([node("Mish", "a", "m")], {}),
     "LRN": ([node("LRN", "a", "m", size=3)], {}),
-    "Split": (
-        [node("Split", "a", "s t", axis=1, num_outputs=2), node("Concat", "t s", "m", axis=1)],
-        {},
-    ),
     "Loop": ([node("Loop", "times go a", "m", body=body("half"))], TIMES),
     "Loop over a quantized tensor": ([node("Loop", "times go a", "m", body=body("a"))], TIMES),
     "Loop over a layer's inside": ([node("Loop", "times go a", "m", body=body("c1"))], TIMES),

@@ -1,0 +1,89 @@
+"""The table of ONNX operators: what ONNX Runtime and the engine do with each in int8.
+
+An operator that is not in the table has no int8 kernel and stays in fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx
+
+from quantlab.model import graph as g
+
+CONTRIB = "com.microsoft"
+Role = Literal["weights", "moves", "follows", "fp32"]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator's row.
+
+    ``role``: "weights" multiplies its input by constant weights, and is quantized wherever it is;
+    "moves" moves numbers about or selects them, so that its output has its input's scale, and is
+    in int8 where its input is; "follows" computes, and is in int8 where all its inputs are; "fp32"
+    has an int8 kernel that does not pay (``reason``), or weights that ONNX Runtime rounds.
+
+    ``integer`` is the operator that stands for it in a QOperator file, of the domain ``domain``;
+    None where the operator itself takes integers. ``bounds`` are those of its output, whatever it
+    reads. ``scales_channels``: channels scaled before it are scaled after it. ``rounds_weights``:
+    ONNX Runtime quantizes its fp32 weights to the nearest between two quantizers.
+    ``only`` are the values of attributes that the int8 kernel takes.
+    """
+
+    role: Role
+    integer: str | None = None
+    domain: str = CONTRIB
+    bounds: tuple[float, float] | None = None
+    scales_channels: bool = False
+    gives_floats: bool = False
+    rounds_weights: bool = False
+    only: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
+
+
+OPERATORS: dict[str, Operator] = {
+    "Conv": Operator("weights", "QLinearConv", "", rounds_weights=True),
+    "Gemm": Operator("weights", "QGemm", gives_floats=True, rounds_weights=True),
+    "ConvTranspose": Operator("fp32", rounds_weights=True, reason="no int8 kernel"),
+    "MatMul": Operator("follows", "QLinearMatMul", "", gives_floats=True),
+    "Add": Operator("follows", "QLinearAdd", scales_channels=True),
+    "Mul": Operator("follows", "QLinearMul"),
+    "Concat": Operator("follows", "QLinearConcat"),
+    "GlobalAveragePool": Operator("follows", "QLinearGlobalAveragePool", scales_channels=True),
+    "AveragePool": Operator("follows", "QLinearAveragePool", scales_channels=True),
+    "LeakyRelu": Operator("follows", "QLinearLeakyRelu"),
+    "Sigmoid": Operator("follows", "QLinearSigmoid", bounds=(0.0, 1.0)),
+    "HardSigmoid": Operator("follows", "QLinearLeakyRelu", bounds=(0.0, 1.0)),
+    "Softmax": Operator("fp32", "QLinearSoftmax", reason="a step of 1/256 is too coarse for it"),
+    "MaxPool": Operator("moves", scales_channels=True),
+    "Flatten": Operator("moves", scales_channels=True),
+    "Reshape": Operator("moves"),
+    "Transpose": Operator("moves"),
+    "Squeeze": Operator("moves"),
+    "Unsqueeze": Operator("moves"),
+    "Slice": Operator("moves"),
+    "Gather": Operator("moves"),
+    "Split": Operator("moves"),
+    "Expand": Operator("moves"),
+    "Tile": Operator("moves"),
+    "DepthToSpace": Operator("moves"),
+    "Resize": Operator("moves", only=(("mode", "nearest"),)),
+}
+_DEFAULTS = {"mode": "nearest"}
+_FP32 = Operator("fp32", reason="no int8 kernel")
+
+
+def row(node: onnx.NodeProto) -> Operator:
+    """The node's row; that of an operator without an int8 kernel where there is none for it."""
+    found = OPERATORS.get(node.op_type, _FP32) if g.is_standard(node, node.op_type) else _FP32
+    given = ((g.attribute(node, name, _DEFAULTS[name]), value) for name, value in found.only)
+    one_output = len([name for name in node.output if name]) == 1 or node.op_type == "Split"
+    return found if one_output and all(a == b for a, b in given) else _FP32
+
+
+def operators(role: Role) -> Collection[str]:
+    """The names of all operators of that role."""
+    return tuple(name for name, found in OPERATORS.items() if found.role == role)
