@@ -20,8 +20,9 @@ _NOT_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax")
 
 
 @dataclass(frozen=True)
-class _Affine:
-    """``y = x * factor + offset``, a number of each for every output channel, or one for all."""
+class Affine:
+    """What a node does to each channel: ``y = x * factor + offset``, a number of each for every
+    channel, or one for all."""
 
     factor: _Doubles
     offset: _Doubles
@@ -56,22 +57,26 @@ def fold_affine(graph: onnx.GraphProto) -> None:
 
 def _found(
     node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto], weights: _Weights
-) -> tuple[onnx.NodeProto, _Affine] | None:
+) -> tuple[onnx.NodeProto, Affine] | None:
     """The layer whose channels the node scales or shifts, and by what."""
     for name in node.input:
         layer = made_by.get(name)
         kernel = None if layer is None else _kernel(layer, weights)
         if layer is None or kernel is None or node is layer:
             continue
-        affine = (
-            _normalization(node, weights)
-            if g.is_standard(node, "BatchNormalization")
-            else _arithmetic(node, name, len(kernel.dims), weights)
-        )
+        affine = affine_of(node, name, len(kernel.dims), weights)
         channels = _channels(layer, kernel)
         if affine is not None and {affine.factor.size, affine.offset.size} <= {1, channels}:
             return layer, affine
     return None
+
+
+def affine_of(node: onnx.NodeProto, name: str, rank: int, weights: _Weights) -> Affine | None:
+    """What the node does to the channels, the second axis, of the tensor of that name; None where
+    it does anything else."""
+    if g.is_standard(node, "BatchNormalization"):
+        return _normalization(node, weights) if node.input[0] == name else None
+    return _arithmetic(node, name, rank, weights)
 
 
 def _kernel(layer: onnx.NodeProto, weights: _Weights) -> onnx.TensorProto | None:
@@ -108,18 +113,18 @@ def _value(tensor: onnx.TensorProto) -> _Doubles:
 
 
 @np.errstate(all="ignore")  # engines name the node whose weights are not finite
-def _normalization(node: onnx.NodeProto, weights: _Weights) -> _Affine | None:
+def _normalization(node: onnx.NodeProto, weights: _Weights) -> Affine | None:
     if g.attribute(node, "training_mode", 0) or any(node.output[1:]):
         return None
     if not all(name in weights for name in node.input[1:5]):
         return None
     scale, shift, mean, variance = (_value(weights[name]) for name in node.input[1:5])
     factor = scale / np.sqrt(variance + g.attribute(node, "epsilon", 1e-5))
-    return _Affine(factor, shift - mean * factor)
+    return Affine(factor, shift - mean * factor)
 
 
 @np.errstate(all="ignore")
-def _arithmetic(node: onnx.NodeProto, name: str, rank: int, weights: _Weights) -> _Affine | None:
+def _arithmetic(node: onnx.NodeProto, name: str, rank: int, weights: _Weights) -> Affine | None:
     """What the node does to the tensor of that name, where it is Add, Sub, Mul or Div of it and a
     constant that has one number for each channel, or one for all."""
     if not g.is_standard(node, "Add", "Sub", "Mul", "Div") or len(node.input) != 2:
@@ -134,17 +139,17 @@ def _arithmetic(node: onnx.NodeProto, name: str, rank: int, weights: _Weights) -
     value = _value(other).reshape(-1)
     one, none = np.ones(1), np.zeros(1)
     if node.op_type == "Add":
-        return _Affine(one, value)
+        return Affine(one, value)
     if node.op_type == "Sub":
-        return _Affine(one, -value) if first else _Affine(-one, value)
+        return Affine(one, -value) if first else Affine(-one, value)
     if node.op_type == "Mul":
-        return _Affine(value, none)
-    return _Affine(1 / value, none) if first and value.all() else None
+        return Affine(value, none)
+    return Affine(1 / value, none) if first and value.all() else None
 
 
 @np.errstate(all="ignore")
 def _fold_into(
-    graph: onnx.GraphProto, layer: onnx.NodeProto, affine: _Affine, output: str, names: g.Names
+    graph: onnx.GraphProto, layer: onnx.NodeProto, affine: Affine, output: str, names: g.Names
 ) -> None:
     weights = g.initializers(graph)
     kernel, axis = weights[layer.input[1]], _channel_axis(layer)

@@ -16,8 +16,9 @@ from quantlab.errors import QuantizeError
 from quantlab.model.model import Model
 from quantlab.quantize.checks import check_weights
 from quantlab.quantize.engine.equalize import Equalized, Equalizer
+from quantlab.quantize.engine.forms import to_int8_forms
 from quantlab.quantize.engine.grid import Grid, activation_grid, weight_storage
-from quantlab.quantize.engine.net import Net, classifier_as_gemm, read_net
+from quantlab.quantize.engine.net import Net, check_excluded, read_net
 from quantlab.quantize.engine.observe import (
     Batches,
     Observe,
@@ -69,12 +70,14 @@ class QuantlabEngine:
 def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
     """The graph that the engine quantizes: prepared, and of the opset that the types need.
 
-    Raises QuantizeError when it cannot be prepared, or weights are NaN or infinite.
+    Raises QuantizeError when it cannot be prepared, weights are NaN or infinite, or a node to
+    exclude does not exist.
     """
     wide = recipe.activations in ("u16", "s16") or recipe.weights in ("s4", "s16")
     proto = prepare(model.proto(), min_opset=INT16_OPSET if wide else MIN_OPSET)
     check_weights(proto, model.path)
-    classifier_as_gemm(proto)
+    check_excluded(proto.graph, recipe)
+    to_int8_forms(proto)
     proto.ir_version = max(proto.ir_version, 10 if wide else 0)
     del proto.graph.value_info[:]
     return proto

@@ -12,11 +12,10 @@ from functools import cached_property
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from quantlab.errors import QuantizeError
 from quantlab.model import graph as g
-from quantlab.model.large import Weights, array_of
+from quantlab.model.large import Weights
 from quantlab.quantize.engine.grid import Floats
 from quantlab.quantize.engine.names import MadeNames
 from quantlab.quantize.operators import Operator, row
@@ -139,10 +138,9 @@ def _quantized_ends(layer: Layer) -> Iterator[str]:
 def read_net(prepared: onnx.ModelProto, recipe: Recipe) -> Net:
     """The prepared graph as a Net.
 
-    Raises QuantizeError when no node can be quantized, or a node to exclude does not exist.
+    Raises QuantizeError when no node can be quantized.
     """
     graph = prepared.graph
-    _check_excluded(graph, recipe)
     weights = Weights(graph)
     layers = [_layer(node, weights) for node in graph.node]
     layers = _fold_activations(layers, graph, weights)
@@ -155,7 +153,8 @@ def read_net(prepared: onnx.ModelProto, recipe: Recipe) -> Net:
     return net
 
 
-def _check_excluded(graph: onnx.GraphProto, recipe: Recipe) -> None:
+def check_excluded(graph: onnx.GraphProto, recipe: Recipe) -> None:
+    """Raises QuantizeError when a node to exclude does not exist."""
     unknown = sorted(set(recipe.exclude) - {node.name for node in graph.node})
     if unknown:
         raise QuantizeError(
@@ -298,44 +297,3 @@ def _not_wanted(layers: list[Layer], graph: onnx.GraphProto, recipe: Recipe) -> 
         if product or (layer.weight is None and found.intersection(layer.inputs)):
             found.update(layer.outputs)
     return found
-
-
-def classifier_as_gemm(proto: onnx.ModelProto) -> None:
-    """In place: GlobalAveragePool, 1×1 Conv, Flatten becomes GlobalAveragePool, Flatten, Gemm.
-
-    A quantized Gemm can give fp32 logits at full speed; a quantized Conv cannot.
-    """
-    weights = {t.name: t for t in proto.graph.initializer}
-    made_by, read_by = g.producers(proto.graph), g.consumers(proto.graph)
-    outputs = {v.name for v in proto.graph.output}
-    for flat in proto.graph.node:
-        conv = made_by.get(flat.input[0]) if g.is_standard(flat, "Flatten") else None
-        if conv is None or not g.is_standard(conv, "Conv") or conv.output[0] in outputs:
-            continue
-        pool = made_by.get(conv.input[0])
-        kernel = weights.get(conv.input[1])
-        if pool is None or kernel is None or not g.is_standard(pool, "GlobalAveragePool"):
-            continue
-        if len(read_by[conv.output[0]]) == 1 and _is_pointwise(conv, list(kernel.dims)):
-            _swap(proto.graph, conv, flat, array_of(kernel))
-
-
-def _is_pointwise(conv: onnx.NodeProto, dims: list[int]) -> bool:
-    return (
-        dims[2:] == [1, 1]
-        and g.attribute(conv, "group", 1) == 1
-        and not any(g.attribute(conv, "pads", [0, 0, 0, 0]))
-    )
-
-
-def _swap(
-    graph: onnx.GraphProto, conv: onnx.NodeProto, flat: onnx.NodeProto, kernel: g.Array
-) -> None:
-    names = g.Names(g.tensor_names(graph))
-    flattened, matrix = names.new(f"{conv.input[0]}_flat"), names.new(f"{conv.input[1]}_matrix")
-    g.set_initializer(graph, matrix, kernel.reshape(kernel.shape[:2]))
-    first = helper.make_node("Flatten", [conv.input[0]], [flattened], name=flat.name, axis=1)
-    reads = [flattened, matrix, *conv.input[2:]]
-    second = helper.make_node("Gemm", reads, list(flat.output), name=conv.name, transB=1)
-    conv.CopyFrom(first)
-    flat.CopyFrom(second)

@@ -29,8 +29,8 @@ Observe = Callable[[Net, Mapping[str, Floats], Mapping[str, Observer], Batches],
 
 
 def tensor_batches(net: Net, names: Sequence[str], batches: Batches) -> Iterator[dict[str, Floats]]:
-    """The values of these tensors, for a few images at a time, in the images' order; the next ones
-    are computed while these are looked at."""
+    """The values of these tensors and of the input, for a few images at a time, in the images'
+    order; the next ones are computed while these are looked at."""
     return ahead(_tensor_batches(net, names, batches))
 
 
@@ -52,9 +52,7 @@ def _tensor_batches(
         with plain_errors("ONNX Runtime cannot run the model on the calibration images"):
             found = session.run(inner, {net.input: images}) if inner else []
         values = dict(zip(inner, found, strict=True))
-        if net.input in names:
-            values[net.input] = images
-        yield values
+        yield {**values, net.input: np.asarray(images)}
 
 
 def _small(net: Net, batches: Batches) -> Iterator[NDArray[np.generic]]:
@@ -74,9 +72,17 @@ def observe_tensors(
     """
     names = list(estimators)
     for values in tensor_batches(net, names, batches) if names else ():
+        count = len(values[net.input])
         for name, estimator in estimators.items():
             with naming(name):
-                estimator.update(scaled(values[name], scales.get(name)))
+                estimator.update(by_image(scaled(values[name], scales.get(name)), count))
+
+
+def by_image(values: Floats, count: int) -> Floats:
+    """A tensor of ``count`` images with one row an image: what was laid out as a matrix with a row
+    for each position of each image is put together again."""
+    split = len(values) != count and values.size % count == 0
+    return values.reshape(count, -1) if split else values
 
 
 @contextmanager
