@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 import onnx
+from onnx import helper
 
 from quantlab.model import graph as g
 
@@ -28,15 +30,18 @@ class Operator:
 
     ``integer`` is the operator that stands for it in a QOperator file, of the domain ``domain``;
     None where the operator itself takes integers. ``bounds`` are those of its output, whatever it
-    reads. ``scales_channels``: channels scaled before it are scaled after it. ``rounds_weights``:
-    ONNX Runtime quantizes its fp32 weights to the nearest between two quantizers.
-    ``only`` are the values of attributes that the int8 kernel takes.
+    reads; ``window`` is the interval of its input beyond which its output changes by less than half
+    of an 8-bit step. ``scales_channels``: channels scaled before it are scaled after it.
+    ``gives_floats``: the integer kernel can give fp32 at no cost. ``rounds_weights``: ONNX Runtime
+    quantizes its fp32 weights to the nearest between two quantizers. ``only`` are the values of
+    attributes that the int8 kernel takes.
     """
 
     role: Role
     integer: str | None = None
     domain: str = CONTRIB
     bounds: tuple[float, float] | None = None
+    window: tuple[float, float] = (-inf, inf)
     scales_channels: bool = False
     gives_floats: bool = False
     rounds_weights: bool = False
@@ -55,9 +60,10 @@ OPERATORS: dict[str, Operator] = {
     "GlobalAveragePool": Operator("follows", "QLinearGlobalAveragePool", scales_channels=True),
     "AveragePool": Operator("follows", "QLinearAveragePool", scales_channels=True),
     "LeakyRelu": Operator("follows", "QLinearLeakyRelu"),
-    "Sigmoid": Operator("follows", "QLinearSigmoid", bounds=(0.0, 1.0)),
-    "HardSigmoid": Operator("follows", "QLinearLeakyRelu", bounds=(0.0, 1.0)),
-    "Softmax": Operator("fp32", "QLinearSoftmax", reason="a step of 1/256 is too coarse for it"),
+    "Sigmoid": Operator("follows", "QLinearSigmoid", bounds=(0.0, 1.0), window=(-6.5, 6.5)),
+    "HardSigmoid": Operator("follows", "QLinearAdd", bounds=(0.0, 1.0)),
+    "Softmax": Operator("fp32", reason="attention in int8 gains no time worth its error"),
+    "QuickGelu": Operator("fp32", window=(-6.5, inf), reason="faster in fp32"),
     "MaxPool": Operator("moves", scales_channels=True),
     "Flatten": Operator("moves", scales_channels=True),
     "Reshape": Operator("moves"),
@@ -73,15 +79,23 @@ OPERATORS: dict[str, Operator] = {
     "Resize": Operator("moves", only=(("mode", "nearest"),)),
 }
 _DEFAULTS = {"mode": "nearest"}
+_CONTRIB_OPERATORS = {(CONTRIB, "QuickGelu")}
 _FP32 = Operator("fp32", reason="no int8 kernel")
 
 
 def row(node: onnx.NodeProto) -> Operator:
     """The node's row; that of an operator without an int8 kernel where there is none for it."""
-    found = OPERATORS.get(node.op_type, _FP32) if g.is_standard(node, node.op_type) else _FP32
+    known = g.is_standard(node, node.op_type) or (node.domain, node.op_type) in _CONTRIB_OPERATORS
+    found = OPERATORS.get(node.op_type, _FP32) if known else _FP32
     given = ((g.attribute(node, name, _DEFAULTS[name]), value) for name, value in found.only)
     one_output = len([name for name in node.output if name]) == 1 or node.op_type == "Split"
     return found if one_output and all(a == b for a, b in given) else _FP32
+
+
+def import_contrib(proto: onnx.ModelProto) -> None:
+    """The model may hold ONNX Runtime's own operators."""
+    if all(opset.domain != CONTRIB for opset in proto.opset_import):
+        proto.opset_import.append(helper.make_opsetid(CONTRIB, 1))
 
 
 def operators(role: Role) -> Collection[str]:

@@ -18,6 +18,7 @@ from quantlab.model import graph as g
 from quantlab.model.large import Weights, array_of
 from quantlab.model.model import main_opset
 from quantlab.quantize.fold import affine_of
+from quantlab.quantize.operators import CONTRIB, import_contrib
 
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
@@ -29,6 +30,7 @@ def to_int8_forms(proto: onnx.ModelProto) -> None:
     sums_as_adds(graph)
     limits_as_clips(graph)
     hard_sigmoids(graph)
+    silus(proto)
     means_as_pools(proto, shapes)
     matmuls_as_gemms(graph, shapes)
     affine_as_convs(graph, shapes)
@@ -234,6 +236,34 @@ def _rename_output(old: str, new: str, rewriting: _Rewriting) -> None:
 
 def _hard_sigmoid(source: str, target: str, name: str, alpha: float, beta: float) -> onnx.NodeProto:
     return helper.make_node("HardSigmoid", [source], [target], name=name, alpha=alpha, beta=beta)
+
+
+def silus(proto: onnx.ModelProto) -> None:
+    """x times Sigmoid(x) becomes ONNX Runtime's QuickGelu, one fp32 kernel.
+
+    Dequantizing, QuickGelu and quantizing take two thirds of the time of an int8 Sigmoid and an
+    int8 Mul, and round once less (see docs/engine.md). ONNX Runtime itself makes a QuickGelu only
+    where Sigmoid and Mul read the very same tensor, which they do not behind a DequantizeLinear.
+    """
+    rewriting = _Rewriting(proto.graph)
+    gone = set[str]()
+    for node in proto.graph.node:
+        if not g.is_standard(node, "Mul"):
+            continue
+        for data, gate in (tuple(node.input), tuple(reversed(node.input))):
+            maker = rewriting.made_by.get(gate)
+            if maker is None or not g.is_standard(maker, "Sigmoid") or maker.input[0] != data:
+                continue
+            if rewriting.only_reader(gate) is not None:
+                _become(node, "QuickGelu", [data])
+                node.domain = CONTRIB
+                node.attribute.append(helper.make_attribute("alpha", 1.0))
+                gone.add(gate)
+                break
+    if gone:
+        kept = [n for n in proto.graph.node if not gone.intersection(n.output)]
+        g.set_nodes(proto.graph, kept)
+        import_contrib(proto)
 
 
 def means_as_pools(proto: onnx.ModelProto, shapes: _Shapes) -> None:

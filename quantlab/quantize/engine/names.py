@@ -10,13 +10,13 @@ from quantlab.model import graph as g
 
 _TENSORS = (
     "fp32", "fp32/kept", "quantized", "dequantized", "before", "scale", "zero",
-    "requantized/scale", "requantized/zero",
+    "requantized/scale", "requantized/zero", "requantized/nothing",
     "weight", "weight/quantized", "weight/scale", "weight/zero",
     "bias", "bias/quantized", "bias/scale", "bias/zero",
 )  # fmt: skip
 _NODES = (
     "QuantizeLinear", "DequantizeLinear", "weight/DequantizeLinear", "bias/DequantizeLinear",
-    "fp32/Max", "copy",
+    "fp32/Max", "copy", "requantized/DequantizeLinear",
 )  # fmt: skip
 
 

@@ -128,6 +128,29 @@ class Net:
         maker = self.producers.get(name)
         return maker is not None and maker.low == 0
 
+    def window(self, name: str) -> tuple[float, float]:
+        """The interval beyond which the tensor's value makes no difference to any reader."""
+        readers = self.consumers.get(name, [])
+        if not readers or any(name == v.name for v in self.proto.graph.output):
+            return -np.inf, np.inf
+        seen = [self._window(name, reader) for reader in readers]
+        return min(low for low, _ in seen), max(high for _, high in seen)
+
+    def _window(self, name: str, reader: Layer) -> tuple[float, float]:
+        if reader.kind == "HardSigmoid":
+            alpha, beta = hard_sigmoid_of(reader.node)
+            return -beta / alpha, (1 - beta) / alpha
+        gates = [self.producers[n] for n in reader.inputs if n != name and n in self.producers]
+        gated = gates and gates[0].kind == "HardSigmoid" and gates[0].inputs == (name,)
+        if reader.kind == "Mul" and gated:
+            return self._window(name, gates[0])[0], np.inf  # zero below
+        return reader.row.window
+
+
+def hard_sigmoid_of(node: onnx.NodeProto) -> tuple[float, float]:
+    """α and β of clip(α·x + β, 0, 1)."""
+    return g.attribute(node, "alpha", 0.2), g.attribute(node, "beta", 0.5)
+
 
 def _quantized_ends(layer: Layer) -> Iterator[str]:
     yield from layer.inputs
@@ -147,7 +170,8 @@ def read_net(prepared: onnx.ModelProto, recipe: Recipe) -> Net:
     net = Net(prepared, tuple(_decide(layers, graph, recipe)))
     if not any(layer.quantized and layer.weight is not None for layer in net.layers):
         raise QuantizeError(
-            "nothing to quantize: no Conv or Gemm outside of exclude has constant float32 weights.",
+            "nothing to quantize: no Conv, Gemm or MatMul outside of exclude has constant float32 "
+            "weights.",
             "Keep the fp32 model, or try engine: ort, which quantizes every MatMul.",
         )
     return net
@@ -234,21 +258,44 @@ def _bounds(node: onnx.NodeProto, weights: Mapping[str, g.Array]) -> tuple[float
 
 def _decide(layers: list[Layer], graph: onnx.GraphProto, recipe: Recipe) -> list[Layer]:
     """Marks the layers to quantize. What only fp32 reads is then left in floats, where it can be:
-    a Gemm gives fp32 at the same speed, and an Add behind it need not round."""
-    decided = _marked(layers, graph, recipe, set())
+    a Gemm gives fp32 at the same speed, and an Add behind it need not round. Where a sum or a
+    product for an int8 layer reads one int8 tensor and one of floats, the latter is quantized."""
+    decided = _marked(layers, graph, recipe, set(), set())
     floats = _not_wanted(decided, graph, recipe)
-    return _marked(layers, graph, recipe, floats) if floats else decided
+    taken = _also_quantized(decided) - floats
+    return _marked(layers, graph, recipe, floats, taken) if floats or taken else decided
+
+
+def _also_quantized(layers: list[Layer]) -> set[str]:
+    read = {name for layer in layers if layer.quantized for name in layer.inputs}
+    made = {
+        name
+        for layer in layers
+        if layer.quantized and not layer.float_output
+        for name in layer.outputs
+    }
+    return {
+        name
+        for layer in layers
+        if not layer.quantized and g.is_standard(layer.node, "Add", "Mul")
+        if layer.output in read and len(layer.inputs) == 2 and made.intersection(layer.inputs)
+        for name in layer.inputs
+    } - made
 
 
 def _marked(
-    layers: list[Layer], graph: onnx.GraphProto, recipe: Recipe, floats: set[str]
+    layers: list[Layer],
+    graph: onnx.GraphProto,
+    recipe: Recipe,
+    floats: set[str],
+    taken: set[str],
 ) -> list[Layer]:
     """After the last layer with weights nothing is quantized when the recipe keeps the classifier's
     output in fp32, and a Gemm there gives fp32 itself."""
     exclude = set(recipe.exclude)
     last = max((i for i, layer in enumerate(layers) if layer.weight is not None), default=-1)
     outputs = {v.name for v in graph.output}
-    made: set[str] = set()
+    made = taken & {v.name for v in graph.input}
     marked = []
     for i, layer in enumerate(layers):
         wanted = layer.name not in exclude and not (recipe.fp32_output and i > last)
@@ -264,6 +311,8 @@ def _marked(
             layer = replace(layer, quantized=stays, float_output=gives)
         if layer.quantized and not layer.float_output:
             made.update(layer.outputs)
+        elif not layer.quantized:
+            made.update(taken.intersection(layer.outputs))
         marked.append(layer)
     return marked
 

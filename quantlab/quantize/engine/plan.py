@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.model import graph as g
 from quantlab.quantize.engine.grid import Affine, Doubles, Floats, Grid, affine
-from quantlab.quantize.engine.net import Layer, Net
+from quantlab.quantize.engine.net import Layer, Net, hard_sigmoid_of
 from quantlab.quantize.engine.ranges import Range
 
 
@@ -108,7 +107,7 @@ def requantizer(layer: Layer, grid: Grid) -> Affine | None:
     """
     if layer.kind != "HardSigmoid":
         return None
-    alpha, beta = g.attribute(layer.node, "alpha", 0.2), g.attribute(layer.node, "beta", 0.5)
+    alpha, beta = hard_sigmoid_of(layer.node)
     zero = int(np.floor(beta * grid.steps + 0.5)) + grid.low
     return Affine(float(np.float32(1 / (alpha * grid.steps))), zero)
 
@@ -134,7 +133,8 @@ def input_takes_output_quantizer(net: Net, name: str) -> bool:
 
 
 def within(net: Net, name: str, found: Range) -> Range:
-    """The range cut to what the tensor's activation lets through."""
+    """The range cut to what the tensor's activation lets through and its readers can tell apart."""
     maker = net.producers.get(name)
     low, high = (maker.low, maker.high) if maker is not None else (-np.inf, np.inf)
-    return max(found[0], low), min(found[1], high)
+    seen = net.window(name)
+    return max(found[0], low, seen[0]), min(found[1], high, seen[1])

@@ -22,10 +22,9 @@ from quantlab.quantize.engine.qdq import (
     integers,
     quantizer,
     raw,
-    same_numbers,
     written_quantizer,
 )
-from quantlab.quantize.operators import CONTRIB
+from quantlab.quantize.operators import CONTRIB, import_contrib
 
 
 def write_qoperator(plan: Plan) -> onnx.ModelProto:
@@ -45,7 +44,7 @@ def write_qoperator(plan: Plan) -> onnx.ModelProto:
             add_dequantize(parts, plan, value.name, value.name)
     proto = assembled(plan, parts)
     if any(node.domain == CONTRIB for node in proto.graph.node):
-        proto.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+        import_contrib(proto)
     return proto
 
 
@@ -104,13 +103,17 @@ def _add_combining(parts: Parts, plan: Plan, layer: Layer) -> None:
     if layer.float_output:
         _add_product(parts, plan, layer)
         return
-    node = layer.node if requantizer(layer, plan.grid) is None else same_numbers(layer.node)
     sources = [part for name in layer.inputs for part in _triple(parts, plan, name)]
+    requantized = requantizer(layer, plan.grid) is not None
+    if requantized:  # an Add of zero
+        scale, zero = quantizer(parts, plan, layer.inputs[0])
+        sources += [zero, scale, zero]
     target = written_quantizer(parts, plan, layer.output)
     reads = [*target, *sources] if layer.kind == "Concat" else [*sources, *target]
     operator, domain = layer.row.integer or layer.kind, layer.row.domain
     parts.node(operator, reads, [integers(plan, layer.output)], layer.name, domain=domain)
-    parts.nodes[-1].attribute.extend(node.attribute)
+    if not requantized:
+        parts.nodes[-1].attribute.extend(layer.node.attribute)
     if layer.kind == "GlobalAveragePool":
         parts.nodes[-1].attribute.append(helper.make_attribute("channels_last", 0))
 
