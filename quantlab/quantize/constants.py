@@ -28,9 +28,12 @@ def fold_constants(proto: onnx.ModelProto) -> None:
     """
     shapes = g.tensor_shapes(proto)
     weights = ChainMap[str, g.Array]({}, Weights(proto.graph))  # type: ignore[arg-type]
+    made_by = g.producers(proto.graph)
     kept = []
     for node in proto.graph.node:
         values = _evaluate(node, weights, shapes, main_opset(proto))
+        if values is None and g.is_standard(node, "Gather", "Slice"):
+            values = _known_sizes(node, made_by, shapes, weights)
         if values is None:
             kept.append(node)
             continue
@@ -58,6 +61,29 @@ def _evaluate(
 
     values = ReferenceEvaluator(_one_node_model(node, inputs, opset)).run(None, inputs)
     return {name: np.asarray(v) for name, v in zip(filter(None, node.output), values, strict=True)}
+
+
+def _known_sizes(
+    node: onnx.NodeProto,
+    made_by: Mapping[str, onnx.NodeProto],
+    shapes: Mapping[str, tuple[g.Dim, ...]],
+    weights: Mapping[str, g.Array],
+) -> dict[str, g.Array] | None:
+    """What is selected of a shape, where it is known though the whole shape is not."""
+    if len(shapes.get(node.output[0], (0, 0))) > 1 or _rests_on(node, made_by) != "Shape":
+        return None
+    small = {n: weights[n] for n in node.input if n in weights and weights[n].ndim < 2}
+    sizes = _symbolic(node.output[0], made_by, shapes, small)
+    if sizes is None or not all(isinstance(size, int) for size in sizes):
+        return None
+    value = np.array(sizes, np.int64)
+    scalar = node.op_type == "Gather" and weights[node.input[1]].ndim == 0
+    return {node.output[0]: value.reshape(()) if scalar else value}
+
+
+def _rests_on(node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto]) -> str:
+    source = made_by.get(node.input[0])
+    return source.op_type if source is not None and g.is_standard(source, "Shape") else ""
 
 
 def _static_shape(

@@ -291,40 +291,107 @@ def means_as_pools(proto: onnx.ModelProto, shapes: _Shapes) -> None:
     g.set_nodes(proto.graph, kept)
 
 
+_BY_VALUE = (
+    "Add", "Sub", "Mul", "Div", "Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish",
+    "Elu", "Erf", "Tanh", "Gelu", "Mish", "Softplus", "Sqrt", "Exp", "Neg", "Abs", "Identity",
+)  # fmt: skip
+"""They compute each value by itself, in whatever shape they are."""
+
+
 def matmuls_as_gemms(graph: onnx.GraphProto, shapes: _Shapes) -> None:
     """A MatMul of any rank with a constant matrix becomes a Gemm between two Reshapes.
 
     What adds or multiplies a constant for each column, or one number, becomes part of it. A
-    constant matrix on the left is one on the right between two Transposes.
+    constant matrix on the left is one on the right between two Transposes. What reads the product
+    value by value or row by row reads it before it is reshaped, so that most Reshapes go.
     """
     rewriting = _Rewriting(graph)
-    rows: dict[str, str] = {}
+    rows = _Rows(rewriting, shapes)
     gone = set[str]()
-    made: dict[str, list[onnx.NodeProto]] = {}
+    nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        if not g.is_standard(node, "MatMul"):
+        if node.name in gone:
             continue
-        left = rewriting.weights.get(node.input[0])
-        right = rewriting.weights.get(node.input[1])
-        if right is not None and left is None and _is_float_matrix(right):
-            data, matrix, turned = node.input[0], right, False
-        elif left is not None and right is None and _is_float_matrix(left):
-            data, matrix, turned = node.input[1], left.T, True
+        product = _product(node, rewriting, shapes)
+        if product is not None:
+            gone.update(product.absorbed)
+            nodes += product.nodes(rows)
         else:
-            continue
-        shape = shapes.get(data)
-        if shape is None or len(shape) < 2:
-            continue
-        product = _Product(rewriting, node, data, np.asarray(matrix), shape, turned)
-        gone.update(product.absorbed)
-        made[node.name] = product.nodes(rows)
-    if made:
-        nodes = (n for node in graph.node for n in made.get(node.name, [node]))
-        g.set_nodes(graph, [node for node in nodes if node.name not in gone])
+            nodes += rows.by_row(node)
+    g.set_nodes(graph, nodes)
 
 
-def _is_float_matrix(value: g.Array) -> bool:
-    return value.ndim == 2 and value.dtype == np.float32
+def _product(node: onnx.NodeProto, rewriting: _Rewriting, shapes: _Shapes) -> _Product | None:
+    if not g.is_standard(node, "MatMul"):
+        return None
+    left, right = (rewriting.weights.get(name) for name in node.input)
+    turned = right is None
+    matrix, other = (left, right) if turned else (right, left)
+    data = node.input[1 if turned else 0]
+    shape = shapes.get(data, ())
+    if matrix is None or other is not None or matrix.ndim != 2 or matrix.dtype != np.float32:
+        return None
+    if len(shape) < 2:
+        return None
+    return _Product(rewriting, node, data, matrix.T if turned else matrix, shape, turned)
+
+
+class _Rows:
+    """Tensors laid out as matrices: all axes but the last are one."""
+
+    def __init__(self, rewriting: _Rewriting, shapes: _Shapes) -> None:
+        self._rewriting, self._known = rewriting, shapes
+        self._rows: dict[str, str] = {}
+        self.shapes: dict[str, str] = {}
+        """Of tensors that are made as rows, what Reshape needs to bring them back."""
+
+    def of(self, made: list[onnx.NodeProto], data: str, width: int) -> str:
+        """The tensor as rows, with a Reshape unless there are such already."""
+        if data not in self._rows:
+            sizes = np.array([-1, width], np.int64)
+            target = self._rewriting.constant(f"{data}_rows_shape", sizes)
+            self._rows[data] = self._reshape(made, data, target, f"{data}_rows")
+        return self._rows[data]
+
+    def back(self, made: list[onnx.NodeProto], rows: str, data: str, shape: str) -> None:
+        """Makes the tensor of its rows; ``shape`` is the tensor that Reshape needs."""
+        self._reshape(made, rows, shape, data)
+        made[-1].output[0] = data
+        self._rows[data], self.shapes[data] = rows, shape
+
+    def _reshape(self, made: list[onnx.NodeProto], data: str, shape: str, wanted: str) -> str:
+        name = self._rewriting.names.new(wanted)
+        label = self._rewriting.node_names.new(f"{wanted}_Reshape")
+        made.append(helper.make_node("Reshape", [data, shape], [name], name=label))
+        return name
+
+    def by_row(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """The node, on rows where it reads what is made as rows."""
+        data = [name for name in node.input if name and name not in self._rewriting.weights]
+        known = next((name for name in data if name in self.shapes), "")
+        width = self._known.get(known, (None,))[-1]
+        if not known or not isinstance(width, int) or not self._takes_rows(node, data):
+            return [node]
+        made: list[onnx.NodeProto] = []
+        g.rename_node_reads(node, {name: self.of(made, name, width) for name in data})
+        output = node.output[0]
+        node.output[0] = self._rewriting.names.new(f"{output}_rows")
+        made.append(node)
+        self.back(made, node.output[0], output, self.shapes[known])
+        return made
+
+    def _takes_rows(self, node: onnx.NodeProto, data: list[str]) -> bool:
+        whole = [self._known.get(name) for name in data]
+        if any(shape != whole[0] or shape is None or None in shape for shape in whole):
+            return False
+        constants = [
+            self._rewriting.weights[name] for name in node.input if name and name not in data
+        ]
+        if g.is_standard(node, "LayerNormalization"):
+            last = g.attribute(node, "axis", -1) in (-1, len(whole[0] or ()) - 1)
+            return last and len(node.output) == 1
+        by_value = g.is_standard(node, *_BY_VALUE) or node.op_type == "QuickGelu"
+        return by_value and all(value.ndim <= 1 or value.size == 1 for value in constants)
 
 
 class _Product:
@@ -374,17 +441,24 @@ class _Product:
         wide = value.ndim <= len(self._shape) and all(n == 1 for n in value.shape[:-1])
         return wide and value.dtype.kind == "f" and value.size in (1, len(self._bias))
 
-    def nodes(self, rows: dict[str, str]) -> list[onnx.NodeProto]:
-        """The nodes in its place; ``rows`` are the tensors already laid out as matrices."""
+    def nodes(self, rows: _Rows) -> list[onnx.NodeProto]:
+        """The nodes in its place."""
         made: list[onnx.NodeProto] = []
         data = self._turn(made, self._data) if self._turned else self._data
-        flat = self._as_rows(made, data, rows) if len(self._shape) > 2 else data
-        product = self._gemm(made, flat)
-        if len(self._shape) > 2:
-            product = self._as_before(made, data, product)
+        flat = len(self._shape) == 2
+        product = self._gemm(made, data if flat else rows.of(made, data, len(self._matrix)))
+        end = f"{self._output}_product" if self._turned else self._output
+        if not flat:
+            target = self._shape_before(made, data)
+            end = self._rewriting.names.new(end) if self._turned else end
+            rows.back(made, product, end, target)
+        elif not self._turned:
+            made[-1].output[0] = end
+        else:
+            end = product
         if self._turned:
-            self._turn(made, product)
-        made[-1].output[0] = self._output
+            self._turn(made, end)
+            made[-1].output[0] = self._output
         return made
 
     def _add(self, made: list[onnx.NodeProto], op: str, reads: list[str], **more: Any) -> str:
@@ -397,13 +471,6 @@ class _Product:
         rank = len(self._shape)
         return self._add(made, "Transpose", [data], perm=[*range(rank - 2), rank - 1, rank - 2])
 
-    def _as_rows(self, made: list[onnx.NodeProto], data: str, rows: dict[str, str]) -> str:
-        if data not in rows:
-            sizes = np.array([-1, len(self._matrix)], np.int64)
-            target = self._rewriting.constant(f"{data}_rows_shape", sizes)
-            rows[data] = self._add(made, "Reshape", [data, target])
-        return rows[data]
-
     def _gemm(self, made: list[onnx.NodeProto], data: str) -> str:
         add = self._rewriting.constant
         weight = add(f"{self._output}_weight", self._matrix.astype(np.float32))
@@ -412,19 +479,17 @@ class _Product:
         made[-1].name = self._node.name
         return product
 
-    def _as_before(self, made: list[onnx.NodeProto], data: str, product: str) -> str:
+    def _shape_before(self, made: list[onnx.NodeProto], data: str) -> str:
         outer, width = self._shape[:-1], self._matrix.shape[1]
         add = self._rewriting.constant
         if sum(not isinstance(size, int) for size in outer) <= 1:
             sizes = [size if isinstance(size, int) else -1 for size in outer]
-            target = add(f"{self._output}_shape", np.array([*sizes, width], np.int64))
-        else:
-            shape = self._add(made, "Shape", [data])
-            ends = [add(f"{self._output}_{end}", np.array([end])) for end in (0, -1)]
-            kept = self._add(made, "Slice", [shape, *ends])
-            last = add(f"{self._output}_width", np.array([width], np.int64))
-            target = self._add(made, "Concat", [kept, last], axis=0)
-        return self._add(made, "Reshape", [product, target])
+            return add(f"{self._output}_shape", np.array([*sizes, width], np.int64))
+        shape = self._add(made, "Shape", [data])
+        ends = [add(f"{self._output}_{end}", np.array([end])) for end in (0, -1)]
+        kept = self._add(made, "Slice", [shape, *ends])
+        last = add(f"{self._output}_width", np.array([width], np.int64))
+        return self._add(made, "Concat", [kept, last], axis=0)
 
 
 _SPATIAL = ("Conv", "ConvTranspose", "Concat", "Add", "MaxPool", "AveragePool", "Relu", "Clip")
