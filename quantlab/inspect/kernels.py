@@ -15,19 +15,21 @@ from pydantic import BaseModel, ConfigDict
 from quantlab.inspect.scales import operands
 from quantlab.model import graph as g
 from quantlab.model.large import load_weights
+from quantlab.quantize.operators import operators
 from quantlab.runtime.providers import CPU
 from quantlab.runtime.session import Optimization, create_session
 
 Kind = Literal["int8", "fp32", "quantize", "move"]
 _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+_COMPUTING_MOVERS = {"MaxPool", "Resize"}
 _MOVERS = {
-    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Shape", "Gather",
-    "Slice", "Split", "Cast", "Pad", "ReorderInput", "ReorderOutput", "Expand", "Size",
-}  # fmt: skip
+    *operators("moves"), "Identity", "Shape", "Size", "Cast", "Pad", "ReorderInput",
+    "ReorderOutput",
+} - _COMPUTING_MOVERS  # fmt: skip
 WITH_INT8_KERNEL = {
-    "Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "Add", "Mul", "Concat", "MaxPool",
-    "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid", "Softmax", "Relu", "Clip", "Where",
-}  # fmt: skip
+    *operators("weights"), *operators("follows"), *_COMPUTING_MOVERS, "FusedConv", "FusedGemm",
+    "Softmax", "Relu", "Clip", "Where",
+} - {"HardSigmoid"}  # fmt: skip
 _LAYOUT = {"ReorderInput", "ReorderOutput", "Transpose"}
 _INT8 = {TensorProto.INT8, TensorProto.UINT8}
 

@@ -9,10 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from quantlab.inspect.kernels import tensor_types
 from quantlab.inspect.scales import QuantizedTensor, list_quantized_tensors
 from quantlab.model import graph as g
+from quantlab.quantize.operators import operators
 
-_KEEP_SCALE = (
-    "MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Slice",
-)  # fmt: skip
+_KEEP_SCALE = (*operators("moves"), "Identity")
 _VALUES = {
     TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16,
     TensorProto.UINT16,

@@ -8,7 +8,13 @@ import pytest
 
 from quantlab.errors import QuantizeError
 from quantlab.model.model import Model
-from quantlab.quantize.checks import activation_bytes, check_recipe, classifier_node, fp32_nodes
+from quantlab.quantize.checks import (
+    activation_bytes,
+    check_loads,
+    check_recipe,
+    classifier_node,
+    fp32_nodes,
+)
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
 from quantlab.testing import tiny_classifier
@@ -44,3 +50,9 @@ def test_activation_bytes_count_every_tensor_once(tmp_path: Path) -> None:
     model = Model.load(tiny_classifier(tmp_path / "m.onnx", batch=1, residual=False))
     maps, pooled = 5 * 16 * 16 * 16, 2 * 16
     assert activation_bytes(prepare(model.proto())) == 4 * (maps + pooled)
+
+
+def test_a_file_that_onnx_runtime_cannot_load_is_refused() -> None:
+    with pytest.raises(QuantizeError, match="somebody made a broken file") as caught:
+        check_loads(b"no model", "somebody")
+    assert caught.value.remedy

@@ -1,0 +1,181 @@
+"""Rewritten graphs answer as before, and hold the operators that have int8 kernels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from nets import SIZE, Images, Weights, executed, floats, network, node, quantize, sqnr
+from numpy.typing import NDArray
+
+from quantlab.quantize.engine import prepared_for
+from quantlab.quantize.engine.net import read_net
+from quantlab.quantize.engine.plan import within
+from quantlab.recipe import Recipe
+from quantlab.runtime.runner import Runner
+
+CHANNELS = 8
+LINE = np.array([0, CHANNELS, SIZE * SIZE])
+SQUARE = np.array([0, CHANNELS, SIZE, SIZE])
+
+
+def number(value: float) -> NDArray[np.float32]:
+    return np.array(value, np.float32)
+
+
+def block(bias: str = "b1") -> list[onnx.NodeProto]:
+    """A transformer's perceptron around the sums → ``m``."""
+    return [
+        *(node("Reshape", "a line", "l"), node("Transpose", "l", "t", perm=[0, 2, 1])),
+        node("LayerNormalization", "t gain shift", "n"),
+        *(node("MatMul", "n up", "u"), node("Add", f"u {bias}", "ub")),
+        *(node("Div", "ub root", "d"), node("Erf", "d", "e"), node("Add", "e one", "e1")),
+        *(node("Mul", "ub e1", "g1"), node("Mul", "g1 half", "gelu")),
+        *(node("MatMul", "gelu down", "w"), node("Add", "b2x w", "wb")),
+        *(node("Mul", "wb gain", "scaled"), node("Add", "t scaled", "sum")),
+        node("LayerNormalization", "sum gain shift", "n2"),
+        *(node("Transpose", "n2", "s", perm=[0, 2, 1]), node("Reshape", "s square", "m")),
+    ]
+
+
+BLOCK: Weights = {
+    "line": LINE,
+    "square": SQUARE,
+    "gain": np.linspace(0.5, 1.5, CHANNELS).astype(np.float32),
+    "shift": np.zeros(CHANNELS, np.float32),
+    "up": floats(CHANNELS, 32),
+    "bu": floats(32, 1)[:, 0],
+    "down": floats(32, CHANNELS),
+    "b2x": floats(CHANNELS, 1)[:, 0],
+    "root": number(2**0.5),
+    "one": number(1),
+    "half": number(0.5),
+}
+SCALED: Weights = {"k": floats(CHANNELS, 1, 1, seed=5), "w": floats(CHANNELS, CHANNELS, 1, 1)}
+FORMS: dict[str, tuple[list[onnx.NodeProto], Weights, dict[str, int]]] = {
+    "sum of one": ([node("Sum", "a", "m")], {}, {"Sum": 1}),
+    "sum of four": ([node("Sum", "a a c1 a", "m")], {}, {"Sum": 0, "Add": 3}),
+    "Max and Min": (
+        [node("Max", "low c1", "l"), node("Min", "l high", "m")],
+        {"low": number(-0.5), "high": np.array([0.25], np.float32)},
+        {"Max": 0, "Min": 0, "Clip": 1},
+    ),
+    "Max of two tensors": ([node("Max", "a c1", "m")], {}, {"Max": 1}),
+    "Clips in a row": (
+        [node("Clip", "c1 low", "l"), node("Relu", "l", "r"), node("Min", "r high", "m")],
+        {"low": number(0.1), "high": number(0.2)},
+        {"Clip": 1, "Relu": 1, "Min": 0},
+    ),
+    "HardSigmoid taken apart": (
+        [node("Add", "three c1", "s"), node("Clip", "s zero six", "h"), node("Mul", "h inv", "m")],
+        {"three": number(3), "zero": number(0), "six": number(6), "inv": number(1 / 6)},
+        {"HardSigmoid": 1, "Clip": 0, "Add": 0, "Mul": 0},
+    ),
+    "a Clip divided by another number": (
+        [node("Add", "c1 three", "s"), node("Clip", "s zero six", "h"), node("Div", "h by", "m")],
+        {"three": number(3), "zero": number(0), "six": number(6), "by": number(5)},
+        {"HardSigmoid": 0, "Clip": 1, "Div": 1},
+    ),
+    "a sigmoid that others read": (
+        [
+            *(node("Sigmoid", "c1", "s"), node("Mul", "c1 s", "q")),
+            node("Add", "q s", "m"),
+        ],
+        {},
+        {"Sigmoid": 1, "QuickGelu": 0},
+    ),
+    "mean over channels": (
+        [node("ReduceMean", "a ch", "q"), node("Mul", "a q", "m")],
+        {"ch": np.array([1])},
+        {"ReduceMean": 1, "GlobalAveragePool": 1},
+    ),
+    "mean without axes kept": (
+        [
+            *(node("ReduceMean", "a hw", "q", keepdims=0), node("MatMul", "q up", "u")),
+            node("Reshape", "u one", "m"),
+        ],
+        {"hw": np.array([2, 3]), "up": floats(8, 8), "one": np.array([0, 8, 1, 1])},
+        {"GlobalAveragePool": 2, "Gemm": 2, "Reshape": 1, "MatMul": 0},
+    ),
+    "a scale for each channel": (
+        [node("MaxPool", "a", "q", kernel_shape=[2, 2]), node("Mul", "k q", "m")],
+        SCALED,
+        {"Conv": 3, "Mul": 0},
+    ),
+    "a scale for each head of attention": (
+        [
+            node("Transpose", "a", "t", perm=[0, 1, 3, 2]),
+            *(node("MatMul", "a t", "s"), node("Mul", "s k", "m")),
+        ],
+        SCALED,
+        {"Conv": 2, "Mul": 1, "MatMul": 1},
+    ),
+    "perceptron": (
+        block("bu"),
+        BLOCK,
+        {"Gemm": 3, "MatMul": 0, "Reshape": 5, "Add": 2, "Mul": 2, "Div": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_answers_as_before(tmp_path: Path, name: str) -> None:
+    nodes, weights, expected = FORMS[name]
+    model = network(tmp_path, nodes, weights)
+    formed = prepared_for(model, Recipe())
+    found = Counter(n.op_type for n in formed.graph.node)
+    assert {op: found[op] for op in expected} == expected
+    images = Images().array
+    with Runner(model) as before, Runner(formed) as after:
+        np.testing.assert_allclose(after(images), before(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_transformer_multiplies_in_int8_and_adds_in_fp32(tmp_path: Path) -> None:
+    model = network(tmp_path, block("bu"), BLOCK)
+    proto = quantize(model, Images(24))
+    found = executed(proto, tmp_path)
+    assert found["QGemm"] == 3
+    assert found["Gelu"] == found["Add"] == 1
+    assert found["QLinearAdd"] == 0
+    assert found["DequantizeLinear"] == 2  # of the convolution's output, for each of its readers
+    assert sqnr(model, proto) > 25
+
+
+def test_two_free_sizes(tmp_path: Path) -> None:
+    free = ("N", 3, None, None)
+    nodes = [
+        *(node("Transpose", "a", "t", perm=[0, 2, 3, 1]), node("MatMul", "t k", "u")),
+        node("Transpose", "u", "m", perm=[0, 3, 1, 2]),
+    ]
+    model = network(tmp_path, nodes, {"k": floats(CHANNELS, CHANNELS)}, free)
+    proto = quantize(model, Images(24))
+    assert executed(proto, tmp_path)["QGemm"] == 2
+    assert sqnr(model, proto) > 25
+    wide = np.random.default_rng(3).standard_normal((2, 3, 8, 20)).astype(np.float32)
+    assert sqnr(model, proto, wide) > 20
+
+
+def test_a_node_that_was_taken_in_can_be_excluded(tmp_path: Path) -> None:
+    model = network(tmp_path, block("bu"), BLOCK)
+    kept = executed(quantize(model, Images(24), exclude=("u", "ub")), tmp_path)
+    assert kept["QGemm"] == 2
+
+
+WINDOWS: dict[str, tuple[list[onnx.NodeProto], tuple[float, float]]] = {
+    "Sigmoid": ([node("Sigmoid", "c", "m")], (-6.5, 6.5)),
+    "HardSigmoid": ([node("HardSigmoid", "c", "m", alpha=0.25, beta=0.5)], (-2.0, 2.0)),
+    "HardSwish": ([node("HardSwish", "c", "m")], (-3.0, np.inf)),
+    "SiLU": ([node("Sigmoid", "c", "s"), node("Mul", "s c", "m")], (-6.5, np.inf)),
+    "Sigmoid and a sum": ([node("Sigmoid", "c", "s"), node("Add", "s c", "m")], (-np.inf, np.inf)),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_a_quantizer_is_no_wider_than_its_readers_see(tmp_path: Path, name: str) -> None:
+    nodes, (low, high) = WINDOWS[name]
+    model = network(tmp_path, [node("Conv", "a w", "c"), *nodes], SCALED)
+    net = read_net(prepared_for(model, Recipe()), Recipe())
+    assert within(net, "c", (-9.0, 9.0)) == pytest.approx((max(low, -9.0), min(high, 9.0)))
