@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from quantlab.model import graph as g
+from quantlab.model.large import Weights
 from quantlab.quantize.engine.channels import Channels, channel_facts
 from quantlab.quantize.engine.grid import Doubles, Floats, activation_grid, weight_limit
 from quantlab.quantize.engine.net import Layer, Net
@@ -74,7 +75,11 @@ class Equalizer:
             self.facts[name] = replace(self.facts[name], top=seen.peaks)
         for group in self._waiting:
             self._scale(group)
-        layers = tuple(_scaled_layer(layer, self.scales) for layer in self.net.layers)
+        constants = _scaled_constants(self.net, self.scales)
+        layers = tuple(
+            replace(_scaled_layer(layer, self.scales), constants=constants.get(layer.name, {}))
+            for layer in self.net.layers
+        )
         ranges = {n: (0.0, float((p.peaks * self.scales[n]).max())) for n, p in self.peaks.items()}
         return Equalized(Net(self.net.proto, layers), self.scales, ranges)
 
@@ -111,6 +116,8 @@ def tensor_groups(net: Net) -> list[list[str]]:
 
 
 def _can_scale(net: Net, group: Sequence[str]) -> bool:
+    if _normalized(net, group):
+        return not any(reader.huge for reader in net.consumers[group[0]])
     outputs = {v.name for v in net.proto.graph.output}
     touching = [reader for name in group for reader in net.consumers.get(name, [])]
     producers = [net.producers[name] for name in group if name in net.producers]
@@ -137,8 +144,15 @@ def _takes_scale(layer: Layer) -> bool:
     return layer.quantized and known and flat and (layer.low == 0 or unbounded)
 
 
+def _normalized(net: Net, group: Sequence[str]) -> bool:
+    """Whether the group is one tensor that a LayerNormalization in fp32 makes for products."""
+    return len(group) == 1 and bool(net.normalization(group[0]))
+
+
 def _activations(net: Net, group: Sequence[str]) -> bool:
     """Whether every tensor that a layer with weights or a sum makes here is never negative."""
+    if _normalized(net, group):
+        return False
     made = [
         n for n in group if net.producers[n].weight is not None or net.producers[n].kind == "Add"
     ]
@@ -254,6 +268,17 @@ def noise(reader: Layer, facts: Channels, scales: Doubles, steps: int, limit: in
     row_steps = (weight / scales[:, None]).max((1, 2)) / limit
     inputs = float((scales**2 * facts.power).sum()) * weight.shape[2]
     return float((rounding + WEIGHT_NOISE * (row_steps**2).sum() / 12 * inputs) / power)
+
+
+def _scaled_constants(net: Net, scales: Mapping[str, Floats]) -> dict[str, dict[int, Floats]]:
+    """Constants of normalizations in fp32, by their layer's name, with what reads them scaled."""
+    weights = Weights(net.proto.graph)
+    found: dict[str, dict[int, Floats]] = {}
+    for name, by in scales.items():
+        for layer, i in net.normalization(name):
+            value = weights[layer.node.input[i]].astype(np.float32) * by
+            found.setdefault(layer.name, {})[i] = value
+    return found
 
 
 def _scaled_layer(layer: Layer, scales: Mapping[str, Floats]) -> Layer:

@@ -10,7 +10,8 @@ from quantlab.model import graph as g
 
 _TENSORS = (
     "fp32", "fp32/kept", "quantized", "dequantized", "before", "scale", "zero",
-    "requantized/scale", "requantized/zero", "requantized/nothing",
+    "requantized/scale", "requantized/zero", "requantized/nothing", "requantized/integer",
+    "constant/0", "constant/1", "constant/2",
     "weight", "weight/quantized", "weight/scale", "weight/zero",
     "bias", "bias/quantized", "bias/scale", "bias/zero",
 )  # fmt: skip

@@ -7,7 +7,7 @@ after it, which costs nothing once it is the range of the layer's output quantiz
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,6 +31,7 @@ class Layer:
 
     ``weight`` is float32 [out, in/groups, kernel…] or [out, in] and ``bias`` float32 [out], both
     None for layers without weights. ``low`` and ``high`` are the activation's bounds.
+    ``constants`` are to be read in place of the node's own weights, by the input's number.
     """
 
     node: onnx.NodeProto
@@ -43,6 +44,7 @@ class Layer:
     activation: onnx.NodeProto | None = None
     low: float = -np.inf
     high: float = np.inf
+    constants: Mapping[int, Floats] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -122,6 +124,44 @@ class Net:
     def names(self) -> MadeNames:
         """The names of added tensors and nodes."""
         return MadeNames(self.proto.graph)
+
+    def normalization(self, name: str) -> list[tuple[Layer, int]]:
+        """What multiplies and shifts the tensor's channels, its last axis, in fp32, where products
+        alone read it: constants by layer and number of the input. Empty for other tensors."""
+        readers = self.consumers.get(name, [])
+        widths = {r.weight.shape[1] for r in readers if r.weight is not None and r.kind == "Gemm"}
+        if len(widths) != 1 or not all(r.quantized and r.kind == "Gemm" for r in readers):
+            return []
+        found: list[tuple[Layer, int]] = []
+        while (layer := self.producers.get(name)) is not None and not layer.quantized:
+            constants = [i for i, n in enumerate(layer.node.input) if self._sizes(n) == widths]
+            found += [(layer, i) for i in constants]
+            if layer.kind == "LayerNormalization":
+                return found if len(layer.outputs) == 1 else []
+            if layer.kind in ("Add", "Mul") and len(layer.inputs) == len(constants) == 1:
+                if layer.kind == "Mul":
+                    return found
+            elif layer.kind != "Reshape":
+                return []
+            name = layer.inputs[0]
+            if len(self.consumers[name]) > 1 or name in self._outputs:
+                return []
+        return []
+
+    def _sizes(self, name: str) -> set[int]:
+        """The size of a float32 vector among the weights."""
+        tensor = self._tensors.get(name)
+        if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) != 1:
+            return set()
+        return set(tensor.dims)
+
+    @cached_property
+    def _tensors(self) -> dict[str, onnx.TensorProto]:
+        return g.initializers(self.proto.graph)
+
+    @cached_property
+    def _outputs(self) -> set[str]:
+        return {v.name for v in self.proto.graph.output}
 
     def never_negative(self, name: str) -> bool:
         """Whether an activation keeps the tensor at or above zero."""

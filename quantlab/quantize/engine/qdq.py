@@ -140,6 +140,8 @@ def add_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
     """
     tail = None if layer.quantized and layer.output in plan.tensors else layer.activation
     main = _renamed(layer.node, plan)
+    for i, value in layer.constants.items():
+        main.input[i] = parts.constant(plan.net.names.tensor(layer.output, f"constant/{i}"), value)
     ends = [raw(plan, n) if n in plan.tensors else n for n in layer.outputs]
     before = plan.net.names.tensor(layer.output, "before") if layer.outputs else ""
     if layer.output in plan.weights:
@@ -165,11 +167,21 @@ def add_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
 def _plus_nothing(parts: Parts, plan: Plan, layer: Layer, main: onnx.NodeProto) -> onnx.NodeProto:
     """An Add of zero: of the integer kernels with two quantizers the fastest."""
     names, name = plan.net.names, layer.output
-    scale, zero = quantizer(parts, plan, layer.inputs[0])
     nothing = names.tensor(name, "requantized/nothing")
     label = names.node(name, "requantized/DequantizeLinear")
-    parts.node("DequantizeLinear", [zero, scale, zero], [nothing], label)
+    parts.node("DequantizeLinear", nothing_triple(parts, plan, layer), [nothing], label)
     return helper.make_node("Add", [main.input[0], nothing], main.output, name=main.name)
+
+
+def nothing_triple(parts: Parts, plan: Plan, layer: Layer) -> list[str]:
+    """Zero as an integer, with scale and zero point; of four dimensions where the layer reads a
+    convolution, so that ONNX Runtime can change the layout of both."""
+    source = layer.inputs[0]
+    maker = plan.net.producers.get(source)
+    rank = maker.weight.ndim if maker is not None and maker.weight is not None else 0
+    value = np.full([1] * rank, plan.tensors[source].zero, plan.grid.dtype)
+    stored = plan.net.names.tensor(layer.output, "requantized/integer")
+    return [parts.constant(stored, value), *quantizer(parts, plan, source)]
 
 
 def _meets_quantizer(plan: Plan, name: str) -> bool:

@@ -20,6 +20,7 @@ from quantlab.quantize.engine.qdq import (
     assembled,
     dequantized,
     integers,
+    nothing_triple,
     quantizer,
     raw,
     written_quantizer,
@@ -106,8 +107,7 @@ def _add_combining(parts: Parts, plan: Plan, layer: Layer) -> None:
     sources = [part for name in layer.inputs for part in _triple(parts, plan, name)]
     requantized = requantizer(layer, plan.grid) is not None
     if requantized:  # an Add of zero
-        scale, zero = quantizer(parts, plan, layer.inputs[0])
-        sources += [zero, scale, zero]
+        sources += nothing_triple(parts, plan, layer)
     target = written_quantizer(parts, plan, layer.output)
     reads = [*target, *sources] if layer.kind == "Concat" else [*sources, *target]
     operator, domain = layer.row.integer or layer.kind, layer.row.domain

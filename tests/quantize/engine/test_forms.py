@@ -179,3 +179,13 @@ def test_a_quantizer_is_no_wider_than_its_readers_see(tmp_path: Path, name: str)
     model = network(tmp_path, [node("Conv", "a w", "c"), *nodes], SCALED)
     net = read_net(prepared_for(model, Recipe()), Recipe())
     assert within(net, "c", (-9.0, 9.0)) == pytest.approx((max(low, -9.0), min(high, 9.0)))
+
+
+def test_channels_of_a_normalization_are_scaled_for_the_products_behind_it(tmp_path: Path) -> None:
+    uneven = np.geomspace(0.02, 4, CHANNELS).astype(np.float32)
+    weights = BLOCK | {"gain": uneven, "up": BLOCK["up"] / uneven[:, None]}
+    model = network(tmp_path, block("bu"), weights)
+    plain, scaled = (
+        sqnr(model, quantize(model, Images(24), equalize=wanted)) for wanted in (False, True)
+    )
+    assert scaled > plain + 3
