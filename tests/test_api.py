@@ -290,8 +290,7 @@ def test_a_gate_by_itself_needs_no_run(model: Path, quick: None) -> None:
 
 
 def test_the_gate_job_by_itself_knows_its_conditions(model: Path, tmp_path: Path) -> None:
-    from quantlab.runs.run import Run
-    from quantlab.verbs.gate import GateSpec, gate_job
+    from quantlab.verbs.gate import Gated, GateSpec, gate_job
 
     ql.quantize(model, example_images(seed=1), **PIPELINE).save(tmp_path / "int8.onnx")
     spec = GateSpec(
@@ -299,7 +298,8 @@ def test_the_gate_job_by_itself_knows_its_conditions(model: Path, tmp_path: Path
         data=image_folder(tmp_path / "val", CLASSES, 2),
         pipeline="torchvision",
     )
-    gated = gate_job(spec, Run("gate", {}, "gate", tmp_path / "runs"), NullReporter())
+    gated = gate_job(spec, NullReporter())
+    assert isinstance(gated, Gated)
     assert "(" in gated.context.conditions["CPU"]
 
 

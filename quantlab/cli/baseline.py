@@ -50,9 +50,11 @@ def update(**params: Any) -> None:
     """Write what MODEL answers today, and its answers beside it as .npz."""
     from quantlab.report.gate import baseline_summary, changes_summary
     from quantlab.verbs.baseline import UpdateSpec, update_job
+    from quantlab.verbs.publish import publish
 
     with recorded_run("baseline", params) as (run, reporter):
-        updated = update_job(UpdateSpec(**pick(params, UpdateSpec)), run, reporter)
+        spec = UpdateSpec(**pick(params, UpdateSpec))
+        updated = publish(update_job(spec, reporter), run, reporter)
     if not params["as_json"]:
         click.echo(baseline_summary(updated.baseline))
         if updated.changes:
@@ -65,12 +67,12 @@ def update(**params: Any) -> None:
 @run_options
 def show(**params: Any) -> None:
     """Print the baseline FILE."""
-    from quantlab.gate.baseline import load_baseline
     from quantlab.report.gate import baseline_summary
+    from quantlab.verbs.baseline import show_job
+    from quantlab.verbs.publish import publish
 
-    with recorded_run("baseline", params) as (run, _):
-        baseline = load_baseline(params["file"])
-        run.record.results = {"baseline": baseline.model_dump(mode="json")}
+    with recorded_run("baseline", params) as (run, reporter):
+        baseline = publish(show_job(params["file"]), run, reporter).value
     if not params["as_json"]:
         click.echo(baseline_summary(baseline))
 
@@ -83,8 +85,9 @@ def diff(**params: Any) -> None:
     """Compare the baseline files OLD and NEW, and their answers image by image."""
     from quantlab.report.gate import changes_summary
     from quantlab.verbs.baseline import DiffSpec, diff_job
+    from quantlab.verbs.publish import publish
 
-    with recorded_run("baseline", params) as (run, _):
-        found = diff_job(DiffSpec(**pick(params, DiffSpec)), run)
+    with recorded_run("baseline", params) as (run, reporter):
+        found = publish(diff_job(DiffSpec(**pick(params, DiffSpec))), run, reporter).value
     if not params["as_json"]:
         click.echo(changes_summary(found.changes, found.comparison))

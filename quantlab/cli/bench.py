@@ -146,12 +146,14 @@ def _measure(params: dict[str, Any]) -> None:
     from quantlab.report.profile import profile_summary
     from quantlab.verbs.bench import BenchSpec, bench_job
     from quantlab.verbs.profile import ProfileSpec, profile_job
+    from quantlab.verbs.publish import publish
 
     profiles = None
     with recorded_run("bench", params) as (run, reporter):
-        found = bench_job(BenchSpec(**pick(params, BenchSpec)), run, reporter)
+        found = publish(bench_job(BenchSpec(**pick(params, BenchSpec)), reporter), run, reporter)
         if params["profile"]:
-            profiles = profile_job(ProfileSpec(**pick(params, ProfileSpec)), run, reporter)
+            asked = ProfileSpec(**pick(params, ProfileSpec))
+            profiles = publish(profile_job(asked, reporter, found.facts()), run, reporter).value
     if params["as_json"]:
         return
     if params["compat"] and isinstance(found.result, BenchResult):

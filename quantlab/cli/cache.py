@@ -26,9 +26,10 @@ def command(**params: Any) -> None:
     """
     from quantlab.report.text import cache_cleared, cache_listing
     from quantlab.verbs.cache import CacheSpec, cache_job
+    from quantlab.verbs.publish import publish
 
-    with recorded_run("cache", params) as (run, _):
-        result = cache_job(CacheSpec(**pick(params, CacheSpec)), run)
+    with recorded_run("cache", params) as (run, reporter):
+        result = publish(cache_job(CacheSpec(**pick(params, CacheSpec))), run, reporter).value
     if params["as_json"]:
         return
     if params["action"] == "clear":

@@ -68,13 +68,17 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.report.text import compare_summary
     from quantlab.verbs.compare import CompareSpec, compare_job
     from quantlab.verbs.device import compare_device_job, is_answers
+    from quantlab.verbs.publish import publish
 
     if params["criterion"] and "max_decline" in given(ctx):
         raise click.UsageError("Give --criterion or --max-decline, not both.")
     with recorded_run("compare", params) as (run, reporter):
-        compare = compare_device_job if is_answers(Path(params["int8"])) else compare_job
-        result = compare(CompareSpec(**pick(params, CompareSpec)), run, reporter)
+        spec = CompareSpec(**pick(params, CompareSpec))
+        if is_answers(Path(spec.int8)):
+            compared = compare_device_job(spec, reporter)
+        else:
+            compared = compare_job(spec, reporter, run.record.command)
+        result = publish(compared, run, reporter)
     if not params["as_json"]:
-        early = result.early.sentence if result.early else ""
-        click.echo(compare_summary(result.comparison, result.verdict, early))
+        click.echo(compare_summary(result.comparison, result.verdict, result.context.early))
     ctx.exit(result.verdict.exit_code)

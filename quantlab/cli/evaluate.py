@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -21,9 +21,6 @@ from quantlab.cli.options import (
     run_options,
 )
 from quantlab.verbs import roles
-
-if TYPE_CHECKING:
-    from quantlab.evaluate.accuracy import Accuracy
 
 _OF_RESULTS = {"results", "label", "synsets", "runs_dir", "as_json", "quiet"}
 
@@ -68,18 +65,17 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.report.text import accuracy_summary
     from quantlab.verbs.device import ResultsSpec, results_job
     from quantlab.verbs.evaluate import EvaluateSpec, evaluate_job
+    from quantlab.verbs.publish import publish
 
-    accuracy: Accuracy | None
     with recorded_run("evaluate", params) as (run, reporter):
         if params["results"] is not None:
-            accuracy, images = results_job(ResultsSpec(**pick(params, ResultsSpec)), run, reporter)
+            evaluated = results_job(ResultsSpec(**pick(params, ResultsSpec)), reporter)
         else:
-            accuracy, images = evaluate_job(
-                EvaluateSpec(**pick(params, EvaluateSpec)), run, reporter
-            )
+            evaluated = evaluate_job(EvaluateSpec(**pick(params, EvaluateSpec)), reporter)
+        publish(evaluated, run, reporter)
     if params["as_json"]:
         return
-    if params["compat"] and accuracy is not None:
-        click.echo(inc_accuracy(params["batch_size"], accuracy))
+    if params["compat"] and evaluated.accuracy is not None:
+        click.echo(inc_accuracy(params["batch_size"], evaluated.accuracy))
     else:
-        click.echo(accuracy_summary(accuracy, images))
+        click.echo(accuracy_summary(evaluated.accuracy, evaluated.images))

@@ -87,6 +87,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.errors import QuantlabError
     from quantlab.report.gate import error_annotation, gate_summary, workflow_commands
     from quantlab.verbs.gate import GateSpec, gate_job
+    from quantlab.verbs.publish import publish
 
     models, config = params["models"], params["config"]
     if len(models) == 1 and models[0].endswith(_YAML):
@@ -98,7 +99,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     spec = {**pick(params, GateSpec), "models": models, "config": config}
     try:
         with recorded_run("gate", params) as (run, reporter):
-            gated = gate_job(GateSpec(**spec), run, reporter)
+            found = gate_job(GateSpec(**spec), reporter, run.record.command)
+            gated = publish(found, run, reporter)
     except QuantlabError as error:
         if params["annotations"]:
             click.echo(error_annotation(error), err=params["as_json"])

@@ -92,10 +92,11 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     """
     from quantlab.report.text import inspected_summary
     from quantlab.verbs.inspect import InspectSpec, inspect_job
+    from quantlab.verbs.publish import publish
 
     fields = {**pick(params, InspectSpec), **_view(**params)}
     with recorded_run("inspect", params) as (run, reporter):
-        result = inspect_job(InspectSpec(**fields), run, reporter)
+        result = publish(inspect_job(InspectSpec(**fields), reporter), run, reporter).value
     if not params["as_json"]:
         click.echo(inspected_summary(result, scales=params["scales"], form=params["form"]))
     if result.stored is not None and not result.stored.passed:

@@ -26,8 +26,10 @@ def command(**params: Any) -> None:
     """The best classes of each IMAGE by MODEL (a .onnx file or a published model's name)."""
     from quantlab.report.text import predict_summary
     from quantlab.verbs.predict import PredictSpec, predict_job
+    from quantlab.verbs.publish import publish
 
     with recorded_run("predict", params) as (run, reporter):
-        answers = predict_job(PredictSpec(**pick(params, PredictSpec)), run, reporter)
+        spec = PredictSpec(**pick(params, PredictSpec))
+        answers = publish(predict_job(spec, reporter), run, reporter).value
     if not params["as_json"]:
         click.echo(predict_summary(answers))

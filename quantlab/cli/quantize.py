@@ -46,11 +46,12 @@ from quantlab.verbs import roles
 @run_options
 def command(**params: Any) -> None:
     """Calibrate and quantize by one recipe."""
+    from quantlab.verbs.publish import publish
     from quantlab.verbs.quantize import QuantizeSpec, quantize_job
 
+    spec = QuantizeSpec(**pick(params, QuantizeSpec))
     with recorded_run("quantize", params) as (run, reporter):
-        made = quantize_job(QuantizeSpec(**pick(params, QuantizeSpec)), run, reporter)
-    output = made.output
+        made = publish(quantize_job(spec, reporter), run, reporter)
     if not params["as_json"]:
         click.echo(made.check.line)
-        click.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")
+        click.echo(f"Wrote {spec.output} ({len(made.content) / 1e6:.2f} MB)")

@@ -54,9 +54,11 @@ def command() -> None:
 def ledger(**params: Any) -> None:
     """Every recipe with what is published of it, and what the runs of --runs-dir measured."""
     from quantlab.verbs.ledger import LedgerSpec, ledger_job
+    from quantlab.verbs.publish import publish
 
     with recorded_run("runs", params) as (run, reporter):
-        page, rows = ledger_job(LedgerSpec(**pick(params, LedgerSpec)), run, reporter)
+        spec = LedgerSpec(**pick(params, LedgerSpec))
+        page, rows = publish(ledger_job(spec, reporter), run, reporter).value
     if not params["as_json"]:
         count = sum(row.whose == "here" for row in rows)
         click.echo(f"Wrote {page} and ledger.csv: {len(rows)} rows, {count} measured here")

@@ -138,11 +138,13 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     The best file so far is always on disk, also after Ctrl-C. The order: meets the criterion, then
     speed, then fidelity to the fp32 model.
     """
+    from quantlab.report.files import MARKDOWN
     from quantlab.report.text import tune_summary
     from quantlab.runs.record import load_record
     from quantlab.verbs.config import Loaded, effective, load
     from quantlab.verbs.pick import only_picks
-    from quantlab.verbs.settings import keep_settings
+    from quantlab.verbs.publish import publish, write_artifacts
+    from quantlab.verbs.settings import settings_files
     from quantlab.verbs.tune import TuneSpec, tune_job
 
     loaded, now = Loaded(), given(ctx)
@@ -164,19 +166,17 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     if params["quant_format"] not in (None, "default"):
         formats = {"format": (params["quant_format"].lower(),)}
         params["search"] = {**(params.get("search") or {}), **formats}
-    source = (
-        params["resume"]
-        if params["resume"] and only_picks(load_record(params["resume"]), now)
-        else None
-    )
-    folder = None if source is not None else params["resume"]
+    before = None if params["resume"] is None else load_record(params["resume"])
+    picking = before is not None and only_picks(before, now)
+    source, folder = (params["resume"], None) if picking else (None, params["resume"])
     space = params.get("search") or None
     spec = TuneSpec(**pick(params, TuneSpec), space=space, source=source)
     with recorded_run("tune", params, folder=folder) as (run, reporter):
-        keep_settings(run.record.spec, loaded, run, reporter)
-        result = tune_job(spec, run, reporter)
+        run.record.source = before.id if picking and before is not None else run.record.source
+        write_artifacts(run, settings_files(run.record, run.folder, loaded, reporter))
+        result = publish(tune_job(spec, run.folder, reporter), run, reporter)
     if not params["as_json"]:
-        places = {"int8 model": result.output, "Report": result.report}
+        places = {"int8 model": result.output, "Report": run.folder / MARKDOWN}
         click.echo(
             tune_summary(
                 result.comparison,

@@ -47,10 +47,11 @@ def command(**params: Any) -> None:
     """Top-1 and top-5 of the configuration's model, images and preprocessing."""
     from quantlab.report.text import accuracy_summary
     from quantlab.verbs.evaluate import evaluate_job
+    from quantlab.verbs.publish import publish
     from quantlab.verbs.validate import ValidateSpec, evaluation_of
 
     with recorded_run("validate", params) as (run, reporter):
         spec = evaluation_of(ValidateSpec(**pick(params, ValidateSpec)))
-        accuracy, images = evaluate_job(spec, run, reporter)
+        evaluated = publish(evaluate_job(spec, reporter), run, reporter)
     if not params["as_json"]:
-        click.echo(accuracy_summary(accuracy, images))
+        click.echo(accuracy_summary(evaluated.accuracy, evaluated.images))

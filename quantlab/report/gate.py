@@ -44,7 +44,7 @@ class GateContext:
     subject: str
     reference: str
     images: int
-    command: str
+    command: str = ""
     conditions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     pays: str = ""

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from quantlab._util.cache import KINDS, Entry, Kind, cache_limit, entries, remove, subject, sweep
 from quantlab._util.paths import cache_dir
-from quantlab.runs.run import Run
+from quantlab.verbs.publish import Returned
 
 
 class CacheSpec(BaseModel):
@@ -34,7 +34,7 @@ class Cached:
     stuck: int = 0
 
 
-def cache_job(spec: CacheSpec, run: Run) -> Cached:
+def cache_job(spec: CacheSpec) -> Returned[Cached]:
     """List the entries of one kind or of all, or remove them. Raises QuantlabError."""
     folder, limit = cache_dir(), cache_limit()
     kinds = KINDS if spec.kind is None else (spec.kind,)
@@ -43,13 +43,13 @@ def cache_job(spec: CacheSpec, run: Run) -> Cached:
     if spec.action == "clear":
         rows = [row for row in rows if remove(row[:1])]
         sweep(folder)
-    run.record.results = {
+    facts = {
         "folder": str(folder),
         "limit": limit,
         "bytes": sum(entry.size for entry, _ in rows),
         "removed" if spec.action == "clear" else "entries": [_facts(*row) for row in rows],
     }
-    return Cached(tuple(rows), folder, limit, stuck=found - len(rows))
+    return Returned(Cached(tuple(rows), folder, limit, stuck=found - len(rows)), facts)
 
 
 def _facts(entry: Entry, text: str) -> dict[str, object]:

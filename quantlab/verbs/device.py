@@ -16,19 +16,17 @@ from quantlab.data.readers import FILES, NPZ_LIST, open_dataset
 from quantlab.data.readers.listed import labels_of
 from quantlab.errors import DataError
 from quantlab.evaluate import device
-from quantlab.evaluate.accuracy import Accuracy, accuracy_of
+from quantlab.evaluate.accuracy import accuracy_of
 from quantlab.evaluate.device import Answers, match, read_answers
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.metrics import metrics_of
-from quantlab.gate.verdict import judge
 from quantlab.model.model import Model
-from quantlab.runs.run import Run
+from quantlab.report.context import ReportContext
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
-from quantlab.verbs.compare import Compared, CompareSpec, named, results, save_artifacts
-from quantlab.verbs.evaluate import predict
+from quantlab.verbs.compare import Compared, CompareSpec, SideBySide, judged, named
+from quantlab.verbs.evaluate import Evaluated, predict
 from quantlab.verbs.inputs import ConfigOptions
-from quantlab.verbs.reports import context_of, report
 
 _BY_NAME = "Results are matched to images by their names, folders and endings left aside."
 
@@ -41,8 +39,8 @@ class ResultsSpec(ConfigOptions):
     synsets: Path | None = None
 
 
-def results_job(spec: ResultsSpec, run: Run, reporter: Reporter) -> tuple[Accuracy, int]:
-    """The accuracy of the answers in ``spec.results``, and the number of images."""
+def results_job(spec: ResultsSpec, reporter: Reporter) -> Evaluated:
+    """The accuracy of the answers in ``spec.results``."""
     found = read_answers(spec.results)
     names, labels = _labels(spec.label, spec.synsets)
     rows = _matched(names, found, f"{spec.label} names", spec.results, reporter)
@@ -51,16 +49,15 @@ def results_job(spec: ResultsSpec, run: Run, reporter: Reporter) -> tuple[Accura
     most = max(int(found.top.max()), int(labels.max())) + 1
     check_labels(labels, most if found.outputs is None else found.outputs.shape[1], names)
     result = accuracy_of(top, labels[known], has_five=found.has_five)
-    run.record.results = {
+    subject = {
         "results": {
             "path": str(spec.results),
             "sha256": _sha256(found),
             "images": len(found.names),
         },
         "data": {"root": str(spec.label), "images": len(names), "left_out": int((~known).sum())},
-        "accuracy": result.model_dump(mode="json"),
     }
-    return result, len(top)
+    return Evaluated(result, len(top), subject)
 
 
 def is_answers(path: Path) -> bool:
@@ -68,8 +65,8 @@ def is_answers(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() in device.FILES
 
 
-def compare_device_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compared:
-    """Evaluate fp32 here, read the other device's answers, compare, judge, report."""
+def compare_device_job(spec: CompareSpec, reporter: Reporter) -> Compared:
+    """Evaluate fp32 here, read the other device's answers, compare, judge."""
     if spec.early_stop:
         raise DataError("--early-stop needs two models to evaluate.", "Leave it out.")
     policy = spec.policy
@@ -96,19 +93,15 @@ def compare_device_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compa
     other = Named(path.name, comparison.int8.sha256, quantized=True)
     apart = check_related(named(model), other, comparison, predictions, lambda: None)
     comparison = comparison.model_copy(update={"lead": (apart,) if apart else ()})
-    verdict = judge(comparison, policy)
-    save_artifacts(run, predictions, None)
-    words = inputs.data_words(data, crops)
-    words["Int8 answers"] = f"{path} (another device's; nothing was timed)"
-    context = context_of(run, reporter, crops, words, verdict, spec.limits)
-    report(run, comparison, verdict, context, crops)
-    run.record.results = {
+    subject = {
         "models": [inputs.model_facts(model), {"path": str(path), "sha256": _sha256(found)}],
         "data": inputs.data_facts(data, crops),
         "providers": list(spec.execution.providers),
-        **results(comparison, verdict),
     }
-    return Compared(comparison, verdict)
+    words = inputs.data_words(data, crops)
+    words["Int8 answers"] = f"{path} (another device's; nothing was timed)"
+    side = SideBySide(comparison, predictions, None, crops)
+    return judged(side, policy, subject, ReportContext(data=words), spec.limits)
 
 
 def predictions_of(

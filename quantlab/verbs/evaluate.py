@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +37,10 @@ from quantlab.evaluate.outputs import ROWS, new_outputs
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.predictions import Predictions
 from quantlab.model.model import Model
-from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import warn_of_accuracy
 from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.publish import Artifact, Conditions, Result
 
 
 class EvaluateSpec(DataOptions, ModelOptions):
@@ -48,33 +50,64 @@ class EvaluateSpec(DataOptions, ModelOptions):
     log_interval: int | None = None
 
 
-def evaluate_job(spec: EvaluateSpec, run: Run, reporter: Reporter) -> tuple[Accuracy | None, int]:
-    """Accuracy (None without labels) and the number of images. Saves the Predictions."""
+@dataclass(frozen=True)
+class Evaluated(Result):
+    """A model's answers on ``images`` images and their accuracy, None without labels.
+
+    ``predictions`` is None where another device gave only the classes.
+    """
+
+    accuracy: Accuracy | None
+    images: int
+    subject: Mapping[str, Any]
+    predictions: Predictions | None = None
+
+    @property
+    def answers(self) -> Predictions:
+        """The predictions, of a model that was evaluated here."""
+        assert self.predictions is not None
+        return self.predictions
+
+    def facts(self) -> dict[str, Any]:
+        """What was evaluated, and the accuracy."""
+        accuracy = None if self.accuracy is None else self.accuracy.model_dump(mode="json")
+        return {**self.subject, "accuracy": accuracy}
+
+    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+        """The answers, where there are some."""
+        if self.predictions is not None:
+            yield Artifact("predictions", "predictions.npz", self.predictions.save)
+
+
+def evaluate_job(spec: EvaluateSpec, reporter: Reporter) -> Evaluated:
+    """Evaluate the named model on the named images."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)
     found = inputs.find_evaluation_data(spec, model, reporter)
+    crops, evaluated = evaluate(model, found, pipeline, spec, reporter)
+    warn_of_accuracy(model, crops, evaluated.answers, reporter, spec.threads)
+    return evaluated
+
+
+def evaluate(
+    model: Model,
+    found: LocatedDataset,
+    pipeline: Pipeline,
+    spec: EvaluateSpec,
+    reporter: Reporter,
+) -> tuple[Crops, Evaluated]:
+    """The images, decoded, and the model's answers on all of them."""
     with spec.executing(reporter) as execution:
         crops, predictions = crops_and_answers(
             model, found, pipeline, spec, reporter, execution, spec.log_interval
         )
-    predictions.save(run.artifact("predictions", "predictions.npz"))
-    warn_of_accuracy(model, crops, predictions, reporter, spec.threads)
-    run.record.results = facts(model, found, crops, predictions, spec)
-    return predictions.accuracy, len(predictions)
-
-
-def facts(
-    model: Model, found: LocatedDataset, crops: Crops, predictions: Predictions, spec: ModelOptions
-) -> dict[str, object]:
-    """The figures for the record."""
-    result = predictions.accuracy
-    return {
+    subject = {
         "model": inputs.model_facts(model),
         "data": inputs.data_facts(found, crops),
         "pipeline": crops.pipeline.model_dump(mode="json"),
         "providers": list(spec.execution.providers),
-        "accuracy": None if result is None else result.model_dump(mode="json"),
     }
+    return crops, Evaluated(predictions.accuracy, len(predictions), subject, predictions)
 
 
 def crops_and_answers(

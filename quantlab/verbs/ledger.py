@@ -15,7 +15,7 @@ from quantlab.fetch.fetcher import cached_path
 from quantlab.report.ledger import ledger_csv, ledger_page
 from quantlab.runs.ledger import Row, ledger
 from quantlab.runs.record import RunRecord, load_record
-from quantlab.runs.run import Run
+from quantlab.verbs.publish import Returned
 
 
 class LedgerSpec(BaseModel):
@@ -25,7 +25,7 @@ class LedgerSpec(BaseModel):
     output: Path
 
 
-def ledger_job(spec: LedgerSpec, run: Run, reporter: Reporter) -> tuple[Path, tuple[Row, ...]]:
+def ledger_job(spec: LedgerSpec, reporter: Reporter) -> Returned[tuple[Path, tuple[Row, ...]]]:
     """Write ``ledger.md`` and ``ledger.csv`` into the folder ``output``; the page and its rows."""
     page, sheet = spec.output / "ledger.md", spec.output / "ledger.csv"
     for path in (page, sheet):
@@ -37,8 +37,7 @@ def ledger_job(spec: LedgerSpec, run: Run, reporter: Reporter) -> tuple[Path, tu
     finished = sum(record.status == "success" for record in records)
     write_whole(page, ledger_page(rows, finished))
     write_whole(sheet, ledger_csv(rows))
-    run.record.results = {"runs": finished, "rows": [asdict(row) for row in rows]}
-    return page, rows
+    return Returned((page, rows), {"runs": finished, "rows": [asdict(row) for row in rows]})
 
 
 def read_records(folder: Path, reporter: Reporter) -> list[RunRecord]:

@@ -16,11 +16,11 @@ from quantlab.data.readers.classes import find_synsets, fitting_names, read_syns
 from quantlab.data.readers.files import FileSource
 from quantlab.errors import DataError
 from quantlab.evaluate.guesses import ImageAnswer, answer
-from quantlab.runs.run import Run
 from quantlab.runtime.runner import Runner
 from quantlab.verbs import inputs
 from quantlab.verbs.config import load_config
 from quantlab.verbs.inputs import ModelOptions
+from quantlab.verbs.publish import Returned
 
 
 class PredictSpec(ModelOptions):
@@ -32,7 +32,7 @@ class PredictSpec(ModelOptions):
     synsets: Path | None = None
 
 
-def predict_job(spec: PredictSpec, run: Run, reporter: Reporter) -> tuple[ImageAnswer, ...]:
+def predict_job(spec: PredictSpec, reporter: Reporter) -> Returned[tuple[ImageAnswer, ...]]:
     """The best classes of every image. Raises DataError for the first that cannot be read."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)
@@ -48,12 +48,12 @@ def predict_job(spec: PredictSpec, run: Run, reporter: Reporter) -> tuple[ImageA
             answers.append(answer(str(path), outputs, model.output_kind, names, top=spec.top))
             advance(done + 1, "")
     model.check_unchanged()
-    run.record.results = {
+    facts = {
         "model": inputs.model_facts(model),
         "pipeline": pipeline.model_dump(mode="json"),
         "answers": [found.model_dump(mode="json") for found in answers],
     }
-    return tuple(answers)
+    return Returned(tuple(answers), facts)
 
 
 def _crop(path: Path, pipeline: Pipeline) -> NDArray[np.uint8]:

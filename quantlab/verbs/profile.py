@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import onnx
 import onnxruntime as ort
 from pydantic import BaseModel, TypeAdapter
 
-from quantlab._util.files import write_whole
 from quantlab._util.reporter import Reporter
 from quantlab._util.scratch import temporary_folder
 from quantlab.bench.child import random_batch
@@ -21,10 +21,10 @@ from quantlab.inspect.kernels import list_kernels
 from quantlab.inspect.profile import Profile, answers, profile_of, read_events, total
 from quantlab.model.model import Model
 from quantlab.report.plots import save_profiles
-from quantlab.runs.run import Run
 from quantlab.runtime.session import create_session, plain_errors
 from quantlab.verbs import inputs
 from quantlab.verbs.inputs import ModelOptions
+from quantlab.verbs.publish import Artifact, Returned, text_file
 
 TURNS, RUNS = 8, 5
 """Each model runs RUNS times in a turn; the first turn and the first run of each are warm-up."""
@@ -42,20 +42,22 @@ class ProfileSpec(BaseModel):
     size: int | None = None
 
 
-def profile_job(spec: ProfileSpec, run: Run, reporter: Reporter) -> tuple[Profile, ...]:
-    """Every model's Profile: in the run folder with a plot, and in the record."""
+def profile_job(
+    spec: ProfileSpec, reporter: Reporter, beside: Mapping[str, Any] = {}
+) -> Returned[tuple[Profile, ...]]:
+    """Every model's Profile: a file with a plot; in the record ``beside`` other facts."""
     options = ModelOptions(size=spec.size)
     models = [inputs.find_model(text, options, reporter) for text in spec.models]
     profiles = profiled(models, spec, reporter)
     inputs.check_all_unchanged(models)
     text = TypeAdapter(tuple[Profile, ...]).dump_json(profiles, indent=1).decode()
-    write_whole(run.artifact("profile", "profile.json"), text + "\n")
-    save_profiles(profiles, run.artifact("profile plot", "profile.png"))
-    run.record.results["profile"] = {
+    facts = {
         "answers": answers(profiles),
         "models": [_facts(profile) for profile in profiles],
     }
-    return profiles
+    plot = Artifact("profile plot", "profile.png", partial(save_profiles, profiles))
+    files = (text_file("profile", "profile.json", text + "\n"), plot)
+    return Returned(profiles, {**beside, "profile": facts}, files)
 
 
 def profiled(models: list[Model], spec: ProfileSpec, reporter: Reporter) -> tuple[Profile, ...]:

@@ -103,6 +103,7 @@ def _judged(
     from quantlab.report.gate import gate_summary
     from quantlab.runs.run import Run
     from quantlab.verbs.gate import GateSpec, gate_job
+    from quantlab.verbs.publish import publish
 
     rules, force = options.pop("fail_if", ()), bool(options.pop("force", False))
     rules = [rules] if isinstance(rules, str) else list(rules)
@@ -118,7 +119,8 @@ def _judged(
         spec = validate(GateSpec, asked, "quantlab_gate")
         check(*files_of(command, asked, asked), force=force)
         with Run("gate", spec.model_dump(mode="json"), "pytest", runs) as run:
-            gated = gate_job(spec, run, NullReporter())
+            reporter = NullReporter()
+            gated = publish(gate_job(spec, reporter), run, reporter)
     except QuantlabError as error:
         pytest.fail(f"quantlab gate could not judge: {error}", pytrace=False)
     return gated.decision, gate_summary(gated.decision, gated.context)

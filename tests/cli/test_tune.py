@@ -17,6 +17,7 @@ from quantlab.model.model import Model
 from quantlab.runs.record import load_record
 from quantlab.testing import fake_bench, image_folder, listed_folder, npz_file, tiny_classifier
 from quantlab.tune.ladder import cheapest_first, ladder
+from quantlab.tune.ledger import Ledger
 from quantlab.tune.study import SharedStudy
 from quantlab.verbs import tune as job
 
@@ -472,14 +473,14 @@ def test_what_failed_on_another_machine_is_tried_here(
 def test_another_tune_with_the_same_output_does_no_harm(
     tune: Any, engine: Any, best: Path, scene: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep = job._keep
+    keep = job.BestFile.keep
 
     def overwritten(*args: Any) -> None:
         keep(*args)
         shutil.copy(scene.model, best)
 
     engine(0.01)
-    monkeypatch.setattr(job, "_keep", overwritten)
+    monkeypatch.setattr(job.BestFile, "keep", overwritten)
     said = tune()
     results = said.record.results
     assert Model.load(best).sha256 == results["output"]["sha256"]
@@ -597,14 +598,14 @@ def test_the_study_is_never_behind(tune: Any, monkeypatch: pytest.MonkeyPatch) -
         opened.append(SharedStudy(*args))
         return opened[-1]
 
-    def compared(bench: Any, *rest: Any) -> None:
-        finished = {t.digest for t in bench.ledger.trials() if t.status != "scored"}
+    def compared(output: Any, *rest: Any) -> None:
+        finished = {t.digest for t in Ledger(output.folder).trials() if t.status != "scored"}
         assert {t.digest for t in opened[0].trials()} == finished
-        keep(bench, *rest)
+        keep(output, *rest)
 
-    keep = job._keep
+    keep = job.BestFile.keep
     monkeypatch.setattr(job, "SharedStudy", study)
-    monkeypatch.setattr(job, "_keep", compared)
+    monkeypatch.setattr(job.BestFile, "keep", compared)
     tune()
 
 

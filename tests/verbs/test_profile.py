@@ -16,6 +16,7 @@ from quantlab.report.profile import profile_summary
 from quantlab.runs.run import Run
 from quantlab.testing import tiny_classifier
 from quantlab.verbs.profile import RUNS, TURNS, ProfileSpec, profile_job, profiled
+from quantlab.verbs.publish import publish
 
 
 @pytest.fixture
@@ -30,8 +31,8 @@ def files(tmp_path: Path) -> tuple[Path, ...]:
 def test_the_record_the_file_and_the_plot(files: tuple[Path, ...], tmp_path: Path) -> None:
     models = tuple(map(str, files))
     with Run("bench", {}, "quantlab bench", tmp_path / "runs") as run:
-        run.record.results = {"ratios": []}
-        found = profile_job(ProfileSpec(models=models, batch_sizes=(2, 1)), run, NullReporter())
+        spec, reporter = ProfileSpec(models=models, batch_sizes=(2, 1)), NullReporter()
+        found = publish(profile_job(spec, reporter, {"ratios": []}), run, reporter).value
     stored = json.loads((run.folder / "profile.json").read_text())
     assert tuple(Profile.model_validate(entry) for entry in stored) == found
     assert (run.folder / "profile.png").read_bytes().startswith(b"\x89PNG")

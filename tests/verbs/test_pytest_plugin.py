@@ -36,7 +36,7 @@ def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.P
     """A model repository: fp32, an int8 that is the same, one that is nearly, one that never gives
     its usual answer."""
     monkeypatch.setenv("QUANTLAB_CACHE", str(pytester.path / "cache"))
-    monkeypatch.setattr("quantlab.verbs.reports.draw", lambda *_, **__: {})
+    monkeypatch.setattr("quantlab.verbs.publish.draw", lambda *_, **__: {})
     root = pytester.path
     (root / "p.yaml").write_text(PIPELINE)
     model = tiny_classifier(root / "fp32.onnx")

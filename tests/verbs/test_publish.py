@@ -18,12 +18,13 @@ from quantlab.data.readers import open_dataset
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.verdict import judge, parse_policy
 from quantlab.inspect.layers import LayerError, LayerReport
+from quantlab.report.content import unjudged_page
 from quantlab.report.context import ReportContext
 from quantlab.report.tables import FLIPS_SHOWN, shown_flips
 from quantlab.runs.run import Run
 from quantlab.testing import fake_predictions, image_folder
-from quantlab.verbs import reports
 from quantlab.verbs.checks import keep_layers
+from quantlab.verbs.publish import comparison_report, report_files, write_artifacts
 
 CONTEXT = ReportContext(command="quantlab compare a b")
 
@@ -45,7 +46,7 @@ def comparison(crops: Crops) -> Comparison:
 def report(comparison: Comparison, crops: Crops, tmp_path: Path) -> Path:
     run = Run("compare", {}, "quantlab compare a b", tmp_path / "runs")
     verdict = judge(comparison, parse_policy("1%"))
-    reports.report(run, comparison, verdict, CONTEXT, crops)
+    write_artifacts(run, comparison_report(comparison, verdict, CONTEXT, crops))
     assert run.record.artifacts == {"report": "report.md", "html_report": "report.html"}
     return run.folder
 
@@ -94,6 +95,6 @@ def test_layers_where_they_are_known(comparison: Comparison, crops: Crops, tmp_p
 
 def test_what_is_not_judged(tmp_path: Path) -> None:
     run = Run("tune", {}, "quantlab tune", tmp_path / "runs")
-    reports.report_unjudged(run, CONTEXT)
+    write_artifacts(run, report_files(unjudged_page(CONTEXT)))
     for name in ("report.md", "report.html"):
         assert "No verdict" in (run.folder / name).read_text()
