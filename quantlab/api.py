@@ -89,7 +89,7 @@ from quantlab.verbs import inspect as inspect_verb
 from quantlab.verbs import quantize as quantize_verb
 from quantlab.verbs import tune as tune_verb
 from quantlab.verbs.inputs import LocatedDataset
-from quantlab.verbs.publish import Artifact, Failed, R, publish, succeeded
+from quantlab.verbs.publish import Failed, R, publish, succeeded
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -260,12 +260,12 @@ def quantize(
     chosen = quantize_verb.find_recipe(recipe)
     asked = {"model": fp32.name, "calibration": found.dataset.root, "recipe": chosen.name}
     with _recorded("quantize", run_dir, reporter, asked) as run:
-        name = f"{fp32.name}.int8"
-        made = quantize_verb.quantize(fp32, chosen, found, through, spec, reporter, name)
+        made = quantize_verb.quantize(
+            fp32, chosen, found, through, spec, reporter, f"{fp32.name}.int8"
+        )
         if made.error is None:
             quantize_verb.warn_of_speed(made.int8, reporter)
-            file = Artifact("model", f"{file_name(name)}.onnx", made.int8.save)
-            made = replace(made, output=made.int8, files=(file,))
+            made = replace(made, output=made.int8)
         return _published(made, run, reporter).int8
 
 
@@ -410,7 +410,8 @@ def tune(
         folder = work / "run" if run is None else run.folder
         folder.mkdir(exist_ok=True)
         tuned = tune_verb.tune(spec, judged, subject, output, folder, reporter)
-        found = _published(tuned, run, reporter)
+        with tune_verb.resumable(folder):
+            found = _published(tuned, run, reporter)
         return TuneResult(
             model=quantize_verb.int8_of(fp32, output.read_bytes(), f"{fp32.name}.int8"),
             verdict=found.verdict,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import pickle
+import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import onnx
 import pytest
 
 import quantlab as ql
+from quantlab._util.paths import cache_dir
 from quantlab._util.reporter import NullReporter
 from quantlab.data.dataset import Dataset
 from quantlab.runs.record import load_record
@@ -287,6 +290,64 @@ def test_a_gate_by_itself_needs_no_run(model: Path, quick: None) -> None:
     assert ql.gate((model, int8), rules, images=example_images(), **PIPELINE).status == "pass"
     with pytest.raises(ql.RecipeError, match="no rule is left"):
         ql.gate(comparison, [])
+
+
+def test_a_gate_with_a_baseline(model: Path, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from quantlab.cli import main
+
+    images = image_folder(tmp_path / "val", CLASSES, 8)
+    words = ["baseline", "update", str(model), "--data", str(images), "--pipeline", "torchvision"]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    file = Path("quantlab-baseline.yaml")
+    same = ql.gate(model, "top1.decline <= 1%", images=images, baseline=file)
+    assert (same.status, same.judged[0].verdict.unchanged) == ("pass", True)
+    int8 = ql.quantize(model, example_images(seed=1), **PIPELINE)
+    paired = ql.gate(int8, "agreement >= 1%", images=images, baseline=file)
+    assert paired.judged[0].verdict.interval is not None
+    with pytest.raises(ql.DataError, match="other images"):
+        ql.gate(model, images=image_folder(tmp_path / "new", CLASSES, 3), baseline=file)
+    with pytest.raises(ql.DataError, match="the place of fp32"):
+        ql.gate([model, int8], images=images, baseline=file)
+    file.write_text(re.sub("isa: .*", "isa: other", file.read_text()))
+    with pytest.raises(ql.IsaChangeError):
+        ql.gate(model, images=images, baseline=file)
+    with pytest.warns(ql.QuantlabWarning, match="made with other instructions"):
+        ql.gate(model, images=images, baseline=file, allow_isa_change=True)
+
+
+def test_options_of_evaluation_change_no_answer(model: Path) -> None:
+    usual = ql.evaluate(model, example_images(), **PIPELINE)
+    shutil.rmtree(cache_dir() / "predictions")
+    options: dict[str, Any] = {"batch_size": 4, "split": "1x1", "provider": "cpu"}
+    found = ql.evaluate(model, example_images(), **options, **PIPELINE)
+    assert np.allclose(found.outputs, usual.outputs, atol=1e-5)
+    folded = ql.evaluate(model, example_images(), fold_preprocess=True, **PIPELINE)
+    assert np.allclose(folded.outputs, usual.outputs, atol=1e-3)
+    assert not np.array_equal(folded.outputs, usual.outputs)
+    with pytest.raises(ql.QuantlabError, match="split"):
+        ql.evaluate(model, example_images(), split="four", **PIPELINE)
+
+
+def test_early_stop_ends_once_the_criterion_is_certain(model: Path) -> None:
+    labelled = example_images(50)
+    answers = ql.evaluate(model, labelled, **PIPELINE).top(1)[:, 0]
+    data = (labelled[0], answers)
+    int8 = ql.quantize(model, example_images(seed=1), **PIPELINE)
+    options: dict[str, Any] = {"timing": False, "early_stop": True, **PIPELINE}
+    stopped = ql.compare(model, int8, data, criterion="agreement >= 5%", **options)
+    assert stopped.n < 200
+    assert ql.judge(stopped, "agreement >= 5%", anytime=True).status == "pass"
+    with pytest.raises(ql.RecipeError):
+        ql.compare(model, int8, data, criterion="kl <= 1", **options)
+
+
+def test_instances_and_an_offered_load(model: Path) -> None:
+    together = ql.bench(model, instances=1, rounds=2, seconds=0.1)
+    assert together.measurements[0][0].images_per_second > 0
+    loaded = ql.bench(model, rates=[20], rounds=1, seconds=0.3)
+    assert [load.rate for load in loaded.measurements[0]] == [20]
 
 
 def test_the_gate_job_by_itself_knows_its_conditions(model: Path, tmp_path: Path) -> None:

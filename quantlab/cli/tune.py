@@ -145,7 +145,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.verbs.pick import only_picks
     from quantlab.verbs.publish import publish, write_artifacts
     from quantlab.verbs.settings import settings_files
-    from quantlab.verbs.tune import TuneSpec, tune_job
+    from quantlab.verbs.tune import TuneSpec, resumable, tune_job
 
     loaded, now = Loaded(), given(ctx)
     if {"criterion", "max_decline"} <= now.keys():
@@ -172,9 +172,12 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     space = params.get("search") or None
     spec = TuneSpec(**pick(params, TuneSpec), space=space, source=source)
     with recorded_run("tune", params, folder=folder) as (run, reporter):
-        run.record.source = before.id if picking and before is not None else run.record.source
+        if before is not None and picking:
+            run.record.source = before.id
         write_artifacts(run, settings_files(run.record, run.folder, loaded, reporter))
-        result = publish(tune_job(spec, run.folder, reporter), run, reporter)
+        tuned = tune_job(spec, run.folder, reporter)
+        with resumable(run.folder):
+            result = publish(tuned, run, reporter)
     if not params["as_json"]:
         places = {"int8 model": result.output, "Report": run.folder / MARKDOWN}
         click.echo(

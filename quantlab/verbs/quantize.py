@@ -18,7 +18,7 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.errors import QuantizeError, RecipeError
 from quantlab.fetch import catalog
 from quantlab.inspect.speed_formats import slow_format
-from quantlab.model.model import Model
+from quantlab.model.model import Model, file_name
 from quantlab.quantize import Engine, get_engine
 from quantlab.quantize.cached_files import ENGINES, file_key, keep, recall
 from quantlab.quantize.stamp import stamp
@@ -48,7 +48,8 @@ class Quantized(Result):
     """An int8 file's ``content``, also as a Model, how it was made, and what its check against
     fp32 found.
 
-    ``output`` is the file once it is written. ``error`` is set for a file that is unrelated to
+    ``output`` is the file once it is written, ``int8`` itself where it is to be kept in the run
+    folder. ``error`` is set for a file that is unrelated to
     fp32, unless that is wanted all the same: it is not written.
     """
 
@@ -58,7 +59,6 @@ class Quantized(Result):
     check: SelfCheck
     output: Model | None = None
     error: QuantizeError | None = None
-    files: tuple[Artifact, ...] = ()
 
     def failure(self) -> QuantizeError | None:
         """See Result."""
@@ -70,8 +70,9 @@ class Quantized(Result):
         return {**self.made, "check": self.check.model_dump(mode="json"), **output}
 
     def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
-        """See Result."""
-        return self.files
+        """The file, where it is kept there."""
+        if self.output is self.int8:
+            yield Artifact("model", f"{file_name(self.int8.name)}.onnx", self.int8.save)
 
 
 def quantize_job(spec: QuantizeSpec, reporter: Reporter) -> Quantized:

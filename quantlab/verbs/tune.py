@@ -147,11 +147,7 @@ def tune(
     listed = _rungs(spec)
     _check(spec, criterion, listed)
     check_writable(output)
-    with (
-        _resumable(folder),
-        scratch(folder),
-        spec.executing(reporter) as execution,
-    ):
+    with resumable(folder), scratch(folder), spec.executing(reporter) as execution:
         _tidy(folder, output)
         if spec.source is not None:
             adopt(spec.source, folder)
@@ -177,20 +173,16 @@ def tune(
             study.sync(outcome.trials)
             best.keep(outcome.best)
 
+        limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
         if spec.source is not None:
             costs.recall()
             outcome = Outcome(ledger.trials(), "picked")
         else:
-            outcome = run_search(
-                _search(spec, rungs, costs.ranking, shared),
-                trials.attempt,
-                ledger,
-                Limits(spec.budget, spec.max_trials, spec.target_speedup),
-                on_trial=on_trial,
-            )
+            search = _search(spec, rungs, costs.ranking, shared)
+            outcome = run_search(search, trials.attempt, ledger, limits, on_trial=on_trial)
         study.sync(outcome.trials)
         prepared.model.check_unchanged()
-        return _finish(spec, trials, costs, outcome, best)
+        return _finish(spec, limits, trials, costs, outcome, best)
 
 
 class BestFile:
@@ -219,17 +211,18 @@ class BestFile:
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """What cannot be written, mostly for a full disk, ends the tune, not what it has found."""
-    execution = f"quantlab tune --resume {folder} goes on where it was."
+def resumable(folder: Path) -> Iterator[None]:
+    """What cannot be written, mostly for a full disk, ends the tune, not what it has found: the
+    error says how to go on."""
+    more = f"quantlab tune --resume {folder} goes on where it was."
     try:
         yield
     except OutputError as error:
-        raise OutputError(error.problem, f"{error.remedy} {execution}") from error
+        raise OutputError(error.problem, f"{error.remedy} {more}") from error
     except OSError as error:
         if not disk_is_full(error):
             raise
-        raise OutputError("the disk is full.", f"Free some space. {execution}") from error
+        raise OutputError("the disk is full.", f"Free some space. {more}") from error
 
 
 def _tidy(folder: Path, output: Path) -> None:
@@ -451,6 +444,7 @@ def _prefetcher(
 
 def _finish(
     spec: TuneSpec,
+    limits: Limits,
     trials: TrialRunner,
     costs: GroupCosts,
     outcome: Outcome,
@@ -462,7 +456,7 @@ def _finish(
     output.keep(chosen)
     if chosen is None or chosen.scores is None:
         place = None if outcome.best is None else output.output
-        ended = unfinished_of(outcome, spec, output.folder)
+        ended = unfinished_of(outcome, limits, output.folder)
         return NotTuned(_nothing(outcome), prepared, spec.strategy, outcome, ended, place)
     int8 = trials.files.load(output.put(chosen), output.output.stem)
     warn_of_speed(int8, reporter)
@@ -485,7 +479,7 @@ def _finish(
         strategy=spec.strategy,
         outcome=outcome,
         reverted=reverted,
-        ended=unfinished_of(outcome, spec, output.folder),
+        ended=unfinished_of(outcome, limits, output.folder),
     )
 
 

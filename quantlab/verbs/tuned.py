@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from quantlab._util.reporter import Reporter
 from quantlab._util.units import duration
@@ -20,7 +20,7 @@ from quantlab.report.context import ReportContext, TrialRow, Unfinished
 from quantlab.report.files import MARKDOWN
 from quantlab.runs.record import Status
 from quantlab.tune.reverted import Reverted
-from quantlab.tune.search import Outcome
+from quantlab.tune.search import Limits, Outcome
 from quantlab.tune.trials import Trial, pareto_front
 from quantlab.verbs import inputs
 from quantlab.verbs.compare import Compared, SideBySide
@@ -28,9 +28,6 @@ from quantlab.verbs.inputs import model_facts
 from quantlab.verbs.portability import portability_words
 from quantlab.verbs.publish import Artifact, Conditions, Failed, Result, report_files
 from quantlab.verbs.trial_runner import Prepared
-
-if TYPE_CHECKING:
-    from quantlab.verbs.tune import TuneSpec
 
 LEAST_BUDGET = 10.0
 """Seconds: less would not go far when the tune goes on."""
@@ -162,17 +159,17 @@ class NotTuned(Failed):
             reporter.say(f"Report: {conditions.folder / MARKDOWN}")
 
 
-def unfinished_of(outcome: Outcome, spec: TuneSpec, folder: Path) -> Unfinished | None:
+def unfinished_of(outcome: Outcome, limits: Limits, folder: Path) -> Unfinished | None:
     """What a limit left undone, None of a tune that came to its end. The command has a limit that
     is not reached yet."""
     settled = sum(trial.status != "scored" for trial in outcome.trials)
     resume = f"quantlab tune --resume {shlex.quote(str(folder))}"
     match outcome.stop:
         case "budget":
-            limit = f"the time budget of {duration(spec.budget)}"
-            more = f" --budget {duration(max(2 * spec.budget, LEAST_BUDGET))}"
+            limit = f"the time budget of {duration(limits.budget)}"
+            more = f" --budget {duration(max(2 * limits.budget, LEAST_BUDGET))}"
         case "max-trials":
-            limit, more = f"--max-trials {spec.max_trials}", f" --max-trials {2 * settled}"
+            limit, more = f"--max-trials {limits.max_trials}", f" --max-trials {2 * settled}"
         case "interrupted":
             limit, more = "Ctrl-C", ""
         case _:
