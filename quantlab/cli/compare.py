@@ -81,4 +81,4 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         result = publish(compared, run, reporter)
     if not params["as_json"]:
         click.echo(compare_summary(result.comparison, result.verdict, result.context.early))
-    ctx.exit(result.verdict.exit_code)
+    ctx.exit(result.exit_code)

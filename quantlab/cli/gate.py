@@ -110,4 +110,4 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     if params["annotations"]:
         for line in workflow_commands(gated.decision, gated.context):
             click.echo(line, err=params["as_json"])
-    ctx.exit(gated.decision.exit_code)
+    ctx.exit(gated.exit_code)

@@ -96,11 +96,10 @@ def command(ctx: click.Context, /, **params: Any) -> None:
 
     fields = {**pick(params, InspectSpec), **_view(**params)}
     with recorded_run("inspect", params) as (run, reporter):
-        result = publish(inspect_job(InspectSpec(**fields), reporter), run, reporter).value
+        result = publish(inspect_job(InspectSpec(**fields), reporter), run, reporter)
     if not params["as_json"]:
-        click.echo(inspected_summary(result, scales=params["scales"], form=params["form"]))
-    if result.stored is not None and not result.stored.passed:
-        ctx.exit(1)
+        click.echo(inspected_summary(result.value, scales=params["scales"], form=params["form"]))
+    ctx.exit(result.exit_code)
 
 
 def _view(**params: Any) -> dict[str, str | None]:

@@ -190,7 +190,5 @@ def command(ctx: click.Context, /, **params: Any) -> None:
                 result.ended,
             )
         )
-    if result.interrupted:
-        ctx.exit(130)
-    if params["gate"]:
-        ctx.exit(result.verdict.exit_code)
+    if result.interrupted or params["gate"]:
+        ctx.exit(result.exit_code)

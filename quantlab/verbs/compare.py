@@ -95,6 +95,11 @@ class Compared(Result):
         """What was judged."""
         return self.side.comparison
 
+    @property
+    def exit_code(self) -> int:
+        """The verdict's."""
+        return self.verdict.exit_code
+
     def facts(self) -> dict[str, Any]:
         """What was compared, the results, and what the report says in its first lines."""
         end, early = self.context.unfinished, self.side.early

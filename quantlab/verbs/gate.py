@@ -117,6 +117,11 @@ class Gated(Result):
     evidence: Result
     outputs: Outputs = Outputs()
 
+    @property
+    def exit_code(self) -> int:
+        """The decision's."""
+        return self.decision.exit_code
+
     def facts(self) -> dict[str, Any]:
         """The evidence and the decision."""
         return {**self.evidence.facts(), "gate": self.decision.model_dump(mode="json")}

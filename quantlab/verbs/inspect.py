@@ -123,7 +123,7 @@ def inspect(
         case "test-data":
             stored = check_stored(model, spec.test_data or Path())
             facts = stored.model_dump(mode="json") | {"passed": stored.passed}
-            kept = Returned(Inspected(stored=stored), facts)
+            kept = Returned(Inspected(stored=stored), facts, passed=stored.passed)
         case "quantization":
             rows = operators(model)
             facts = {"operators": [row.model_dump(mode="json") for row in rows]}

@@ -69,6 +69,11 @@ class Result:
         """The run's status."""
         return "success"
 
+    @property
+    def exit_code(self) -> int:
+        """The command's exit code."""
+        return 0
+
     def failure(self) -> BaseException | None:
         """The error that the verb ends with although there is something to publish."""
         return None
@@ -87,11 +92,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Returned(Result, Generic[T]):
-    """Any value, with its facts for the record and its files."""
+    """Any value, with its facts for the record, its files, and whether it is what it should be."""
 
     value: T
     record: Mapping[str, Any]
     files: tuple[Artifact, ...] = ()
+    passed: bool = True
+
+    @property
+    def exit_code(self) -> int:
+        """1 for what is not as it should be."""
+        return 0 if self.passed else 1
 
     def facts(self) -> dict[str, Any]:
         """See Result."""

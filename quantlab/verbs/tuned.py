@@ -62,6 +62,11 @@ class Tuned(Result):
         return self.outcome.stop == "interrupted"
 
     @property
+    def exit_code(self) -> int:
+        """That of an interrupted command, or the verdict's."""
+        return 130 if self.interrupted else self.verdict.exit_code
+
+    @property
     def comparison(self) -> Comparison:
         """fp32 and the best file side by side."""
         return self.side.comparison
