@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, overload
 
 import onnx
 
-from quantlab._util.deprecation import warn_deprecated
 from quantlab._util.files import write_whole
 from quantlab._util.paths import is_url
 from quantlab._util.reporter import Advance, Reporter
@@ -51,7 +50,13 @@ from quantlab.evaluate.custom import MetricFunction
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
-from quantlab.gate.notation import USUAL, for_tuning, parse_criterion, parse_decline, parse_line
+from quantlab.gate.notation import (
+    USUAL,
+    for_tuning,
+    parse_criterion,
+    parse_decline,
+    warn_of_old_spellings,
+)
 from quantlab.gate.rules import DEFAULT_RULES, Decision, Rule, check_rules, decide, parse_rule
 from quantlab.gate.verdict import Verdict
 from quantlab.gate.verdict import judge as judge_criterion
@@ -337,7 +342,7 @@ def tune(
         'tiny.int8.onnx'
     """
     reporter = reporter_of(progress)
-    _tell_spelling(criterion)
+    warn_of_old_spellings(criterion)
     judged = _for_tuning(criterion, max_decline, tolerance)
     fp32 = inputs.require_fp32(_classifier(model), "tune")
     spec = tune_job.TuneSpec.model_validate(
@@ -578,7 +583,7 @@ def compare(
         raise DataError(
             "a model cannot be compared with answers.", "Give two models, or evaluate both first."
         )
-    _tell_spelling(criterion)
+    warn_of_old_spellings(criterion)
     if images is None:
         raise DataError("two models are compared on images.", "Give them: compare(fp32, int8, …).")
     reporter = reporter_of(progress)
@@ -645,7 +650,7 @@ def judge(
         >>> verdict.status, verdict.images_needed
         ('inconclusive', 22186)
     """
-    _tell_spelling(criterion)
+    warn_of_old_spellings(criterion)
     _check_reference(comparison)
     return judge_criterion(comparison, _criterion(criterion), anytime=anytime)
 
@@ -698,7 +703,7 @@ def gate(
         ('pass', ['pass', 'fail'])
     """
     given = [rules] if isinstance(rules, Rule | str) else rules
-    _tell_spelling(*given)
+    warn_of_old_spellings(*given)
     parsed = check_rules(r if isinstance(r, Rule) else parse_rule(r) for r in given)
     if isinstance(subject, Comparison):
         _check_reference(subject)
@@ -1040,19 +1045,6 @@ def _for_tuning(criterion: Criterion | str | None, max_decline: str, tolerance: 
         return parse_decline(max_decline, tolerance=tolerance)
     found = for_tuning(_criterion(criterion))
     return found.model_copy(update={"tolerance": tolerance}) if tolerance else found
-
-
-def _tell_spelling(*given: object) -> None:
-    """Warn the caller of a public function of older spellings. Raises RecipeError."""
-    for text in given:
-        if isinstance(text, str) and (line := parse_line(text)).old:
-            warn_deprecated(
-                f"the spelling {text!r}",
-                since="0.2.0",
-                removed_in="0.4.0",
-                instead=repr(line.written),
-                stacklevel=2,
-            )
 
 
 def _classifier(model: ModelLike) -> Model:

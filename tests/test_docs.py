@@ -81,7 +81,7 @@ def scene(folder: Path) -> None:
     (folder / "mobilenet_v2_0.75_ascend.yaml").write_text(MINDCV_YAML)
     recipes = [b for b in blocks(ROOT / "docs" / "tune.md", "yaml") if b.startswith("name: mine")]
     (folder / "mine.yaml").write_text(recipes[0])
-    gates = [b for b in blocks(ROOT / "docs" / "gate.md", "yaml") if "fail_if:" in b]
+    gates = [b for b in blocks(ROOT / "docs" / "gate.md", "yaml") if "require:" in b]
     (folder / "gate.yaml").write_text(gates[0])
     (folder / "server.yaml").write_text("home: server\n")
     made = [

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from inspect import isabstract
+from inspect import isabstract, isclass
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -47,12 +47,20 @@ class Finding(BaseModel):
     without one ``measured``, settles it. ``p`` says how likely at least such a loss is if the limit
     is just kept, None where no chance is involved. ``images_needed`` would decide at 80% power if
     the models really differ as they seem to, None when that is hopeless; ``smallest_decline`` is
-    the smallest true decline that so many ``images`` tell from none. ``cause`` is what was found,
-    by which a report chooses its words, ``counts`` are counts of images by what happened on them,
-    and ``facts`` what else the words need. ``unchanged``: int8 is fp32, or gives all of its outputs.
-    ``classes`` are those that surely fall beyond the limit, where it is one of classes, and
-    ``shown`` those to name: they, or the one that fell most. ``leads_with`` is what a reader should
-    be told first.
+    the smallest true decline that so many ``images`` tell from none.
+
+    ``cause`` is what was found, by which a report chooses its words, ``counts`` are counts of
+    images by what happened on them, and ``facts`` what else the words need. ``unchanged``: int8 is
+    fp32, or gives all of its outputs. ``classes`` are those that surely fall beyond the limit,
+    where it is one of classes, and ``shown`` those to name: they, or the one that fell most.
+    ``leads_with`` is what a reader should be told first.
+
+    Examples:
+        >>> from quantlab import SizeCriterion, compare
+        >>> from quantlab.testing import fake_predictions
+        >>> pair = [fake_predictions(200, 10, rate, seed=0) for rate in (0, 0.02)]
+        >>> SizeCriterion(most_bytes=9000).measure(compare(*pair)).cause
+        'no file'
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -111,6 +119,12 @@ class Criterion(BaseModel, ABC):
 
     A kind of criterion is a subclass in a file of ``quantlab.gate.criteria``, where it is found by
     itself. It is a model of its limit, and says how it is measured, written and shown.
+
+    Examples:
+        >>> from quantlab import AgreementCriterion, Criterion
+        >>> criterion = AgreementCriterion(least=0.96)
+        >>> isinstance(criterion, Criterion), criterion.name, criterion.relation, criterion.unit
+        (True, 'agreement', '>=', 'fraction of the answers that changed')
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -247,21 +261,21 @@ class Criterion(BaseModel, ABC):
         """Whether a name in the notation is one of its own."""
         return name in map(name_of, cls.examples)
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        _KINDS.append(cls)
-
-
-_KINDS: list[type[Criterion]] = []
-
 
 @cache
 def kinds() -> tuple[type[Criterion], ...]:
     """Every kind of criterion: the classes in the files of ``quantlab.gate.criteria``."""
     package = import_module("quantlab.gate.criteria")
-    for module in iter_modules(package.__path__):
-        import_module(f"{package.__name__}.{module.name}")
-    return tuple(kind for kind in _KINDS if not isabstract(kind))
+    modules = [
+        import_module(f"{package.__name__}.{m.name}") for m in iter_modules(package.__path__)
+    ]
+    return tuple(
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if isclass(kind) and issubclass(kind, Criterion)
+        if kind.__module__ == module.__name__ and not isabstract(kind)
+    )
 
 
 def _read(value: Any) -> Any:

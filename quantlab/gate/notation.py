@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import get_args
 
+from quantlab._util.deprecation import warn_deprecated
 from quantlab.errors import RecipeError
 from quantlab.gate.criteria.accuracy import AccuracyCriterion
 from quantlab.gate.criteria.decline import DeclineCriterion, decline_amount
@@ -115,6 +116,20 @@ def spelled_now(text: str) -> str:
     except RecipeError:
         return text
     return line.written if line.old else text
+
+
+def warn_of_old_spellings(*texts: object, stacklevel: int = 1) -> None:
+    """Warn the caller of the function that calls this of texts in older spellings. Raises
+    RecipeError."""
+    for text in texts:
+        if isinstance(text, str) and (line := parse_line(text)).old:
+            warn_deprecated(
+                f"the spelling {text!r}",
+                since="0.2.0",
+                removed_in="0.4.0",
+                instead=repr(line.written),
+                stacklevel=stacklevel + 1,
+            )
 
 
 def examples() -> dict[str, str]:

@@ -100,6 +100,7 @@ def _judged(
     from quantlab.cli.files import files_of
     from quantlab.cli.gate import command
     from quantlab.errors import QuantlabError
+    from quantlab.gate.notation import warn_of_old_spellings
     from quantlab.report.gate import gate_summary
     from quantlab.runs.run import Run
     from quantlab.verbs.gate import GateSpec, gate_job
@@ -116,6 +117,7 @@ def _judged(
         "require": tuple(rules),
     }
     try:
+        warn_of_old_spellings(*rules, stacklevel=3)
         spec = validate(GateSpec, asked, "quantlab_gate")
         check(*files_of(command, asked, asked), force=force)
         with Run("gate", spec.model_dump(mode="json"), "pytest", runs) as run:

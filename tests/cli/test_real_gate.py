@@ -67,7 +67,7 @@ def decline(said: Any) -> dict[str, Any]:
 
 def test_the_zoos_int8(cli: Any, fp32: Path, zoo: Path, images: Any) -> None:
     """It answers 8% of the images otherwise; whether 1,800 decide depends on the CPU's int8."""
-    said = cli("gate", fp32, zoo, *images, "--fail-if", "top1.decline > 1%", code=None)
+    said = cli("gate", fp32, zoo, *images, "--require", "top1.decline <= 1%", code=None)
     found = decline(said)
     assert said.code == {"pass": 0, "fail": 1, "inconclusive": 3}[found["status"]]
     assert found["status"] != "inconclusive" or found["images_needed"] > 1800
@@ -86,7 +86,7 @@ def test_quantlabs_int8(
     output = tmp_path / "int8.onnx"
     synsets = images[2:]
     cli("quantize", "--model", fp32, "--data", sample, *synsets, "--output", output)
-    rules = ("--fail-if", "top1.decline > 1%", "--fail-if", "agree < 93%")
+    rules = ("--require", "top1.decline <= 1%", "--require", "agreement >= 93%")
     said = cli("gate", fp32, output, *images, *rules, code=None)
     assert said.code in (0, 3)
     found = decline(said)
@@ -100,7 +100,7 @@ def test_a_broken_int8_and_its_classes(
     cli: Any, fp32: Path, zoo: Path, images: Any, tmp_path: Path
 ) -> None:
     broken = blind_model(zoo, tmp_path / "broken.onnx", sorted(BLIND))
-    rules = ("--fail-if", "top1.decline > 1%", "--fail-if", "class.decline > 10pp")
+    rules = ("--require", "top1.decline <= 1%", "--require", "class.decline <= 10pp")
     said = cli("gate", fp32, broken, *images, *rules, "--junit", "j.xml", code=1)
     assert decline(said)["status"] == "fail"
     gate = said.record.results["gate"]
@@ -149,7 +149,7 @@ def test_a_model_through_another_preprocessing_judges_nothing(
 ) -> None:
     model = data_root / "models" / "squeezenet1.1-caffe.onnx"
     words = (*some(200), "--pipeline", "torchvision")
-    said = cli("gate", model, model, *words, "--fail-if", "kl > 0.02", code=2)
+    said = cli("gate", model, model, *words, "--require", "kl <= 0.02", code=2)
     assert "squeezenet1.1-caffe is right on 0 of 200 images" in said.err
     assert "minus 104,117,123 in BGR (as caffe)" in said.err
     assert "Give --pipeline caffe; quantlab inspect " in said.err

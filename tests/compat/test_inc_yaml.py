@@ -149,7 +149,7 @@ def test_resnet() -> None:
         "search": {"format": ["qdq"]},
         "data": "images",
         "eval_data": "images",
-        "criterion": "top5 0.5pp",
+        "criterion": "top5.decline <= 0.5pp",
         "budget": 3600,
         "strategy": "sensitivity",
     }
