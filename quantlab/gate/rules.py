@@ -19,14 +19,15 @@ Advisory rules are a family of their own: they cannot make the gate red, and so 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, computed_field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from quantlab.compare.classes import changed
-from quantlab.compare.comparison import ClassChange, Comparison
+from quantlab.compare.comparison import Change, ClassChange, Comparison
 from quantlab.errors import RecipeError
-from quantlab.gate.criteria.accuracy import METRIC_NAMES
 from quantlab.gate.criterion import AnyCriterion, Level, Status
 from quantlab.gate.notation import USUAL, parse_line
 from quantlab.gate.verdict import ALPHA, EXIT_CODES, Verdict, judge
@@ -105,8 +106,9 @@ class Judged(BaseModel):
 class Decision(BaseModel):
     """Every rule that is not off with its verdict, and what follows from the required ones.
 
-    ``fell`` and ``rose`` are the classes that surely changed, whatever the rules ask. ``alarms``
-    are sentences of what nobody limited but a reader should see: accuracies that surely rose.
+    ``fell`` and ``rose`` are the classes that surely changed, whatever the rules ask. ``risen`` are
+    the accuracies that surely rose, which nobody limited but a reader should see; ``stored`` are an
+    older record's sentences of them.
 
     Examples:
         >>> from quantlab import compare, gate
@@ -123,7 +125,25 @@ class Decision(BaseModel):
     judged: tuple[Judged, ...]
     fell: tuple[ClassChange, ...] = ()
     rose: tuple[ClassChange, ...] = ()
-    alarms: tuple[str, ...] = ()
+    risen: dict[str, Change] = {}
+    stored: tuple[str, ...] = Field(
+        (), validation_alias=AliasChoices("stored", "alarms"), exclude=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sentences_by_facts(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "risen" in data:
+            return {key: value for key, value in data.items() if key != "alarms"}
+        return data
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What a reader should see, in sentences."""
+        from quantlab.report.verdict import alarms
+
+        return alarms(self.risen) or self.stored
 
     @property
     def exit_code(self) -> int:
@@ -140,18 +160,6 @@ class Decision(BaseModel):
         """The rules that decide."""
         return tuple(j for j in self.judged if j.rule.level == "required")
 
-    @property
-    def family(self) -> str:
-        """How the error rate over all rules is controlled, in a sentence; empty for one rule."""
-        count = sum(j.verdict.p is not None for j in self.required)
-        if count < 2:
-            return ""
-        return (
-            f"{count} required rules rest on samples and are one decision: any wrong failure has "
-            f"a chance of at most {ALPHA:.1%} (Holm), a wrong pass of at most {ALPHA:.1%} (every "
-            "rule must pass)."
-        )
-
 
 def decide(comparison: Comparison, rules: Sequence[Rule]) -> Decision:
     """The rules' verdicts on a comparison.
@@ -164,7 +172,11 @@ def decide(comparison: Comparison, rules: Sequence[Rule]) -> Decision:
         judged,
         fell=tuple(c for c in moved if c.net_loss > 0),
         rose=tuple(c for c in moved if c.net_loss < 0),
-        alarms=_rises(comparison),
+        risen={
+            metric: change
+            for metric, change in (("top1", comparison.top1), ("top5", comparison.top5))
+            if change is not None and change.difference_interval.high < 0
+        },
     )
 
 
@@ -173,7 +185,7 @@ def combine(
     *,
     fell: tuple[ClassChange, ...] = (),
     rose: tuple[ClassChange, ...] = (),
-    alarms: tuple[str, ...] = (),
+    risen: Mapping[str, Change] = MappingProxyType({}),
 ) -> Decision:
     """What follows from the rules' own verdicts; ``judged`` holds no rule that is off."""
     pairs = list(judged)
@@ -186,7 +198,7 @@ def combine(
     status: Status = (
         "fail" if "fail" in said else "inconclusive" if "inconclusive" in said else "pass"
     )
-    return Decision(status=status, judged=found, fell=fell, rose=rose, alarms=alarms)
+    return Decision(status=status, judged=found, fell=fell, rose=rose, risen=dict(risen))
 
 
 def _adjusted(pairs: Sequence[tuple[Rule, Verdict]]) -> list[float | None]:
@@ -205,18 +217,4 @@ def _held(verdict: Verdict, adjusted_p: float | None) -> Verdict:
         return verdict
     return verdict.model_copy(
         update={"status": "inconclusive", "held_p": adjusted_p, "classes": ()}
-    )
-
-
-def _rises(comparison: Comparison) -> tuple[str, ...]:
-    """A sentence for every accuracy that surely rose: that is rarely quantization's doing."""
-    changes = {"top1": comparison.top1, "top5": comparison.top5}
-    return tuple(
-        f"The {METRIC_NAMES[name]} accuracy surely rose, by {-100 * change.difference:.2f} points "
-        f"(95% interval {-100 * change.difference_interval.high:.2f} to "
-        f"{-100 * change.difference_interval.low:.2f}, McNemar p {change.mcnemar_p:.2g}). "
-        "Quantization seldom does that: check that both are the same model, and that these images "
-        "did not calibrate or train it."
-        for name, change in changes.items()
-        if change is not None and change.difference_interval.high < 0
     )

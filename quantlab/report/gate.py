@@ -23,7 +23,7 @@ from quantlab.report.formats import (
     table,
 )
 from quantlab.report.markdown import markdown
-from quantlab.report.verdict import class_words
+from quantlab.report.verdict import class_words, family
 from quantlab.stats.paired import Interval
 
 MARKER = "<!-- quantlab gate"
@@ -64,7 +64,7 @@ def gate_summary(decision: Decision, context: GateContext) -> str:
             lines += [
                 f"{judged.rule.text}: {judged.verdict.reason} {judged.verdict.remedy}".strip()
             ]
-    lines += [*_class_lines(decision), *decision.alarms, decision.family]
+    lines += [*_class_lines(decision), *decision.alarms, family(decision)]
     return "\n".join(line for i, line in enumerate(lines) if line or i < len(first) + 3)
 
 
@@ -99,7 +99,7 @@ def gate_page(decision: Decision, context: GateContext) -> Page:
         for j in decision.judged
         if j.verdict.status != "pass"
     )
-    said = [*_class_lines(decision), *decision.alarms, decision.family, *context.notes]
+    said = [*_class_lines(decision), *decision.alarms, family(decision), *context.notes]
     if reasons:
         blocks.append(Bullets(reasons))
     blocks += [say(sentence) for sentence in said if sentence]

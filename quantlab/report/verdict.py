@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from quantlab.compare.comparison import ClassChange
+from quantlab.compare.comparison import Change, ClassChange
+from quantlab.gate.criteria.accuracy import METRIC_NAMES
 from quantlab.gate.notation import spelled_now
+from quantlab.gate.rules import Decision
 from quantlab.gate.verdict import ALPHA, Verdict
 from quantlab.stats.paired import CONFIDENCE, POWER, Share
 
@@ -30,6 +32,30 @@ def remedy(verdict: Verdict) -> str:
     if verdict.held_p is not None:
         return "More images decide it, or fewer required rules."
     return _WORDS.get(verdict.cause, _measured)(verdict)[1]
+
+
+def alarms(risen: Mapping[str, Change]) -> tuple[str, ...]:
+    """A sentence for every accuracy that surely rose: that is rarely quantization's doing."""
+    return tuple(
+        f"The {METRIC_NAMES[metric]} accuracy surely rose, by {-100 * change.difference:.2f} "
+        f"points (95% interval {-100 * change.difference_interval.high:.2f} to "
+        f"{-100 * change.difference_interval.low:.2f}, McNemar p {change.mcnemar_p:.2g}). "
+        "Quantization seldom does that: check that both are the same model, and that these images "
+        "did not calibrate or train it."
+        for metric, change in risen.items()
+    )
+
+
+def family(decision: Decision) -> str:
+    """How the error rate over all rules is controlled, in a sentence; empty for one rule."""
+    count = sum(j.verdict.p is not None for j in decision.required)
+    if count < 2:
+        return ""
+    return (
+        f"{count} required rules rest on samples and are one decision: any wrong failure has "
+        f"a chance of at most {ALPHA:.1%} (Holm), a wrong pass of at most {ALPHA:.1%} (every "
+        "rule must pass)."
+    )
 
 
 def spelling(text: str) -> str:

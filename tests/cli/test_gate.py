@@ -189,7 +189,7 @@ def test_a_configuration_names_everything(
     (tmp_path / "quantlab.yaml").write_text("gate: {require: [top1.declin > 1%]}")
     said = cli("gate", scene.model, same, code=2)
     assert said.complaint[1].startswith("Did you mean top1.decline")
-    (tmp_path / "quantlab.yaml").write_text("gate: {fail_iff: [kl <= 1]}")
+    (tmp_path / "quantlab.yaml").write_text("gate: {requires: [kl <= 1]}")
     assert "Did you mean require?" in cli("gate", scene.model, same, code=2).err
 
 

@@ -19,6 +19,7 @@ from quantlab.gate.criteria import (
 from quantlab.gate.notation import examples
 from quantlab.gate.rules import Decision, Rule, combine, decide, parse_rule, parse_rules
 from quantlab.gate.verdict import ALPHA, Verdict, judge
+from quantlab.report.verdict import family
 from quantlab.stats.paired import holm
 from quantlab.testing.measurements import fake_measurement
 from quantlab.testing.predictions import fake_predictions
@@ -167,6 +168,10 @@ def test_a_rise_is_an_alarm() -> None:
     assert found.status == "pass"
     assert [c.index for c in found.rose] == [3]
     assert "top-1 accuracy surely rose, by 11.60 points" in found.alarms[0]
+    stored = found.model_dump(mode="json")
+    assert Decision.model_validate(stored) == found
+    del stored["risen"]
+    assert Decision.model_validate(stored).alarms == found.alarms
     assert decision(models((900, 40, 45, 15)), "top1.decline <= 9%").alarms == ()
 
 
@@ -198,8 +203,8 @@ def test_failures_are_held_to_holms_procedure() -> None:
     stepped = combine(verdicts(0.008, 0.0124, 0.9))
     assert [j.verdict.status for j in stepped.judged] == ["fail", "fail", "pass"]
     assert [j.adjusted_p for j in stepped.judged] == list(holm([0.008, 0.0124, 0.9]))
-    assert "3 required rules" in stepped.family
-    assert combine(verdicts(0.02)).family == ""
+    assert "3 required rules" in family(stepped)
+    assert family(combine(verdicts(0.02))) == ""
 
 
 def test_advisory_rules_and_certain_ones_do_not_weaken_the_required() -> None:

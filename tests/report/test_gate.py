@@ -41,7 +41,7 @@ def decision(status: str, level: str = "required", reason: str = NASTY) -> Decis
             "p": 0.001,
         }
     )
-    return combine([(rule, verdict)], alarms=(NASTY,))
+    return combine([(rule, verdict)]).model_copy(update={"stored": (NASTY,)})
 
 
 CONTEXT = GateContext(

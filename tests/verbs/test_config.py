@@ -109,7 +109,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) 
     settings = effective(file, {"seed": 7, "max_decline": "0.5pp", "layout": "NCHW"})
     assert set(settings) == set(Config.model_fields)
     assert (settings["seed"], settings["threads"], settings["budget"]) == (7, 2, 300.0)
-    assert settings["criterion"] == "0.5pp"
+    assert settings["criterion"] == "top1.decline <= 0.5pp"
     assert "layout" not in settings
     both = {"criterion": "kl <= 0.01", "max_decline": "0.5pp"}
     assert effective(file, both)["criterion"] == "kl <= 0.01"

@@ -83,7 +83,7 @@ def test_several_of_a_kind() -> None:
     assert filled("bench", {"models": ["a", "", "b"], "batch_sizes": ["1, 8  32"]}).request == (
         BenchRequest(verb="bench", models=("a", "b"), batch_sizes=(1, 8, 32))
     )
-    rules = "top1.decline <= 1%\r\n\r\nagree < 95% \n"
+    rules = "top1.decline <= 1%\r\n\r\nagreement >= 95% \n"
     assert filled("gate", {"models": ["a"], "data": ["val"], "require": [rules]}).request == (
         GateRequest(
             verb="gate",
