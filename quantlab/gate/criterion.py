@@ -131,6 +131,10 @@ class Criterion(BaseModel, ABC):
 
     examples: ClassVar[tuple[str, ...]]
     """How it is written, one for each name that it has."""
+    what: ClassVar[str]
+    """What is judged, its usual title."""
+    measured_in: ClassVar[str]
+    """Its usual unit."""
     relation: ClassVar[Literal["<=", ">="]] = "<="
     """What must hold between the figure as it is written and the limit."""
     usual_level: ClassVar[Level] = "required"
@@ -156,14 +160,14 @@ class Criterion(BaseModel, ABC):
         """The most that may be lost, in the ``unit``."""
 
     @property
-    @abstractmethod
     def unit(self) -> str:
         """What ``limit`` and a Finding's ``measured`` count."""
+        return self.measured_in
 
     @property
-    @abstractmethod
     def title(self) -> str:
         """What is judged: ``top-1 decline``."""
+        return self.what
 
     @abstractmethod
     def amount(self, loss: float) -> str:

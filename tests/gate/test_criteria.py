@@ -82,6 +82,8 @@ class NoiseCriterion(Criterion):
     """How many decibels of signal to noise there must be: all that a new kind has to say."""
 
     examples: ClassVar[tuple[str, ...]] = ("sqnr >= 20",)
+    what: ClassVar[str] = "SQNR"
+    measured_in: ClassVar[str] = "-dB"
     relation: ClassVar = ">="
 
     least_db: float
@@ -91,16 +93,6 @@ class NoiseCriterion(Criterion):
     def limit(self) -> float:
         """The most that may be lost."""
         return -self.least_db
-
-    @property
-    def unit(self) -> str:
-        """Negative, for a loss."""
-        return "-dB"
-
-    @property
-    def title(self) -> str:
-        """What is judged."""
-        return "SQNR"
 
     def amount(self, loss: float) -> str:
         """In decibels."""

@@ -256,3 +256,11 @@ def test_what_times_is_exclusive() -> None:
     assert not exclusive("gate")
     assert exclusive("gate", require=["latency.p50.ratio <= 1.05"])
     assert not exclusive("gate", require=["kl <= 0.1"])
+
+
+def test_rules_by_their_former_name() -> None:
+    asked = {"verb": "gate", "models": ["a", "b"], "data": "val"}
+    now, before = ({**asked, key: ["kl <= 0.1"]} for key in ("require", "fail_if"))
+    requests = [REQUESTS["gate"].model_validate(each) for each in (now, before)]
+    assert requests[0] == requests[1]
+    assert "--require=kl <= 0.1" in command_line(requests[1], Places(["a.onnx", "b.onnx"]))

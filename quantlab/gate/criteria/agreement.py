@@ -34,6 +34,8 @@ class AgreementCriterion(Criterion):
     """
 
     examples: ClassVar[tuple[str, ...]] = ("agreement >= 95%",)
+    what: ClassVar[str] = "agreement with fp32"
+    measured_in: ClassVar[str] = "fraction of the answers that changed"
     relation: ClassVar[Literal["<=", ">="]] = ">="
     for_tuning: ClassVar[bool] = True
     leads_with: ClassVar[Leads] = "agreement"
@@ -45,16 +47,6 @@ class AgreementCriterion(Criterion):
     def limit(self) -> float:
         """The largest share of changed answers."""
         return 1 - self.least
-
-    @property
-    def unit(self) -> str:
-        """A share of all images."""
-        return "fraction of the answers that changed"
-
-    @property
-    def title(self) -> str:
-        """What is judged."""
-        return "agreement with fp32"
 
     def amount(self, loss: float) -> str:
         """The agreement that is left: ``97.2%``."""

@@ -30,6 +30,8 @@ class ClassCriterion(Criterion):
     """
 
     examples: ClassVar[tuple[str, ...]] = ("class.decline <= 10pp",)
+    what: ClassVar[str] = "largest decline of a class"
+    measured_in: ClassVar[str] = "fraction of the class's images"
     needs_labels: ClassVar[bool] = True
     leads_with: ClassVar[Leads] = "agreement"
 
@@ -40,16 +42,6 @@ class ClassCriterion(Criterion):
     def limit(self) -> float:
         """The largest decline of a class."""
         return self.of_class
-
-    @property
-    def unit(self) -> str:
-        """A fraction of the class's images."""
-        return "fraction of the class's images"
-
-    @property
-    def title(self) -> str:
-        """What is judged."""
-        return "largest decline of a class"
 
     def amount(self, loss: float) -> str:
         """``12.5 points``."""

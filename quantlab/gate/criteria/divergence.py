@@ -25,6 +25,8 @@ class DivergenceCriterion(Criterion):
     """
 
     examples: ClassVar[tuple[str, ...]] = ("kl <= 0.02",)
+    what: ClassVar[str] = "KL divergence from fp32"
+    measured_in: ClassVar[str] = "nats"
     for_tuning: ClassVar[bool] = True
     leads_with: ClassVar[Leads] = "agreement"
 
@@ -35,16 +37,6 @@ class DivergenceCriterion(Criterion):
     def limit(self) -> float:
         """The largest KL divergence."""
         return self.most
-
-    @property
-    def unit(self) -> str:
-        """Nats."""
-        return "nats"
-
-    @property
-    def title(self) -> str:
-        """What is judged."""
-        return "KL divergence from fp32"
 
     def amount(self, loss: float) -> str:
         """``0.0123 nats``."""
@@ -58,11 +50,6 @@ class DivergenceCriterion(Criterion):
     def written_limit(self) -> str:
         """``0.02``."""
         return plain(self.most)
-
-    @property
-    def charted(self) -> tuple[str, str, float]:
-        """In nats."""
-        return self.name, "nats", 1.0
 
     @classmethod
     def read(cls, name: str, limit: str) -> Self:

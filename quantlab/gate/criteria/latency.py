@@ -26,6 +26,8 @@ class LatencyCriterion(Criterion):
     """
 
     examples: ClassVar[tuple[str, ...]] = ("latency.p50.ratio <= 1.05",)
+    what: ClassVar[str] = "latency p50, int8 / fp32"
+    measured_in: ClassVar[str] = "x fp32"
     usual_level: ClassVar[Level] = "advisory"
     needs_timing: ClassVar[bool] = True
 
@@ -36,16 +38,6 @@ class LatencyCriterion(Criterion):
     def limit(self) -> float:
         """The largest ratio int8 / fp32."""
         return self.ratio
-
-    @property
-    def unit(self) -> str:
-        """A ratio of times."""
-        return "int8 / fp32"
-
-    @property
-    def title(self) -> str:
-        """What is judged."""
-        return "latency p50, int8 / fp32"
 
     @property
     def limit_text(self) -> str:
@@ -64,11 +56,6 @@ class LatencyCriterion(Criterion):
     def written_limit(self) -> str:
         """``1.05``."""
         return plain(self.ratio)
-
-    @property
-    def charted(self) -> tuple[str, str, float]:
-        """In times of fp32."""
-        return self.name, "x fp32", 1.0
 
     @classmethod
     def read(cls, name: str, limit: str) -> Self:

@@ -23,6 +23,8 @@ class SizeCriterion(Criterion):
     """
 
     examples: ClassVar[tuple[str, ...]] = ("size <= 4MB",)
+    what: ClassVar[str] = "size of the int8 file"
+    measured_in: ClassVar[str] = "bytes"
 
     most_bytes: int = Field(gt=0)
     tolerance: float = Field(default=0.0, ge=0)
@@ -31,16 +33,6 @@ class SizeCriterion(Criterion):
     def limit(self) -> float:
         """The largest size in bytes."""
         return self.most_bytes
-
-    @property
-    def unit(self) -> str:
-        """Bytes."""
-        return "bytes"
-
-    @property
-    def title(self) -> str:
-        """What is judged."""
-        return "size of the int8 file"
 
     def amount(self, loss: float) -> str:
         """``3.67 MB`` of a million bytes each, or ``812 bytes``."""
@@ -54,11 +46,6 @@ class SizeCriterion(Criterion):
     def written_limit(self) -> str:
         """``4MB``."""
         return units.size(self.most_bytes)
-
-    @property
-    def charted(self) -> tuple[str, str, float]:
-        """In bytes."""
-        return self.name, "bytes", 1.0
 
     @classmethod
     def read(cls, name: str, limit: str) -> Self:
