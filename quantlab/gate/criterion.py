@@ -29,7 +29,7 @@ from pydantic import (
 )
 
 from quantlab.compare.comparison import ClassChange, Comparison
-from quantlab.stats.anytime import Kind
+from quantlab.stats.anytime import Kind, Values, decline_values, share_values
 from quantlab.stats.paired import Interval, Share
 
 Status = Literal["pass", "fail", "inconclusive"]
@@ -89,6 +89,11 @@ class Stopping:
 
     depth: int | None = None
     kind: Kind = "relative"
+
+    @property
+    def values(self) -> Values:
+        """What each outcome of an image counts for."""
+        return share_values if self.depth is None else decline_values(self.kind)
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,8 @@ from quantlab.stats.anytime import (
     Decision,
     Floats,
     Kind,
-    Values,
     bet_sizes,
     decision,
-    decline_values,
-    share_values,
 )
 
 __all__ = [
@@ -168,10 +165,7 @@ class Watch:
 
     def __init__(self, criterion: Criterion, stopping: Stopping) -> None:
         self._limit = criterion.limit + criterion.tolerance
-        self._k = stopping.depth
-        self._values: Values = (
-            share_values if stopping.depth is None else decline_values(stopping.kind)
-        )
+        self._k, self._values = stopping.depth, stopping.values
         self._counts = np.zeros(2 if self._k is None else 4)
         self.decision: Decision | None = None
 
