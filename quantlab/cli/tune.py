@@ -139,7 +139,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     The best file so far is always on disk, also after Ctrl-C. The order: meets the criterion, then
     speed, then fidelity to the fp32 model.
     """
-    from quantlab.gate.notation import spelled_now
+    from quantlab.gate.notation import USUAL, spelled_now
     from quantlab.report.text import tune_summary
     from quantlab.runs.record import load_record
     from quantlab.verbs.config import Loaded, effective, load
@@ -155,7 +155,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         params |= effective(loaded.config, now)
     else:
         params = resumed(ctx, params) | {"config": params["resume"]}
-        params["criterion"] = spelled_now(now.get("max_decline", params["criterion"]))
+        params["criterion"] = spelled_now(now.get("max_decline", params["criterion"] or USUAL))
         if "engine" in now:
             params["engines"] = ()
     if params["model"] is None:
