@@ -18,15 +18,10 @@ BLIND = {0, 217}
 """Tench and English springer: classes with some fifty images here."""
 
 
-@pytest.fixture(scope="module")
-def kept_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Crops and answers that the tests of this file share."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(autouse=True)
-def _shared_cache(kept_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QUANTLAB_CACHE", str(kept_cache))
+def _shared_cache(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crops and answers that the tests of this file share, in whichever process they run."""
+    monkeypatch.setenv("QUANTLAB_CACHE", str(shared_folder / "real-gate"))
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
 
 
