@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from quantlab.errors import DataError, RecipeError
 from quantlab.evaluate.metrics import hits, top_k
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import AgreementPolicy, Criterion, Policy
+from quantlab.gate.criterion import Criterion, Stopping
 from quantlab.stats.anytime import (
     BETS,
     BOLDEST,
@@ -35,11 +35,8 @@ from quantlab.stats.anytime import (
     Decision,
     Floats,
     Kind,
-    Values,
     bet_sizes,
     decision,
-    decline_values,
-    share_values,
 )
 
 __all__ = [
@@ -56,8 +53,6 @@ __all__ = [
 Bools = NDArray[np.bool_]
 
 _ROUNDING = 1e-9
-_DEPTHS = {"top1": 1, "top5": 5}
-"""Among how many first answers the label must be."""
 
 
 class SequentialMean:
@@ -168,12 +163,9 @@ class Watch:
     ``judge(..., anytime=True)`` gives of the same images lies on that side of the limit.
     """
 
-    def __init__(self, criterion: AgreementPolicy | Policy) -> None:
+    def __init__(self, criterion: Criterion, stopping: Stopping) -> None:
         self._limit = criterion.limit + criterion.tolerance
-        self._k: int | None = None
-        self._values: Values = share_values
-        if isinstance(criterion, Policy):
-            self._k, self._values = _DEPTHS[criterion.metric], decline_values(criterion.kind)
+        self._k, self._values = stopping.depth, stopping.values
         self._counts = np.zeros(2 if self._k is None else 4)
         self.decision: Decision | None = None
 
@@ -190,7 +182,7 @@ class Watch:
         elif labels is None:
             raise DataError(
                 "an evaluation cannot be stopped early by accuracy: the images have no labels.",
-                "Give labels (docs/data.md), or --criterion 'agree>=96%', which needs none.",
+                "Give labels (docs/data.md), or --criterion 'agreement >= 96%', which needs none.",
             )
         else:
             first, second = (hits(top_k(outputs, self._k), labels) for outputs in (fp32, int8))
@@ -203,14 +195,12 @@ class Watch:
 
 def watch(criterion: Criterion) -> Watch:
     """The criterion's Watch. Raises RecipeError where there is no sequential test."""
-    if isinstance(criterion, AgreementPolicy) or (
-        isinstance(criterion, Policy) and criterion.metric in _DEPTHS
-    ):
-        return Watch(criterion)
+    if (stopping := criterion.stopping) is not None:
+        return Watch(criterion, stopping)
     raise RecipeError(
         f"the {criterion.title} cannot stop an evaluation early: there is no sequential test for "
         "it.",
-        "Leave --early-stop out, or judge by top-1, top-5 or 'agree>=96%'.",
+        "Leave --early-stop out, or judge by top-1, top-5 or 'agreement >= 96%'.",
     )
 
 
@@ -239,16 +229,18 @@ def early_stop(
 ) -> EarlyStop | None:
     """The sequential test of the criterion, its tolerance included, against fp32's predictions on
     the same images. None where there is none: for the KL, a user's metric, or without labels."""
-    limit = criterion.limit + criterion.tolerance
-    if isinstance(criterion, AgreementPolicy):
+    limit, stopping = criterion.limit + criterion.tolerance, criterion.stopping
+    if stopping is None:
+        return None
+    if stopping.depth is None:
         same = AgreementSequential(max(0.0, 1 - limit), alpha, total=total)
         answers = fp32.top(1)[:, 0]
         return EarlyStop(lambda i, out: same.update(_agree(answers[i], out)), on)
-    k = _DEPTHS.get(criterion.metric) if isinstance(criterion, Policy) else None
-    if k is None or fp32.labels is None or not isinstance(criterion, Policy):
+    if fp32.labels is None:
         return None
-    labels, right = fp32.labels, hits(fp32.top(k), fp32.labels)
-    paired = PairedSequential(limit, criterion.kind, alpha, total=total)
+    k, labels = stopping.depth, fp32.labels
+    right = hits(fp32.top(k), labels)
+    paired = PairedSequential(limit, stopping.kind, alpha, total=total)
     return EarlyStop(lambda i, out: paired.update(right[i], hits(top_k(out, k), labels[i])), on)
 
 

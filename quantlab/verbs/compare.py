@@ -20,10 +20,11 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError, ModelError
 from quantlab.evaluate.custom import MetricFunction
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import needs_labels
+from quantlab.gate.criterion import AnyCriterion, Criterion
 from quantlab.gate.metrics import metrics_of
+from quantlab.gate.notation import parse_criterion, parse_decline
 from quantlab.gate.sequential import Watch, watch
-from quantlab.gate.verdict import Criterion, Limit, Verdict, judge, parse_criterion
+from quantlab.gate.verdict import Verdict, judge
 from quantlab.inspect.counts import node_macs
 from quantlab.inspect.int8_share import int8_share
 from quantlab.inspect.speed_formats import slow_format
@@ -57,12 +58,14 @@ class CompareSpec(DataOptions, ModelOptions):
     no_bench: bool = False
     early_stop: bool = False
     seed: int = 0
-    limits: tuple[Limit, ...] = Field((), description="of a gate: what else will be judged")
+    others: tuple[AnyCriterion, ...] = Field((), description="of a gate: what else will be judged")
 
     @property
-    def policy(self) -> Criterion:
+    def judged(self) -> Criterion:
         """What the verdict is on. Raises RecipeError."""
-        return parse_criterion(self.criterion or self.max_decline)
+        if self.criterion is None:
+            return parse_decline(self.max_decline)
+        return parse_criterion(self.criterion, tuning=True)
 
 
 @dataclass(frozen=True)
@@ -118,17 +121,17 @@ class Compared(Result):
 def compare_job(spec: CompareSpec, reporter: Reporter, command: str = "") -> Compared:
     """Evaluate the named models (with ``early_stop`` until the verdict is certain), time both,
     compare, judge. An error about their order proposes the ``command`` with them exchanged."""
-    policy = spec.policy
-    test = watch(policy) if spec.early_stop else None
-    metrics = metrics_of(policy, *spec.limits)
+    judged = (spec.judged, *spec.others)
+    test = watch(spec.judged) if spec.early_stop else None
+    metrics = metrics_of(*judged)
     models = [inputs.find_model(text, spec, reporter) for text in (spec.fp32, spec.int8)]
     check_comparable(models[0], models[1], _exchanged(command, spec.fp32, spec.int8))
     pipeline = inputs.find_pipeline(models[0], spec, reporter)
     found = inputs.find_evaluation_data(
-        spec, models[0], reporter, need_labels=any(map(needs_labels, (policy, *spec.limits)))
+        spec, models[0], reporter, need_labels=any(each.needs_labels for each in judged)
     )
     side = side_by_side(models, found, pipeline, spec, reporter, metrics, test)
-    return judged_models(side, models, found, spec, policy)
+    return judge_models(side, models, found, spec, spec.judged)
 
 
 def side_by_side(
@@ -173,12 +176,12 @@ def side_by_side(
     return SideBySide(comparison, tuple(predictions), timing, crops, early)
 
 
-def judged_models(
+def judge_models(
     side: SideBySide,
     models: Sequence[Model],
     found: LocatedDataset,
     spec: CompareSpec,
-    criterion: Limit,
+    criterion: Criterion,
 ) -> Compared:
     """Two models side by side, judged."""
     subject = {
@@ -186,7 +189,9 @@ def judged_models(
         "data": inputs.data_facts(found, side.crops),
         "providers": list(spec.execution.providers),
     }
-    return judged(side, criterion, subject, int8_context(models[1], found, side.crops), spec.limits)
+    return judge_side(
+        side, criterion, subject, int8_context(models[1], found, side.crops), spec.others
+    )
 
 
 def int8_context(int8: Model, found: LocatedDataset, crops: Crops) -> ReportContext:
@@ -198,22 +203,24 @@ def int8_context(int8: Model, found: LocatedDataset, crops: Crops) -> ReportCont
     )
 
 
-def judged(
+def judge_side(
     side: SideBySide,
-    criterion: Limit,
+    criterion: Criterion,
     subject: Mapping[str, Any],
     context: ReportContext,
-    limits: Sequence[Limit] = (),
+    others: Sequence[Criterion] = (),
 ) -> Compared:
-    """Judge by the criterion. ``limits`` are all that a gate judges: the report's verdict is on one
+    """Judge by the criterion. ``others`` are all that a gate judges: the report's verdict is on one
     of them."""
     early = side.early
     verdict = judge(side.comparison, criterion, anytime=early is not None and early.decided)
-    alone = f"This page judges the {verdict.policy.title} alone; gate.md has the gate's decision."
+    alone = (
+        f"This page judges the {verdict.criterion.title} alone; gate.md has the gate's decision."
+    )
     context = replace(
         context,
         problems=side.crops.problems,
-        warnings=(alone,) if {*limits} - {verdict.policy} else (),
+        warnings=(alone,) if {*others} - {verdict.criterion} else (),
         early="" if early is None else early.sentence,
     )
     return Compared(side, verdict, subject, context)

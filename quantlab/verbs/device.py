@@ -24,7 +24,7 @@ from quantlab.model.model import Model
 from quantlab.report.context import ReportContext
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
-from quantlab.verbs.compare import Compared, CompareSpec, SideBySide, judged, named
+from quantlab.verbs.compare import Compared, CompareSpec, SideBySide, judge_side, named
 from quantlab.verbs.evaluate import Evaluated, predict
 from quantlab.verbs.inputs import ConfigOptions
 
@@ -69,7 +69,7 @@ def compare_device_job(spec: CompareSpec, reporter: Reporter) -> Compared:
     """Evaluate fp32 here, read the other device's answers, compare, judge."""
     if spec.early_stop:
         raise DataError("--early-stop needs two models to evaluate.", "Leave it out.")
-    policy = spec.policy
+    judged = (spec.judged, *spec.others)
     model = inputs.find_model(spec.fp32, spec, reporter)
     path = Path(spec.int8)
     found = read_answers(path)
@@ -87,7 +87,7 @@ def compare_device_job(spec: CompareSpec, reporter: Reporter) -> Compared:
         *predictions,
         fp32_bytes=model.size_bytes,
         class_names=data.dataset.class_names,
-        metrics=metrics_of(policy, *spec.limits),
+        metrics=metrics_of(*judged),
         seed=spec.seed,
     )
     other = Named(path.name, comparison.int8.sha256, quantized=True)
@@ -101,7 +101,8 @@ def compare_device_job(spec: CompareSpec, reporter: Reporter) -> Compared:
     words = inputs.data_words(data, crops)
     words["Int8 answers"] = f"{path} (another device's; nothing was timed)"
     side = SideBySide(comparison, predictions, None, crops)
-    return judged(side, policy, subject, ReportContext(data=words), spec.limits)
+    context = ReportContext(data=words)
+    return judge_side(side, spec.judged, subject, context, spec.others)
 
 
 def predictions_of(

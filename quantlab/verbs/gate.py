@@ -26,7 +26,6 @@ from quantlab.gate.baseline import (
     load_answers,
     load_baseline,
 )
-from quantlab.gate.criteria import LatencyPolicy
 from quantlab.gate.metrics import metrics_of
 from quantlab.gate.rules import Decision, Rule, decide, parse_rules
 from quantlab.model.model import Model
@@ -38,6 +37,7 @@ from quantlab.report.gate import (
     junit,
     junit_error,
 )
+from quantlab.report.verdict import spelling
 from quantlab.report.worth import worth
 from quantlab.runtime.environment import environment
 from quantlab.verbs import inputs
@@ -48,7 +48,7 @@ from quantlab.verbs.compare import (
     SideBySide,
     compare_job,
     int8_context,
-    judged,
+    judge_side,
     macs_of,
     named,
     warn_of_calibration_images,
@@ -67,7 +67,7 @@ class GateSpec(DataOptions, ModelOptions):
     nothing, when the configuration names them."""
 
     models: tuple[str, ...] = ()
-    fail_if: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
     baseline: Path | None = None
     allow_isa_change: bool = False
     rounds: int | None = None
@@ -173,7 +173,10 @@ def gate_job(spec: GateSpec, reporter: Reporter, command: str = "") -> Gated | N
     subject = Path(spec.models[-1]).stem if spec.models else "the configured model"
     try:
         config = load_config(spec.config)
-        rules = parse_rules(spec.fail_if or config.rules.fail_if)
+        rules = parse_rules(spec.require or config.rules.require)
+        for text in () if spec.require else config.rules.require:
+            if sentence := spelling(text):
+                reporter.warn(sentence)
         target = _target(spec, config)
         subject = Path(target.int8).stem
         if target.baseline is None:
@@ -226,9 +229,9 @@ def _against_model(
         **shared,
         fp32=target.fp32 or "",
         int8=target.int8,
-        criterion=next((r.criterion for r in judged if r.criterion), None),
-        no_bench=not any(isinstance(rule.limit, LatencyPolicy) for rule in judged),
-        limits=tuple(rule.limit for rule in judged),
+        criterion=next((r.text for r in judged if r.criterion.for_tuning), None),
+        no_bench=not any(rule.criterion.needs_timing for rule in judged),
+        others=tuple(rule.criterion for rule in judged),
     )
     if is_answers(Path(target.int8)):
         return gate_of(compare_device_job(given, reporter), rules)
@@ -368,17 +371,17 @@ def _paired(
         now,
         int8_bytes=model.size_bytes,
         class_names=found.dataset.class_names,
-        metrics=metrics_of(*(rule.limit for rule in judging)),
+        metrics=metrics_of(*(rule.criterion for rule in judging)),
         macs=macs_of(model),
         seed=spec.seed,
     )
     accepted = Named(f"the baseline {before.model_name}", before.model_sha256, quantized=False)
     apart = check_related(accepted, named(model), comparison, (before, now), lambda: None)
     comparison = comparison.model_copy(update={"lead": (apart,) if apart else ()})
-    first = next((rule for rule in judging if rule.criterion), judging[0])
+    first = next((rule for rule in judging if rule.criterion.for_tuning), judging[0])
     side = SideBySide(comparison, (before, now), None, crops)
-    limits = [rule.limit for rule in judging]
-    return judged(side, first.limit, subject, int8_context(model, found, crops), limits)
+    context, criteria = int8_context(model, found, crops), [rule.criterion for rule in judging]
+    return judge_side(side, first.criterion, subject, context, criteria)
 
 
 def _conditions(root: str, digest: str, pipeline: Mapping[str, object]) -> dict[str, str]:

@@ -22,9 +22,10 @@ from quantlab.errors import (
     disk_is_full,
 )
 from quantlab.evaluate.predictions import Predictions
+from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
 from quantlab.gate.sequential import Decision, early_stop
-from quantlab.gate.verdict import Criterion, judge
+from quantlab.gate.verdict import judge
 from quantlab.model.model import Model
 from quantlab.quantize import Engine
 from quantlab.recipe import Recipe

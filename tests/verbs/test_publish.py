@@ -20,7 +20,8 @@ from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import QuantizeError
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.verdict import judge, parse_policy
+from quantlab.gate.notation import parse_decline
+from quantlab.gate.verdict import judge
 from quantlab.inspect.layers import LayerError, LayerReport
 from quantlab.report.content import unjudged_page
 from quantlab.report.context import ReportContext
@@ -61,7 +62,7 @@ def comparison(crops: Crops) -> Comparison:
 
 def report(comparison: Comparison, crops: Crops, tmp_path: Path) -> Path:
     run = Run("compare", {}, "quantlab compare a b", tmp_path / "runs")
-    verdict = judge(comparison, parse_policy("1%"))
+    verdict = judge(comparison, parse_decline("1%"))
     write_artifacts(run, comparison_report(comparison, verdict, CONTEXT, crops))
     assert run.record.artifacts == {"report": "report.md", "html_report": "report.html"}
     return run.folder
