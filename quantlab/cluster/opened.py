@@ -58,7 +58,7 @@ class Sent:
     name: str
     layout: Layout | None
     output_kind: OutputKind
-    size: int | None
+    size: int | tuple[int, int] | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,8 +35,8 @@ C = TypeVar("C", bound="Crops")
 class Crops:
     """The readable images of a dataset, cropped.
 
-    ``array`` is a read-only memory map [n, crop, crop, 3] of the pipeline's ``dtype``: uint8 RGB,
-    or float32 of who preprocesses alone. ``digests`` are the content
+    ``array`` is a read-only memory map [n, height, width, 3] of the pipeline's ``dtype``: uint8
+    RGB, or float32 of who preprocesses alone. ``digests`` are the content
     digests of the n images; ``problems`` are all images of the dataset that are not among them;
     ``root`` is the dataset's; ``dataset`` is the n images themselves.
     """
@@ -92,10 +92,10 @@ class Undecoded(Crops):
 
     def pixels(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
         """See Crops.pixels. Raises DataError."""
-        dataset, side = self.dataset, self.pipeline.crop
+        dataset = self.dataset
         assert dataset is not None
         found = [crop_of(dataset, self.pipeline, i) for i in np.arange(len(self))[rows].tolist()]
-        empty = np.empty((0, side, side, 3), self.pipeline.dtype)
+        empty = np.empty((0, *self.pipeline.shape, 3), self.pipeline.dtype)
         return np.stack(found) if found else empty
 
 
@@ -144,7 +144,7 @@ def undecoded(
 ) -> Undecoded:
     """The crops of a dataset whose images are all usable but the ``bad`` ones, by index with the
     reason. Raises DataError as ``load_crops``."""
-    nothing = np.empty((0, pipeline.crop, pipeline.crop, 3), pipeline.dtype)
+    nothing = np.empty((0, *pipeline.shape, 3), pipeline.dtype)
     return _assemble(Undecoded, dataset, pipeline, nothing, bad, max_bad)
 
 
@@ -252,12 +252,19 @@ def decode_to(
 
 
 def _subject(dataset: Dataset, pipeline: Pipeline) -> str:
-    return f"{len(dataset)} images of {dataset.root} ({pipeline.resizer}, {pipeline.crop} pixels)"
+    return (
+        f"{len(dataset)} images of {dataset.root} ({pipeline.resizer}, {_pixels(pipeline)} pixels)"
+    )
+
+
+def _pixels(pipeline: Pipeline) -> str:
+    """``224``, or ``64 x 160``."""
+    return " x ".join(map(str, dict.fromkeys(pipeline.shape)))
 
 
 def _write_header(file: BinaryIO, rows: int, pipeline: Pipeline) -> None:
     """NumPy pads it so that its length does not depend on the number of rows."""
-    shape = (rows, pipeline.crop, pipeline.crop, 3)
+    shape = (rows, *pipeline.shape, 3)
     descr = np.dtype(pipeline.dtype).str
     header = {"shape": shape, "fortran_order": False, "descr": descr}
     npy.write_array_header_1_0(file, header)
@@ -281,16 +288,15 @@ def _read_cache(
     path: Path, total: int, pipeline: Pipeline
 ) -> tuple[NDArray[Any], dict[int, str]] | None:
     """What the cache holds, or None when it holds nothing usable."""
-    crop = pipeline.crop
     try:
         facts = json.loads(side(path).read_bytes())
         bad = {int(index): str(reason) for index, reason in facts["bad"]}
         rows = total - len(bad)
         touch(path)
         if rows == 0:
-            return np.empty((0, crop, crop, 3), pipeline.dtype), bad
+            return np.empty((0, *pipeline.shape, 3), pipeline.dtype), bad
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    usable = array.shape == (rows, crop, crop, 3) and array.dtype == pipeline.dtype
+    usable = array.shape == (rows, *pipeline.shape, 3) and array.dtype == pipeline.dtype
     return (array, bad) if usable else None

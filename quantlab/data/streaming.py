@@ -27,14 +27,14 @@ class StreamingCrops:
 
     def __init__(self, count: int, pipeline: Pipeline) -> None:
         self._count, self._dtype = count, pipeline.dtype
-        self._shape = (pipeline.crop, pipeline.crop, 3)
+        self._shape = (*pipeline.shape, 3)
         self._news = threading.Condition()
         self._offsets: list[int | None] = []
         self._file: BufferedReader | None = None
         self._over = self._left = False
 
     def pixels(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """The crops [n, crop, crop, 3] of these rows, waiting for them; zeros for unusable
+        """The crops [n, height, width, 3] of these rows, waiting for them; zeros for unusable
         images."""
         last = int(rows.max())
         taken = np.zeros((len(rows), *self._shape), self._dtype)

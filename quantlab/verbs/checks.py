@@ -35,7 +35,7 @@ def remembered(
 
 def known_macs(model: Model, make: Callable[[], dict[str, int]]) -> dict[str, int]:
     """The MACs of the model's nodes as ``make`` counts them, or as they were counted before."""
-    facts = [model.sha256, model.input.layout, model.input.height, model.input.width]
+    facts = [model.sha256, model.input.layout, *model.input.sides]
     found: dict[str, int] = _kept("macs", f"MACs of {model.name}", facts, make)
     return found
 

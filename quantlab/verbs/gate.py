@@ -279,7 +279,7 @@ def _paired(
 def _pipeline(model: Model, baseline: Baseline, spec: GateSpec) -> Pipeline:
     """The one that is named or known; else the baseline's own."""
     named = spec.pipeline or load_config(spec.config).pipeline or inputs.known_pipeline(model)
-    return get_pipeline(named or dict(baseline.pipeline), size=model.input.height)
+    return get_pipeline(named or dict(baseline.pipeline), size=model.input.sides)
 
 
 def _check_isa(
