@@ -1,4 +1,4 @@
-"""The cache folder: list its entries, hold their total size to a limit, remove them.
+"""The cache folder: keep results by key, list the entries, hold their total size to a limit.
 
 An entry is the files of one key in the folder of its kind; of a fetched dataset these are a folder
 and the JSON beside it. Published models, which lie beside
@@ -8,30 +8,84 @@ readable, what is not found is made again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
+from quantlab._util.files import atomic_path, write_whole
+from quantlab._util.paths import cache_dir
 from quantlab._util.units import size_bytes
-from quantlab.errors import QuantlabError
+from quantlab.errors import OutputError, QuantlabError, RecordError
 
 Kind = Literal["checks", "crops", "datasets", "models", "predictions"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MADE: tuple[Kind, ...] = ("checks", "crops", "models", "predictions")
 """Those that can be made again at any time, and so may go at any time. Datasets are fetched, and
 whoever fetches one keeps their own bound (``data.remote``)."""
+T = TypeVar("T")
 DEFAULT_LIMIT = 10 * 10**9
 ABANDONED = 24 * 3600.0
 """Seconds after which a temporary file that nobody wrote to was left by a killed process."""
 _FILE = re.compile(r"([0-9a-f]{32})\.(?:json|np[yz]|onnx)")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.(?:json|np[yz]|onnx)\..+")
+
+
+def key_of(*parts: object) -> str:
+    """A key of 32 hex digits for all that decides a result; the parts must go into JSON."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Results by key in a folder of the cache: a file, whole or not at all, and a JSON file beside
+    it with ``of``, a description, and other facts. What cannot be written is no error, and what is
+    damaged is not found."""
+
+    folder: Path
+    suffix: str = ".json"
+
+    @classmethod
+    def of(cls, kind: Kind, suffix: str = ".json") -> Store:
+        """That of the user's cache folder."""
+        return cls(cache_dir() / kind, suffix)
+
+    def path(self, key: str) -> Path:
+        """The file's path, whether or not it exists."""
+        return self.folder / f"{key}{self.suffix}"
+
+    def find(self, key: str, read: Callable[[Path, dict[str, Any]], T | None]) -> T | None:
+        """What ``read`` makes of the file and the facts, None where they are not usable."""
+        path = self.path(key)
+        try:
+            found = read(path, json.loads(side(path).read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError, RecordError):
+            return None
+        touch(path)
+        return found
+
+    def keep(
+        self,
+        key: str,
+        subject: str,
+        write: Callable[[Path], object] | None = None,
+        **facts: object,
+    ) -> None:
+        """Write the facts and, by ``write``, the file; remove what is then over the limit."""
+        path = self.path(key)
+        with suppress(OutputError):
+            write_whole(side(path), json.dumps({"of": subject, **facts}))
+            if write is not None:
+                with atomic_path(path) as temporary:
+                    write(temporary)
+        trim(self.folder.parent, cache_limit())
 
 
 @dataclass(frozen=True)

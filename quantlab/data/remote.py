@@ -7,7 +7,6 @@ whole. What changes at the URL (a name, a size, a time or an ETag) changes the k
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from quantlab._util.cache import ABANDONED, cache_limit, entries, remove, side, touch
+from quantlab._util.cache import ABANDONED, cache_limit, entries, key_of, remove, side, touch
 from quantlab._util.files import write_whole
 from quantlab._util.paths import cache_dir
 from quantlab.errors import DataError, MissingExtraError, OutputError, QuantlabError
@@ -72,8 +71,7 @@ def fetched(url: str, *, progress: Progress | None = None) -> Path:
 
 def key(url: str, files: Sequence[Remote]) -> str:
     """Changes whenever what is at the URL does."""
-    facts = [url, sorted((file.name, file.size, file.version) for file in files)]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    return key_of(url, sorted((file.name, file.size, file.version) for file in files))
 
 
 def _listed(url: str) -> tuple[Any, str, list[Remote]]:

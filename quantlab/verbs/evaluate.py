@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab._util.cache import cache_limit, trim
 from quantlab._util.paths import cache_dir
 from quantlab._util.reporter import Reporter
 from quantlab.cluster.execution import ShardedExecution
@@ -185,9 +184,8 @@ def remember(answers: Predictions, model: Model, crops: Crops, execution: Sharde
     """Cache the answers on all crops. Raises ModelError when the model's file changed during the
     run."""
     model.check_unchanged()
-    keep(answers, model, crops, _answers_folder(), execution)
     crops.touch()
-    trim(cache_dir(), cache_limit())
+    keep(answers, model, crops, _answers_folder(), execution)
 
 
 def _answers_folder() -> Path:

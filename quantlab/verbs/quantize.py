@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantlab._util.cache import cache_limit, trim
 from quantlab._util.files import atomic_path, check_writable
 from quantlab._util.paths import cache_dir
 from quantlab._util.reporter import Reporter
@@ -186,7 +185,6 @@ def keep_file(content: bytes, model: Model, recipe: Recipe, images: CalibrationI
     model.check_unchanged()
     subject = f"{model.name} by recipe {recipe.name}, {len(images)} images"
     keep(content, file_key(model, recipe, images), subject, cache_dir() / "models")
-    trim(cache_dir(), cache_limit())
 
 
 def engine_of(name: str, sharded: Sharded | None, reporter: Reporter) -> Engine:
