@@ -21,7 +21,7 @@ from quantlab.evaluate.custom import MetricFunction
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.criteria import needs_labels
 from quantlab.gate.metrics import metrics_of
-from quantlab.gate.sequential import Watch, watch
+from quantlab.gate.sequential import PairedEarlyStop, watch
 from quantlab.gate.verdict import Criterion, Limit, Verdict, judge, parse_criterion
 from quantlab.inspect.counts import node_macs
 from quantlab.inspect.int8_share import int8_share
@@ -108,7 +108,7 @@ def side_by_side(
     spec: CompareSpec,
     reporter: Reporter,
     metrics: Mapping[str, MetricFunction] | None = None,
-    test: Watch | None = None,
+    test: PairedEarlyStop | None = None,
 ) -> SideBySide:
     """Evaluate fp32 and int8 (with a ``test`` until it is certain), time both, compare."""
     if sentence := slow_format(models[1].proto().graph):

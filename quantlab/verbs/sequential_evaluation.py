@@ -13,7 +13,7 @@ from quantlab.cluster.execution import ShardedExecution
 from quantlab.data.crops import Crops
 from quantlab.evaluate.evaluator import Outputs, Progress, Rows
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.sequential import Watch
+from quantlab.gate.sequential import PairedEarlyStop
 from quantlab.model.model import Model
 from quantlab.verbs.evaluate import predict_in_turns
 
@@ -52,7 +52,7 @@ class SequentialEvaluation:
 def predict_until_certain(
     models: Sequence[Model],
     crops: Crops,
-    test: Watch,
+    test: PairedEarlyStop,
     reporter: Reporter,
     execution: ShardedExecution,
     seed: int,
