@@ -1,4 +1,8 @@
-"""Download one file from a URL or folder, and check its sha256 before it appears."""
+"""Download one file from a URL or folder.
+
+By the standard library: pooch and requests bound neither the bytes that they take for a file of a
+known size, nor the time until a host answers, and pooch asks one source only.
+"""
 
 from __future__ import annotations
 
