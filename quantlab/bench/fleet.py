@@ -62,12 +62,12 @@ class Fleet:
 def fleets(
     task: Task, cpus: Sequence[tuple[int, ...]], batch: int, deadline: Deadline, number: int
 ) -> Iterator[list[Fleet]]:
-    """For each subject of the task one process for each entry of ``cpus``. All are started at once;
+    """For each model of the task one process for each entry of ``cpus``. All are started at once;
     then one fleet after the other makes its sessions and warms up, in an order drawn for round
     ``number``."""
-    order = drawn_order(len(task.subjects), (task.seed, batch, number))
-    subjects = [task.subjects[i] for i in order]
-    tasks = [replace(task, subjects=(s,), cpus=own) for s in subjects for own in cpus]
+    order = drawn_order(len(task.models), (task.seed, batch, number))
+    models = [task.models[i] for i in order]
+    tasks = [replace(task, models=(model,), cpus=own) for model in models for own in cpus]
     with tempfile.TemporaryFile(buffering=0) as queue:
         shared = (queue.fileno(),) if len(cpus) > 1 else ()
         with workers(tasks, deadline, files=shared) as started:

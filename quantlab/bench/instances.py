@@ -15,7 +15,6 @@ from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.process import Deadline
 from quantlab.bench.schedule import turn_orders
 from quantlab.bench.setup import (
-    NOISE,
     SECONDS,
     TIMEOUT,
     Progress,
@@ -23,9 +22,8 @@ from quantlab.bench.setup import (
     conditions_of,
     split_cpus,
     task_of,
+    with_control,
     with_machine_state,
-    with_noise,
-    without_noise,
 )
 from quantlab.bench.task import Task
 from quantlab.bench.throughput import Throughput, ThroughputResult
@@ -66,7 +64,7 @@ def throughput(
     )
     cpus = split_cpus(task)
     deadline, advance = Deadline(timeout), progress or (lambda done, note: None)
-    owners = with_noise(models)
+    owners = with_control(models)
     found: list[list[Throughput]] = [[] for _ in owners]
     for number, size in enumerate(batch_sizes):
         timing, parts = _Rounds(task, size, rounds, seconds), list[list[list[list[float]]]]()
@@ -79,8 +77,8 @@ def throughput(
             made = (model.name, model.sha256, model.size_bytes, instances, runs, conditions)
             found[i].append(Throughput(*made))
     return ThroughputResult(
-        measurements=tuple(tuple(found[i]) for i in without_noise(len(models))),
-        noise=tuple(found[NOISE]),
+        measurements=tuple(map(tuple, task.of_models(found))),
+        noise=tuple(found[task.control]),
     )
 
 
@@ -96,7 +94,7 @@ class _Rounds:
         self, number: int, cpus: Sequence[tuple[int, ...]], deadline: Deadline
     ) -> list[list[list[float]]]:
         """The runs of each session's instances."""
-        start, sessions = monotonic(), len(self._task.subjects)
+        start, sessions = monotonic(), len(self._task.models)
         runs: list[list[list[float]]] = [[[] for _ in cpus] for _ in range(sessions)]
         with fleets(self._task, cpus, self._size, deadline, number) as ready:
             if not self._turn_seconds:

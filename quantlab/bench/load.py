@@ -16,7 +16,6 @@ from quantlab.bench.process import Deadline
 from quantlab.bench.queueing import Load, LoadResult, Window, window_of
 from quantlab.bench.schedule import turn_orders
 from quantlab.bench.setup import (
-    NOISE,
     SECONDS,
     TIMEOUT,
     Progress,
@@ -24,9 +23,8 @@ from quantlab.bench.setup import (
     conditions_of,
     split_cpus,
     task_of,
+    with_control,
     with_machine_state,
-    with_noise,
-    without_noise,
 )
 from quantlab.bench.task import Task
 from quantlab.errors import QuantlabError
@@ -67,7 +65,7 @@ def offered_load(
     task = task_of(
         models, instances, cores, seed=seed, providers=providers, optimization=optimization
     )
-    cpus, owners = split_cpus(task), with_noise(models)
+    cpus, owners = split_cpus(task), with_control(models)
     deadline, advance = Deadline(timeout), progress or (lambda done, note: None)
     found: list[list[Load]] = [[] for _ in owners]
     done = 0
@@ -86,8 +84,8 @@ def offered_load(
                 made = (model.name, model.sha256, rate, instances, windows, conditions)
                 found[i].append(Load(*made))
     return LoadResult(
-        measurements=tuple(tuple(found[i]) for i in without_noise(len(models))),
-        noise=tuple(found[NOISE]),
+        measurements=tuple(map(tuple, task.of_models(found))),
+        noise=tuple(found[task.control]),
     )
 
 
@@ -104,7 +102,7 @@ class _Rounds:
     def round(self, number: int, deadline: Deadline) -> list[Window]:
         """One window for each session, all with the same requests."""
         seed = (self._task.seed, self._size, number)
-        (order,) = turn_orders(len(self._task.subjects), 1, seed)
+        (order,) = turn_orders(len(self._task.models), 1, seed)
         windows: dict[int, Window] = {}
         place = (self._task, self._cpus, self._size)
         with fleets(*place, deadline, number) as ready, self.monitor:

@@ -12,11 +12,11 @@ import pytest
 from waiting import HANGS, gone, until
 
 from quantlab.bench.process import Deadline, Worker, workers
-from quantlab.bench.task import Subject, Task
+from quantlab.bench.task import Task, TimedModel
 from quantlab.errors import ModelError, QuantlabError
 
 TASK = Task(
-    subjects=(Subject("absent.onnx", "input", "float32", (3, 8, 8)),),
+    models=(TimedModel("absent.onnx", "input", "float32", (3, 8, 8)),),
     threads=1,
     cpus=(),
     seed=0,
