@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.data.crops import Crops
-from quantlab.evaluate.evaluator import Answers, Progress, check_classes, drive, predictions_of
+from quantlab.evaluate.evaluator import (
+    AnswerStream,
+    OutputsProgress,
+    check_classes,
+    drive,
+    predictions_of,
+)
 from quantlab.evaluate.outputs import new_outputs
 from quantlab.evaluate.predictions import Predictions
 from quantlab.model.model import Model
@@ -21,11 +27,11 @@ def evaluate(
     runner: Callable[[Any], Any],
     *,
     batch_size: int = 8,
-    progress: Progress | None = None,
+    progress: OutputsProgress | None = None,
 ) -> Predictions:
     """The model's answers on every crop, ``batch_size`` at a time."""
 
-    def ask(order: NDArray[np.int64]) -> Answers:
+    def ask(order: NDArray[np.int64]) -> AnswerStream:
         pieces = (order[i : i + batch_size] for i in range(0, len(order), batch_size))
         return ((rows, runner(crops.inputs(rows, model.input))) for rows in pieces)
 

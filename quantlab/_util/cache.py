@@ -25,9 +25,9 @@ from quantlab._util.paths import cache_dir
 from quantlab._util.units import size_bytes
 from quantlab.errors import OutputError, QuantlabError, RecordError
 
-Kind = Literal["checks", "crops", "datasets", "models", "predictions"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-MADE: tuple[Kind, ...] = ("checks", "crops", "models", "predictions")
+EntryKind = Literal["checks", "crops", "datasets", "models", "predictions"]
+KINDS: tuple[EntryKind, ...] = get_args(EntryKind)
+MADE: tuple[EntryKind, ...] = ("checks", "crops", "models", "predictions")
 """Those that can be made again at any time, and so may go at any time. Datasets are fetched, and
 whoever fetches one keeps their own bound (``data.remote``)."""
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Store:
     suffix: str = ".json"
 
     @classmethod
-    def of(cls, kind: Kind, suffix: str = ".json") -> Store:
+    def of(cls, kind: EntryKind, suffix: str = ".json") -> Store:
         """That of the user's cache folder."""
         return cls(cache_dir() / kind, suffix)
 
@@ -89,16 +89,16 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """The files of one key, their bytes together, and when they were last used (a time stamp)."""
 
-    kind: Kind
+    kind: EntryKind
     files: tuple[Path, ...]
     size: int
     used: float
 
 
-def surplus(entries: Iterable[Entry], limit: int) -> list[Entry]:
+def surplus(entries: Iterable[CacheEntry], limit: int) -> list[CacheEntry]:
     """The entries to remove so that the rest fits into the limit: those larger than the limit by
     themselves, then the least recently used."""
     found = sorted(entries, key=lambda entry: (entry.size <= limit, entry.used))
@@ -119,7 +119,7 @@ def cache_limit() -> int:
         raise QuantlabError(f"QUANTLAB_CACHE_SIZE: {error}.") from error
 
 
-def entries(root: Path, kinds: Sequence[Kind] = KINDS) -> list[Entry]:
+def entries(root: Path, kinds: Sequence[EntryKind] = KINDS) -> list[CacheEntry]:
     """The entries in the cache folder ``root``, the most recently used first."""
     found = [entry for kind in kinds for entry in _entries(root / kind, kind)]
     return sorted(found, key=lambda entry: entry.used, reverse=True)
@@ -130,7 +130,7 @@ def side(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def subject(entry: Entry) -> str:
+def subject(entry: CacheEntry) -> str:
     """A description of what the entry holds, ``""`` if unknown."""
     try:
         return str(json.loads(side(entry.files[0]).read_bytes())["of"])
@@ -150,7 +150,7 @@ def trim(root: Path, limit: int) -> None:
     sweep(root)
 
 
-def remove(gone: Iterable[Entry]) -> list[Entry]:
+def remove(gone: Iterable[CacheEntry]) -> list[CacheEntry]:
     """Remove these entries; returns those that could be removed."""
     return [entry for entry in gone if {_removed(file) for file in entry.files} == {True}]
 
@@ -164,7 +164,7 @@ def sweep(root: Path) -> None:
                 _removed(file)
 
 
-def _entries(folder: Path, kind: Kind) -> Iterator[Entry]:
+def _entries(folder: Path, kind: EntryKind) -> Iterator[CacheEntry]:
     if kind == "datasets":
         yield from _datasets(folder)
         return
@@ -173,7 +173,7 @@ def _entries(folder: Path, kind: Kind) -> Iterator[Entry]:
         if match := _FILE.fullmatch(file.name):
             keys.setdefault(match[1], []).append((file, facts))
     for rows in keys.values():
-        yield Entry(
+        yield CacheEntry(
             kind=kind,
             files=tuple(sorted(file for file, _ in rows)),
             size=sum(facts.st_size for _, facts in rows),
@@ -181,13 +181,13 @@ def _entries(folder: Path, kind: Kind) -> Iterator[Entry]:
         )
 
 
-def _datasets(folder: Path) -> Iterator[Entry]:
+def _datasets(folder: Path) -> Iterator[CacheEntry]:
     """Fetched datasets that are complete: their JSON file is written last and holds the size."""
     for file, facts in _files(folder):
         if (match := _FILE.fullmatch(file.name)) and file.suffix == ".json":
             with suppress(OSError, ValueError, KeyError, TypeError):
                 size = int(json.loads(file.read_bytes())["bytes"])
-                yield Entry("datasets", (file, folder / match[1]), size, facts.st_mtime)
+                yield CacheEntry("datasets", (file, folder / match[1]), size, facts.st_mtime)
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from quantlab.runtime.session import Optimization
 
-Run = Callable[[], object]
+BatchRun = Callable[[], object]
 WARMUP_SECONDS = 1.0
 """Warm-up of one session ends after so long, stable or not."""
 INDEX_BYTES = 4
@@ -76,7 +76,7 @@ class Sessions:
             os.sched_setaffinity(0, task.cpus)
         self.task = task
         self._sessions: list[ort.InferenceSession] = []
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[int, BatchRun] = {}
 
     def open(self) -> list[float]:
         """Create the sessions; returns the milliseconds that each took."""
@@ -165,7 +165,7 @@ def wait_until(moment_ns: int) -> None:
             sleep((left - _AWAKE_NS) / 1e9)
 
 
-def _times(run: Run, count: int) -> list[float]:
+def _times(run: BatchRun, count: int) -> list[float]:
     times = []
     for _ in range(count):
         start = perf_counter_ns()
@@ -196,7 +196,7 @@ def _session(task: Task, model: TimedModel) -> ort.InferenceSession:
     return session
 
 
-def _bound_run(session: ort.InferenceSession, model: TimedModel, size: int, task: Task) -> Run:
+def _bound_run(session: ort.InferenceSession, model: TimedModel, size: int, task: Task) -> BatchRun:
     """One call of the session on a fixed batch. Raises ModelError when the batch does not fit."""
     from quantlab.runtime.session import plain_errors
 

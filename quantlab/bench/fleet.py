@@ -11,7 +11,7 @@ from time import monotonic_ns
 
 from quantlab.bench.child import INDEX_BYTES, wait_until
 from quantlab.bench.machine import CpuMonitor
-from quantlab.bench.process import Deadline, Worker, workers
+from quantlab.bench.process import BenchProcess, Deadline, workers
 from quantlab.bench.schedule import drawn_order, poisson_arrivals
 from quantlab.bench.task import Task
 
@@ -24,7 +24,7 @@ Served = list[tuple[int, float, float]]
 class Fleet:
     """Processes that run one model at the same time, each with one warm session."""
 
-    workers: list[Worker]
+    workers: list[BenchProcess]
     queue: int
     median_ms: float
 
@@ -76,7 +76,7 @@ def fleets(
             yield [warm[order.index(i)] for i in range(len(warm))]
 
 
-def _warm(part: list[Worker], queue: int, batch: int) -> Fleet:
+def _warm(part: list[BenchProcess], queue: int, batch: int) -> Fleet:
     for worker in part:
         worker.order("open")
         worker.order("warm", session=0, batch=batch)

@@ -20,15 +20,15 @@ from statistics import median
 from time import monotonic
 from typing import Literal
 
+from quantlab._util.reporter import Advance
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import BenchResult, Measurement
-from quantlab.bench.process import Deadline, Worker, workers
-from quantlab.bench.schedule import ROUNDS, Plan, drawn_order, plan, turn_orders
+from quantlab.bench.process import BenchProcess, Deadline, workers
+from quantlab.bench.schedule import ROUNDS, RoundPlan, drawn_order, plan, turn_orders
 from quantlab.bench.setup import (
     SECONDS,
     TIMEOUT,
-    Progress,
-    check,
+    check_settings,
     conditions_of,
     task_of,
     with_control,
@@ -56,7 +56,7 @@ def bench(
     optimization: str = "all",
     isolation: Isolation = "fresh",
     timeout: float = TIMEOUT,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> BenchResult:
     """Latency of every model at every batch size, on seeded random input.
 
@@ -68,7 +68,7 @@ def bench(
     machine cannot meet or when a benchmark process dies or all takes over ``timeout`` seconds.
     """
     threads = threads or default_threads()
-    check(models, batch_sizes, rounds)
+    check_settings(models, batch_sizes, rounds)
     task = task_of(models, 1, threads, seed=seed, providers=providers, optimization=optimization)
     benchmark = _Benchmark(task, Deadline(timeout), seconds, rounds, turns, isolation)
     advance = progress or (lambda done, note: None)
@@ -93,7 +93,7 @@ def steps(batch_sizes: int, rounds: int | None = None) -> int:
 class _Session:
     """One session of a process."""
 
-    worker: Worker
+    worker: BenchProcess
     session: int
     session_ms: float
 
@@ -101,7 +101,7 @@ class _Session:
         found: dict[str, float] = self.worker.ask("warm", session=self.session, batch=size)
         return found
 
-    def turn(self, plan: Plan) -> list[float]:
+    def turn(self, plan: RoundPlan) -> list[float]:
         asked = {"session": self.session, "count": plan.runs, "uncounted": plan.uncounted}
         return [float(ms) for ms in self.worker.ask("run", **asked)]
 
@@ -119,7 +119,7 @@ class _Batch:
     samples: list[list[list[float]]]
     session_ms: list[list[float]]
     peaks: list[list[int]]
-    plan: Plan = field(default_factory=lambda: Plan(0, 1, 0, 0))
+    plan: RoundPlan = field(default_factory=lambda: RoundPlan(0, 1, 0, 0))
     warmup: int = 0
 
     @classmethod
@@ -226,7 +226,7 @@ def _sessions(tasks: Sequence[Task], deadline: Deadline) -> Iterator[list[_Sessi
 
 
 def _progress_note(
-    advance: Progress, before: int, size: int, rounds: int | None
+    advance: Advance, before: int, size: int, rounds: int | None
 ) -> Callable[[int, _Batch], None]:
     """A function that reports after each round the progress and the medians so far, in ms."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import monotonic
 
+from quantlab._util.reporter import Advance
 from quantlab.bench.fleet import fleets
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.process import Deadline
@@ -17,8 +18,7 @@ from quantlab.bench.schedule import turn_orders
 from quantlab.bench.setup import (
     SECONDS,
     TIMEOUT,
-    Progress,
-    check,
+    check_settings,
     conditions_of,
     split_cpus,
     task_of,
@@ -49,7 +49,7 @@ def throughput(
     providers: Sequence[str] = CPU,
     optimization: str = "all",
     timeout: float = TIMEOUT,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> ThroughputResult:
     """``instances`` processes, each pinned to its own ``cores`` with as many threads, run the same
     model at the same time. A batch size takes about ``seconds``.
@@ -58,7 +58,7 @@ def throughput(
     has fewer CPUs, when a process dies or all takes over ``timeout`` seconds.
     """
     rounds = rounds or ROUNDS
-    check(models, batch_sizes, rounds)
+    check_settings(models, batch_sizes, rounds)
     task = task_of(
         models, instances, cores, seed=seed, providers=providers, optimization=optimization
     )

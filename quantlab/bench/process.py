@@ -33,7 +33,7 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
 
-class Worker:
+class BenchProcess:
     """One benchmark process. ``ask`` gives it an order and waits for the answer; ``send`` and
     ``receive`` are the halves of that, so that several can work at once."""
 
@@ -97,7 +97,7 @@ def workers(
     *,
     files: Sequence[int] = (),
     command: tuple[str, ...] = COMMAND,
-) -> Iterator[list[Worker]]:
+) -> Iterator[list[BenchProcess]]:
     """A fresh process for each task. They have the open ``files``, and do not outlive the block nor
     the deadline."""
     late = f"the benchmark did not finish in {deadline.seconds:.0f} s and was stopped."
@@ -113,7 +113,7 @@ def workers(
 
 
 @contextmanager
-def _started(command: tuple[str, ...], files: Sequence[int], late: str) -> Iterator[Worker]:
+def _started(command: tuple[str, ...], files: Sequence[int], late: str) -> Iterator[BenchProcess]:
     with (
         tempfile.TemporaryFile() as errors,
         child(
@@ -127,9 +127,9 @@ def _started(command: tuple[str, ...], files: Sequence[int], late: str) -> Itera
             pass_fds=files,
         ) as process,
     ):
-        yield Worker(process, errors, late)
+        yield BenchProcess(process, errors, late)
 
 
-def _stop_all(started: Sequence[Worker]) -> None:
+def _stop_all(started: Sequence[BenchProcess]) -> None:
     for worker in started:
         worker.stop()

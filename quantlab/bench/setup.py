@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from quantlab.bench.machine import CpuMonitor
@@ -12,12 +12,11 @@ from quantlab.errors import ModelError, QuantlabError
 from quantlab.model.model import Model
 from quantlab.runtime.environment import available_cpus, environment, pick_cpus
 
-Progress = Callable[[int, str], None]
 SECONDS = 25.0
 TIMEOUT = 3600.0
 
 
-def check(models: Sequence[Model], batch_sizes: Sequence[int], rounds: int | None) -> None:
+def check_settings(models: Sequence[Model], batch_sizes: Sequence[int], rounds: int | None) -> None:
     """Raises QuantlabError for settings and models that cannot be measured."""
     if not models or not batch_sizes:
         raise QuantlabError("a benchmark needs at least one model and one batch size.")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from quantlab._util.cache import Store, key_of, side, touch
 from quantlab._util.files import atomic_path, write_whole
 from quantlab._util.pages import release_pages
+from quantlab._util.reporter import Counted
 from quantlab.data.dataset import Dataset, Problem, describe
 from quantlab.data.images import quiet_pillow
 from quantlab.data.preprocess import Pipeline, opencv_version
@@ -27,7 +28,6 @@ from quantlab.model.model import InputSpec
 CROPS_FORMAT = 1  # raised whenever the same images would give other crops or another file
 _TRIES = 3
 
-Progress = Callable[[int, int], None]
 C = TypeVar("C", bound="Crops")
 
 
@@ -105,7 +105,7 @@ def load_crops(
     *,
     cache_dir: Path,
     max_bad: float = 0.01,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
     workers: int | None = None,
 ) -> Crops:
     """The dataset's crops in its order, from the cache or decoded into it.
@@ -123,7 +123,7 @@ def decoded(
     pipeline: Pipeline,
     *,
     cache_dir: Path,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
     workers: int | None = None,
 ) -> tuple[NDArray[Any], dict[int, str]]:
     """The crops of all usable images, and of the others, by index, why they are not. As
@@ -209,7 +209,7 @@ def _check_bad(dataset: Dataset, bad: dict[int, str], max_bad: float) -> tuple[P
 
 
 @dataclass(frozen=True)
-class Row:
+class DecodedRow:
     """A row just decoded: it is at ``offset`` of the file ``path``; None for an unusable image."""
 
     path: Path
@@ -221,9 +221,9 @@ def decode_to(
     dataset: Dataset,
     pipeline: Pipeline,
     *,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
     workers: int | None = None,
-    told: Callable[[Row], None] | None = None,
+    told: Callable[[DecodedRow], None] | None = None,
 ) -> None:
     """Writes the crops row by row, then the bad rows' reasons beside them.
 
@@ -243,7 +243,7 @@ def decode_to(
                 file.write(row.tobytes())
             if told is not None:
                 file.flush()
-                told(Row(temporary, offset))
+                told(DecodedRow(temporary, offset))
             if progress is not None:
                 progress(index + 1, total)
         file.seek(0)

@@ -40,7 +40,7 @@ def answers_key(
     return key_of(*parts)
 
 
-def recall(
+def recall_outputs(
     model: Model, crops: Crops, folder: Path, execution: Execution = ALL_CORES
 ) -> NDArray[np.float32] | None:
     """The cached outputs on all crops, or None where ``folder`` holds no usable ones."""
@@ -53,7 +53,7 @@ def recall(
     return _store(folder).find(_key(model, crops.digests, crops.pipeline, execution), read)
 
 
-def keep(
+def keep_outputs(
     answers: Predictions, model: Model, crops: Crops, folder: Path, execution: Execution = ALL_CORES
 ) -> None:
     """Write the outputs on all crops to the cache. A folder that cannot be written is no error."""
@@ -69,7 +69,7 @@ def is_known(
     folder: Path,
     execution: Execution = ALL_CORES,
 ) -> bool:
-    """Whether ``recall`` will find outputs once the images are decoded, if all are usable."""
+    """Whether ``recall_outputs`` will find outputs once all images are decoded."""
     key = _key(model, dataset.content_digests, pipeline, execution)
     return _store(folder).path(key).is_file()
 

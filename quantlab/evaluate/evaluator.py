@@ -16,12 +16,12 @@ from quantlab.model.model import Model
 
 Rows = NDArray[np.int64]
 Outputs = NDArray[np.float32]
-Answers = Iterator[tuple[Rows, Outputs]]
+AnswerStream = Iterator[tuple[Rows, Outputs]]
 """Rows and a model's outputs [n, classes] on them, batch by batch, in the order asked for."""
-Ask = Callable[[Rows], Answers]
+Ask = Callable[[Rows], AnswerStream]
 Stop = Callable[..., bool]
 """Given some rows and each model's outputs on them: whether that was enough."""
-Progress = Callable[[int, Outputs], None]
+OutputsProgress = Callable[[int, Outputs], None]
 BLOCK = 8
 """Images between two looks of a sequential test."""
 
@@ -33,7 +33,7 @@ def drive(
     *,
     stop: Stop | None = None,
     block: int = BLOCK,
-    progress: Progress | None = None,
+    progress: OutputsProgress | None = None,
 ) -> int:
     """Write each model's answers on the images of ``order`` into its ``outputs`` [images, classes],
     until ``stop`` is true; the number of images that ``stop`` was shown, or all.

@@ -12,15 +12,13 @@ import shutil
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from quantlab._util.reporter import Counted
 from quantlab.errors import FetchError
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes that have come and the bytes expected."""
 
 MAX_BYTES = 512 * 1024**2
 OPEN_SECONDS = 4.0
@@ -30,7 +28,7 @@ _AGENT = {"User-Agent": "quantlab"}
 
 
 def download(
-    url: str, target: Path, *, size: int, progress: Progress | None = None,
+    url: str, target: Path, *, size: int, progress: Counted | None = None,
     open_seconds: float = OPEN_SECONDS,
 ) -> None:  # fmt: skip
     """Stream ``url`` to ``target``.

@@ -29,7 +29,7 @@ def file_key(model: Model, recipe: Recipe, images: CalibrationImages) -> str:
     return key_of(*parts)
 
 
-def recall(key: str, folder: Path) -> bytes | None:
+def recall_model(key: str, folder: Path) -> bytes | None:
     """The cached file, or None where ``folder`` holds no complete one."""
 
     def read(path: Path, facts: dict[str, Any]) -> bytes | None:
@@ -39,7 +39,7 @@ def recall(key: str, folder: Path) -> bytes | None:
     return Store(folder, ".onnx").find(key, read)
 
 
-def keep(content: bytes, key: str, subject: str, folder: Path) -> None:
+def keep_model(content: bytes, key: str, subject: str, folder: Path) -> None:
     """Write the file to the cache. A folder that cannot be written is no error."""
     sha256 = hashlib.sha256(content).hexdigest()
     Store(folder, ".onnx").keep(key, subject, lambda path: path.write_bytes(content), sha256=sha256)

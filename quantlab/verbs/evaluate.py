@@ -18,11 +18,11 @@ from quantlab.data.crops import Crops, crops_path
 from quantlab.data.preprocess import Pipeline
 from quantlab.data.streaming import streaming_crops
 from quantlab.evaluate.accuracy import Accuracy
-from quantlab.evaluate.cached_outputs import is_known, keep, recall
+from quantlab.evaluate.cached_outputs import is_known, keep_outputs, recall_outputs
 from quantlab.evaluate.evaluator import (
     BLOCK,
     Ask,
-    Progress,
+    OutputsProgress,
     Rows,
     Stop,
     check_classes,
@@ -138,14 +138,14 @@ def predict_in_turns(
     order: Rows,
     stop: Stop | None,
     block: int,
-    running: AbstractContextManager[Progress],
+    running: AbstractContextManager[OutputsProgress],
 ) -> tuple[Predictions, ...]:
     """Each model's Predictions on the crops in this order, until ``stop`` is true (see ``drive``).
 
     A model whose answers are cached runs nothing. Raises DataError when a label is outside the
     classes, ModelError when a model cannot run or its file changed meanwhile.
     """
-    found = [recall(model, crops, _answers_folder(), execution) for model in models]
+    found = [recall_outputs(model, crops, _answers_folder(), execution) for model in models]
     outputs = [new_outputs(len(crops), model.num_classes) for model in models]
     asked = list[Ask]()
     with ExitStack() as stack:
@@ -185,7 +185,7 @@ def remember(answers: Predictions, model: Model, crops: Crops, execution: Sharde
     run."""
     model.check_unchanged()
     crops.touch()
-    keep(answers, model, crops, _answers_folder(), execution)
+    keep_outputs(answers, model, crops, _answers_folder(), execution)
 
 
 def _answers_folder() -> Path:
@@ -199,7 +199,7 @@ def _running(
     count: int,
     reporter: Reporter,
     log_interval: int | None,
-) -> Iterator[Progress]:
+) -> Iterator[OutputsProgress]:
     """Progress that shows the accuracy so far and the speed."""
     with reporter.progress(f"Evaluating {model.name}", count) as advance:
         running = _Running(labels, reporter, log_interval)

@@ -11,7 +11,7 @@ import numpy as np
 from quantlab._util.reporter import Reporter
 from quantlab.cluster.execution import ShardedExecution
 from quantlab.data.crops import Crops
-from quantlab.evaluate.evaluator import Outputs, Progress, Rows
+from quantlab.evaluate.evaluator import Outputs, OutputsProgress, Rows
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.sequential import PairedEarlyStop
 from quantlab.model.model import Model
@@ -76,6 +76,6 @@ def predict_until_certain(
 
 
 @contextmanager
-def _running(reporter: Reporter, count: int) -> Iterator[Progress]:
+def _running(reporter: Reporter, count: int) -> Iterator[OutputsProgress]:
     with reporter.progress("Evaluating in turns", count) as advance:
         yield lambda done, outputs: advance(done, f"{done} images")

@@ -12,8 +12,8 @@ import pytest
 from quantlab._util.cache import (
     ABANDONED,
     DEFAULT_LIMIT,
-    Entry,
-    Kind,
+    CacheEntry,
+    EntryKind,
     Store,
     cache_limit,
     entries,
@@ -29,8 +29,8 @@ from quantlab.errors import QuantlabError
 KEYS = [f"{i:032x}" for i in range(4)]
 
 
-def entry(used: float, size: int) -> Entry:
-    return Entry("crops", (), size, used)
+def entry(used: float, size: int) -> CacheEntry:
+    return CacheEntry("crops", (), size, used)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,9 @@ def test_the_least_recently_used_go_first(
     assert [row.used for row in rows if row not in gone] == left
 
 
-def put(root: Path, key: str, kind: Kind = "crops", size: int = 1000, age: float = 100) -> Path:
+def put(
+    root: Path, key: str, kind: EntryKind = "crops", size: int = 1000, age: float = 100
+) -> Path:
     """An entry that was used ``age`` seconds ago."""
     path = root / kind / f"{key}.{'npy' if kind == 'crops' else 'npz'}"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from waiting import HANGS, gone, until
 
-from quantlab.bench.process import Deadline, Worker, workers
+from quantlab.bench.process import BenchProcess, Deadline, workers
 from quantlab.bench.task import Task, TimedModel
 from quantlab.errors import ModelError, QuantlabError
 
@@ -24,7 +24,7 @@ TASK = Task(
     optimization="all",
 )
 READ = "import os, signal, sys, time; sys.stdin.readline(); sys.stdin.readline(); "
-Played = AbstractContextManager[list[Worker]]
+Played = AbstractContextManager[list[BenchProcess]]
 
 
 def play(code: str, *, seconds: float = HANGS, count: int = 1) -> Played:

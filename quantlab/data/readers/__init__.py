@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from quantlab._util.paths import is_url
+from quantlab._util.reporter import Counted
 from quantlab.data.dataset import Dataset, Opening
 from quantlab.data.labels import check_labels
 from quantlab.data.remote import fetched
@@ -31,10 +31,9 @@ FILES = {
 """The readers of files, by the file's ending."""
 FOLDERS = {"data.mdb": "lmdb", "*.tar": "webdataset", "*.parquet": "parquet"}
 """The readers of folders, by what lies in them."""
-Progress = Callable[[int, int], None]
 
 
-class Reader(Protocol):
+class DatasetReader(Protocol):
     """Reads the file or folder ``path``; ``labelled=False`` leaves labels aside."""
 
     def __call__(self, path: Path, *, labelled: bool) -> Dataset: ...
@@ -50,7 +49,7 @@ def open_dataset(
     synsets: Path | None = None,
     num_classes: int | None = None,
     labelled: bool = True,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> Dataset:
     """The images under ``path``, indexed but not yet read.
 
@@ -133,7 +132,7 @@ def _offered() -> dict[str, EntryPoint]:
     return {f".{entry.name.lower()}": entry for entry in entry_points(group=GROUP)}
 
 
-def _reader(path: Path) -> Reader | None:
+def _reader(path: Path) -> DatasetReader | None:
     """What reads this file or folder by itself, if anything.
 
     A folder with images in it is one of images, whatever else lies there.
@@ -151,10 +150,10 @@ def _reader(path: Path) -> Reader | None:
     return _reader_of("webdataset") if webdataset.is_pattern(path) else None
 
 
-def _reader_of(name: str) -> Reader:
+def _reader_of(name: str) -> DatasetReader:
     """quantlab's reader of that module, or another package's of that ending."""
     if not name.startswith("."):
-        read: Reader = import_module(f"{__name__}.{name}").read
+        read: DatasetReader = import_module(f"{__name__}.{name}").read
         return read
     entry = _offered()[name]
     owner = entry.dist.name if entry.dist is not None else entry.value

@@ -58,7 +58,7 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PeerOutcome:
     """The model that the peer has made; ``seconds`` without its imports, ``peak_rss_bytes`` of its
     whole process (None where the system does not say)."""
 
@@ -77,7 +77,7 @@ def run_peer(
     timeout: float | None = None,
     arrays: Mapping[str, NDArray[np.generic]] | None = None,
     child: Path = CHILD,
-) -> Outcome:
+) -> PeerOutcome:
     """The peer's model of ``prepared``, calibrated on the batches of ``images``.
 
     ``options`` is what child.py's function of that peer reads, ``arrays`` further files for it by
@@ -101,7 +101,7 @@ def run_peer(
             raise
         code = _run(peer, [python, str(child), str(folder)], folder, timeout)
         answer = _answer(peer, folder, code)
-        return Outcome(
+        return PeerOutcome(
             _quantized(peer, folder / "quantized.onnx"), answer["seconds"], answer["peak_rss_bytes"]
         )
 
