@@ -53,9 +53,9 @@ class Store:
     suffix: str = ".json"
 
     @classmethod
-    def of(cls, kind: EntryKind, suffix: str = ".json") -> Store:
+    def of(cls, kind: EntryKind) -> Store:
         """That of the user's cache folder."""
-        return cls(cache_dir() / kind, suffix)
+        return cls(cache_dir() / kind)
 
     def path(self, key: str) -> Path:
         """The file's path, whether or not it exists."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from time import monotonic_ns, perf_counter_ns, sleep
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,6 @@ from quantlab.errors import ModelError, QuantlabError
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-    from quantlab.runtime.session import Optimization
 
 BatchRun = Callable[[], object]
 WARMUP_SECONDS = 1.0
@@ -185,7 +184,6 @@ def _session(task: Task, model: TimedModel) -> ort.InferenceSession:
         Path(model.path),
         threads=task.threads,
         providers=task.providers,
-        optimization=cast("Optimization", task.optimization),
     )
     absent = [name for name in task.providers if name not in session.get_providers()]
     if absent:

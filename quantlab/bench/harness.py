@@ -53,7 +53,6 @@ def bench(
     threads: int = 1,
     seed: int = 0,
     providers: Sequence[str] = CPU,
-    optimization: str = "all",
     isolation: Isolation = "fresh",
     timeout: float = TIMEOUT,
     progress: Advance | None = None,
@@ -69,7 +68,7 @@ def bench(
     """
     threads = threads or default_threads()
     check_settings(models, batch_sizes, rounds)
-    task = task_of(models, 1, threads, seed=seed, providers=providers, optimization=optimization)
+    task = task_of(models, 1, threads, seed=seed, providers=providers)
     benchmark = _Benchmark(task, Deadline(timeout), seconds, rounds, turns, isolation)
     advance = progress or (lambda done, note: None)
     with benchmark.sessions() as source:

@@ -47,7 +47,6 @@ def throughput(
     seconds: float = SECONDS,
     seed: int = 0,
     providers: Sequence[str] = CPU,
-    optimization: str = "all",
     timeout: float = TIMEOUT,
     progress: Advance | None = None,
 ) -> ThroughputResult:
@@ -59,9 +58,7 @@ def throughput(
     """
     rounds = rounds or ROUNDS
     check_settings(models, batch_sizes, rounds)
-    task = task_of(
-        models, instances, cores, seed=seed, providers=providers, optimization=optimization
-    )
+    task = task_of(models, instances, cores, seed=seed, providers=providers)
     cpus = split_cpus(task)
     deadline, advance = Deadline(timeout), progress or (lambda done, note: None)
     owners = with_control(models)

@@ -48,7 +48,6 @@ def offered_load(
     seconds: float = SECONDS,
     seed: int = 0,
     providers: Sequence[str] = CPU,
-    optimization: str = "all",
     timeout: float = TIMEOUT,
     progress: Advance | None = None,
 ) -> LoadResult:
@@ -62,9 +61,7 @@ def offered_load(
     check_settings(models, batch_sizes, None)
     if not rates or min(rates) <= 0:
         raise QuantlabError("an offered load needs a rate above 0 images per second.")
-    task = task_of(
-        models, instances, cores, seed=seed, providers=providers, optimization=optimization
-    )
+    task = task_of(models, instances, cores, seed=seed, providers=providers)
     cpus, owners = split_cpus(task), with_control(models)
     deadline, advance = Deadline(timeout), progress or (lambda done, note: None)
     found: list[list[Load]] = [[] for _ in owners]

@@ -69,7 +69,6 @@ def task_of(
     *,
     seed: int,
     providers: Sequence[str],
-    optimization: str,
 ) -> Task:
     """The models and A′ with as many threads as ``cores``, and the processors of all instances.
 
@@ -79,7 +78,7 @@ def task_of(
     owners = enumerate(with_control(models))
     timed = tuple(timed_model(model, is_control=session == 1) for session, model in owners)
     cpus = pick_cpus(instances * cores)
-    return Task(timed, cores, cpus, seed, tuple(providers), optimization)
+    return Task(timed, cores, cpus, seed, tuple(providers))
 
 
 def split_cpus(task: Task) -> list[tuple[int, ...]]:

@@ -33,7 +33,6 @@ class Task:
     cpus: tuple[int, ...]
     seed: int
     providers: tuple[str, ...]
-    optimization: str
 
     @property
     def control(self) -> int:

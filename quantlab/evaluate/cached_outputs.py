@@ -17,7 +17,6 @@ from quantlab.evaluate.predictions import Predictions
 from quantlab.model.model import Model
 from quantlab.runtime.environment import environment
 from quantlab.runtime.providers import CPU
-from quantlab.runtime.session import Optimization
 
 _FORMAT = 1  # raised whenever the same model and crops would give other outputs or another file
 
@@ -28,14 +27,13 @@ def answers_key(
     pipeline: Pipeline,
     *,
     providers: Sequence[str] = CPU,
-    optimization: Optimization = "all",
     fold: bool = False,
 ) -> str:
     """Changes whenever the outputs may: with the model, each image (its content's digest) and their
     order, the pipeline, ONNX Runtime and how it runs, and the CPU's int8 instructions."""
     facts = environment()
     inputs = [digests, pipeline.digest, CROPS_FORMAT, *decoder(pipeline), model.input.layout]
-    runtime = [facts["onnxruntime"], list(providers), optimization, facts["isa"]]
+    runtime = [facts["onnxruntime"], list(providers), "all", facts["isa"]]
     parts = [_FORMAT, model.sha256, inputs, runtime, *(["folded"] if fold else [])]
     return key_of(*parts)
 

@@ -108,7 +108,6 @@ def early_stop(
     criterion: Criterion,
     fp32: Predictions,
     *,
-    alpha: float = 0.05,
     on: Collection[Decision] = ("pass", "fail"),
 ) -> EarlyStop | None:
     """The sequential test of the criterion, its tolerance included, against fp32's predictions on
@@ -119,7 +118,7 @@ def early_stop(
         return None
     k, values = _outcomes_of(criterion)
     limit = criterion.limit + criterion.tolerance
-    test = FiniteTest(values(min(1.0, limit) if k is None else limit), len(fp32), alpha=alpha)
+    test = FiniteTest(values(min(1.0, limit) if k is None else limit), len(fp32))
     if k is None or fp32.labels is None:
         answers = fp32.top(1)[:, 0]
         return EarlyStop(test, lambda i, out: _changed(answers[i], out), on)

@@ -114,23 +114,21 @@ class FiniteTest:
         return self.decision
 
 
-def decision(
-    counts: Floats, values: Values, limit: float, *, alpha: float = ALPHA
-) -> Decision | None:
+def decision(counts: Floats, values: Values, limit: float) -> Decision | None:
     """Whether the limit is surely kept or surely broken, by the counts [k] so far."""
     at_limit = values(limit)
-    if log_stake(counts, -at_limit) >= -math.log(alpha):
+    if log_stake(counts, -at_limit) >= -math.log(ALPHA):
         return "pass"
-    return "fail" if log_stake(counts, at_limit) >= -math.log(alpha) else None
+    return "fail" if log_stake(counts, at_limit) >= -math.log(ALPHA) else None
 
 
-def interval(counts: Floats, values: Values, estimate: float, *, alpha: float = ALPHA) -> Interval:
+def interval(counts: Floats, values: Values, estimate: float) -> Interval:
     """Every limit up to 1 for which ``decision`` is None; ``estimate`` is the one just kept.
 
     What is bet on an outcome rises (or falls) with the limit throughout, and so does the stake:
     the limits that are left lie side by side.
     """
-    enough = -math.log(alpha)
+    enough = -math.log(ALPHA)
 
     def too_low(limit: float) -> bool:
         return bool(log_stake(counts, values(limit)) >= enough)

@@ -23,7 +23,6 @@ def sessions(tmp_path: Path) -> Sessions:
         cpus=(),
         seed=0,
         providers=("CPUExecutionProvider",),
-        optimization="all",
     )
     made = Sessions(task)
     assert len(made.open()) == 2

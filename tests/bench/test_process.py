@@ -21,7 +21,6 @@ TASK = Task(
     cpus=(),
     seed=0,
     providers=("CPUExecutionProvider",),
-    optimization="all",
 )
 READ = "import os, signal, sys, time; sys.stdin.readline(); sys.stdin.readline(); "
 Played = AbstractContextManager[list[BenchProcess]]
@@ -110,7 +109,7 @@ def test_an_orphan_ends_by_itself() -> None:
         "import os\n"
         "from quantlab.bench.process import Deadline, workers\n"
         "from quantlab.bench.task import Task\n"
-        "task = Task((), 1, (), 0, ('CPUExecutionProvider',), 'all')\n"
+        "task = Task((), 1, (), 0, ('CPUExecutionProvider',))\n"
         "with workers([task], Deadline(600)) as (worker,):\n"
         "    worker.ask('open')\n"
         "    print(worker._process.pid, flush=True)\n"

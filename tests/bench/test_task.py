@@ -8,7 +8,6 @@ TASK = Task(
     cpus=(0,),
     seed=7,
     providers=("CPUExecutionProvider",),
-    optimization="all",
 )
 
 

@@ -75,7 +75,6 @@ def test_the_key_follows_all_that_decides_the_answers(
         key_of(model, replace(crops, digests=swapped)),
         key_of(model, replace(crops, pipeline=PIPELINE.model_copy(update={"color": "BGR"}))),
         key_of(model, crops, providers=("Other",)),
-        key_of(model, crops, optimization="basic"),
     ]
     for name in ("onnxruntime", "isa"):
         monkeypatch.setattr(cached_outputs, "environment", facts(**{name: "other"}))
