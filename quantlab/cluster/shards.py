@@ -53,7 +53,9 @@ def cut(rows: Rows, most: int, workers: int, step: int = 2) -> list[Rows]:
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
-def named(dataset: Dataset, pipeline: Pipeline, rows: Rows, visit: str, known: bool) -> ShardImages:
+def named_images(
+    dataset: Dataset, pipeline: Pipeline, rows: Rows, visit: str, known: bool
+) -> ShardImages:
     """These images of the dataset, as a shard names them. ``known``: with their digests.
 
     Raises ClusterError for a dataset that only this process has.
@@ -88,7 +90,7 @@ class Sharded:
         if crops.dataset is None:
             raise ClusterError("these crops are of no dataset that workers could open.")
         chosen = np.arange(len(crops)) if rows is None else rows
-        return named(crops.dataset, crops.pipeline, chosen, self.visit, known=True)
+        return named_images(crops.dataset, crops.pipeline, chosen, self.visit, known=True)
 
     def sent(self, model: Model) -> tuple[SentModel, Any]:
         """The model as a shard names it, and its content as the executor shares it: the file, or
@@ -117,7 +119,9 @@ class Sharded:
         ``load_crops``, ClusterError.
         """
         pieces = self._cut(np.arange(len(dataset)), SHARD, 2)
-        tasks = [(named(dataset, pipeline, rows, self.visit, known=False),) for rows in pieces]
+        tasks = [
+            (named_images(dataset, pipeline, rows, self.visit, known=False),) for rows in pieces
+        ]
         digests, bad = list[str](), dict[int, str]()
         for rows, (found, why) in zip(pieces, self.in_order(opened.usable, tasks), strict=True):
             _check_first(dataset, int(rows[0]), found[0])

@@ -29,7 +29,7 @@ def translated(data: Mapping[str, Any], where: str) -> Translated:
 
     if inc_yaml.is_inc(data):
         mapped = inc_yaml.map_inc(data, where)
-        return Translated(mapped.settings, inc_yaml.markdown(mapped.rows))
+        return Translated(mapped.settings, inc_yaml.mapping_table(mapped.rows))
     if mindcv_yaml.is_mindcv(data):
         return Translated(mindcv_yaml.map_mindcv(data, where))
     return Translated(data)

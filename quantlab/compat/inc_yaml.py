@@ -62,7 +62,7 @@ def map_inc(data: Mapping[str, Any], where: str) -> Mapped:
     return Mapped(settings, tuple(table.rows))
 
 
-def markdown(rows: tuple[MappedKey, ...]) -> str:
+def mapping_table(rows: tuple[MappedKey, ...]) -> str:
     """The table."""
     cells = [("Neural Compressor", "value", "quantlab", "why")]
     cells += [tuple(_cell(text) for text in _texts(row)) for row in rows]  # type: ignore[misc]

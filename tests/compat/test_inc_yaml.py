@@ -18,7 +18,7 @@ from quantlab.compat.inc_yaml import (
     MappedKey,
     is_inc,
     map_inc,
-    markdown,
+    mapping_table,
 )
 from quantlab.data.preprocess import PIPELINES, get_pipeline
 from quantlab.errors import RecipeError
@@ -209,7 +209,7 @@ def test_every_key_has_its_row_and_every_setting_is_one_of_ours(name: str, tmp_p
         assert r.became != IGNORED or r.why
     (tmp_path / "inc.yaml").write_text(ALL[name])
     loaded = load(tmp_path / "inc.yaml")
-    assert loaded.table == markdown(result.rows)
+    assert loaded.table == mapping_table(result.rows)
     assert loaded.config.criterion == result.settings.get("criterion", "1%")
     if "data" in result.settings:
         assert loaded.config.data == tmp_path / result.settings["data"]
@@ -342,7 +342,7 @@ def test_a_file_of_which_nothing_can_be_used_is_refused() -> None:
 
 
 def test_the_table_is_whole_markdown() -> None:
-    lines = markdown(
+    lines = mapping_table(
         (MappedKey("a|b", "x\ny", IGNORED, "why"), MappedKey("c", "", AS_ALWAYS))
     ).splitlines()
     assert len(lines) == 4
@@ -376,4 +376,4 @@ def test_no_odd_value_anywhere_is_an_accident(name: str, place: int, odd: Any) -
     except RecipeError:
         return
     validate(Config, result.settings, "x.yaml")
-    markdown(result.rows)
+    mapping_table(result.rows)
