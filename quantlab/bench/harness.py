@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Literal
 
 from quantlab._util.reporter import Advance
+from quantlab.bench.child import WARMUP_SECONDS
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import BenchResult, Measurement
 from quantlab.bench.process import BenchProcess, Deadline, workers
@@ -96,8 +97,9 @@ class _Session:
     session: int
     session_ms: float
 
-    def warm(self, size: int) -> dict[str, float]:
-        found: dict[str, float] = self.worker.ask("warm", session=self.session, batch=size)
+    def warm(self, size: int, seconds: float) -> dict[str, float]:
+        asked = {"session": self.session, "batch": size, "seconds": seconds}
+        found: dict[str, float] = self.worker.ask("warm", **asked)
         return found
 
     def turn(self, plan: RoundPlan) -> list[float]:
@@ -171,7 +173,8 @@ class _Benchmark:
         self, found: _Batch, sessions: list[_Session], order: tuple[int, ...], start: float
     ) -> None:
         """Warm the sessions up one after the other; the first time, also plan rounds and turns."""
-        warm = {i: sessions[i].warm(found.size) for i in order}
+        most = min(WARMUP_SECONDS, self.seconds)
+        warm = {i: sessions[i].warm(found.size, most) for i in order}
         for i, answer in warm.items():
             found.session_ms[i].append(sessions[i].session_ms)
             found.peaks[i].append(int(answer["peak_rss_bytes"]))

@@ -33,7 +33,8 @@ from quantlab.verbs import roles
     help="Accepted top-1 decline: 1% of fp32's accuracy, or 0.5pp points.",
 )
 @click.option(
-    "--criterion", help="Instead of --max-decline: 'top5 1%', 'agree>=96%', 'kl<=0.01', ..."
+    "--criterion",
+    help="Instead of --max-decline: 'top5.decline <= 1%', 'agreement >= 96%', 'kl <= 0.01', ...",
 )
 @click.option(
     "--batch",

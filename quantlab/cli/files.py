@@ -159,7 +159,7 @@ def _configured(command: click.Command, config: Config | None, path: Path) -> It
         return
     named = {key: getattr(config, key) for key in _CONFIGURED}
     roles: dict[str, Reads] = dict(_CONFIGURED)
-    if any(param.name == "fail_if" for param in command.params):
+    if any(param.name == "require" for param in command.params):
         named |= {"output": config.output, "gate.baseline": config.rules.baseline}
         roles |= {"output": MODEL, "gate.baseline": FILE}
     for key, value in named.items():

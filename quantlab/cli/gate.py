@@ -37,10 +37,12 @@ _YAML = (".yaml", ".yml")
     help="Beside models: a YAML file instead of quantlab.yaml.",
 )
 @click.option(
+    "--require",
     "--fail-if",
+    "require",
     multiple=True,
     metavar="RULE",
-    help="Such as 'top1.decline > 1%' or 'kl > 0.02, advisory'; may be given several times.",
+    help="Such as 'top1.decline <= 1%' or 'kl <= 0.02, advisory'; may be given several times.",
 )
 @click.option(
     "--baseline", type=FilePath(roles.BASELINE_FILE), help="Accepted answers, in the place of FP32."

@@ -88,7 +88,8 @@ STRATEGIES = (
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--budget", type=Duration(), default="5m", show_default=True)
 @click.option(
-    "--criterion", help="Instead of --max-decline: 'top5 1%', 'agree>=96%', 'kl<=0.01', ..."
+    "--criterion",
+    help="Instead of --max-decline: 'top5.decline <= 1%', 'agreement >= 96%', 'kl <= 0.01', ...",
 )
 @click.option(
     "--quant_format",
@@ -138,6 +139,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     The best file so far is always on disk, also after Ctrl-C. The order: meets the criterion, then
     speed, then fidelity to the fp32 model.
     """
+    from quantlab.gate.notation import USUAL, spelled_now
     from quantlab.report.text import tune_summary
     from quantlab.runs.record import load_record
     from quantlab.verbs.config import Loaded, effective, load
@@ -153,7 +155,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         params |= effective(loaded.config, now)
     else:
         params = resumed(ctx, params) | {"config": params["resume"]}
-        params["criterion"] = now.get("max_decline", params["criterion"])
+        params["criterion"] = spelled_now(now.get("max_decline", params["criterion"] or USUAL))
         if "engine" in now:
             params["engines"] = ()
     if params["model"] is None:

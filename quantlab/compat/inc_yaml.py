@@ -268,10 +268,10 @@ def _criterion_text(table: _Table) -> str:
     """The whole criterion: its amount and its metric are in two places."""
     limits = table.at("tuning.accuracy_criterion")
     limits = limits if isinstance(limits, Mapping) else {}
-    top5 = "top5 " if table.at("evaluation.accuracy.metric.topk") == 5 else ""
+    name = "top5" if table.at("evaluation.accuracy.metric.topk") == 5 else "top1"
     if limits.get("relative") is None and "absolute" in limits:
-        return f"{top5}{_share(limits['absolute'])}pp"
-    return f"{top5}{_share(limits.get('relative', 0.01))}%"
+        return f"{name}.decline <= {_share(limits['absolute'])}pp"
+    return f"{name}.decline <= {_share(limits.get('relative', 0.01))}%"
 
 
 def _criterion(table: _Table, key: str, value: Any) -> None:

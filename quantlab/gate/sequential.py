@@ -15,22 +15,16 @@ from numpy.typing import NDArray
 from quantlab.errors import DataError, RecipeError
 from quantlab.evaluate.metrics import hits, top_k
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import AgreementPolicy, Criterion, Policy
+from quantlab.gate.criterion import Criterion, Stopping
 from quantlab.stats.anytime import (
     Decision,
     FiniteTest,
-    Values,
     decision,
-    decline_values,
-    share_values,
 )
 
 __all__ = ["Decision", "EarlyStop", "PairedEarlyStop", "early_stop", "watch"]
 
 Bools = NDArray[np.bool_]
-
-_DEPTHS = {"top1": 1, "top5": 5}
-"""Among how many first answers the label must be."""
 
 
 class PairedEarlyStop:
@@ -41,9 +35,9 @@ class PairedEarlyStop:
     ``judge(..., anytime=True)`` gives of the same images lies on that side of the limit.
     """
 
-    def __init__(self, criterion: AgreementPolicy | Policy) -> None:
+    def __init__(self, criterion: Criterion, stopping: Stopping) -> None:
         self._limit = criterion.limit + criterion.tolerance
-        self._k, self._values = _outcomes_of(criterion)
+        self._k, self._values = stopping.depth, stopping.values
         self._counts = np.zeros(2 if self._k is None else 4)
         self.decision: Decision | None = None
 
@@ -60,7 +54,7 @@ class PairedEarlyStop:
         elif labels is None:
             raise DataError(
                 "an evaluation cannot be stopped early by accuracy: the images have no labels.",
-                "Give labels (docs/data.md), or --criterion 'agree>=96%', which needs none.",
+                "Give labels (docs/data.md), or --criterion 'agreement >= 96%', which needs none.",
             )
         else:
             outcomes = _paired(*(hits(top_k(outputs, self._k), labels) for outputs in (fp32, int8)))
@@ -73,14 +67,12 @@ class PairedEarlyStop:
 def watch(criterion: Criterion) -> PairedEarlyStop:
     """The criterion's early stop of two models. Raises RecipeError where there is no sequential
     test."""
-    if isinstance(criterion, AgreementPolicy) or (
-        isinstance(criterion, Policy) and criterion.metric in _DEPTHS
-    ):
-        return PairedEarlyStop(criterion)
+    if (stopping := criterion.stopping) is not None:
+        return PairedEarlyStop(criterion, stopping)
     raise RecipeError(
         f"the {criterion.title} cannot stop an evaluation early: there is no sequential test for "
         "it.",
-        "Leave --early-stop out, or judge by top-1, top-5 or 'agree>=96%'.",
+        "Leave --early-stop out, or judge by top-1, top-5 or 'agreement >= 96%'.",
     )
 
 
@@ -112,11 +104,10 @@ def early_stop(
 ) -> EarlyStop | None:
     """The sequential test of the criterion, its tolerance included, against fp32's predictions on
     the same images. None where there is none: for the KL, a user's metric, or without labels."""
-    agreement = isinstance(criterion, AgreementPolicy)
-    by_labels = isinstance(criterion, Policy) and criterion.metric in _DEPTHS
-    if not agreement and (not by_labels or fp32.labels is None):
+    stopping = criterion.stopping
+    if stopping is None or (stopping.depth is not None and fp32.labels is None):
         return None
-    k, values = _outcomes_of(criterion)
+    k, values = stopping.depth, stopping.values
     limit = criterion.limit + criterion.tolerance
     test = FiniteTest(values(min(1.0, limit) if k is None else limit), len(fp32))
     if k is None or fp32.labels is None:
@@ -124,14 +115,6 @@ def early_stop(
         return EarlyStop(test, lambda i, out: _changed(answers[i], out), on)
     labels, right = fp32.labels, hits(fp32.top(k), fp32.labels)
     return EarlyStop(test, lambda i, out: _paired(right[i], hits(top_k(out, k), labels[i])), on)
-
-
-def _outcomes_of(criterion: Criterion) -> tuple[int | None, Values]:
-    """Among how many first answers the label must be, None without labels; and what a criterion
-    with a sequential test counts an image's outcome for."""
-    if isinstance(criterion, Policy):
-        return _DEPTHS[criterion.metric], decline_values(criterion.kind)
-    return None, share_values
 
 
 def _paired(first: Bools, second: Bools) -> NDArray[np.int64]:

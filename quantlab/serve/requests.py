@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import click
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from quantlab.model.model import Layout, OutputKind
 from quantlab.tune.trials import Pick
@@ -92,7 +92,7 @@ class TuneRequest(_Evaluated):
     recipe: Name | None = Field(None, description="try only this recipe")
     output: FileName | None = None
     max_decline: Words | None = Field(None, examples=["1%", "0.5pp"])
-    criterion: Words | None = Field(None, examples=["agree>=96%"])
+    criterion: Words | None = Field(None, examples=["agreement >= 96%"])
     images_per_class: Count | None = None
     calibration_size: Count | None = None
     seed: Seed = 0
@@ -174,7 +174,9 @@ class GateRequest(_Evaluated):
 
     verb: Literal["gate"]
     models: Annotated[tuple[Name, ...], Field(min_length=1, max_length=2)]
-    fail_if: Annotated[tuple[Words, ...], Field(max_length=50)] = ()
+    require: Annotated[tuple[Words, ...], Field(max_length=50)] = Field(
+        (), validation_alias=AliasChoices("require", "fail_if")
+    )
     baseline: Name | None = None
     allow_isa_change: bool = False
     annotations: bool = Field(False, description="print GitHub's ::error:: lines too")
@@ -184,7 +186,7 @@ class GateRequest(_Evaluated):
     @property
     def exclusive(self) -> bool:
         """See _Request. Only a rule of latency times."""
-        return any("latency" in rule for rule in self.fail_if)
+        return any("latency" in rule for rule in self.require)
 
 
 class BenchRequest(_Request):

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+)
 
 from quantlab._util import units
 from quantlab._util.paths import is_url, location
@@ -18,6 +26,7 @@ from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.bench.harness import SHARED_ROUNDS, SHARED_SECONDS
 from quantlab.compat import translated
 from quantlab.data.preprocess import Pipeline
+from quantlab.gate.notation import USUAL, spelled_now
 from quantlab.gate.rules import DEFAULT_RULES, parse_rules
 from quantlab.recipe import Recipe
 
@@ -49,10 +58,14 @@ class GateRules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fail_if: tuple[str, ...] = Field(DEFAULT_RULES, description="what must not be")
+    require: tuple[str, ...] = Field(
+        DEFAULT_RULES,
+        validation_alias=AliasChoices("require", "fail_if"),
+        description="what must hold",
+    )
     baseline: Path | None = Field(None, description="accepted answers, in the place of model")
 
-    @field_validator("fail_if")
+    @field_validator("require")
     @classmethod
     def _are_rules(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         parse_rules(texts)
@@ -95,9 +108,9 @@ class Config(BaseModel):
         None, description="The int8 file. Without it: <model>.int8.onnx in the working folder."
     )
     criterion: str = Field(
-        "1%",
-        description="What the int8 model must hold: 1% (of fp32's top-1), 0.5pp (points), "
-        "top5 1%, agree>=96%, kl<=0.01, or module:function 1%.",
+        USUAL,
+        description="What the int8 model must hold: top1.decline <= 1% (of fp32's top-1), 0.5pp "
+        "(points), top5.decline, agreement >= 96%, kl <= 0.01, or module:function.decline.",
     )
     tolerance: Share = Field(0.0, description="Slack in that limit while searching.")
     strategy: Strategy = Field(
@@ -241,7 +254,7 @@ def effective(config: Config, flags: Mapping[str, Any]) -> dict[str, Any]:
     Keys are Config's fields. ``flags`` are the given ones only, by the name of their parameter;
     those that no key stands for are left out. Pure.
     """
-    given = {_FORMER[flag]: value for flag, value in flags.items() if flag in _FORMER}
+    given = {_FORMER[flag]: spelled_now(value) for flag, value in flags.items() if flag in _FORMER}
     given |= {key: value for key, value in flags.items() if key in Config.model_fields}
     defaults = Config().model_dump()
     settings = config.model_dump()

@@ -72,7 +72,7 @@ def compare_device_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compa
     """Evaluate fp32 here, read the other device's answers, compare, judge, report."""
     if spec.early_stop:
         raise DataError("--early-stop needs two models to evaluate.", "Leave it out.")
-    policy = spec.policy
+    judged = (spec.judged, *spec.others)
     model = inputs.find_model(spec.fp32, spec, reporter)
     path = Path(spec.int8)
     found = read_answers(path)
@@ -90,17 +90,17 @@ def compare_device_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compa
         *predictions,
         fp32_bytes=model.size_bytes,
         class_names=data.dataset.class_names,
-        metrics=metrics_of(policy, *spec.limits),
+        metrics=metrics_of(*judged),
         seed=spec.seed,
     )
     other = Named(path.name, comparison.int8.sha256, quantized=True)
     apart = check_related(named(model), other, comparison, predictions, lambda: None)
     comparison = comparison.model_copy(update={"lead": (apart,) if apart else ()})
-    verdict = judge(comparison, policy)
+    verdict = judge(comparison, spec.judged)
     save_artifacts(run, predictions, None)
     words = inputs.data_words(data, crops)
     words["Int8 answers"] = f"{path} (another device's; nothing was timed)"
-    context = context_of(run, reporter, crops, words, verdict, spec.limits)
+    context = context_of(run, reporter, crops, words, verdict, spec.others)
     report(run, comparison, verdict, context, crops)
     run.record.results = {
         "models": [inputs.model_facts(model), {"path": str(path), "sha256": _sha256(found)}],

@@ -28,9 +28,10 @@ from quantlab.errors import (
 )
 from quantlab.evaluate.predictions import Predictions
 from quantlab.evaluate.proxy import Proxy
+from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
 from quantlab.gate.sequential import Decision, early_stop
-from quantlab.gate.verdict import Criterion, judge
+from quantlab.gate.verdict import judge
 from quantlab.inspect.sensitivity import GroupProbe
 from quantlab.model.large import serialized
 from quantlab.model.model import Model

@@ -134,7 +134,7 @@ def test_mobilenet() -> None:
         "eval_data": "val",
         "eval_list": "val/labels.txt",
         "pipeline": "inc",
-        "criterion": "2%",
+        "criterion": "top1.decline <= 2%",
         "strategy": "tpe",
         "calibration_size": 100,
         "max_trials": 50,
@@ -157,7 +157,7 @@ def test_resnet() -> None:
         "search": {"format": ["qdq"]},
         "data": "images",
         "eval_data": "images",
-        "criterion": "top5 0.5pp",
+        "criterion": "top5.decline <= 0.5pp",
         "budget": 3600,
         "strategy": "sensitivity",
     }
@@ -188,7 +188,7 @@ def test_mlperf() -> None:
 
 def test_bare() -> None:
     result = mapped(BARE)
-    assert result.settings == {"search": {"format": ["qdq"]}, "criterion": "1%"}
+    assert result.settings == {"search": {"format": ["qdq"]}, "criterion": "top1.decline <= 1%"}
     assert row(result, "pruning") == MappedKey(
         "pruning",
         "{approach: {weight_compression: {target_spars...",
@@ -210,7 +210,7 @@ def test_every_key_has_its_row_and_every_setting_is_one_of_ours(name: str, tmp_p
     (tmp_path / "inc.yaml").write_text(ALL[name])
     loaded = load(tmp_path / "inc.yaml")
     assert loaded.table == mapping_table(result.rows)
-    assert loaded.config.criterion == result.settings.get("criterion", "1%")
+    assert loaded.config.criterion == result.settings.get("criterion", "top1.decline <= 1%")
     if "data" in result.settings:
         assert loaded.config.data == tmp_path / result.settings["data"]
 
@@ -326,7 +326,7 @@ def test_odd_values_are_ignored_with_the_reason(text: str, key: str) -> None:
 def test_relative_and_absolute_at_once() -> None:
     text = "tuning: {accuracy_criterion: {relative: 0.02, absolute: 0.01}}"
     result = mapped(text)
-    assert result.settings == {"criterion": "2%"}
+    assert result.settings == {"criterion": "top1.decline <= 2%"}
     assert row(result, "absolute").became == IGNORED
 
 

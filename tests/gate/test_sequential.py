@@ -7,13 +7,13 @@ import pytest
 
 from quantlab.compare.compare import compare
 from quantlab.errors import DataError, RecipeError
-from quantlab.gate.criteria import parse_criterion
+from quantlab.gate.notation import parse_criterion
 from quantlab.gate.sequential import early_stop, watch
 from quantlab.gate.verdict import judge
 from quantlab.testing.predictions import fake_predictions
 
 
-@pytest.mark.parametrize("text", ["1%", "1pp", "top5 3%", "agree>=96%"])
+@pytest.mark.parametrize("text", ["1%", "1pp", "top5.decline <= 3%", "agreement >= 96%"])
 def test_early_stop_feeds_its_test(text: str) -> None:
     fp32 = fake_predictions(6000, 20, 0, 1)
     order = np.random.default_rng(0).permutation(6000)
@@ -31,7 +31,7 @@ def test_early_stop_allows_the_tolerance() -> None:
     fp32, int8 = fake_predictions(6000, 20, 0, 1), fake_predictions(6000, 20, 0.1, 1)
     order = np.random.default_rng(0).permutation(6000)
     for tolerance, decision in ((0.0, "fail"), (0.1, "pass")):
-        stop = early_stop(parse_criterion("agree>=96%", tolerance=tolerance), fp32)
+        stop = early_stop(parse_criterion("agreement >= 96%", tolerance=tolerance), fp32)
         assert stop is not None
         stop(order, int8.outputs[order])
         assert stop.decision == decision
@@ -39,13 +39,13 @@ def test_early_stop_allows_the_tolerance() -> None:
 
 def test_what_has_no_sequential_test() -> None:
     fp32 = fake_predictions(10, 5, 0, 1)
-    assert early_stop(parse_criterion("kl<=0.01"), fp32) is None
-    assert early_stop(parse_criterion("m:f 1%"), fp32) is None
+    assert early_stop(parse_criterion("kl <= 0.01"), fp32) is None
+    assert early_stop(parse_criterion("m:f.decline <= 1%"), fp32) is None
     assert early_stop(parse_criterion("1%"), replace(fp32, labels=None)) is None
-    assert early_stop(parse_criterion("agree>=96%"), replace(fp32, labels=None)) is not None
+    assert early_stop(parse_criterion("agreement >= 96%"), replace(fp32, labels=None)) is not None
 
 
-@pytest.mark.parametrize("text", ["1%", "1pp", "top5 3%", "agree>=96%"])
+@pytest.mark.parametrize("text", ["1%", "1pp", "top5.decline <= 3%", "agreement >= 96%"])
 def test_a_watch_decides_as_the_verdict_on_what_it_saw(text: str) -> None:
     criterion, fp32 = parse_criterion(text), fake_predictions(6000, 20, 0, 1)
     surer = replace(fp32, model_sha256="f" * 64, outputs=2 * fp32.outputs)
@@ -65,7 +65,7 @@ def test_a_watch_decides_as_the_verdict_on_what_it_saw(text: str) -> None:
 def test_a_watch_allows_the_tolerance() -> None:
     fp32, int8 = fake_predictions(6000, 20, 0, 1), fake_predictions(6000, 20, 0.1, 1)
     for tolerance, decided in ((0.0, "fail"), (0.1, "pass")):
-        test = watch(parse_criterion("agree>=96%", tolerance=tolerance))
+        test = watch(parse_criterion("agreement >= 96%", tolerance=tolerance))
         assert test.update(fp32.outputs, int8.outputs, None) == decided
 
 
@@ -76,7 +76,7 @@ def test_a_first_model_that_is_never_right_decides_nothing(text: str) -> None:
     assert watch(parse_criterion(text)).update(outputs, outputs[:, [1, 0, 2]], labels) is None
 
 
-@pytest.mark.parametrize("text", ["kl<=0.01", "m:f 1%"])
+@pytest.mark.parametrize("text", ["kl <= 0.01", "m:f.decline <= 1%"])
 def test_what_cannot_be_watched(text: str) -> None:
     with pytest.raises(RecipeError, match="cannot stop an evaluation early"):
         watch(parse_criterion(text))

@@ -30,7 +30,7 @@ _MAIN = {
     "compare": ("fp32", "int8", "data", "max_decline"),
     "evaluate": ("model", "data"),
     "bench": ("models", "batch_sizes", "seconds"),
-    "gate": ("models", "data", "fail_if", "baseline"),
+    "gate": ("models", "data", "require", "baseline"),
     "baseline": ("model", "data", "name"),
 }
 """What is asked first; the rest are options that few need."""
@@ -44,7 +44,7 @@ _LABELS = {
     "data": "Dataset",
     "eval_data": "Dataset to judge on",
     "batch_sizes": "Batch sizes",
-    "fail_if": "Rules",
+    "require": "Rules",
     "name": "Name of the baseline",
 }
 _HELP = {
@@ -60,7 +60,7 @@ _HELP = {
     "budget": "A duration such as 90s, 5m or 1h.",
     "batch_sizes": "Numbers with spaces between them.",
     "rates": "Images a second, with spaces between them: latency when requests come at random.",
-    "fail_if": "One a line, such as top1.decline > 1% or agree < 95%.",
+    "require": "One a line, such as top1.decline <= 1% or agreement >= 95%.",
     "name": "Letters, digits and . _ + - only. A known name takes the new answers.",
     "models": "",
 }

@@ -67,7 +67,7 @@ def test_kinds() -> None:
     assert kinds["seed"] == kinds["calibration_size"] == kinds["target_speedup"] == "number"
     assert kinds["budget"] == kinds["tolerance"] == kinds["criterion"] == "text"
     assert [each.id for each in of(blank("gate"), "models")] == ["models", "models-2"]
-    assert [each.kind for each in of(blank("gate"), "fail_if")] == ["lines"]
+    assert [each.kind for each in of(blank("gate"), "require")] == ["lines"]
     assert len(of(blank("bench"), "models")) == 4
 
 
@@ -83,10 +83,13 @@ def test_several_of_a_kind() -> None:
     assert filled("bench", {"models": ["a", "", "b"], "batch_sizes": ["1, 8  32"]}).request == (
         BenchRequest(verb="bench", models=("a", "b"), batch_sizes=(1, 8, 32))
     )
-    rules = "top1.decline > 1%\r\n\r\nagree < 95% \n"
-    assert filled("gate", {"models": ["a"], "data": ["val"], "fail_if": [rules]}).request == (
+    rules = "top1.decline <= 1%\r\n\r\nagreement >= 95% \n"
+    assert filled("gate", {"models": ["a"], "data": ["val"], "require": [rules]}).request == (
         GateRequest(
-            verb="gate", models=("a",), data="val", fail_if=("top1.decline > 1%", "agree < 95%")
+            verb="gate",
+            models=("a",),
+            data="val",
+            require=("top1.decline <= 1%", "agreement >= 95%"),
         )
     )
 
