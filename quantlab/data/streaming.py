@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data.crops import Row, decode_to
+from quantlab.data.crops import DecodedRow, decode_to
 from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline
 
@@ -54,7 +54,7 @@ class StreamingCrops:
         """Which of the rows that have come hold an image: bool [n]."""
         return np.array([offset is not None for offset in self._offsets], bool)
 
-    def note(self, row: Row) -> None:
+    def note(self, row: DecodedRow) -> None:
         """Record one more decoded row."""
         with self._news:
             if self._left:

@@ -179,7 +179,7 @@ class TuneContext:
         """The quantized model's answers on the evaluation images, in random order until it
         certainly fails the criterion (at 5%, at any time), or on all of them."""
         n = len(self.crops)
-        stop = early_stop(self.criterion, self.baseline, total=n, on=CERTAIN_FAILURE)
+        stop = early_stop(self.criterion, self.baseline, on=CERTAIN_FAILURE)
         order = np.random.default_rng(self.seed).permutation(n)
         early = None if stop is None else (order, stop)
         return predict(int8, self.crops, self.reporter, self.execution, early=early)
