@@ -1216,9 +1216,9 @@ def _pipeline(
     other: Model | None = None,
 ) -> Pipeline:
     """The one that is named; of ready inputs none; else the one that a model is known for."""
-    side = model.input.height
+    sides = model.input.sides
     if named is None and found.dataset.finished:
-        return ready(side)
+        return ready(sides)
     known = named or inputs.known_pipeline(model)
     known = known or (None if other is None else inputs.known_pipeline(other))
     if known is None:
@@ -1226,7 +1226,7 @@ def _pipeline(
             f"No pipeline is known for {model.name}: torchvision is assumed (pipeline= names "
             "another)."
         )
-    through = get_pipeline(known or "torchvision", size=side)
+    through = get_pipeline(known or "torchvision", size=sides)
     if isinstance(through, Ready) and not found.dataset.finished:
         raise DataError(
             f"{model.name} was made with ready inputs, and {found.dataset.root} holds images.",

@@ -9,7 +9,16 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from quantlab._util.cache import KINDS, Entry, Kind, cache_limit, entries, remove, subject, sweep
+from quantlab._util.cache import (
+    KINDS,
+    CacheEntry,
+    EntryKind,
+    cache_limit,
+    entries,
+    remove,
+    subject,
+    sweep,
+)
 from quantlab._util.paths import cache_dir
 from quantlab.verbs.publish import Returned
 
@@ -18,7 +27,7 @@ class CacheSpec(BaseModel):
     """The options of ``quantlab cache``."""
 
     action: Literal["ls", "clear"]
-    kind: Kind | None = None
+    kind: EntryKind | None = None
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Cached:
     ``stuck`` is the number of those that could not be removed.
     """
 
-    rows: tuple[tuple[Entry, str], ...]
+    rows: tuple[tuple[CacheEntry, str], ...]
     folder: Path
     limit: int
     stuck: int = 0
@@ -52,7 +61,7 @@ def cache_job(spec: CacheSpec) -> Returned[Cached]:
     return Returned(Cached(tuple(rows), folder, limit, stuck=found - len(rows)), facts)
 
 
-def _facts(entry: Entry, text: str) -> dict[str, object]:
+def _facts(entry: CacheEntry, text: str) -> dict[str, object]:
     used = datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds")
     return {
         "kind": entry.kind,

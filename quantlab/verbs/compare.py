@@ -23,7 +23,7 @@ from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.criterion import AnyCriterion, Criterion
 from quantlab.gate.metrics import metrics_of
 from quantlab.gate.notation import parse_criterion, parse_decline
-from quantlab.gate.sequential import Watch, watch
+from quantlab.gate.sequential import PairedEarlyStop, watch
 from quantlab.gate.verdict import Verdict, judge
 from quantlab.inspect.counts import node_macs
 from quantlab.inspect.int8_share import int8_share
@@ -141,7 +141,7 @@ def side_by_side(
     spec: CompareSpec,
     reporter: Reporter,
     metrics: Mapping[str, MetricFunction] | None = None,
-    test: Watch | None = None,
+    test: PairedEarlyStop | None = None,
 ) -> SideBySide:
     """Evaluate fp32 and int8 (with a ``test`` until it is certain), time both, compare."""
     if sentence := slow_format(models[1].proto().graph):

@@ -24,8 +24,7 @@ from quantlab._util import units
 from quantlab._util.paths import is_url, location
 from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.bench.harness import SHARED_ROUNDS, SHARED_SECONDS
-from quantlab.compat.inc_yaml import Row, is_inc, map_inc
-from quantlab.compat.mindcv_yaml import is_mindcv, map_mindcv
+from quantlab.compat import translated
 from quantlab.data.preprocess import Pipeline
 from quantlab.gate.notation import USUAL, spelled_now
 from quantlab.gate.rules import DEFAULT_RULES, parse_rules
@@ -184,10 +183,10 @@ class Config(BaseModel):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A configuration, and how it was mapped when it is one of Neural Compressor's."""
+    """A configuration, and what became of another tool's keys, as a Markdown table."""
 
     config: Config = field(default_factory=Config)
-    rows: tuple[Row, ...] = ()
+    table: str = ""
 
 
 _HEADINGS = {
@@ -224,14 +223,8 @@ def load(path: Path | None = None) -> Loaded:
         path /= FILE_NAME
         if not path.is_file():
             return Loaded()
-    data = read_yaml(path)
-    rows: tuple[Row, ...] = ()
-    if is_inc(data):
-        mapped = map_inc(data, str(path))
-        data, rows = mapped.settings, mapped.rows
-    elif is_mindcv(data):
-        data = map_mindcv(data, str(path))
-    return Loaded(_placed(validate(Config, data, str(path)), path.parent), rows)
+    made = translated(read_yaml(path), str(path))
+    return Loaded(_placed(validate(Config, made.settings, str(path)), path.parent), made.table)
 
 
 def load_config(path: Path | None = None) -> Config:

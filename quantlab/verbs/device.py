@@ -17,7 +17,7 @@ from quantlab.data.readers.listed import labels_of
 from quantlab.errors import DataError
 from quantlab.evaluate import device
 from quantlab.evaluate.accuracy import accuracy_of
-from quantlab.evaluate.device import Answers, match, read_answers
+from quantlab.evaluate.device import DeviceAnswers, match_names, read_answers
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.metrics import metrics_of
 from quantlab.model.model import Model
@@ -106,7 +106,7 @@ def compare_device_job(spec: CompareSpec, reporter: Reporter) -> Compared:
 
 
 def predictions_of(
-    found: Answers, fp32: Predictions, rows: NDArray[np.int64], path: Path
+    found: DeviceAnswers, fp32: Predictions, rows: NDArray[np.int64], path: Path
 ) -> Predictions:
     """The answers that ``rows`` [n] match to fp32's images, and after them those of no image."""
     assert found.outputs is not None
@@ -137,9 +137,13 @@ def _labels(path: Path, synsets: Path | None) -> tuple[list[str], NDArray[np.int
 
 
 def _matched(
-    names: list[str] | tuple[str, ...], found: Answers, what: str, path: Path, reporter: Reporter
+    names: list[str] | tuple[str, ...],
+    found: DeviceAnswers,
+    what: str,
+    path: Path,
+    reporter: Reporter,
 ) -> NDArray[np.int64]:
-    rows = match(names, found.names)
+    rows = match_names(names, found.names)
     count = int((rows >= 0).sum())
     if not count:
         raise DataError(
@@ -154,7 +158,7 @@ def _matched(
     return rows
 
 
-def _check_scores(found: Answers, model: Model, path: Path) -> None:
+def _check_scores(found: DeviceAnswers, model: Model, path: Path) -> None:
     if found.outputs is None:
         raise DataError(
             f"{path} holds classes, and a comparison needs the scores of all classes.",
@@ -168,7 +172,7 @@ def _check_scores(found: Answers, model: Model, path: Path) -> None:
         )
 
 
-def _sha256(found: Answers) -> str:
+def _sha256(found: DeviceAnswers) -> str:
     """Of all names and answers."""
     whole = hashlib.sha256(repr(found.names).encode())
     whole.update(found.top.tobytes() if found.outputs is None else found.outputs.tobytes())

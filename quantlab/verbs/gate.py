@@ -281,7 +281,7 @@ class Accepted:
         """The one that is named or known; else the baseline's own. Raises DataError for another
         than the baseline's."""
         chosen = named or inputs.known_pipeline(model) or dict(self.baseline.pipeline)
-        found = get_pipeline(chosen, size=model.input.height)
+        found = get_pipeline(chosen, size=model.input.sides)
         check_same_pipeline(self.baseline, found.model_dump(mode="json"), self.path)
         return found
 

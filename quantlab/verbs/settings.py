@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from quantlab._util.reporter import Reporter
-from quantlab.compat.inc_yaml import markdown
 from quantlab.runs.record import RunRecord
 from quantlab.verbs.config import FILE_NAME, Loaded, dump
 from quantlab.verbs.publish import Artifact, text_file
@@ -22,9 +21,8 @@ def settings_files(
     heading = f"What held for the run {record.id}.\nRepeat: quantlab {record.verb} --config"
     text = dump(record.spec, f"{heading} {folder / FILE_NAME}", folder)
     yield text_file("config", FILE_NAME, text)
-    if not loaded.rows:
+    if not (table := loaded.table):
         return
-    table = markdown(loaded.rows)
     yield text_file("mapped", "mapped.md", f"# What became of the file's keys\n\n{table}")
     reporter.say("A Neural Compressor file. This is what becomes of its keys:")
     for line in table.splitlines():

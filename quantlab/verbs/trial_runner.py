@@ -189,7 +189,7 @@ class TrialRunner:
         """The quantized model's answers on the evaluation images, in random order until it
         certainly fails the criterion (at 5%, at any time), or on all of them."""
         tuned, n = self.prepared, len(self.prepared.crops)
-        stop = early_stop(tuned.criterion, tuned.baseline, total=n, on=CERTAIN_FAILURE)
+        stop = early_stop(tuned.criterion, tuned.baseline, on=CERTAIN_FAILURE)
         order = np.random.default_rng(self.seed).permutation(n)
         early = None if stop is None else (order, stop)
         return predict(int8, tuned.crops, self.reporter, self.execution, early=early)

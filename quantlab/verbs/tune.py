@@ -310,7 +310,7 @@ def _prepare(
 def _is_known(model: Model, pipeline: Pipeline) -> bool:
     """Whether the model's metadata or its bytes name this very pipeline: nothing is in doubt."""
     known = inputs.known_pipeline(model)
-    return known is not None and get_pipeline(known, size=model.input.height) == pipeline
+    return known is not None and get_pipeline(known, size=model.input.sides) == pipeline
 
 
 def _inc_search(spec: TuneSpec, prepared: Prepared) -> dict[str, Engine]:

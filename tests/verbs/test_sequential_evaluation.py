@@ -47,10 +47,10 @@ class Asked:
         self.images: dict[str, int] = {}
 
         class Counting(ParallelRunner):
-            def answers(runner, order, inputs):  # type: ignore[no-untyped-def]  # noqa: N805
+            def answers(runner, order, images):  # type: ignore[no-untyped-def]  # noqa: N805
                 name = runner.model.name
                 self.images[name] = self.images.get(name, 0) + len(order)
-                return super().answers(order, inputs)
+                return super().answers(order, images)
 
         monkeypatch.setattr("quantlab.verbs.evaluate.ParallelRunner", Counting)
 
