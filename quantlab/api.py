@@ -236,7 +236,7 @@ def quantize(
     fp32 = inputs.require_fp32(_classifier(model), "quantize")
     found = _found(calibration, fp32, reporter, max_bad=max_bad, need_labels=False)
     through = _pipeline(pipeline, fp32, found, reporter)
-    spec = quantize_verb.QuantizeSpec(
+    spec = quantize_verb.QuantizeOptions(
         model=str(fp32.path),
         output=Path(),
         seed=seed,
@@ -348,7 +348,7 @@ def tune(
     warn_of_old_spellings(criterion)
     judged = _for_tuning(criterion, max_decline, tolerance)
     fp32 = inputs.require_fp32(_classifier(model), "tune")
-    spec = tune_verb.TuneSpec.model_validate(
+    spec = tune_verb.TuneOptions.model_validate(
         {
             "model": str(fp32.path),
             "recipe": recipe,
@@ -462,7 +462,7 @@ def evaluate(
     loaded = _classifier(model)
     found = _found(images, loaded, reporter)
     through = _pipeline(pipeline, loaded, found, reporter)
-    spec = evaluate_verb.EvaluateSpec(
+    spec = evaluate_verb.EvaluateOptions(
         model=str(loaded.path),
         max_bad=max_bad,
         threads=threads,
@@ -606,7 +606,7 @@ def compare(
         raise DataError("two models are compared on images.", "Give them: compare(fp32, int8, …).")
     reporter = reporter_of(progress)
     models = [_classifier(fp32), _classifier(int8)]
-    spec = compare_verb.CompareSpec(
+    spec = compare_verb.CompareOptions(
         fp32=str(models[0].path),
         int8=str(models[1].path),
         batch_sizes=tuple(batch_sizes),
@@ -762,7 +762,7 @@ def gate(
     if baseline is not None:
         return _gate_by_baseline(
             subject, Path(baseline), parsed, images, pipeline, reporter_of(progress),
-            gate_verb.GateSpec(allow_isa_change=allow_isa_change, **options),
+            gate_verb.GateOptions(allow_isa_change=allow_isa_change, **options),
         )  # fmt: skip
     if _is_one(subject) or len(subject) != 2:
         raise DataError("a gate judges a comparison or two models.", "Give (fp32, int8).")
@@ -788,7 +788,7 @@ def _gate_by_baseline(
     images: ImagesLike,
     pipeline: PipelineLike | None,
     reporter: Reporter,
-    spec: gate_verb.GateSpec,
+    spec: gate_verb.GateOptions,
 ) -> Decision:
     if not _is_one(subject):
         raise DataError("a baseline stands in the place of fp32.", "Give the int8 model alone.")
@@ -909,7 +909,7 @@ def bench(
     reporter = reporter_of(progress)
     several = [models] if _is_one(models) else models
     loaded = [_classifier(model) for model in several]
-    spec = bench_verb.BenchSpec(
+    spec = bench_verb.BenchOptions(
         models=(),
         batch_sizes=tuple(batch_sizes),
         rounds=rounds,
@@ -1048,7 +1048,7 @@ def inspect(
     reporter = reporter_of(progress)
     loaded = _classifier(model)
 
-    spec = inspect_verb.InspectSpec(
+    spec = inspect_verb.InspectOptions(
         model=str(loaded.path),
         view=view,
         images=count,

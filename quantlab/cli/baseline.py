@@ -49,11 +49,11 @@ def command() -> None:
 def update(**params: Any) -> None:
     """Write what MODEL answers today, and its answers beside it as .npz."""
     from quantlab.report.gate import baseline_summary, changes_summary
-    from quantlab.verbs.baseline import UpdateSpec, update_job
+    from quantlab.verbs.baseline import BaselineUpdateOptions, update_job
     from quantlab.verbs.publish import publish
 
     with recorded_run("baseline", params) as (run, reporter):
-        spec = UpdateSpec(**pick(params, UpdateSpec))
+        spec = BaselineUpdateOptions(**pick(params, BaselineUpdateOptions))
         updated = publish(update_job(spec, reporter), run, reporter)
     if not params["as_json"]:
         click.echo(baseline_summary(updated.baseline))
@@ -84,10 +84,12 @@ def show(**params: Any) -> None:
 def diff(**params: Any) -> None:
     """Compare the baseline files OLD and NEW, and their answers image by image."""
     from quantlab.report.gate import changes_summary
-    from quantlab.verbs.baseline import DiffSpec, diff_job
+    from quantlab.verbs.baseline import BaselineDiffOptions, diff_job
     from quantlab.verbs.publish import publish
 
     with recorded_run("baseline", params) as (run, reporter):
-        found = publish(diff_job(DiffSpec(**pick(params, DiffSpec))), run, reporter).value
+        found = publish(
+            diff_job(BaselineDiffOptions(**pick(params, BaselineDiffOptions))), run, reporter
+        ).value
     if not params["as_json"]:
         click.echo(changes_summary(found.changes, found.comparison))

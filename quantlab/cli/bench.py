@@ -144,15 +144,17 @@ def _measure(params: dict[str, Any]) -> None:
     from quantlab.compat import inc_performance
     from quantlab.report.bench import bench_page
     from quantlab.report.profile import profile_summary
-    from quantlab.verbs.bench import BenchSpec, bench_job
-    from quantlab.verbs.profile import ProfileSpec, profile_job
+    from quantlab.verbs.bench import BenchOptions, bench_job
+    from quantlab.verbs.profile import ProfileOptions, profile_job
     from quantlab.verbs.publish import publish
 
     profiles = None
     with recorded_run("bench", params) as (run, reporter):
-        found = publish(bench_job(BenchSpec(**pick(params, BenchSpec)), reporter), run, reporter)
+        found = publish(
+            bench_job(BenchOptions(**pick(params, BenchOptions)), reporter), run, reporter
+        )
         if params["profile"]:
-            asked = ProfileSpec(**pick(params, ProfileSpec))
+            asked = ProfileOptions(**pick(params, ProfileOptions))
             profiles = publish(profile_job(asked, reporter, found.facts()), run, reporter).value
     if params["as_json"]:
         return

@@ -25,11 +25,11 @@ def command(**params: Any) -> None:
     Fetched models stay. QUANTLAB_CACHE names the folder, QUANTLAB_CACHE_SIZE its limit (10GB).
     """
     from quantlab.report.text import cache_cleared, cache_listing
-    from quantlab.verbs.cache import CacheSpec, cache_job
+    from quantlab.verbs.cache import CacheOptions, cache_job
     from quantlab.verbs.publish import publish
 
     with recorded_run("cache", params) as (run, reporter):
-        result = publish(cache_job(CacheSpec(**pick(params, CacheSpec))), run, reporter).value
+        result = publish(cache_job(CacheOptions(**pick(params, CacheOptions))), run, reporter).value
     if params["as_json"]:
         return
     if params["action"] == "clear":

@@ -67,14 +67,14 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     Exits with the verdict: 0 pass, 1 regression, 3 inconclusive.
     """
     from quantlab.report.text import compare_summary
-    from quantlab.verbs.compare import CompareSpec, compare_job
+    from quantlab.verbs.compare import CompareOptions, compare_job
     from quantlab.verbs.device import compare_device_job, is_answers
     from quantlab.verbs.publish import publish
 
     if params["criterion"] and "max_decline" in given(ctx):
         raise click.UsageError("Give --criterion or --max-decline, not both.")
     with recorded_run("compare", params) as (run, reporter):
-        spec = CompareSpec(**pick(params, CompareSpec))
+        spec = CompareOptions(**pick(params, CompareOptions))
         if is_answers(Path(spec.int8)):
             compared = compare_device_job(spec, reporter)
         else:

@@ -38,11 +38,11 @@ def command(**params: Any) -> None:
 
     Give that folder as --data to evaluate on it.
     """
-    from quantlab.verbs.data import DataSpec, npz_job
+    from quantlab.verbs.data import NpzOptions, npz_job
     from quantlab.verbs.publish import publish
 
     with recorded_run("data", params) as (run, reporter):
-        spec = DataSpec(**pick(params, DataSpec))
+        spec = NpzOptions(**pick(params, NpzOptions))
         images = publish(npz_job(spec, reporter), run, reporter).value
     if not params["as_json"]:
         click.echo(f"Wrote {images} inputs and npz_datalist.txt to {params['output']}")

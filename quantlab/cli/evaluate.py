@@ -63,15 +63,15 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         raise click.UsageError(f"--results cannot be combined with {names}.")
     from quantlab.compat import inc_accuracy
     from quantlab.report.text import accuracy_summary
-    from quantlab.verbs.device import ResultsSpec, results_job
-    from quantlab.verbs.evaluate import EvaluateSpec, evaluate_job
+    from quantlab.verbs.device import ResultsOptions, results_job
+    from quantlab.verbs.evaluate import EvaluateOptions, evaluate_job
     from quantlab.verbs.publish import publish
 
     with recorded_run("evaluate", params) as (run, reporter):
         if params["results"] is not None:
-            evaluated = results_job(ResultsSpec(**pick(params, ResultsSpec)), reporter)
+            evaluated = results_job(ResultsOptions(**pick(params, ResultsOptions)), reporter)
         else:
-            evaluated = evaluate_job(EvaluateSpec(**pick(params, EvaluateSpec)), reporter)
+            evaluated = evaluate_job(EvaluateOptions(**pick(params, EvaluateOptions)), reporter)
         publish(evaluated, run, reporter)
     if params["as_json"]:
         return

@@ -22,11 +22,11 @@ from quantlab.verbs import roles
 @run_options
 def command(**params: Any) -> None:
     """Fetch NAME into the cache folder and print its path. quantlab recipes lists the names."""
-    from quantlab.verbs.fetch import FetchSpec, fetch_job
+    from quantlab.verbs.fetch import FetchOptions, fetch_job
     from quantlab.verbs.publish import publish
 
     with recorded_run("fetch", params) as (run, reporter):
-        spec = FetchSpec(**pick(params, FetchSpec))
+        spec = FetchOptions(**pick(params, FetchOptions))
         path = publish(fetch_job(spec, reporter), run, reporter).value
     if not params["as_json"]:
         click.echo(path)

@@ -15,10 +15,10 @@ from quantlab.cli.options import pick, recorded_run, run_options
 @run_options
 def command(**params: Any) -> None:
     """Write quantlab.yaml here, with every key, its meaning and its default."""
-    from quantlab.verbs.init import InitSpec, init_job
+    from quantlab.verbs.init import InitOptions, init_job
     from quantlab.verbs.publish import publish
 
     with recorded_run("init", params) as (run, reporter):
-        path = publish(init_job(InitSpec(**pick(params, InitSpec))), run, reporter).value
+        path = publish(init_job(InitOptions(**pick(params, InitOptions))), run, reporter).value
     if not params["as_json"]:
         click.echo(f"Wrote {path}")

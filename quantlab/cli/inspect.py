@@ -91,12 +91,12 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     With --test-data it exits with 1 when the outputs are not the stored ones.
     """
     from quantlab.report.text import inspected_summary
-    from quantlab.verbs.inspect import InspectSpec, inspect_job
+    from quantlab.verbs.inspect import InspectOptions, inspect_job
     from quantlab.verbs.publish import publish
 
-    fields = {**pick(params, InspectSpec), **_view(**params)}
+    fields = {**pick(params, InspectOptions), **_view(**params)}
     with recorded_run("inspect", params) as (run, reporter):
-        result = publish(inspect_job(InspectSpec(**fields), reporter), run, reporter)
+        result = publish(inspect_job(InspectOptions(**fields), reporter), run, reporter)
     if not params["as_json"]:
         click.echo(inspected_summary(result.value, scales=params["scales"], form=params["form"]))
     ctx.exit(result.exit_code)

@@ -25,11 +25,11 @@ from quantlab.verbs import roles
 def command(**params: Any) -> None:
     """The best classes of each IMAGE by MODEL (a .onnx file or a published model's name)."""
     from quantlab.report.text import predict_summary
-    from quantlab.verbs.predict import PredictSpec, predict_job
+    from quantlab.verbs.predict import PredictOptions, predict_job
     from quantlab.verbs.publish import publish
 
     with recorded_run("predict", params) as (run, reporter):
-        spec = PredictSpec(**pick(params, PredictSpec))
+        spec = PredictOptions(**pick(params, PredictOptions))
         answers = publish(predict_job(spec, reporter), run, reporter).value
     if not params["as_json"]:
         click.echo(predict_summary(answers))

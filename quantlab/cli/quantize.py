@@ -47,9 +47,9 @@ from quantlab.verbs import roles
 def command(**params: Any) -> None:
     """Calibrate and quantize by one recipe."""
     from quantlab.verbs.publish import publish
-    from quantlab.verbs.quantize import QuantizeSpec, quantize_job
+    from quantlab.verbs.quantize import QuantizeOptions, quantize_job
 
-    spec = QuantizeSpec(**pick(params, QuantizeSpec))
+    spec = QuantizeOptions(**pick(params, QuantizeOptions))
     with recorded_run("quantize", params) as (run, reporter):
         made = publish(quantize_job(spec, reporter), run, reporter)
     if not params["as_json"]:

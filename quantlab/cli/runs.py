@@ -53,11 +53,11 @@ def command() -> None:
 @run_options
 def ledger(**params: Any) -> None:
     """Every recipe with what is published of it, and what the runs of --runs-dir measured."""
-    from quantlab.verbs.ledger import LedgerSpec, ledger_job
+    from quantlab.verbs.ledger import LedgerOptions, ledger_job
     from quantlab.verbs.publish import publish
 
     with recorded_run("runs", params) as (run, reporter):
-        spec = LedgerSpec(**pick(params, LedgerSpec))
+        spec = LedgerOptions(**pick(params, LedgerOptions))
         page, rows = publish(ledger_job(spec, reporter), run, reporter).value
     if not params["as_json"]:
         count = sum(row.whose == "here" for row in rows)

@@ -147,7 +147,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.verbs.pick import only_picks
     from quantlab.verbs.publish import publish, write_artifacts
     from quantlab.verbs.settings import settings_files
-    from quantlab.verbs.tune import TuneSpec, resumable, tune_job
+    from quantlab.verbs.tune import TuneOptions, resumable, tune_job
 
     loaded, now = Loaded(), given(ctx)
     if {"criterion", "max_decline"} <= now.keys():
@@ -172,7 +172,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     picking = before is not None and only_picks(before, now)
     source, folder = (params["resume"], None) if picking else (None, params["resume"])
     space = params.get("search") or None
-    spec = TuneSpec(**pick(params, TuneSpec), space=space, source=source)
+    spec = TuneOptions(**pick(params, TuneOptions), space=space, source=source)
     with recorded_run("tune", params, folder=folder) as (run, reporter):
         if before is not None and picking:
             run.record.source = before.id

@@ -48,10 +48,10 @@ def command(**params: Any) -> None:
     from quantlab.report.text import accuracy_summary
     from quantlab.verbs.evaluate import evaluate_job
     from quantlab.verbs.publish import publish
-    from quantlab.verbs.validate import ValidateSpec, evaluation_of
+    from quantlab.verbs.validate import ValidateOptions, evaluation_of
 
     with recorded_run("validate", params) as (run, reporter):
-        spec = evaluation_of(ValidateSpec(**pick(params, ValidateSpec)))
+        spec = evaluation_of(ValidateOptions(**pick(params, ValidateOptions)))
         evaluated = publish(evaluate_job(spec, reporter), run, reporter)
     if not params["as_json"]:
         click.echo(accuracy_summary(evaluated.accuracy, evaluated.images))

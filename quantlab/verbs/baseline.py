@@ -36,7 +36,7 @@ from quantlab.verbs.inputs import DataOptions, ModelOptions
 from quantlab.verbs.publish import Conditions, Result, Returned
 
 
-class UpdateSpec(DataOptions, ModelOptions):
+class BaselineUpdateOptions(DataOptions, ModelOptions):
     """The options of ``quantlab baseline update``."""
 
     model: str
@@ -44,7 +44,7 @@ class UpdateSpec(DataOptions, ModelOptions):
     no_predictions: bool = False
 
 
-class DiffSpec(BaseModel):
+class BaselineDiffOptions(BaseModel):
     """The options of ``quantlab baseline diff``."""
 
     old: Path
@@ -77,7 +77,7 @@ class Diff:
     comparison: Comparison | None
 
 
-def update_job(spec: UpdateSpec, reporter: Reporter) -> Updated:
+def update_job(spec: BaselineUpdateOptions, reporter: Reporter) -> Updated:
     """Evaluate the model for a baseline; its answers are written beside that.
 
     A baseline that cannot be read is replaced, with a warning. Raises QuantlabError.
@@ -128,7 +128,7 @@ def show_job(path: Path) -> Returned[Baseline]:
     return Returned(found, {"baseline": found.model_dump(mode="json")})
 
 
-def diff_job(spec: DiffSpec) -> Returned[Diff]:
+def diff_job(spec: BaselineDiffOptions) -> Returned[Diff]:
     """Two baselines side by side. Raises RecordError."""
     old, new = load_baseline(spec.old), load_baseline(spec.new)
     changes = differences(old, new)

@@ -32,7 +32,7 @@ from quantlab.verbs.publish import Artifact, Conditions, Result
 M = TypeVar("M", BenchResult, ThroughputResult, LoadResult)
 
 
-class BenchSpec(BaseModel):
+class BenchOptions(BaseModel):
     """The options of ``quantlab bench``; ``isolation`` is of latency alone."""
 
     models: tuple[str, ...]
@@ -84,7 +84,7 @@ class Benched(Result):
             reporter.say(f"Wrote {path}")
 
 
-def bench_job(spec: BenchSpec, reporter: Reporter) -> Benched:
+def bench_job(spec: BenchOptions, reporter: Reporter) -> Benched:
     """Measure the named models."""
     check_exports(spec.exports)
     options = ModelOptions(size=spec.size)
@@ -93,7 +93,7 @@ def bench_job(spec: BenchSpec, reporter: Reporter) -> Benched:
     )
 
 
-def measure(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> Benched:
+def measure(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> Benched:
     """Time the models side by side: latency, several instances at once, or an offered load."""
     result: BenchResult | ThroughputResult | LoadResult
     if spec.rates:
@@ -135,7 +135,7 @@ def _ratio_facts(r: Ratio) -> dict[str, Any]:
     }
 
 
-def timed(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> BenchResult:
+def timed(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> BenchResult:
     """Latency, with a progress bar."""
     total = steps(len(spec.batch_sizes), spec.rounds)
     with reporter.progress("Timing", total) as advance:
@@ -153,7 +153,7 @@ def timed(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> Bench
     return _noted(result, reporter)
 
 
-def _together(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> ThroughputResult:
+def _together(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> ThroughputResult:
     """Several instances, with a progress bar."""
     total = len(spec.batch_sizes) * (spec.rounds or at_once.ROUNDS)
     with reporter.progress("Timing", total) as advance:
@@ -171,7 +171,7 @@ def _together(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> T
     return _noted(result, reporter)
 
 
-def _loaded(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> LoadResult:
+def _loaded(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> LoadResult:
     """An offered load, with a progress bar."""
     total = len(spec.batch_sizes) * len(spec.rates) * (spec.rounds or load.ROUNDS)
     with reporter.progress("Serving", total) as advance:

@@ -23,7 +23,7 @@ from quantlab._util.paths import cache_dir
 from quantlab.verbs.publish import Returned
 
 
-class CacheSpec(BaseModel):
+class CacheOptions(BaseModel):
     """The options of ``quantlab cache``."""
 
     action: Literal["ls", "clear"]
@@ -43,7 +43,7 @@ class Cached:
     stuck: int = 0
 
 
-def cache_job(spec: CacheSpec) -> Returned[Cached]:
+def cache_job(spec: CacheOptions) -> Returned[Cached]:
     """List the entries of one kind or of all, or remove them. Raises QuantlabError."""
     folder, limit = cache_dir(), cache_limit()
     kinds = KINDS if spec.kind is None else (spec.kind,)

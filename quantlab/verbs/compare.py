@@ -35,7 +35,7 @@ from quantlab.report.context import ReportContext
 from quantlab.report.worth import worth
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
-from quantlab.verbs.bench import BenchSpec, timed
+from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.checks import known_macs
 from quantlab.verbs.evaluate import crops_and_answers, predict
 from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions, model_facts
@@ -46,7 +46,7 @@ from quantlab.verbs.sequential_evaluation import SequentialEvaluation, predict_u
 EXCLUDED, REVERTED = "excluded by the recipe", "reverted by the tune"
 
 
-class CompareSpec(DataOptions, ModelOptions):
+class CompareOptions(DataOptions, ModelOptions):
     """The options of ``quantlab compare``."""
 
     fp32: str
@@ -118,7 +118,7 @@ class Compared(Result):
         yield from comparison_report(self.comparison, self.verdict, context, self.side.crops)
 
 
-def compare_job(spec: CompareSpec, reporter: Reporter, command: str = "") -> Compared:
+def compare_job(spec: CompareOptions, reporter: Reporter, command: str = "") -> Compared:
     """Evaluate the named models (with ``early_stop`` until the verdict is certain), time both,
     compare, judge. An error about their order proposes the ``command`` with them exchanged."""
     judged = (spec.judged, *spec.others)
@@ -138,7 +138,7 @@ def side_by_side(
     models: Sequence[Model],
     found: LocatedDataset,
     pipeline: Pipeline,
-    spec: CompareSpec,
+    spec: CompareOptions,
     reporter: Reporter,
     metrics: Mapping[str, MetricFunction] | None = None,
     test: PairedEarlyStop | None = None,
@@ -180,7 +180,7 @@ def judge_models(
     side: SideBySide,
     models: Sequence[Model],
     found: LocatedDataset,
-    spec: CompareSpec,
+    spec: CompareOptions,
     criterion: Criterion,
 ) -> Compared:
     """Two models side by side, judged."""
@@ -278,9 +278,9 @@ def warn_of_calibration_images(int8: Model, crops: Crops, reporter: Reporter) ->
         )
 
 
-def bench_spec(spec: CompareSpec) -> BenchSpec:
+def bench_spec(spec: CompareOptions) -> BenchOptions:
     """Latency is measured on one thread unless threads are given: the least noisy figure."""
-    return BenchSpec(
+    return BenchOptions(
         models=(),
         batch_sizes=spec.batch_sizes,
         rounds=spec.rounds,

@@ -15,7 +15,7 @@ from quantlab.verbs.publish import Returned
 from quantlab.verbs.roles import INPUTS, dataset_parts, model_parts
 
 
-class DataSpec(DataOptions, ModelOptions):
+class NpzOptions(DataOptions, ModelOptions):
     """The options of ``quantlab data npz``."""
 
     model: str
@@ -23,7 +23,7 @@ class DataSpec(DataOptions, ModelOptions):
     force: bool = False
 
 
-def npz_job(spec: DataSpec, reporter: Reporter) -> Returned[int]:
+def npz_job(spec: NpzOptions, reporter: Reporter) -> Returned[int]:
     """Write one ``.npz`` an image, and their list, into ``spec.output``; the number of images."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)
@@ -41,7 +41,7 @@ def npz_job(spec: DataSpec, reporter: Reporter) -> Returned[int]:
     return Returned(len(crops), facts)
 
 
-def _check_files(spec: DataSpec, crops: Crops, found: LocatedDataset) -> None:
+def _check_files(spec: NpzOptions, crops: Crops, found: LocatedDataset) -> None:
     """Raises OutputError before the first file is written, for any that may not be."""
     names = [*file_names(crops.names), NPZ_LIST]
     outputs = [Output(spec.output / name, "--output", INPUTS) for name in names]

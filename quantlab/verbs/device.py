@@ -24,14 +24,14 @@ from quantlab.model.model import Model
 from quantlab.report.context import ReportContext
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
-from quantlab.verbs.compare import Compared, CompareSpec, SideBySide, judge_side, named
+from quantlab.verbs.compare import Compared, CompareOptions, SideBySide, judge_side, named
 from quantlab.verbs.evaluate import Evaluated, predict
 from quantlab.verbs.inputs import ConfigOptions
 
 _BY_NAME = "Results are matched to images by their names, folders and endings left aside."
 
 
-class ResultsSpec(ConfigOptions):
+class ResultsOptions(ConfigOptions):
     """The options of ``quantlab evaluate --results``."""
 
     results: Path
@@ -39,7 +39,7 @@ class ResultsSpec(ConfigOptions):
     synsets: Path | None = None
 
 
-def results_job(spec: ResultsSpec, reporter: Reporter) -> Evaluated:
+def results_job(spec: ResultsOptions, reporter: Reporter) -> Evaluated:
     """The accuracy of the answers in ``spec.results``."""
     found = read_answers(spec.results)
     names, labels = _labels(spec.label, spec.synsets)
@@ -65,7 +65,7 @@ def is_answers(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() in device.FILES
 
 
-def compare_device_job(spec: CompareSpec, reporter: Reporter) -> Compared:
+def compare_device_job(spec: CompareOptions, reporter: Reporter) -> Compared:
     """Evaluate fp32 here, read the other device's answers, compare, judge."""
     if spec.early_stop:
         raise DataError("--early-stop needs two models to evaluate.", "Leave it out.")

@@ -43,7 +43,7 @@ from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
 from quantlab.verbs.publish import Artifact, Conditions, Result
 
 
-class EvaluateSpec(DataOptions, ModelOptions):
+class EvaluateOptions(DataOptions, ModelOptions):
     """The options of ``quantlab evaluate``."""
 
     model: str
@@ -79,7 +79,7 @@ class Evaluated(Result):
             yield Artifact("predictions", "predictions.npz", self.predictions.save)
 
 
-def evaluate_job(spec: EvaluateSpec, reporter: Reporter) -> Evaluated:
+def evaluate_job(spec: EvaluateOptions, reporter: Reporter) -> Evaluated:
     """Evaluate the named model on the named images."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)
@@ -93,7 +93,7 @@ def evaluate(
     model: Model,
     found: LocatedDataset,
     pipeline: Pipeline,
-    spec: EvaluateSpec,
+    spec: EvaluateOptions,
     reporter: Reporter,
 ) -> tuple[Crops, Evaluated]:
     """The images, decoded, and the model's answers on all of them."""

@@ -11,14 +11,14 @@ from quantlab.verbs.inputs import fetch_with_progress
 from quantlab.verbs.publish import Returned
 
 
-class FetchSpec(BaseModel):
+class FetchOptions(BaseModel):
     """The options of ``quantlab fetch``."""
 
     name: str
     from_dir: Path | None = None
 
 
-def fetch_job(spec: FetchSpec, reporter: Reporter) -> Returned[Path]:
+def fetch_job(spec: FetchOptions, reporter: Reporter) -> Returned[Path]:
     """The path of the fetched file in the cache folder."""
     path = fetch_with_progress(spec.name.removesuffix(".onnx"), reporter, spec.from_dir)
     return Returned(path, {"path": str(path)})

@@ -44,7 +44,7 @@ from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_accepted
 from quantlab.verbs.compare import (
     Compared,
-    CompareSpec,
+    CompareOptions,
     SideBySide,
     compare_job,
     int8_context,
@@ -62,7 +62,7 @@ from quantlab.verbs.publish import Artifact, Conditions, Failed, Result, Returne
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 
 
-class GateSpec(DataOptions, ModelOptions):
+class GateOptions(DataOptions, ModelOptions):
     """The options of ``quantlab gate``. ``models`` is fp32 and int8, int8 alone with a baseline, or
     nothing, when the configuration names them."""
 
@@ -165,7 +165,7 @@ class Target:
     baseline: Path | None = None
 
 
-def gate_job(spec: GateSpec, reporter: Reporter, command: str = "") -> Gated | NotGated:
+def gate_job(spec: GateOptions, reporter: Reporter, command: str = "") -> Gated | NotGated:
     """Compare the named models, or one with a baseline, and decide by the rules. An error about
     their order proposes the ``command`` with them exchanged."""
     outputs = Outputs(spec.junit, spec.comment, spec.summary, spec.benchmark_json)
@@ -188,7 +188,7 @@ def gate_job(spec: GateSpec, reporter: Reporter, command: str = "") -> Gated | N
     return replace(gated, outputs=outputs)
 
 
-def _target(spec: GateSpec, config: Config) -> Target:
+def _target(spec: GateOptions, config: Config) -> Target:
     """From the models that were named, else from the configuration. Raises RecipeError."""
     if len(spec.models) == 2:
         if spec.baseline is not None:
@@ -220,12 +220,12 @@ def judged_rules(rules: Iterable[Rule]) -> list[Rule]:
 
 
 def _against_model(
-    spec: GateSpec, target: Target, rules: tuple[Rule, ...], reporter: Reporter, command: str
+    spec: GateOptions, target: Target, rules: tuple[Rule, ...], reporter: Reporter, command: str
 ) -> Gated:
     """``quantlab compare``, then the rules. Latency is only measured where a rule asks for it."""
     judged = judged_rules(rules)
-    shared = {k: v for k, v in spec.model_dump().items() if k in CompareSpec.model_fields}
-    given = CompareSpec(
+    shared = {k: v for k, v in spec.model_dump().items() if k in CompareOptions.model_fields}
+    given = CompareOptions(
         **shared,
         fp32=target.fp32 or "",
         int8=target.int8,
@@ -256,7 +256,7 @@ def gate_of(compared: Compared, rules: tuple[Rule, ...]) -> Gated:
 
 
 def _against_baseline(
-    spec: GateSpec, int8: str, path: Path, rules: tuple[Rule, ...], reporter: Reporter
+    spec: GateOptions, int8: str, path: Path, rules: tuple[Rule, ...], reporter: Reporter
 ) -> Gated:
     """The named model beside what the baseline accepted."""
     accepted = accept(path, reporter, allow_isa_change=spec.allow_isa_change)
@@ -313,7 +313,7 @@ def gate_by_baseline(
     found: LocatedDataset,
     pipeline: Pipeline,
     rules: tuple[Rule, ...],
-    spec: GateSpec,
+    spec: GateOptions,
     reporter: Reporter,
 ) -> Gated:
     """The decision on the model's answers beside the baseline's, image by image where those are at
@@ -361,7 +361,7 @@ def _paired(
     found: LocatedDataset,
     crops: Crops,
     rules: tuple[Rule, ...],
-    spec: GateSpec,
+    spec: GateOptions,
     subject: Mapping[str, Any],
 ) -> Compared:
     """The model's answers beside the accepted ones, judged by the first rule."""

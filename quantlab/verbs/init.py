@@ -12,14 +12,14 @@ from quantlab.verbs.config import FILE_NAME, Config, template
 from quantlab.verbs.publish import Returned
 
 
-class InitSpec(BaseModel):
+class InitOptions(BaseModel):
     """The options of ``quantlab init``."""
 
     path: Path = Path(FILE_NAME)
     force: bool = False
 
 
-def init_job(spec: InitSpec) -> Returned[Path]:
+def init_job(spec: InitOptions) -> Returned[Path]:
     """Write the file. Raises OutputError when it is there already, unless forced."""
     if spec.path.exists() and not spec.force:
         raise OutputError(

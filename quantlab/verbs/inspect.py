@@ -57,7 +57,7 @@ View = Literal[
 ]
 
 
-class InspectSpec(DataOptions, ModelOptions):
+class InspectOptions(DataOptions, ModelOptions):
     """The options of ``quantlab inspect``. ``int8`` is the second model of ``layers``;
     ``published`` a top-1 in percent, for ``preprocess-audit``."""
 
@@ -79,7 +79,7 @@ class Sources:
     int8: Callable[[], Model]
 
 
-def inspect_job(spec: InspectSpec, reporter: Reporter) -> Returned[Inspected]:
+def inspect_job(spec: InspectOptions, reporter: Reporter) -> Returned[Inspected]:
     """The view that was asked for, of the named model."""
     model = inputs.find_model(spec.model, spec, reporter)
 
@@ -96,7 +96,7 @@ def inspect_job(spec: InspectSpec, reporter: Reporter) -> Returned[Inspected]:
 
 
 def inspect(
-    model: Model, sources: Sources, spec: InspectSpec, reporter: Reporter, *, given: bool
+    model: Model, sources: Sources, spec: InspectOptions, reporter: Reporter, *, given: bool
 ) -> Returned[Inspected]:
     """One view of the model; ``given``: there are images for a view that can do without."""
     match spec.view:
@@ -155,7 +155,11 @@ def _layers(
 
 
 def _audit(
-    model: Model, found: LocatedDataset, pipeline: Pipeline, spec: InspectSpec, reporter: Reporter
+    model: Model,
+    found: LocatedDataset,
+    pipeline: Pipeline,
+    spec: InspectOptions,
+    reporter: Reporter,
 ) -> Audit:
     published = None if spec.published is None else spec.published / 100
     return full_audit(
@@ -195,7 +199,7 @@ def random_images(model: Model) -> NDArray[np.generic]:
     return pipeline.to_input(small[:, rows][:, :, columns], side)
 
 
-def _sample(found: LocatedDataset, spec: InspectSpec) -> LocatedDataset:
+def _sample(found: LocatedDataset, spec: InspectOptions) -> LocatedDataset:
     """A seeded sample, as large as the view needs it."""
     count = spec.images or IMAGES[spec.view]
     return found.of(found.dataset.subset(random_sample(len(found.dataset), count)))
@@ -205,7 +209,7 @@ def decoded(
     model: Model,
     found: LocatedDataset,
     pipeline: Pipeline,
-    spec: InspectSpec,
+    spec: InspectOptions,
     reporter: Reporter,
 ) -> CalibrationImages:
     """The view's sample of the images, decoded."""
@@ -213,7 +217,7 @@ def decoded(
     return CalibrationImages(crops, model.input)
 
 
-def _images(model: Model, spec: InspectSpec, reporter: Reporter) -> CalibrationImages:
+def _images(model: Model, spec: InspectOptions, reporter: Reporter) -> CalibrationImages:
     """A seeded sample of the calibration data."""
     found = inputs.find_calibration_data(spec, model, reporter)
     return decoded(model, found, inputs.find_pipeline(model, spec, reporter), spec, reporter)

@@ -18,14 +18,14 @@ from quantlab.runs.record import RunRecord, load_record
 from quantlab.verbs.publish import Returned
 
 
-class LedgerSpec(BaseModel):
+class LedgerOptions(BaseModel):
     """The options of ``quantlab runs ledger``."""
 
     runs_dir: Path
     output: Path
 
 
-def ledger_job(spec: LedgerSpec, reporter: Reporter) -> Returned[tuple[Path, tuple[Row, ...]]]:
+def ledger_job(spec: LedgerOptions, reporter: Reporter) -> Returned[tuple[Path, tuple[Row, ...]]]:
     """Write ``ledger.md`` and ``ledger.csv`` into the folder ``output``; the page and its rows."""
     page, sheet = spec.output / "ledger.md", spec.output / "ledger.csv"
     for path in (page, sheet):

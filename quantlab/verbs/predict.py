@@ -23,7 +23,7 @@ from quantlab.verbs.inputs import ModelOptions
 from quantlab.verbs.publish import Returned
 
 
-class PredictSpec(ModelOptions):
+class PredictOptions(ModelOptions):
     """The options of ``quantlab predict``."""
 
     model: str
@@ -32,7 +32,7 @@ class PredictSpec(ModelOptions):
     synsets: Path | None = None
 
 
-def predict_job(spec: PredictSpec, reporter: Reporter) -> Returned[tuple[ImageAnswer, ...]]:
+def predict_job(spec: PredictOptions, reporter: Reporter) -> Returned[tuple[ImageAnswer, ...]]:
     """The best classes of every image. Raises DataError for the first that cannot be read."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)
@@ -66,7 +66,7 @@ def _crop(path: Path, pipeline: Pipeline) -> NDArray[np.uint8]:
         raise DataError(f"{name}: {error.problem}", error.remedy) from error
 
 
-def _class_names(spec: PredictSpec, classes: int) -> tuple[str, ...] | None:
+def _class_names(spec: PredictOptions, classes: int) -> tuple[str, ...] | None:
     """From the list that was given, else one above the first image or in QUANTLAB_DATA, if any.
 
     Raises DataError when the given list is not of the model's classes.

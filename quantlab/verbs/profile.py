@@ -32,7 +32,7 @@ SECONDS = 20.0
 """No turn is begun after so long, once each model had one that counts."""
 
 
-class ProfileSpec(BaseModel):
+class ProfileOptions(BaseModel):
     """What of ``quantlab bench`` a profile needs: it is taken at the first batch size."""
 
     models: tuple[str, ...]
@@ -43,7 +43,7 @@ class ProfileSpec(BaseModel):
 
 
 def profile_job(
-    spec: ProfileSpec, reporter: Reporter, beside: Mapping[str, Any] = {}
+    spec: ProfileOptions, reporter: Reporter, beside: Mapping[str, Any] = {}
 ) -> Returned[tuple[Profile, ...]]:
     """Every model's Profile: a file with a plot; in the record ``beside`` other facts."""
     options = ModelOptions(size=spec.size)
@@ -60,7 +60,7 @@ def profile_job(
     return Returned(profiles, {**beside, "profile": facts}, files)
 
 
-def profiled(models: list[Model], spec: ProfileSpec, reporter: Reporter) -> tuple[Profile, ...]:
+def profiled(models: list[Model], spec: ProfileOptions, reporter: Reporter) -> tuple[Profile, ...]:
     """The models run in turns in this process, each in a session that profiles itself."""
     start = time.perf_counter()
     with temporary_folder() as folder, reporter.progress("Profiling", TURNS + 1) as advance:
@@ -79,7 +79,7 @@ class _Profiled:
     """A model's profiling session with its files in ``folder``."""
 
     model: Model
-    spec: ProfileSpec
+    spec: ProfileOptions
     folder: Path
     turns: int = 0
     session: ort.InferenceSession = field(init=False)

@@ -103,7 +103,7 @@ def _judged(
     from quantlab.gate.notation import warn_of_old_spellings
     from quantlab.report.gate import gate_summary
     from quantlab.runs.run import Run
-    from quantlab.verbs.gate import GateSpec, gate_job
+    from quantlab.verbs.gate import GateOptions, gate_job
     from quantlab.verbs.publish import publish
 
     force = bool(options.pop("force", False))
@@ -119,7 +119,7 @@ def _judged(
     }
     try:
         warn_of_old_spellings(*rules, stacklevel=3)
-        spec = validate(GateSpec, asked, "quantlab_gate")
+        spec = validate(GateOptions, asked, "quantlab_gate")
         check(*files_of(command, asked, asked), force=force)
         with Run("gate", spec.model_dump(mode="json"), "pytest", runs) as run:
             reporter = NullReporter()

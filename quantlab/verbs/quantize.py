@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from quantlab.cluster.shards import Sharded
 
 
-class QuantizeSpec(DataOptions, ModelOptions):
+class QuantizeOptions(DataOptions, ModelOptions):
     """The options of ``quantlab quantize``."""
 
     model: str
@@ -74,7 +74,7 @@ class Quantized(Result):
             yield Artifact("model", f"{file_name(self.int8.name)}.onnx", self.int8.save)
 
 
-def quantize_job(spec: QuantizeSpec, reporter: Reporter) -> Quantized:
+def quantize_job(spec: QuantizeOptions, reporter: Reporter) -> Quantized:
     """Write the quantized model to ``spec.output``, once it was checked against fp32."""
     check_writable(spec.output)
     model = inputs.require_fp32(inputs.find_model(spec.model, spec, reporter), "quantize")
@@ -95,7 +95,7 @@ def quantize(
     recipe: Recipe,
     found: LocatedDataset,
     pipeline: Pipeline,
-    spec: QuantizeSpec,
+    spec: QuantizeOptions,
     reporter: Reporter,
     name: str,
 ) -> Quantized:

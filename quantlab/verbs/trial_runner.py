@@ -33,7 +33,7 @@ from quantlab.tune.ledger import Ledger
 from quantlab.tune.search import Proposal
 from quantlab.tune.study import SharedStudy
 from quantlab.tune.trials import Trial, scores
-from quantlab.verbs.bench import BenchSpec, timed
+from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.compare import compared
 from quantlab.verbs.config import BenchConditions
 from quantlab.verbs.evaluate import predict
@@ -214,7 +214,7 @@ class TrialRunner:
     def _timed(self, models: Sequence[Model], conditions: BenchConditions) -> BenchResult:
         """Time the models in turns, at the model's fixed batch size if it has one."""
         fixed = self.prepared.model.input.batch
-        spec = BenchSpec(
+        spec = BenchOptions(
             models=(),
             batch_sizes=(fixed,) if fixed else conditions.batch_sizes,
             rounds=conditions.rounds,

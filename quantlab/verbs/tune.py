@@ -68,7 +68,7 @@ Strategy = Literal[
 ]
 
 
-class TuneSpec(DataOptions, ModelOptions):
+class TuneOptions(DataOptions, ModelOptions):
     """The options of ``quantlab tune``. ``budget`` is in seconds."""
 
     model: str
@@ -111,7 +111,7 @@ class Subject:
     audit: bool = True
 
 
-def tune_job(spec: TuneSpec, folder: Path, reporter: Reporter) -> Tuned | NotTuned:
+def tune_job(spec: TuneOptions, folder: Path, reporter: Reporter) -> Tuned | NotTuned:
     """Search over recipes for the named model; a run whose ``folder`` has trials continues where it
     was."""
     if spec.criterion is None:
@@ -137,7 +137,7 @@ def tune_job(spec: TuneSpec, folder: Path, reporter: Reporter) -> Tuned | NotTun
 
 
 def tune(
-    spec: TuneSpec,
+    spec: TuneOptions,
     criterion: Criterion,
     find: Callable[[], Subject],
     output: Path,
@@ -237,7 +237,7 @@ def _tidy(folder: Path, output: Path) -> None:
     remove_parts(output.parent, f"{output.name}.{owner_of(folder)}")
 
 
-def _check(spec: TuneSpec, criterion: Criterion, rungs: Sequence[Recipe]) -> None:
+def _check(spec: TuneOptions, criterion: Criterion, rungs: Sequence[Recipe]) -> None:
     """Raises QuantlabError now for what else would be found after calibration: a metric or an
     engine that is not there."""
     metrics_of(criterion)
@@ -266,7 +266,7 @@ def _known_to_inc(criterion: Criterion) -> AccuracyCriterion:
 
 
 def _prepare(
-    spec: TuneSpec,
+    spec: TuneOptions,
     criterion: Criterion,
     subject: Subject,
     rungs: Sequence[Recipe],
@@ -313,7 +313,7 @@ def _is_known(model: Model, pipeline: Pipeline) -> bool:
     return known is not None and get_pipeline(known, size=model.input.sides) == pipeline
 
 
-def _inc_search(spec: TuneSpec, prepared: Prepared) -> dict[str, Engine]:
+def _inc_search(spec: TuneOptions, prepared: Prepared) -> dict[str, Engine]:
     """With --inc-strategy, Neural Compressor searches by itself, on at most IMAGES_FOR_INC of the
     evaluation images, which it holds in memory."""
     if spec.inc_strategy is None:
@@ -352,7 +352,7 @@ def _baseline(
 
 
 def _identity(
-    spec: TuneSpec, criterion: Criterion, model: Model, calibration: Crops, evaluation: Crops
+    spec: TuneOptions, criterion: Criterion, model: Model, calibration: Crops, evaluation: Crops
 ) -> dict[str, str]:
     """By name, what trials must have in common to be compared. The seed and the number of images
     are in the calibration images."""
@@ -368,7 +368,7 @@ def _identity(
     return parts | ({"inc strategy": spec.inc_strategy} if spec.inc_strategy else {})
 
 
-def _sampling(spec: TuneSpec) -> Recipe:
+def _sampling(spec: TuneOptions) -> Recipe:
     """A recipe with this tune's calibration sample, its own or that of the recipe it was given, and
     seed."""
     given = find_recipe(spec.recipe)
@@ -388,7 +388,7 @@ def _sampled(recipe: Recipe, sampling: Recipe) -> Recipe:
     )
 
 
-def _rungs(spec: TuneSpec) -> list[Recipe]:
+def _rungs(spec: TuneOptions) -> list[Recipe]:
     """The recipes to set out from: the one named by the user, else the engines' ladders."""
     engines = spec.engines or (spec.engine,)
     listed = (
@@ -401,7 +401,7 @@ def _rungs(spec: TuneSpec) -> list[Recipe]:
 
 
 def _search(
-    spec: TuneSpec, rungs: Sequence[Recipe], ranking: Ranking, study: SharedStudy | None
+    spec: TuneOptions, rungs: Sequence[Recipe], ranking: Ranking, study: SharedStudy | None
 ) -> Search:
     """The strategy's generator, from the first rung on."""
     start = rungs[0]
@@ -426,7 +426,7 @@ def _search(
 
 
 def _prefetcher(
-    spec: TuneSpec,
+    spec: TuneOptions,
     rungs: Sequence[Recipe],
     prepared: Prepared,
     execution: ShardedExecution,
@@ -448,7 +448,7 @@ def _prefetcher(
 
 
 def _finish(
-    spec: TuneSpec,
+    spec: TuneOptions,
     limits: Limits,
     trials: TrialRunner,
     costs: GroupCosts,

@@ -22,7 +22,7 @@ from quantlab.model.model import Model
 from quantlab.runs.run import Run
 from quantlab.runtime.runner import Runner
 from quantlab.testing import image_folder, tiny_classifier
-from quantlab.verbs.evaluate import EvaluateSpec, _Running, evaluate_job, predict
+from quantlab.verbs.evaluate import EvaluateOptions, _Running, evaluate_job, predict
 from quantlab.verbs.publish import publish
 
 ONE_CORE = ShardedExecution(threads=1)
@@ -84,7 +84,7 @@ def test_the_predictions_are_saved_and_the_same_again(tmp_path: Path) -> None:
     data = image_folder(tmp_path / "images", 10, per_class=1, size=40)
     saved = []
     for _ in range(2):
-        spec = EvaluateSpec(model=str(model), data=data, pipeline="torchvision", threads=1)
+        spec = EvaluateOptions(model=str(model), data=data, pipeline="torchvision", threads=1)
         with Run("evaluate", {}, "quantlab evaluate", tmp_path / "runs") as run:
             found = publish(evaluate_job(spec, NullReporter()), run, NullReporter())
         assert found.accuracy is not None
@@ -99,7 +99,7 @@ def test_known_answers_run_no_inference_where_the_crops_are_gone(
 ) -> None:
     model = tiny_classifier(tmp_path / "m.onnx", size=224)
     data = image_folder(tmp_path / "images", 10, per_class=1, size=40)
-    spec = EvaluateSpec(model=str(model), data=data, pipeline="torchvision", threads=1)
+    spec = EvaluateOptions(model=str(model), data=data, pipeline="torchvision", threads=1)
     for _ in range(2):
         runs.clear()
         evaluate_job(spec, NullReporter())
