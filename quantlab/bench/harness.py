@@ -18,8 +18,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field, replace
 from statistics import median
 from time import monotonic
-from typing import Literal
 
+from quantlab.bench.defaults import Isolation as Isolation
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import BenchResult, Measurement
 from quantlab.bench.process import Deadline, Worker, workers
@@ -39,9 +39,6 @@ from quantlab.bench.task import Task
 from quantlab.model.model import Model
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.providers import CPU
-
-Isolation = Literal["fresh", "shared"]
-SHARED_ROUNDS, SHARED_SECONDS = 30, 10.0
 
 
 def bench(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from quantlab.bench.defaults import SECONDS as SECONDS
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import Conditions
 from quantlab.bench.task import Subject, Task
@@ -14,7 +15,6 @@ from quantlab.model.model import Model
 from quantlab.runtime.environment import available_cpus, environment, pick_cpus
 
 Progress = Callable[[int, str], None]
-SECONDS = 25.0
 TIMEOUT = 3600.0
 NOISE = 1
 """Where A′, the first model once more, stands among the sessions."""

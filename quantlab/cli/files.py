@@ -15,13 +15,12 @@ import click
 
 from quantlab._util.outputs import Input, Output, check
 from quantlab._util.paths import cache_dir
-from quantlab.cli.options import RoleType, given
+from quantlab.cli.options import given
+from quantlab.cli.params import OptionsCommand, RoleType
 from quantlab.errors import QuantlabError
 from quantlab.verbs.roles import (
     DATA,
-    FILE,
     MODEL,
-    OTHER_DATA,
     Fills,
     Reads,
     Role,
@@ -33,20 +32,8 @@ from quantlab.verbs.roles import (
 if TYPE_CHECKING:
     from quantlab.verbs.config import Config
 
-_CONFIGURED: dict[str, Reads] = {
-    "model": MODEL,
-    "data": OTHER_DATA,
-    "list_file": FILE,
-    "eval_data": OTHER_DATA,
-    "eval_list": FILE,
-    "synsets": FILE,
-    "recipe": FILE,
-    "pipeline": FILE,
-}
-"""The keys of a configuration that name what is read."""
 
-
-class Verb(click.Command):
+class Verb(OptionsCommand):
     """A click command that refuses to overwrite its inputs or files of others."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -157,11 +144,17 @@ def _configured(command: click.Command, config: Config | None, path: Path) -> It
     """What the configuration names, and of what a gate judges also the int8 file."""
     if config is None:
         return
-    named = {key: getattr(config, key) for key in _CONFIGURED}
-    roles: dict[str, Reads] = dict(_CONFIGURED)
+    from quantlab.verbs.config import of_gate, of_tune
+
+    known: dict[str, tuple[Any, Role | None]] = {
+        name: (getattr(config, name), each.option.role) for name, each in of_tune().items()
+    }
     if any(param.name == "fail_if" for param in command.params):
-        named |= {"output": config.output, "gate.baseline": config.rules.baseline}
-        roles |= {"output": MODEL, "gate.baseline": FILE}
-    for key, value in named.items():
-        if value and not isinstance(value, dict) and (source := place(value)) is not None:
-            yield Input(source, f"{key} of {path}", roles[key].parts)
+        known["output"] = (config.output, MODEL)
+        rules = config.rules
+        known |= {f"gate.{k}": (getattr(rules, k), d.option.role) for k, d in of_gate().items()}
+    for key, (value, role) in known.items():
+        if not isinstance(role, Reads) or not value or isinstance(value, dict):
+            continue
+        if (source := place(value)) is not None:
+            yield Input(source, f"{key} of {path}", role.parts)

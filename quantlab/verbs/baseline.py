@@ -7,15 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from quantlab._util.files import check_writable, write_whole
 from quantlab._util.reporter import Reporter
 from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
 from quantlab.errors import DataError, RecordError
 from quantlab.gate.baseline import (
-    FILE_NAME,
     MOST_STORED,
     Answers,
     Baseline,
@@ -31,22 +28,8 @@ from quantlab.runtime.environment import environment
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
 from quantlab.verbs.evaluate import crops_and_answers
-from quantlab.verbs.inputs import DataOptions, ModelOptions
-
-
-class UpdateSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab baseline update``."""
-
-    model: str
-    baseline: Path = Path(FILE_NAME)
-    no_predictions: bool = False
-
-
-class DiffSpec(BaseModel):
-    """The options of ``quantlab baseline diff``."""
-
-    old: Path
-    new: Path
+from quantlab.verbs.options.baseline import DiffSpec as DiffSpec
+from quantlab.verbs.options.baseline import UpdateSpec as UpdateSpec
 
 
 @dataclass(frozen=True)

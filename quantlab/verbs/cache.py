@@ -5,20 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel
-
-from quantlab._util.cache import KINDS, Entry, Kind, cache_limit, entries, remove, subject, sweep
+from quantlab._util.cache import KINDS, Entry, cache_limit, entries, remove, subject, sweep
 from quantlab._util.paths import cache_dir
 from quantlab.runs.run import Run
-
-
-class CacheSpec(BaseModel):
-    """The options of ``quantlab cache``."""
-
-    action: Literal["ls", "clear"]
-    kind: Kind | None = None
+from quantlab.verbs.options.small import CacheSpec as CacheSpec
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import Field
-
 from quantlab._util.reporter import Reporter
 from quantlab.bench.measurement import BenchResult
 from quantlab.compare.compare import compare, with_speeds
@@ -22,7 +20,7 @@ from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.criteria import needs_labels
 from quantlab.gate.metrics import metrics_of
 from quantlab.gate.sequential import Watch, watch
-from quantlab.gate.verdict import Criterion, Limit, Verdict, judge, parse_criterion
+from quantlab.gate.verdict import Limit, Verdict, judge
 from quantlab.inspect.counts import node_macs
 from quantlab.inspect.int8_share import int8_share
 from quantlab.inspect.speed_formats import slow_format
@@ -35,32 +33,13 @@ from quantlab.verbs.audit import check_reference
 from quantlab.verbs.bench import BenchSpec, timed
 from quantlab.verbs.checks import known_macs
 from quantlab.verbs.evaluate import crops_and_answers, predict
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions, model_facts
+from quantlab.verbs.inputs import LocatedDataset, model_facts
+from quantlab.verbs.options.compare import CompareSpec as CompareSpec
 from quantlab.verbs.portability import portability_words
 from quantlab.verbs.reports import context_of, report
 from quantlab.verbs.sequential_evaluation import SequentialEvaluation, predict_until_certain
 
 EXCLUDED, REVERTED = "excluded by the recipe", "reverted by the tune"
-
-
-class CompareSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab compare``."""
-
-    fp32: str
-    int8: str
-    max_decline: str = "1%"
-    criterion: str | None = None
-    batch_sizes: tuple[int, ...] = (1,)
-    rounds: int | None = None
-    no_bench: bool = False
-    early_stop: bool = False
-    seed: int = 0
-    limits: tuple[Limit, ...] = Field((), description="of a gate: what else will be judged")
-
-    @property
-    def policy(self) -> Criterion:
-        """What the verdict is on. Raises RecipeError."""
-        return parse_criterion(self.criterion or self.max_decline)
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,9 @@ from quantlab.data.finished import file_names, write_inputs
 from quantlab.data.readers import NPZ_LIST
 from quantlab.runs.run import Run
 from quantlab.verbs import inputs
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.data import DataSpec as DataSpec
 from quantlab.verbs.roles import INPUTS, dataset_parts, model_parts
-
-
-class DataSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab data npz``."""
-
-    model: str
-    output: Path
-    force: bool = False
 
 
 def npz_job(spec: DataSpec, run: Run, reporter: Reporter) -> int:

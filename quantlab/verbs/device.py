@@ -27,18 +27,10 @@ from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
 from quantlab.verbs.compare import Compared, CompareSpec, named, results, save_artifacts
 from quantlab.verbs.evaluate import predict
-from quantlab.verbs.inputs import ConfigOptions
+from quantlab.verbs.options.evaluate import ResultsSpec as ResultsSpec
 from quantlab.verbs.reports import context_of, report
 
 _BY_NAME = "Results are matched to images by their names, folders and endings left aside."
-
-
-class ResultsSpec(ConfigOptions):
-    """The options of ``quantlab evaluate --results``."""
-
-    results: Path
-    label: Path
-    synsets: Path | None = None
 
 
 def results_job(spec: ResultsSpec, run: Run, reporter: Reporter) -> tuple[Accuracy, int]:

@@ -38,14 +38,9 @@ from quantlab.model.model import Model
 from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import warn_of_accuracy
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
-
-
-class EvaluateSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab evaluate``."""
-
-    model: str
-    log_interval: int | None = None
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.evaluate import EvaluateSpec as EvaluateSpec
+from quantlab.verbs.options.shared import DataOptions, EvaluationOptions
 
 
 def evaluate_job(spec: EvaluateSpec, run: Run, reporter: Reporter) -> tuple[Accuracy | None, int]:
@@ -64,7 +59,11 @@ def evaluate_job(spec: EvaluateSpec, run: Run, reporter: Reporter) -> tuple[Accu
 
 
 def facts(
-    model: Model, found: LocatedDataset, crops: Crops, predictions: Predictions, spec: ModelOptions
+    model: Model,
+    found: LocatedDataset,
+    crops: Crops,
+    predictions: Predictions,
+    spec: EvaluationOptions,
 ) -> dict[str, object]:
     """The figures for the record."""
     result = predictions.accuracy

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from quantlab._util.reporter import Reporter
 from quantlab.runs.run import Run
 from quantlab.verbs.inputs import fetch_with_progress
-
-
-class FetchSpec(BaseModel):
-    """The options of ``quantlab fetch``."""
-
-    name: str
-    from_dir: Path | None = None
+from quantlab.verbs.options.small import FetchSpec as FetchSpec
 
 
 def fetch_job(spec: FetchSpec, run: Run, reporter: Reporter) -> Path:

@@ -54,27 +54,12 @@ from quantlab.verbs.compare import (
 from quantlab.verbs.config import Config, load_config
 from quantlab.verbs.device import compare_device_job, is_answers
 from quantlab.verbs.evaluate import crops_and_answers
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.gate import GateSpec as GateSpec
 from quantlab.verbs.portability import portability_words
 from quantlab.verbs.reports import context_of, report
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
-
-
-class GateSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab gate``. ``models`` is fp32 and int8, int8 alone with a baseline, or
-    nothing, when the configuration names them."""
-
-    models: tuple[str, ...] = ()
-    fail_if: tuple[str, ...] = ()
-    baseline: Path | None = None
-    allow_isa_change: bool = False
-    rounds: int | None = None
-    seed: int = 0
-    junit: Path | None = None
-    comment: Path | None = None
-    summary: Path | None = None
-    benchmark_json: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from quantlab._util.files import write_whole
 from quantlab.errors import OutputError
 from quantlab.runs.run import Run
-from quantlab.verbs.config import FILE_NAME, Config, template
-
-
-class InitSpec(BaseModel):
-    """The options of ``quantlab init``."""
-
-    path: Path = Path(FILE_NAME)
-    force: bool = False
+from quantlab.verbs.config import Config, template
+from quantlab.verbs.options.small import InitSpec as InitSpec
 
 
 def init_job(spec: InitSpec, run: Run) -> Path:

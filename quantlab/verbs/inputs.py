@@ -9,98 +9,27 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from quantlab._util.cache import cache_limit, trim
 from quantlab._util.paths import cache_dir, is_url
 from quantlab._util.reporter import Reporter
 from quantlab._util.yamlfile import parse_yaml
-from quantlab.cluster.execution import ShardedExecution
-from quantlab.cluster.executor import INLINE, open_executor
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.dataset import NO_LABEL, Dataset, describe
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError, LabelError, ModelError
-from quantlab.evaluate.execution import parse_split
 from quantlab.fetch import catalog, fetch
-from quantlab.model.model import Layout, Model, OutputKind
+from quantlab.model.model import Model
 from quantlab.quantize.stamp import PIPELINE_KEY, RECIPE_KEY
-from quantlab.runtime.providers import providers_of
-from quantlab.verbs.config import FILE_NAME, Location, load_config
+from quantlab.verbs.config import FILE_NAME, load_config
+from quantlab.verbs.executor import sharded as sharded
+from quantlab.verbs.options.shared import ConfigOptions as ConfigOptions
+from quantlab.verbs.options.shared import DataOptions as DataOptions
+from quantlab.verbs.options.shared import EvaluationOptions as EvaluationOptions
+from quantlab.verbs.options.shared import ModelOptions as ModelOptions
 
 if TYPE_CHECKING:
     from quantlab.cluster.shards import Sharded
-
-
-class ConfigOptions(BaseModel):
-    """Which configuration file holds; None: ``quantlab.yaml`` of the working folder, if any."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    config: Path | None = None
-
-
-class ModelOptions(ConfigOptions):
-    """How to read a model where detection is wrong, and with what to feed it."""
-
-    layout: Layout | None = None
-    output_kind: OutputKind | None = None
-    size: int | None = Field(None, ge=1, description="of images, where the graph leaves it free")
-    pipeline: str | dict[str, Any] | None = None
-    threads: int = Field(0, ge=0, description="0: all cores of this process")
-    batch_size: int | None = Field(None, ge=1)
-    split: str | None = None
-    provider: str | None = None
-    fold_preprocess: bool = False
-    executor: str = INLINE
-
-    @property
-    def execution(self) -> ShardedExecution:
-        """How to evaluate. Raises QuantlabError for a split or a provider that cannot be."""
-        return ShardedExecution(
-            threads=self.threads,
-            batch=self.batch_size,
-            split=None if self.split is None else parse_split(self.split),
-            providers=providers_of(self.provider),
-            fold=self.fold_preprocess,
-        )
-
-    @contextmanager
-    def executing(self, reporter: Reporter) -> Iterator[ShardedExecution]:
-        """``execution`` with its executor, which is open until the block ends. Raises QuantlabError
-        for one that cannot be."""
-        with sharded(self.executor, reporter) as found:
-            yield replace(self.execution, sharded=found)
-
-
-@contextmanager
-def sharded(executor: str, reporter: Reporter) -> Iterator[Sharded | None]:
-    """The executor of that name at work until the block ends, and said; None for this process."""
-    with open_executor(executor) as found:
-        if found is None:
-            yield None
-            return
-        from quantlab.cluster.shards import Sharded
-
-        if found.workers:
-            reporter.say(f"Work goes to {executor}: {found.workers} shards at a time.")
-        else:
-            reporter.warn(f"No worker has joined {executor}: work waits for one.")
-        yield Sharded(found)
-
-
-class DataOptions(ConfigOptions):
-    """Where images come from."""
-
-    data: Location | None = None
-    list_file: Path | None = None
-    synsets: Path | None = None
-    max_bad: float = Field(0.01, ge=0, le=1)
-
-    def with_list(self, list_file: Path | None) -> DataOptions:
-        """For another folder than ``data``: the list file was that folder's."""
-        return self.model_copy(update={"list_file": list_file})
 
 
 @dataclass(frozen=True)

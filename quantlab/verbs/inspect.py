@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from quantlab._util.files import write_whole
 from quantlab._util.reporter import NullReporter, Reporter
@@ -32,7 +30,8 @@ from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import full_audit
 from quantlab.verbs.checks import keep_layers
-from quantlab.verbs.inputs import DataOptions, ModelOptions
+from quantlab.verbs.options.inspect import InspectSpec as InspectSpec
+from quantlab.verbs.options.inspect import View as View
 
 IMAGES = {
     "inspect": 16,
@@ -42,29 +41,6 @@ IMAGES = {
     "preprocess-audit": 400,
 }
 RANDOM_IMAGES = 8
-
-
-View = Literal[
-    "inspect",
-    "portability",
-    "layers",
-    "sensitivity",
-    "preprocess-audit",
-    "test-data",
-    "quantization",
-]
-
-
-class InspectSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab inspect``. ``int8`` is the second model of ``layers``;
-    ``published`` a top-1 in percent, for ``preprocess-audit``."""
-
-    model: str
-    int8: str | None = None
-    view: View = "inspect"
-    test_data: Path | None = None
-    images: int | None = Field(None, ge=1)
-    published: float | None = Field(None, gt=0, le=100)
 
 
 def inspect_job(spec: InspectSpec, run: Run, reporter: Reporter) -> Inspected:

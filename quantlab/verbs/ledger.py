@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from quantlab._util.files import check_writable, write_whole
 from quantlab._util.reporter import Reporter
 from quantlab.errors import RecordError
@@ -16,13 +14,7 @@ from quantlab.report.ledger import ledger_csv, ledger_page
 from quantlab.runs.ledger import Row, ledger
 from quantlab.runs.record import RunRecord, load_record
 from quantlab.runs.run import Run
-
-
-class LedgerSpec(BaseModel):
-    """The options of ``quantlab runs ledger``."""
-
-    runs_dir: Path
-    output: Path
+from quantlab.verbs.options.runs import LedgerSpec as LedgerSpec
 
 
 def ledger_job(spec: LedgerSpec, run: Run, reporter: Reporter) -> tuple[Path, tuple[Row, ...]]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from quantlab._util.reporter import Reporter
 from quantlab.data.images import decode, quiet_pillow
@@ -20,16 +19,7 @@ from quantlab.runs.run import Run
 from quantlab.runtime.runner import Runner
 from quantlab.verbs import inputs
 from quantlab.verbs.config import load_config
-from quantlab.verbs.inputs import ModelOptions
-
-
-class PredictSpec(ModelOptions):
-    """The options of ``quantlab predict``."""
-
-    model: str
-    images: tuple[Path, ...] = Field(min_length=1)
-    top: int = Field(5, ge=1)
-    synsets: Path | None = None
+from quantlab.verbs.options.predict import PredictSpec as PredictSpec
 
 
 def predict_job(spec: PredictSpec, run: Run, reporter: Reporter) -> tuple[ImageAnswer, ...]:

@@ -13,9 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel
 from sqlalchemy.engine import URL
 
 from quantlab._util import units
@@ -37,63 +35,20 @@ from quantlab.runs.folders import (
     timing_of,
 )
 from quantlab.runs.index import IN_MEMORY, Filter, Index, IndexBusyError, shown
-from quantlab.runs.mlflow import EXPERIMENT, Logged, log_run
+from quantlab.runs.mlflow import Logged, log_run
 from quantlab.runs.record import RunRecord, load_record
 from quantlab.runs.trend import METRICS, Series, trend
+from quantlab.verbs.options.runs import DiffSpec as DiffSpec
+from quantlab.verbs.options.runs import ExportSpec as ExportSpec
+from quantlab.verbs.options.runs import HistorySpec as HistorySpec
+from quantlab.verbs.options.runs import LsSpec as LsSpec
+from quantlab.verbs.options.runs import Metric as Metric
+from quantlab.verbs.options.runs import RunSpec as RunSpec
+from quantlab.verbs.options.runs import TrendSpec as TrendSpec
 
 VARIABLE = "QUANTLAB_DB"
 FILE_NAME = ".history.db"
 """The index beside the runs, where no database is named."""
-Metric = Literal[
-    "top1", "top5", "decline", "agreement", "kl", "latency", "speedup", "int8_macs"
-]  # fmt: skip
-
-
-class HistorySpec(BaseModel):
-    """Which runs. ``db`` is the URL of the index, None that of QUANTLAB_DB or a file beside the
-    runs."""
-
-    runs_dir: Path = Path("runs")
-    db: str | None = None
-
-
-class LsSpec(HistorySpec):
-    """The options of ``quantlab runs ls``; ``since`` is a date or an age such as 7d."""
-
-    verb: str | None = None
-    model: str | None = None
-    since: str | None = None
-    limit: int | None = None
-    everywhere: bool = False
-
-
-class RunSpec(HistorySpec):
-    """The options of ``quantlab runs show`` and ``rm``."""
-
-    runs: tuple[str, ...]
-
-
-class DiffSpec(HistorySpec):
-    """The options of ``quantlab runs diff``."""
-
-    old: str
-    new: str
-
-
-class TrendSpec(HistorySpec):
-    """The options of ``quantlab runs trend``."""
-
-    model: str
-    metrics: tuple[Metric, ...] = ()
-    plot: Path | None = None
-    everywhere: bool = False
-
-
-class ExportSpec(RunSpec):
-    """The options of ``quantlab runs export``; ``to`` is a tracking URI or a folder."""
-
-    to: str | None = None
-    experiment: str = EXPERIMENT
 
 
 @dataclass(frozen=True)

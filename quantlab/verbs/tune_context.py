@@ -45,9 +45,9 @@ from quantlab.tune.trials import Trial, scores
 from quantlab.verbs.bench import BenchSpec, timed
 from quantlab.verbs.checks import remembered
 from quantlab.verbs.compare import compared
-from quantlab.verbs.config import BenchConditions
 from quantlab.verbs.evaluate import predict
 from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.tune import BenchConditions
 from quantlab.verbs.prefetch import RecipePrefetcher
 from quantlab.verbs.quantize import engine_of, quantized
 

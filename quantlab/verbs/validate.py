@@ -6,17 +6,9 @@ from pathlib import Path
 
 from quantlab.data.readers import LIST_NAMES
 from quantlab.errors import ModelError, RecipeError
-from quantlab.verbs.config import Location, load_config
+from quantlab.verbs.config import load_config
 from quantlab.verbs.evaluate import EvaluateSpec
-from quantlab.verbs.inputs import ModelOptions
-
-
-class ValidateSpec(ModelOptions):
-    """The options of ``quantlab validate``."""
-
-    model: str | None = None
-    data: Location | None = None
-    log_interval: int | None = None
+from quantlab.verbs.options.validate import ValidateSpec as ValidateSpec
 
 
 def evaluation_of(spec: ValidateSpec) -> EvaluateSpec:

@@ -1,0 +1,93 @@
+"""The options of ``quantlab compare``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from quantlab.verbs import roles
+from quantlab.verbs.options.option import Batch, Count, Option, Stored
+from quantlab.verbs.options.shared import (
+    MOST_ROUNDS,
+    DataOptions,
+    InsteadOfDecline,
+    MaxDecline,
+    NoBench,
+    PlainSeed,
+    Rounds,
+    RunOptions,
+    ShardedOptions,
+)
+
+if TYPE_CHECKING:
+    from quantlab.gate.verdict import Criterion
+
+
+class CompareSpec(DataOptions, ShardedOptions, RunOptions):
+    """The options of ``quantlab compare``."""
+
+    COMMAND: ClassVar[tuple[str, ...]] = ("compare",)
+    EXAMPLE: ClassVar[str] = "quantlab compare mobilenetv2-12.onnx int8.onnx --data val"
+
+    fp32: Annotated[
+        str,
+        Option(
+            argument=True,
+            group="Model",
+            role=roles.MODEL,
+            remote=Stored("models"),
+            label="fp32 model",
+            main=True,
+        ),
+    ]
+    int8: Annotated[
+        str,
+        Option(
+            argument=True,
+            group="Model",
+            role=roles.MODEL_OR_ANSWERS,
+            remote=Stored("models"),
+            label="int8 model",
+            main=True,
+        ),
+    ]
+    max_decline: MaxDecline = "1%"
+    criterion: InsteadOfDecline = None
+    batch_sizes: Annotated[
+        tuple[Count, ...],
+        Option(
+            help="Batch sizes to time; may be given several times.",
+            group="Timing",
+            flags=("--batch",),
+            remote=Annotated[tuple[Batch, ...], Field(min_length=1, max_length=8)],
+            form_help="Numbers with spaces between them.",
+        ),
+    ] = (1,)
+    rounds: Annotated[
+        Rounds | None,
+        Option(help="Of timing; see docs/bench.md.", group="Timing", remote=True, most=MOST_ROUNDS),
+    ] = None
+    no_bench: NoBench = False
+    early_stop: Annotated[
+        bool,
+        Option(
+            help="Evaluate both in turns and stop once pass or fail is certain.",
+            group="Speed",
+            remote=True,
+        ),
+    ] = False
+    seed: PlainSeed = 0
+    limits: tuple[Any, ...] = Field((), description="of a gate: what else will be judged")
+
+    @property
+    def policy(self) -> Criterion:
+        """What the verdict is on. Raises RecipeError."""
+        from quantlab.gate.verdict import parse_criterion
+
+        return parse_criterion(self.criterion or self.max_decline)
+
+    @staticmethod
+    def exclusive(asked: Any) -> bool:
+        """See Options."""
+        return not asked.no_bench

@@ -1,0 +1,56 @@
+"""The options of ``quantlab validate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from quantlab.verbs import roles
+from quantlab.verbs.options.option import Count, Option
+from quantlab.verbs.options.shared import EvaluationOptions, RunOptions
+
+
+class ValidateSpec(EvaluationOptions, RunOptions):
+    """The options of ``quantlab validate``."""
+
+    COMMAND: ClassVar[tuple[str, ...]] = ("validate",)
+    EXAMPLE: ClassVar[str] = "quantlab validate -c mobilenetv2.yaml --data_dir val"
+
+    config: Annotated[
+        Path | None,
+        Option(
+            help="quantlab's or MindCV's YAML.",
+            flags=("--config", "-c"),
+            group="Model",
+            main=True,
+            required=True,
+            role=roles.FILE,
+        ),
+    ] = None
+    data: Annotated[
+        Path | None,
+        Option(
+            help="Images; of a folder with val/: that one.",
+            flags=("--data_dir",),
+            group="Images",
+            role=roles.DATA,
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        Option(
+            help="The .onnx file, instead of the configuration's.",
+            flags=("--ckpt_path",),
+            group="Model",
+            role=roles.MODEL,
+            main=True,
+        ),
+    ] = None
+    log_interval: Annotated[
+        Count | None,
+        Option(
+            help="A running line every N images.",
+            flags=("--log-interval", "--log_interval"),
+            group="Output",
+        ),
+    ] = None
