@@ -29,7 +29,7 @@ def add(**params: Any) -> None:
     click.echo(f"{params['name']}: {facts['images']:,} images, {labels}")
 
 
-@command.command("ls", short_help="What there is.", options="service:ServerOptions")
+@command.command("ls", short_help="What there is.", options="service:DatasetListOptions")
 def ls(**params: Any) -> None:
     """The datasets of the service, with their places."""
     from quantlab.serve.service import Service

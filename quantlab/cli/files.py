@@ -144,10 +144,11 @@ def _configured(command: click.Command, config: Config | None, path: Path) -> It
     """What the configuration names, and of what a gate judges also the int8 file."""
     if config is None:
         return
-    from quantlab.verbs.config import of_gate, of_tune
+    from quantlab.verbs.config import keys_of, of_gate
+    from quantlab.verbs.options.tune import TuneSpec
 
     known: dict[str, tuple[Any, Role | None]] = {
-        name: (getattr(config, name), each.option.role) for name, each in of_tune().items()
+        name: (getattr(config, name), each.option.role) for name, each in keys_of(TuneSpec).items()
     }
     if any(param.name == "fail_if" for param in command.params):
         known["output"] = (config.output, MODEL)

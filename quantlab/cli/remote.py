@@ -58,7 +58,7 @@ def _run(
     reporter = ConsoleReporter(quiet=params["quiet"] or params["as_json"])
     with Api(server, token) as api:
         asked = _asked(ctx, verb, params)
-        request = _request(verb, asked, api, reporter)
+        request = request_to(verb, asked, api, reporter)
         targets = _targets(model, params, asked)
         if targets.output is not None:
             request["output"] = targets.output.name
@@ -75,7 +75,7 @@ def _run(
     ctx.exit(done.exit_code)
 
 
-def _request(verb: str, asked: Mapping[str, Any], api: Api, reporter: Reporter) -> dict[str, Any]:
+def request_to(verb: str, asked: Mapping[str, Any], api: Api, reporter: Reporter) -> dict[str, Any]:
     """What is asked of the server, files that are here sent there. Raises UsageError for an option
     that it has no use for, QuantlabError."""
     from quantlab.client.remote import stored_model, stored_recipe

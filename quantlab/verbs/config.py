@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
+from pydantic.fields import FieldInfo
 
 from quantlab._util.paths import is_url
 from quantlab._util.yamlfile import read_yaml, validate
@@ -20,7 +21,7 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.gate.rules import DEFAULT_RULES, parse_rules
 from quantlab.recipe import Recipe
 from quantlab.verbs.options.gate import GateSpec
-from quantlab.verbs.options.option import Declared, declared, without_flags
+from quantlab.verbs.options.option import Declared, Options, Unit, declared, without_flags
 from quantlab.verbs.options.tune import TuneSpec
 from quantlab.verbs.roles import Reads
 
@@ -36,14 +37,13 @@ _IN_A_FILE: dict[str, tuple[Any, Any]] = {
 """Options whose type and default in a file are not those of the verb."""
 
 
-def of_tune() -> dict[str, Declared]:
-    """The options of tune that a file may set, by what Config calls them: as their flags are
+def keys_of(options: type[Options]) -> dict[str, Declared]:
+    """The options of a verb that a file may set, by what Config calls them: as their flags are
     called, or without a flag as their key."""
-    known = declared(TuneSpec).values()
     return {
         each.name if each.option.command else each.option.config: each
-        for each in known
-        if each.option.config is not None
+        for each in declared(options).values()
+        if each.option.config is not None and "." not in each.option.config
     }
 
 
@@ -60,10 +60,11 @@ def _fields(known: Mapping[str, Declared]) -> dict[str, Any]:
         kind = each.annotation | None if each.field.is_required() else each.annotation
         kind, default = _IN_A_FILE.get(each.name, (kind, each.default))
         key = (each.option.config or "").removeprefix(f"{_GATE}.")
+        choices = f" One of {', '.join(each.choices)}." if each.choices else ""
         told = Field(
             default,
             alias=None if key == name else key,
-            description=without_flags(each.option.help, "_"),
+            description=f"{without_flags(each.option.help, '_')}{choices}",
         )
         found[name] = (kind, told)
     return found
@@ -79,6 +80,11 @@ class _File(BaseModel):
         def __getattr__(self, name: str) -> Any: ...
 
 
+def file_schema(options: type[Options]) -> type[_File]:
+    """What a file may say of a verb's options."""
+    return create_model("Keys", __base__=_File, **_fields(keys_of(options)))
+
+
 if TYPE_CHECKING:
 
     class _GateKeys(_File): ...
@@ -87,7 +93,7 @@ if TYPE_CHECKING:
 
 else:
     _GateKeys = create_model("_GateKeys", __base__=_File, **_fields(of_gate()))
-    _Keys = create_model("_Keys", __base__=_File, **_fields(of_tune()))
+    _Keys = file_schema(TuneSpec)
 
 
 class GateRules(_GateKeys):
@@ -178,7 +184,7 @@ def _placed(config: Config, folder: Path, beside: Path | None = None) -> Config:
     """The same with paths in the folder, as it is called; what is no name but a file is seen
     ``beside`` it where it is called otherwise here."""
     changes: dict[str, Any] = {}
-    always, named = paths_of(of_tune())
+    always, named = paths_of(keys_of(TuneSpec))
     for key in always:
         if (value := getattr(config, key)) is not None and not is_url(value):
             changes[key] = folder / value
@@ -256,26 +262,27 @@ def narrowed(recipes: Sequence[Recipe], search: Mapping[str, Sequence[Any]]) -> 
     return tuple(kept.values())
 
 
-def template() -> str:
+def template(schema: type[_File] | None = None, options: type[Options] = TuneSpec) -> str:
     """A commented ``quantlab.yaml`` with every key, its meaning and its default."""
     parts = [
         "# quantlab.yaml: defaults for the commands that run in this folder. Flags win.\n"
         "# Paths are relative to this file. A key without a value is one that is not set.\n"
     ]
-    known, heading = of_tune(), ""
-    for name, key in Config.model_fields.items():
+    known, heading = keys_of(options), ""
+    for name, key in (schema or Config).model_fields.items():
         group = known[name].option.group if name in known else "What a gate asks"
         if group != heading:
             parts.append(f"\n# --- {group} ---\n")
         heading = group
         meaning = textwrap.wrap(key.description or "", 96)
         parts += ["\n", *(f"# {line}\n" for line in meaning)]
-        parts.append(_entry(key.alias or name, key.get_default(), known.get(name)))
+        parts.append(_entry(key.alias or name, key))
     return "".join(parts)
 
 
-def _entry(key: str, value: Any, known: Declared | None) -> str:
+def _entry(key: str, told: FieldInfo) -> str:
     """The key and its default, the way a person would write it."""
+    value = told.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         lines = [f"{key}:"]
         for name, part in type(value).model_fields.items():
@@ -283,9 +290,16 @@ def _entry(key: str, value: Any, known: Declared | None) -> str:
             lines += [*(f"  # {line}" for line in meaning)]
             lines += [f"  {name}: {_plain(getattr(value, name))}".removesuffix(" null")]
         return "\n".join([*lines, ""])
-    if known is not None and known.unit is not None and value is not None:
-        return f"{key}: {known.unit.show(value)}\n"
-    return f"{key}:\n" if value is None else f"{key}: {_plain(value)}\n"
+    return f"{key}: {shown_default(told)}".rstrip() + "\n"
+
+
+def shown_default(told: FieldInfo) -> str:
+    """The default of a key in one line of YAML; nothing where there is none."""
+    value = told.get_default(call_default_factory=True)
+    if value is None or isinstance(value, BaseModel):
+        return ""
+    unit = next((each for each in told.metadata if isinstance(each, Unit)), None)
+    return _plain(value) if unit is None else unit.show(value)
 
 
 def _plain(value: Any) -> str:

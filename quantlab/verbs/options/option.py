@@ -267,9 +267,12 @@ def _place(known: Declared) -> tuple[int, bool]:
 
 
 def _declared(name: str, field: FieldInfo) -> Declared | None:
-    option = next((each for each in field.metadata if isinstance(each, Option)), None)
-    if option is None:
+    options = [each for each in field.metadata if isinstance(each, Option)]
+    if not options:
         return None
+    if len(options) > 1:
+        raise TypeError(f"{name} is declared twice.")
+    option = options[0]
     kind, metadata = unpacked(field.annotation, tuple(field.metadata))
     several = get_origin(kind) is tuple
     if several:

@@ -78,6 +78,13 @@ class DatasetAddOptions(ServerOptions):
     synsets: Synsets = None
 
 
+class DatasetListOptions(ServerOptions):
+    """The options of ``quantlab dataset ls``."""
+
+    COMMAND: ClassVar[tuple[str, ...]] = ("dataset", "ls")
+    EXAMPLE: ClassVar[str] = "quantlab dataset ls"
+
+
 class NamedOptions(ServerOptions):
     """The options of ``quantlab dataset rm`` and ``token revoke``."""
 

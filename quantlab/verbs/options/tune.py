@@ -103,8 +103,8 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     criterion: Annotated[
         str | None,
         _holds(
-            help="What the int8 model must hold, instead of --max-decline: 1% (of fp32's top-1), "
-            "0.5pp (points), top5 1%, agree>=96%, kl<=0.01, or module:function 1%.",
+            help="What the int8 model must hold: 1% (of fp32's top-1), 0.5pp (points), top5 1%, "
+            "agree>=96%, kl<=0.01, or module:function 1%.",
             config="criterion",
             remote=Words | None,
             reader="quantlab.gate.verdict:parse_criterion",
