@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -31,15 +31,22 @@ from quantlab.verbs.roles import (
 
 if TYPE_CHECKING:
     from quantlab.verbs.config import Config
+    from quantlab.verbs.options.option import Options
+
+Known: TypeAlias = "tuple[Values, Path | None, Config | None]"
+"""Options with values of the configuration, its path, and itself where it can be read."""
 
 
 class Verb(OptionsCommand):
     """A click command that refuses to overwrite its inputs or files of others."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Check that inputs and outputs are distinct, then run. Raises OutputError."""
-        found = files_of(ctx.command, ctx.params, given(ctx))
-        check(*found, force=bool(ctx.params.get("force")))
+        """Check that inputs and outputs are distinct, resolve what the configuration says, run.
+        Raises OutputError."""
+        now = given(ctx)
+        known = _effective(ctx.command, ctx.params, now)
+        check(*_files(ctx.command, known), force=bool(ctx.params.get("force")))
+        ctx.params.update(_resolved(self.model, now, known))
         return super().invoke(ctx)
 
 
@@ -59,7 +66,25 @@ def files_of(
 ) -> tuple[list[Output], list[Input]]:
     """What the command will write, and what it will read: ``params`` are its options by name,
     ``now`` those that were given."""
-    values, path, config = _effective(command, params, now)
+    return _files(command, _effective(command, params, now))
+
+
+def _resolved(options: type[Options], now: Values, known: Known) -> Values:
+    """What the configuration says of a verb's images and preprocessing, with origins. Nothing
+    where it cannot be read, or the verb resolves it by itself: tune, and a run that is resumed."""
+    _, path, config = known
+    if "pipeline" not in options.model_fields or "resume" in options.model_fields:
+        return {}
+    from quantlab.verbs.config import FILE_NAME, Config, resolve, source_name
+
+    if config is None and path is not None and (path != Path(FILE_NAME) or path.exists()):
+        return {}
+
+    return resolve(options, now, config or Config(), source_name(path))
+
+
+def _files(command: click.Command, known: Known) -> tuple[list[Output], list[Input]]:
+    values, path, config = known
     outputs: list[Output] = [Output(cache_dir(), "QUANTLAB_CACHE")]
     inputs: list[Input] = []
     for param in command.params:

@@ -27,7 +27,7 @@ def given(ctx: click.Context) -> dict[str, Any]:
     return {
         name: value
         for name, value in ctx.params.items()
-        if ctx.get_parameter_source(name) != _DEFAULT
+        if ctx.get_parameter_source(name) not in (None, _DEFAULT)
     }
 
 
@@ -46,7 +46,12 @@ def resumed(ctx: click.Context, params: dict[str, Any]) -> dict[str, Any]:
         for key, value in params.items()
         if ctx.get_parameter_source(key) != _DEFAULT or key not in stored or key in momentary
     }
-    return {**stored, **given}
+    origins = {
+        name: each.flag if name in given else "resumed run"
+        for name, each in known.items()
+        if name in given or name in stored
+    }
+    return {**stored, **given, "origins": origins}
 
 
 @contextmanager
@@ -65,9 +70,11 @@ def recorded_run(
     make_reporter: Callable[..., Reporter] = ctx.obj or ConsoleReporter
     reporter = make_reporter(quiet=params["quiet"] or params["as_json"])
     command = repeat_command(ctx)
-    spec = {key: _plain(value) for key, value in params.items()}
+    spec = {key: _plain(value) for key, value in params.items() if key != "origins"}
     opened = Run.resume(folder) if folder else Run(verb, spec, command, Path(params["runs_dir"]))
     with opened as run:
+        if folder is None:
+            run.record.origins = params.get("origins", {})
         try:
             yield run, reporter
         finally:

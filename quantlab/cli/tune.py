@@ -25,7 +25,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     """
     from quantlab.report.text import tune_summary
     from quantlab.runs.record import load_record
-    from quantlab.verbs.config import Loaded, effective, load
+    from quantlab.verbs.config import Loaded, load, resolve, source_name
     from quantlab.verbs.pick import only_picks
     from quantlab.verbs.settings import keep_settings
     from quantlab.verbs.tune import TuneSpec, tune_job
@@ -35,7 +35,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         raise click.UsageError("Give --criterion or --max-decline, not both.")
     if params["resume"] is None:
         loaded = load(params["config"])
-        params |= effective(loaded.config, now)
+        params |= resolve(TuneSpec, now, loaded.config, source_name(params["config"]))
+        params["rules"] = loaded.config.rules.model_dump()
     else:
         params = resumed(ctx, params) | {"config": params["resume"]}
         params["criterion"] = now.get("max_decline", params["criterion"])

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
@@ -22,10 +22,12 @@ from quantlab.gate.rules import DEFAULT_RULES, parse_rules
 from quantlab.recipe import Recipe
 from quantlab.verbs.options.gate import GateSpec
 from quantlab.verbs.options.option import Declared, Options, Unit, declared, without_flags
+from quantlab.verbs.options.shared import ConfigOptions
 from quantlab.verbs.options.tune import TuneSpec
 from quantlab.verbs.roles import Reads
 
 FILE_NAME = "quantlab.yaml"
+Settled = TypeVar("Settled", bound=ConfigOptions)
 
 _GATE = "gate"
 """The section of ``quantlab.yaml`` that is of ``quantlab gate``."""
@@ -216,6 +218,47 @@ def effective(config: Config, flags: Mapping[str, Any]) -> dict[str, Any]:
     if "eval_data" not in given and _same_images(settings):
         settings |= {"eval_data": None, "eval_list": None}
     return settings
+
+
+def resolve(
+    options: type[Options], given: Mapping[str, Any], config: Config, source: str
+) -> dict[str, Any]:
+    """What holds of the options that a file may set, as ``effective`` has it, and ``origins``: for
+    every option what has set it, which is its flag, the file ``source``, a variable of the
+    environment, or ``default``."""
+    known, settings = keys_of(options), effective(config, given)
+    values = {name: settings[name] for name in known}
+    defaults = Config().model_dump()
+    origins = {
+        name: _origin(each, given, source if values.get(name) != defaults.get(name) else "")
+        for name, each in {**declared(options), **known}.items()
+    }
+    return {**values, "origins": origins}
+
+
+def _origin(known: Declared, given: Mapping[str, Any], source: str) -> str:
+    if known.name in given:
+        return known.flag
+    if source:
+        return source
+    usual = None if known.option.role is None else known.option.role.usual(given)
+    return usual[1] if isinstance(usual, tuple) else "default"
+
+
+def settled(options: Settled) -> Settled:
+    """The options with what their configuration says where they say nothing; as they are where
+    that was done. Raises RecipeError."""
+    if options.origins:
+        return options
+    set_here = {name: getattr(options, name) for name in options.model_fields_set}
+    given = {name: value for name, value in set_here.items() if value is not None}
+    found = resolve(type(options), given, load_config(options.config), source_name(options.config))
+    return options.model_copy(update=found)
+
+
+def source_name(path: Path | None) -> str:
+    """What a configuration is called where the origin of a value is told."""
+    return FILE_NAME if path is None or path.is_dir() else path.name
 
 
 def _same_images(settings: Mapping[str, Any]) -> bool:

@@ -51,7 +51,7 @@ from quantlab.verbs.compare import (
     save_artifacts,
     warn_of_calibration_images,
 )
-from quantlab.verbs.config import Config, load_config
+from quantlab.verbs.config import Config, load_config, settled
 from quantlab.verbs.device import compare_device_job, is_answers
 from quantlab.verbs.evaluate import crops_and_answers
 from quantlab.verbs.inputs import LocatedDataset
@@ -260,7 +260,7 @@ def _paired(
 
 def _pipeline(model: Model, baseline: Baseline, spec: GateSpec) -> Pipeline:
     """The one that is named or known; else the baseline's own."""
-    named = spec.pipeline or load_config(spec.config).pipeline or inputs.known_pipeline(model)
+    named = settled(spec).pipeline or inputs.known_pipeline(model)
     return get_pipeline(named or dict(baseline.pipeline), size=model.input.height)
 
 

@@ -21,7 +21,7 @@ from quantlab.errors import DataError, LabelError, ModelError
 from quantlab.fetch import catalog, fetch
 from quantlab.model.model import Model
 from quantlab.quantize.stamp import PIPELINE_KEY, RECIPE_KEY
-from quantlab.verbs.config import FILE_NAME, load_config
+from quantlab.verbs.config import settled
 from quantlab.verbs.executor import sharded as sharded
 from quantlab.verbs.options.shared import ConfigOptions as ConfigOptions
 from quantlab.verbs.options.shared import DataOptions as DataOptions
@@ -30,6 +30,9 @@ from quantlab.verbs.options.shared import ModelOptions as ModelOptions
 
 if TYPE_CHECKING:
     from quantlab.cluster.shards import Sharded
+
+
+QUANTLAB_DATA = "QUANTLAB_DATA"
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def _quantized_ops(census: dict[str, int]) -> str:
 def find_pipeline(model: Model, options: ModelOptions, reporter: Reporter) -> Pipeline:
     """The pipeline named by the user, by quantlab.yaml, by the model's metadata, by the published
     model with these bytes, else torchvision, with a message."""
-    named = options.pipeline or load_config(options.config).pipeline or known_pipeline(model)
+    named = settled(options).pipeline or known_pipeline(model)
     if named is None:
         reporter.warn(
             f"No pipeline is known for {model.path.name}: torchvision is assumed "
@@ -120,20 +123,25 @@ def find_evaluation_data(
     With ``need_labels`` raises LabelError for labels that are not the model's; else they are left
     aside, with a warning.
     """
-    config = load_config(options.config)
-    if options.data is None and config.eval_data is not None:
-        listed = options.list_file or config.eval_list
-        evaluation = options.with_list(listed)
-        return _open(
-            config.eval_data, _name(options), evaluation, model, reporter, need_labels=need_labels
-        )
-    return _first(options, "val", model, reporter, need_labels=need_labels)
+    options = settled(options)
+    if options.eval_data is None:
+        return _first(options, "val", model, reporter, need_labels=need_labels)
+    origins = options.origins
+    listed = options.list_file if origins["list_file"] == "--list" else options.eval_list
+    return _open(
+        options.eval_data,
+        origins["eval_data"],
+        options.with_list(listed),
+        model,
+        reporter,
+        need_labels=need_labels,
+    )
 
 
 def find_calibration_data(options: DataOptions, model: Model, reporter: Reporter) -> LocatedDataset:
     """Images to calibrate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos. Labels
     that are not the model's are left aside, with a warning."""
-    return _first(options, "calib", model, reporter, need_labels=False)
+    return _first(settled(options), "calib", model, reporter, need_labels=False)
 
 
 def find_both_datasets(
@@ -151,12 +159,15 @@ def find_both_datasets(
     With ``need_labels`` raises LabelError for evaluation labels that are not the model's; else they
     are left aside, with a warning.
     """
+    options = settled(options)
     calibration = find_calibration_data(options, model, reporter)
-    path, origin, listed = _place_beside(options, eval_data, calibration.origin)
-    listed = eval_list or listed
-    own_list = listed in (None, load_config(options.config).list_file)
-    same = str(path) == calibration.dataset.root and own_list
-    if path is None or (same and origin != "--eval-data"):
+    path, listed = eval_data or options.eval_data, eval_list or options.eval_list
+    origin = options.origins["eval_data"]
+    if path is None and calibration.origin == QUANTLAB_DATA:
+        found = _from_environment("val")
+        path = None if str(found) == calibration.dataset.root else found
+        origin, listed = QUANTLAB_DATA, options.list_file
+    if path is None:
         if need_labels and calibration.unfit is not None:
             raise calibration.unfit
         return calibration, calibration
@@ -164,40 +175,15 @@ def find_both_datasets(
     return calibration, _open(path, origin, evaluation, model, reporter, need_labels=need_labels)
 
 
-def _place_beside(
-    options: DataOptions, eval_data: Path | str | None, origin: str
-) -> tuple[Path | str | None, str, Path | None]:
-    """Where the evaluation images are: the place, in words, and their list."""
-    config = load_config(options.config)
-    if eval_data is not None and eval_data != config.eval_data:
-        return eval_data, "--eval-data", None
-    if eval_data is not None or origin == _name(options):
-        return config.eval_data, _name(options), config.eval_list
-    if origin == "QUANTLAB_DATA":
-        return _from_environment("val"), origin, options.list_file
-    return None, origin, None
-
-
-def _name(options: ConfigOptions) -> str:
-    """What the configuration is called where the origin of data is told."""
-    named = options.config
-    return FILE_NAME if named is None or named.is_dir() else named.name
-
-
 def _first(
     options: DataOptions, prefix: str, model: Model, reporter: Reporter, *, need_labels: bool = True
 ) -> LocatedDataset:
-    config = load_config(options.config)
-    data = options.data or config.data
-    if data is not None and data == config.data:
-        listed = options.list_file or config.list_file
-        listing = options.with_list(listed)
-        return _open(data, _name(options), listing, model, reporter, need_labels=need_labels)
-    if data is not None:
-        return _open(data, "--data", options, model, reporter, need_labels=need_labels)
-    if (found := _from_environment(prefix)) is not None:
-        return _open(found, "QUANTLAB_DATA", options, model, reporter, need_labels=need_labels)
-    return embedded_photos(reporter)
+    data, origin = options.data, options.origins.get("data", "--data")
+    if data is None:
+        data, origin = _from_environment(prefix), QUANTLAB_DATA
+    if data is None:
+        return embedded_photos(reporter)
+    return _open(data, origin, options, model, reporter, need_labels=need_labels)
 
 
 def embedded_photos(reporter: Reporter) -> LocatedDataset:
@@ -227,7 +213,7 @@ def _open(
             return open_dataset(
                 path,
                 list_file=options.list_file,
-                synsets=options.synsets or load_config(options.config).synsets,
+                synsets=options.synsets,
                 num_classes=model.num_classes,
                 labelled=labelled,
                 progress=progress,
@@ -280,7 +266,7 @@ def fetching(place: Path | str, reporter: Reporter) -> Iterator[Callable[[int, i
 
 def _from_environment(prefix: str) -> Path | None:
     """QUANTLAB_DATA is a dataset, or holds ``calib*`` and ``val*``, perhaps under imagenet/."""
-    value = os.environ.get("QUANTLAB_DATA")
+    value = os.environ.get(QUANTLAB_DATA)
     if not value:
         return None
     root = Path(value)

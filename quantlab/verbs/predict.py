@@ -18,7 +18,7 @@ from quantlab.evaluate.guesses import ImageAnswer, answer
 from quantlab.runs.run import Run
 from quantlab.runtime.runner import Runner
 from quantlab.verbs import inputs
-from quantlab.verbs.config import load_config
+from quantlab.verbs.config import settled
 from quantlab.verbs.options.predict import PredictSpec as PredictSpec
 
 
@@ -61,7 +61,7 @@ def _class_names(spec: PredictSpec, classes: int) -> tuple[str, ...] | None:
 
     Raises DataError when the given list is not of the model's classes.
     """
-    given = spec.synsets or load_config(spec.config).synsets
+    given = settled(spec).synsets
     if given is not None:
         synsets = read_synsets(given)
         if len(synsets) != classes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from quantlab.data.readers import LIST_NAMES
 from quantlab.errors import ModelError, RecipeError
-from quantlab.verbs.config import load_config
+from quantlab.verbs.config import settled
 from quantlab.verbs.evaluate import EvaluateSpec
 from quantlab.verbs.options.validate import ValidateSpec as ValidateSpec
 
@@ -14,7 +14,7 @@ from quantlab.verbs.options.validate import ValidateSpec as ValidateSpec
 def evaluation_of(spec: ValidateSpec) -> EvaluateSpec:
     """The same as options of ``quantlab evaluate``. Raises QuantlabError where no ONNX model is
     named."""
-    model = spec.model or load_config(spec.config).model
+    model = settled(spec).model
     if model is None:
         raise RecipeError(f"{spec.config} names no model.", "Give --ckpt_path MODEL.onnx.")
     if model.endswith(".ckpt"):
@@ -23,7 +23,7 @@ def evaluation_of(spec: ValidateSpec) -> EvaluateSpec:
             "docs/recipes/mindcv.md says how to export it.",
         )
     data = None if spec.data is None else validation_part(spec.data)
-    return EvaluateSpec(**{**spec.model_dump(), "model": model, "data": data})
+    return EvaluateSpec(**{**spec.model_dump(exclude={"origins"}), "model": model, "data": data})
 
 
 def validation_part(folder: Path | str) -> Path | str:

@@ -201,8 +201,8 @@ class Declared:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """How it is spelled on the command line; nothing for an argument."""
-        if self.option.argument or not self.option.command:
+        """How it is, or would be, spelled on the command line; nothing for an argument."""
+        if self.option.argument:
             return ()
         return self.option.flags or (f"--{self.name.replace('_', '-')}",)
 

@@ -134,6 +134,10 @@ class ConfigOptions(Options):
     """Which configuration file holds; None: ``quantlab.yaml`` of the working folder, if any."""
 
     config: Path | None = None
+    origins: dict[str, str] = Field(
+        default_factory=dict,
+        description="what has set each option: its flag, a file, a variable, default, resumed run",
+    )
 
 
 _model = partial(Option, group="Model", remote=True)
@@ -221,6 +225,21 @@ class ShardedOptions(EvaluationOptions):
 _images = partial(Option, group="Images")
 
 
+EVAL_DATA = _images(
+    help="Images to judge on; default: part of --data.",
+    role=roles.OTHER_DATA,
+    config="eval_data",
+    replaces=("eval_list",),
+    command=False,
+    label="Dataset to judge on",
+    form_help="Default: part of the dataset.",
+    main=True,
+)
+EVAL_LIST = _images(
+    help="The labels of --eval-data.", role=roles.FILE, config="eval_list", command=False
+)
+
+
 class DataOptions(ConfigOptions):
     """Where images come from."""
 
@@ -248,6 +267,8 @@ class DataOptions(ConfigOptions):
             config="list",
         ),
     ] = None
+    eval_data: Annotated[Location | None, EVAL_DATA] = None
+    eval_list: Annotated[Path | None, EVAL_LIST] = None
     synsets: Synsets = None
     max_bad: Annotated[
         Share,

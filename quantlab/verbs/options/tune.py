@@ -26,6 +26,8 @@ from quantlab.verbs.options.option import (
     Words,
 )
 from quantlab.verbs.options.shared import (
+    EVAL_DATA,
+    EVAL_LIST,
     FP32,
     MOST_COUNT,
     MOST_SEED,
@@ -80,25 +82,9 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     ]
     threads: Annotated[int, Field(ge=0), replace(THREADS, config="threads")] = 0
     eval_data: Annotated[
-        Location | None,
-        Option(
-            help="Images to judge on; default: part of --data.",
-            group="Images",
-            role=roles.OTHER_DATA,
-            config="eval_data",
-            replaces=("eval_list",),
-            remote=Stored("datasets"),
-            label="Dataset to judge on",
-            form_help="Default: part of the dataset.",
-            main=True,
-        ),
+        Location | None, replace(EVAL_DATA, command=True, remote=Stored("datasets"))
     ] = None
-    eval_list: Annotated[
-        Path | None,
-        Option(
-            help="The labels of --eval-data.", group="Images", role=roles.FILE, config="eval_list"
-        ),
-    ] = None
+    eval_list: Annotated[Path | None, replace(EVAL_LIST, command=True)] = None
     max_decline: MaxDecline = "1%"
     criterion: Annotated[
         str | None,

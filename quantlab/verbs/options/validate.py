@@ -41,6 +41,7 @@ class ValidateSpec(EvaluationOptions, RunOptions):
         Option(
             help="The .onnx file, instead of the configuration's.",
             flags=("--ckpt_path",),
+            config="model",
             group="Model",
             role=roles.MODEL,
             main=True,
