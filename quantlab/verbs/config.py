@@ -229,10 +229,14 @@ def resolve(
     known, settings = keys_of(options), effective(config, given)
     values = {name: settings[name] for name in known}
     defaults = Config().model_dump()
+    every = {**declared(options), **known}
     origins = {
         name: _origin(each, given, source if values.get(name) != defaults.get(name) else "")
-        for name, each in {**declared(options), **known}.items()
+        for name, each in every.items()
     }
+    for each in every.values():
+        if each.name in given and each.option.stands_for in known:
+            origins[each.option.stands_for] = each.flag
     return {**values, "origins": origins}
 
 
