@@ -34,7 +34,6 @@ from quantlab.gate.verdict import (
 )
 from quantlab.stats.paired import Interval, Share, images_to_clear, independent_decline, mean_p
 
-FILE_NAME = "quantlab-baseline.yaml"
 MOST_STORED = 128 * 1024**2
 """Answers that take more bytes are not kept: they do not belong into a repository."""
 _DECIMALS = 6
