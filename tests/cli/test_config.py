@@ -56,6 +56,10 @@ def test_the_run_folder_repeats_the_tune(
     )
     first = cli("tune", "--seed", 6, "--output", "a.onnx")
     assert first.record.spec["seed"] == 6
+    origins = {name: first.record.origins[name] for name in ("seed", "data", "budget", "output")}
+    assert origins == {
+        "seed": "--seed", "data": "quantlab.yaml", "budget": "default", "output": "--output"
+    }  # fmt: skip
     assert first.record.results["calibration"]["images"] == 20
     assert first.record.results["calibration"]["origin"] == "quantlab.yaml"
     kept = _kept(first.folder)

@@ -236,6 +236,32 @@ def test_what_is_refused(change: dict[str, Any]) -> None:
         REQUEST.validate_python({"verb": "tune", **LEAST["tune"], **change})
 
 
+def test_units_are_those_of_the_command_line() -> None:
+    def asked(**fields: Any) -> AnyRequest:
+        return REQUEST.validate_python({"verb": "tune", **LEAST["tune"], **fields})
+
+    assert asked(budget="5m") == asked(budget=300) == asked(budget=300.0)
+    assert asked(max_bad="1%") == asked(max_bad=0.01)
+    assert asked(max_bad=1).max_bad == 1
+    for wrong in ({"budget": "8d"}, {"budget": "soon"}, {"max_bad": "2"}, {"max_bad": 2}):
+        with pytest.raises(ValidationError):
+            asked(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("verb", "wrong"),
+    [
+        ("tune", {"max_decline": "a lot"}), ("tune", {"criterion": "nearness 3"}),
+        ("compare", {"criterion": "kl<=much"}), ("evaluate", {"split": "0x2"}),
+        ("gate", {"fail_if": ["top1.decline > much"]}),
+        ("gate", {"fail_if": ["kl > 0.1", "kl > 0.1"]}),
+    ],
+)  # fmt: skip
+def test_what_the_verb_could_not_read_is_refused_at_once(verb: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="Value error"):
+        REQUEST.validate_python({"verb": verb, **LEAST[verb], **wrong})
+
+
 def test_a_criterion_in_the_place_of_a_decline() -> None:
     for verb in ("tune", "compare"):
         asked = {"verb": verb, **LEAST[verb], "criterion": "agree>=96%"}
