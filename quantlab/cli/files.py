@@ -18,16 +18,7 @@ from quantlab._util.paths import cache_dir
 from quantlab.cli.options import given
 from quantlab.cli.params import OptionsCommand, RoleType
 from quantlab.errors import QuantlabError
-from quantlab.verbs.roles import (
-    DATA,
-    MODEL,
-    Fills,
-    Reads,
-    Role,
-    Values,
-    Writes,
-    place,
-)
+from quantlab.verbs.roles import DATA, MODEL, Fills, Reads, Role, Values, Writes, place
 
 if TYPE_CHECKING:
     from quantlab.verbs.config import Config

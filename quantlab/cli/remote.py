@@ -26,7 +26,7 @@ def remote(command: click.Command, verb: str, server: str, token: str | None) ->
     """The same command, whose work a server does. Raises UsageError for a verb that none does."""
     from quantlab.serve.requests import SERVED
 
-    served = [options.COMMAND[0] for options in SERVED if len(options.COMMAND) == 1]
+    served = [o.COMMAND for o in SERVED if len(o.words()) == 1]
     if verb not in served or not isinstance(command, OptionsCommand):
         raise click.UsageError(f"--server is for {', '.join(served)}: quantlab {verb} works here.")
     model = command.model

@@ -72,14 +72,11 @@ def asked_of(options: type[Options]) -> dict[str, Declared]:
 
 def request_model(options: type[Options]) -> type[AnyRequest]:
     """The schema of a verb's requests."""
-    verb = options.COMMAND[0]
+    verb = options.words()[0]
     fields: dict[str, Any] = {"verb": (Literal[verb], ...)}
     fields |= {name: _field(each) for name, each in asked_of(options).items()}
     made = create_model(
-        f"{verb.capitalize()}Request",
-        __base__=AnyRequest,
-        __doc__=options.__doc__,
-        **fields,
+        f"{verb.capitalize()}Request", __base__=AnyRequest, __doc__=options.__doc__, **fields
     )
     made.OPTIONS = options
     return made
@@ -155,7 +152,7 @@ def command_line(request: AnyRequest, places: Places) -> list[str]:
     """The arguments of ``quantlab`` that do what is asked, in the job's folder. What equals its
     default is left out."""
     known = declared(request.OPTIONS)
-    words = [*request.OPTIONS.COMMAND]
+    words = [*request.OPTIONS.words()]
     models = request.stored("models")
     positional = known[models[0]].option.argument
     if not positional:
@@ -201,7 +198,7 @@ def command_of(path: Sequence[str]) -> click.Command:
     return command
 
 
-REQUESTS = {options.COMMAND[0]: request_model(options) for options in SERVED}
+REQUESTS = {options.words()[0]: request_model(options) for options in SERVED}
 VERBS = tuple(REQUESTS)
 if TYPE_CHECKING:
     Request: TypeAlias = AnyRequest

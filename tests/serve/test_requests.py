@@ -156,7 +156,7 @@ def test_every_field_arrives_as_it_was_asked(verb: str) -> None:
 def test_every_option_of_a_verb_can_be_asked_for_or_there_is_a_reason(verb: str) -> None:
     """A new option of a verb belongs into its request, or into the table above."""
     request = REQUESTS[verb]
-    command = command_of(request.OPTIONS.COMMAND)
+    command = command_of(request.OPTIONS.words())
     options = {p.name for p in command.params if isinstance(p, click.Option)}
     fields = set(request.model_fields) - {"verb", "name"}
     reasons = {**EVERYWHERE, **NOT_ASKED[verb]}
@@ -170,7 +170,7 @@ def test_every_option_of_a_verb_can_be_asked_for_or_there_is_a_reason(verb: str)
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_choice_of_a_verb_can_be_asked_for(verb: str) -> None:
     request = REQUESTS[verb]
-    for option in command_of(request.OPTIONS.COMMAND).params:
+    for option in command_of(request.OPTIONS.words()).params:
         if option.name in request.model_fields and isinstance(option.type, click.Choice):
             for choice in option.type.choices:
                 asked = {"verb": verb, **LEAST[verb], option.name: choice}
@@ -214,7 +214,7 @@ def test_no_text_becomes_an_option_or_a_path(where: tuple[str, str], text: str) 
     flags = [
         [word.partition("=")[0] for word in line if word.startswith("-")] for line in (argv, before)
     ]
-    own = [o.opts for o in command_of(request.OPTIONS.COMMAND).params if o.name == field]
+    own = [o.opts for o in command_of(request.OPTIONS.words()).params if o.name == field]
     assert {*flags[0]} - {*flags[1]} <= {name for names in own for name in names}
     assert shlex.split(shlex.join(argv)) == argv
 

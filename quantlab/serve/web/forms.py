@@ -82,7 +82,7 @@ Errors = Mapping[str, str]
 
 def about(verb: str) -> str:
     """What a verb does, in a line. Raises KeyError for another verb."""
-    return command_of(REQUESTS[verb].OPTIONS.COMMAND).short_help or ""
+    return command_of(REQUESTS[verb].OPTIONS.words()).short_help or ""
 
 
 def form(verb: str, stock: Stock, given: Given, errors: Errors) -> Form:

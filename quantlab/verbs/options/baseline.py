@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Name, Option, Stored
@@ -19,8 +19,8 @@ from quantlab.verbs.options.shared import (
 class UpdateSpec(DataOptions, EvaluationOptions, RunOptions):
     """The options of ``quantlab baseline update``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("baseline", "update")
-    EXAMPLE: ClassVar[str] = "quantlab baseline update int8.onnx --data val"
+    COMMAND = "baseline update"
+    EXAMPLE = "quantlab baseline update int8.onnx --data val"
 
     model: Annotated[
         str,
@@ -28,20 +28,15 @@ class UpdateSpec(DataOptions, EvaluationOptions, RunOptions):
     ]
     baseline: Annotated[
         Path,
-        Option(
-            help="The file to write.",
-            group="Output",
-            role=roles.WRITES_BASELINE,
-            job_file=BASELINE,
-        ),
+        Option("The file to write.", group="Output", role=roles.WRITES_BASELINE, job_file=BASELINE),
     ] = Path(BASELINE)
     no_predictions: Annotated[
-        bool, Option(help="Write no answers (.npz) beside it.", group="Output")
+        bool, Option("Write no answers (.npz) beside it.", group="Output")
     ] = False
     name: Annotated[
         str,
         Option(
-            help="Letters, digits and . _ + - only. A known name takes the new answers.",
+            "Letters, digits and . _ + - only. A known name takes the new answers.",
             group="Output",
             command=False,
             remote=Name,
@@ -56,7 +51,7 @@ class UpdateSpec(DataOptions, EvaluationOptions, RunOptions):
 class ShowSpec(RunOptions):
     """The options of ``quantlab baseline show``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("baseline", "show")
+    COMMAND = "baseline show"
 
     file: Annotated[Path, Option(argument=True, role=roles.FILE)] = Path(BASELINE)
 
@@ -64,7 +59,7 @@ class ShowSpec(RunOptions):
 class DiffSpec(RunOptions):
     """The options of ``quantlab baseline diff``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("baseline", "diff")
+    COMMAND = "baseline diff"
 
     old: Annotated[Path, Option(argument=True, role=roles.FILE)]
     new: Annotated[Path, Option(argument=True, role=roles.FILE)] = Path(BASELINE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -42,8 +42,8 @@ class ProfileSpec(Options):
 class BenchSpec(RunOptions):
     """The options of ``quantlab bench``; ``isolation`` is of latency alone."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("bench",)
-    EXAMPLE: ClassVar[str] = "quantlab bench mobilenetv2-12.onnx int8.onnx --batch 1,8"
+    COMMAND = "bench"
+    EXAMPLE = "quantlab bench mobilenetv2-12.onnx int8.onnx --batch 1,8"
 
     models: Annotated[
         tuple[str, ...],
@@ -62,14 +62,12 @@ class BenchSpec(RunOptions):
     ]
     input_model: Annotated[
         str | None,
-        Option(
-            help="One more of MODELS.", flags=("--input_model",), group="Model", role=roles.MODEL
-        ),
+        Option("One more of MODELS.", flags=("--input_model",), group="Model", role=roles.MODEL),
     ] = None
     batch_sizes: Annotated[
         tuple[Count, ...],
         _timing(
-            help="Batch sizes: 1,8,256, or the option several times.",
+            "Batch sizes: 1,8,256, or the option several times.",
             flags=("--batch", "--batch_size", "-b"),
             metavar="N,N,...",
             commas=True,
@@ -81,34 +79,28 @@ class BenchSpec(RunOptions):
     ] = (1,)
     rounds: Annotated[
         Rounds | None,
-        _timing(help="Default: as many as the time allows.", remote=True, most=MOST_ROUNDS),
+        _timing("Default: as many as the time allows.", remote=True, most=MOST_ROUNDS),
     ] = None
     seconds: Annotated[
         float,
         Field(gt=0),
-        _timing(help="For each batch size or rate, about.", remote=True, most=3600, main=True),
+        _timing("For each batch size or rate, about.", remote=True, most=3600, main=True),
     ] = SECONDS
-    threads: Annotated[Count, _load(help="Of each model.", remote=True, most=MOST_THREADS)] = 1
+    threads: Annotated[Count, _load("Of each model.", remote=True, most=MOST_THREADS)] = 1
     instances: Annotated[
         Count | None,
-        _load(
-            help="So many processes at once.",
-            flags=("--instances", "-i"),
-            remote=True,
-            most=256,
-        ),
+        _load("So many processes at once.", flags=("--instances", "-i"), remote=True, most=256),
     ] = None
     processes: Annotated[
-        Count | None, _load(help="Times --instances so many.", flags=("--processes", "-p"))
+        Count | None, _load("Times --instances so many.", flags=("--processes", "-p"))
     ] = None
     cores_per_instance: Annotated[
-        Count | None,
-        _load(help="CPUs and threads of each.  [default: 1]", remote=True, most=256),
+        Count | None, _load("CPUs and threads of each.  [default: 1]", remote=True, most=256)
     ] = None
     rates: Annotated[
         tuple[Rate, ...],
         _load(
-            help="Offered load in images/s: latency when requests come at random.",
+            "Offered load in images/s: latency when requests come at random.",
             flags=("--rate",),
             metavar="N,N,...",
             commas=True,
@@ -120,38 +112,33 @@ class BenchSpec(RunOptions):
         ),
     ] = ()
     provider: Annotated[
-        str | None,
-        _load(help="Execution provider: cpu, openvino, cuda, ... for all models."),
+        str | None, _load("Execution provider: cpu, openvino, cuda, ... for all models.")
     ] = None
     isolation: Isolation = "fresh"
-    size: Annotated[
-        Count | None, Option(help=SIZE_HELP, group="Model", remote=True, most=MOST_SIZE)
-    ] = None
+    size: Annotated[Count | None, Option(SIZE_HELP, group="Model", remote=True, most=MOST_SIZE)] = (
+        None
+    )
     compat: Compat = None
     mode: Annotated[
         Literal["performance", "accuracy"],
-        _other(help="accuracy: quantlab evaluate, with the next two."),
+        _other("accuracy: quantlab evaluate, with the next two."),
     ] = "performance"
     dataset_location: Annotated[
         Path | None,
         _other(
-            help="With --mode accuracy: images.",
-            flags=("--dataset_location",),
-            role=roles.OTHER_DATA,
+            "With --mode accuracy: images.", flags=("--dataset_location",), role=roles.OTHER_DATA
         ),
     ] = None
     label_path: Annotated[
         Path | None,
         _other(
-            help="With --mode accuracy: `name label` a line.",
-            flags=("--label_path",),
-            role=roles.FILE,
+            "With --mode accuracy: `name label` a line.", flags=("--label_path",), role=roles.FILE
         ),
     ] = None
     exports: Annotated[
         tuple[Path, ...],
         Option(
-            help="Also write FILE.json (github-action-benchmark), FILE.csv or FILE.md.",
+            "Also write FILE.json (github-action-benchmark), FILE.csv or FILE.md.",
             flags=("--export",),
             group="Output",
             role=roles.WRITES_EXPORT,
@@ -160,9 +147,7 @@ class BenchSpec(RunOptions):
     profile: Annotated[
         bool,
         Option(
-            help="Then where the time goes, by operator, and why not faster.",
-            group="View",
-            remote=True,
+            "Then where the time goes, by operator, and why not faster.", group="View", remote=True
         ),
     ] = False
     force: Force = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class CompareSpec(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab compare``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("compare",)
-    EXAMPLE: ClassVar[str] = "quantlab compare mobilenetv2-12.onnx int8.onnx --data val"
+    COMMAND = "compare"
+    EXAMPLE = "quantlab compare mobilenetv2-12.onnx int8.onnx --data val"
 
     fp32: Annotated[
         str,
@@ -57,7 +57,7 @@ class CompareSpec(DataOptions, ShardedOptions, RunOptions):
     batch_sizes: Annotated[
         tuple[Count, ...],
         Option(
-            help="Batch sizes to time; may be given several times.",
+            "Batch sizes to time; may be given several times.",
             group="Timing",
             flags=("--batch",),
             remote=Annotated[tuple[Batch, ...], Field(min_length=1, max_length=8)],
@@ -66,13 +66,13 @@ class CompareSpec(DataOptions, ShardedOptions, RunOptions):
     ] = (1,)
     rounds: Annotated[
         Rounds | None,
-        Option(help="Of timing; see docs/bench.md.", group="Timing", remote=True, most=MOST_ROUNDS),
+        Option("Of timing; see docs/bench.md.", group="Timing", remote=True, most=MOST_ROUNDS),
     ] = None
     no_bench: NoBench = False
     early_stop: Annotated[
         bool,
         Option(
-            help="Evaluate both in turns and stop once pass or fail is certain.",
+            "Evaluate both in turns and stop once pass or fail is certain.",
             group="Speed",
             remote=True,
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Option
@@ -13,20 +13,18 @@ from quantlab.verbs.options.shared import DataOptions, Force, ModelOptions, RunO
 class DataSpec(DataOptions, ModelOptions, RunOptions):
     """The options of ``quantlab data npz``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("data",)
-    EXAMPLE: ClassVar[str] = "quantlab data npz --model mobilenetv2-12.onnx --data val --output npz"
+    COMMAND = "data"
+    EXAMPLE = "quantlab data npz --model mobilenetv2-12.onnx --data val --output npz"
 
     form: Annotated[Literal["npz"], Option(argument=True, required=True, group="Output")] = "npz"
     model: Annotated[
         str,
         Option(
-            help="Whose input: a .onnx file or a published model.",
+            "Whose input: a .onnx file or a published model.",
             group="Model",
             role=roles.MODEL,
             main=True,
         ),
     ]
-    output: Annotated[
-        Path, Option(help="The folder to write to.", group="Output", role=roles.FILLS)
-    ]
+    output: Annotated[Path, Option("The folder to write to.", group="Output", role=roles.FILLS)]
     force: Force = False

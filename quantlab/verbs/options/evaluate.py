@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Option, Stored
@@ -21,8 +21,8 @@ from quantlab.verbs.options.shared import (
 class EvaluateSpec(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab evaluate``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("evaluate",)
-    EXAMPLE: ClassVar[str] = "quantlab evaluate mobilenetv2-12.onnx --data val"
+    COMMAND = "evaluate"
+    EXAMPLE = "quantlab evaluate mobilenetv2-12.onnx --data val"
 
     model: Annotated[
         str,
@@ -37,13 +37,13 @@ class EvaluateSpec(DataOptions, ShardedOptions, RunOptions):
     ]
     input_model: Annotated[
         str | None,
-        Option(help="Instead of MODEL.", flags=("--input_model",), group="Model", role=roles.MODEL),
+        Option("Instead of MODEL.", flags=("--input_model",), group="Model", role=roles.MODEL),
     ] = None
     log_interval: LogInterval = None
     results: Annotated[
         Path | None,
         Option(
-            help="Instead of MODEL: another device's answers (docs/evaluate.md).",
+            "Instead of MODEL: another device's answers (docs/evaluate.md).",
             group="Model",
             role=roles.FOLDER,
         ),
@@ -51,9 +51,7 @@ class EvaluateSpec(DataOptions, ShardedOptions, RunOptions):
     label: Annotated[
         Path | None,
         Option(
-            help="With --results: `name label` a line, or images.",
-            group="Images",
-            role=roles.OTHER_DATA,
+            "With --results: `name label` a line, or images.", group="Images", role=roles.OTHER_DATA
         ),
     ] = None
     compat: Compat = None

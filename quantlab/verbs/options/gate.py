@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -28,10 +28,8 @@ class GateSpec(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab gate``. ``models`` is fp32 and int8, int8 alone with a baseline, or
     nothing, when the configuration names them."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("gate",)
-    EXAMPLE: ClassVar[str] = (
-        "quantlab gate mobilenetv2-12.onnx int8.onnx --data val --fail-if 'top1.decline > 1%'"
-    )
+    COMMAND = "gate"
+    EXAMPLE = "quantlab gate mobilenetv2-12.onnx int8.onnx --data val --fail-if 'top1.decline > 1%'"
 
     models: Annotated[
         tuple[str, ...],
@@ -51,7 +49,7 @@ class GateSpec(DataOptions, ShardedOptions, RunOptions):
     config: Annotated[
         Path | None,
         Option(
-            help="Beside models: a YAML file instead of quantlab.yaml.",
+            "Beside models: a YAML file instead of quantlab.yaml.",
             group="Model",
             role=roles.FILE,
             local=True,
@@ -61,8 +59,7 @@ class GateSpec(DataOptions, ShardedOptions, RunOptions):
     fail_if: Annotated[
         tuple[str, ...],
         _holds(
-            help="Such as 'top1.decline > 1%' or 'kl > 0.02, advisory'; may be given "
-            "several times.",
+            "Such as 'top1.decline > 1%' or 'kl > 0.02, advisory'; may be given several times.",
             metavar="RULE",
             config="gate.fail_if",
             remote=Annotated[tuple[Words, ...], Field(max_length=50)],
@@ -75,7 +72,7 @@ class GateSpec(DataOptions, ShardedOptions, RunOptions):
     baseline: Annotated[
         Path | None,
         _holds(
-            help="Accepted answers, in the place of the fp32 model.",
+            "Accepted answers, in the place of the fp32 model.",
             role=roles.BASELINE_FILE,
             config="gate.baseline",
             remote=Stored("baselines"),
@@ -84,29 +81,24 @@ class GateSpec(DataOptions, ShardedOptions, RunOptions):
         ),
     ] = None
     allow_isa_change: Annotated[
-        bool, _holds(help="Also on another kind of CPU than the baseline's.", remote=True)
+        bool, _holds("Also on another kind of CPU than the baseline's.", remote=True)
     ] = False
     rounds: Annotated[
         Rounds | None,
         Option(
-            help="Of timing, where a rule is of latency.",
-            group="Timing",
-            remote=True,
-            most=MOST_ROUNDS,
+            "Of timing, where a rule is of latency.", group="Timing", remote=True, most=MOST_ROUNDS
         ),
     ] = None
     junit: Annotated[
         Path | None,
         _writes(
-            help="Write JUnit XML: a test case a rule.",
-            role=roles.WRITES_JUNIT,
-            job_file="junit.xml",
+            "Write JUnit XML: a test case a rule.", role=roles.WRITES_JUNIT, job_file="junit.xml"
         ),
     ] = None
     comment: Annotated[
         Path | None,
         _writes(
-            help="Write the text of a pull-request comment.",
+            "Write the text of a pull-request comment.",
             role=roles.WRITES_COMMENT,
             job_file="comment.md",
         ),
@@ -114,22 +106,21 @@ class GateSpec(DataOptions, ShardedOptions, RunOptions):
     summary: Annotated[
         Path | None,
         _writes(
-            help="Add the same to this file.  [default: $GITHUB_STEP_SUMMARY, if any]",
+            "Add the same to this file.  [default: $GITHUB_STEP_SUMMARY, if any]",
             role=roles.ADDS_SUMMARY,
         ),
     ] = None
     benchmark_json: Annotated[
         Path | None,
         _writes(
-            help="Write figures for github-action-benchmark.",
+            "Write figures for github-action-benchmark.",
             role=roles.WRITES_FIGURES,
             job_file="benchmark.json",
         ),
     ] = None
     force: Force = False
     annotations: Annotated[
-        bool,
-        Option(help="Print GitHub's ::error:: and ::warning:: lines.", group="Output", remote=True),
+        bool, Option("Print GitHub's ::error:: and ::warning:: lines.", group="Output", remote=True)
     ] = False
     seed: PlainSeed = 0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -108,7 +108,7 @@ class Stored:
     kind: Literal["models", "datasets", "recipes", "baselines"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Option:
     """A declaration beside a field's type and default.
 
@@ -142,6 +142,7 @@ class Option:
     """
 
     help: str = ""
+    _: KW_ONLY
     group: str = "Run"
     flags: tuple[str, ...] = ()
     argument: bool = False
@@ -175,8 +176,13 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
-    COMMAND: ClassVar[tuple[str, ...]]
+    COMMAND: ClassVar[str] = ""
     EXAMPLE: ClassVar[str] = ""
+
+    @classmethod
+    def words(cls) -> tuple[str, ...]:
+        """The words of the verb."""
+        return tuple(cls.COMMAND.split())
 
     @staticmethod
     def exclusive(asked: Any) -> bool:

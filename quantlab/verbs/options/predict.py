@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
@@ -15,8 +15,8 @@ from quantlab.verbs.options.shared import ModelOptions, RunOptions, Synsets
 class PredictSpec(ModelOptions, RunOptions):
     """The options of ``quantlab predict``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("predict",)
-    EXAMPLE: ClassVar[str] = "quantlab predict mobilenetv2-12.onnx cat.jpg dog.jpg"
+    COMMAND = "predict"
+    EXAMPLE = "quantlab predict mobilenetv2-12.onnx cat.jpg dog.jpg"
 
     model: Annotated[str, Option(argument=True, group="Model", role=roles.MODEL, main=True)]
     images: Annotated[
@@ -24,5 +24,5 @@ class PredictSpec(ModelOptions, RunOptions):
         Field(min_length=1),
         Option(argument=True, metavar="IMAGE...", group="Images", role=roles.FILE),
     ]
-    top: Annotated[Count, Option(help="Classes shown.", group="Output")] = 5
+    top: Annotated[Count, Option("Classes shown.", group="Output")] = 5
     synsets: Synsets = None

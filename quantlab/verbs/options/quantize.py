@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from quantlab.cluster.executor import INLINE
 from quantlab.verbs import roles
@@ -22,16 +22,14 @@ from quantlab.verbs.options.shared import (
 class QuantizeSpec(DataOptions, ModelOptions, RunOptions):
     """The options of ``quantlab quantize``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("quantize",)
-    EXAMPLE: ClassVar[str] = (
-        "quantlab quantize --model mobilenetv2-12.onnx --data train --output int8.onnx"
-    )
+    COMMAND = "quantize"
+    EXAMPLE = "quantlab quantize --model mobilenetv2-12.onnx --data train --output int8.onnx"
 
     model: Annotated[str, FP32]
     recipe: Annotated[
         str | None,
         Option(
-            help="A YAML file or a published model's name. Default: the best we have.",
+            "A YAML file or a published model's name. Default: the best we have.",
             group="Calibration",
             role=roles.FILE,
             remote=Stored("recipes"),
@@ -41,13 +39,13 @@ class QuantizeSpec(DataOptions, ModelOptions, RunOptions):
     ] = None
     seed: Annotated[
         Seed | None,
-        Option(help="Overrides the recipe's.", group="Calibration", remote=True, most=MOST_SEED),
+        Option("Overrides the recipe's.", group="Calibration", remote=True, most=MOST_SEED),
     ] = None
     executor: Executor = INLINE
     output: Annotated[
         Path,
         Option(
-            help="The int8 file.",
+            "The int8 file.",
             group="Output",
             role=roles.WRITES_INT8,
             remote=FileName | None,
@@ -58,7 +56,7 @@ class QuantizeSpec(DataOptions, ModelOptions, RunOptions):
     force: Annotated[
         bool,
         Option(
-            help="Write also a file whose answers are unrelated to fp32's, and in the place of one "
+            "Write also a file whose answers are unrelated to fp32's, and in the place of one "
             "that quantlab did not write, but of no input.",
             group="Output",
             remote=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Count, Option
@@ -12,7 +12,7 @@ from quantlab.verbs.options.shared import Force, RunOptions
 Metric = Literal[
     "top1", "top5", "decline", "agreement", "kl", "latency", "speedup", "int8_macs"
 ]  # fmt: skip
-Everywhere = Annotated[bool, Option(help="Of all machines and folders that share the --db.")]
+Everywhere = Annotated[bool, Option("Of all machines and folders that share the --db.")]
 OneRun = Annotated[str, Option(argument=True, role=roles.FOLDER)]
 SeveralRuns = Annotated[tuple[str, ...], Option(argument=True, metavar="RUN...", role=roles.FOLDER)]
 
@@ -20,13 +20,11 @@ SeveralRuns = Annotated[tuple[str, ...], Option(argument=True, metavar="RUN...",
 class LedgerSpec(RunOptions):
     """The options of ``quantlab runs ledger``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("runs", "ledger")
+    COMMAND = "runs ledger"
 
     output: Annotated[
         Path,
-        Option(
-            help="The folder for ledger.md and ledger.csv.", group="Output", role=roles.FILLS_LEDGER
-        ),
+        Option("The folder for ledger.md and ledger.csv.", group="Output", role=roles.FILLS_LEDGER),
     ] = Path("reports")
     force: Force = False
 
@@ -35,12 +33,12 @@ class HistorySpec(RunOptions):
     """Which runs. ``db`` is the URL of the index, None that of QUANTLAB_DB or a file beside the
     runs."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("runs", "index")
+    COMMAND = "runs index"
 
     db: Annotated[
         str | None,
         Option(
-            help="URL of the index.  [default: $QUANTLAB_DB, else a file beside the runs]",
+            "URL of the index.  [default: $QUANTLAB_DB, else a file beside the runs]",
             role=roles.ADDS_ROWS,
         ),
     ] = None
@@ -49,22 +47,21 @@ class HistorySpec(RunOptions):
 class LsSpec(HistorySpec):
     """The options of ``quantlab runs ls``; ``since`` is a date or an age such as 7d."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("runs", "ls")
-    EXAMPLE: ClassVar[str] = "quantlab runs ls --verb tune --since 7d"
+    COMMAND = "runs ls"
+    EXAMPLE = "quantlab runs ls --verb tune --since 7d"
 
-    verb: Annotated[str | None, Option(help="Only runs of this verb.", group="View")] = None
+    verb: Annotated[str | None, Option("Only runs of this verb.", group="View")] = None
     model: Annotated[
-        str | None,
-        Option(help="Only of models with this in their name or sha256.", group="View"),
+        str | None, Option("Only of models with this in their name or sha256.", group="View")
     ] = None
     since: Annotated[
         str | None,
-        Option(help="Only from this date on, or so old: 7d, 12h.", group="View", metavar="TIME"),
+        Option("Only from this date on, or so old: 7d, 12h.", group="View", metavar="TIME"),
     ] = None
-    limit: Annotated[Count | None, Option(help="So many at most.", group="View")] = None
+    limit: Annotated[Count | None, Option("So many at most.", group="View")] = None
     form: Annotated[
         Literal["table", "csv", "json"],
-        Option(help="How they are printed.", flags=("--format",), group="Output"),
+        Option("How they are printed.", flags=("--format",), group="Output"),
     ] = "table"
     everywhere: Everywhere = False
 
@@ -72,7 +69,7 @@ class LsSpec(HistorySpec):
 class RunSpec(HistorySpec):
     """The runs that are meant."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("runs",)
+    COMMAND = "runs"
 
     runs: SeveralRuns
 
@@ -80,8 +77,8 @@ class RunSpec(HistorySpec):
 class ShowSpec(HistorySpec):
     """The options of ``quantlab runs show``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("runs", "show")
-    EXAMPLE: ClassVar[str] = "quantlab runs show latest"
+    COMMAND = "runs show"
+    EXAMPLE = "quantlab runs show latest"
 
     run: OneRun
 
@@ -89,17 +86,17 @@ class ShowSpec(HistorySpec):
 class RmSpec(RunSpec):
     """The options of ``quantlab runs rm``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("runs", "rm")
-    EXAMPLE: ClassVar[str] = "quantlab runs rm latest"
+    COMMAND = "runs rm"
+    EXAMPLE = "quantlab runs rm latest"
 
-    yes: Annotated[bool, Option(help="Do not ask.", flags=("--yes", "-y"))] = False
+    yes: Annotated[bool, Option("Do not ask.", flags=("--yes", "-y"))] = False
 
 
 class DiffSpec(HistorySpec):
     """The options of ``quantlab runs diff``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("runs", "diff")
-    EXAMPLE: ClassVar[str] = "quantlab runs diff latest~1 latest"
+    COMMAND = "runs diff"
+    EXAMPLE = "quantlab runs diff latest~1 latest"
 
     old: OneRun
     new: OneRun
@@ -108,21 +105,21 @@ class DiffSpec(HistorySpec):
 class TrendSpec(HistorySpec):
     """The options of ``quantlab runs trend``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("runs", "trend")
-    EXAMPLE: ClassVar[str] = "quantlab runs trend mobilenetv2-12 --metric latency"
+    COMMAND = "runs trend"
+    EXAMPLE = "quantlab runs trend mobilenetv2-12 --metric latency"
 
     model: Annotated[str, Option(argument=True)]
     metrics: Annotated[
         tuple[Metric, ...],
         Option(
-            help="May be given several times.  [default: top1, latency]",
+            "May be given several times.  [default: top1, latency]",
             flags=("--metric",),
             group="View",
         ),
     ] = ()
     plot: Annotated[
         Path | None,
-        Option(help="Draw it into this .png or .svg file.", group="Output", role=roles.WRITES_PLOT),
+        Option("Draw it into this .png or .svg file.", group="Output", role=roles.WRITES_PLOT),
     ] = None
     force: Force = False
     everywhere: Everywhere = False
@@ -131,8 +128,8 @@ class TrendSpec(HistorySpec):
 class ExportSpec(RunSpec):
     """The options of ``quantlab runs export``; ``to`` is a tracking URI or a folder."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("runs", "export")
-    EXAMPLE: ClassVar[str] = "quantlab runs export mlflow latest"
+    COMMAND = "runs export"
+    EXAMPLE = "quantlab runs export mlflow latest"
 
     target: Annotated[Literal["mlflow"], Option(argument=True, required=True, group="View")] = (
         "mlflow"
@@ -140,10 +137,10 @@ class ExportSpec(RunSpec):
     to: Annotated[
         str | None,
         Option(
-            help="A tracking URI or a folder.  [default: MLflow's own]",
+            "A tracking URI or a folder.  [default: MLflow's own]",
             group="Output",
             metavar="PLACE",
             role=roles.FILLS_MLFLOW,
         ),
     ] = None
-    experiment: Annotated[str, Option(help="MLflow's experiment.", group="Output")] = "quantlab"
+    experiment: Annotated[str, Option("MLflow's experiment.", group="Output")] = "quantlab"

@@ -37,16 +37,14 @@ MOST_COUNT, MOST_SEED, MOST_THREADS, MOST_SIZE, MOST_ROUNDS = 10**6, 2**31 - 1, 
 """What a request may hold at most."""
 
 FP32 = Option(
-    help="The fp32 model: a .onnx file, or a published model's name.",
+    "The fp32 model: a .onnx file, or a published model's name.",
     group="Model",
     role=roles.MODEL,
     remote=Stored("models"),
     form_help="",
     main=True,
 )
-THREADS = Option(
-    help="For evaluation; 0: all cores.", group="Speed", remote=True, most=MOST_THREADS
-)
+THREADS = Option("For evaluation; 0: all cores.", group="Speed", remote=True, most=MOST_THREADS)
 FileName = Annotated[
     str,
     Field(
@@ -56,29 +54,26 @@ FileName = Annotated[
 ]
 Executor = Annotated[
     str,
-    Option(
-        help="Who computes: inline, process[:N] or dask://HOST:PORT (docs/scale.md).", group="Speed"
-    ),
+    Option("Who computes: inline, process[:N] or dask://HOST:PORT (docs/scale.md).", group="Speed"),
 ]
 Force = Annotated[
     bool,
     Option(
-        help="Replace also a file that quantlab did not write, but no input.",
+        "Replace also a file that quantlab did not write, but no input.",
         group="Output",
         local=True,
         momentary=True,
     ),
 ]
-Recorded = Annotated[Path, Option(help="Where run folders go.", role=roles.FILLS_RUNS, local=True)]
+Recorded = Annotated[Path, Option("Where run folders go.", role=roles.FILLS_RUNS, local=True)]
 Compat = Annotated[
-    Literal["inc"] | None,
-    Option(help="Print the lines of Neural Compressor's example.", group="Output"),
+    Literal["inc"] | None, Option("Print the lines of Neural Compressor's example.", group="Output")
 ]
-PlainSeed = Annotated[Seed, Option(help="Of all that is drawn.", remote=True, most=MOST_SEED)]
+PlainSeed = Annotated[Seed, Option("Of all that is drawn.", remote=True, most=MOST_SEED)]
 MaxDecline = Annotated[
     str,
     Option(
-        help="Accepted top-1 decline: 1% of fp32's accuracy, or 0.5pp points.",
+        "Accepted top-1 decline: 1% of fp32's accuracy, or 0.5pp points.",
         group="What must hold",
         remote=Words | None,
         reader="quantlab.gate.verdict:parse_criterion",
@@ -89,7 +84,7 @@ MaxDecline = Annotated[
 InsteadOfDecline = Annotated[
     str | None,
     Option(
-        help="Instead of --max-decline: 'top5 1%', 'agree>=96%', 'kl<=0.01', ...",
+        "Instead of --max-decline: 'top5 1%', 'agree>=96%', 'kl<=0.01', ...",
         group="What must hold",
         remote=Words | None,
         reader="quantlab.gate.verdict:parse_criterion",
@@ -99,16 +94,16 @@ Rounds = Annotated[int, Field(ge=2)]
 Synsets = Annotated[
     Path | None,
     Option(
-        help="Class list: `wnid name, ...` a line, in index order.",
+        "Class list: `wnid name, ...` a line, in index order.",
         group="Images",
         role=roles.FILE,
         config="synsets",
     ),
 ]
-NoBench = Annotated[bool, Option(help="Leave the timing out.", group="Timing", remote=True)]
+NoBench = Annotated[bool, Option("Leave the timing out.", group="Timing", remote=True)]
 LogInterval = Annotated[
     Count | None,
-    Option(help="A running line every N images.", group="Output", remote=True, most=MOST_COUNT),
+    Option("A running line every N images.", group="Output", remote=True, most=MOST_COUNT),
 ]
 
 
@@ -118,15 +113,11 @@ class RunOptions(Options):
     runs_dir: Recorded = Path("runs")
     as_json: Annotated[
         bool,
-        Option(
-            help="Print the run's record as JSON.", flags=("--json",), local=True, momentary=True
-        ),
+        Option("Print the run's record as JSON.", flags=("--json",), local=True, momentary=True),
     ] = False
     quiet: Annotated[
         bool,
-        Option(
-            help="Only warnings and results.", flags=("--quiet", "-q"), local=True, momentary=True
-        ),
+        Option("Only warnings and results.", flags=("--quiet", "-q"), local=True, momentary=True),
     ] = False
 
 
@@ -149,7 +140,7 @@ class ModelOptions(ConfigOptions):
     pipeline: Annotated[
         str | dict[str, Any] | None,
         _model(
-            help="Preprocessing: a name (torchvision, tf, ...) or a YAML file; in quantlab.yaml "
+            "Preprocessing: a name (torchvision, tf, ...) or a YAML file; in quantlab.yaml "
             "also a mapping of resizer, resize, crop, color, mean and std. Without it: what the "
             "model is known by.",
             role=roles.FILE,
@@ -158,9 +149,9 @@ class ModelOptions(ConfigOptions):
             form_help="Preprocessing: a name such as torchvision or tf.",
         ),
     ] = None
-    layout: Annotated[Layout | None, _model(help="If detection is wrong.")] = None
-    output_kind: Annotated[OutputKind | None, _model(help="If detection is wrong.")] = None
-    size: Annotated[Count | None, _model(help=SIZE_HELP, most=MOST_SIZE)] = None
+    layout: Annotated[Layout | None, _model("If detection is wrong.")] = None
+    output_kind: Annotated[OutputKind | None, _model("If detection is wrong.")] = None
+    size: Annotated[Count | None, _model(SIZE_HELP, most=MOST_SIZE)] = None
     threads: Annotated[int, Field(ge=0), THREADS] = 0
 
 
@@ -173,7 +164,7 @@ class EvaluationOptions(ModelOptions):
     batch_size: Annotated[
         Count | None,
         _speed(
-            help="Images a call; else tried.",
+            "Images a call; else tried.",
             flags=("--batch-size", "--batch_size"),
             remote=Batch | None,
         ),
@@ -181,14 +172,14 @@ class EvaluationOptions(ModelOptions):
     split: Annotated[
         str | None,
         _speed(
-            help="Calls side by side x threads of each, such as 4x2; else tried.",
+            "Calls side by side x threads of each, such as 4x2; else tried.",
             remote=Annotated[str, Field(pattern=r"^\d{1,4}x\d{1,4}$")] | None,
             reader="quantlab.evaluate.execution:parse_split",
         ),
     ] = None
-    provider: Annotated[str | None, _speed(help="Of ONNX Runtime: cpu, cuda, openvino, ...")] = None
+    provider: Annotated[str | None, _speed("Of ONNX Runtime: cpu, cuda, openvino, ...")] = None
     fold_preprocess: Annotated[
-        bool, _speed(help="Let the model itself normalize pixels.", remote=True)
+        bool, _speed("Let the model itself normalize pixels.", remote=True)
     ] = False
 
     @property
@@ -226,7 +217,7 @@ _images = partial(Option, group="Images")
 
 
 EVAL_DATA = _images(
-    help="Images to judge on; default: part of --data.",
+    "Images to judge on; default: part of --data.",
     role=roles.OTHER_DATA,
     config="eval_data",
     replaces=("eval_list",),
@@ -236,7 +227,7 @@ EVAL_DATA = _images(
     main=True,
 )
 EVAL_LIST = _images(
-    help="The labels of --eval-data.", role=roles.FILE, config="eval_list", command=False
+    "The labels of --eval-data.", role=roles.FILE, config="eval_list", command=False
 )
 
 
@@ -246,7 +237,7 @@ class DataOptions(ConfigOptions):
     data: Annotated[
         Location | None,
         _images(
-            help="Images: a folder, a file or a URL (see docs/data.md).",
+            "Images: a folder, a file or a URL (see docs/data.md).",
             flags=("--data", "--dataset_location"),
             role=roles.DATA,
             config="data",
@@ -261,7 +252,7 @@ class DataOptions(ConfigOptions):
     list_file: Annotated[
         Path | None,
         _images(
-            help="The labels of these images: a file of `name label` lines.",
+            "The labels of these images: a file of `name label` lines.",
             flags=("--list", "--label_path"),
             role=roles.FILE,
             config="list",
@@ -273,7 +264,7 @@ class DataOptions(ConfigOptions):
     max_bad: Annotated[
         Share,
         Field(ge=0, le=1),
-        _images(help="Share of unreadable images at which to stop.", remote=True),
+        _images("Share of unreadable images at which to stop.", remote=True),
     ] = 0.01
 
     def with_list(self, list_file: Path | None) -> DataOptions:

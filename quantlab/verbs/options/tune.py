@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -62,15 +62,13 @@ _end = partial(Option, group="When it ends", remote=True)
 class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab tune``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("tune",)
-    EXAMPLE: ClassVar[str] = (
-        "quantlab tune --model mobilenetv2-12.onnx --data train --eval-data val --budget 10m"
-    )
+    COMMAND = "tune"
+    EXAMPLE = "quantlab tune --model mobilenetv2-12.onnx --data train --eval-data val --budget 10m"
 
     config: Annotated[
         Path | None,
         Option(
-            help="Default: quantlab.yaml here. Neural Compressor YAML works too.",
+            "Default: quantlab.yaml here. Neural Compressor YAML works too.",
             group="Model",
             role=roles.FILE,
             main=True,
@@ -89,7 +87,7 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     criterion: Annotated[
         str | None,
         _holds(
-            help="What the int8 model must hold: 1% (of fp32's top-1), 0.5pp (points), top5 1%, "
+            "What the int8 model must hold: 1% (of fp32's top-1), 0.5pp (points), top5 1%, "
             "agree>=96%, kl<=0.01, or module:function 1%.",
             config="criterion",
             remote=Words | None,
@@ -99,12 +97,12 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     tolerance: Annotated[
         Share,
         Field(ge=0, le=1),
-        _holds(help="Slack in the limit while searching.", config="tolerance", remote=True),
+        _holds("Slack in the limit while searching.", config="tolerance", remote=True),
     ] = 0.0
     images_per_class: Annotated[
         Count | None,
         _sample(
-            help="Calibration images of each class. Default: one, and at least 300 in all, where "
+            "Calibration images of each class. Default: one, and at least 300 in all, where "
             "there are so many.",
             config="images_per_class",
             replaces=("calibration_size",),
@@ -115,7 +113,7 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     calibration_size: Annotated[
         Count | None,
         _sample(
-            help="Calibration images in all, instead of --images-per-class.",
+            "Calibration images in all, instead of --images-per-class.",
             config="calibration_size",
             remote=True,
             most=MOST_COUNT,
@@ -124,7 +122,7 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     seed: Annotated[
         Seed,
         _sample(
-            help="Of the calibration sample and of the search.",
+            "Of the calibration sample and of the search.",
             config="seed",
             remote=True,
             most=MOST_SEED,
@@ -133,7 +131,7 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     recipe: Annotated[
         Recipe | str | None,
         _search(
-            help="Try only this recipe: a YAML file or a published model's name.",
+            "Try only this recipe: a YAML file or a published model's name.",
             role=roles.FILE,
             config="recipe",
             remote=Stored("recipes"),
@@ -143,7 +141,7 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     quant_format: Annotated[
         Literal["QDQ", "QOperator", "default"] | None,
         _search(
-            help="Try only recipes of this format.",
+            "Try only recipes of this format.",
             flags=("--quant_format",),
             any_case=True,
             remote=True,
@@ -152,16 +150,13 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     strategy: Annotated[
         Strategy,
         _search(
-            help="How recipes are searched (docs/tune.md).",
-            config="strategy",
-            remote=True,
-            main=True,
+            "How recipes are searched (docs/tune.md).", config="strategy", remote=True, main=True
         ),
     ] = "ladder"
     engine: Annotated[
         str,
         _search(
-            help="Who quantizes: quantlab, ort, inc, nncf, or an installed one.",
+            "Who quantizes: quantlab, ort, inc, nncf, or an installed one.",
             config="engine",
             replaces=("engines",),
             remote=Name,
@@ -169,14 +164,12 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     ] = "quantlab"
     engines: Annotated[
         tuple[str, ...],
-        _search(
-            help="Several engines, tried one after the other.", config="engines", command=False
-        ),
+        _search("Several engines, tried one after the other.", config="engines", command=False),
     ] = ()
     inc_strategy: Annotated[
         IncStrategy | None,
         _search(
-            help="With --engine inc: let Neural Compressor search in its own way.",
+            "With --engine inc: let Neural Compressor search in its own way.",
             config="inc_strategy",
             remote=True,
         ),
@@ -185,7 +178,7 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
         dict[str, tuple[Any, ...]] | None,
         Field(default_factory=dict),
         _search(
-            help="The search space: a recipe's keys, each with the values to try, for example "
+            "The search space: a recipe's keys, each with the values to try, for example "
             "ranges: [mean, mse]. Every recipe that is tried keeps to it.",
             config="search",
             command=False,
@@ -194,7 +187,7 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     storage: Annotated[
         str | None,
         _search(
-            help="An Optuna storage URL that several machines share.",
+            "An Optuna storage URL that several machines share.",
             role=roles.ADDS_ROWS,
             config="storage",
         ),
@@ -203,20 +196,20 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
         Seconds,
         Field(ge=0),
         _end(
-            help="No new trial starts later than this: 90s, 5m, 1h. One always does.",
+            "No new trial starts later than this: 90s, 5m, 1h. One always does.",
             config="budget",
             remote=Annotated[float, Field(gt=0, le=7 * 86400), SECONDS],
             main=True,
         ),
     ] = 300.0
     max_trials: Annotated[
-        Count | None, _end(help="Evaluations at most.", config="max_trials", most=MOST_COUNT)
+        Count | None, _end("Evaluations at most.", config="max_trials", most=MOST_COUNT)
     ] = None
     target_speedup: Annotated[
         float | None,
         Field(ge=0),
         _end(
-            help="Stop once the criterion holds at this speed over fp32.",
+            "Stop once the criterion holds at this speed over fp32.",
             config="target_speedup",
             most=1e6,
         ),
@@ -225,23 +218,22 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     bench: Annotated[
         BenchConditions,
         Option(
-            help="How the chosen model is timed in the end.",
+            "How the chosen model is timed in the end.",
             group="Timing",
             config="bench",
             command=False,
         ),
     ] = BenchConditions()
     no_audit: Annotated[
-        bool,
-        Option(help="No look at whether the preprocessing is right.", group="Images", remote=True),
+        bool, Option("No look at whether the preprocessing is right.", group="Images", remote=True)
     ] = False
     allow_overlap: Annotated[
-        bool, Option(help="Judge also on calibration images.", group="Images", remote=True)
+        bool, Option("Judge also on calibration images.", group="Images", remote=True)
     ] = False
     output: Annotated[
         Path | None,
         Option(
-            help="The int8 file. Default: <model>.int8.onnx here.",
+            "The int8 file. Default: <model>.int8.onnx here.",
             group="Output",
             flags=("--output", "--output_model"),
             role=roles.WRITES_INT8,
@@ -252,21 +244,17 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
         ),
     ] = None
     force: Force = False
-    pick: Annotated[Pick, Option(help="Which trial to write.", group="Output", remote=True)] = (
-        "best"
-    )
+    pick: Annotated[Pick, Option("Which trial to write.", group="Output", remote=True)] = "best"
     gate: Annotated[
         bool,
         Option(
-            help="Exit with the verdict: 0 pass, 1 fail, 3 inconclusive.",
+            "Exit with the verdict: 0 pass, 1 fail, 3 inconclusive.",
             group="Output",
             remote=True,
             momentary=True,
         ),
     ] = False
-    resume: Annotated[
-        Path | None, Option(help="Go on with this run folder.", role=roles.FOLDER)
-    ] = None
+    resume: Annotated[Path | None, Option("Go on with this run folder.", role=roles.FOLDER)] = None
     source: Path | None = Field(None, description="the run to pick from, without a search")
 
     @staticmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Count, Option
@@ -13,13 +13,13 @@ from quantlab.verbs.options.shared import EvaluationOptions, RunOptions
 class ValidateSpec(EvaluationOptions, RunOptions):
     """The options of ``quantlab validate``."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("validate",)
-    EXAMPLE: ClassVar[str] = "quantlab validate -c mobilenetv2.yaml --data_dir val"
+    COMMAND = "validate"
+    EXAMPLE = "quantlab validate -c mobilenetv2.yaml --data_dir val"
 
     config: Annotated[
         Path | None,
         Option(
-            help="quantlab's or MindCV's YAML.",
+            "quantlab's or MindCV's YAML.",
             flags=("--config", "-c"),
             group="Model",
             main=True,
@@ -30,7 +30,7 @@ class ValidateSpec(EvaluationOptions, RunOptions):
     data: Annotated[
         Path | None,
         Option(
-            help="Images; of a folder with val/: that one.",
+            "Images; of a folder with val/: that one.",
             flags=("--data_dir",),
             group="Images",
             role=roles.DATA,
@@ -39,7 +39,7 @@ class ValidateSpec(EvaluationOptions, RunOptions):
     model: Annotated[
         str | None,
         Option(
-            help="The .onnx file, instead of the configuration's.",
+            "The .onnx file, instead of the configuration's.",
             flags=("--ckpt_path",),
             config="model",
             group="Model",
@@ -50,7 +50,7 @@ class ValidateSpec(EvaluationOptions, RunOptions):
     log_interval: Annotated[
         Count | None,
         Option(
-            help="A running line every N images.",
+            "A running line every N images.",
             flags=("--log-interval", "--log_interval"),
             group="Output",
         ),

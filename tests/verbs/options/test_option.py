@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pkgutil import resolve_name
 from types import SimpleNamespace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import click
 import pytest
@@ -33,8 +33,8 @@ from quantlab.verbs.options.shared import RunOptions
 class Toy(RunOptions):
     """The options of a verb that there is not."""
 
-    COMMAND: ClassVar[tuple[str, ...]] = ("toy",)
-    EXAMPLE: ClassVar[str] = "quantlab toy net"
+    COMMAND = "toy"
+    EXAMPLE = "quantlab toy net"
 
     model: Annotated[str, Option(argument=True, group="Model", remote=Stored("models"), main=True)]
 
@@ -180,15 +180,15 @@ def test_declarations_are_complete(command: OptionsCommand) -> None:
         sent = option.remote or option.config or option.command
         assert sent, f"{each.name} is declared for nothing"
     if command.model.EXAMPLE:
-        verb, words = command.model.COMMAND, shlex.split(command.model.EXAMPLE)
+        verb, words = command.model.words(), shlex.split(command.model.EXAMPLE)
         assert words[: len(verb) + 1] == ["quantlab", *verb]
         command.make_context(command.name, words[len(verb) + 1 :])
 
 
 def test_what_a_server_does_has_the_words_of_its_verb() -> None:
-    assert [options.COMMAND for options in SERVED][-1] == ("baseline", "update")
+    assert [options.COMMAND for options in SERVED][-1] == "baseline update"
     for options in SERVED:
-        assert REQUESTS[options.COMMAND[0]].OPTIONS is options
+        assert REQUESTS[options.words()[0]].OPTIONS is options
 
 
 def test_two_declarations_of_a_field_are_none() -> None:
