@@ -88,8 +88,8 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 class OptionsCommand(click.Command):
     """A command whose parameters are the fields of an Options model.
 
-    ``options`` is the model or its place below ``quantlab.verbs.options``, ``tune:TuneSpec``: the
-    model is imported when the parameters are asked for.
+    ``options`` is the model or its place in ``quantlab.verbs.options``, such as
+    ``small:FetchSpec``, which is imported when the parameters are asked for.
     """
 
     def __init__(self, *args: Any, options: str | type[Options], **settings: Any) -> None:
