@@ -92,7 +92,8 @@ def _field(known: Declared) -> tuple[Any, Any]:
     kind = kind if required or default is not None else kind | None
     if option.reader is not None:
         kind = Annotated[kind, AfterValidator(partial(_read, option.reader))]
-    return kind, Field(... if required else default, description=told or None)
+    default = ... if required else default
+    return kind, Field(default, description=told or None, validation_alias=known.alias)
 
 
 def _read(reader: str, value: Any) -> Any:

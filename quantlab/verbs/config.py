@@ -66,6 +66,7 @@ def _fields(known: Mapping[str, Declared]) -> dict[str, Any]:
         told = Field(
             default,
             alias=None if key == name else key,
+            validation_alias=each.alias if key == name else None,
             description=f"{without_flags(each.option.help, '_')}{choices}",
         )
         found[name] = (kind, told)

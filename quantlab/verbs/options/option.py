@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origi
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -124,6 +125,7 @@ class Option:
         commas: whether one flag may hold several values, ``1,8,256``.
         any_case: whether capitals make no difference.
         config: its key in ``quantlab.yaml``, if that may set it; ``gate.…`` in that section.
+        former: names that it had, which files and requests may still use.
         stands_for: the option that its value is another spelling of.
         replaces: options of the file that a flag of this makes void.
         remote: whether a client may set it in a request; a type or Stored where that is another one
@@ -153,6 +155,7 @@ class Option:
     commas: bool = False
     any_case: bool = False
     config: str | None = None
+    former: tuple[str, ...] = ()
     stands_for: str | None = None
     replaces: tuple[str, ...] = ()
     remote: Any = False
@@ -228,6 +231,12 @@ class Declared:
         told = [each for each in self.field.metadata if not isinstance(each, Option)]
         ordered = sorted(told, key=lambda each: isinstance(each, Unit))  # bounds are of numbers
         return Annotated[self.field.annotation, *ordered] if told else self.field.annotation
+
+    @property
+    def alias(self) -> AliasChoices | None:
+        """Its name and those that it had, where it had others."""
+        former = self.option.former
+        return AliasChoices(self.name, *former) if former else None
 
     @property
     def unit(self) -> Unit | None:

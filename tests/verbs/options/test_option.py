@@ -49,6 +49,7 @@ class Longer(Toy):
             help="How long nothing may happen, after --model.",
             group="When it ends",
             flags=("--patience", "--old_patience"),
+            former=("waiting",),
             config="patience",
             remote=True,
         ),
@@ -99,6 +100,7 @@ def test_the_configuration_has_it(toy: type[Toy]) -> None:
     assert ("# How long nothing may happen, after model.\npatience: 90s\n" in text) == has(toy)
     if has(toy):
         assert validate(schema, {"patience": "2m"}, "here").patience == 120
+        assert validate(schema, {"waiting": "2m"}, "here").patience == 120
         with pytest.raises(RecipeError, match="here: patience: 'soon' is not a duration"):
             validate(schema, {"patience": "soon"}, "here")
 
@@ -113,6 +115,7 @@ def test_a_request_has_it(toy: type[Toy]) -> None:
         return
     request = schema.model_validate(asked)
     assert schema.model_validate({**asked, "patience": 120}) == request
+    assert schema.model_validate({"verb": "toy", "model": "net", "waiting": "2m"}) == request
     argv = command_line(request, Places(models=["net.onnx"]))
     assert argv == ["toy", "--patience=120.0", "net.onnx"]
     with pytest.raises(ValidationError, match="is not a duration such as"):
