@@ -127,7 +127,7 @@ class Scene:
             *("--config", str(self.root / "soak.yaml"), "--model", str(self.root / "m.onnx")),
             *("--data", str(self.root / "images"), "--pipeline", str(self.root / "p.yaml")),
             *("--strategy", "random", "--engine", "soak", "--seed", str(self.seed), "--no-bench"),
-            *("--criterion", "agree>=60%", "--threads", "1", "--budget", "3h"),
+            *("--criterion", "agreement >= 60%", "--threads", "1", "--budget", "3h"),
             *("--output", str(runs / "out.onnx"), "--runs-dir", str(runs)),
         ]
 

@@ -44,32 +44,22 @@ from quantlab.data.preprocess import Pipeline, Ready, get_pipeline, ready
 from quantlab.data.readers import open_dataset
 from quantlab.data.readers.memory import Indexed, read
 from quantlab.data.sampler import random_sample
-from quantlab.errors import DataError, RecipeError
+from quantlab.errors import DataError
 from quantlab.evaluate.accuracy import is_guessing
 from quantlab.evaluate.custom import MetricFunction
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import (
-    AgreementPolicy,
-    ClassPolicy,
-    Criterion,
-    DivergencePolicy,
-    LatencyPolicy,
-    Limit,
-    Policy,
-    SizePolicy,
-    needs_labels,
-)
+from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
-from quantlab.gate.rules import (
-    DEFAULT_RULES,
-    Decision,
-    Rule,
-    decide,
-    parse_limit,
-    parse_requirement,
+from quantlab.gate.notation import (
+    USUAL,
+    for_tuning,
+    parse_criterion,
+    parse_decline,
+    warn_of_old_spellings,
 )
+from quantlab.gate.rules import DEFAULT_RULES, Decision, Rule, check_rules, decide, parse_rule
 from quantlab.gate.verdict import Verdict
-from quantlab.gate.verdict import judge as judge_limit
+from quantlab.gate.verdict import judge as judge_criterion
 from quantlab.inspect.audit import Audit
 from quantlab.inspect.inspection import Inspection
 from quantlab.inspect.layers import LayerReport, debug_layers
@@ -103,9 +93,6 @@ ImagesLike: TypeAlias = Dataset | Path | str | tuple[Any, Any] | Indexed | Itera
 """What is taken for images: see the module's description."""
 PipelineLike: TypeAlias = Pipeline | Mapping[str, Any] | Path | str
 """A pipeline, its name, its fields, or a YAML file of them."""
-
-USUAL = "top1.decline <= 1%"
-"""What is judged where nothing else is named."""
 
 
 class QuantlabWarning(UserWarning):
@@ -281,7 +268,7 @@ def tune(
     *,
     evaluation: ImagesLike | None = None,
     max_decline: str = "1%",
-    criterion: Limit | str | None = None,
+    criterion: Criterion | str | None = None,
     tolerance: float = 0.0,
     recipe: Recipe | str | None = None,
     strategy: Strategy = "ladder",
@@ -356,7 +343,8 @@ def tune(
         'tiny.int8.onnx'
     """
     reporter = reporter_of(progress)
-    judged = _criterion(criterion or max_decline, tolerance)
+    warn_of_old_spellings(criterion)
+    judged = _for_tuning(criterion, max_decline, tolerance)
     fp32 = inputs.require_fp32(_classifier(model), "tune")
     spec = tune_job.TuneSpec.model_validate(
         {
@@ -380,12 +368,12 @@ def tune(
             "executor": executor,
         }
     )
-    asked = {"model": fp32.name, "criterion": f"{judged.title} {judged.limit_text}"}
+    asked = {"model": fp32.name, "criterion": judged.written}
 
     def subject() -> tune_job.Subject:
         first = _found(calibration, fp32, reporter, max_bad=max_bad, need_labels=False)
         same = evaluation is None or evaluation is calibration
-        labels = needs_labels(judged)
+        labels = judged.needs_labels
         if same and labels and first.unfit is not None:
             raise first.unfit
         other = first if evaluation is None or same else evaluation
@@ -514,7 +502,7 @@ def compare(
     threads: int = 0,
     provider: str | None = None,
     executor: str = INLINE,
-    criterion: Limit | str = USUAL,
+    criterion: Criterion | str = USUAL,
     run_dir: Path | str | None = None,
     progress: Progress | Reporter | None = None,
 ) -> Comparison: ...
@@ -536,7 +524,7 @@ def compare(
     threads: int = 0,
     provider: str | None = None,
     executor: str = INLINE,
-    criterion: Limit | str = USUAL,
+    criterion: Criterion | str = USUAL,
     run_dir: Path | str | None = None,
     progress: Progress | Reporter | None = None,
 ) -> Comparison:
@@ -596,6 +584,7 @@ def compare(
         raise DataError(
             "a model cannot be compared with answers.", "Give two models, or evaluate both first."
         )
+    warn_of_old_spellings(criterion)
     if images is None:
         raise DataError("two models are compared on images.", "Give them: compare(fp32, int8, …).")
     reporter = reporter_of(progress)
@@ -623,12 +612,12 @@ def compare(
     with _recorded("compare", run_dir, reporter, asked) as run:
         made = compare_job.side_by_side(models, found, through, spec, reporter, metrics)
         if run is not None:
-            compare_job.publish(made, models, found, spec, run, reporter, _limit(criterion))
+            compare_job.publish(made, models, found, spec, run, reporter, _criterion(criterion))
     return made.comparison
 
 
 def judge(
-    comparison: Comparison, criterion: Limit | str = USUAL, *, anytime: bool = False
+    comparison: Comparison, criterion: Criterion | str = USUAL, *, anytime: bool = False
 ) -> Verdict:
     """Judge a comparison by the whole 95% interval of what was lost.
 
@@ -637,8 +626,7 @@ def judge(
         criterion: what must hold: "top1.decline <= 1%" (of the fp32 accuracy), "top5.decline <=
             0.5pp" (percentage points), "class.decline <= 10pp", "agreement >= 96%", "kl <= 0.01"
             (nats), "latency.p50.ratio <= 0.6" (int8 / fp32), "size <= 4MB",
-            "module:function.decline <= 1%" for a metric of your own. "1%", "agree>=96%" and the
-            like are read too.
+            "module:function.decline <= 1%" for a metric of your own.
         anytime: the images ended because of what was seen of them (a sequential test).
 
     Returns:
@@ -663,8 +651,9 @@ def judge(
         >>> verdict.status, verdict.images_needed
         ('inconclusive', 22186)
     """
+    warn_of_old_spellings(criterion)
     _check_reference(comparison)
-    return judge_limit(comparison, _limit(criterion), anytime=anytime)
+    return judge_criterion(comparison, _criterion(criterion), anytime=anytime)
 
 
 def gate(
@@ -684,9 +673,8 @@ def gate(
     Args:
         subject: a Comparison, or two models, fp32 and int8, to be compared on ``images``; those are
             timed where a rule limits the latency.
-        rules: what must hold, as for ``judge``, or what must not ("top1.decline > 1%"); after a
-            comma ``required``, ``advisory`` or ``off``. Rules of the latency are advisory unless
-            they say otherwise.
+        rules: what must hold, as for ``judge``; after a comma ``required``, ``advisory`` or
+            ``off``. Rules of the latency are advisory unless they say otherwise.
         images: what models are evaluated on.
         pipeline: as for ``quantize``.
         rounds: of timing.
@@ -716,7 +704,8 @@ def gate(
         ('pass', ['pass', 'fail'])
     """
     given = [rules] if isinstance(rules, Rule | str) else rules
-    parsed = check_rules(r if isinstance(r, Rule) else parse_requirement(r) for r in given)
+    warn_of_old_spellings(*given)
+    parsed = check_rules(r if isinstance(r, Rule) else parse_rule(r) for r in given)
     if isinstance(subject, Comparison):
         _check_reference(subject)
         return decide(subject, parsed)
@@ -724,15 +713,15 @@ def gate(
         raise DataError("a gate judges a comparison or two models.", "Give (fp32, int8).")
     if images is None:
         raise DataError("two models are judged on images.", "Give images=…")
-    limits = [rule.limit for rule in parsed if rule.level != "off"]
+    judged = [rule.criterion for rule in parsed if rule.level != "off"]
     comparison = compare(
         subject[0],
         subject[1],
         images,
         pipeline=pipeline,
-        timing=any(isinstance(limit, LatencyPolicy) for limit in limits),
+        timing=any(each.needs_timing for each in judged),
         rounds=rounds,
-        metrics=metrics_of(*limits),
+        metrics=metrics_of(*judged),
         seed=seed,
         max_bad=max_bad,
         threads=threads,
@@ -1046,27 +1035,16 @@ def reporter_of(progress: Progress | Reporter | None) -> Reporter:
     return progress if isinstance(progress, Reporter) else _Reporter(progress)
 
 
-def check_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """The rules themselves. Raises RecipeError when all are off or there is none."""
-    found = tuple(rules)
-    if all(rule.level == "off" for rule in found):
-        raise RecipeError("no rule is left to judge.", f"For example {USUAL!r}.")
-    return found
+def _criterion(criterion: Criterion | str) -> Criterion:
+    """The criterion itself. Raises RecipeError."""
+    return parse_criterion(criterion) if isinstance(criterion, str) else criterion
 
 
-def _limit(criterion: Limit | str) -> Limit:
-    return parse_limit(criterion) if isinstance(criterion, str) else criterion
-
-
-def _criterion(criterion: Limit | str, tolerance: float) -> Criterion:
-    """What a tune can hold to. Raises RecipeError."""
-    found = _limit(criterion)
-    if isinstance(found, ClassPolicy | LatencyPolicy | SizePolicy):
-        raise RecipeError(
-            f"{criterion!r} is for judge and gate; tune holds to a decline, agreement or KL.",
-            f"For example {USUAL!r}.",
-        )
-    assert isinstance(found, Policy | AgreementPolicy | DivergencePolicy)
+def _for_tuning(criterion: Criterion | str | None, max_decline: str, tolerance: float) -> Criterion:
+    """What a tune holds to. Raises RecipeError."""
+    if criterion is None:
+        return parse_decline(max_decline, tolerance=tolerance)
+    found = for_tuning(_criterion(criterion))
     return found.model_copy(update={"tolerance": tolerance}) if tolerance else found
 
 
@@ -1132,9 +1110,9 @@ def _pipeline(
     other: Model | None = None,
 ) -> Pipeline:
     """The one that is named; of ready inputs none; else the one that a model is known for."""
-    side = model.input.height
+    sides = model.input.sides
     if named is None and found.dataset.finished:
-        return ready(side)
+        return ready(sides)
     known = named or inputs.known_pipeline(model)
     known = known or (None if other is None else inputs.known_pipeline(other))
     if known is None:
@@ -1142,7 +1120,7 @@ def _pipeline(
             f"No pipeline is known for {model.name}: torchvision is assumed (pipeline= names "
             "another)."
         )
-    through = get_pipeline(known or "torchvision", size=side)
+    through = get_pipeline(known or "torchvision", size=sides)
     if isinstance(through, Ready) and not found.dataset.finished:
         raise DataError(
             f"{model.name} was made with ready inputs, and {found.dataset.root} holds images.",

@@ -55,3 +55,10 @@ def size_bytes(value: object) -> int:
     if match is None:
         raise ValueError(f"{value!r} is not a size such as 10GB or 500MB")
     return round(float(match[1] or 0) * _BYTES[(match[2] or "").upper()])
+
+
+def size(count: int) -> str:
+    """Format bytes as ``size_bytes`` reads them: ``4MB``, ``4096B``."""
+    large = (u for u in "TGMK" if count >= _BYTES[u] and 1000 * count % _BYTES[u] == 0)
+    unit = next(large, "")
+    return f"{count / _BYTES[unit]:.10g}{unit}B"

@@ -45,8 +45,8 @@ def _complete(ctx: click.Context, params: dict[str, Any]) -> None:
 
 def _measure(params: dict[str, Any]) -> None:
     from quantlab.bench.measurement import BenchResult
+    from quantlab.compat import inc_performance
     from quantlab.report.bench import bench_page
-    from quantlab.report.compat import inc_performance
     from quantlab.report.profile import profile_summary
     from quantlab.verbs.bench import BenchSpec, bench_job
     from quantlab.verbs.profile import ProfileSpec, profile_job

@@ -37,7 +37,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     if params["results"] is not None and (others := set(given(ctx)) - _OF_RESULTS):
         names = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in others))
         raise click.UsageError(f"--results cannot be combined with {names}.")
-    from quantlab.report.compat import inc_accuracy
+    from quantlab.compat import inc_accuracy
     from quantlab.report.text import accuracy_summary
     from quantlab.verbs.device import ResultsSpec, results_job
     from quantlab.verbs.evaluate import EvaluateSpec, evaluate_job

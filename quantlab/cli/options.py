@@ -69,6 +69,7 @@ def recorded_run(
     ctx = click.get_current_context()
     make_reporter: Callable[..., Reporter] = ctx.obj or ConsoleReporter
     reporter = make_reporter(quiet=params["quiet"] or params["as_json"])
+    old_spellings = in_new_notation(ctx.params, params)
     command = repeat_command(ctx)
     spec = {key: _plain(value) for key, value in params.items() if key != "origins"}
     opened = Run.resume(folder) if folder else Run(verb, spec, command, Path(params["runs_dir"]))
@@ -76,6 +77,8 @@ def recorded_run(
         if folder is None:
             run.record.origins = params.get("origins", {})
         try:
+            for sentence in old_spellings:
+                reporter.warn(sentence)
             yield run, reporter
         finally:
             run.record.warnings = reporter.warnings
@@ -83,6 +86,27 @@ def recorded_run(
         click.echo(run.record.model_dump_json(indent=1))
     reporter.say(f"Run:    {run.folder}")
     reporter.say(f"Repeat: {command}")
+
+
+def in_new_notation(*params: dict[str, Any]) -> tuple[str, ...]:
+    """Write criteria and rules among the parameters as they are written now, in place; a sentence
+    for each that was in an older spelling."""
+    names = ("criterion", "require")
+    if not any(each.get(name) for each in params for name in names):
+        return ()
+    from quantlab.gate.notation import spelled_now
+    from quantlab.report.verdict import spelling
+
+    told: dict[str, None] = {}
+    for each in params:
+        for name in names:
+            value = each.get(name)
+            texts = (value,) if isinstance(value, str) else tuple(value or ())
+            told |= dict.fromkeys(map(spelling, texts))
+            made = tuple(map(spelled_now, texts))
+            if texts:
+                each[name] = made[0] if isinstance(value, str) else made
+    return tuple(sentence for sentence in told if sentence)
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.options import given, repeat_command
+from quantlab.cli.options import given, in_new_notation, repeat_command
 from quantlab.cli.params import OptionsCommand
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def _run(
     except ImportError as error:
         raise MissingExtraError(error.name or "httpx", "client", "--server") from error
     reporter = ConsoleReporter(quiet=params["quiet"] or params["as_json"])
+    for sentence in in_new_notation(ctx.params, params):
+        reporter.warn(sentence)
     with Api(server, token) as api:
         asked = _asked(ctx, verb, params)
         request = request_to(verb, asked, api, reporter)
@@ -139,8 +141,8 @@ def _of_gate(now: dict[str, Any]) -> dict[str, Any]:
         path, models = Path(models[0]), ()
     config = load_config(path)
     named = [str(name) for name in (config.model, config.output) if name is not None]
-    rules = now.get("fail_if") or config.rules.fail_if
-    return {**now, "models": tuple(models or named), "fail_if": rules}
+    rules = now.get("require") or config.rules.require
+    return {**now, "models": tuple(models or named), "require": rules}
 
 
 def _empty(value: Any) -> bool:

@@ -23,6 +23,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     The best file so far is always on disk, also after Ctrl-C. The order: meets the criterion, then
     speed, then fidelity to the fp32 model.
     """
+    from quantlab.gate.notation import USUAL, spelled_now
     from quantlab.report.text import tune_summary
     from quantlab.runs.record import load_record
     from quantlab.verbs.config import Loaded, load, resolve, source_name
@@ -39,7 +40,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         params["rules"] = loaded.config.rules.model_dump()
     else:
         params = resumed(ctx, params) | {"config": params["resume"]}
-        params["criterion"] = now.get("max_decline", params["criterion"])
+        params["criterion"] = spelled_now(now.get("max_decline", params["criterion"] or USUAL))
         if "engine" in now:
             params["engines"] = ()
     if params["model"] is None:

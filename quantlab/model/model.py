@@ -77,6 +77,11 @@ class InputSpec:
             return self.channels, self.height, self.width
         return self.height, self.width, self.channels
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of an image in pixels."""
+        return self.height, self.width
+
 
 class _TemporaryFolder:
     """A folder that is removed once no object refers to it, or when Python ends."""
@@ -95,7 +100,8 @@ class Model:
     """An ONNX image classifier: one image input, one [N, classes] output. Never written to.
 
     ``input`` and ``output_kind`` are detected from the graph; ``with_overrides`` corrects them.
-    ``size`` is the height and width in pixels of images where the graph leaves them free. A model
+    ``size`` is the height and width in pixels of images where the graph leaves them free, one
+    number where they are equal. A model
     that was made in memory (``of``) has its file in a temporary folder, which is there as long as
     the Model is. ``source`` is the fp32 file that it was made from, where that is known.
 
@@ -118,7 +124,7 @@ class Model:
     metadata: dict[str, str]
     layout: Layout | None = None
     label: str | None = None
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     source: Path | None = field(default=None, compare=False)
     folder: _TemporaryFolder | None = field(default=None, repr=False, compare=False)
 
@@ -281,7 +287,7 @@ class Model:
         *,
         layout: Layout | None = None,
         output_kind: OutputKind | None = None,
-        size: int | None = None,
+        size: int | tuple[int, int] | None = None,
     ) -> Model:
         """The same model with what was detected wrongly set right, and what is free settled."""
         return replace(
@@ -488,7 +494,7 @@ _USUAL_SIZE = 224
 
 
 def _input_spec(
-    tensor: TensorInfo, layout: Layout | None, size: int | None, path: Path
+    tensor: TensorInfo, layout: Layout | None, size: int | tuple[int, int] | None, path: Path
 ) -> InputSpec:
     shape = tensor.shape
     what = f"{path}: the input {shown(tensor.name)} is {tensor.dtype} {_shape_text(shape)}"
@@ -503,13 +509,14 @@ def _input_spec(
         raise ModelError(f"{what}: {_channel_problem(shape, layout)}", remedy)
     layout = chosen
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
-    if size is not None and any(side not in (None, size) for side in sides):
+    wanted = (size, size) if size is None or isinstance(size, int) else size
+    if any(w is not None and side not in (None, w) for side, w in zip(sides, wanted, strict=True)):
         raise ModelError(
             f"{path}: the input {shown(tensor.name)} is {_shape_text(shape)}: its graph takes no "
-            f"images of {size} x {size}.",
+            f"images of {wanted[0]} x {wanted[1]}.",
             "Leave --size out, or export the model with free height and width.",
         )
-    height, width = (side or size or _USUAL_SIZE for side in sides)
+    height, width = (side or w or _USUAL_SIZE for side, w in zip(sides, wanted, strict=True))
     channels = shape[_CHANNELS[layout]] or 3
     return InputSpec(tensor.name, layout, tensor.dtype, height, width, shape[0], channels)
 

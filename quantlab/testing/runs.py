@@ -8,7 +8,8 @@ from typing import Any
 
 from quantlab.bench.measurement import BenchResult
 from quantlab.compare.compare import compare
-from quantlab.gate.verdict import Policy, judge
+from quantlab.gate.criteria import AccuracyCriterion
+from quantlab.gate.verdict import judge
 from quantlab.runs.record import RunRecord
 from quantlab.runs.run import Run
 from quantlab.testing.measurements import fake_measurement
@@ -61,7 +62,7 @@ def fake_run(
         "models": files,
         "data": {"root": "val", "digest": pair[0].dataset_digest, "images": n},
         "providers": ["CPUExecutionProvider"],
-        **results(comparison, judge(comparison, Policy())),
+        **results(comparison, judge(comparison, AccuracyCriterion())),
     }
     run.record = RunRecord.model_validate(record.model_dump(mode="json") | changed)
     run.save()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from quantlab._util.cache import KINDS, Entry, cache_limit, entries, remove, subject, sweep
+from quantlab._util.cache import KINDS, CacheEntry, cache_limit, entries, remove, subject, sweep
 from quantlab._util.paths import cache_dir
 from quantlab.runs.run import Run
 from quantlab.verbs.options.small import CacheSpec as CacheSpec
@@ -19,7 +19,7 @@ class Cached:
     ``stuck`` is the number of those that could not be removed.
     """
 
-    rows: tuple[tuple[Entry, str], ...]
+    rows: tuple[tuple[CacheEntry, str], ...]
     folder: Path
     limit: int
     stuck: int = 0
@@ -43,7 +43,7 @@ def cache_job(spec: CacheSpec, run: Run) -> Cached:
     return Cached(tuple(rows), folder, limit, stuck=found - len(rows))
 
 
-def _facts(entry: Entry, text: str) -> dict[str, object]:
+def _facts(entry: CacheEntry, text: str) -> dict[str, object]:
     used = datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds")
     return {
         "kind": entry.kind,

@@ -17,10 +17,10 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError, ModelError
 from quantlab.evaluate.custom import MetricFunction
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import needs_labels
+from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
-from quantlab.gate.sequential import Watch, watch
-from quantlab.gate.verdict import Limit, Verdict, judge
+from quantlab.gate.sequential import PairedEarlyStop, watch
+from quantlab.gate.verdict import Verdict, judge
 from quantlab.inspect.counts import node_macs
 from quantlab.inspect.int8_share import int8_share
 from quantlab.inspect.speed_formats import slow_format
@@ -65,16 +65,16 @@ class SideBySide:
 def compare_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compared:
     """Evaluate both (with ``early_stop`` until the verdict is certain), time both, compare, judge,
     report."""
-    policy = spec.policy
-    test = watch(policy) if spec.early_stop else None
-    metrics = metrics_of(policy, *spec.limits)
+    judged = (spec.judged, *spec.others)
+    test = watch(spec.judged) if spec.early_stop else None
+    metrics = metrics_of(*judged)
     models = [inputs.find_model(text, spec, reporter) for text in (spec.fp32, spec.int8)]
     check_comparable(*models)
     remedy = _exchanged(run.record.command, spec.fp32, spec.int8)
     check_order(named(models[0]), named(models[1]), remedy)
     pipeline = inputs.find_pipeline(models[0], spec, reporter)
     found = inputs.find_evaluation_data(
-        spec, models[0], reporter, need_labels=any(map(needs_labels, (policy, *spec.limits)))
+        spec, models[0], reporter, need_labels=any(each.needs_labels for each in judged)
     )
     made = side_by_side(models, found, pipeline, spec, reporter, metrics, test)
     return publish(made, models, found, spec, run, reporter)
@@ -87,7 +87,7 @@ def side_by_side(
     spec: CompareSpec,
     reporter: Reporter,
     metrics: Mapping[str, MetricFunction] | None = None,
-    test: Watch | None = None,
+    test: PairedEarlyStop | None = None,
 ) -> SideBySide:
     """Evaluate fp32 and int8 (with a ``test`` until it is certain), time both, compare."""
     if sentence := slow_format(models[1].proto().graph):
@@ -129,17 +129,17 @@ def publish(
     spec: CompareSpec,
     run: Run,
     reporter: Reporter,
-    policy: Limit | None = None,
+    criterion: Criterion | None = None,
 ) -> Compared:
-    """Judge by ``policy``, or by the spec's, and leave the report, the artifacts and the results in
-    the run folder."""
+    """Judge by ``criterion``, or by the spec's, and leave the report, the artifacts and the results
+    in the run folder."""
     comparison, early, crops = made.comparison, made.early, made.crops
     anytime = early is not None and early.decided
-    verdict = judge(comparison, policy or spec.policy, anytime=anytime)
+    verdict = judge(comparison, criterion or spec.judged, anytime=anytime)
     save_artifacts(run, made.predictions, made.timing)
     words = inputs.data_words(found, crops)
     context = replace(
-        context_of(run, reporter, crops, words, verdict, spec.limits),
+        context_of(run, reporter, crops, words, verdict, spec.others),
         recipe=inputs.stamped_recipe(models[1]),
         portability=portability_words(models[1], crops),
         early="" if early is None else early.sentence,

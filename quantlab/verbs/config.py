@@ -15,9 +15,9 @@ from pydantic.fields import FieldInfo
 
 from quantlab._util.paths import is_url
 from quantlab._util.yamlfile import read_yaml, validate
-from quantlab.compat.inc_yaml import Row, is_inc, map_inc
-from quantlab.compat.mindcv_yaml import is_mindcv, map_mindcv
+from quantlab.compat import translated
 from quantlab.data.preprocess import Pipeline
+from quantlab.gate.notation import USUAL, spelled_now
 from quantlab.gate.rules import DEFAULT_RULES, parse_rules
 from quantlab.recipe import Recipe
 from quantlab.verbs.options.gate import GateSpec
@@ -33,8 +33,8 @@ _GATE = "gate"
 """The section of ``quantlab.yaml`` that is of ``quantlab gate``."""
 _IN_A_FILE: dict[str, tuple[Any, Any]] = {
     "recipe": (str | None, None),
-    "criterion": (str, TuneSpec.model_fields["max_decline"].default),
-    "fail_if": (tuple[str, ...], DEFAULT_RULES),
+    "criterion": (str, USUAL),
+    "require": (tuple[str, ...], DEFAULT_RULES),
 }
 """Options whose type and default in a file are not those of the verb."""
 
@@ -102,7 +102,7 @@ else:
 class GateRules(_GateKeys):
     """What ``quantlab gate`` judges by."""
 
-    @field_validator("fail_if")
+    @field_validator("require")
     @classmethod
     def _are_rules(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         parse_rules(texts)
@@ -143,10 +143,10 @@ class Config(_Keys):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A configuration, and how it was mapped when it is one of Neural Compressor's."""
+    """A configuration, and what became of another tool's keys, as a Markdown table."""
 
     config: Config = field(default_factory=Config)
-    rows: tuple[Row, ...] = ()
+    table: str = ""
 
 
 def paths_of(known: Mapping[str, Declared]) -> tuple[list[str], list[str]]:
@@ -168,14 +168,8 @@ def load(path: Path | None = None) -> Loaded:
         path /= FILE_NAME
         if not path.is_file():
             return Loaded()
-    data = read_yaml(path)
-    rows: tuple[Row, ...] = ()
-    if is_inc(data):
-        mapped = map_inc(data, str(path))
-        data, rows = mapped.settings, mapped.rows
-    elif is_mindcv(data):
-        data = map_mindcv(data, str(path))
-    return Loaded(_placed(validate(Config, data, str(path)), path.parent), rows)
+    made = translated(read_yaml(path), str(path))
+    return Loaded(_placed(validate(Config, made.settings, str(path)), path.parent), made.table)
 
 
 def load_config(path: Path | None = None) -> Config:
@@ -208,7 +202,8 @@ def effective(config: Config, flags: Mapping[str, Any]) -> dict[str, Any]:
     """
     known = declared(TuneSpec)
     other = {name: each.option.stands_for for name, each in known.items()}
-    given = {key: value for flag, value in flags.items() if (key := other.get(flag)) is not None}
+    stood = {key: value for flag, value in flags.items() if (key := other.get(flag)) is not None}
+    given = {key: spelled_now(value) for key, value in stood.items()}
     given |= {key: value for key, value in flags.items() if key in Config.model_fields}
     defaults = Config().model_dump()
     settings = config.model_dump()

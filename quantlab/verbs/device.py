@@ -17,7 +17,7 @@ from quantlab.data.readers.listed import labels_of
 from quantlab.errors import DataError
 from quantlab.evaluate import device
 from quantlab.evaluate.accuracy import Accuracy, accuracy_of
-from quantlab.evaluate.device import Answers, match, read_answers
+from quantlab.evaluate.device import DeviceAnswers, match_names, read_answers
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.metrics import metrics_of
 from quantlab.gate.verdict import judge
@@ -64,7 +64,7 @@ def compare_device_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compa
     """Evaluate fp32 here, read the other device's answers, compare, judge, report."""
     if spec.early_stop:
         raise DataError("--early-stop needs two models to evaluate.", "Leave it out.")
-    policy = spec.policy
+    judged = (spec.judged, *spec.others)
     model = inputs.find_model(spec.fp32, spec, reporter)
     path = Path(spec.int8)
     found = read_answers(path)
@@ -82,17 +82,17 @@ def compare_device_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compa
         *predictions,
         fp32_bytes=model.size_bytes,
         class_names=data.dataset.class_names,
-        metrics=metrics_of(policy, *spec.limits),
+        metrics=metrics_of(*judged),
         seed=spec.seed,
     )
     other = Named(path.name, comparison.int8.sha256, quantized=True)
     apart = check_related(named(model), other, comparison, predictions, lambda: None)
     comparison = comparison.model_copy(update={"lead": (apart,) if apart else ()})
-    verdict = judge(comparison, policy)
+    verdict = judge(comparison, spec.judged)
     save_artifacts(run, predictions, None)
     words = inputs.data_words(data, crops)
     words["Int8 answers"] = f"{path} (another device's; nothing was timed)"
-    context = context_of(run, reporter, crops, words, verdict, spec.limits)
+    context = context_of(run, reporter, crops, words, verdict, spec.others)
     report(run, comparison, verdict, context, crops)
     run.record.results = {
         "models": [inputs.model_facts(model), {"path": str(path), "sha256": _sha256(found)}],
@@ -104,7 +104,7 @@ def compare_device_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compa
 
 
 def predictions_of(
-    found: Answers, fp32: Predictions, rows: NDArray[np.int64], path: Path
+    found: DeviceAnswers, fp32: Predictions, rows: NDArray[np.int64], path: Path
 ) -> Predictions:
     """The answers that ``rows`` [n] match to fp32's images, and after them those of no image."""
     assert found.outputs is not None
@@ -135,9 +135,13 @@ def _labels(path: Path, synsets: Path | None) -> tuple[list[str], NDArray[np.int
 
 
 def _matched(
-    names: list[str] | tuple[str, ...], found: Answers, what: str, path: Path, reporter: Reporter
+    names: list[str] | tuple[str, ...],
+    found: DeviceAnswers,
+    what: str,
+    path: Path,
+    reporter: Reporter,
 ) -> NDArray[np.int64]:
-    rows = match(names, found.names)
+    rows = match_names(names, found.names)
     count = int((rows >= 0).sum())
     if not count:
         raise DataError(
@@ -152,7 +156,7 @@ def _matched(
     return rows
 
 
-def _check_scores(found: Answers, model: Model, path: Path) -> None:
+def _check_scores(found: DeviceAnswers, model: Model, path: Path) -> None:
     if found.outputs is None:
         raise DataError(
             f"{path} holds classes, and a comparison needs the scores of all classes.",
@@ -166,7 +170,7 @@ def _check_scores(found: Answers, model: Model, path: Path) -> None:
         )
 
 
-def _sha256(found: Answers) -> str:
+def _sha256(found: DeviceAnswers) -> str:
     """Of all names and answers."""
     whole = hashlib.sha256(repr(found.names).encode())
     whole.update(found.top.tobytes() if found.outputs is None else found.outputs.tobytes())

@@ -25,7 +25,6 @@ from quantlab.gate.baseline import (
     load_answers,
     load_baseline,
 )
-from quantlab.gate.criteria import LatencyPolicy
 from quantlab.gate.metrics import metrics_of
 from quantlab.gate.rules import Decision, Rule, decide, parse_rules
 from quantlab.gate.verdict import judge
@@ -38,6 +37,7 @@ from quantlab.report.gate import (
     junit,
     junit_error,
 )
+from quantlab.report.verdict import spelling
 from quantlab.report.worth import worth
 from quantlab.runs.run import Run
 from quantlab.verbs import inputs
@@ -88,7 +88,10 @@ def gate_job(spec: GateSpec, run: Run, reporter: Reporter) -> Gated:
     subject = Path(spec.models[-1]).stem if spec.models else "the configured model"
     try:
         config = load_config(spec.config)
-        rules = parse_rules(spec.fail_if or config.rules.fail_if)
+        rules = parse_rules(spec.require or config.rules.require)
+        for text in () if spec.require else config.rules.require:
+            if sentence := spelling(text):
+                reporter.warn(sentence)
         target = _target(spec, config)
         subject = Path(target.int8).stem
         if target.baseline is None:
@@ -143,9 +146,9 @@ def _against_model(
         **shared,
         fp32=target.fp32 or "",
         int8=target.int8,
-        criterion=next((r.criterion for r in judged if r.criterion), None),
-        no_bench=not any(isinstance(rule.limit, LatencyPolicy) for rule in judged),
-        limits=tuple(rule.limit for rule in judged),
+        criterion=next((r.text for r in judged if r.criterion.for_tuning), None),
+        no_bench=not any(rule.criterion.needs_timing for rule in judged),
+        others=tuple(rule.criterion for rule in judged),
     )
     job = compare_device_job if is_answers(Path(target.int8)) else compare_job
     comparison = job(given, run, reporter).comparison
@@ -236,7 +239,7 @@ def _paired(
         now,
         int8_bytes=model.size_bytes,
         class_names=found.dataset.class_names,
-        metrics=metrics_of(*(rule.limit for rule in judged)),
+        metrics=metrics_of(*(rule.criterion for rule in judged)),
         macs=macs_of(model),
         seed=spec.seed,
     )
@@ -244,11 +247,11 @@ def _paired(
     apart = check_related(accepted, named(model), comparison, (before, now), lambda: None)
     comparison = comparison.model_copy(update={"lead": (apart,) if apart else ()})
     decision = decide(comparison, rules)
-    first = next((rule for rule in judged if rule.criterion), judged[0])
-    verdict = judge(comparison, first.limit)
-    limits, words = [rule.limit for rule in judged], inputs.data_words(found, crops)
+    first = next((rule for rule in judged if rule.criterion.for_tuning), judged[0])
+    verdict = judge(comparison, first.criterion)
+    criteria, words = [rule.criterion for rule in judged], inputs.data_words(found, crops)
     context = replace(
-        context_of(run, reporter, crops, words, verdict, limits),
+        context_of(run, reporter, crops, words, verdict, criteria),
         recipe=inputs.stamped_recipe(model),
         portability=portability_words(model, crops),
     )
@@ -261,7 +264,7 @@ def _paired(
 def _pipeline(model: Model, baseline: Baseline, spec: GateSpec) -> Pipeline:
     """The one that is named or known; else the baseline's own."""
     named = settled(spec).pipeline or inputs.known_pipeline(model)
-    return get_pipeline(named or dict(baseline.pipeline), size=model.input.height)
+    return get_pipeline(named or dict(baseline.pipeline), size=model.input.sides)
 
 
 def _check_isa(

@@ -103,7 +103,7 @@ def find_pipeline(model: Model, options: ModelOptions, reporter: Reporter) -> Pi
             "(--pipeline names another)."
         )
         named = "torchvision"
-    return get_pipeline(named, size=model.input.height)
+    return get_pipeline(named, size=model.input.sides)
 
 
 def known_pipeline(model: Model) -> str | dict[str, Any] | None:

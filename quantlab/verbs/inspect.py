@@ -100,7 +100,7 @@ def random_images(model: Model) -> NDArray[np.generic]:
     side = model.input
     small = np.random.default_rng(0).integers(0, 256, (RANDOM_IMAGES, 7, 7, 3), np.uint8)
     rows, columns = (np.arange(size) * 7 // size for size in (side.height, side.width))
-    pipeline = get_pipeline(inputs.known_pipeline(model) or "torchvision", size=side.height)
+    pipeline = get_pipeline(inputs.known_pipeline(model) or "torchvision", size=side.sides)
     return pipeline.to_input(small[:, rows][:, :, columns], side)
 
 

@@ -14,7 +14,7 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.data.readers.classes import find_synsets, fitting_names, read_synsets
 from quantlab.data.readers.files import FileSource
 from quantlab.errors import DataError
-from quantlab.evaluate.guesses import ImageAnswer, answer
+from quantlab.evaluate.guesses import ImageAnswer, image_answer
 from quantlab.runs.run import Run
 from quantlab.runtime.runner import Runner
 from quantlab.verbs import inputs
@@ -35,7 +35,7 @@ def predict_job(spec: PredictSpec, run: Run, reporter: Reporter) -> tuple[ImageA
         answers = []
         for done, path in enumerate(spec.images):
             outputs = runner(pipeline.to_input(_crop(path, pipeline)[None], model.input))[0]
-            answers.append(answer(str(path), outputs, model.output_kind, names, top=spec.top))
+            answers.append(image_answer(str(path), outputs, model.output_kind, names, top=spec.top))
             advance(done + 1, "")
     model.check_unchanged()
     run.record.results = {

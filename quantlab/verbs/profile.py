@@ -16,7 +16,7 @@ from quantlab._util.files import write_whole
 from quantlab._util.reporter import Reporter
 from quantlab._util.scratch import temporary_folder
 from quantlab.bench.child import random_batch
-from quantlab.bench.setup import subject_of
+from quantlab.bench.setup import timed_model
 from quantlab.inspect.kernels import list_kernels
 from quantlab.inspect.profile import Profile, answers, profile_of, read_events, total
 from quantlab.model.model import Model
@@ -82,7 +82,7 @@ class _Profiled:
             optimized_path=self._graph,
             profile=self.folder / "profile",
         )
-        subject, size = subject_of(self.model), self.spec.batch_sizes[0]
+        subject, size = timed_model(self.model), self.spec.batch_sizes[0]
         feed = {subject.input_name: random_batch(subject, size, self.spec.seed)}
         self.run = lambda: self.session.run(None, feed)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantlab._util.cache import cache_limit, trim
 from quantlab._util.files import atomic_path, check_writable
 from quantlab._util.paths import cache_dir
 from quantlab._util.reporter import Reporter
@@ -20,7 +19,7 @@ from quantlab.fetch import catalog
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.model.model import Model
 from quantlab.quantize import Engine, get_engine
-from quantlab.quantize.cached_files import ENGINES, file_key, keep, recall
+from quantlab.quantize.cached_files import ENGINES, file_key, keep_model, recall_model
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
 from quantlab.runs.run import Run
@@ -169,15 +168,14 @@ def quantized(model: Model, recipe: Recipe, images: CalibrationImages, engine: E
 
 def known_file(model: Model, recipe: Recipe, images: CalibrationImages) -> bytes | None:
     """The cached file of this recipe, model and images, or None."""
-    return recall(file_key(model, recipe, images), cache_dir() / "models")
+    return recall_model(file_key(model, recipe, images), cache_dir() / "models")
 
 
 def keep_file(content: bytes, model: Model, recipe: Recipe, images: CalibrationImages) -> None:
     """Cache a quantized file. Raises ModelError when the model's file changed meanwhile."""
     model.check_unchanged()
     subject = f"{model.name} by recipe {recipe.name}, {len(images)} images"
-    keep(content, file_key(model, recipe, images), subject, cache_dir() / "models")
-    trim(cache_dir(), cache_limit())
+    keep_model(content, file_key(model, recipe, images), subject, cache_dir() / "models")
 
 
 def engine_of(name: str, sharded: Sharded | None, reporter: Reporter) -> Engine:

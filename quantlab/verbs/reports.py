@@ -9,7 +9,7 @@ from quantlab._util.reporter import Reporter
 from quantlab.compare.comparison import Comparison
 from quantlab.data.crops import Crops
 from quantlab.data.thumbnails import thumbnails
-from quantlab.gate.criteria import Limit
+from quantlab.gate.criterion import Criterion
 from quantlab.gate.verdict import Verdict
 from quantlab.report.content import report_page, unjudged_page
 from quantlab.report.context import ReportContext
@@ -27,17 +27,18 @@ def context_of(
     crops: Crops,
     data: Mapping[str, str],
     verdict: Verdict,
-    limits: Sequence[Limit] = (),
+    judged: Sequence[Criterion] = (),
 ) -> ReportContext:
-    """The context of a comparison's report: conditions, data, command. ``limits`` are all that a
+    """The context of a comparison's report: conditions, data, command. ``judged`` are all that a
     gate judges: the report's verdict is on one of them."""
-    alone = f"This page judges the {verdict.policy.title} alone; gate.md has the gate's decision."
+    criterion = verdict.criterion
+    alone = f"This page judges the {criterion.title} alone; gate.md has the gate's decision."
     return ReportContext(
         command=run.record.command,
         environment=run.record.environment,
         data=data,
         problems=crops.problems,
-        warnings=(*reporter.warnings, *([alone] if {*limits} - {verdict.policy} else [])),
+        warnings=(*reporter.warnings, *([alone] if {*judged} - {criterion} else [])),
     )
 
 

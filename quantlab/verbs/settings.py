@@ -7,7 +7,6 @@ from typing import Any
 
 from quantlab._util.files import write_whole
 from quantlab._util.reporter import Reporter
-from quantlab.compat.inc_yaml import markdown
 from quantlab.runs.run import Run
 from quantlab.verbs.config import FILE_NAME, Loaded, dump
 
@@ -22,9 +21,8 @@ def keep_settings(
     heading = f"What held for the run {run.record.id}.\nRepeat: quantlab {run.record.verb} --config"
     path = run.artifact("config", FILE_NAME)
     write_whole(path, dump(settings, f"{heading} {path}", run.folder))
-    if not loaded.rows:
+    if not (table := loaded.table):
         return
-    table = markdown(loaded.rows)
     write_whole(run.artifact("mapped", "mapped.md"), f"# What became of the file's keys\n\n{table}")
     reporter.say("A Neural Compressor file. This is what becomes of its keys:")
     for line in table.splitlines():

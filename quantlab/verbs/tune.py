@@ -27,9 +27,11 @@ from quantlab.errors import (
     disk_is_full,
 )
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import needs_labels
+from quantlab.gate.criteria import AccuracyCriterion
+from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
-from quantlab.gate.verdict import Criterion, Policy, judge, parse_criterion
+from quantlab.gate.notation import parse_criterion, parse_decline
+from quantlab.gate.verdict import judge
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.model.model import Model
 from quantlab.quantize import Engine, get_engine
@@ -78,7 +80,10 @@ def tune_job(spec: TuneSpec, run: Run, reporter: Reporter) -> Tuned:
 
     Raises QuantizeError when no trial gave a file, with the first trial's reason.
     """
-    criterion = parse_criterion(spec.criterion or spec.max_decline, tolerance=spec.tolerance)
+    if spec.criterion is None:
+        criterion: Criterion = parse_decline(spec.max_decline, tolerance=spec.tolerance)
+    else:
+        criterion = parse_criterion(spec.criterion, tolerance=spec.tolerance, tuning=True)
     model = inputs.require_fp32(inputs.find_model(spec.model, spec, reporter), "tune")
 
     def subject() -> Subject:
@@ -89,7 +94,7 @@ def tune_job(spec: TuneSpec, run: Run, reporter: Reporter) -> Tuned:
             model,
             reporter,
             eval_list=spec.eval_list,
-            need_labels=needs_labels(criterion),
+            need_labels=criterion.needs_labels,
         )
         return Subject(model, pipeline, *both)
 
@@ -198,8 +203,8 @@ def _here(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _known_to_inc(criterion: Criterion) -> Policy:
-    if isinstance(criterion, Policy) and criterion.metric == "top1":
+def _known_to_inc(criterion: Criterion) -> AccuracyCriterion:
+    if isinstance(criterion, AccuracyCriterion) and criterion.metric == "top1":
         return criterion
     raise QuantlabError(
         "--inc-strategy knows a decline of top-1 only, no other criterion.",
@@ -256,7 +261,7 @@ def _prepare(
 def _is_known(model: Model, pipeline: Pipeline) -> bool:
     """Whether the model's metadata or its bytes name this very pipeline: nothing is in doubt."""
     known = inputs.known_pipeline(model)
-    return known is not None and get_pipeline(known, size=model.input.height) == pipeline
+    return known is not None and get_pipeline(known, size=model.input.sides) == pipeline
 
 
 def _inc_search(spec: TuneSpec, tuning: TuneContext) -> dict[str, Engine]:
@@ -264,14 +269,14 @@ def _inc_search(spec: TuneSpec, tuning: TuneContext) -> dict[str, Engine]:
     evaluation images, which it holds in memory."""
     if spec.inc_strategy is None:
         return {}
-    policy = _known_to_inc(tuning.criterion)
+    limit = _known_to_inc(tuning.criterion)
     crops, count = tuning.crops, IMAGES_FOR_INC
     own = inc.IncTuning(
         strategy=spec.inc_strategy,
         images=crops.inputs(slice(count), tuning.model.input),
         labels=None if crops.labels is None else crops.labels[:count],
-        max_decline=policy.max_decline,
-        kind=policy.kind,
+        max_decline=limit.max_decline,
+        kind=limit.kind,
         max_trials=spec.max_trials or 100,
     )
     return {"inc": inc.IncEngine(tuning=own)}

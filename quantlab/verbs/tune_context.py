@@ -28,9 +28,10 @@ from quantlab.errors import (
 )
 from quantlab.evaluate.predictions import Predictions
 from quantlab.evaluate.proxy import Proxy
+from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
 from quantlab.gate.sequential import Decision, early_stop
-from quantlab.gate.verdict import Criterion, judge
+from quantlab.gate.verdict import judge
 from quantlab.inspect.sensitivity import GroupProbe
 from quantlab.model.large import serialized
 from quantlab.model.model import Model
@@ -178,7 +179,7 @@ class TuneContext:
         """The quantized model's answers on the evaluation images, in random order until it
         certainly fails the criterion (at 5%, at any time), or on all of them."""
         n = len(self.crops)
-        stop = early_stop(self.criterion, self.baseline, total=n, on=CERTAIN_FAILURE)
+        stop = early_stop(self.criterion, self.baseline, on=CERTAIN_FAILURE)
         order = np.random.default_rng(self.seed).permutation(n)
         early = None if stop is None else (order, stop)
         return predict(int8, self.crops, self.reporter, self.execution, early=early)

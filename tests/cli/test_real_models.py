@@ -28,15 +28,10 @@ def models(data_root: Path) -> Path:
     return data_root / "models"
 
 
-@pytest.fixture(scope="session")
-def kept_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Crops that the tests of this file share."""
-    return tmp_path_factory.mktemp("crops")
-
-
 @pytest.fixture(autouse=True)
-def _shared_cache(kept_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QUANTLAB_CACHE", str(kept_cache))
+def _shared_cache(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crops and answers that the tests of this file share, in whichever process they run."""
+    monkeypatch.setenv("QUANTLAB_CACHE", str(shared_folder / "real-models"))
 
 
 @pytest.fixture

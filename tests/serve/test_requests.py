@@ -50,7 +50,7 @@ MOST: dict[str, dict[str, Any]] = {
         "early_stop": True, "seed": 1,
     },
     "gate": {
-        "fail_if": ["top1.decline > 1%", "kl > 0.02, advisory"], "baseline": "b",
+        "require": ["top1.decline <= 1%", "kl <= 0.02, advisory"], "baseline": "b",
         "allow_isa_change": True, "rounds": 3, "seed": 1, "annotations": True,
     },
     "bench": {
@@ -190,7 +190,9 @@ NASTY = st.one_of(
     st.sampled_from(
         ["../x", "/etc/passwd", "a/b", "~", ".", "..", "C:\\x", "file:///x", "-", "--"]
     ),
-    st.sampled_from(["os:abort.decline > 1%", "os:abort 1%", "$(id)", "a;b", "a\nb", "a\0b", "%s"]),
+    st.sampled_from(
+        ["os:abort.decline <= 1%", "os:abort 1%", "$(id)", "a;b", "a\nb", "a\0b", "%s"]
+    ),
     st.from_regex(r"[A-Za-z0-9._+ %<>=,:/-]{1,20}", fullmatch=True),
 )
 
@@ -251,10 +253,10 @@ def test_units_are_those_of_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("verb", "wrong"),
     [
-        ("tune", {"max_decline": "a lot"}), ("tune", {"criterion": "nearness 3"}),
+        ("tune", {"max_decline": "a lot"}), ("tune", {"criterion": "nearness <= 3"}),
         ("compare", {"criterion": "kl<=much"}), ("evaluate", {"split": "0x2"}),
-        ("gate", {"fail_if": ["top1.decline > much"]}),
-        ("gate", {"fail_if": ["kl > 0.1", "kl > 0.1"]}),
+        ("gate", {"require": ["top1.decline <= much"]}),
+        ("gate", {"require": ["kl <= 0.1", "kl <= 0.1"]}),
     ],
 )  # fmt: skip
 def test_what_the_verb_could_not_read_is_refused_at_once(verb: str, wrong: dict[str, Any]) -> None:
@@ -264,9 +266,9 @@ def test_what_the_verb_could_not_read_is_refused_at_once(verb: str, wrong: dict[
 
 def test_a_criterion_in_the_place_of_a_decline() -> None:
     for verb in ("tune", "compare"):
-        asked = {"verb": verb, **LEAST[verb], "criterion": "agree>=96%"}
+        asked = {"verb": verb, **LEAST[verb], "criterion": "agreement >= 96%"}
         request = REQUEST.validate_python(asked)
-        assert parsed(command_line(request, places_of(request)))["criterion"] == "agree>=96%"
+        assert parsed(command_line(request, places_of(request)))["criterion"] == "agreement >= 96%"
 
 
 def test_what_times_is_exclusive() -> None:
@@ -280,5 +282,13 @@ def test_what_times_is_exclusive() -> None:
     assert not exclusive("compare", no_bench=True)
     assert not exclusive("evaluate")
     assert not exclusive("gate")
-    assert exclusive("gate", fail_if=["latency.p50.ratio > 1.05"])
-    assert not exclusive("gate", fail_if=["kl > 0.1"])
+    assert exclusive("gate", require=["latency.p50.ratio <= 1.05"])
+    assert not exclusive("gate", require=["kl <= 0.1"])
+
+
+def test_rules_by_their_former_name() -> None:
+    asked = {"verb": "gate", "models": ["a", "b"], "data": "val"}
+    now, before = ({**asked, key: ["kl <= 0.1"]} for key in ("require", "fail_if"))
+    requests = [REQUESTS["gate"].model_validate(each) for each in (now, before)]
+    assert requests[0] == requests[1]
+    assert "--require=kl <= 0.1" in command_line(requests[1], Places(["a.onnx", "b.onnx"]))

@@ -38,7 +38,7 @@ synsets: words.txt
 pipeline: {resizer: pillow-bilinear, resize: 36, crop: 32, mean: [0, 0, 0], std: [1, 1, 1]}
 recipe: r.yaml
 output: out/int8.onnx
-criterion: agree>=96%
+criterion: agreement >= 96%
 tolerance: 0.1%
 strategy: tpe
 engines: [quantlab, ort]
@@ -53,7 +53,7 @@ target_speedup: 1.5
 threads: 4
 bench: {batch_sizes: [1, 8], rounds: 5, seconds: 3s, threads: 2}
 storage: sqlite:///study.db
-gate: {fail_if: [top5.decline > 1%, "kl > 0.1, advisory"], baseline: accepted.yaml}
+gate: {require: [top5.decline <= 1%, "kl <= 0.1, advisory"], baseline: accepted.yaml}
 """
 
 
@@ -121,10 +121,10 @@ def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) 
     settings = effective(file, {"seed": 7, "max_decline": "0.5pp", "layout": "NCHW"})
     assert set(settings) == set(Config.model_fields)
     assert (settings["seed"], settings["threads"], settings["budget"]) == (7, 2, 300.0)
-    assert settings["criterion"] == "0.5pp"
+    assert settings["criterion"] == "top1.decline <= 0.5pp"
     assert "layout" not in settings
-    both = {"criterion": "kl<=0.01", "max_decline": "0.5pp"}
-    assert effective(file, both)["criterion"] == "kl<=0.01"
+    both = {"criterion": "kl <= 0.01", "max_decline": "0.5pp"}
+    assert effective(file, both)["criterion"] == "kl <= 0.01"
     assert effective(Config(), {}) == Config().model_dump()
 
 

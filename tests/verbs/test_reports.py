@@ -16,7 +16,8 @@ from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.verdict import judge, parse_policy
+from quantlab.gate.notation import parse_decline
+from quantlab.gate.verdict import judge
 from quantlab.inspect.layers import LayerError, LayerReport
 from quantlab.report.context import ReportContext
 from quantlab.report.tables import FLIPS_SHOWN, shown_flips
@@ -44,7 +45,7 @@ def comparison(crops: Crops) -> Comparison:
 
 def report(comparison: Comparison, crops: Crops, tmp_path: Path) -> Path:
     run = Run("compare", {}, "quantlab compare a b", tmp_path / "runs")
-    verdict = judge(comparison, parse_policy("1%"))
+    verdict = judge(comparison, parse_decline("1%"))
     reports.report(run, comparison, verdict, CONTEXT, crops)
     assert run.record.artifacts == {"report": "report.md", "html_report": "report.html"}
     return run.folder

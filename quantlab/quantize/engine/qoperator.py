@@ -25,7 +25,6 @@ from quantlab.quantize.engine.qdq import (
 )
 
 _CONTRIB = "com.microsoft"
-_POOLS = ("GlobalAveragePool", "AveragePool")
 
 
 def write_qoperator(plan: Plan) -> onnx.ModelProto:

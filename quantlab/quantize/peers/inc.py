@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from quantlab.model.model import Model
 from quantlab.quantize.checks import check_memory, check_quantizable, check_recipe, fp32_nodes
-from quantlab.quantize.peers.process import Outcome, Peer, run_peer
+from quantlab.quantize.peers.process import Peer, PeerOutcome, run_peer
 from quantlab.quantize.prepare import prepare
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
@@ -86,7 +86,7 @@ class IncEngine:
         """See Engine.quantize. Raises MissingExtraError when Neural Compressor is not installed."""
         return self.run(model, recipe, calibration).proto
 
-    def run(self, model: Model, recipe: Recipe, calibration: Calibration) -> Outcome:
+    def run(self, model: Model, recipe: Recipe, calibration: Calibration) -> PeerOutcome:
         """``quantize``, with the seconds and the memory that it took."""
         allowed = _ALLOWED if self._tuning is None else {**_ALLOWED, "ranges": ()}
         check_recipe(recipe, self.name, allowed)

@@ -21,7 +21,7 @@ from quantlab.verbs.options.shared import (
 )
 
 if TYPE_CHECKING:
-    from quantlab.gate.verdict import Criterion
+    from quantlab.gate.criterion import Criterion
 
 
 class CompareSpec(DataOptions, ShardedOptions, RunOptions):
@@ -78,14 +78,16 @@ class CompareSpec(DataOptions, ShardedOptions, RunOptions):
         ),
     ] = False
     seed: PlainSeed = 0
-    limits: tuple[Any, ...] = Field((), description="of a gate: what else will be judged")
+    others: tuple[Any, ...] = Field((), description="of a gate: the criteria that it judges too")
 
     @property
-    def policy(self) -> Criterion:
+    def judged(self) -> Criterion:
         """What the verdict is on. Raises RecipeError."""
-        from quantlab.gate.verdict import parse_criterion
+        from quantlab.gate.notation import parse_criterion, parse_decline
 
-        return parse_criterion(self.criterion or self.max_decline)
+        if self.criterion is None:
+            return parse_decline(self.max_decline)
+        return parse_criterion(self.criterion, tuning=True)
 
     @staticmethod
     def exclusive(asked: Any) -> bool:

@@ -29,7 +29,9 @@ class GateSpec(DataOptions, ShardedOptions, RunOptions):
     nothing, when the configuration names them."""
 
     COMMAND = "gate"
-    EXAMPLE = "quantlab gate mobilenetv2-12.onnx int8.onnx --data val --fail-if 'top1.decline > 1%'"
+    EXAMPLE = (
+        "quantlab gate mobilenetv2-12.onnx int8.onnx --data val --require 'top1.decline <= 1%'"
+    )
 
     models: Annotated[
         tuple[str, ...],
@@ -56,16 +58,18 @@ class GateSpec(DataOptions, ShardedOptions, RunOptions):
             main=True,
         ),
     ] = None
-    fail_if: Annotated[
+    require: Annotated[
         tuple[str, ...],
         _holds(
             "Such as 'top1.decline > 1%' or 'kl > 0.02, advisory'; may be given several times.",
             metavar="RULE",
-            config="gate.fail_if",
+            config="gate.require",
+            flags=("--require", "--fail-if"),
+            former=("fail_if",),
             remote=Annotated[tuple[Words, ...], Field(max_length=50)],
             reader="quantlab.gate.rules:parse_rules",
             label="Rules",
-            form_help="One a line, such as top1.decline > 1% or agree < 95%.",
+            form_help="One a line, such as top1.decline <= 1% or agreement >= 95%.",
             main=True,
         ),
     ] = ()
@@ -127,4 +131,4 @@ class GateSpec(DataOptions, ShardedOptions, RunOptions):
     @staticmethod
     def exclusive(asked: Any) -> bool:
         """See Options. Only a rule of latency times."""
-        return any("latency" in rule for rule in asked.fail_if)
+        return any("latency" in rule for rule in asked.require)

@@ -76,7 +76,7 @@ MaxDecline = Annotated[
         "Accepted top-1 decline: 1% of fp32's accuracy, or 0.5pp points.",
         group="What must hold",
         remote=Words | None,
-        reader="quantlab.gate.verdict:parse_criterion",
+        reader="quantlab.gate.notation:parse_decline",
         stands_for="criterion",
         main=True,
     ),
@@ -84,10 +84,10 @@ MaxDecline = Annotated[
 InsteadOfDecline = Annotated[
     str | None,
     Option(
-        "Instead of --max-decline: 'top5 1%', 'agree>=96%', 'kl<=0.01', ...",
+        "Instead of --max-decline: 'top5.decline <= 1%', 'agreement >= 96%', 'kl <= 0.01', ...",
         group="What must hold",
         remote=Words | None,
-        reader="quantlab.gate.verdict:parse_criterion",
+        reader="quantlab.gate.notation:parse_criterion",
     ),
 ]
 Rounds = Annotated[int, Field(ge=2)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from quantlab._util.cache import Kind
+from quantlab._util.cache import EntryKind
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Option
 from quantlab.verbs.options.shared import RunOptions
@@ -43,7 +43,7 @@ class CacheSpec(RunOptions):
     EXAMPLE = "quantlab cache clear --kind crops"
 
     action: Annotated[Literal["ls", "clear"], Option(argument=True)]
-    kind: Annotated[Kind | None, Option("Only this kind.")] = None
+    kind: Annotated[EntryKind | None, Option("Only this kind.")] = None
 
 
 class RecipesSpec(RunOptions):

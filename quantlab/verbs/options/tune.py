@@ -87,11 +87,11 @@ class TuneSpec(DataOptions, ShardedOptions, RunOptions):
     criterion: Annotated[
         str | None,
         _holds(
-            "What the int8 model must hold: 1% (of fp32's top-1), 0.5pp (points), top5 1%, "
-            "agree>=96%, kl<=0.01, or module:function 1%.",
+            "What the int8 model must hold: top1.decline <= 1% (of fp32's top-1), 0.5pp (points), "
+            "top5.decline, agreement >= 96%, kl <= 0.01, or module:function.decline.",
             config="criterion",
             remote=Words | None,
-            reader="quantlab.gate.verdict:parse_criterion",
+            reader="quantlab.gate.notation:parse_criterion",
         ),
     ] = None
     tolerance: Annotated[

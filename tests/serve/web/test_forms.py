@@ -56,7 +56,7 @@ def test_kinds() -> None:
     assert kinds["seed"] == kinds["calibration_size"] == kinds["target_speedup"] == "number"
     assert kinds["budget"] == kinds["tolerance"] == kinds["criterion"] == "text"
     assert [each.id for each in of(blank("gate"), "models")] == ["models", "models-2"]
-    assert [each.kind for each in of(blank("gate"), "fail_if")] == ["lines"]
+    assert [each.kind for each in of(blank("gate"), "require")] == ["lines"]
     assert len(of(blank("bench"), "models")) == 4
 
 
@@ -72,10 +72,13 @@ def test_several_of_a_kind() -> None:
     assert filled("bench", {"models": ["a", "", "b"], "batch_sizes": ["1, 8  32"]}).request == (
         REQUESTS["bench"](verb="bench", models=("a", "b"), batch_sizes=(1, 8, 32))
     )
-    rules = "top1.decline > 1%\r\n\r\nagree < 95% \n"
-    assert filled("gate", {"models": ["a"], "data": ["val"], "fail_if": [rules]}).request == (
+    rules = "top1.decline <= 1%\r\n\r\nagreement >= 95% \n"
+    assert filled("gate", {"models": ["a"], "data": ["val"], "require": [rules]}).request == (
         REQUESTS["gate"](
-            verb="gate", models=("a",), data="val", fail_if=("top1.decline > 1%", "agree < 95%")
+            verb="gate",
+            models=("a",),
+            data="val",
+            require=("top1.decline <= 1%", "agreement >= 95%"),
         )
     )
 
