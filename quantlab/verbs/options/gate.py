@@ -61,7 +61,7 @@ class GateSpec(DataOptions, ShardedOptions, RunOptions):
     require: Annotated[
         tuple[str, ...],
         _holds(
-            "Such as 'top1.decline > 1%' or 'kl > 0.02, advisory'; may be given several times.",
+            "Such as 'top1.decline <= 1%' or 'kl <= 0.02, advisory'; may be given several times.",
             metavar="RULE",
             config="gate.require",
             flags=("--require", "--fail-if"),
