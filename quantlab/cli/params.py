@@ -125,7 +125,7 @@ class OptionsCommand(click.Command):
         for param in self.get_params(ctx):
             row = param.get_help_record(ctx)
             option = known[str(param.name)].option if param.name in known else None
-            if row is not None:
+            if row is not None and not isinstance(param, click.Argument):
                 rows[option.group if option else GROUPS[-1]].append(row)
         for group, written in rows.items():
             if written:

@@ -85,6 +85,7 @@ def test_the_command_line_has_it(toy: type[Toy]) -> None:
     assert ("When it ends:" in page) == has(toy)
     assert ("--patience, --old_patience DURATION" in page) == has(toy)
     assert ("[default: 90s]" in page) == has(toy)
+    assert "\nModel:\n" not in page, "an argument stands in the usage line alone"
     assert page.endswith("Example:\n  quantlab toy net\n")
     for flag in ("--patience", "--old_patience"):
         said = CliRunner().invoke(command(), ["net", flag, "5m"])
