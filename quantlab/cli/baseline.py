@@ -20,15 +20,17 @@ def command() -> None:
 @command.command(
     "update",
     short_help="Evaluate a model and accept what it answers.",
-    options="baseline:UpdateSpec",
+    options="baseline:BaselineUpdateOptions",
 )
 def update(**params: Any) -> None:
     """Write what MODEL answers today, and its answers beside it as .npz."""
     from quantlab.report.gate import baseline_summary, changes_summary
-    from quantlab.verbs.baseline import UpdateSpec, update_job
+    from quantlab.verbs.baseline import BaselineUpdateOptions, update_job
 
     with recorded_run("baseline", params) as (run, reporter):
-        updated = update_job(UpdateSpec(**pick(params, UpdateSpec)), run, reporter)
+        updated = update_job(
+            BaselineUpdateOptions(**pick(params, BaselineUpdateOptions)), run, reporter
+        )
     if not params["as_json"]:
         click.echo(baseline_summary(updated.baseline))
         if updated.changes:
@@ -36,7 +38,7 @@ def update(**params: Any) -> None:
         click.echo(f"\nWrote {params['baseline']}: review and commit it.")
 
 
-@command.command("show", short_help="What was accepted.", options="baseline:ShowSpec")
+@command.command("show", short_help="What was accepted.", options="baseline:BaselineShowOptions")
 def show(**params: Any) -> None:
     """Print the baseline FILE."""
     from quantlab.gate.baseline import load_baseline
@@ -50,14 +52,14 @@ def show(**params: Any) -> None:
 
 
 @command.command(
-    "diff", short_help="What changed between two baselines.", options="baseline:DiffSpec"
+    "diff", short_help="What changed between two baselines.", options="baseline:BaselineDiffOptions"
 )
 def diff(**params: Any) -> None:
     """Compare the baseline files OLD and NEW, and their answers image by image."""
     from quantlab.report.gate import changes_summary
-    from quantlab.verbs.baseline import DiffSpec, diff_job
+    from quantlab.verbs.baseline import BaselineDiffOptions, diff_job
 
     with recorded_run("baseline", params) as (run, _):
-        found = diff_job(DiffSpec(**pick(params, DiffSpec)), run)
+        found = diff_job(BaselineDiffOptions(**pick(params, BaselineDiffOptions)), run)
     if not params["as_json"]:
         click.echo(changes_summary(found.changes, found.comparison))

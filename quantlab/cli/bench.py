@@ -14,7 +14,7 @@ from quantlab.cli.options import given, pick, recorded_run
     "bench",
     cls=Verb,
     short_help="Latency and throughput of models, interleaved in one run.",
-    options="bench:BenchSpec",
+    options="bench:BenchOptions",
 )
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
@@ -48,14 +48,14 @@ def _measure(params: dict[str, Any]) -> None:
     from quantlab.compat import inc_performance
     from quantlab.report.bench import bench_page
     from quantlab.report.profile import profile_summary
-    from quantlab.verbs.bench import BenchSpec, bench_job
-    from quantlab.verbs.profile import ProfileSpec, profile_job
+    from quantlab.verbs.bench import BenchOptions, bench_job
+    from quantlab.verbs.profile import ProfileOptions, profile_job
 
     profiles = None
     with recorded_run("bench", params) as (run, reporter):
-        found = bench_job(BenchSpec(**pick(params, BenchSpec)), run, reporter)
+        found = bench_job(BenchOptions(**pick(params, BenchOptions)), run, reporter)
         if params["profile"]:
-            profiles = profile_job(ProfileSpec(**pick(params, ProfileSpec)), run, reporter)
+            profiles = profile_job(ProfileOptions(**pick(params, ProfileOptions)), run, reporter)
     if params["as_json"]:
         return
     if params["compat"] and isinstance(found.result, BenchResult):

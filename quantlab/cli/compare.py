@@ -15,7 +15,7 @@ from quantlab.cli.options import given, pick, recorded_run
     "compare",
     cls=Verb,
     short_help="What int8 lost and gained, with a verdict.",
-    options="compare:CompareSpec",
+    options="compare:CompareOptions",
 )
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
@@ -27,14 +27,14 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     Exits with the verdict: 0 pass, 1 regression, 3 inconclusive.
     """
     from quantlab.report.text import compare_summary
-    from quantlab.verbs.compare import CompareSpec, compare_job
+    from quantlab.verbs.compare import CompareOptions, compare_job
     from quantlab.verbs.device import compare_device_job, is_answers
 
     if params["criterion"] and "max_decline" in given(ctx):
         raise click.UsageError("Give --criterion or --max-decline, not both.")
     with recorded_run("compare", params) as (run, reporter):
         compare = compare_device_job if is_answers(Path(params["int8"])) else compare_job
-        result = compare(CompareSpec(**pick(params, CompareSpec)), run, reporter)
+        result = compare(CompareOptions(**pick(params, CompareOptions)), run, reporter)
     if not params["as_json"]:
         early = result.early.sentence if result.early else ""
         click.echo(compare_summary(result.comparison, result.verdict, early))

@@ -14,16 +14,16 @@ from quantlab.cli.options import pick, recorded_run
     "data",
     cls=Verb,
     short_help="Images as a model takes them, for other devices.",
-    options="data:DataSpec",
+    options="data:NpzOptions",
 )
 def command(**params: Any) -> None:
     """Write every image as MODEL takes it: one .npz an image and npz_datalist.txt.
 
     Give that folder as --data to evaluate on it.
     """
-    from quantlab.verbs.data import DataSpec, npz_job
+    from quantlab.verbs.data import NpzOptions, npz_job
 
     with recorded_run("data", params) as (run, reporter):
-        images = npz_job(DataSpec(**pick(params, DataSpec)), run, reporter)
+        images = npz_job(NpzOptions(**pick(params, NpzOptions)), run, reporter)
     if not params["as_json"]:
         click.echo(f"Wrote {images} inputs and npz_datalist.txt to {params['output']}")

@@ -19,7 +19,7 @@ _OF_RESULTS = {"results", "label", "synsets", "runs_dir", "as_json", "quiet"}
     "evaluate",
     cls=Verb,
     short_help="Top-1 and top-5 of one model, with intervals.",
-    options="evaluate:EvaluateSpec",
+    options="evaluate:EvaluateOptions",
 )
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
@@ -39,16 +39,18 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         raise click.UsageError(f"--results cannot be combined with {names}.")
     from quantlab.compat import inc_accuracy
     from quantlab.report.text import accuracy_summary
-    from quantlab.verbs.device import ResultsSpec, results_job
-    from quantlab.verbs.evaluate import EvaluateSpec, evaluate_job
+    from quantlab.verbs.device import ResultsOptions, results_job
+    from quantlab.verbs.evaluate import EvaluateOptions, evaluate_job
 
     accuracy: Accuracy | None
     with recorded_run("evaluate", params) as (run, reporter):
         if params["results"] is not None:
-            accuracy, images = results_job(ResultsSpec(**pick(params, ResultsSpec)), run, reporter)
+            accuracy, images = results_job(
+                ResultsOptions(**pick(params, ResultsOptions)), run, reporter
+            )
         else:
             accuracy, images = evaluate_job(
-                EvaluateSpec(**pick(params, EvaluateSpec)), run, reporter
+                EvaluateOptions(**pick(params, EvaluateOptions)), run, reporter
             )
     if params["as_json"]:
         return

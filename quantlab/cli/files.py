@@ -161,13 +161,14 @@ def _configured(command: click.Command, config: Config | None, path: Path) -> It
     if config is None:
         return
     from quantlab.verbs.config import keys_of, of_gate
-    from quantlab.verbs.options.gate import GateSpec
-    from quantlab.verbs.options.tune import TuneSpec
+    from quantlab.verbs.options.gate import GateOptions
+    from quantlab.verbs.options.tune import TuneOptions
 
     known: dict[str, tuple[Any, Role | None]] = {
-        name: (getattr(config, name), each.option.role) for name, each in keys_of(TuneSpec).items()
+        name: (getattr(config, name), each.option.role)
+        for name, each in keys_of(TuneOptions).items()
     }
-    if isinstance(command, OptionsCommand) and command.model is GateSpec:
+    if isinstance(command, OptionsCommand) and command.model is GateOptions:
         known["output"] = (config.output, MODEL)
         rules = config.rules
         known |= {f"gate.{k}": (getattr(rules, k), d.option.role) for k, d in of_gate().items()}

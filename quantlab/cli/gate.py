@@ -17,7 +17,7 @@ _YAML = (".yaml", ".yml")
     "gate",
     cls=Verb,
     short_help="Rules for CI: pass, fail or inconclusive, where people see it.",
-    options="gate:GateSpec",
+    options="gate:GateOptions",
 )
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
@@ -30,7 +30,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     """
     from quantlab.errors import QuantlabError
     from quantlab.report.gate import error_annotation, gate_summary, workflow_commands
-    from quantlab.verbs.gate import GateSpec, gate_job
+    from quantlab.verbs.gate import GateOptions, gate_job
 
     models, config = params["models"], params["config"]
     if len(models) == 1 and models[0].endswith(_YAML):
@@ -39,10 +39,10 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         config, models = Path(models[0]), ()
     if len(models) > 2:
         raise click.UsageError("Give FP32 and INT8, INT8 alone with --baseline, or one CONFIG.")
-    spec = {**pick(params, GateSpec), "models": models, "config": config}
+    spec = {**pick(params, GateOptions), "models": models, "config": config}
     try:
         with recorded_run("gate", params) as (run, reporter):
-            gated = gate_job(GateSpec(**spec), run, reporter)
+            gated = gate_job(GateOptions(**spec), run, reporter)
     except QuantlabError as error:
         if params["annotations"]:
             click.echo(error_annotation(error), err=params["as_json"])

@@ -14,13 +14,13 @@ from quantlab.cli.options import pick, recorded_run
     "init",
     cls=Verb,
     short_help="Write a commented quantlab.yaml to start from.",
-    options="small:InitSpec",
+    options="small:InitOptions",
 )
 def command(**params: Any) -> None:
     """Write quantlab.yaml here, with every key, its meaning and its default."""
-    from quantlab.verbs.init import InitSpec, init_job
+    from quantlab.verbs.init import InitOptions, init_job
 
     with recorded_run("init", params) as (run, _):
-        path = init_job(InitSpec(**pick(params, InitSpec)), run)
+        path = init_job(InitOptions(**pick(params, InitOptions)), run)
     if not params["as_json"]:
         click.echo(f"Wrote {path}")

@@ -23,7 +23,7 @@ _VIEWS = (
     "inspect",
     cls=Verb,
     short_help="What is in a model: inputs, operators, int8 nodes, scales.",
-    options="inspect:InspectSpec",
+    options="inspect:InspectOptions",
 )
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
@@ -32,11 +32,11 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     With --test-data it exits with 1 when the outputs are not the stored ones.
     """
     from quantlab.report.text import inspected_summary
-    from quantlab.verbs.inspect import InspectSpec, inspect_job
+    from quantlab.verbs.inspect import InspectOptions, inspect_job
 
-    fields = {**pick(params, InspectSpec), **_view(**params)}
+    fields = {**pick(params, InspectOptions), **_view(**params)}
     with recorded_run("inspect", params) as (run, reporter):
-        result = inspect_job(InspectSpec(**fields), run, reporter)
+        result = inspect_job(InspectOptions(**fields), run, reporter)
     if not params["as_json"]:
         click.echo(inspected_summary(result, scales=params["scales"], form=params["form"]))
     if result.stored is not None and not result.stored.passed:

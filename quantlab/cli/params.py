@@ -89,7 +89,7 @@ class OptionsCommand(click.Command):
     """A command whose parameters are the fields of an Options model.
 
     ``options`` is the model or its place in ``quantlab.verbs.options``, such as
-    ``small:FetchSpec``, which is imported when the parameters are asked for.
+    ``small:FetchOptions``, which is imported when the parameters are asked for.
     """
 
     def __init__(self, *args: Any, options: str | type[Options], **settings: Any) -> None:

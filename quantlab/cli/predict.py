@@ -14,14 +14,14 @@ from quantlab.cli.options import pick, recorded_run
     "predict",
     cls=Verb,
     short_help="What a model says of single images.",
-    options="predict:PredictSpec",
+    options="predict:PredictOptions",
 )
 def command(**params: Any) -> None:
     """The best classes of each IMAGE by MODEL (a .onnx file or a published model's name)."""
     from quantlab.report.text import predict_summary
-    from quantlab.verbs.predict import PredictSpec, predict_job
+    from quantlab.verbs.predict import PredictOptions, predict_job
 
     with recorded_run("predict", params) as (run, reporter):
-        answers = predict_job(PredictSpec(**pick(params, PredictSpec)), run, reporter)
+        answers = predict_job(PredictOptions(**pick(params, PredictOptions)), run, reporter)
     if not params["as_json"]:
         click.echo(predict_summary(answers))

@@ -14,14 +14,14 @@ from quantlab.cli.options import pick, recorded_run
     "quantize",
     cls=Verb,
     short_help="One model, one recipe, one int8 file; no search.",
-    options="quantize:QuantizeSpec",
+    options="quantize:QuantizeOptions",
 )
 def command(**params: Any) -> None:
     """Calibrate and quantize by one recipe."""
-    from quantlab.verbs.quantize import QuantizeSpec, quantize_job
+    from quantlab.verbs.quantize import QuantizeOptions, quantize_job
 
     with recorded_run("quantize", params) as (run, reporter):
-        made = quantize_job(QuantizeSpec(**pick(params, QuantizeSpec)), run, reporter)
+        made = quantize_job(QuantizeOptions(**pick(params, QuantizeOptions)), run, reporter)
     output = made.output
     if not params["as_json"]:
         click.echo(made.check.line)

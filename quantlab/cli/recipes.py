@@ -14,7 +14,7 @@ from quantlab.cli.options import recorded_run
     "recipes",
     cls=Verb,
     short_help="List the recipes of published projects, and the ladder.",
-    options="small:RecipesSpec",
+    options="small:RecipesOptions",
 )
 def command(**params: Any) -> None:
     """Every published project's recipes, what can be fetched, and which recipes tune tries."""

@@ -110,7 +110,7 @@ def _asked(ctx: click.Context, verb: str, params: Mapping[str, Any]) -> dict[str
     """The options that were given, and those of the configuration."""
     from quantlab.verbs.config import Config, effective, load_config
     from quantlab.verbs.options.option import declared
-    from quantlab.verbs.options.tune import TuneSpec
+    from quantlab.verbs.options.tune import TuneOptions
 
     now = {name: value for name, value in given(ctx).items() if not _empty(value)}
     if verb == "evaluate" and now.pop("input_model", None):
@@ -122,7 +122,7 @@ def _asked(ctx: click.Context, verb: str, params: Mapping[str, Any]) -> dict[str
     config = load_config(params["config"])
     defaults = Config().model_dump()
     told = effective(config, now)
-    known = declared(TuneSpec)
+    known = declared(TuneOptions)
     of_images = {name for name, each in known.items() if each.option.group == "Images"}
     changed = {k: v for k, v in told.items() if v != defaults.get(k) and k not in of_images}
     changed.pop("rules", None)

@@ -14,7 +14,7 @@ from quantlab.cli.options import given, pick, recorded_run, resumed
     "tune",
     cls=Verb,
     short_help="Find the best int8 file: faithful first, then as fast as any.",
-    options="tune:TuneSpec",
+    options="tune:TuneOptions",
 )
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
@@ -29,14 +29,14 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.verbs.config import Loaded, load, resolve, source_name
     from quantlab.verbs.pick import only_picks
     from quantlab.verbs.settings import keep_settings
-    from quantlab.verbs.tune import TuneSpec, tune_job
+    from quantlab.verbs.tune import TuneOptions, tune_job
 
     loaded, now = Loaded(), given(ctx)
     if {"criterion", "max_decline"} <= now.keys():
         raise click.UsageError("Give --criterion or --max-decline, not both.")
     if params["resume"] is None:
         loaded = load(params["config"])
-        params |= resolve(TuneSpec, now, loaded.config, source_name(params["config"]))
+        params |= resolve(TuneOptions, now, loaded.config, source_name(params["config"]))
         params["rules"] = loaded.config.rules.model_dump()
     else:
         params = resumed(ctx, params) | {"config": params["resume"]}
@@ -58,7 +58,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     )
     folder = None if source is not None else params["resume"]
     space = params.get("search") or None
-    spec = TuneSpec(**pick(params, TuneSpec), space=space, source=source)
+    spec = TuneOptions(**pick(params, TuneOptions), space=space, source=source)
     with recorded_run("tune", params, folder=folder) as (run, reporter):
         keep_settings(run.record.spec, loaded, run, reporter)
         result = tune_job(spec, run, reporter)

@@ -14,16 +14,16 @@ from quantlab.cli.options import pick, recorded_run
     "validate",
     cls=Verb,
     short_help="evaluate, by a YAML configuration, as MindCV has it.",
-    options="validate:ValidateSpec",
+    options="validate:ValidateOptions",
 )
 def command(**params: Any) -> None:
     """Top-1 and top-5 of the configuration's model, images and preprocessing."""
     from quantlab.report.text import accuracy_summary
     from quantlab.verbs.evaluate import evaluate_job
-    from quantlab.verbs.validate import ValidateSpec, evaluation_of
+    from quantlab.verbs.validate import ValidateOptions, evaluation_of
 
     with recorded_run("validate", params) as (run, reporter):
-        spec = evaluation_of(ValidateSpec(**pick(params, ValidateSpec)))
+        spec = evaluation_of(ValidateOptions(**pick(params, ValidateOptions)))
         accuracy, images = evaluate_job(spec, run, reporter)
     if not params["as_json"]:
         click.echo(accuracy_summary(accuracy, images))

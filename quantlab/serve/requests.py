@@ -18,23 +18,23 @@ import click
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from quantlab.errors import QuantlabError
-from quantlab.verbs.options.baseline import UpdateSpec
-from quantlab.verbs.options.bench import BenchSpec
-from quantlab.verbs.options.compare import CompareSpec
-from quantlab.verbs.options.evaluate import EvaluateSpec
-from quantlab.verbs.options.gate import GateSpec
+from quantlab.verbs.options.baseline import BaselineUpdateOptions
+from quantlab.verbs.options.bench import BenchOptions
+from quantlab.verbs.options.compare import CompareOptions
+from quantlab.verbs.options.evaluate import EvaluateOptions
+from quantlab.verbs.options.gate import GateOptions
 from quantlab.verbs.options.option import Declared, Name, Options, Stored, declared
-from quantlab.verbs.options.quantize import QuantizeSpec
-from quantlab.verbs.options.tune import TuneSpec
+from quantlab.verbs.options.quantize import QuantizeOptions
+from quantlab.verbs.options.tune import TuneOptions
 
 SERVED: tuple[type[Options], ...] = (
-    TuneSpec,
-    QuantizeSpec,
-    CompareSpec,
-    EvaluateSpec,
-    BenchSpec,
-    GateSpec,
-    UpdateSpec,
+    TuneOptions,
+    QuantizeOptions,
+    CompareOptions,
+    EvaluateOptions,
+    BenchOptions,
+    GateOptions,
+    BaselineUpdateOptions,
 )
 """The options of the verbs that a service does."""
 

@@ -28,8 +28,8 @@ from quantlab.runtime.environment import environment
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
 from quantlab.verbs.evaluate import crops_and_answers
-from quantlab.verbs.options.baseline import DiffSpec as DiffSpec
-from quantlab.verbs.options.baseline import UpdateSpec as UpdateSpec
+from quantlab.verbs.options.baseline import BaselineDiffOptions as BaselineDiffOptions
+from quantlab.verbs.options.baseline import BaselineUpdateOptions as BaselineUpdateOptions
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Diff:
     comparison: Comparison | None
 
 
-def update_job(spec: UpdateSpec, run: Run, reporter: Reporter) -> Updated:
+def update_job(spec: BaselineUpdateOptions, run: Run, reporter: Reporter) -> Updated:
     """Evaluate the model and write the baseline, with its answers beside it.
 
     A baseline that cannot be read is replaced, with a warning. Raises QuantlabError.
@@ -98,7 +98,7 @@ def _before(path: Path, reporter: Reporter) -> Baseline | None:
         return None
 
 
-def diff_job(spec: DiffSpec, run: Run) -> Diff:
+def diff_job(spec: BaselineDiffOptions, run: Run) -> Diff:
     """Two baselines side by side. Raises RecordError."""
     old, new = load_baseline(spec.old), load_baseline(spec.new)
     changes = differences(old, new)

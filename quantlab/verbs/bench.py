@@ -24,7 +24,7 @@ from quantlab.runs.run import Run
 from quantlab.runtime.providers import providers_of
 from quantlab.verbs import inputs
 from quantlab.verbs.inputs import ModelOptions, model_facts
-from quantlab.verbs.options.bench import BenchSpec as BenchSpec
+from quantlab.verbs.options.bench import BenchOptions as BenchOptions
 
 Result = TypeVar("Result", BenchResult, ThroughputResult, LoadResult)
 
@@ -37,7 +37,7 @@ class Benched:
     ratios: tuple[Ratio, ...]
 
 
-def bench_job(spec: BenchSpec, run: Run, reporter: Reporter) -> Benched:
+def bench_job(spec: BenchOptions, run: Run, reporter: Reporter) -> Benched:
     """Every model's measurements and the A/A check; the raw samples go into the run folder."""
     check_exports(spec.exports)
     options = ModelOptions(size=spec.size)
@@ -69,7 +69,7 @@ def facts(
 
 
 def _measured(
-    models: Sequence[Model], spec: BenchSpec, reporter: Reporter
+    models: Sequence[Model], spec: BenchOptions, reporter: Reporter
 ) -> BenchResult | ThroughputResult | LoadResult:
     if spec.rates:
         return _loaded(models, spec, reporter)
@@ -109,7 +109,7 @@ def _ratio_facts(r: Ratio) -> dict[str, Any]:
     }
 
 
-def timed(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> BenchResult:
+def timed(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> BenchResult:
     """Latency, with a progress bar."""
     total = steps(len(spec.batch_sizes), spec.rounds)
     with reporter.progress("Timing", total) as advance:
@@ -127,7 +127,7 @@ def timed(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> Bench
     return _noted(result, reporter)
 
 
-def _together(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> ThroughputResult:
+def _together(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> ThroughputResult:
     """Several instances, with a progress bar."""
     total = len(spec.batch_sizes) * (spec.rounds or at_once.ROUNDS)
     with reporter.progress("Timing", total) as advance:
@@ -145,7 +145,7 @@ def _together(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> T
     return _noted(result, reporter)
 
 
-def _loaded(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> LoadResult:
+def _loaded(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> LoadResult:
     """An offered load, with a progress bar."""
     total = len(spec.batch_sizes) * len(spec.rates) * (spec.rounds or load.ROUNDS)
     with reporter.progress("Serving", total) as advance:

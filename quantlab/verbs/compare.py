@@ -30,11 +30,11 @@ from quantlab.report.worth import worth
 from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
-from quantlab.verbs.bench import BenchSpec, timed
+from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.checks import known_macs
 from quantlab.verbs.evaluate import crops_and_answers, predict
 from quantlab.verbs.inputs import LocatedDataset, model_facts
-from quantlab.verbs.options.compare import CompareSpec as CompareSpec
+from quantlab.verbs.options.compare import CompareOptions as CompareOptions
 from quantlab.verbs.portability import portability_words
 from quantlab.verbs.reports import context_of, report
 from quantlab.verbs.sequential_evaluation import SequentialEvaluation, predict_until_certain
@@ -62,7 +62,7 @@ class SideBySide:
     early: SequentialEvaluation | None = None
 
 
-def compare_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compared:
+def compare_job(spec: CompareOptions, run: Run, reporter: Reporter) -> Compared:
     """Evaluate both (with ``early_stop`` until the verdict is certain), time both, compare, judge,
     report."""
     judged = (spec.judged, *spec.others)
@@ -84,7 +84,7 @@ def side_by_side(
     models: Sequence[Model],
     found: LocatedDataset,
     pipeline: Pipeline,
-    spec: CompareSpec,
+    spec: CompareOptions,
     reporter: Reporter,
     metrics: Mapping[str, MetricFunction] | None = None,
     test: PairedEarlyStop | None = None,
@@ -126,7 +126,7 @@ def publish(
     made: SideBySide,
     models: Sequence[Model],
     found: LocatedDataset,
-    spec: CompareSpec,
+    spec: CompareOptions,
     run: Run,
     reporter: Reporter,
     criterion: Criterion | None = None,
@@ -206,9 +206,9 @@ def warn_of_calibration_images(int8: Model, crops: Crops, reporter: Reporter) ->
         )
 
 
-def bench_spec(spec: CompareSpec) -> BenchSpec:
+def bench_spec(spec: CompareOptions) -> BenchOptions:
     """Latency is measured on one thread unless threads are given: the least noisy figure."""
-    return BenchSpec(
+    return BenchOptions(
         models=(),
         batch_sizes=spec.batch_sizes,
         rounds=spec.rounds,

@@ -20,10 +20,10 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.gate.notation import USUAL, spelled_now
 from quantlab.gate.rules import DEFAULT_RULES, parse_rules
 from quantlab.recipe import Recipe
-from quantlab.verbs.options.gate import GateSpec
+from quantlab.verbs.options.gate import GateOptions
 from quantlab.verbs.options.option import Declared, Options, Unit, declared, without_flags
 from quantlab.verbs.options.shared import ConfigOptions
-from quantlab.verbs.options.tune import TuneSpec
+from quantlab.verbs.options.tune import TuneOptions
 from quantlab.verbs.roles import Reads
 
 FILE_NAME = "quantlab.yaml"
@@ -51,7 +51,7 @@ def keys_of(options: type[Options]) -> dict[str, Declared]:
 
 def of_gate() -> dict[str, Declared]:
     """The options of gate that a file may set."""
-    known = declared(GateSpec)
+    known = declared(GateOptions)
     return {k: d for k, d in known.items() if (d.option.config or "").startswith(f"{_GATE}.")}
 
 
@@ -96,7 +96,7 @@ if TYPE_CHECKING:
 
 else:
     _GateKeys = create_model("_GateKeys", __base__=_File, **_fields(of_gate()))
-    _Keys = file_schema(TuneSpec)
+    _Keys = file_schema(TuneOptions)
 
 
 class GateRules(_GateKeys):
@@ -181,7 +181,7 @@ def _placed(config: Config, folder: Path, beside: Path | None = None) -> Config:
     """The same with paths in the folder, as it is called; what is no name but a file is seen
     ``beside`` it where it is called otherwise here."""
     changes: dict[str, Any] = {}
-    always, named = paths_of(keys_of(TuneSpec))
+    always, named = paths_of(keys_of(TuneOptions))
     for key in always:
         if (value := getattr(config, key)) is not None and not is_url(value):
             changes[key] = folder / value
@@ -200,7 +200,7 @@ def effective(config: Config, flags: Mapping[str, Any]) -> dict[str, Any]:
     Keys are Config's fields. ``flags`` are the given ones only, by the name of their parameter;
     those that no key stands for are left out. Pure.
     """
-    known = declared(TuneSpec)
+    known = declared(TuneOptions)
     other = {name: each.option.stands_for for name, each in known.items()}
     stood = {key: value for flag, value in flags.items() if (key := other.get(flag)) is not None}
     given = {key: spelled_now(value) for key, value in stood.items()}
@@ -305,7 +305,7 @@ def narrowed(recipes: Sequence[Recipe], search: Mapping[str, Sequence[Any]]) -> 
     return tuple(kept.values())
 
 
-def template(schema: type[_File] | None = None, options: type[Options] = TuneSpec) -> str:
+def template(schema: type[_File] | None = None, options: type[Options] = TuneOptions) -> str:
     """A commented ``quantlab.yaml`` with every key, its meaning and its default."""
     parts = [
         "# quantlab.yaml: defaults for the commands that run in this folder. Flags win.\n"

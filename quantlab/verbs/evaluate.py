@@ -39,11 +39,13 @@ from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import warn_of_accuracy
 from quantlab.verbs.inputs import LocatedDataset
-from quantlab.verbs.options.evaluate import EvaluateSpec as EvaluateSpec
+from quantlab.verbs.options.evaluate import EvaluateOptions as EvaluateOptions
 from quantlab.verbs.options.shared import DataOptions, EvaluationOptions
 
 
-def evaluate_job(spec: EvaluateSpec, run: Run, reporter: Reporter) -> tuple[Accuracy | None, int]:
+def evaluate_job(
+    spec: EvaluateOptions, run: Run, reporter: Reporter
+) -> tuple[Accuracy | None, int]:
     """Accuracy (None without labels) and the number of images. Saves the Predictions."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)

@@ -8,10 +8,10 @@ from quantlab._util.files import write_whole
 from quantlab.errors import OutputError
 from quantlab.runs.run import Run
 from quantlab.verbs.config import Config, template
-from quantlab.verbs.options.small import InitSpec as InitSpec
+from quantlab.verbs.options.small import InitOptions as InitOptions
 
 
-def init_job(spec: InitSpec, run: Run) -> Path:
+def init_job(spec: InitOptions, run: Run) -> Path:
     """Write the file. Raises OutputError when it is there already, unless forced."""
     if spec.path.exists() and not spec.force:
         raise OutputError(

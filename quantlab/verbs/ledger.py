@@ -14,10 +14,10 @@ from quantlab.report.ledger import ledger_csv, ledger_page
 from quantlab.runs.ledger import Row, ledger
 from quantlab.runs.record import RunRecord, load_record
 from quantlab.runs.run import Run
-from quantlab.verbs.options.runs import LedgerSpec as LedgerSpec
+from quantlab.verbs.options.runs import LedgerOptions as LedgerOptions
 
 
-def ledger_job(spec: LedgerSpec, run: Run, reporter: Reporter) -> tuple[Path, tuple[Row, ...]]:
+def ledger_job(spec: LedgerOptions, run: Run, reporter: Reporter) -> tuple[Path, tuple[Row, ...]]:
     """Write ``ledger.md`` and ``ledger.csv`` into the folder ``output``; the page and its rows."""
     page, sheet = spec.output / "ledger.md", spec.output / "ledger.csv"
     for path in (page, sheet):

@@ -19,10 +19,10 @@ from quantlab.runs.run import Run
 from quantlab.runtime.runner import Runner
 from quantlab.verbs import inputs
 from quantlab.verbs.config import settled
-from quantlab.verbs.options.predict import PredictSpec as PredictSpec
+from quantlab.verbs.options.predict import PredictOptions as PredictOptions
 
 
-def predict_job(spec: PredictSpec, run: Run, reporter: Reporter) -> tuple[ImageAnswer, ...]:
+def predict_job(spec: PredictOptions, run: Run, reporter: Reporter) -> tuple[ImageAnswer, ...]:
     """The best classes of every image. Raises DataError for the first that cannot be read."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)
@@ -56,7 +56,7 @@ def _crop(path: Path, pipeline: Pipeline) -> NDArray[np.uint8]:
         raise DataError(f"{name}: {error.problem}", error.remedy) from error
 
 
-def _class_names(spec: PredictSpec, classes: int) -> tuple[str, ...] | None:
+def _class_names(spec: PredictOptions, classes: int) -> tuple[str, ...] | None:
     """From the list that was given, else one above the first image or in QUANTLAB_DATA, if any.
 
     Raises DataError when the given list is not of the model's classes.

@@ -25,7 +25,7 @@ from quantlab.runs.run import Run
 from quantlab.runtime.session import create_session, plain_errors
 from quantlab.verbs import inputs
 from quantlab.verbs.inputs import ModelOptions
-from quantlab.verbs.options.bench import ProfileSpec as ProfileSpec
+from quantlab.verbs.options.bench import ProfileOptions as ProfileOptions
 
 TURNS, RUNS = 8, 5
 """Each model runs RUNS times in a turn; the first turn and the first run of each are warm-up."""
@@ -33,7 +33,7 @@ SECONDS = 20.0
 """No turn is begun after so long, once each model had one that counts."""
 
 
-def profile_job(spec: ProfileSpec, run: Run, reporter: Reporter) -> tuple[Profile, ...]:
+def profile_job(spec: ProfileOptions, run: Run, reporter: Reporter) -> tuple[Profile, ...]:
     """Every model's Profile: in the run folder with a plot, and in the record."""
     options = ModelOptions(size=spec.size)
     models = [inputs.find_model(text, options, reporter) for text in spec.models]
@@ -49,7 +49,7 @@ def profile_job(spec: ProfileSpec, run: Run, reporter: Reporter) -> tuple[Profil
     return profiles
 
 
-def profiled(models: list[Model], spec: ProfileSpec, reporter: Reporter) -> tuple[Profile, ...]:
+def profiled(models: list[Model], spec: ProfileOptions, reporter: Reporter) -> tuple[Profile, ...]:
     """The models run in turns in this process, each in a session that profiles itself."""
     start = time.perf_counter()
     with temporary_folder() as folder, reporter.progress("Profiling", TURNS + 1) as advance:
@@ -68,7 +68,7 @@ class _Profiled:
     """A model's profiling session with its files in ``folder``."""
 
     model: Model
-    spec: ProfileSpec
+    spec: ProfileOptions
     folder: Path
     turns: int = 0
     session: ort.InferenceSession = field(init=False)

@@ -26,7 +26,7 @@ from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.calibration import calibration_images, drawn
 from quantlab.verbs.inputs import LocatedDataset, model_facts
-from quantlab.verbs.options.quantize import QuantizeSpec as QuantizeSpec
+from quantlab.verbs.options.quantize import QuantizeOptions as QuantizeOptions
 from quantlab.verbs.selfcheck import ADVICE, SelfCheck, choose_images, self_check
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Made:
     images: CalibrationImages
 
 
-def quantize_job(spec: QuantizeSpec, run: Run, reporter: Reporter) -> Quantized:
+def quantize_job(spec: QuantizeOptions, run: Run, reporter: Reporter) -> Quantized:
     """Write the quantized model to ``spec.output``, checked against fp32 before it appears there.
 
     Raises QuantizeError for a file whose answers are unrelated to fp32's, unless ``force``.
@@ -95,7 +95,7 @@ def calibrated(
     recipe: Recipe,
     found: LocatedDataset,
     pipeline: Pipeline,
-    spec: QuantizeSpec,
+    spec: QuantizeOptions,
     reporter: Reporter,
 ) -> Made:
     """The file that the recipe makes of the model, calibrated on its sample of the images."""
@@ -112,7 +112,7 @@ def checked(
     int8: Model,
     found: LocatedDataset,
     made: Made,
-    spec: QuantizeSpec,
+    spec: QuantizeOptions,
     reporter: Reporter,
 ) -> SelfCheck:
     """The int8 model's answers beside fp32's, on images that did not calibrate where there are."""

@@ -53,7 +53,7 @@ from quantlab.verbs.compare import save_artifacts
 from quantlab.verbs.config import narrowed
 from quantlab.verbs.evaluate import predict
 from quantlab.verbs.inputs import LocatedDataset
-from quantlab.verbs.options.tune import TuneSpec as TuneSpec
+from quantlab.verbs.options.tune import TuneOptions as TuneOptions
 from quantlab.verbs.pick import adopt
 from quantlab.verbs.prefetch import RecipePrefetcher
 from quantlab.verbs.quantize import find_recipe
@@ -74,7 +74,7 @@ class Subject:
     evaluation: LocatedDataset
 
 
-def tune_job(spec: TuneSpec, run: Run, reporter: Reporter) -> Tuned:
+def tune_job(spec: TuneOptions, run: Run, reporter: Reporter) -> Tuned:
     """Search over recipes, write the best int8 file, report. A run that is resumed continues where
     it was.
 
@@ -103,7 +103,7 @@ def tune_job(spec: TuneSpec, run: Run, reporter: Reporter) -> Tuned:
 
 
 def search(
-    spec: TuneSpec,
+    spec: TuneOptions,
     criterion: Criterion,
     find: Callable[[], Subject],
     output: Path,
@@ -184,7 +184,7 @@ def _tidy(folder: Path, output: Path) -> None:
     remove_parts(output.parent, f"{output.name}.{owner_of(folder)}")
 
 
-def _check(spec: TuneSpec, criterion: Criterion, rungs: Sequence[Recipe]) -> None:
+def _check(spec: TuneOptions, criterion: Criterion, rungs: Sequence[Recipe]) -> None:
     """Raises QuantlabError now for what else would be found after calibration: a metric or an
     engine that is not there."""
     metrics_of(criterion)
@@ -213,7 +213,7 @@ def _known_to_inc(criterion: Criterion) -> AccuracyCriterion:
 
 
 def _prepare(
-    spec: TuneSpec,
+    spec: TuneOptions,
     criterion: Criterion,
     subject: Subject,
     run: Run,
@@ -264,7 +264,7 @@ def _is_known(model: Model, pipeline: Pipeline) -> bool:
     return known is not None and get_pipeline(known, size=model.input.sides) == pipeline
 
 
-def _inc_search(spec: TuneSpec, tuning: TuneContext) -> dict[str, Engine]:
+def _inc_search(spec: TuneOptions, tuning: TuneContext) -> dict[str, Engine]:
     """With --inc-strategy, Neural Compressor searches by itself, on at most IMAGES_FOR_INC of the
     evaluation images, which it holds in memory."""
     if spec.inc_strategy is None:
@@ -303,7 +303,7 @@ def _baseline(
 
 
 def _identity(
-    spec: TuneSpec, criterion: Criterion, model: Model, calibration: Crops, evaluation: Crops
+    spec: TuneOptions, criterion: Criterion, model: Model, calibration: Crops, evaluation: Crops
 ) -> dict[str, str]:
     """By name, what trials must have in common to be compared. The seed and the number of images
     are in the calibration images."""
@@ -319,7 +319,7 @@ def _identity(
     return parts | ({"inc strategy": spec.inc_strategy} if spec.inc_strategy else {})
 
 
-def _sampling(spec: TuneSpec) -> Recipe:
+def _sampling(spec: TuneOptions) -> Recipe:
     """A recipe with this tune's calibration sample, its own or that of the recipe it was given, and
     seed."""
     given = find_recipe(spec.recipe)
@@ -339,7 +339,7 @@ def _sampled(recipe: Recipe, sampling: Recipe) -> Recipe:
     )
 
 
-def _rungs(spec: TuneSpec) -> list[Recipe]:
+def _rungs(spec: TuneOptions) -> list[Recipe]:
     """The recipes to set out from: the one named by the user, else the engines' ladders."""
     engines = spec.engines or (spec.engine,)
     listed = (
@@ -351,7 +351,7 @@ def _rungs(spec: TuneSpec) -> list[Recipe]:
     return rungs
 
 
-def _search(spec: TuneSpec, rungs: Sequence[Recipe], tuning: TuneContext) -> Search:
+def _search(spec: TuneOptions, rungs: Sequence[Recipe], tuning: TuneContext) -> Search:
     """The strategy's generator, from the first rung on."""
     start = rungs[0]
     space = spec.space or default_space(start.engine)
@@ -373,7 +373,7 @@ def _search(spec: TuneSpec, rungs: Sequence[Recipe], tuning: TuneContext) -> Sea
 
 
 def _prefetcher(
-    spec: TuneSpec, rungs: Sequence[Recipe], tuning: TuneContext
+    spec: TuneOptions, rungs: Sequence[Recipe], tuning: TuneContext
 ) -> RecipePrefetcher | None:
     """A prefetcher for the recipes that the strategy will ask for in any case; None where no
     workers can quantize them in parallel."""
@@ -408,7 +408,7 @@ def _put(tuning: TuneContext, file: Path, output: Path) -> None:
 
 
 def _finish(
-    spec: TuneSpec,
+    spec: TuneOptions,
     tuning: TuneContext,
     outcome: Outcome,
     output: Path,

@@ -7,11 +7,11 @@ from pathlib import Path
 from quantlab.data.readers import LIST_NAMES
 from quantlab.errors import ModelError, RecipeError
 from quantlab.verbs.config import settled
-from quantlab.verbs.evaluate import EvaluateSpec
-from quantlab.verbs.options.validate import ValidateSpec as ValidateSpec
+from quantlab.verbs.evaluate import EvaluateOptions
+from quantlab.verbs.options.validate import ValidateOptions as ValidateOptions
 
 
-def evaluation_of(spec: ValidateSpec) -> EvaluateSpec:
+def evaluation_of(spec: ValidateOptions) -> EvaluateOptions:
     """The same as options of ``quantlab evaluate``. Raises QuantlabError where no ONNX model is
     named."""
     model = settled(spec).model
@@ -23,7 +23,7 @@ def evaluation_of(spec: ValidateSpec) -> EvaluateSpec:
             "docs/recipes/mindcv.md says how to export it.",
         )
     data = None if spec.data is None else validation_part(spec.data)
-    return EvaluateSpec(**{**spec.model_dump(exclude={"origins"}), "model": model, "data": data})
+    return EvaluateOptions(**{**spec.model_dump(exclude={"origins"}), "model": model, "data": data})
 
 
 def validation_part(folder: Path | str) -> Path | str:

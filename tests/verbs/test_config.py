@@ -24,7 +24,7 @@ from quantlab.verbs.config import (
     template,
 )
 from quantlab.verbs.options.shared import DataOptions
-from quantlab.verbs.options.tune import TuneSpec
+from quantlab.verbs.options.tune import TuneOptions
 
 DOCS = Path(__file__).parents[2] / "docs" / "config.md"
 KEYS = [key.alias or name for name, key in Config.model_fields.items()]
@@ -217,7 +217,7 @@ def test_a_place_that_is_none_is_named(place: str, tmp_path: Path) -> None:
 def test_every_value_has_an_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("QUANTLAB_DATA", raising=False)
     file = config(tmp_path, "seed: 5\nlist: l.txt\ncriterion: 2%\n")
-    found = resolve(TuneSpec, {"threads": 2, "max_decline": "1%"}, file, "quantlab.yaml")
+    found = resolve(TuneOptions, {"threads": 2, "max_decline": "1%"}, file, "quantlab.yaml")
     origins = found.pop("origins")
     assert found == {k: v for k, v in effective(file, {"threads": 2, "max_decline": "1%"}).items()
                      if k != "rules"}  # fmt: skip
@@ -227,7 +227,7 @@ def test_every_value_has_an_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "seed": "quantlab.yaml", "list_file": "quantlab.yaml",
     }  # fmt: skip
     monkeypatch.setenv("QUANTLAB_DATA", "images")
-    assert resolve(TuneSpec, {}, file, "x.yaml")["origins"]["data"] == "QUANTLAB_DATA"
+    assert resolve(TuneOptions, {}, file, "x.yaml")["origins"]["data"] == "QUANTLAB_DATA"
 
 
 def test_options_are_settled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from quantlab.verbs.options.shared import (
 )
 
 
-class UpdateSpec(DataOptions, EvaluationOptions, RunOptions):
+class BaselineUpdateOptions(DataOptions, EvaluationOptions, RunOptions):
     """The options of ``quantlab baseline update``."""
 
     COMMAND = "baseline update"
@@ -48,7 +48,7 @@ class UpdateSpec(DataOptions, EvaluationOptions, RunOptions):
     force: Force = False
 
 
-class ShowSpec(RunOptions):
+class BaselineShowOptions(RunOptions):
     """The options of ``quantlab baseline show``."""
 
     COMMAND = "baseline show"
@@ -56,7 +56,7 @@ class ShowSpec(RunOptions):
     file: Annotated[Path, Option(argument=True, role=roles.FILE)] = Path(BASELINE)
 
 
-class DiffSpec(RunOptions):
+class BaselineDiffOptions(RunOptions):
     """The options of ``quantlab baseline diff``."""
 
     COMMAND = "baseline diff"

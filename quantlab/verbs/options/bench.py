@@ -29,7 +29,7 @@ _other = partial(Option, group="Images")
 Rate = Annotated[float, Field(gt=0)]
 
 
-class ProfileSpec(Options):
+class ProfileOptions(Options):
     """What of ``quantlab bench`` a profile needs: it is taken at the first batch size."""
 
     models: tuple[str, ...]
@@ -39,7 +39,7 @@ class ProfileSpec(Options):
     size: int | None = None
 
 
-class BenchSpec(RunOptions):
+class BenchOptions(RunOptions):
     """The options of ``quantlab bench``; ``isolation`` is of latency alone."""
 
     COMMAND = "bench"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from quantlab.gate.criterion import Criterion
 
 
-class CompareSpec(DataOptions, ShardedOptions, RunOptions):
+class CompareOptions(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab compare``."""
 
     COMMAND = "compare"

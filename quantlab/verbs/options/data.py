@@ -10,7 +10,7 @@ from quantlab.verbs.options.option import Option
 from quantlab.verbs.options.shared import DataOptions, Force, ModelOptions, RunOptions
 
 
-class DataSpec(DataOptions, ModelOptions, RunOptions):
+class NpzOptions(DataOptions, ModelOptions, RunOptions):
     """The options of ``quantlab data npz``."""
 
     COMMAND = "data"

@@ -18,7 +18,7 @@ from quantlab.verbs.options.shared import (
 )
 
 
-class EvaluateSpec(DataOptions, ShardedOptions, RunOptions):
+class EvaluateOptions(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab evaluate``."""
 
     COMMAND = "evaluate"
@@ -57,7 +57,7 @@ class EvaluateSpec(DataOptions, ShardedOptions, RunOptions):
     compat: Compat = None
 
 
-class ResultsSpec(ConfigOptions):
+class ResultsOptions(ConfigOptions):
     """Of ``quantlab evaluate``, those of ``--results``."""
 
     results: Path

@@ -24,7 +24,7 @@ _holds = partial(Option, group="What must hold")
 _writes = partial(Option, group="Output", local=True)
 
 
-class GateSpec(DataOptions, ShardedOptions, RunOptions):
+class GateOptions(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab gate``. ``models`` is fp32 and int8, int8 alone with a baseline, or
     nothing, when the configuration names them."""
 

@@ -24,7 +24,7 @@ View = Literal[
 _view = partial(Option, group="View")
 
 
-class InspectSpec(DataOptions, ModelOptions, RunOptions):
+class InspectOptions(DataOptions, ModelOptions, RunOptions):
     """The options of ``quantlab inspect``. ``int8`` is the second model of ``layers``;
     ``published`` a top-1 in percent, for ``preprocess-audit``."""
 

@@ -12,7 +12,7 @@ from quantlab.verbs.options.option import Count, Option
 from quantlab.verbs.options.shared import ModelOptions, RunOptions, Synsets
 
 
-class PredictSpec(ModelOptions, RunOptions):
+class PredictOptions(ModelOptions, RunOptions):
     """The options of ``quantlab predict``."""
 
     COMMAND = "predict"

@@ -19,7 +19,7 @@ from quantlab.verbs.options.shared import (
 )
 
 
-class QuantizeSpec(DataOptions, ModelOptions, RunOptions):
+class QuantizeOptions(DataOptions, ModelOptions, RunOptions):
     """The options of ``quantlab quantize``."""
 
     COMMAND = "quantize"

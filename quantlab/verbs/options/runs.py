@@ -17,7 +17,7 @@ OneRun = Annotated[str, Option(argument=True, role=roles.FOLDER)]
 SeveralRuns = Annotated[tuple[str, ...], Option(argument=True, metavar="RUN...", role=roles.FOLDER)]
 
 
-class LedgerSpec(RunOptions):
+class LedgerOptions(RunOptions):
     """The options of ``quantlab runs ledger``."""
 
     COMMAND = "runs ledger"
@@ -29,7 +29,7 @@ class LedgerSpec(RunOptions):
     force: Force = False
 
 
-class HistorySpec(RunOptions):
+class HistoryOptions(RunOptions):
     """Which runs. ``db`` is the URL of the index, None that of QUANTLAB_DB or a file beside the
     runs."""
 
@@ -44,7 +44,7 @@ class HistorySpec(RunOptions):
     ] = None
 
 
-class LsSpec(HistorySpec):
+class RunsListOptions(HistoryOptions):
     """The options of ``quantlab runs ls``; ``since`` is a date or an age such as 7d."""
 
     COMMAND = "runs ls"
@@ -66,7 +66,7 @@ class LsSpec(HistorySpec):
     everywhere: Everywhere = False
 
 
-class RunSpec(HistorySpec):
+class SeveralRunsOptions(HistoryOptions):
     """The runs that are meant."""
 
     COMMAND = "runs"
@@ -74,7 +74,7 @@ class RunSpec(HistorySpec):
     runs: SeveralRuns
 
 
-class ShowSpec(HistorySpec):
+class RunsShowOptions(HistoryOptions):
     """The options of ``quantlab runs show``."""
 
     COMMAND = "runs show"
@@ -83,7 +83,7 @@ class ShowSpec(HistorySpec):
     run: OneRun
 
 
-class RmSpec(RunSpec):
+class RunsRemoveOptions(SeveralRunsOptions):
     """The options of ``quantlab runs rm``."""
 
     COMMAND = "runs rm"
@@ -92,7 +92,7 @@ class RmSpec(RunSpec):
     yes: Annotated[bool, Option("Do not ask.", flags=("--yes", "-y"))] = False
 
 
-class DiffSpec(HistorySpec):
+class RunsDiffOptions(HistoryOptions):
     """The options of ``quantlab runs diff``."""
 
     COMMAND = "runs diff"
@@ -102,7 +102,7 @@ class DiffSpec(HistorySpec):
     new: OneRun
 
 
-class TrendSpec(HistorySpec):
+class TrendOptions(HistoryOptions):
     """The options of ``quantlab runs trend``."""
 
     COMMAND = "runs trend"
@@ -125,7 +125,7 @@ class TrendSpec(HistorySpec):
     everywhere: Everywhere = False
 
 
-class ExportSpec(RunSpec):
+class ExportOptions(SeveralRunsOptions):
     """The options of ``quantlab runs export``; ``to`` is a tracking URI or a folder."""
 
     COMMAND = "runs export"

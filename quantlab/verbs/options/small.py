@@ -11,7 +11,7 @@ from quantlab.verbs.options.option import Option
 from quantlab.verbs.options.shared import RunOptions
 
 
-class InitSpec(RunOptions):
+class InitOptions(RunOptions):
     """The options of ``quantlab init``."""
 
     COMMAND = "init"
@@ -23,7 +23,7 @@ class InitSpec(RunOptions):
     ] = False
 
 
-class FetchSpec(RunOptions):
+class FetchOptions(RunOptions):
     """The options of ``quantlab fetch``."""
 
     COMMAND = "fetch"
@@ -36,7 +36,7 @@ class FetchSpec(RunOptions):
     ] = None
 
 
-class CacheSpec(RunOptions):
+class CacheOptions(RunOptions):
     """The options of ``quantlab cache``."""
 
     COMMAND = "cache"
@@ -46,7 +46,7 @@ class CacheSpec(RunOptions):
     kind: Annotated[EntryKind | None, Option("Only this kind.")] = None
 
 
-class RecipesSpec(RunOptions):
+class RecipesOptions(RunOptions):
     """The options of ``quantlab recipes``."""
 
     COMMAND = "recipes"

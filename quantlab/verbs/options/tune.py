@@ -59,7 +59,7 @@ _search = partial(Option, group="Search")
 _end = partial(Option, group="When it ends", remote=True)
 
 
-class TuneSpec(DataOptions, ShardedOptions, RunOptions):
+class TuneOptions(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab tune``."""
 
     COMMAND = "tune"

@@ -10,7 +10,7 @@ from quantlab.verbs.options.option import Count, Option
 from quantlab.verbs.options.shared import EvaluationOptions, RunOptions
 
 
-class ValidateSpec(EvaluationOptions, RunOptions):
+class ValidateOptions(EvaluationOptions, RunOptions):
     """The options of ``quantlab validate``."""
 
     COMMAND = "validate"

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import quantlab
-from quantlab.verbs.options.bench import BenchSpec
-from quantlab.verbs.options.compare import CompareSpec
-from quantlab.verbs.options.evaluate import EvaluateSpec
+from quantlab.verbs.options.bench import BenchOptions
+from quantlab.verbs.options.compare import CompareOptions
+from quantlab.verbs.options.evaluate import EvaluateOptions
 from quantlab.verbs.options.option import Options
-from quantlab.verbs.options.quantize import QuantizeSpec
-from quantlab.verbs.options.tune import TuneSpec
+from quantlab.verbs.options.quantize import QuantizeOptions
+from quantlab.verbs.options.tune import TuneOptions
 
 OTHERWISE = {"engines", "space", "criterion"}
 """One argument there stands for two options: engine and engines, max_decline and criterion; and an
@@ -24,11 +24,11 @@ empty space is none."""
 @pytest.mark.parametrize(
     ("function", "options", "least"),
     [
-        (quantlab.tune, TuneSpec, 14),
-        (quantlab.quantize, QuantizeSpec, 4),
-        (quantlab.evaluate, EvaluateSpec, 4),
-        (quantlab.compare, CompareSpec, 4),
-        (quantlab.bench, BenchSpec, 4),
+        (quantlab.tune, TuneOptions, 14),
+        (quantlab.quantize, QuantizeOptions, 4),
+        (quantlab.evaluate, EvaluateOptions, 4),
+        (quantlab.compare, CompareOptions, 4),
+        (quantlab.bench, BenchOptions, 4),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
