@@ -68,6 +68,7 @@ from quantlab.model.model import Model, file_name
 from quantlab.recipe import Recipe
 from quantlab.report.audit import guessing_error
 from quantlab.runs.run import Run
+from quantlab.tune.choices import Strategy
 from quantlab.tune.search import Stop
 from quantlab.tune.trials import Pick, Trial, pareto_front
 from quantlab.verbs import bench as bench_verb
@@ -265,7 +266,7 @@ def tune(
     criterion: Criterion | str | None = None,
     tolerance: float = 0.0,
     recipe: Recipe | str | None = None,
-    strategy: tune_verb.Strategy = "ladder",
+    strategy: Strategy = "ladder",
     engines: Sequence[str] = ("quantlab",),
     space: Mapping[str, Sequence[Any]] | None = None,
     pipeline: PipelineLike | None = None,

@@ -351,7 +351,7 @@ def test_early_stop_ends_once_the_criterion_is_certain(model: Path) -> None:
 def test_instances_and_an_offered_load(model: Path) -> None:
     together = ql.bench(model, instances=1, rounds=2, seconds=0.1)
     assert together.measurements[0][0].images_per_second > 0
-    loaded = ql.bench(model, rates=[20], rounds=1, seconds=0.3)
+    loaded = ql.bench(model, rates=[20], rounds=2, seconds=0.3)
     assert [load.rate for load in loaded.measurements[0]] == [20]
 
 

@@ -7,17 +7,15 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import pick, recorded_run, run_options
+from quantlab.cli.options import pick, recorded_run
 
 
-@click.command("cache", cls=Verb, short_help="What is kept of images and answers, and emptying it.")
-@click.argument("action", type=click.Choice(["ls", "clear"]))
-@click.option(
-    "--kind",
-    type=click.Choice(["checks", "crops", "datasets", "models", "predictions"]),
-    help="Only this kind.",
+@click.command(
+    "cache",
+    cls=Verb,
+    short_help="What is kept of images and answers, and emptying it.",
+    options="small:CacheOptions",
 )
-@run_options
 def command(**params: Any) -> None:
     """List (ls) or remove (clear) decoded images, fetched datasets, quantized files and models'
     answers in the cache folder.

@@ -7,44 +7,17 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import (
-    FilePath,
-    Name,
-    compat_option,
-    data_options,
-    evaluation_options,
-    executor_option,
-    given,
-    model_options,
-    pick,
-    recorded_run,
-    run_options,
-)
-from quantlab.verbs import roles
+from quantlab.cli.options import given, pick, recorded_run
 
 _OF_RESULTS = {"results", "label", "synsets", "runs_dir", "as_json", "quiet"}
 
 
-@click.command("evaluate", cls=Verb, short_help="Top-1 and top-5 of one model, with intervals.")
-@click.argument("model", required=False, type=Name(roles.MODEL))
-@click.option("--input_model", type=Name(roles.MODEL), help="Instead of MODEL.")
-@data_options
-@click.option("--log-interval", type=click.IntRange(1), help="A running line every N images.")
-@click.option(
-    "--results",
-    type=FilePath(roles.FOLDER),
-    help="Instead of MODEL: another device's answers (docs/evaluate.md).",
+@click.command(
+    "evaluate",
+    cls=Verb,
+    short_help="Top-1 and top-5 of one model, with intervals.",
+    options="evaluate:EvaluateOptions",
 )
-@click.option(
-    "--label",
-    type=FilePath(roles.OTHER_DATA),
-    help="With --results: `name label` a line, or images.",
-)
-@compat_option
-@executor_option
-@evaluation_options
-@model_options
-@run_options
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
     """Run MODEL (a .onnx file or a published model's name) over labelled images.

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from quantlab._util.files import check_writable, write_whole
 from quantlab._util.reporter import Reporter
 from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
 from quantlab.errors import DataError, RecordError
 from quantlab.gate.baseline import (
-    FILE_NAME,
     MOST_STORED,
     Answers,
     Baseline,
@@ -32,23 +29,9 @@ from quantlab.runtime.environment import environment
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
 from quantlab.verbs.evaluate import crops_and_answers
-from quantlab.verbs.inputs import DataOptions, ModelOptions
+from quantlab.verbs.options.baseline import BaselineDiffOptions as BaselineDiffOptions
+from quantlab.verbs.options.baseline import BaselineUpdateOptions as BaselineUpdateOptions
 from quantlab.verbs.publish import Conditions, Result, Returned
-
-
-class BaselineUpdateOptions(DataOptions, ModelOptions):
-    """The options of ``quantlab baseline update``."""
-
-    model: str
-    baseline: Path = Path(FILE_NAME)
-    no_predictions: bool = False
-
-
-class BaselineDiffOptions(BaseModel):
-    """The options of ``quantlab baseline diff``."""
-
-    old: Path
-    new: Path
 
 
 @dataclass(frozen=True)

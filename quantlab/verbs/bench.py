@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
-
 from quantlab._util.reporter import Reporter
 from quantlab.bench import instances as at_once
 from quantlab.bench import load, measurement
-from quantlab.bench.harness import Isolation, bench, steps
+from quantlab.bench.harness import bench, steps
 from quantlab.bench.instances import throughput
 from quantlab.bench.load import offered_load
 from quantlab.bench.machine import machine_notes
 from quantlab.bench.measurement import BenchResult
 from quantlab.bench.queueing import LoadResult
-from quantlab.bench.setup import SECONDS
 from quantlab.bench.throughput import ThroughputResult
 from quantlab.compare.speeds import Ratio, ratios_of
 from quantlab.model.model import Model
@@ -27,27 +24,10 @@ from quantlab.report.export import check_exports, export
 from quantlab.runtime.providers import providers_of
 from quantlab.verbs import inputs
 from quantlab.verbs.inputs import ModelOptions, model_facts
+from quantlab.verbs.options.bench import BenchOptions as BenchOptions
 from quantlab.verbs.publish import Artifact, Conditions, Result
 
 M = TypeVar("M", BenchResult, ThroughputResult, LoadResult)
-
-
-class BenchOptions(BaseModel):
-    """The options of ``quantlab bench``; ``isolation`` is of latency alone."""
-
-    models: tuple[str, ...]
-    batch_sizes: tuple[int, ...] = (1,)
-    rounds: int | None = None
-    threads: int = 1
-    seconds: float = SECONDS
-    seed: int = 0
-    provider: str | None = None
-    isolation: Isolation = "fresh"
-    instances: int | None = None
-    cores_per_instance: int | None = None
-    size: int | None = None
-    rates: tuple[float, ...] = ()
-    exports: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

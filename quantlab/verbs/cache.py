@@ -5,29 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel
-
-from quantlab._util.cache import (
-    KINDS,
-    CacheEntry,
-    EntryKind,
-    cache_limit,
-    entries,
-    remove,
-    subject,
-    sweep,
-)
+from quantlab._util.cache import KINDS, CacheEntry, cache_limit, entries, remove, subject, sweep
 from quantlab._util.paths import cache_dir
+from quantlab.verbs.options.small import CacheOptions as CacheOptions
 from quantlab.verbs.publish import Returned
-
-
-class CacheOptions(BaseModel):
-    """The options of ``quantlab cache``."""
-
-    action: Literal["ls", "clear"]
-    kind: EntryKind | None = None
 
 
 @dataclass(frozen=True)

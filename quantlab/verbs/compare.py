@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import Field
-
 from quantlab._util.reporter import Reporter
 from quantlab.bench.measurement import BenchResult
 from quantlab.compare.compare import compare, with_speeds
@@ -20,9 +18,8 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError, ModelError
 from quantlab.evaluate.custom import MetricFunction
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criterion import AnyCriterion, Criterion
+from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
-from quantlab.gate.notation import parse_criterion, parse_decline
 from quantlab.gate.sequential import PairedEarlyStop, watch
 from quantlab.gate.verdict import Verdict, judge
 from quantlab.inspect.counts import node_macs
@@ -38,34 +35,13 @@ from quantlab.verbs.audit import check_reference
 from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.checks import known_macs
 from quantlab.verbs.evaluate import crops_and_answers, predict
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions, model_facts
+from quantlab.verbs.inputs import LocatedDataset, model_facts
+from quantlab.verbs.options.compare import CompareOptions as CompareOptions
 from quantlab.verbs.portability import portability_words
 from quantlab.verbs.publish import Artifact, Conditions, Result, comparison_report
 from quantlab.verbs.sequential_evaluation import SequentialEvaluation, predict_until_certain
 
 EXCLUDED, REVERTED = "excluded by the recipe", "reverted by the tune"
-
-
-class CompareOptions(DataOptions, ModelOptions):
-    """The options of ``quantlab compare``."""
-
-    fp32: str
-    int8: str
-    max_decline: str = "1%"
-    criterion: str | None = None
-    batch_sizes: tuple[int, ...] = (1,)
-    rounds: int | None = None
-    no_bench: bool = False
-    early_stop: bool = False
-    seed: int = 0
-    others: tuple[AnyCriterion, ...] = Field((), description="of a gate: what else will be judged")
-
-    @property
-    def judged(self) -> Criterion:
-        """What the verdict is on. Raises RecipeError."""
-        if self.criterion is None:
-            return parse_decline(self.max_decline)
-        return parse_criterion(self.criterion, tuning=True)
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,10 @@ from quantlab.data.crops import Crops
 from quantlab.data.finished import file_names, write_inputs
 from quantlab.data.readers import NPZ_LIST
 from quantlab.verbs import inputs
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.data import NpzOptions as NpzOptions
 from quantlab.verbs.publish import Returned
 from quantlab.verbs.roles import INPUTS, dataset_parts, model_parts
-
-
-class NpzOptions(DataOptions, ModelOptions):
-    """The options of ``quantlab data npz``."""
-
-    model: str
-    output: Path
-    force: bool = False
 
 
 def npz_job(spec: NpzOptions, reporter: Reporter) -> Returned[int]:

@@ -26,17 +26,9 @@ from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
 from quantlab.verbs.compare import Compared, CompareOptions, SideBySide, judge_side, named
 from quantlab.verbs.evaluate import Evaluated, predict
-from quantlab.verbs.inputs import ConfigOptions
+from quantlab.verbs.options.evaluate import ResultsOptions as ResultsOptions
 
 _BY_NAME = "Results are matched to images by their names, folders and endings left aside."
-
-
-class ResultsOptions(ConfigOptions):
-    """The options of ``quantlab evaluate --results``."""
-
-    results: Path
-    label: Path
-    synsets: Path | None = None
 
 
 def results_job(spec: ResultsOptions, reporter: Reporter) -> Evaluated:

@@ -39,15 +39,10 @@ from quantlab.evaluate.predictions import Predictions
 from quantlab.model.model import Model
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import warn_of_accuracy
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.evaluate import EvaluateOptions as EvaluateOptions
+from quantlab.verbs.options.shared import DataOptions
 from quantlab.verbs.publish import Artifact, Conditions, Result
-
-
-class EvaluateOptions(DataOptions, ModelOptions):
-    """The options of ``quantlab evaluate``."""
-
-    model: str
-    log_interval: int | None = None
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from quantlab._util.reporter import Reporter
 from quantlab.verbs.inputs import fetch_with_progress
+from quantlab.verbs.options.small import FetchOptions as FetchOptions
 from quantlab.verbs.publish import Returned
-
-
-class FetchOptions(BaseModel):
-    """The options of ``quantlab fetch``."""
-
-    name: str
-    from_dir: Path | None = None
 
 
 def fetch_job(spec: FetchOptions, reporter: Reporter) -> Returned[Path]:

@@ -53,29 +53,14 @@ from quantlab.verbs.compare import (
     named,
     warn_of_calibration_images,
 )
-from quantlab.verbs.config import Config, load_config
+from quantlab.verbs.config import Config, load_config, settled
 from quantlab.verbs.device import compare_device_job, is_answers
 from quantlab.verbs.evaluate import crops_and_answers
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.gate import GateOptions as GateOptions
 from quantlab.verbs.publish import Artifact, Conditions, Failed, Result, Returned, text_file
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
-
-
-class GateOptions(DataOptions, ModelOptions):
-    """The options of ``quantlab gate``. ``models`` is fp32 and int8, int8 alone with a baseline, or
-    nothing, when the configuration names them."""
-
-    models: tuple[str, ...] = ()
-    require: tuple[str, ...] = ()
-    baseline: Path | None = None
-    allow_isa_change: bool = False
-    rounds: int | None = None
-    seed: int = 0
-    junit: Path | None = None
-    comment: Path | None = None
-    summary: Path | None = None
-    benchmark_json: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -261,7 +246,7 @@ def _against_baseline(
     """The named model beside what the baseline accepted."""
     accepted = accept(path, reporter, allow_isa_change=spec.allow_isa_change)
     model = inputs.find_model(int8, spec, reporter)
-    named = spec.pipeline or load_config(spec.config).pipeline
+    named = settled(spec).pipeline
     pipeline = accepted.pipeline(model, named)
     found = inputs.find_evaluation_data(spec, model, reporter)
     return gate_by_baseline(model, accepted, found, pipeline, rules, spec, reporter)

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from quantlab._util.files import write_whole
 from quantlab.errors import OutputError
-from quantlab.verbs.config import FILE_NAME, Config, template
+from quantlab.verbs.config import Config, template
+from quantlab.verbs.options.small import InitOptions as InitOptions
 from quantlab.verbs.publish import Returned
-
-
-class InitOptions(BaseModel):
-    """The options of ``quantlab init``."""
-
-    path: Path = Path(FILE_NAME)
-    force: bool = False
 
 
 def init_job(spec: InitOptions) -> Returned[Path]:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from quantlab._util.reporter import NullReporter, Reporter
 from quantlab.data.calibration import CalibrationImages
@@ -33,7 +32,9 @@ from quantlab.report.plots import save_layers, save_sensitivity
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import full_audit
 from quantlab.verbs.checks import keep_layers
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.inspect import InspectOptions as InspectOptions
+from quantlab.verbs.options.inspect import View as View
 from quantlab.verbs.publish import Artifact, Returned, text_file
 
 IMAGES = {
@@ -44,29 +45,6 @@ IMAGES = {
     "preprocess-audit": 400,
 }
 RANDOM_IMAGES = 8
-
-
-View = Literal[
-    "inspect",
-    "portability",
-    "layers",
-    "sensitivity",
-    "preprocess-audit",
-    "test-data",
-    "quantization",
-]
-
-
-class InspectOptions(DataOptions, ModelOptions):
-    """The options of ``quantlab inspect``. ``int8`` is the second model of ``layers``;
-    ``published`` a top-1 in percent, for ``preprocess-audit``."""
-
-    model: str
-    int8: str | None = None
-    view: View = "inspect"
-    test_data: Path | None = None
-    images: int | None = Field(None, ge=1)
-    published: float | None = Field(None, gt=0, le=100)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from quantlab._util.files import check_writable, write_whole
 from quantlab._util.reporter import Reporter
 from quantlab.errors import RecordError
@@ -15,14 +13,8 @@ from quantlab.fetch.fetcher import cached_path
 from quantlab.report.ledger import ledger_csv, ledger_page
 from quantlab.runs.ledger import Row, ledger
 from quantlab.runs.record import RunRecord, load_record
+from quantlab.verbs.options.runs import LedgerOptions as LedgerOptions
 from quantlab.verbs.publish import Returned
-
-
-class LedgerOptions(BaseModel):
-    """The options of ``quantlab runs ledger``."""
-
-    runs_dir: Path
-    output: Path
 
 
 def ledger_job(spec: LedgerOptions, reporter: Reporter) -> Returned[tuple[Path, tuple[Row, ...]]]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from quantlab._util.reporter import Reporter
 from quantlab.data.images import decode, quiet_pillow
@@ -18,18 +17,9 @@ from quantlab.errors import DataError
 from quantlab.evaluate.guesses import ImageAnswer, image_answer
 from quantlab.runtime.runner import Runner
 from quantlab.verbs import inputs
-from quantlab.verbs.config import load_config
-from quantlab.verbs.inputs import ModelOptions
+from quantlab.verbs.config import settled
+from quantlab.verbs.options.predict import PredictOptions as PredictOptions
 from quantlab.verbs.publish import Returned
-
-
-class PredictOptions(ModelOptions):
-    """The options of ``quantlab predict``."""
-
-    model: str
-    images: tuple[Path, ...] = Field(min_length=1)
-    top: int = Field(5, ge=1)
-    synsets: Path | None = None
 
 
 def predict_job(spec: PredictOptions, reporter: Reporter) -> Returned[tuple[ImageAnswer, ...]]:
@@ -71,7 +61,7 @@ def _class_names(spec: PredictOptions, classes: int) -> tuple[str, ...] | None:
 
     Raises DataError when the given list is not of the model's classes.
     """
-    given = spec.synsets or load_config(spec.config).synsets
+    given = settled(spec).synsets
     if given is not None:
         synsets = read_synsets(given)
         if len(synsets) != classes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 import onnxruntime as ort
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
 from quantlab._util.reporter import Reporter
 from quantlab._util.scratch import temporary_folder
@@ -24,22 +24,13 @@ from quantlab.report.plots import save_profiles
 from quantlab.runtime.session import create_session, plain_errors
 from quantlab.verbs import inputs
 from quantlab.verbs.inputs import ModelOptions
+from quantlab.verbs.options.bench import ProfileOptions as ProfileOptions
 from quantlab.verbs.publish import Artifact, Returned, text_file
 
 TURNS, RUNS = 8, 5
 """Each model runs RUNS times in a turn; the first turn and the first run of each are warm-up."""
 SECONDS = 20.0
 """No turn is begun after so long, once each model had one that counts."""
-
-
-class ProfileOptions(BaseModel):
-    """What of ``quantlab bench`` a profile needs: it is taken at the first batch size."""
-
-    models: tuple[str, ...]
-    batch_sizes: tuple[int, ...] = (1,)
-    threads: int = 1
-    seed: int = 0
-    size: int | None = None
 
 
 def profile_job(

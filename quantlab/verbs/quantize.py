@@ -24,22 +24,13 @@ from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
 from quantlab.verbs import inputs
 from quantlab.verbs.calibration import calibration_images, drawn
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions, model_facts
+from quantlab.verbs.inputs import LocatedDataset, model_facts
+from quantlab.verbs.options.quantize import QuantizeOptions as QuantizeOptions
 from quantlab.verbs.publish import Artifact, Conditions, Result
 from quantlab.verbs.selfcheck import ADVICE, SelfCheck, choose_images, self_check
 
 if TYPE_CHECKING:
     from quantlab.cluster.shards import Sharded
-
-
-class QuantizeOptions(DataOptions, ModelOptions):
-    """The options of ``quantlab quantize``."""
-
-    model: str
-    output: Path
-    recipe: str | None = None
-    seed: int | None = None
-    force: bool = False
 
 
 @dataclass(frozen=True)

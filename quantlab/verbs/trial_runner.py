@@ -35,10 +35,10 @@ from quantlab.tune.study import SharedStudy
 from quantlab.tune.trials import Trial, scores
 from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.compare import compared
-from quantlab.verbs.config import BenchConditions
 from quantlab.verbs.evaluate import predict
 from quantlab.verbs.group_costs import CheapScore
 from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.tune import BenchConditions
 from quantlab.verbs.prefetch import RecipePrefetcher
 from quantlab.verbs.quantize import engine_of, quantized
 

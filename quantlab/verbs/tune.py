@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field
 
 from quantlab._util.files import check_writable, remove_parts, write_whole
 from quantlab._util.reporter import Reporter
@@ -46,15 +43,16 @@ from quantlab.tune.ledger import Ledger
 from quantlab.tune.search import Limits, Outcome, Search, run_search
 from quantlab.tune.space import default_space
 from quantlab.tune.study import SharedStudy
-from quantlab.tune.trials import Pick, Trial, picked
+from quantlab.tune.trials import Trial, picked
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference, quick_audit
 from quantlab.verbs.calibration import calibration_images, check_disjoint, divided, drawn
 from quantlab.verbs.compare import SideBySide
-from quantlab.verbs.config import BenchConditions, IncStrategy, Location, narrowed
+from quantlab.verbs.config import narrowed
 from quantlab.verbs.evaluate import predict
 from quantlab.verbs.group_costs import CheapScore, GroupCosts
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.tune import TuneOptions as TuneOptions
 from quantlab.verbs.pick import adopt
 from quantlab.verbs.prefetch import RecipePrefetcher
 from quantlab.verbs.quantize import find_recipe, warn_of_speed
@@ -63,40 +61,6 @@ from quantlab.verbs.tuned import NotTuned, Tuned, unfinished_of
 
 IMAGES_FOR_INC = 1000
 Ranking = Callable[[Recipe], list[tuple[Group, float]]]
-Strategy = Literal[
-    "ladder", "sensitivity", "grid", "random", "tpe", "exhaustive", "basic", "conservative"
-]
-
-
-class TuneOptions(DataOptions, ModelOptions):
-    """The options of ``quantlab tune``. ``budget`` is in seconds."""
-
-    model: str
-    eval_data: Location | None = None
-    eval_list: Path | None = None
-    recipe: Recipe | str | None = None
-    output: Path | None = None
-    max_decline: str = "1%"
-    criterion: str | None = None
-    tolerance: float = Field(0.0, ge=0)
-    strategy: Strategy = "ladder"
-    engine: str = "quantlab"
-    engines: tuple[str, ...] = ()
-    inc_strategy: IncStrategy | None = None
-    bench: BenchConditions = BenchConditions()
-    space: dict[str, list[Any]] | None = None
-    images_per_class: int | None = None
-    calibration_size: int | None = None
-    seed: int = 0
-    budget: float = 300.0
-    max_trials: int | None = None
-    target_speedup: float | None = None
-    storage: str | None = None
-    pick: Pick = "best"
-    source: Path | None = Field(None, description="the run to pick from, without a search")
-    no_bench: bool = False
-    no_audit: bool = False
-    allow_overlap: bool = False
 
 
 @dataclass(frozen=True)
