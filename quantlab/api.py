@@ -71,6 +71,7 @@ from quantlab.model.model import Model, file_name
 from quantlab.recipe import Recipe
 from quantlab.report.audit import guessing_error
 from quantlab.runs.run import Run
+from quantlab.tune.choices import Strategy
 from quantlab.tune.search import Stop
 from quantlab.tune.trials import Pick, Trial, pareto_front
 from quantlab.verbs import bench as bench_job
@@ -240,7 +241,7 @@ def quantize(
         chosen = chosen.model_copy(update={"seed": seed})
     found = _found(calibration, fp32, reporter, max_bad=max_bad, need_labels=False)
     through = _pipeline(pipeline, fp32, found, reporter)
-    spec = quantize_job.QuantizeSpec(
+    spec = quantize_job.QuantizeOptions(
         model=str(fp32.path), output=Path(), max_bad=max_bad, executor=executor
     )
     asked = {"model": fp32.name, "calibration": found.dataset.root, "recipe": chosen.name}
@@ -270,7 +271,7 @@ def tune(
     criterion: Criterion | str | None = None,
     tolerance: float = 0.0,
     recipe: Recipe | str | None = None,
-    strategy: tune_job.Strategy = "ladder",
+    strategy: Strategy = "ladder",
     engines: Sequence[str] = ("quantlab",),
     space: Mapping[str, Sequence[Any]] | None = None,
     pipeline: PipelineLike | None = None,
@@ -345,7 +346,7 @@ def tune(
     warn_of_old_spellings(criterion)
     judged = _for_tuning(criterion, max_decline, tolerance)
     fp32 = inputs.require_fp32(_classifier(model), "tune")
-    spec = tune_job.TuneSpec.model_validate(
+    spec = tune_job.TuneOptions.model_validate(
         {
             "model": str(fp32.path),
             "recipe": recipe,
@@ -454,7 +455,7 @@ def evaluate(
     loaded = _classifier(model)
     found = _found(images, loaded, reporter)
     through = _pipeline(pipeline, loaded, found, reporter)
-    spec = evaluate_job.EvaluateSpec(
+    spec = evaluate_job.EvaluateOptions(
         model=str(loaded.path),
         max_bad=max_bad,
         threads=threads,
@@ -595,7 +596,7 @@ def compare(
     if class_names is not None:
         found = found.of(replace(found.dataset, class_names=tuple(class_names)))
     through = _pipeline(pipeline, models[0], found, reporter, models[1])
-    spec = compare_job.CompareSpec(
+    spec = compare_job.CompareOptions(
         fp32=str(models[0].path),
         int8=str(models[1].path),
         batch_sizes=tuple(batch_sizes),
@@ -779,7 +780,7 @@ def bench(
         [models] if isinstance(models, Model | Path | str | bytes | onnx.ModelProto) else models
     )
     loaded = [_classifier(model) for model in several]
-    spec = bench_job.BenchSpec(
+    spec = bench_job.BenchOptions(
         models=(),
         batch_sizes=tuple(batch_sizes),
         rounds=rounds,

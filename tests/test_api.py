@@ -296,10 +296,10 @@ def test_a_gate_by_itself_needs_no_run(model: Path, quick: None) -> None:
 
 def test_the_gate_job_by_itself_knows_its_conditions(model: Path, tmp_path: Path) -> None:
     from quantlab.runs.run import Run
-    from quantlab.verbs.gate import GateSpec, gate_job
+    from quantlab.verbs.gate import GateOptions, gate_job
 
     ql.quantize(model, example_images(seed=1), **PIPELINE).save(tmp_path / "int8.onnx")
-    spec = GateSpec(
+    spec = GateOptions(
         models=(str(model), str(tmp_path / "int8.onnx")),
         data=image_folder(tmp_path / "val", CLASSES, 2),
         pipeline="torchvision",

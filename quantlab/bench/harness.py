@@ -18,10 +18,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field, replace
 from statistics import median
 from time import monotonic
-from typing import Literal
 
 from quantlab._util.reporter import Advance
 from quantlab.bench.child import WARMUP_SECONDS
+from quantlab.bench.defaults import Isolation as Isolation
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import BenchResult, Measurement
 from quantlab.bench.process import BenchProcess, Deadline, workers
@@ -39,9 +39,6 @@ from quantlab.bench.task import Task
 from quantlab.model.model import Model
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.providers import CPU
-
-Isolation = Literal["fresh", "shared"]
-SHARED_ROUNDS, SHARED_SECONDS = 30, 10.0
 
 
 def bench(

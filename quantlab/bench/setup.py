@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from quantlab.bench.defaults import SECONDS as SECONDS
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import Conditions
 from quantlab.bench.task import Task, TimedModel
@@ -12,7 +13,6 @@ from quantlab.errors import ModelError, QuantlabError
 from quantlab.model.model import Model
 from quantlab.runtime.environment import available_cpus, environment, pick_cpus
 
-SECONDS = 25.0
 TIMEOUT = 3600.0
 
 

@@ -7,20 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import (
-    FilePath,
-    Name,
-    compat_option,
-    data_options,
-    evaluation_options,
-    executor_option,
-    given,
-    model_options,
-    pick,
-    recorded_run,
-    run_options,
-)
-from quantlab.verbs import roles
+from quantlab.cli.options import given, pick, recorded_run
 
 if TYPE_CHECKING:
     from quantlab.evaluate.accuracy import Accuracy
@@ -28,26 +15,12 @@ if TYPE_CHECKING:
 _OF_RESULTS = {"results", "label", "synsets", "runs_dir", "as_json", "quiet"}
 
 
-@click.command("evaluate", cls=Verb, short_help="Top-1 and top-5 of one model, with intervals.")
-@click.argument("model", required=False, type=Name(roles.MODEL))
-@click.option("--input_model", type=Name(roles.MODEL), help="Instead of MODEL.")
-@data_options
-@click.option("--log-interval", type=click.IntRange(1), help="A running line every N images.")
-@click.option(
-    "--results",
-    type=FilePath(roles.FOLDER),
-    help="Instead of MODEL: another device's answers (docs/evaluate.md).",
+@click.command(
+    "evaluate",
+    cls=Verb,
+    short_help="Top-1 and top-5 of one model, with intervals.",
+    options="evaluate:EvaluateOptions",
 )
-@click.option(
-    "--label",
-    type=FilePath(roles.OTHER_DATA),
-    help="With --results: `name label` a line, or images.",
-)
-@compat_option
-@executor_option
-@evaluation_options
-@model_options
-@run_options
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
     """Run MODEL (a .onnx file or a published model's name) over labelled images.
@@ -66,16 +39,18 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         raise click.UsageError(f"--results cannot be combined with {names}.")
     from quantlab.compat import inc_accuracy
     from quantlab.report.text import accuracy_summary
-    from quantlab.verbs.device import ResultsSpec, results_job
-    from quantlab.verbs.evaluate import EvaluateSpec, evaluate_job
+    from quantlab.verbs.device import ResultsOptions, results_job
+    from quantlab.verbs.evaluate import EvaluateOptions, evaluate_job
 
     accuracy: Accuracy | None
     with recorded_run("evaluate", params) as (run, reporter):
         if params["results"] is not None:
-            accuracy, images = results_job(ResultsSpec(**pick(params, ResultsSpec)), run, reporter)
+            accuracy, images = results_job(
+                ResultsOptions(**pick(params, ResultsOptions)), run, reporter
+            )
         else:
             accuracy, images = evaluate_job(
-                EvaluateSpec(**pick(params, EvaluateSpec)), run, reporter
+                EvaluateOptions(**pick(params, EvaluateOptions)), run, reporter
             )
     if params["as_json"]:
         return

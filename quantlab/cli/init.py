@@ -7,17 +7,20 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import pick, recorded_run, run_options
+from quantlab.cli.options import pick, recorded_run
 
 
-@click.command("init", cls=Verb, short_help="Write a commented quantlab.yaml to start from.")
-@click.option("--force", is_flag=True, help="Replace a quantlab.yaml that is there.")
-@run_options
+@click.command(
+    "init",
+    cls=Verb,
+    short_help="Write a commented quantlab.yaml to start from.",
+    options="small:InitOptions",
+)
 def command(**params: Any) -> None:
     """Write quantlab.yaml here, with every key, its meaning and its default."""
-    from quantlab.verbs.init import InitSpec, init_job
+    from quantlab.verbs.init import InitOptions, init_job
 
     with recorded_run("init", params) as (run, _):
-        path = init_job(InitSpec(**pick(params, InitSpec)), run)
+        path = init_job(InitOptions(**pick(params, InitOptions)), run)
     if not params["as_json"]:
         click.echo(f"Wrote {path}")

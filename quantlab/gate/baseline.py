@@ -25,7 +25,6 @@ from quantlab.gate.rules import Decision, Rule, combine
 from quantlab.gate.verdict import judge_unpaired
 from quantlab.stats.paired import Share
 
-FILE_NAME = "quantlab-baseline.yaml"
 MOST_STORED = 128 * 1024**2
 """Answers that take more bytes are not kept: they do not belong into a repository."""
 _DECIMALS = 6

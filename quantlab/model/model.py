@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -22,11 +21,10 @@ from google.protobuf.message import DecodeError
 from quantlab._util.files import write_whole
 from quantlab.errors import ModelError, OutputError, shown
 from quantlab.model import graph as g
+from quantlab.model.kinds import Layout as Layout
+from quantlab.model.kinds import OutputKind as OutputKind
 from quantlab.model.large import kept_folder, load_weights, serialized
 from quantlab.model.plain import has_zero_sizes, plain
-
-Layout = Literal["NCHW", "NHWC"]
-OutputKind = Literal["logits", "probabilities"]
 
 MAX_BYTES = 2 * 1024**3
 _QUANTIZED_OPS = {

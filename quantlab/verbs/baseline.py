@@ -7,15 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from quantlab._util.files import check_writable, write_whole
 from quantlab._util.reporter import Reporter
 from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
 from quantlab.errors import DataError, RecordError
 from quantlab.gate.baseline import (
-    FILE_NAME,
     MOST_STORED,
     Answers,
     Baseline,
@@ -31,22 +28,8 @@ from quantlab.runtime.environment import environment
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
 from quantlab.verbs.evaluate import crops_and_answers
-from quantlab.verbs.inputs import DataOptions, ModelOptions
-
-
-class UpdateSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab baseline update``."""
-
-    model: str
-    baseline: Path = Path(FILE_NAME)
-    no_predictions: bool = False
-
-
-class DiffSpec(BaseModel):
-    """The options of ``quantlab baseline diff``."""
-
-    old: Path
-    new: Path
+from quantlab.verbs.options.baseline import BaselineDiffOptions as BaselineDiffOptions
+from quantlab.verbs.options.baseline import BaselineUpdateOptions as BaselineUpdateOptions
 
 
 @dataclass(frozen=True)
@@ -65,7 +48,7 @@ class Diff:
     comparison: Comparison | None
 
 
-def update_job(spec: UpdateSpec, run: Run, reporter: Reporter) -> Updated:
+def update_job(spec: BaselineUpdateOptions, run: Run, reporter: Reporter) -> Updated:
     """Evaluate the model and write the baseline, with its answers beside it.
 
     A baseline that cannot be read is replaced, with a warning. Raises QuantlabError.
@@ -115,7 +98,7 @@ def _before(path: Path, reporter: Reporter) -> Baseline | None:
         return None
 
 
-def diff_job(spec: DiffSpec, run: Run) -> Diff:
+def diff_job(spec: BaselineDiffOptions, run: Run) -> Diff:
     """Two baselines side by side. Raises RecordError."""
     old, new = load_baseline(spec.old), load_baseline(spec.new)
     changes = differences(old, new)

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
-
-from pydantic import BaseModel
 
 from quantlab._util.reporter import Reporter
 from quantlab.bench import instances as at_once
 from quantlab.bench import load
-from quantlab.bench.harness import Isolation, bench, steps
+from quantlab.bench.harness import bench, steps
 from quantlab.bench.instances import throughput
 from quantlab.bench.load import offered_load
 from quantlab.bench.machine import machine_notes
 from quantlab.bench.measurement import BenchResult, Conditions
 from quantlab.bench.queueing import LoadResult
-from quantlab.bench.setup import SECONDS
 from quantlab.bench.throughput import ThroughputResult
 from quantlab.compare.speeds import Ratio, ratios_of
 from quantlab.model.model import Model
@@ -28,26 +24,9 @@ from quantlab.runs.run import Run
 from quantlab.runtime.providers import providers_of
 from quantlab.verbs import inputs
 from quantlab.verbs.inputs import ModelOptions, model_facts
+from quantlab.verbs.options.bench import BenchOptions as BenchOptions
 
 Result = TypeVar("Result", BenchResult, ThroughputResult, LoadResult)
-
-
-class BenchSpec(BaseModel):
-    """The options of ``quantlab bench``; ``isolation`` is of latency alone."""
-
-    models: tuple[str, ...]
-    batch_sizes: tuple[int, ...] = (1,)
-    rounds: int | None = None
-    threads: int = 1
-    seconds: float = SECONDS
-    seed: int = 0
-    provider: str | None = None
-    isolation: Isolation = "fresh"
-    instances: int | None = None
-    cores_per_instance: int | None = None
-    size: int | None = None
-    rates: tuple[float, ...] = ()
-    exports: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +37,7 @@ class Benched:
     ratios: tuple[Ratio, ...]
 
 
-def bench_job(spec: BenchSpec, run: Run, reporter: Reporter) -> Benched:
+def bench_job(spec: BenchOptions, run: Run, reporter: Reporter) -> Benched:
     """Every model's measurements and the A/A check; the raw samples go into the run folder."""
     check_exports(spec.exports)
     options = ModelOptions(size=spec.size)
@@ -90,7 +69,7 @@ def facts(
 
 
 def _measured(
-    models: Sequence[Model], spec: BenchSpec, reporter: Reporter
+    models: Sequence[Model], spec: BenchOptions, reporter: Reporter
 ) -> BenchResult | ThroughputResult | LoadResult:
     if spec.rates:
         return _loaded(models, spec, reporter)
@@ -130,7 +109,7 @@ def _ratio_facts(r: Ratio) -> dict[str, Any]:
     }
 
 
-def timed(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> BenchResult:
+def timed(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> BenchResult:
     """Latency, with a progress bar."""
     total = steps(len(spec.batch_sizes), spec.rounds)
     with reporter.progress("Timing", total) as advance:
@@ -148,7 +127,7 @@ def timed(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> Bench
     return _noted(result, reporter)
 
 
-def _together(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> ThroughputResult:
+def _together(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> ThroughputResult:
     """Several instances, with a progress bar."""
     total = len(spec.batch_sizes) * (spec.rounds or at_once.ROUNDS)
     with reporter.progress("Timing", total) as advance:
@@ -166,7 +145,7 @@ def _together(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> T
     return _noted(result, reporter)
 
 
-def _loaded(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> LoadResult:
+def _loaded(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> LoadResult:
     """An offered load, with a progress bar."""
     total = len(spec.batch_sizes) * len(spec.rates) * (spec.rounds or load.ROUNDS)
     with reporter.progress("Serving", total) as advance:

@@ -5,29 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel
-
-from quantlab._util.cache import (
-    KINDS,
-    CacheEntry,
-    EntryKind,
-    cache_limit,
-    entries,
-    remove,
-    subject,
-    sweep,
-)
+from quantlab._util.cache import KINDS, CacheEntry, cache_limit, entries, remove, subject, sweep
 from quantlab._util.paths import cache_dir
 from quantlab.runs.run import Run
-
-
-class CacheSpec(BaseModel):
-    """The options of ``quantlab cache``."""
-
-    action: Literal["ls", "clear"]
-    kind: EntryKind | None = None
+from quantlab.verbs.options.small import CacheOptions as CacheOptions
 
 
 @dataclass(frozen=True)
@@ -43,7 +25,7 @@ class Cached:
     stuck: int = 0
 
 
-def cache_job(spec: CacheSpec, run: Run) -> Cached:
+def cache_job(spec: CacheOptions, run: Run) -> Cached:
     """List the entries of one kind or of all, or remove them. Raises QuantlabError."""
     folder, limit = cache_dir(), cache_limit()
     kinds = KINDS if spec.kind is None else (spec.kind,)

@@ -6,8 +6,6 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import Field
-
 from quantlab._util.reporter import Reporter
 from quantlab.bench.measurement import BenchResult
 from quantlab.compare.compare import compare, with_speeds
@@ -19,9 +17,8 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError, ModelError
 from quantlab.evaluate.custom import MetricFunction
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criterion import AnyCriterion, Criterion
+from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
-from quantlab.gate.notation import parse_criterion, parse_decline
 from quantlab.gate.sequential import PairedEarlyStop, watch
 from quantlab.gate.verdict import Verdict, judge
 from quantlab.inspect.counts import node_macs
@@ -33,37 +30,16 @@ from quantlab.report.worth import worth
 from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
-from quantlab.verbs.bench import BenchSpec, timed
+from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.checks import known_macs
 from quantlab.verbs.evaluate import crops_and_answers, predict
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions, model_facts
+from quantlab.verbs.inputs import LocatedDataset, model_facts
+from quantlab.verbs.options.compare import CompareOptions as CompareOptions
 from quantlab.verbs.portability import portability_words
 from quantlab.verbs.reports import context_of, report
 from quantlab.verbs.sequential_evaluation import SequentialEvaluation, predict_until_certain
 
 EXCLUDED, REVERTED = "excluded by the recipe", "reverted by the tune"
-
-
-class CompareSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab compare``."""
-
-    fp32: str
-    int8: str
-    max_decline: str = "1%"
-    criterion: str | None = None
-    batch_sizes: tuple[int, ...] = (1,)
-    rounds: int | None = None
-    no_bench: bool = False
-    early_stop: bool = False
-    seed: int = 0
-    others: tuple[AnyCriterion, ...] = Field((), description="of a gate: what else will be judged")
-
-    @property
-    def judged(self) -> Criterion:
-        """What the verdict is on. Raises RecipeError."""
-        if self.criterion is None:
-            return parse_decline(self.max_decline)
-        return parse_criterion(self.criterion, tuning=True)
 
 
 @dataclass(frozen=True)
@@ -86,7 +62,7 @@ class SideBySide:
     early: SequentialEvaluation | None = None
 
 
-def compare_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compared:
+def compare_job(spec: CompareOptions, run: Run, reporter: Reporter) -> Compared:
     """Evaluate both (with ``early_stop`` until the verdict is certain), time both, compare, judge,
     report."""
     judged = (spec.judged, *spec.others)
@@ -108,7 +84,7 @@ def side_by_side(
     models: Sequence[Model],
     found: LocatedDataset,
     pipeline: Pipeline,
-    spec: CompareSpec,
+    spec: CompareOptions,
     reporter: Reporter,
     metrics: Mapping[str, MetricFunction] | None = None,
     test: PairedEarlyStop | None = None,
@@ -150,7 +126,7 @@ def publish(
     made: SideBySide,
     models: Sequence[Model],
     found: LocatedDataset,
-    spec: CompareSpec,
+    spec: CompareOptions,
     run: Run,
     reporter: Reporter,
     criterion: Criterion | None = None,
@@ -230,9 +206,9 @@ def warn_of_calibration_images(int8: Model, crops: Crops, reporter: Reporter) ->
         )
 
 
-def bench_spec(spec: CompareSpec) -> BenchSpec:
+def bench_spec(spec: CompareOptions) -> BenchOptions:
     """Latency is measured on one thread unless threads are given: the least noisy figure."""
-    return BenchSpec(
+    return BenchOptions(
         models=(),
         batch_sizes=spec.batch_sizes,
         rounds=spec.rounds,

@@ -11,19 +11,12 @@ from quantlab.data.finished import file_names, write_inputs
 from quantlab.data.readers import NPZ_LIST
 from quantlab.runs.run import Run
 from quantlab.verbs import inputs
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.data import NpzOptions as NpzOptions
 from quantlab.verbs.roles import INPUTS, dataset_parts, model_parts
 
 
-class DataSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab data npz``."""
-
-    model: str
-    output: Path
-    force: bool = False
-
-
-def npz_job(spec: DataSpec, run: Run, reporter: Reporter) -> int:
+def npz_job(spec: NpzOptions, run: Run, reporter: Reporter) -> int:
     """Write one ``.npz`` an image, and their list, into ``spec.output``; the number of images."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)
@@ -41,7 +34,7 @@ def npz_job(spec: DataSpec, run: Run, reporter: Reporter) -> int:
     return len(crops)
 
 
-def _check_files(spec: DataSpec, crops: Crops, found: LocatedDataset) -> None:
+def _check_files(spec: NpzOptions, crops: Crops, found: LocatedDataset) -> None:
     """Raises OutputError before the first file is written, for any that may not be."""
     names = [*file_names(crops.names), NPZ_LIST]
     outputs = [Output(spec.output / name, "--output", INPUTS) for name in names]

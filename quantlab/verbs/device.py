@@ -25,23 +25,15 @@ from quantlab.model.model import Model
 from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
-from quantlab.verbs.compare import Compared, CompareSpec, named, results, save_artifacts
+from quantlab.verbs.compare import Compared, CompareOptions, named, results, save_artifacts
 from quantlab.verbs.evaluate import predict
-from quantlab.verbs.inputs import ConfigOptions
+from quantlab.verbs.options.evaluate import ResultsOptions as ResultsOptions
 from quantlab.verbs.reports import context_of, report
 
 _BY_NAME = "Results are matched to images by their names, folders and endings left aside."
 
 
-class ResultsSpec(ConfigOptions):
-    """The options of ``quantlab evaluate --results``."""
-
-    results: Path
-    label: Path
-    synsets: Path | None = None
-
-
-def results_job(spec: ResultsSpec, run: Run, reporter: Reporter) -> tuple[Accuracy, int]:
+def results_job(spec: ResultsOptions, run: Run, reporter: Reporter) -> tuple[Accuracy, int]:
     """The accuracy of the answers in ``spec.results``, and the number of images."""
     found = read_answers(spec.results)
     names, labels = _labels(spec.label, spec.synsets)
@@ -68,7 +60,7 @@ def is_answers(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() in device.FILES
 
 
-def compare_device_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compared:
+def compare_device_job(spec: CompareOptions, run: Run, reporter: Reporter) -> Compared:
     """Evaluate fp32 here, read the other device's answers, compare, judge, report."""
     if spec.early_stop:
         raise DataError("--early-stop needs two models to evaluate.", "Leave it out.")

@@ -38,17 +38,14 @@ from quantlab.model.model import Model
 from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import warn_of_accuracy
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.evaluate import EvaluateOptions as EvaluateOptions
+from quantlab.verbs.options.shared import DataOptions, EvaluationOptions
 
 
-class EvaluateSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab evaluate``."""
-
-    model: str
-    log_interval: int | None = None
-
-
-def evaluate_job(spec: EvaluateSpec, run: Run, reporter: Reporter) -> tuple[Accuracy | None, int]:
+def evaluate_job(
+    spec: EvaluateOptions, run: Run, reporter: Reporter
+) -> tuple[Accuracy | None, int]:
     """Accuracy (None without labels) and the number of images. Saves the Predictions."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)
@@ -64,7 +61,11 @@ def evaluate_job(spec: EvaluateSpec, run: Run, reporter: Reporter) -> tuple[Accu
 
 
 def facts(
-    model: Model, found: LocatedDataset, crops: Crops, predictions: Predictions, spec: ModelOptions
+    model: Model,
+    found: LocatedDataset,
+    crops: Crops,
+    predictions: Predictions,
+    spec: EvaluationOptions,
 ) -> dict[str, object]:
     """The figures for the record."""
     result = predictions.accuracy

@@ -43,7 +43,7 @@ from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_accepted
 from quantlab.verbs.compare import (
-    CompareSpec,
+    CompareOptions,
     compare_job,
     macs_of,
     named,
@@ -51,30 +51,15 @@ from quantlab.verbs.compare import (
     save_artifacts,
     warn_of_calibration_images,
 )
-from quantlab.verbs.config import Config, load_config
+from quantlab.verbs.config import Config, load_config, settled
 from quantlab.verbs.device import compare_device_job, is_answers
 from quantlab.verbs.evaluate import crops_and_answers
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.gate import GateOptions as GateOptions
 from quantlab.verbs.portability import portability_words
 from quantlab.verbs.reports import context_of, report
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
-
-
-class GateSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab gate``. ``models`` is fp32 and int8, int8 alone with a baseline, or
-    nothing, when the configuration names them."""
-
-    models: tuple[str, ...] = ()
-    require: tuple[str, ...] = ()
-    baseline: Path | None = None
-    allow_isa_change: bool = False
-    rounds: int | None = None
-    seed: int = 0
-    junit: Path | None = None
-    comment: Path | None = None
-    summary: Path | None = None
-    benchmark_json: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +79,7 @@ class Target:
     baseline: Path | None = None
 
 
-def gate_job(spec: GateSpec, run: Run, reporter: Reporter) -> Gated:
+def gate_job(spec: GateOptions, run: Run, reporter: Reporter) -> Gated:
     """Compare, decide, and write what was asked for, also when nothing could be judged.
 
     Raises QuantlabError, IsaChangeError for a baseline of another kind of CPU.
@@ -125,7 +110,7 @@ def gate_job(spec: GateSpec, run: Run, reporter: Reporter) -> Gated:
     return gated
 
 
-def _target(spec: GateSpec, config: Config) -> Target:
+def _target(spec: GateOptions, config: Config) -> Target:
     """From the models that were named, else from the configuration. Raises RecipeError."""
     if len(spec.models) == 2:
         if spec.baseline is not None:
@@ -152,12 +137,12 @@ def _target(spec: GateSpec, config: Config) -> Target:
 
 
 def _against_model(
-    spec: GateSpec, target: Target, rules: tuple[Rule, ...], run: Run, reporter: Reporter
+    spec: GateOptions, target: Target, rules: tuple[Rule, ...], run: Run, reporter: Reporter
 ) -> Gated:
     """``quantlab compare``, then the rules. Latency is only measured where a rule asks for it."""
     judged = [rule for rule in rules if rule.level != "off"]
-    shared = {k: v for k, v in spec.model_dump().items() if k in CompareSpec.model_fields}
-    given = CompareSpec(
+    shared = {k: v for k, v in spec.model_dump().items() if k in CompareOptions.model_fields}
+    given = CompareOptions(
         **shared,
         fp32=target.fp32 or "",
         int8=target.int8,
@@ -182,7 +167,7 @@ def _against_model(
 
 
 def _against_baseline(
-    spec: GateSpec,
+    spec: GateOptions,
     target: Target,
     path: Path,
     rules: tuple[Rule, ...],
@@ -242,7 +227,7 @@ def _paired(
     found: LocatedDataset,
     crops: Crops,
     rules: tuple[Rule, ...],
-    spec: GateSpec,
+    spec: GateOptions,
     run: Run,
     reporter: Reporter,
 ) -> tuple[Decision, tuple[str, ...]]:
@@ -276,14 +261,14 @@ def _paired(
     return decision, comparison.lead
 
 
-def _pipeline(model: Model, baseline: Baseline, spec: GateSpec) -> Pipeline:
+def _pipeline(model: Model, baseline: Baseline, spec: GateOptions) -> Pipeline:
     """The one that is named or known; else the baseline's own."""
-    named = spec.pipeline or load_config(spec.config).pipeline or inputs.known_pipeline(model)
+    named = settled(spec).pipeline or inputs.known_pipeline(model)
     return get_pipeline(named or dict(baseline.pipeline), size=model.input.sides)
 
 
 def _check_isa(
-    baseline: Baseline, path: Path, spec: GateSpec, run: Run, reporter: Reporter
+    baseline: Baseline, path: Path, spec: GateOptions, run: Run, reporter: Reporter
 ) -> None:
     """Raises IsaChangeError unless it is the same or allowed; what differs is said."""
     here = run.record.environment
@@ -312,14 +297,14 @@ def _conditions(run: Run, root: str, digest: str, pipeline: Mapping[str, object]
     }
 
 
-def _check_outputs(spec: GateSpec) -> None:
+def _check_outputs(spec: GateOptions) -> None:
     """Raises OutputError for a file that could not be written in the end: asked before."""
     for path in (spec.junit, spec.comment, spec.benchmark_json):
         if path is not None:
             check_writable(path)
 
 
-def _write(spec: GateSpec, page: str, xml: str, trend: str | None) -> None:
+def _write(spec: GateOptions, page: str, xml: str, trend: str | None) -> None:
     """What was asked for. The step summary is added to: other steps have written into it."""
     for path, text in ((spec.comment, page), (spec.junit, xml), (spec.benchmark_json, trend)):
         if path is not None and text is not None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from quantlab._util.files import write_whole
 from quantlab._util.reporter import NullReporter, Reporter
@@ -32,7 +30,8 @@ from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import full_audit
 from quantlab.verbs.checks import keep_layers
-from quantlab.verbs.inputs import DataOptions, ModelOptions
+from quantlab.verbs.options.inspect import InspectOptions as InspectOptions
+from quantlab.verbs.options.inspect import View as View
 
 IMAGES = {
     "inspect": 16,
@@ -44,30 +43,7 @@ IMAGES = {
 RANDOM_IMAGES = 8
 
 
-View = Literal[
-    "inspect",
-    "portability",
-    "layers",
-    "sensitivity",
-    "preprocess-audit",
-    "test-data",
-    "quantization",
-]
-
-
-class InspectSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab inspect``. ``int8`` is the second model of ``layers``;
-    ``published`` a top-1 in percent, for ``preprocess-audit``."""
-
-    model: str
-    int8: str | None = None
-    view: View = "inspect"
-    test_data: Path | None = None
-    images: int | None = Field(None, ge=1)
-    published: float | None = Field(None, gt=0, le=100)
-
-
-def inspect_job(spec: InspectSpec, run: Run, reporter: Reporter) -> Inspected:
+def inspect_job(spec: InspectOptions, run: Run, reporter: Reporter) -> Inspected:
     """The view that was asked for, whole in the run folder."""
     model = inputs.find_model(spec.model, spec, reporter)
     if spec.view == "portability":
@@ -88,7 +64,7 @@ def inspect_job(spec: InspectSpec, run: Run, reporter: Reporter) -> Inspected:
     return inspected
 
 
-def _inspection(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> Inspection:
+def _inspection(model: Model, spec: InspectOptions, run: Run, reporter: Reporter) -> Inspection:
     given = model.is_quantized and spec.data is not None
     found = inspected(model, _images(model, spec, reporter) if given else None, reporter)
     text = found.model_dump_json(indent=1)
@@ -128,7 +104,7 @@ def random_images(model: Model) -> NDArray[np.generic]:
     return pipeline.to_input(small[:, rows][:, :, columns], side)
 
 
-def _images(model: Model, spec: InspectSpec, reporter: Reporter) -> CalibrationImages:
+def _images(model: Model, spec: InspectOptions, reporter: Reporter) -> CalibrationImages:
     """A seeded sample of the calibration data."""
     found = inputs.find_calibration_data(spec, model, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)
@@ -139,7 +115,7 @@ def _images(model: Model, spec: InspectSpec, reporter: Reporter) -> CalibrationI
     )
 
 
-def _portability(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> Portability:
+def _portability(model: Model, spec: InspectOptions, run: Run, reporter: Reporter) -> Portability:
     require_int8(model, "nothing in it can saturate")
     found = check_portability(model, _images(model, spec, reporter))
     text = found.model_dump_json(indent=1)
@@ -149,7 +125,7 @@ def _portability(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) 
     return found
 
 
-def _layers(fp32: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> LayerReport:
+def _layers(fp32: Model, spec: InspectOptions, run: Run, reporter: Reporter) -> LayerReport:
     int8 = inputs.find_model(spec.int8 or "", spec, reporter)
     check_pair(fp32, int8)
     found = debug_layers(fp32, int8, _images(fp32, spec, reporter))
@@ -196,7 +172,7 @@ def sensitivity(
         return measure_sensitivity(probe, advance)
 
 
-def _sensitivity(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> Sensitivity:
+def _sensitivity(model: Model, spec: InspectOptions, run: Run, reporter: Reporter) -> Sensitivity:
     inputs.require_fp32(model, "inspect --sensitivity")
     found = sensitivity(model, _images(model, spec, reporter), spec.threads, reporter)
     text = found.model_dump_json(indent=1)
@@ -206,7 +182,7 @@ def _sensitivity(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) 
     return found
 
 
-def _audit(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> Audit:
+def _audit(model: Model, spec: InspectOptions, run: Run, reporter: Reporter) -> Audit:
     found = inputs.find_evaluation_data(spec, model, reporter)
     count = spec.images or IMAGES[spec.view]
     sample = found.dataset.subset(random_sample(len(found.dataset), count))

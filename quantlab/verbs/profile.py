@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 import onnxruntime as ort
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
 from quantlab._util.files import write_whole
 from quantlab._util.reporter import Reporter
@@ -25,6 +25,7 @@ from quantlab.runs.run import Run
 from quantlab.runtime.session import create_session, plain_errors
 from quantlab.verbs import inputs
 from quantlab.verbs.inputs import ModelOptions
+from quantlab.verbs.options.bench import ProfileOptions as ProfileOptions
 
 TURNS, RUNS = 8, 5
 """Each model runs RUNS times in a turn; the first turn and the first run of each are warm-up."""
@@ -32,17 +33,7 @@ SECONDS = 20.0
 """No turn is begun after so long, once each model had one that counts."""
 
 
-class ProfileSpec(BaseModel):
-    """What of ``quantlab bench`` a profile needs: it is taken at the first batch size."""
-
-    models: tuple[str, ...]
-    batch_sizes: tuple[int, ...] = (1,)
-    threads: int = 1
-    seed: int = 0
-    size: int | None = None
-
-
-def profile_job(spec: ProfileSpec, run: Run, reporter: Reporter) -> tuple[Profile, ...]:
+def profile_job(spec: ProfileOptions, run: Run, reporter: Reporter) -> tuple[Profile, ...]:
     """Every model's Profile: in the run folder with a plot, and in the record."""
     options = ModelOptions(size=spec.size)
     models = [inputs.find_model(text, options, reporter) for text in spec.models]
@@ -58,7 +49,7 @@ def profile_job(spec: ProfileSpec, run: Run, reporter: Reporter) -> tuple[Profil
     return profiles
 
 
-def profiled(models: list[Model], spec: ProfileSpec, reporter: Reporter) -> tuple[Profile, ...]:
+def profiled(models: list[Model], spec: ProfileOptions, reporter: Reporter) -> tuple[Profile, ...]:
     """The models run in turns in this process, each in a session that profiles itself."""
     start = time.perf_counter()
     with temporary_folder() as folder, reporter.progress("Profiling", TURNS + 1) as advance:
@@ -77,7 +68,7 @@ class _Profiled:
     """A model's profiling session with its files in ``folder``."""
 
     model: Model
-    spec: ProfileSpec
+    spec: ProfileOptions
     folder: Path
     turns: int = 0
     session: ort.InferenceSession = field(init=False)

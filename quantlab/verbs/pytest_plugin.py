@@ -103,7 +103,7 @@ def _judged(
     from quantlab.gate.notation import warn_of_old_spellings
     from quantlab.report.gate import gate_summary
     from quantlab.runs.run import Run
-    from quantlab.verbs.gate import GateSpec, gate_job
+    from quantlab.verbs.gate import GateOptions, gate_job
 
     force = bool(options.pop("force", False))
     given = (options.pop(name, ()) for name in ("require", "fail_if"))
@@ -118,7 +118,7 @@ def _judged(
     }
     try:
         warn_of_old_spellings(*rules, stacklevel=3)
-        spec = validate(GateSpec, asked, "quantlab_gate")
+        spec = validate(GateOptions, asked, "quantlab_gate")
         check(*files_of(command, asked, asked), force=force)
         with Run("gate", spec.model_dump(mode="json"), "pytest", runs) as run:
             gated = gate_job(spec, run, NullReporter())

@@ -25,21 +25,12 @@ from quantlab.recipe import Recipe
 from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.calibration import calibration_images, drawn
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions, model_facts
+from quantlab.verbs.inputs import LocatedDataset, model_facts
+from quantlab.verbs.options.quantize import QuantizeOptions as QuantizeOptions
 from quantlab.verbs.selfcheck import ADVICE, SelfCheck, choose_images, self_check
 
 if TYPE_CHECKING:
     from quantlab.cluster.shards import Sharded
-
-
-class QuantizeSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab quantize``."""
-
-    model: str
-    output: Path
-    recipe: str | None = None
-    seed: int | None = None
-    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +52,7 @@ class Made:
     images: CalibrationImages
 
 
-def quantize_job(spec: QuantizeSpec, run: Run, reporter: Reporter) -> Quantized:
+def quantize_job(spec: QuantizeOptions, run: Run, reporter: Reporter) -> Quantized:
     """Write the quantized model to ``spec.output``, checked against fp32 before it appears there.
 
     Raises QuantizeError for a file whose answers are unrelated to fp32's, unless ``force``.
@@ -104,7 +95,7 @@ def calibrated(
     recipe: Recipe,
     found: LocatedDataset,
     pipeline: Pipeline,
-    spec: QuantizeSpec,
+    spec: QuantizeOptions,
     reporter: Reporter,
 ) -> Made:
     """The file that the recipe makes of the model, calibrated on its sample of the images."""
@@ -121,7 +112,7 @@ def checked(
     int8: Model,
     found: LocatedDataset,
     made: Made,
-    spec: QuantizeSpec,
+    spec: QuantizeOptions,
     reporter: Reporter,
 ) -> SelfCheck:
     """The int8 model's answers beside fp32's, on images that did not calibrate where there are."""

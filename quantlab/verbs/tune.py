@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field
 
 from quantlab._util.files import check_writable, remove_parts, write_whole
 from quantlab._util.reporter import Reporter
@@ -48,14 +45,15 @@ from quantlab.tune.ledger import Ledger
 from quantlab.tune.search import Limits, Outcome, Search, run_search
 from quantlab.tune.space import default_space
 from quantlab.tune.study import SharedStudy
-from quantlab.tune.trials import Pick, Trial, picked
+from quantlab.tune.trials import Trial, picked
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference, quick_audit
 from quantlab.verbs.calibration import calibration_images, check_disjoint, divided, drawn
 from quantlab.verbs.compare import save_artifacts
-from quantlab.verbs.config import BenchConditions, IncStrategy, Location, narrowed
+from quantlab.verbs.config import narrowed
 from quantlab.verbs.evaluate import predict
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.tune import TuneOptions as TuneOptions
 from quantlab.verbs.pick import adopt
 from quantlab.verbs.prefetch import RecipePrefetcher
 from quantlab.verbs.quantize import find_recipe
@@ -63,40 +61,6 @@ from quantlab.verbs.tune_context import TuneContext
 from quantlab.verbs.tuned import Tuned, record, record_unjudged, trial_rows, unfinished_of
 
 IMAGES_FOR_INC = 1000
-Strategy = Literal[
-    "ladder", "sensitivity", "grid", "random", "tpe", "exhaustive", "basic", "conservative"
-]
-
-
-class TuneSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab tune``. ``budget`` is in seconds."""
-
-    model: str
-    eval_data: Location | None = None
-    eval_list: Path | None = None
-    recipe: Recipe | str | None = None
-    output: Path | None = None
-    max_decline: str = "1%"
-    criterion: str | None = None
-    tolerance: float = Field(0.0, ge=0)
-    strategy: Strategy = "ladder"
-    engine: str = "quantlab"
-    engines: tuple[str, ...] = ()
-    inc_strategy: IncStrategy | None = None
-    bench: BenchConditions = BenchConditions()
-    space: dict[str, list[Any]] | None = None
-    images_per_class: int | None = None
-    calibration_size: int | None = None
-    seed: int = 0
-    budget: float = 300.0
-    max_trials: int | None = None
-    target_speedup: float | None = None
-    storage: str | None = None
-    pick: Pick = "best"
-    source: Path | None = Field(None, description="the run to pick from, without a search")
-    no_bench: bool = False
-    no_audit: bool = False
-    allow_overlap: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +74,7 @@ class Subject:
     evaluation: LocatedDataset
 
 
-def tune_job(spec: TuneSpec, run: Run, reporter: Reporter) -> Tuned:
+def tune_job(spec: TuneOptions, run: Run, reporter: Reporter) -> Tuned:
     """Search over recipes, write the best int8 file, report. A run that is resumed continues where
     it was.
 
@@ -139,7 +103,7 @@ def tune_job(spec: TuneSpec, run: Run, reporter: Reporter) -> Tuned:
 
 
 def search(
-    spec: TuneSpec,
+    spec: TuneOptions,
     criterion: Criterion,
     find: Callable[[], Subject],
     output: Path,
@@ -220,7 +184,7 @@ def _tidy(folder: Path, output: Path) -> None:
     remove_parts(output.parent, f"{output.name}.{owner_of(folder)}")
 
 
-def _check(spec: TuneSpec, criterion: Criterion, rungs: Sequence[Recipe]) -> None:
+def _check(spec: TuneOptions, criterion: Criterion, rungs: Sequence[Recipe]) -> None:
     """Raises QuantlabError now for what else would be found after calibration: a metric or an
     engine that is not there."""
     metrics_of(criterion)
@@ -249,7 +213,7 @@ def _known_to_inc(criterion: Criterion) -> AccuracyCriterion:
 
 
 def _prepare(
-    spec: TuneSpec,
+    spec: TuneOptions,
     criterion: Criterion,
     subject: Subject,
     run: Run,
@@ -300,7 +264,7 @@ def _is_known(model: Model, pipeline: Pipeline) -> bool:
     return known is not None and get_pipeline(known, size=model.input.sides) == pipeline
 
 
-def _inc_search(spec: TuneSpec, tuning: TuneContext) -> dict[str, Engine]:
+def _inc_search(spec: TuneOptions, tuning: TuneContext) -> dict[str, Engine]:
     """With --inc-strategy, Neural Compressor searches by itself, on at most IMAGES_FOR_INC of the
     evaluation images, which it holds in memory."""
     if spec.inc_strategy is None:
@@ -339,7 +303,7 @@ def _baseline(
 
 
 def _identity(
-    spec: TuneSpec, criterion: Criterion, model: Model, calibration: Crops, evaluation: Crops
+    spec: TuneOptions, criterion: Criterion, model: Model, calibration: Crops, evaluation: Crops
 ) -> dict[str, str]:
     """By name, what trials must have in common to be compared. The seed and the number of images
     are in the calibration images."""
@@ -355,7 +319,7 @@ def _identity(
     return parts | ({"inc strategy": spec.inc_strategy} if spec.inc_strategy else {})
 
 
-def _sampling(spec: TuneSpec) -> Recipe:
+def _sampling(spec: TuneOptions) -> Recipe:
     """A recipe with this tune's calibration sample, its own or that of the recipe it was given, and
     seed."""
     given = find_recipe(spec.recipe)
@@ -375,7 +339,7 @@ def _sampled(recipe: Recipe, sampling: Recipe) -> Recipe:
     )
 
 
-def _rungs(spec: TuneSpec) -> list[Recipe]:
+def _rungs(spec: TuneOptions) -> list[Recipe]:
     """The recipes to set out from: the one named by the user, else the engines' ladders."""
     engines = spec.engines or (spec.engine,)
     listed = (
@@ -387,7 +351,7 @@ def _rungs(spec: TuneSpec) -> list[Recipe]:
     return rungs
 
 
-def _search(spec: TuneSpec, rungs: Sequence[Recipe], tuning: TuneContext) -> Search:
+def _search(spec: TuneOptions, rungs: Sequence[Recipe], tuning: TuneContext) -> Search:
     """The strategy's generator, from the first rung on."""
     start = rungs[0]
     space = spec.space or default_space(start.engine)
@@ -409,7 +373,7 @@ def _search(spec: TuneSpec, rungs: Sequence[Recipe], tuning: TuneContext) -> Sea
 
 
 def _prefetcher(
-    spec: TuneSpec, rungs: Sequence[Recipe], tuning: TuneContext
+    spec: TuneOptions, rungs: Sequence[Recipe], tuning: TuneContext
 ) -> RecipePrefetcher | None:
     """A prefetcher for the recipes that the strategy will ask for in any case; None where no
     workers can quantize them in parallel."""
@@ -444,7 +408,7 @@ def _put(tuning: TuneContext, file: Path, output: Path) -> None:
 
 
 def _finish(
-    spec: TuneSpec,
+    spec: TuneOptions,
     tuning: TuneContext,
     outcome: Outcome,
     output: Path,

@@ -43,12 +43,12 @@ from quantlab.tune.ledger import Ledger
 from quantlab.tune.reverted import Reverted, reverted_groups
 from quantlab.tune.search import Proposal
 from quantlab.tune.trials import Trial, scores
-from quantlab.verbs.bench import BenchSpec, timed
+from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.checks import remembered
 from quantlab.verbs.compare import compared
-from quantlab.verbs.config import BenchConditions
 from quantlab.verbs.evaluate import predict
 from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.tune import BenchConditions
 from quantlab.verbs.prefetch import RecipePrefetcher
 from quantlab.verbs.quantize import engine_of, quantized
 
@@ -191,7 +191,7 @@ class TuneContext:
     def _timed(self, models: list[Model], conditions: BenchConditions) -> BenchResult:
         """Time the models in turns, at the model's fixed batch size if it has one."""
         fixed = self.model.input.batch
-        spec = BenchSpec(
+        spec = BenchOptions(
             models=(),
             batch_sizes=(fixed,) if fixed else conditions.batch_sizes,
             rounds=conditions.rounds,

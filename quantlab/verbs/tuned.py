@@ -27,7 +27,7 @@ from quantlab.verbs.reports import report, report_unjudged
 from quantlab.verbs.tune_context import TuneContext
 
 if TYPE_CHECKING:
-    from quantlab.verbs.tune import TuneSpec
+    from quantlab.verbs.tune import TuneOptions
 
 LEAST_BUDGET = 10.0
 """Seconds: less would not go far when the tune goes on."""
@@ -54,7 +54,7 @@ class Tuned:
         return self.outcome.stop == "interrupted"
 
 
-def record(tuning: TuneContext, tuned: Tuned, int8: Model, spec: TuneSpec, run: Run) -> None:
+def record(tuning: TuneContext, tuned: Tuned, int8: Model, spec: TuneOptions, run: Run) -> None:
     """The report and the record's results. ``int8`` is the best file."""
     recipe = tuned.best.recipe
     source = {} if run.record.source is None else {"Picked from the trials of": run.record.source}
@@ -96,7 +96,7 @@ def record(tuning: TuneContext, tuned: Tuned, int8: Model, spec: TuneSpec, run: 
     }
 
 
-def unfinished_of(outcome: Outcome, spec: TuneSpec, run: Run) -> Unfinished | None:
+def unfinished_of(outcome: Outcome, spec: TuneOptions, run: Run) -> Unfinished | None:
     """What a limit left undone, None of a tune that came to its end. The command has a limit that
     is not reached yet."""
     settled = sum(trial.status != "scored" for trial in outcome.trials)
@@ -132,7 +132,7 @@ def _search_facts(strategy: str, outcome: Outcome, ended: Unfinished | None) -> 
 
 
 def record_unjudged(
-    tuning: TuneContext, outcome: Outcome, output: Path, spec: TuneSpec, run: Run
+    tuning: TuneContext, outcome: Outcome, output: Path, spec: TuneOptions, run: Run
 ) -> None:
     """Trials but no evaluation: they are in the record and in a report all the same."""
     if not outcome.trials:

@@ -15,7 +15,7 @@ import pytest
 
 from quantlab.cli import VERBS
 from quantlab.cli.files import Verb, role_of
-from quantlab.cli.options import RoleType
+from quantlab.cli.params import RoleType
 from quantlab.model.model import Model
 from quantlab.serve.requests import command_of
 from quantlab.verbs.roles import Fills, Reads, Writes

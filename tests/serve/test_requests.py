@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import pytest
@@ -23,6 +23,7 @@ from quantlab.serve.requests import (
     dataset_names,
     model_names,
 )
+from quantlab.verbs.options.option import declared
 
 REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Request)
 LEAST: dict[str, dict[str, Any]] = {
@@ -121,8 +122,8 @@ def parsed(argv: list[str]) -> dict[str, Any]:
 
 
 def test_there_is_a_request_for_each_verb() -> None:
-    assert set(REQUESTS.values()) == set(get_args(AnyRequest))
     assert set(VERBS) == set(LEAST)
+    assert all(issubclass(request, AnyRequest) for request in REQUESTS.values())
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -130,7 +131,7 @@ def test_what_equals_its_default_is_left_out(verb: str) -> None:
     request = REQUEST.validate_python({"verb": verb, **LEAST[verb]})
     argv = command_line(request, places_of(request))
     flags = {word.partition("=")[0] for word in argv if word.startswith("--")}
-    always = {word for word in REQUESTS[verb].ALWAYS if word.startswith("--")}
+    always = {d.flag for d in declared(request.OPTIONS).values() if d.option.job_file}
     assert flags <= {"--data", "--model", "--output"} | always
     parsed(argv)
 
@@ -140,7 +141,8 @@ def test_every_field_arrives_as_it_was_asked(verb: str) -> None:
     request = everything(verb)
     default = REQUEST.validate_python({"verb": verb, **LEAST[verb]})
     found = parsed(command_line(request, places_of(request)))
-    named = {*request.MODELS, *request.DATASETS, "verb", "name", "recipe", "baseline"}
+    named = {*request.stored("models"), *request.stored("datasets")}
+    named |= {"verb", "name", "recipe", "baseline"}
     named |= {"criterion"}  # instead of max_decline
     for field in set(type(request).model_fields) - named:
         asked = getattr(request, field)
@@ -154,7 +156,7 @@ def test_every_field_arrives_as_it_was_asked(verb: str) -> None:
 def test_every_option_of_a_verb_can_be_asked_for_or_there_is_a_reason(verb: str) -> None:
     """A new option of a verb belongs into its request, or into the table above."""
     request = REQUESTS[verb]
-    command = command_of(request.COMMAND)
+    command = command_of(request.OPTIONS.words())
     options = {p.name for p in command.params if isinstance(p, click.Option)}
     fields = set(request.model_fields) - {"verb", "name"}
     reasons = {**EVERYWHERE, **NOT_ASKED[verb]}
@@ -162,13 +164,13 @@ def test_every_option_of_a_verb_can_be_asked_for_or_there_is_a_reason(verb: str)
     assert options - fields - set(reasons) - places == set()
     assert NOT_ASKED[verb].keys() <= options, "the table names what is not there any more"
     arguments = {p.name for p in command.params if isinstance(p, click.Argument)}
-    assert fields - options <= {*request.MODELS, *arguments}
+    assert fields - options <= {*request.stored("models"), *arguments}
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_choice_of_a_verb_can_be_asked_for(verb: str) -> None:
     request = REQUESTS[verb]
-    for option in command_of(request.COMMAND).params:
+    for option in command_of(request.OPTIONS.words()).params:
         if option.name in request.model_fields and isinstance(option.type, click.Choice):
             for choice in option.type.choices:
                 asked = {"verb": verb, **LEAST[verb], option.name: choice}
@@ -214,7 +216,7 @@ def test_no_text_becomes_an_option_or_a_path(where: tuple[str, str], text: str) 
     flags = [
         [word.partition("=")[0] for word in line if word.startswith("-")] for line in (argv, before)
     ]
-    own = [o.opts for o in command_of(request.COMMAND).params if o.name == field]
+    own = [o.opts for o in command_of(request.OPTIONS.words()).params if o.name == field]
     assert {*flags[0]} - {*flags[1]} <= {name for names in own for name in names}
     assert shlex.split(shlex.join(argv)) == argv
 
@@ -234,6 +236,32 @@ def test_no_text_becomes_an_option_or_a_path(where: tuple[str, str], text: str) 
 def test_what_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         REQUEST.validate_python({"verb": "tune", **LEAST["tune"], **change})
+
+
+def test_units_are_those_of_the_command_line() -> None:
+    def asked(**fields: Any) -> AnyRequest:
+        return REQUEST.validate_python({"verb": "tune", **LEAST["tune"], **fields})
+
+    assert asked(budget="5m") == asked(budget=300) == asked(budget=300.0)
+    assert asked(max_bad="1%") == asked(max_bad=0.01)
+    assert asked(max_bad=1).max_bad == 1
+    for wrong in ({"budget": "8d"}, {"budget": "soon"}, {"max_bad": "2"}, {"max_bad": 2}):
+        with pytest.raises(ValidationError):
+            asked(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("verb", "wrong"),
+    [
+        ("tune", {"max_decline": "a lot"}), ("tune", {"criterion": "nearness <= 3"}),
+        ("compare", {"criterion": "kl<=much"}), ("evaluate", {"split": "0x2"}),
+        ("gate", {"require": ["top1.decline <= much"]}),
+        ("gate", {"require": ["kl <= 0.1", "kl <= 0.1"]}),
+    ],
+)  # fmt: skip
+def test_what_the_verb_could_not_read_is_refused_at_once(verb: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="Value error"):
+        REQUEST.validate_python({"verb": verb, **LEAST[verb], **wrong})
 
 
 def test_a_criterion_in_the_place_of_a_decline() -> None:

@@ -22,7 +22,7 @@ from quantlab.model.model import Model
 from quantlab.runs.run import Run
 from quantlab.runtime.runner import Runner
 from quantlab.testing import image_folder, tiny_classifier
-from quantlab.verbs.evaluate import EvaluateSpec, _Running, evaluate_job, predict
+from quantlab.verbs.evaluate import EvaluateOptions, _Running, evaluate_job, predict
 
 ONE_CORE = ShardedExecution(threads=1)
 
@@ -84,7 +84,7 @@ def test_the_predictions_are_saved_and_the_same_again(tmp_path: Path) -> None:
     saved = []
     for _ in range(2):
         with Run("evaluate", {}, "quantlab evaluate", tmp_path / "runs") as run:
-            spec = EvaluateSpec(model=str(model), data=data, pipeline="torchvision", threads=1)
+            spec = EvaluateOptions(model=str(model), data=data, pipeline="torchvision", threads=1)
             accuracy, images = evaluate_job(spec, run, NullReporter())
         assert accuracy is not None
         assert (images, accuracy.top1.n) == (10, 10)
@@ -98,7 +98,7 @@ def test_known_answers_run_no_inference_where_the_crops_are_gone(
 ) -> None:
     model = tiny_classifier(tmp_path / "m.onnx", size=224)
     data = image_folder(tmp_path / "images", 10, per_class=1, size=40)
-    spec = EvaluateSpec(model=str(model), data=data, pipeline="torchvision", threads=1)
+    spec = EvaluateOptions(model=str(model), data=data, pipeline="torchvision", threads=1)
     for _ in range(2):
         runs.clear()
         with Run("evaluate", {}, "quantlab evaluate", tmp_path / "runs") as run:

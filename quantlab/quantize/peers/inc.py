@@ -39,7 +39,6 @@ _ALLOWED: dict[str, tuple[object, ...]] = {
     "smooth": (),
 }
 _FP32 = {"weight": {"dtype": ["fp32"]}, "activation": {"dtype": ["fp32"]}}
-Strategy = Literal["basic", "bayesian", "exhaustive"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,11 @@ class IncTuning:
 
     ``images`` [n, ...] are shaped like the model's input; with ``labels`` [n] the criterion is
     top-1, without them agreement with the fp32 model's answers. ``seconds`` 0 ends at the first
-    model that meets the criterion. The strategies named are those that work on ONNX models.
+    model that meets the criterion. ``strategy`` is basic, bayesian or
+    exhaustive: those of its strategies that work on ONNX models.
     """
 
-    strategy: Strategy
+    strategy: str
     images: NDArray[np.generic]
     labels: NDArray[np.int64] | None = None
     max_decline: float = 0.01
