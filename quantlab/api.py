@@ -1055,9 +1055,7 @@ def _classifier(model: ModelLike) -> Model:
 
 def _int8(fp32: Model, content: bytes) -> Model:
     """The int8 file as a Model that gives what the fp32 model gives."""
-    made = Model.of(content, name=f"{fp32.name}.int8").with_overrides(
-        layout=fp32.layout, output_kind=fp32.output_kind, size=fp32.size
-    )
+    made = Model.of(content, name=f"{fp32.name}.int8").like(fp32)
     return replace(made, source=None if fp32.folder else fp32.path)
 
 

@@ -243,10 +243,17 @@ class Model:
         if self._judged_index:
             outputs = list(proto.graph.output)
             first = outputs.pop(self._judged_index)
-            kept = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in (first, *outputs)]
+            kept = [
+                onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in (first, *outputs)
+            ]
             del proto.graph.output[:]
             proto.graph.output.extend(kept)
         return proto
+
+    @property
+    def judged(self) -> TensorInfo:
+        """The output that is judged."""
+        return self.outputs[self._judged_index]
 
     @property
     def _judged_index(self) -> int:
@@ -294,7 +301,7 @@ class Model:
                 f"{self.path} has no output called {shown(self.output_name or '')}.",
                 f"Its outputs: {found}.",
             )
-        if self.outputs and (classes := _classes(self.outputs[self._judged_index])):
+        if self.outputs and (classes := _classes(self.judged)):
             return classes
         raise ModelError(
             f"{self.path}: not an image classifier: its output must be one [N, classes] tensor, "

@@ -168,12 +168,7 @@ class TuneContext:
 
     def load(self, path: Path, name: str) -> Model:
         """A trial's file as a Model that gives what the fp32 model gives."""
-        model = Model.load(path).with_overrides(
-            layout=self.model.layout,
-            output_kind=self.model.output_kind,
-            size=self.model.size,
-        )
-        return replace(model, label=name)
+        return replace(Model.load(path).like(self.model), label=name)
 
     def predict(self, int8: Model) -> Predictions:
         """The quantized model's answers on the evaluation images, in random order until it
