@@ -59,6 +59,7 @@ class SentModel:
     layout: Layout | None
     output_kind: OutputKind
     size: int | tuple[int, int] | None
+    output_name: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +150,12 @@ def model(sent: SentModel, content: Path | bytes) -> Model:
     found = Model.load(path)
     if found.sha256 != sent.content_sha256:
         raise ClusterError(f"{sent.name} is another file on {_host()} than for the caller.", _SEE)
-    found = found.with_overrides(layout=sent.layout, output_kind=sent.output_kind, size=sent.size)
+    found = found.with_overrides(
+        layout=sent.layout,
+        output_kind=sent.output_kind,
+        size=sent.size,
+        output_name=sent.output_name,
+    )
     return replace(found, label=sent.name, sha256=sent.sha256)
 
 

@@ -34,7 +34,8 @@ def answers_key(
     facts = environment()
     inputs = [digests, pipeline.digest, CROPS_FORMAT, *decoder(pipeline), model.input.layout]
     runtime = [facts["onnxruntime"], list(providers), "all", facts["isa"]]
-    parts = [_FORMAT, model.sha256, inputs, runtime, *(["folded"] if fold else [])]
+    judged = [] if model.output_name is None else [["output", model.output_name]]
+    parts = [_FORMAT, model.sha256, inputs, runtime, *(["folded"] if fold else []), *judged]
     return key_of(*parts)
 
 

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -97,13 +97,14 @@ class _TemporaryFolder:
 
 @dataclass(frozen=True)
 class Model:
-    """An ONNX image classifier: one image input, one [N, classes] output. Never written to.
+    """An ONNX image classifier: one image input, a [N, classes] output. Never written to.
 
     ``input`` and ``output_kind`` are detected from the graph; ``with_overrides`` corrects them.
     ``size`` is the height and width in pixels of images where the graph leaves them free, one
-    number where they are equal. A model
-    that was made in memory (``of``) has its file in a temporary folder, which is there as long as
-    the Model is. ``source`` is the fp32 file that it was made from, where that is known.
+    number where they are equal. Of several outputs the first [N, classes] is judged, or the one
+    that ``output_name`` names; ``proto`` and ``runnable`` have it first, the others after it. A
+    model that was made in memory (``of``) has its file in a temporary folder, which is there as
+    long as the Model is. ``source`` is the fp32 file that it was made from, where that is known.
 
     Examples:
         >>> from quantlab import Model
@@ -122,6 +123,8 @@ class Model:
     op_census: dict[str, int]
     output_kind: OutputKind
     metadata: dict[str, str]
+    output_kinds: tuple[OutputKind, ...] = ()
+    output_name: str | None = None
     layout: Layout | None = None
     label: str | None = None
     size: int | tuple[int, int] | None = None
@@ -206,15 +209,18 @@ class Model:
         files = (path, *external_files(proto, path))
         zero_sizes = has_zero_sizes(proto.graph)
         proto = _plain(proto, path)
+        outputs = tuple(_tensor_info(v) for v in proto.graph.output)
+        kinds = _output_kinds(proto.graph)
         return cls(
             path=path,
             sha256=file_sha256(*files),
             size_bytes=sum(file.stat().st_size for file in files),
             opset=main_opset(proto),
             inputs=_graph_inputs(proto),
-            outputs=tuple(_tensor_info(v) for v in proto.graph.output),
+            outputs=outputs,
             op_census=dict(Counter(_op_name(n) for n in proto.graph.node).most_common()),
-            output_kind=_output_kind(proto.graph),
+            output_kind=kinds[_judged(outputs, None)] if kinds else "logits",
+            output_kinds=kinds,
             metadata={p.key: p.value for p in proto.metadata_props},
             zero_sizes=zero_sizes,
         )
@@ -234,15 +240,32 @@ class Model:
                 f"{self.path}: its external data cannot be read: {reason}",
                 "Fetch or export it again.",
             ) from error
+        if self._judged_index:
+            outputs = list(proto.graph.output)
+            first = outputs.pop(self._judged_index)
+            kept = [
+                onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in (first, *outputs)
+            ]
+            del proto.graph.output[:]
+            proto.graph.output.extend(kept)
         return proto
+
+    @property
+    def judged(self) -> TensorInfo:
+        """The output that is judged."""
+        return self.outputs[self._judged_index]
+
+    @property
+    def _judged_index(self) -> int:
+        return _judged(self.outputs, self.output_name)
 
     @cached_property
     def runnable(self) -> Path:
         """The file for ONNX Runtime: ``path``, or a plain copy of one whose free sizes are written
-        as 0."""
-        if not self.zero_sizes:
+        as 0, or whose judged output is not the first."""
+        if not self.zero_sizes and not self._judged_index:
             return self.path
-        copy = kept_folder() / f"{self.sha256}.onnx"
+        copy = kept_folder() / f"{self.sha256}-{self._judged_index}.onnx"
         part = copy.with_suffix(f".{os.getpid()}")
         part.write_bytes(serialized(self.proto(), str(self.path)))
         part.replace(copy)
@@ -272,10 +295,14 @@ class Model:
     @cached_property
     def num_classes(self) -> int:
         """The number of classes. Raises ModelError when the output is not [N, classes]."""
-        shapes = [t.shape for t in self.outputs]
-        if len(shapes) == 1 and len(shapes[0]) == 2 and (shapes[0][1] or 0) > 1:
-            return int(shapes[0][1] or 0)
         found = ", ".join(f"{shown(t.name)} {_shape_text(t.shape)}" for t in self.outputs)
+        if self.output_name not in (None, *(t.name for t in self.outputs)):
+            raise ModelError(
+                f"{self.path} has no output called {shown(self.output_name or '')}.",
+                f"Its outputs: {found}.",
+            )
+        if self.outputs and (classes := _classes(self.judged)):
+            return classes
         raise ModelError(
             f"{self.path}: not an image classifier: its output must be one [N, classes] tensor, "
             f"found {found}.",
@@ -288,17 +315,30 @@ class Model:
         layout: Layout | None = None,
         output_kind: OutputKind | None = None,
         size: int | tuple[int, int] | None = None,
+        output_name: str | None = None,
     ) -> Model:
         """The same model with what was detected wrongly set right, and what is free settled."""
+        chosen = _judged(self.outputs, output_name) if output_name else None
+        detected = self.output_kind if chosen is None else self.output_kinds[chosen]
         return replace(
             self,
             layout=layout or self.layout,
-            output_kind=output_kind or self.output_kind,
+            output_kind=output_kind or detected,
             size=size or self.size,
+            output_name=output_name or self.output_name,
+        )
+
+    def like(self, other: Model) -> Model:
+        """The same model, read as the other one is: layout, size, judged output and its kind."""
+        return self.with_overrides(
+            layout=other.layout,
+            output_kind=other.output_kind,
+            size=other.size,
+            output_name=other.output_name,
         )
 
     def check_classifier(self) -> Model:
-        """Itself. Raises ModelError unless it has one image input and one [N, classes] output."""
+        """Itself. Raises ModelError unless it has one image input and a [N, classes] output."""
         _ = self.input, self.num_classes
         return self
 
@@ -552,10 +592,25 @@ def _channel_remedy(shape: tuple[int | None, ...], layout: Layout | None) -> str
     return "quantlab feeds images of 3 or 1 channels only: this model is beyond it."
 
 
-def _output_kind(graph: onnx.GraphProto) -> OutputKind:
-    """Walks back from the output over shape-only nodes to see whether a Softmax made it."""
+def _classes(output: TensorInfo) -> int:
+    """The number of classes of a [N, classes] output, 0 for any other."""
+    size = output.shape[1] if len(output.shape) == 2 else None
+    return size if size is not None and size > 1 else 0
+
+
+def _judged(outputs: Sequence[TensorInfo], name: str | None) -> int:
+    """The place of the output of that name, else of the first [N, classes], else 0."""
+    named = [i for i, output in enumerate(outputs) if output.name == name]
+    return next(iter([*named, *(i for i, output in enumerate(outputs) if _classes(output))]), 0)
+
+
+def _output_kinds(graph: onnx.GraphProto) -> tuple[OutputKind, ...]:
+    """Walks back from each output over shape-only nodes to see whether a Softmax made it."""
     producers = {name: node for node in graph.node for name in node.output}
-    name = graph.output[0].name if graph.output else ""
+    return tuple(_kind_of(output.name, producers) for output in graph.output)
+
+
+def _kind_of(name: str, producers: Mapping[str, onnx.NodeProto]) -> OutputKind:
     while (node := producers.get(name)) is not None and node.op_type in _PASS_THROUGH:
         name = node.input[0]
     return "probabilities" if node is not None and node.op_type in _SOFTMAX else "logits"

@@ -24,7 +24,8 @@ def file_key(model: Model, recipe: Recipe, images: CalibrationImages) -> str:
     pipeline = images.crops.pipeline
     inputs = [images.crops.digests, pipeline.model_dump(mode="json"), CROPS_FORMAT]
     libraries = [versions(("numpy", "scipy", "onnx", "onnxruntime")), environment()["isa"]]
-    facts = [model.sha256, model.input.layout, model.output_kind, recipe.model_dump(mode="json")]
+    read_as = [model.input.layout, model.output_kind, model.output_name]
+    facts = [model.sha256, *read_as, recipe.model_dump(mode="json")]
     parts = [facts, inputs, decoder(pipeline), libraries, source_digest()]
     return key_of(*parts)
 

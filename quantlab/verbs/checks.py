@@ -19,7 +19,7 @@ def remembered(
 ) -> Any:
     """The result of ``make``, a value for JSON, for these models and these rows of the crops; from
     the cache where the same quantlab, libraries and kind of CPU made it before."""
-    subjects = [[m.sha256, m.input.layout, m.output_kind] for m in models]
+    subjects = [[m.sha256, m.input.layout, m.output_kind, m.output_name] for m in models]
     images = [crops.digests[rows], crops.pipeline.model_dump(mode="json"), CROPS_FORMAT]
     libraries = [versions(), environment()["isa"]]
     parts = [subjects, images, decoder(crops.pipeline), libraries]

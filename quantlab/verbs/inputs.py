@@ -63,9 +63,18 @@ def find_model(text: str, options: ModelOptions, reporter: Reporter) -> Model:
         reporter.say(f"{text} is not here: fetching the published model {name}.")
         path = fetch_with_progress(name, reporter)
     model = Model.load(path).with_overrides(
-        layout=options.layout, output_kind=options.output_kind, size=options.size
+        layout=options.layout,
+        output_kind=options.output_kind,
+        size=options.size,
+        output_name=options.output_name,
     )
-    return model.check_classifier()
+    model.check_classifier()
+    if len(model.outputs) > 1 and options.output_name is None:
+        reporter.say(
+            f"{text} has {len(model.outputs)} outputs: {model.judged.name} is judged "
+            "(--output-name names another)."
+        )
+    return model
 
 
 def fetch_with_progress(name: str, reporter: Reporter, from_dir: Path | None = None) -> Path:

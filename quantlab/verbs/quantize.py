@@ -123,9 +123,7 @@ def quantize(
 
 def int8_of(fp32: Model, content: bytes, name: str) -> Model:
     """The int8 file as a Model that gives what the fp32 model gives."""
-    made = Model.of(content, name=name).with_overrides(
-        layout=fp32.layout, output_kind=fp32.output_kind, size=fp32.size
-    )
+    made = Model.of(content, name=name).like(fp32)
     return replace(made, source=None if fp32.folder else fp32.path)
 
 

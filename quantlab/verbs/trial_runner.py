@@ -104,11 +104,7 @@ class RecipeFiles:
 
     def load(self, path: Path, name: str) -> Model:
         """A file as a Model that gives what the fp32 model gives."""
-        fp32 = self._prepared.model
-        model = Model.load(path).with_overrides(
-            layout=fp32.layout, output_kind=fp32.output_kind, size=fp32.size
-        )
-        return replace(model, label=name)
+        return replace(Model.load(path).like(self._prepared.model), label=name)
 
 
 @dataclass(frozen=True)

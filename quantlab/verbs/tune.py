@@ -329,7 +329,8 @@ def _identity(
         "pipeline": evaluation.pipeline.digest,
         "criterion": criterion.model_dump_json(),
     }
-    return parts | ({"inc strategy": spec.inc_strategy} if spec.inc_strategy else {})
+    asked = {"inc strategy": spec.inc_strategy, "output": model.output_name}
+    return parts | {name: value for name, value in asked.items() if value}
 
 
 def _sampling(spec: TuneOptions) -> Recipe:

@@ -60,7 +60,8 @@ MOST: dict[str, dict[str, Any]] = {
     "baseline": {},
 }  # fmt: skip
 OF_IMAGES = {
-    "pipeline": "timm-bicubic", "layout": "NHWC", "output_kind": "logits", "size": 64, "threads": 2,
+    "pipeline": "timm-bicubic", "layout": "NHWC", "output_kind": "logits", "output_name": "out",
+    "size": 64, "threads": 2,
     "max_bad": 0.5,
 }  # fmt: skip
 EVALUATED = {"batch_size": 4, "split": "2x1", "fold_preprocess": True}

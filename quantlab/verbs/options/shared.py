@@ -151,6 +151,10 @@ class ModelOptions(ConfigOptions):
     ] = None
     layout: Annotated[Layout | None, _model("If detection is wrong.")] = None
     output_kind: Annotated[OutputKind | None, _model("If detection is wrong.")] = None
+    output_name: Annotated[
+        str | None,
+        _model("The output to judge, of several; else the first of classes.", remote=Name | None),
+    ] = None
     size: Annotated[Count | None, _model(SIZE_HELP, most=MOST_SIZE)] = None
     threads: Annotated[int, Field(ge=0), THREADS] = 0
 
