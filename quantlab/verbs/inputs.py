@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from quantlab._util.cache import cache_limit, trim
 from quantlab._util.paths import cache_dir, is_url
 from quantlab._util.reporter import Reporter
+from quantlab._util.units import sides
 from quantlab._util.yamlfile import parse_yaml
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.dataset import NO_LABEL, Dataset, describe
@@ -65,7 +66,7 @@ def find_model(text: str, options: ModelOptions, reporter: Reporter) -> Model:
     model = Model.load(path).with_overrides(
         layout=options.layout,
         output_kind=options.output_kind,
-        size=options.size,
+        size=sides(options.size),
         output_name=options.output_name,
     )
     model.check_classifier()

@@ -10,10 +10,9 @@ from pydantic import Field
 
 from quantlab.bench.defaults import SECONDS, Isolation
 from quantlab.verbs import roles
-from quantlab.verbs.options.option import Batch, Count, Option, Options, Stored
+from quantlab.verbs.options.option import Batch, Count, Option, Options, PixelSize, Stored
 from quantlab.verbs.options.shared import (
     MOST_ROUNDS,
-    MOST_SIZE,
     MOST_THREADS,
     SIZE_HELP,
     Compat,
@@ -36,7 +35,7 @@ class ProfileOptions(Options):
     batch_sizes: tuple[int, ...] = (1,)
     threads: int = 1
     seed: int = 0
-    size: int | None = None
+    size: PixelSize | None = None
 
 
 class BenchOptions(RunOptions):
@@ -115,9 +114,7 @@ class BenchOptions(RunOptions):
         str | None, _load("Execution provider: cpu, openvino, cuda, ... for all models.")
     ] = None
     isolation: Isolation = "fresh"
-    size: Annotated[Count | None, Option(SIZE_HELP, group="Model", remote=True, most=MOST_SIZE)] = (
-        None
-    )
+    size: Annotated[PixelSize | None, Option(SIZE_HELP, group="Model", remote=True)] = None
     compat: Compat = None
     mode: Annotated[
         Literal["performance", "accuracy"],

@@ -81,6 +81,8 @@ SECONDS = Unit("duration", units.seconds, units.duration, "5m")
 Seconds = Annotated[float, SECONDS]
 SHARE = Unit("share", units.share, _percent, "1%")
 Share = Annotated[float, SHARE]
+PixelSize = Annotated[int | str, Unit("size", units.image_size, str, "48x192")]
+"""One side of a square image, or height and width."""
 Location = Annotated[Path | str, AfterValidator(location)]
 """A path, or a URL."""
 Count = Annotated[int, Field(ge=1)]

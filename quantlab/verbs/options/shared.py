@@ -21,6 +21,7 @@ from quantlab.verbs.options.option import (
     Name,
     Option,
     Options,
+    PixelSize,
     Seed,
     Share,
     Stored,
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from quantlab.cluster.execution import ShardedExecution
 
 BASELINE = "quantlab-baseline.yaml"
-SIZE_HELP = "Height and width of images, where the model leaves them free (else 224)."
-MOST_COUNT, MOST_SEED, MOST_THREADS, MOST_SIZE, MOST_ROUNDS = 10**6, 2**31 - 1, 1024, 2048, 10_000
+SIZE_HELP = "Of images where the model leaves it free: 224, or 48x192 (height x width); else 224."
+MOST_COUNT, MOST_SEED, MOST_THREADS, MOST_ROUNDS = 10**6, 2**31 - 1, 1024, 10_000
 """What a request may hold at most."""
 
 FP32 = Option(
@@ -155,7 +156,7 @@ class ModelOptions(ConfigOptions):
         str | None,
         _model("The output to judge, of several; else the first of classes.", remote=Name | None),
     ] = None
-    size: Annotated[Count | None, _model(SIZE_HELP, most=MOST_SIZE)] = None
+    size: Annotated[PixelSize | None, _model(SIZE_HELP)] = None
     threads: Annotated[int, Field(ge=0), THREADS] = 0
 
 
