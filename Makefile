@@ -4,14 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL := mobilenetv2-12
 
-.PHONY: demo test lint pytest docs wheel tag dev chromium postgresql reports clean
+.PHONY: demo test lint pytest compiled docs wheel tag dev chromium postgresql reports clean
+
+# Thousands of processes would each compile anew what they import.
+unexport PYTHONDONTWRITEBYTECODE
 
 demo: $(VENV)
 	$(BIN)/pip install --quiet .
 	$(BIN)/quantlab tune --model $(MODEL).onnx
 	$(BIN)/quantlab compare $(MODEL).onnx $(MODEL).int8.onnx || test $$? -eq 3
 
-test: lint pytest
+test:
+	@$(MAKE) --no-print-directory -j 2 lint compiled
+	@$(MAKE) --no-print-directory pytest
 
 lint: dev
 	$(BIN)/ruff check .
@@ -19,9 +24,13 @@ lint: dev
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+# The tests' modules, once, not in every process of pytest: while lint uses the other core.
+compiled: dev
+	@$(BIN)/pytest --collect-only -qq >/dev/null
+
 # One of the tests builds the site, with warnings as errors.
 pytest: dev chromium postgresql
-	$(BIN)/pytest -n 4 --dist worksteal
+	$(BIN)/pytest -n 5 --dist worksteal
 
 # The documentation site, in build/site: mkdocs.yml.
 docs: dev

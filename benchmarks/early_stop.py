@@ -189,7 +189,7 @@ def page(
             f"| --: | --: | {rule}",
             *(f"| {d:.1%} | {a:.0%} | {_row(cell)}" for (d, a), cell in declines.items()),
             "",
-            f"## `--criterion 'agree>={LEAST:.0%}'`",
+            f"## `--criterion 'agreement >= {LEAST:.0%}'`",
             "",
             f"| true agreement | {head}",
             f"| --: | {rule}",

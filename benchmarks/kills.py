@@ -50,7 +50,12 @@ CLASSES, PER_CLASS = 4, 4
 LEASE, LOSSES = 2, 1000
 DEADLINE = 1200.0
 """Seconds after which a storm is given up."""
-TUNE = {"strategy": "random", "max_trials": 12, "calibration_size": 4, "criterion": "agree>=60%"}
+TUNE = {
+    "strategy": "random",
+    "max_trials": 12,
+    "calibration_size": 4,
+    "criterion": "agreement >= 60%",
+}
 KINDS: tuple[dict[str, Any], ...] = (
     {"verb": "evaluate", "model": "net"},
     {"verb": "quantize", "model": "net", "seed": 1},

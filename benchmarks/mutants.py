@@ -262,11 +262,11 @@ seed: 3
 CONFIG = """\
 model: m.onnx
 data: val
-criterion: top5 1%
+criterion: top5.decline <= 1%
 budget: 90s
 engine: quantlab
 search: {weights: [s8, u8], ranges: [mean, minmax]}
-gate: {fail_if: ['top1.decline > 0.5pp', size > 30MB, 'agree < 96%'], baseline: b.yaml}
+gate: {require: ['top1.decline <= 0.5pp', size <= 30MB, 'agreement >= 96%'], baseline: b.yaml}
 """
 INC = """\
 model: {name: mobilenetv2, framework: onnxrt_qlinearops}

@@ -275,7 +275,7 @@ def studies(place: Place) -> list[str]:
         words = ["tune", "--model", place.data / "models" / f"{MODELS[0]}.onnx"]
         words += ["--data", imagenet / "calib1000", "--eval-data", few]
         words += ["--calibration-size", 64, "--strategy", "grid", "--threads", 1, "--no-bench"]
-        words += ["--no-audit", "--criterion", "agree>=50%", "--storage", url, "--quiet"]
+        words += ["--no-audit", "--criterion", "agreement >= 50%", "--storage", url, "--quiet"]
         start = time.perf_counter()
         running = [
             subprocess.Popen(

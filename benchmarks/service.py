@@ -29,7 +29,7 @@ from quantlab.runs.entry import Entry
 from quantlab.runs.index import Index
 from quantlab.runtime.environment import environment
 from quantlab.serve.queue import Outcome
-from quantlab.serve.requests import EvaluateRequest
+from quantlab.serve.requests import REQUESTS
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
 from quantlab.serve.tokens import Tokens
@@ -86,7 +86,7 @@ def stock(settings: Settings) -> Stocked:
             service.catalog.add_model(sha256, f"net{i}", 13_964_571, facts)
         facts = {"images": 1300, "labelled": True, "digest": "d" * 64}
         service.catalog.add_dataset("val", settings.home, None, None, facts)
-        asked = EvaluateRequest(verb="evaluate", model="net0", data="val")
+        asked = REQUESTS["evaluate"](verb="evaluate", model="net0", data="val")
         for number in range(DONE):
             service.submit(asked, "benchmark")
             job = service.queue.claim("worker", "here")

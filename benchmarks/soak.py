@@ -52,7 +52,7 @@ PIPELINE = (
     "resizer: pillow-bilinear\nresize: 36\ncrop: 32\nmean: [127, 127, 127]\nstd: [64, 64, 64]\n"
 )
 IN_PROCESS = (
-    "import soak_engine, quantlab.verbs.tune_context as w, quantlab.cli as c;"
+    "import soak_engine, quantlab.verbs.quantize as w, quantlab.cli as c;"
     "w.get_engine = lambda name: soak_engine.SoakEngine(); c.main()"
 )
 Mishap = Literal["none", "kill", "full run disk", "full temporary disk"]
@@ -127,7 +127,7 @@ class Scene:
             *("--config", str(self.root / "soak.yaml"), "--model", str(self.root / "m.onnx")),
             *("--data", str(self.root / "images"), "--pipeline", str(self.root / "p.yaml")),
             *("--strategy", "random", "--engine", "soak", "--seed", str(self.seed), "--no-bench"),
-            *("--criterion", "agree>=60%", "--threads", "1", "--budget", "3h"),
+            *("--criterion", "agreement >= 60%", "--threads", "1", "--budget", "3h"),
             *("--output", str(runs / "out.onnx"), "--runs-dir", str(runs)),
         ]
 

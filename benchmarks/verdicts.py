@@ -212,7 +212,7 @@ def kl_cell(kl: float, n: int, *, pairs: int, seed: int = 0) -> Cell:
             interval.high <= KL_LIMIT,
             interval.low > KL_LIMIT,
             kl < interval.low,
-            kl > interval.high,
+            kl <= interval.high,
         ]
     passes, fails, low, high = (float(f) for f in found / pairs)
     return Cell(passes, fails, passes * (kl >= KL_LIMIT), fails * (kl <= KL_LIMIT), low, high)
@@ -286,7 +286,7 @@ def page(
         *_of_declines(declines),
         *_of_fidelity(agreements, kls),
         *_of_unchanged(unchanged),
-        f"## `class.decline > {100 * CLASS_LIMIT:.0f}pp`, 1,000 classes",
+        f"## `class.decline <= {100 * CLASS_LIMIT:.0f}pp`, 1,000 classes",
         "",
         "*Any wrong*: a class is said to fall by more when all fall by just that much. "
         "*Found*: one class that loses half of its images net, of 1,000.",
@@ -333,7 +333,7 @@ def _beside(declines: Declines) -> list[str]:
 def _of_declines(declines: Declines) -> list[str]:
     more = " ".join(f"{name} |" for name in NAMES)
     return [
-        f"## `top1.decline > {LIMIT:.0%}`, fp32 at {ACCURACY:.0%}",
+        f"## `top1.decline <= {LIMIT:.0%}`, fp32 at {ACCURACY:.0%}",
         "",
         "*Changed*: images that only one of the two models gets right.",
         "",
@@ -345,7 +345,7 @@ def _of_declines(declines: Declines) -> list[str]:
             if relative
         ),
         "",
-        f"## `top1.decline > {100 * LIMIT * ACCURACY:.2f}pp`, the same pairs in points",
+        f"## `top1.decline <= {100 * LIMIT * ACCURACY:.2f}pp`, the same pairs in points",
         "",
         f"| images | changed | true decline | {HEAD}",
         f"| --: | --: | --: | {RULE}",
@@ -360,7 +360,7 @@ def _of_declines(declines: Declines) -> list[str]:
 
 def _of_fidelity(agreements: Agreements, kls: Divergences) -> list[str]:
     return [
-        "## `agree < 95%`, `agree < 99%`",
+        "## `agreement >= 95%`, `agreement >= 99%`",
         "",
         f"| images | limit | true agreement | {HEAD}",
         f"| --: | --: | --: | {RULE}",
@@ -369,7 +369,7 @@ def _of_fidelity(agreements: Agreements, kls: Divergences) -> list[str]:
             for (n, least, a), found in agreements.items()
         ),
         "",
-        f"## `kl > {KL_LIMIT}`",
+        f"## `kl <= {KL_LIMIT}`",
         "",
         "Divergences as spread as those of the zoo's int8 MobileNetV2 (gamma of shape "
         f"{KL_SHAPE}); a fifth of the pairs.",
@@ -385,7 +385,7 @@ def _of_unchanged(unchanged: dict[tuple[int, float], tuple[float, float]]) -> li
     return [
         "## Taken for unchanged",
         "",
-        f"A model that truly declines by {LOSING:.0%}, under `top1.decline > {LIMIT:.0%}`. "
+        f"A model that truly declines by {LOSING:.0%}, under `top1.decline <= {LIMIT:.0%}`. "
         "*Differs*: the share of images on which any of its outputs is not fp32's. *Unchanged*: "
         "none of the images shows that, so it passes; *wrong pass*: by that or by the interval.",
         "",

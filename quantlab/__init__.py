@@ -45,12 +45,15 @@ if TYPE_CHECKING:
     from quantlab.errors import RecordError as RecordError
     from quantlab.evaluate.accuracy import Accuracy as Accuracy
     from quantlab.evaluate.predictions import Predictions as Predictions
-    from quantlab.gate.criteria import AgreementPolicy as AgreementPolicy
-    from quantlab.gate.criteria import ClassPolicy as ClassPolicy
-    from quantlab.gate.criteria import DivergencePolicy as DivergencePolicy
-    from quantlab.gate.criteria import LatencyPolicy as LatencyPolicy
-    from quantlab.gate.criteria import Policy as Policy
-    from quantlab.gate.criteria import SizePolicy as SizePolicy
+    from quantlab.gate.criteria import AccuracyCriterion as AccuracyCriterion
+    from quantlab.gate.criteria import AgreementCriterion as AgreementCriterion
+    from quantlab.gate.criteria import ClassCriterion as ClassCriterion
+    from quantlab.gate.criteria import DivergenceCriterion as DivergenceCriterion
+    from quantlab.gate.criteria import LatencyCriterion as LatencyCriterion
+    from quantlab.gate.criteria import MetricCriterion as MetricCriterion
+    from quantlab.gate.criteria import SizeCriterion as SizeCriterion
+    from quantlab.gate.criterion import Criterion as Criterion
+    from quantlab.gate.criterion import Finding as Finding
     from quantlab.gate.rules import Decision as Decision
     from quantlab.gate.rules import Rule as Rule
     from quantlab.gate.verdict import Verdict as Verdict
@@ -75,26 +78,29 @@ _FUNCTIONS = (
 _HOMES = {
     **dict.fromkeys(_FUNCTIONS, "quantlab.api"),
     "Accuracy": "quantlab.evaluate.accuracy",
-    "AgreementPolicy": "quantlab.gate.criteria",
+    "AccuracyCriterion": "quantlab.gate.criteria",
+    "AgreementCriterion": "quantlab.gate.criteria",
     "BenchResult": "quantlab.bench.measurement",
-    "ClassPolicy": "quantlab.gate.criteria",
+    "ClassCriterion": "quantlab.gate.criteria",
     "ClusterError": "quantlab.errors",
     "Comparison": "quantlab.compare.comparison",
+    "Criterion": "quantlab.gate.criterion",
     "DataError": "quantlab.errors",
     "Dataset": "quantlab.data.dataset",
     "Decision": "quantlab.gate.rules",
-    "DivergencePolicy": "quantlab.gate.criteria",
+    "DivergenceCriterion": "quantlab.gate.criteria",
     "FetchError": "quantlab.errors",
+    "Finding": "quantlab.gate.criterion",
     "Inspection": "quantlab.inspect.inspection",
     "IsaChangeError": "quantlab.errors",
-    "LatencyPolicy": "quantlab.gate.criteria",
+    "LatencyCriterion": "quantlab.gate.criteria",
     "Measurement": "quantlab.bench.measurement",
+    "MetricCriterion": "quantlab.gate.criteria",
     "MissingExtraError": "quantlab.errors",
     "Model": "quantlab.model.model",
     "ModelError": "quantlab.errors",
     "OutputError": "quantlab.errors",
     "Pipeline": "quantlab.data.preprocess",
-    "Policy": "quantlab.gate.criteria",
     "Predictions": "quantlab.evaluate.predictions",
     "Progress": "quantlab.api",
     "QuantizeError": "quantlab.errors",
@@ -105,7 +111,7 @@ _HOMES = {
     "RecordError": "quantlab.errors",
     "Rule": "quantlab.gate.rules",
     "Runner": "quantlab.runtime.runner",
-    "SizePolicy": "quantlab.gate.criteria",
+    "SizeCriterion": "quantlab.gate.criteria",
     "Trial": "quantlab.tune.trials",
     "TuneResult": "quantlab.api",
     "Verdict": "quantlab.gate.verdict",

@@ -25,76 +25,66 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, overload
 
 import onnx
 
-from quantlab._util.files import write_whole
 from quantlab._util.paths import is_url
 from quantlab._util.reporter import Advance, Reporter
 from quantlab._util.scratch import temporary_folder
 from quantlab.bench.harness import Isolation
 from quantlab.bench.measurement import BenchResult
+from quantlab.bench.queueing import LoadResult
 from quantlab.bench.setup import SECONDS
+from quantlab.bench.throughput import ThroughputResult
 from quantlab.cluster.executor import INLINE
 from quantlab.compare.compare import compare as compare_answers
 from quantlab.compare.comparison import Comparison
-from quantlab.compare.pairing import check_order
-from quantlab.compare.speeds import ratios_of
-from quantlab.data.calibration import CalibrationImages
 from quantlab.data.dataset import Dataset
 from quantlab.data.labels import check_labels
 from quantlab.data.preprocess import Pipeline, Ready, get_pipeline, ready
 from quantlab.data.readers import open_dataset
 from quantlab.data.readers.memory import Indexed, read
-from quantlab.data.sampler import random_sample
-from quantlab.errors import DataError, RecipeError
+from quantlab.errors import DataError
 from quantlab.evaluate.accuracy import is_guessing
 from quantlab.evaluate.custom import MetricFunction
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import (
-    AgreementPolicy,
-    ClassPolicy,
-    Criterion,
-    DivergencePolicy,
-    LatencyPolicy,
-    Limit,
-    Policy,
-    SizePolicy,
-    needs_labels,
-)
+from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
-from quantlab.gate.rules import (
-    DEFAULT_RULES,
-    Decision,
-    Rule,
-    decide,
-    parse_limit,
-    parse_requirement,
+from quantlab.gate.notation import (
+    USUAL,
+    for_tuning,
+    parse_criterion,
+    parse_decline,
+    warn_of_old_spellings,
 )
+from quantlab.gate.rules import DEFAULT_RULES, Decision, Rule, check_rules, decide, parse_rule
+from quantlab.gate.sequential import watch
 from quantlab.gate.verdict import Verdict
-from quantlab.gate.verdict import judge as judge_limit
+from quantlab.gate.verdict import judge as judge_criterion
 from quantlab.inspect.audit import Audit
 from quantlab.inspect.inspection import Inspection
-from quantlab.inspect.layers import LayerReport, debug_layers
+from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.operators import OperatorScale
-from quantlab.inspect.portability import Portability, check_portability
+from quantlab.inspect.portability import Portability
 from quantlab.inspect.sensitivity import Sensitivity
-from quantlab.inspect.speed_formats import slow_format
 from quantlab.model.model import Model, file_name
 from quantlab.recipe import Recipe
 from quantlab.report.audit import guessing_error
 from quantlab.runs.run import Run
+from quantlab.tune.choices import Strategy
 from quantlab.tune.search import Stop
 from quantlab.tune.trials import Pick, Trial, pareto_front
-from quantlab.verbs import bench as bench_job
-from quantlab.verbs import compare as compare_job
-from quantlab.verbs import evaluate as evaluate_job
+from quantlab.verbs import bench as bench_verb
+from quantlab.verbs import compare as compare_verb
+from quantlab.verbs import evaluate as evaluate_verb
+from quantlab.verbs import gate as gate_verb
 from quantlab.verbs import inputs
-from quantlab.verbs import inspect as inspect_job
-from quantlab.verbs import quantize as quantize_job
-from quantlab.verbs import tune as tune_job
-from quantlab.verbs.audit import full_audit
-from quantlab.verbs.inputs import DataOptions, LocatedDataset
+from quantlab.verbs import inspect as inspect_verb
+from quantlab.verbs import quantize as quantize_verb
+from quantlab.verbs import tune as tune_verb
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.publish import Failed, R, publish, succeeded
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from typing_extensions import TypeIs
 
 ModelLike: TypeAlias = Model | Path | str | bytes | onnx.ModelProto
 """What is taken for a model."""
@@ -102,9 +92,6 @@ ImagesLike: TypeAlias = Dataset | Path | str | tuple[Any, Any] | Indexed | Itera
 """What is taken for images: see the module's description."""
 PipelineLike: TypeAlias = Pipeline | Mapping[str, Any] | Path | str
 """A pipeline, its name, its fields, or a YAML file of them."""
-
-USUAL = "top1.decline <= 1%"
-"""What is judged where nothing else is named."""
 
 
 class QuantlabWarning(UserWarning):
@@ -248,30 +235,26 @@ def quantize(
     """
     reporter = reporter_of(progress)
     fp32 = inputs.require_fp32(_classifier(model), "quantize")
-    chosen = quantize_job.find_recipe(recipe)
-    if seed is not None:
-        chosen = chosen.model_copy(update={"seed": seed})
     found = _found(calibration, fp32, reporter, max_bad=max_bad, need_labels=False)
     through = _pipeline(pipeline, fp32, found, reporter)
-    spec = quantize_job.QuantizeSpec(
-        model=str(fp32.path), output=Path(), max_bad=max_bad, executor=executor
+    spec = quantize_verb.QuantizeOptions(
+        model=str(fp32.path),
+        output=Path(),
+        seed=seed,
+        force=force,
+        max_bad=max_bad,
+        executor=executor,
     )
+    chosen = quantize_verb.find_recipe(recipe)
     asked = {"model": fp32.name, "calibration": found.dataset.root, "recipe": chosen.name}
     with _recorded("quantize", run_dir, reporter, asked) as run:
-        made = quantize_job.calibrated(fp32, chosen, found, through, spec, reporter)
-        fp32.check_unchanged()
-        int8 = _int8(fp32, made.content)
-        check = quantize_job.checked(fp32, int8, found, made, spec, reporter)
-        quantize_job.judge_check(check, int8.name, reporter, force=force)
-        if sentence := slow_format(int8.proto().graph):
-            reporter.warn(sentence)
-        if run is not None:
-            write_whole(run.artifact("model", f"{file_name(int8.name)}.onnx"), made.content)
-            run.record.results = quantize_job.facts(fp32, found, made) | {
-                "check": check.model_dump(mode="json"),
-                "output": inputs.model_facts(int8),
-            }
-    return int8
+        made = quantize_verb.quantize(
+            fp32, chosen, found, through, spec, reporter, f"{fp32.name}.int8"
+        )
+        if made.error is None:
+            quantize_verb.warn_of_speed(made.int8, reporter)
+            made = replace(made, output=made.int8)
+        return _published(made, run, reporter).int8
 
 
 def tune(
@@ -280,10 +263,10 @@ def tune(
     *,
     evaluation: ImagesLike | None = None,
     max_decline: str = "1%",
-    criterion: Limit | str | None = None,
+    criterion: Criterion | str | None = None,
     tolerance: float = 0.0,
     recipe: Recipe | str | None = None,
-    strategy: tune_job.Strategy = "ladder",
+    strategy: Strategy = "ladder",
     engines: Sequence[str] = ("quantlab",),
     space: Mapping[str, Sequence[Any]] | None = None,
     pipeline: PipelineLike | None = None,
@@ -299,6 +282,10 @@ def tune(
     allow_overlap: bool = False,
     max_bad: float = 0.01,
     threads: int = 0,
+    provider: str | None = None,
+    batch_size: int | None = None,
+    split: str | None = None,
+    fold_preprocess: bool = False,
     executor: str = INLINE,
     run_dir: Path | str | None = None,
     progress: Progress | Reporter | None = None,
@@ -329,7 +316,11 @@ def tune(
         audit: whether a wrong pipeline is looked for, and warned of.
         allow_overlap: whether an image may both calibrate and judge.
         max_bad: the share of images, 0 to 1, that may be unreadable.
-        threads: cores to use, 0 for all.
+        threads: cores to use, 0 for all; these change no answer.
+        provider: an ONNX Runtime execution provider, by default the CPU's.
+        batch_size: images a call of the model; default: tried out.
+        split: calls side by side times threads of each, such as "4x2"; default: tried out.
+        fold_preprocess: whether the model itself normalizes the pixels.
         executor: who evaluates: ``inline``, ``process:N`` or ``dask://HOST:PORT``.
         run_dir: a folder in which a run folder with all trials and the report is kept.
         progress: is told how far the work is.
@@ -355,9 +346,10 @@ def tune(
         'tiny.int8.onnx'
     """
     reporter = reporter_of(progress)
-    judged = _criterion(criterion or max_decline, tolerance)
+    warn_of_old_spellings(criterion)
+    judged = _for_tuning(criterion, max_decline, tolerance)
     fp32 = inputs.require_fp32(_classifier(model), "tune")
-    spec = tune_job.TuneSpec.model_validate(
+    spec = tune_verb.TuneOptions.model_validate(
         {
             "model": str(fp32.path),
             "recipe": recipe,
@@ -376,15 +368,19 @@ def tune(
             "allow_overlap": allow_overlap,
             "max_bad": max_bad,
             "threads": threads,
+            "provider": provider,
+            "batch_size": batch_size,
+            "split": split,
+            "fold_preprocess": fold_preprocess,
             "executor": executor,
         }
     )
-    asked = {"model": fp32.name, "criterion": f"{judged.title} {judged.limit_text}"}
+    asked = {"model": fp32.name, "criterion": judged.written}
 
-    def subject() -> tune_job.Subject:
+    def subject() -> tune_verb.Subject:
         first = _found(calibration, fp32, reporter, max_bad=max_bad, need_labels=False)
         same = evaluation is None or evaluation is calibration
-        labels = needs_labels(judged)
+        labels = judged.needs_labels
         if same and labels and first.unfit is not None:
             raise first.unfit
         other = first if evaluation is None or same else evaluation
@@ -396,28 +392,23 @@ def tune(
         through = _pipeline(pipeline, fp32, first, reporter)
         if through != _pipeline(through, fp32, second, reporter):
             raise DataError("calibration and evaluation images are not of one kind.")
-        if first.dataset.finished:
-            spec.no_audit = True
-        return tune_job.Subject(fp32, through, first, second)
+        return tune_verb.Subject(fp32, through, first, second, audit=not first.dataset.finished)
 
-    with temporary_folder() as work:
+    with temporary_folder() as work, _recorded("tune", run_dir, reporter, asked) as run:
         output = work / f"{file_name(fp32.name)}.int8.onnx"
-        root = work if run_dir is None else Path(run_dir)
-        with Run("tune", asked, _call("tune", asked), root) as run:
-            try:
-                found = tune_job.search(
-                    spec, judged, subject, output, run, reporter, report=run_dir is not None
-                )
-            finally:
-                run.record.warnings = reporter.warnings
+        folder = work / "run" if run is None else run.folder
+        folder.mkdir(exist_ok=True)
+        tuned = tune_verb.tune(spec, judged, subject, output, folder, reporter)
+        with tune_verb.resumable(folder):
+            found = _published(tuned, run, reporter)
         return TuneResult(
-            model=_int8(fp32, output.read_bytes()),
+            model=quantize_verb.int8_of(fp32, output.read_bytes(), f"{fp32.name}.int8"),
             verdict=found.verdict,
             comparison=found.comparison,
             best=found.best,
             trials=tuple(found.outcome.trials),
             stop=found.outcome.stop,
-            folder=None if run_dir is None else run.folder,
+            folder=None if run is None else run.folder,
         )
 
 
@@ -429,6 +420,9 @@ def evaluate(
     max_bad: float = 0.01,
     threads: int = 0,
     provider: str | None = None,
+    batch_size: int | None = None,
+    split: str | None = None,
+    fold_preprocess: bool = False,
     executor: str = INLINE,
     run_dir: Path | str | None = None,
     progress: Progress | Reporter | None = None,
@@ -442,6 +436,9 @@ def evaluate(
         max_bad: the share of images, 0 to 1, that may be unreadable.
         threads: cores to use, 0 for all; these change no answer.
         provider: an ONNX Runtime execution provider, by default the CPU's.
+        batch_size: images a call of the model; default: tried out.
+        split: calls side by side times threads of each, such as "4x2"; default: tried out.
+        fold_preprocess: whether the model itself normalizes the pixels.
         executor: who evaluates: ``inline``, ``process:N`` or ``dask://HOST:PORT``.
         run_dir: a folder in which a run folder is kept.
         progress: is told how far the work is.
@@ -466,23 +463,20 @@ def evaluate(
     loaded = _classifier(model)
     found = _found(images, loaded, reporter)
     through = _pipeline(pipeline, loaded, found, reporter)
-    spec = evaluate_job.EvaluateSpec(
+    spec = evaluate_verb.EvaluateOptions(
         model=str(loaded.path),
         max_bad=max_bad,
         threads=threads,
         provider=provider,
+        batch_size=batch_size,
+        split=split,
+        fold_preprocess=fold_preprocess,
         executor=executor,
     )
     asked = {"model": loaded.name, "images": found.dataset.root}
     with _recorded("evaluate", run_dir, reporter, asked) as run:
-        with spec.executing(reporter) as execution:
-            crops, answers = evaluate_job.crops_and_answers(
-                loaded, found, through, spec, reporter, execution
-            )
-        if run is not None:
-            answers.save(run.artifact("predictions", "predictions.npz"))
-            run.record.results = evaluate_job.facts(loaded, found, crops, answers, spec)
-    return answers
+        _, evaluated = evaluate_verb.evaluate(loaded, found, through, spec, reporter)
+        return _published(evaluated, run, reporter).answers
 
 
 @overload
@@ -506,14 +500,18 @@ def compare(
     timing: bool = True,
     batch_sizes: Sequence[int] = (1,),
     rounds: int | None = None,
+    early_stop: bool = False,
     class_names: Sequence[str] | None = None,
     metrics: Mapping[str, MetricFunction] | None = None,
     seed: int = 0,
     max_bad: float = 0.01,
     threads: int = 0,
     provider: str | None = None,
+    batch_size: int | None = None,
+    split: str | None = None,
+    fold_preprocess: bool = False,
     executor: str = INLINE,
-    criterion: Limit | str = USUAL,
+    criterion: Criterion | str = USUAL,
     run_dir: Path | str | None = None,
     progress: Progress | Reporter | None = None,
 ) -> Comparison: ...
@@ -528,14 +526,18 @@ def compare(
     timing: bool = True,
     batch_sizes: Sequence[int] = (1,),
     rounds: int | None = None,
+    early_stop: bool = False,
     class_names: Sequence[str] | None = None,
     metrics: Mapping[str, MetricFunction] | None = None,
     seed: int = 0,
     max_bad: float = 0.01,
     threads: int = 0,
     provider: str | None = None,
+    batch_size: int | None = None,
+    split: str | None = None,
+    fold_preprocess: bool = False,
     executor: str = INLINE,
-    criterion: Limit | str = USUAL,
+    criterion: Criterion | str = USUAL,
     run_dir: Path | str | None = None,
     progress: Progress | Reporter | None = None,
 ) -> Comparison:
@@ -552,6 +554,8 @@ def compare(
         timing: whether the models are timed.
         batch_sizes: at which they are timed.
         rounds: of timing; default: as many as fit into ten seconds, 8 to 15.
+        early_stop: evaluate both in turns, in random order, until the ``criterion`` certainly holds
+            or does not (5%, at any time): judge the comparison with ``anytime=True`` then.
         class_names: in index order; default: those of the images, where they have any.
         metrics: your own, by name: a function of outputs float32 [n, classes] and labels int64 [n]
             or None that gives a score an image, float [n], higher is better.
@@ -559,8 +563,11 @@ def compare(
         max_bad: the share of images, 0 to 1, that may be unreadable.
         threads: cores to use, 0 for all; for timing 0 is one.
         provider: an ONNX Runtime execution provider, by default the CPU's.
+        batch_size: images a call of the model; default: tried out.
+        split: calls side by side times threads of each, such as "4x2"; default: tried out.
+        fold_preprocess: whether the model itself normalizes the pixels.
         executor: who evaluates: ``inline``, ``process:N`` or ``dask://HOST:PORT``.
-        criterion: what the report of ``run_dir`` judges.
+        criterion: what the report of ``run_dir`` judges, and what ``early_stop`` waits for.
         run_dir: a folder in which a run folder with the report is kept.
         progress: is told how far the work is.
 
@@ -595,39 +602,44 @@ def compare(
         raise DataError(
             "a model cannot be compared with answers.", "Give two models, or evaluate both first."
         )
+    warn_of_old_spellings(criterion)
     if images is None:
         raise DataError("two models are compared on images.", "Give them: compare(fp32, int8, …).")
     reporter = reporter_of(progress)
     models = [_classifier(fp32), _classifier(int8)]
-    compare_job.check_comparable(*models)
-    pair = [compare_job.named(model) for model in models]
-    check_order(pair[0], pair[1], "Give the fp32 model first.")
-    found = _found(images, models[0], reporter)
-    if class_names is not None:
-        found = found.of(replace(found.dataset, class_names=tuple(class_names)))
-    through = _pipeline(pipeline, models[0], found, reporter, models[1])
-    spec = compare_job.CompareSpec(
+    spec = compare_verb.CompareOptions(
         fp32=str(models[0].path),
         int8=str(models[1].path),
         batch_sizes=tuple(batch_sizes),
         rounds=rounds,
         no_bench=not timing,
+        early_stop=early_stop,
         seed=seed,
         max_bad=max_bad,
         threads=threads,
         provider=provider,
+        batch_size=batch_size,
+        split=split,
+        fold_preprocess=fold_preprocess,
         executor=executor,
     )
+    test = watch(_criterion(criterion)) if early_stop else None
+    compare_verb.check_comparable(models[0], models[1], "Give the fp32 model first.")
+    found = _found(images, models[0], reporter)
+    if class_names is not None:
+        found = found.of(replace(found.dataset, class_names=tuple(class_names)))
+    through = _pipeline(pipeline, models[0], found, reporter, models[1])
     asked = {"fp32": models[0].name, "int8": models[1].name, "images": found.dataset.root}
     with _recorded("compare", run_dir, reporter, asked) as run:
-        made = compare_job.side_by_side(models, found, through, spec, reporter, metrics)
+        side = compare_verb.side_by_side(models, found, through, spec, reporter, metrics, test)
         if run is not None:
-            compare_job.publish(made, models, found, spec, run, reporter, _limit(criterion))
-    return made.comparison
+            made = compare_verb.judge_models(side, models, found, spec, _criterion(criterion))
+            publish(made, run, reporter)
+    return side.comparison
 
 
 def judge(
-    comparison: Comparison, criterion: Limit | str = USUAL, *, anytime: bool = False
+    comparison: Comparison, criterion: Criterion | str = USUAL, *, anytime: bool = False
 ) -> Verdict:
     """Judge a comparison by the whole 95% interval of what was lost.
 
@@ -636,8 +648,7 @@ def judge(
         criterion: what must hold: "top1.decline <= 1%" (of the fp32 accuracy), "top5.decline <=
             0.5pp" (percentage points), "class.decline <= 10pp", "agreement >= 96%", "kl <= 0.01"
             (nats), "latency.p50.ratio <= 0.6" (int8 / fp32), "size <= 4MB",
-            "module:function.decline <= 1%" for a metric of your own. "1%", "agree>=96%" and the
-            like are read too.
+            "module:function.decline <= 1%" for a metric of your own.
         anytime: the images ended because of what was seen of them (a sequential test).
 
     Returns:
@@ -662,36 +673,51 @@ def judge(
         >>> verdict.status, verdict.images_needed
         ('inconclusive', 22186)
     """
+    warn_of_old_spellings(criterion)
     _check_reference(comparison)
-    return judge_limit(comparison, _limit(criterion), anytime=anytime)
+    return judge_criterion(comparison, _criterion(criterion), anytime=anytime)
 
 
 def gate(
-    subject: Comparison | Sequence[ModelLike],
+    subject: Comparison | ModelLike | Sequence[ModelLike],
     rules: Sequence[Rule | str] | Rule | str = DEFAULT_RULES,
     *,
     images: ImagesLike | None = None,
+    baseline: Path | str | None = None,
+    allow_isa_change: bool = False,
     pipeline: PipelineLike | None = None,
     rounds: int | None = None,
     seed: int = 0,
     max_bad: float = 0.01,
     threads: int = 0,
+    provider: str | None = None,
+    batch_size: int | None = None,
+    split: str | None = None,
+    fold_preprocess: bool = False,
+    executor: str = INLINE,
     progress: Progress | Reporter | None = None,
 ) -> Decision:
-    """Judge a comparison by several rules, as one decision.
+    """Judge a comparison, two models, or a model beside its baseline by several rules, as one
+    decision.
 
     Args:
         subject: a Comparison, or two models, fp32 and int8, to be compared on ``images``; those are
-            timed where a rule limits the latency.
-        rules: what must hold, as for ``judge``, or what must not ("top1.decline > 1%"); after a
-            comma ``required``, ``advisory`` or ``off``. Rules of the latency are advisory unless
-            they say otherwise.
+            timed where a rule limits the latency. With ``baseline`` one model.
+        rules: what must hold, as for ``judge``; after a comma ``required``, ``advisory`` or
+            ``off``. Rules of the latency are advisory unless they say otherwise.
         images: what models are evaluated on.
-        pipeline: as for ``quantize``.
+        baseline: the file of what was accepted (``quantlab baseline update``), in fp32's place.
+        allow_isa_change: judge also on another kind of CPU than the baseline's.
+        pipeline: as for ``quantize``; for a baseline by default its own.
         rounds: of timing.
         seed: of the bootstrap.
         max_bad: the share of images, 0 to 1, that may be unreadable.
-        threads: cores to use, 0 for all.
+        threads: cores to use, 0 for all; these change no answer.
+        provider: an ONNX Runtime execution provider, by default the CPU's.
+        batch_size: images a call of the model; default: tried out.
+        split: calls side by side times threads of each, such as "4x2"; default: tried out.
+        fold_preprocess: whether the model itself normalizes the pixels.
+        executor: who evaluates: ``inline``, ``process:N`` or ``dask://HOST:PORT``.
         progress: is told how far the work is.
 
     Returns:
@@ -700,7 +726,9 @@ def gate(
 
     Raises:
         RecipeError: a rule cannot be read, or none is left to judge.
-        DataError, ModelError: as ``compare``.
+        DataError, ModelError: as ``compare``; the baseline is of other images.
+        RecordError: the baseline cannot be read.
+        IsaChangeError: it is of another kind of CPU.
 
     Source:
         Berger 1982, Technometrics 24:295, for passing; Holm 1979, Scandinavian Journal of
@@ -715,31 +743,69 @@ def gate(
         ('pass', ['pass', 'fail'])
     """
     given = [rules] if isinstance(rules, Rule | str) else rules
-    parsed = check_rules(r if isinstance(r, Rule) else parse_requirement(r) for r in given)
+    warn_of_old_spellings(*given)
+    parsed = check_rules(r if isinstance(r, Rule) else parse_rule(r) for r in given)
     if isinstance(subject, Comparison):
         _check_reference(subject)
         return decide(subject, parsed)
-    if isinstance(subject, str | bytes) or len(subject) != 2:
-        raise DataError("a gate judges a comparison or two models.", "Give (fp32, int8).")
     if images is None:
         raise DataError("two models are judged on images.", "Give images=…")
-    limits = [rule.limit for rule in parsed if rule.level != "off"]
+    options: dict[str, Any] = {
+        "seed": seed,
+        "max_bad": max_bad,
+        "threads": threads,
+        "provider": provider,
+        "batch_size": batch_size,
+        "split": split,
+        "fold_preprocess": fold_preprocess,
+        "executor": executor,
+    }
+    if baseline is not None:
+        return _gate_by_baseline(
+            subject, Path(baseline), parsed, images, pipeline, reporter_of(progress),
+            gate_verb.GateOptions(allow_isa_change=allow_isa_change, **options),
+        )  # fmt: skip
+    if _is_one(subject) or len(subject) != 2:
+        raise DataError("a gate judges a comparison or two models.", "Give (fp32, int8).")
+    judged = [rule.criterion for rule in gate_verb.judged_rules(parsed)]
     comparison = compare(
         subject[0],
         subject[1],
         images,
         pipeline=pipeline,
-        timing=any(isinstance(limit, LatencyPolicy) for limit in limits),
+        timing=any(each.needs_timing for each in judged),
         rounds=rounds,
-        metrics=metrics_of(*limits),
-        seed=seed,
-        max_bad=max_bad,
-        threads=threads,
+        metrics=metrics_of(*judged),
         progress=progress,
+        **options,
     )
     return decide(comparison, parsed)
 
 
+def _gate_by_baseline(
+    subject: ModelLike | Sequence[ModelLike],
+    baseline: Path,
+    rules: tuple[Rule, ...],
+    images: ImagesLike,
+    pipeline: PipelineLike | None,
+    reporter: Reporter,
+    spec: gate_verb.GateOptions,
+) -> Decision:
+    if not _is_one(subject):
+        raise DataError("a baseline stands in the place of fp32.", "Give the int8 model alone.")
+    accepted = gate_verb.accept(baseline, reporter, allow_isa_change=spec.allow_isa_change)
+    model = _classifier(subject)
+    found = _found(images, model, reporter, max_bad=spec.max_bad)
+    through = accepted.pipeline(model, pipeline)
+    gated = gate_verb.gate_by_baseline(model, accepted, found, through, rules, spec, reporter)
+    return gated.decision
+
+
+def _is_one(models: ModelLike | Sequence[ModelLike]) -> TypeIs[ModelLike]:
+    return isinstance(models, Model | Path | str | bytes | onnx.ModelProto)
+
+
+@overload
 def bench(
     models: ModelLike | Sequence[ModelLike],
     *,
@@ -752,7 +818,59 @@ def bench(
     isolation: Isolation = "fresh",
     run_dir: Path | str | None = None,
     progress: Progress | Reporter | None = None,
-) -> BenchResult:
+) -> BenchResult: ...
+
+
+@overload
+def bench(
+    models: ModelLike | Sequence[ModelLike],
+    *,
+    instances: int,
+    cores_per_instance: int | None = None,
+    batch_sizes: Sequence[int] = (1,),
+    rounds: int | None = None,
+    seconds: float = SECONDS,
+    seed: int = 0,
+    provider: str | None = None,
+    run_dir: Path | str | None = None,
+    progress: Progress | Reporter | None = None,
+) -> ThroughputResult: ...
+
+
+@overload
+def bench(
+    models: ModelLike | Sequence[ModelLike],
+    *,
+    rates: Sequence[float],
+    instances: int | None = None,
+    cores_per_instance: int | None = None,
+    batch_sizes: Sequence[int] = (1,),
+    rounds: int | None = None,
+    seconds: float = SECONDS,
+    threads: int = 1,
+    seed: int = 0,
+    provider: str | None = None,
+    run_dir: Path | str | None = None,
+    progress: Progress | Reporter | None = None,
+) -> LoadResult: ...
+
+
+def bench(
+    models: ModelLike | Sequence[ModelLike],
+    *,
+    batch_sizes: Sequence[int] = (1,),
+    rounds: int | None = None,
+    seconds: float = SECONDS,
+    threads: int = 1,
+    seed: int = 0,
+    provider: str | None = None,
+    isolation: Isolation = "fresh",
+    instances: int | None = None,
+    cores_per_instance: int | None = None,
+    rates: Sequence[float] = (),
+    run_dir: Path | str | None = None,
+    progress: Progress | Reporter | None = None,
+) -> BenchResult | ThroughputResult | LoadResult:
     """Time models side by side, in turns of milliseconds, in processes of their own.
 
     Args:
@@ -763,12 +881,16 @@ def bench(
         threads: of each run; 0 for all cores.
         seed: of the input and of the order.
         provider: an ONNX Runtime execution provider, by default the CPU's.
-        isolation: "fresh" processes every round, or "shared" by all rounds.
+        isolation: "fresh" processes every round, or "shared" by all rounds; of latency alone.
+        instances: of each model, at work side by side: their images a second are measured.
+        cores_per_instance: of each of these; default: one, or ``threads`` under a load.
+        rates: requests a second that are offered to each model: how long they wait is measured.
         run_dir: a folder in which a run folder is kept.
         progress: is told how far the work is.
 
     Returns:
-        Every run's milliseconds, one Measurement a model and batch size.
+        Every run's milliseconds, one Measurement a model and batch size; with ``instances`` one
+        Throughput, with ``rates`` one Load a rate.
 
     Raises:
         ModelError: a model cannot run at a batch size.
@@ -786,11 +908,9 @@ def bench(
         True
     """
     reporter = reporter_of(progress)
-    several = (
-        [models] if isinstance(models, Model | Path | str | bytes | onnx.ModelProto) else models
-    )
+    several = [models] if _is_one(models) else models
     loaded = [_classifier(model) for model in several]
-    spec = bench_job.BenchSpec(
+    spec = bench_verb.BenchOptions(
         models=(),
         batch_sizes=tuple(batch_sizes),
         rounds=rounds,
@@ -799,15 +919,13 @@ def bench(
         seed=seed,
         provider=provider,
         isolation=isolation,
+        instances=instances,
+        cores_per_instance=cores_per_instance,
+        rates=tuple(rates),
     )
     asked = {"models": ", ".join(model.name for model in loaded)}
     with _recorded("bench", run_dir, reporter, asked) as run:
-        result = bench_job.timed(loaded, spec, reporter)
-        inputs.check_all_unchanged(loaded)
-        if run is not None:
-            result.save(run.artifact("measurements", "measurements.json"))
-            run.record.results = bench_job.facts(loaded, result, ratios_of(result))
-    return result
+        return _published(bench_verb.measure(loaded, spec, reporter), run, reporter).result
 
 
 @overload
@@ -931,45 +1049,32 @@ def inspect(
     reporter = reporter_of(progress)
     loaded = _classifier(model)
 
-    def sample() -> LocatedDataset:
+    spec = inspect_verb.InspectOptions(
+        model=str(loaded.path),
+        view=view,
+        images=count,
+        published=None if published is None else 100 * published,
+        threads=threads,
+    )
+
+    def labelled() -> tuple[LocatedDataset, Pipeline]:
         if images is None:
             raise DataError(f"the view {view} needs images.", "Give them after the model.")
         found = _found(images, loaded, reporter)
-        number = count or inspect_job.IMAGES[view]
-        return found.of(found.dataset.subset(random_sample(len(found.dataset), number)))
+        return found, _pipeline(pipeline, loaded, found, reporter)
 
-    def batches() -> CalibrationImages:
-        found = sample()
-        through = _pipeline(pipeline, loaded, found, reporter)
-        return CalibrationImages(
-            inputs.load_images(found, through, DataOptions(), reporter), loaded.input
-        )
-
-    made: Inspection | tuple[OperatorScale, ...] | Portability | LayerReport | Sensitivity | Audit
-    if view == "quantization":
-        made = inspect_job.operators(loaded)
-    elif view == "portability":
-        inspect_job.require_int8(loaded, "nothing in it can saturate")
-        made = check_portability(loaded, batches())
-    elif view == "layers":
+    def other() -> Model:
         if int8 is None:
             raise DataError("the view layers needs the int8 model.", "Give int8=…")
-        other = _classifier(int8)
-        inspect_job.check_pair(loaded, other)
-        made = debug_layers(loaded, other, batches())
-    elif view == "sensitivity":
-        inputs.require_fp32(loaded, "inspect")
-        made = inspect_job.sensitivity(loaded, batches(), threads, reporter)
-    elif view == "preprocess-audit":
-        found = sample()
-        through = _pipeline(pipeline, loaded, found, reporter)
-        made = full_audit(
-            loaded, found, through, DataOptions(), reporter, threads=threads, published=published
-        )
-    else:
-        made = inspect_job.inspected(loaded, None if images is None else batches(), reporter)
-    loaded.check_unchanged()
-    return made
+        return _classifier(int8)
+
+    sources = inspect_verb.Sources(
+        lambda: inspect_verb.decoded(loaded, *labelled(), spec, reporter), labelled, other
+    )
+    given = images is not None
+    found = inspect_verb.inspect(loaded, sources, spec, reporter, given=given).value
+    made = found.inspection or found.portability or found.layers or found.sensitivity or found.audit
+    return made or found.operators or ()
 
 
 def fetch(
@@ -1045,41 +1150,22 @@ def reporter_of(progress: Progress | Reporter | None) -> Reporter:
     return progress if isinstance(progress, Reporter) else _Reporter(progress)
 
 
-def check_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """The rules themselves. Raises RecipeError when all are off or there is none."""
-    found = tuple(rules)
-    if all(rule.level == "off" for rule in found):
-        raise RecipeError("no rule is left to judge.", f"For example {USUAL!r}.")
-    return found
+def _criterion(criterion: Criterion | str) -> Criterion:
+    """The criterion itself. Raises RecipeError."""
+    return parse_criterion(criterion) if isinstance(criterion, str) else criterion
 
 
-def _limit(criterion: Limit | str) -> Limit:
-    return parse_limit(criterion) if isinstance(criterion, str) else criterion
-
-
-def _criterion(criterion: Limit | str, tolerance: float) -> Criterion:
-    """What a tune can hold to. Raises RecipeError."""
-    found = _limit(criterion)
-    if isinstance(found, ClassPolicy | LatencyPolicy | SizePolicy):
-        raise RecipeError(
-            f"{criterion!r} is for judge and gate; tune holds to a decline, agreement or KL.",
-            f"For example {USUAL!r}.",
-        )
-    assert isinstance(found, Policy | AgreementPolicy | DivergencePolicy)
+def _for_tuning(criterion: Criterion | str | None, max_decline: str, tolerance: float) -> Criterion:
+    """What a tune holds to. Raises RecipeError."""
+    if criterion is None:
+        return parse_decline(max_decline, tolerance=tolerance)
+    found = for_tuning(_criterion(criterion))
     return found.model_copy(update={"tolerance": tolerance}) if tolerance else found
 
 
 def _classifier(model: ModelLike) -> Model:
     """Raises ModelError, also for what is no image classifier."""
     return Model.of(model).check_classifier()
-
-
-def _int8(fp32: Model, content: bytes) -> Model:
-    """The int8 file as a Model that gives what the fp32 model gives."""
-    made = Model.of(content, name=f"{fp32.name}.int8").with_overrides(
-        layout=fp32.layout, output_kind=fp32.output_kind, size=fp32.size
-    )
-    return replace(made, source=None if fp32.folder else fp32.path)
 
 
 def _check_reference(comparison: Comparison) -> None:
@@ -1131,9 +1217,9 @@ def _pipeline(
     other: Model | None = None,
 ) -> Pipeline:
     """The one that is named; of ready inputs none; else the one that a model is known for."""
-    side = model.input.height
+    sides = model.input.sides
     if named is None and found.dataset.finished:
-        return ready(side)
+        return ready(sides)
     known = named or inputs.known_pipeline(model)
     known = known or (None if other is None else inputs.known_pipeline(other))
     if known is None:
@@ -1141,7 +1227,7 @@ def _pipeline(
             f"No pipeline is known for {model.name}: torchvision is assumed (pipeline= names "
             "another)."
         )
-    through = get_pipeline(known or "torchvision", size=side)
+    through = get_pipeline(known or "torchvision", size=sides)
     if isinstance(through, Ready) and not found.dataset.finished:
         raise DataError(
             f"{model.name} was made with ready inputs, and {found.dataset.root} holds images.",
@@ -1167,3 +1253,8 @@ def _recorded(
             yield run
         finally:
             run.record.warnings = reporter.warnings
+
+
+def _published(result: R | Failed, run: Run | None, reporter: Reporter) -> R:
+    """The result itself, left in the run folder where there is one. Raises its error."""
+    return succeeded(result) if run is None else publish(result, run, reporter)

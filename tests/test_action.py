@@ -117,13 +117,13 @@ def test_the_pages_example_names_inputs_that_there_are() -> None:
 
 
 def test_a_gate_that_passes(checkout: Path, runner: dict[str, str]) -> None:
-    rules = "agree < 90%\n\n  \nkl > 0.1, advisory\n"
-    done = run_step("Gate", checkout, runner, int8="int8.onnx", fail_if=rules, **BOTH)
+    rules = "agreement >= 90%\n\n  \nkl > 0.1, advisory\n"
+    done = run_step("Gate", checkout, runner, int8="int8.onnx", require=rules, **BOTH)
     assert done.returncode == 0, done.stderr
     assert outputs(runner) == {"status": "pass", "exit-code": "0"}
     summary = Path(runner["GITHUB_STEP_SUMMARY"]).read_text()
     assert summary.startswith("# PASS: int8 against fp32 on 60 images")
-    assert "kl > 0.1" in summary
+    assert "kl <= 0.1" in summary
     for name in ("quantlab-junit.xml", "quantlab-comment.md", "quantlab-benchmark.json"):
         assert (checkout / name).is_file()
     assert (Path(runner["RUNNER_TEMP"]) / "quantlab-cache").is_dir()
@@ -131,11 +131,13 @@ def test_a_gate_that_passes(checkout: Path, runner: dict[str, str]) -> None:
 
 
 def test_a_regression_and_an_inconclusive_one(checkout: Path, runner: dict[str, str]) -> None:
-    done = run_step("Gate", checkout, runner, int8="broken.onnx", fail_if="agree < 99%", **BOTH)
+    done = run_step(
+        "Gate", checkout, runner, int8="broken.onnx", require="agreement >= 99%", **BOTH
+    )
     assert done.returncode == 1, done.stderr
-    assert "::error title=broken%3A agree < 99%25 (required)::fail: " in done.stdout
+    assert "::error title=broken%3A agreement >= 99%25 (required)::fail: " in done.stdout
     assert outputs(runner)["status"] == "fail"
-    few = {"int8": "near.onnx", "fail_if": "agree < 99%", **BOTH}
+    few = {"int8": "near.onnx", "require": "agreement >= 99%", **BOTH}
     done = run_step("Gate", checkout, runner, **few)
     assert (done.returncode, outputs(runner)["status"]) == (3, "inconclusive")
     done = run_step("Gate", checkout, runner, accept_inconclusive="true", **few)
@@ -148,7 +150,12 @@ def test_a_baseline_options_and_errors(checkout: Path, runner: dict[str, str]) -
     words = ["baseline", "update", "fp32.onnx", "--data", "val", "--pipeline", "p.yaml", "-q"]
     subprocess.run([tool, *words], cwd=checkout, env=runner, check=True, capture_output=True)
     path = checkout / "quantlab-baseline.yaml"
-    given = {"int8": "int8.onnx", "data": "val", "pipeline": "p.yaml", "fail_if": "agree < 90%"}
+    given = {
+        "int8": "int8.onnx",
+        "data": "val",
+        "pipeline": "p.yaml",
+        "require": "agreement >= 90%",
+    }
     given |= {"baseline": path.name, "options": "--threads=1\n--seed=3\n"}
     done = run_step("Gate", checkout, runner, **given)
     assert done.returncode == 0, done.stderr
@@ -165,7 +172,7 @@ def test_a_baseline_options_and_errors(checkout: Path, runner: dict[str, str]) -
 def test_a_configuration_alone(checkout: Path, runner: dict[str, str]) -> None:
     (checkout / "gate.yaml").write_text(
         "model: fp32.onnx\noutput: int8.onnx\neval_data: val\npipeline: p.yaml\n"
-        "gate: {fail_if: [agree < 90%]}\n"
+        "gate: {require: [agreement >= 90%]}\n"
     )
     done = run_step("Gate", checkout, runner, config="gate.yaml")
     assert done.returncode == 0, done.stderr
@@ -224,10 +231,10 @@ def test_the_gitlab_job(checkout: Path, runner: dict[str, str], int8: str, code:
     assert "pip install" in install[1]
     binaries = Path(runner["RUNNER_TEMP"]) / "quantlab"
     (checkout / ".quantlab").symlink_to(binaries)
-    rules = "agree < 90%\nkl > 9, advisory\n"
+    rules = "agreement >= 90%\nkl > 9, advisory\n"
     own = {"FP32": "fp32.onnx", "INT8": int8, "DATA": "val", "PIPELINE": "p.yaml"}
     project = {"CI_PROJECT_DIR": str(checkout), "PATH": runner["PATH"], "HOME": runner["HOME"]}
-    named = {**job["variables"], **own, "FAIL_IF": rules}
+    named = {**job["variables"], **own, "REQUIRE": rules}
     variables = {k: v.replace("$CI_PROJECT_DIR", str(checkout)) for k, v in named.items()}
     for shell in ("bash", "sh"):
         done = subprocess.run(
@@ -239,7 +246,7 @@ def test_the_gitlab_job(checkout: Path, runner: dict[str, str], int8: str, code:
             check=False,
         )
         assert done.returncode == code, done.stderr
-        assert "kl > 9" in done.stdout
+        assert "kl <= 9" in done.stdout
     for path in (*job["artifacts"]["paths"], job["artifacts"]["reports"]["junit"]):
         assert (checkout / path).exists()
     assert job["allow_failure"]["exit_codes"] == [3]

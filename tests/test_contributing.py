@@ -19,6 +19,7 @@ KINDS = (
     "range estimator",
     "reader",
     "strategy",
+    "option",
     "verb",
     "criterion",
     "target",

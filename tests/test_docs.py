@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -27,6 +28,7 @@ from quantlab.cli import main
 from quantlab.fetch import PROJECTS, catalog
 from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
+from quantlab.testing import fake_bench
 from quantlab.testing.formats import lmdb_folder, raw_datum, record_file
 from quantlab.testing.images import image_folder, listed_folder
 from quantlab.testing.models import taught, tiny_classifier
@@ -43,6 +45,8 @@ tuning: {accuracy_criterion: {relative: 0.5}, exit_policy: {timeout: 0}}
 MINDCV_YAML = "image_resize: 224\ncrop_pct: 0.875\nckpt_path: ''\nlr: 0.3\n"
 
 
+TIMED = ("README.md", "bench.md", "tutorial.md")
+"""The pages whose commands time models for real."""
 GOING_ON = {"serve": "Serving http", "worker": "Working as"}
 """Commands that do not end by themselves, and what they say."""
 
@@ -65,8 +69,25 @@ def start_and_end(arguments: list[str]) -> None:
         assert running.end() == 0, running.said
 
 
-def scene(folder: Path) -> None:
+@pytest.fixture(scope="session")
+def made_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the commands name, in small."""
+    folder = tmp_path_factory.mktemp("scene")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("QUANTLAB_CACHE", str(folder / "cache"))
+        make_scene(folder)
+    return folder
+
+
+@pytest.fixture
+def scene(made_scene: Path, tmp_path: Path) -> Path:
+    """A copy of it in the test's own folder."""
+    shutil.copytree(made_scene, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return tmp_path
+
+
+def make_scene(folder: Path) -> None:
     for name in ("train", "val", "data/imagenet/calib1000", "data/imagenet/val1300"):
         image_folder(folder / name, CLASSES, 3, seed=len(name))
     for image in (folder / "val").rglob("*.png"):
@@ -81,7 +102,7 @@ def scene(folder: Path) -> None:
     (folder / "mobilenet_v2_0.75_ascend.yaml").write_text(MINDCV_YAML)
     recipes = [b for b in blocks(ROOT / "docs" / "tune.md", "yaml") if b.startswith("name: mine")]
     (folder / "mine.yaml").write_text(recipes[0])
-    gates = [b for b in blocks(ROOT / "docs" / "gate.md", "yaml") if "fail_if:" in b]
+    gates = [b for b in blocks(ROOT / "docs" / "gate.md", "yaml") if "require:" in b]
     (folder / "gate.yaml").write_text(gates[0])
     (folder / "server.yaml").write_text("home: server\n")
     made = [
@@ -110,16 +131,18 @@ def other_formats(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
+@pytest.mark.usefixtures("scene")
 def test_commands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def brief(function: Any) -> Any:
         fewer = {"rounds": 2, "seconds": 0.05}
         return lambda *args, **options: function(*args, **{**options, **fewer})
 
-    for function in (bench, throughput, offered_load):
-        monkeypatch.setattr(f"quantlab.verbs.bench.{function.__name__}", brief(function))
+    timed = page.name in TIMED
+    for function in (bench if timed else fake_bench, throughput, offered_load):
+        name = function.__name__.removeprefix("fake_")
+        monkeypatch.setattr(f"quantlab.verbs.bench.{name}", brief(function))
     monkeypatch.setattr(load, "LEAST_SECONDS", 0.1)
     monkeypatch.setenv("QUANTLAB_DATA", str(tmp_path / "data"))
-    scene(tmp_path)
     if page.parent.name == "recipes":
         other_formats(tmp_path)
     for words in commands(page):
@@ -168,11 +191,11 @@ def test_a_projects_page_names_its_recipes_and_their_figures(project: str) -> No
             assert all(f"{x:.6g}" in text for x in shown if x is not None), entry.name
 
 
+@pytest.mark.usefixtures("scene")
 def test_the_librarys_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its blocks are one session, in order."""
     brief = {"rounds": 2, "seconds": 0.05}
     monkeypatch.setattr(bench_job, "bench", lambda *args, **o: bench(*args, **{**o, **brief}))
-    scene(tmp_path)
     there: dict[str, Any] = {}
     page = ROOT / "docs" / "library.md"
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The cache folder: list its entries, hold their total size to a limit, remove them.
+"""The cache folder: keep results by key, list the entries, hold their total size to a limit.
 
 An entry is the files of one key in the folder of its kind; of a fetched dataset these are a folder
 and the JSON beside it. Published models, which lie beside
@@ -8,25 +8,29 @@ readable, what is not found is made again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
+from quantlab._util.files import atomic_path, write_whole
+from quantlab._util.paths import cache_dir
 from quantlab._util.units import size_bytes
-from quantlab.errors import QuantlabError
+from quantlab.errors import OutputError, QuantlabError, RecordError
 
-Kind = Literal["checks", "crops", "datasets", "models", "predictions"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-MADE: tuple[Kind, ...] = ("checks", "crops", "models", "predictions")
+EntryKind = Literal["checks", "crops", "datasets", "models", "predictions"]
+KINDS: tuple[EntryKind, ...] = get_args(EntryKind)
+MADE: tuple[EntryKind, ...] = ("checks", "crops", "models", "predictions")
 """Those that can be made again at any time, and so may go at any time. Datasets are fetched, and
 whoever fetches one keeps their own bound (``data.remote``)."""
+T = TypeVar("T")
 DEFAULT_LIMIT = 10 * 10**9
 ABANDONED = 24 * 3600.0
 """Seconds after which a temporary file that nobody wrote to was left by a killed process."""
@@ -34,17 +38,67 @@ _FILE = re.compile(r"([0-9a-f]{32})\.(?:json|np[yz]|onnx)")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.(?:json|np[yz]|onnx)\..+")
 
 
+def key_of(*parts: object) -> str:
+    """A key of 32 hex digits for all that decides a result; the parts must go into JSON."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
 @dataclass(frozen=True)
-class Entry:
+class Store:
+    """Results by key in a folder of the cache: a file, whole or not at all, and a JSON file beside
+    it with ``of``, a description, and other facts. What cannot be written is no error, and what is
+    damaged is not found."""
+
+    folder: Path
+    suffix: str = ".json"
+
+    @classmethod
+    def of(cls, kind: EntryKind) -> Store:
+        """That of the user's cache folder."""
+        return cls(cache_dir() / kind)
+
+    def path(self, key: str) -> Path:
+        """The file's path, whether or not it exists."""
+        return self.folder / f"{key}{self.suffix}"
+
+    def find(self, key: str, read: Callable[[Path, dict[str, Any]], T | None]) -> T | None:
+        """What ``read`` makes of the file and the facts, None where they are not usable."""
+        path = self.path(key)
+        try:
+            found = read(path, json.loads(side(path).read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError, RecordError):
+            return None
+        touch(path)
+        return found
+
+    def keep(
+        self,
+        key: str,
+        subject: str,
+        write: Callable[[Path], object] | None = None,
+        **facts: object,
+    ) -> None:
+        """Write the facts and, by ``write``, the file; remove what is then over the limit."""
+        path = self.path(key)
+        with suppress(OutputError):
+            write_whole(side(path), json.dumps({"of": subject, **facts}))
+            if write is not None:
+                with atomic_path(path) as temporary:
+                    write(temporary)
+        trim(self.folder.parent, cache_limit())
+
+
+@dataclass(frozen=True)
+class CacheEntry:
     """The files of one key, their bytes together, and when they were last used (a time stamp)."""
 
-    kind: Kind
+    kind: EntryKind
     files: tuple[Path, ...]
     size: int
     used: float
 
 
-def surplus(entries: Iterable[Entry], limit: int) -> list[Entry]:
+def surplus(entries: Iterable[CacheEntry], limit: int) -> list[CacheEntry]:
     """The entries to remove so that the rest fits into the limit: those larger than the limit by
     themselves, then the least recently used."""
     found = sorted(entries, key=lambda entry: (entry.size <= limit, entry.used))
@@ -65,7 +119,7 @@ def cache_limit() -> int:
         raise QuantlabError(f"QUANTLAB_CACHE_SIZE: {error}.") from error
 
 
-def entries(root: Path, kinds: Sequence[Kind] = KINDS) -> list[Entry]:
+def entries(root: Path, kinds: Sequence[EntryKind] = KINDS) -> list[CacheEntry]:
     """The entries in the cache folder ``root``, the most recently used first."""
     found = [entry for kind in kinds for entry in _entries(root / kind, kind)]
     return sorted(found, key=lambda entry: entry.used, reverse=True)
@@ -76,7 +130,7 @@ def side(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def subject(entry: Entry) -> str:
+def subject(entry: CacheEntry) -> str:
     """A description of what the entry holds, ``""`` if unknown."""
     try:
         return str(json.loads(side(entry.files[0]).read_bytes())["of"])
@@ -96,7 +150,7 @@ def trim(root: Path, limit: int) -> None:
     sweep(root)
 
 
-def remove(gone: Iterable[Entry]) -> list[Entry]:
+def remove(gone: Iterable[CacheEntry]) -> list[CacheEntry]:
     """Remove these entries; returns those that could be removed."""
     return [entry for entry in gone if {_removed(file) for file in entry.files} == {True}]
 
@@ -110,7 +164,7 @@ def sweep(root: Path) -> None:
                 _removed(file)
 
 
-def _entries(folder: Path, kind: Kind) -> Iterator[Entry]:
+def _entries(folder: Path, kind: EntryKind) -> Iterator[CacheEntry]:
     if kind == "datasets":
         yield from _datasets(folder)
         return
@@ -119,7 +173,7 @@ def _entries(folder: Path, kind: Kind) -> Iterator[Entry]:
         if match := _FILE.fullmatch(file.name):
             keys.setdefault(match[1], []).append((file, facts))
     for rows in keys.values():
-        yield Entry(
+        yield CacheEntry(
             kind=kind,
             files=tuple(sorted(file for file, _ in rows)),
             size=sum(facts.st_size for _, facts in rows),
@@ -127,13 +181,13 @@ def _entries(folder: Path, kind: Kind) -> Iterator[Entry]:
         )
 
 
-def _datasets(folder: Path) -> Iterator[Entry]:
+def _datasets(folder: Path) -> Iterator[CacheEntry]:
     """Fetched datasets that are complete: their JSON file is written last and holds the size."""
     for file, facts in _files(folder):
         if (match := _FILE.fullmatch(file.name)) and file.suffix == ".json":
             with suppress(OSError, ValueError, KeyError, TypeError):
                 size = int(json.loads(file.read_bytes())["bytes"])
-                yield Entry("datasets", (file, folder / match[1]), size, facts.st_mtime)
+                yield CacheEntry("datasets", (file, folder / match[1]), size, facts.st_mtime)
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

@@ -7,6 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, runtime_checkable
 
 Advance = Callable[[int, str], None]
+"""Given how many are done, and a short note."""
+Counted = Callable[[int, int], None]
+"""Given how many are done, and of how many."""
 
 
 @runtime_checkable

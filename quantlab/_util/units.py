@@ -11,6 +11,9 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE = re.compile(
     r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])B?|B|bytes)\s*|\s*0+(?:\.0+)?\s*", re.IGNORECASE
 )
+_SIDES = re.compile(r"\s*(\d{1,5})(?:\s*x\s*(\d{1,5}))?\s*")
+MOST_SIDE = 4096
+"""Pixels of an image's height or width."""
 _NUMBER = re.compile(r"\s*[0-9.]+\s*")
 _BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -55,3 +58,30 @@ def size_bytes(value: object) -> int:
     if match is None:
         raise ValueError(f"{value!r} is not a size such as 10GB or 500MB")
     return round(float(match[1] or 0) * _BYTES[(match[2] or "").upper()])
+
+
+def image_size(value: object) -> int | str:
+    """``224``, or ``48x192`` for height and width; of a square its one side. Raises ValueError."""
+    whole = isinstance(value, float) and value.is_integer()
+    match = _SIDES.fullmatch(f"{value:.0f}" if whole else str(value))
+    found = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not all(1 <= side <= MOST_SIDE for side in found):
+        raise ValueError(
+            f"{value!r} is not a size such as 224 or 48x192, each side from 1 to {MOST_SIDE}"
+        )
+    return found[0] if found[0] == found[1] else f"{found[0]}x{found[1]}"
+
+
+def sides(size: int | str | None) -> int | tuple[int, int] | None:
+    """What ``image_size`` gave as one side, or height and width."""
+    if not isinstance(size, str):
+        return size
+    height, _, width = size.partition("x")
+    return int(height), int(width)
+
+
+def size(count: int) -> str:
+    """Format bytes as ``size_bytes`` reads them: ``4MB``, ``4096B``."""
+    large = (u for u in "TGMK" if count >= _BYTES[u] and 1000 * count % _BYTES[u] == 0)
+    unit = next(large, "")
+    return f"{count / _BYTES[unit]:.10g}{unit}B"

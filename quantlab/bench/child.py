@@ -16,21 +16,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from time import monotonic_ns, perf_counter_ns, sleep
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.bench.schedule import is_warm, poisson_arrivals
-from quantlab.bench.task import Subject, Task
+from quantlab.bench.task import Task, TimedModel
 from quantlab.errors import ModelError, QuantlabError
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-    from quantlab.runtime.session import Optimization
 
-Run = Callable[[], object]
+BatchRun = Callable[[], object]
 WARMUP_SECONDS = 1.0
 """Warm-up of one session ends after so long, stable or not."""
 INDEX_BYTES = 4
@@ -76,14 +75,14 @@ class Sessions:
             os.sched_setaffinity(0, task.cpus)
         self.task = task
         self._sessions: list[ort.InferenceSession] = []
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[int, BatchRun] = {}
 
     def open(self) -> list[float]:
         """Create the sessions; returns the milliseconds that each took."""
         taken = []
-        for subject in self.task.subjects:
+        for model in self.task.models:
             start = perf_counter_ns()
-            self._sessions.append(_session(self.task, subject))
+            self._sessions.append(_session(self.task, model))
             taken.append(_ms_since(start))
         return taken
 
@@ -95,7 +94,7 @@ class Sessions:
         from quantlab.runtime.environment import peak_rss_bytes
 
         start = perf_counter_ns()
-        run = _bound_run(self._sessions[session], self.task.subjects[session], batch, self.task)
+        run = _bound_run(self._sessions[session], self.task.models[session], batch, self.task)
         self._runs[session] = run
         times = [_ms_since(start)]
         while not is_warm(times) and _ms_since(start) < 1000 * seconds:
@@ -165,7 +164,7 @@ def wait_until(moment_ns: int) -> None:
             sleep((left - _AWAKE_NS) / 1e9)
 
 
-def _times(run: Run, count: int) -> list[float]:
+def _times(run: BatchRun, count: int) -> list[float]:
     times = []
     for _ in range(count):
         start = perf_counter_ns()
@@ -178,14 +177,13 @@ def _ms_since(start_ns: int) -> float:
     return (perf_counter_ns() - start_ns) / 1e6
 
 
-def _session(task: Task, subject: Subject) -> ort.InferenceSession:
+def _session(task: Task, model: TimedModel) -> ort.InferenceSession:
     from quantlab.runtime.session import create_session
 
     session = create_session(
-        Path(subject.path),
+        Path(model.path),
         threads=task.threads,
         providers=task.providers,
-        optimization=cast("Optimization", task.optimization),
     )
     absent = [name for name in task.providers if name not in session.get_providers()]
     if absent:
@@ -196,24 +194,24 @@ def _session(task: Task, subject: Subject) -> ort.InferenceSession:
     return session
 
 
-def _bound_run(session: ort.InferenceSession, subject: Subject, size: int, task: Task) -> Run:
+def _bound_run(session: ort.InferenceSession, model: TimedModel, size: int, task: Task) -> BatchRun:
     """One call of the session on a fixed batch. Raises ModelError when the batch does not fit."""
     from quantlab.runtime.session import plain_errors
 
-    feed = {subject.input_name: random_batch(subject, size, task.seed)}
+    feed = {model.input_name: random_batch(model, size, task.seed)}
     run: Callable[..., object] = session.run
-    with plain_errors(f"ONNX Runtime cannot run {subject.path} at batch size {size}"):
+    with plain_errors(f"ONNX Runtime cannot run {model.path} at batch size {size}"):
         run(None, feed)
     return lambda: run(None, feed)
 
 
-def random_batch(subject: Subject, size: int, seed: int) -> NDArray[np.generic]:
+def random_batch(model: TimedModel, size: int, seed: int) -> NDArray[np.generic]:
     """A random batch of the model's input type: uniform uint8 pixels, or standard normal
     float32."""
     rng = np.random.default_rng(seed)
-    if subject.dtype == "uint8":
-        return rng.integers(0, 256, (size, *subject.shape), np.uint8)
-    return rng.standard_normal((size, *subject.shape), np.float32)
+    if model.dtype == "uint8":
+        return rng.integers(0, 256, (size, *model.shape), np.uint8)
+    return rng.standard_normal((size, *model.shape), np.float32)
 
 
 if __name__ == "__main__":

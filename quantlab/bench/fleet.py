@@ -11,7 +11,7 @@ from time import monotonic_ns
 
 from quantlab.bench.child import INDEX_BYTES, wait_until
 from quantlab.bench.machine import CpuMonitor
-from quantlab.bench.process import Deadline, Worker, workers
+from quantlab.bench.process import BenchProcess, Deadline, workers
 from quantlab.bench.schedule import drawn_order, poisson_arrivals
 from quantlab.bench.task import Task
 
@@ -24,7 +24,7 @@ Served = list[tuple[int, float, float]]
 class Fleet:
     """Processes that run one model at the same time, each with one warm session."""
 
-    workers: list[Worker]
+    workers: list[BenchProcess]
     queue: int
     median_ms: float
 
@@ -62,12 +62,12 @@ class Fleet:
 def fleets(
     task: Task, cpus: Sequence[tuple[int, ...]], batch: int, deadline: Deadline, number: int
 ) -> Iterator[list[Fleet]]:
-    """For each subject of the task one process for each entry of ``cpus``. All are started at once;
+    """For each model of the task one process for each entry of ``cpus``. All are started at once;
     then one fleet after the other makes its sessions and warms up, in an order drawn for round
     ``number``."""
-    order = drawn_order(len(task.subjects), (task.seed, batch, number))
-    subjects = [task.subjects[i] for i in order]
-    tasks = [replace(task, subjects=(s,), cpus=own) for s in subjects for own in cpus]
+    order = drawn_order(len(task.models), (task.seed, batch, number))
+    models = [task.models[i] for i in order]
+    tasks = [replace(task, models=(model,), cpus=own) for model in models for own in cpus]
     with tempfile.TemporaryFile(buffering=0) as queue:
         shared = (queue.fileno(),) if len(cpus) > 1 else ()
         with workers(tasks, deadline, files=shared) as started:
@@ -76,7 +76,7 @@ def fleets(
             yield [warm[order.index(i)] for i in range(len(warm))]
 
 
-def _warm(part: list[Worker], queue: int, batch: int) -> Fleet:
+def _warm(part: list[BenchProcess], queue: int, batch: int) -> Fleet:
     for worker in part:
         worker.order("open")
         worker.order("warm", session=0, batch=batch)

@@ -18,30 +18,27 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field, replace
 from statistics import median
 from time import monotonic
-from typing import Literal
 
+from quantlab._util.reporter import Advance
+from quantlab.bench.child import WARMUP_SECONDS
+from quantlab.bench.defaults import Isolation as Isolation
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import BenchResult, Measurement
-from quantlab.bench.process import Deadline, Worker, workers
-from quantlab.bench.schedule import ROUNDS, Plan, drawn_order, plan, turn_orders
+from quantlab.bench.process import BenchProcess, Deadline, workers
+from quantlab.bench.schedule import ROUNDS, RoundPlan, drawn_order, plan, turn_orders
 from quantlab.bench.setup import (
-    NOISE,
     SECONDS,
     TIMEOUT,
-    Progress,
-    check,
+    check_settings,
     conditions_of,
     task_of,
+    with_control,
     with_machine_state,
-    without_noise,
 )
 from quantlab.bench.task import Task
 from quantlab.model.model import Model
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.providers import CPU
-
-Isolation = Literal["fresh", "shared"]
-SHARED_ROUNDS, SHARED_SECONDS = 30, 10.0
 
 
 def bench(
@@ -54,10 +51,9 @@ def bench(
     threads: int = 1,
     seed: int = 0,
     providers: Sequence[str] = CPU,
-    optimization: str = "all",
     isolation: Isolation = "fresh",
     timeout: float = TIMEOUT,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> BenchResult:
     """Latency of every model at every batch size, on seeded random input.
 
@@ -69,8 +65,8 @@ def bench(
     machine cannot meet or when a benchmark process dies or all takes over ``timeout`` seconds.
     """
     threads = threads or default_threads()
-    check(models, batch_sizes, rounds)
-    task = task_of(models, 1, threads, seed=seed, providers=providers, optimization=optimization)
+    check_settings(models, batch_sizes, rounds)
+    task = task_of(models, 1, threads, seed=seed, providers=providers)
     benchmark = _Benchmark(task, Deadline(timeout), seconds, rounds, turns, isolation)
     advance = progress or (lambda done, note: None)
     with benchmark.sessions() as source:
@@ -94,15 +90,16 @@ def steps(batch_sizes: int, rounds: int | None = None) -> int:
 class _Session:
     """One session of a process."""
 
-    worker: Worker
+    worker: BenchProcess
     session: int
     session_ms: float
 
-    def warm(self, size: int) -> dict[str, float]:
-        found: dict[str, float] = self.worker.ask("warm", session=self.session, batch=size)
+    def warm(self, size: int, seconds: float) -> dict[str, float]:
+        asked = {"session": self.session, "batch": size, "seconds": seconds}
+        found: dict[str, float] = self.worker.ask("warm", **asked)
         return found
 
-    def turn(self, plan: Plan) -> list[float]:
+    def turn(self, plan: RoundPlan) -> list[float]:
         asked = {"session": self.session, "count": plan.runs, "uncounted": plan.uncounted}
         return [float(ms) for ms in self.worker.ask("run", **asked)]
 
@@ -120,13 +117,13 @@ class _Batch:
     samples: list[list[list[float]]]
     session_ms: list[list[float]]
     peaks: list[list[int]]
-    plan: Plan = field(default_factory=lambda: Plan(0, 1, 0, 0))
+    plan: RoundPlan = field(default_factory=lambda: RoundPlan(0, 1, 0, 0))
     warmup: int = 0
 
     @classmethod
     def empty(cls, size: int, task: Task) -> _Batch:
         """Nothing yet."""
-        every = task.subjects
+        every = task.models
         monitor = CpuMonitor(task.cpus)
         return cls(size, monitor, [[] for _ in every], [[] for _ in every], [[] for _ in every])
 
@@ -147,7 +144,7 @@ class _Benchmark:
         """How a round gets its sessions: in fresh processes each time, or always the same ones."""
         with ExitStack() as stack:
             if self.isolation == "fresh":
-                alone = [replace(self.task, subjects=(s,)) for s in self.task.subjects]
+                alone = [replace(self.task, models=(m,)) for m in self.task.models]
                 yield lambda order: _fresh_sessions(alone, order, self.deadline)
             else:
                 kept = stack.enter_context(_sessions([self.task], self.deadline))
@@ -160,7 +157,7 @@ class _Benchmark:
         found, number = _Batch.empty(size, self.task), 0
         while number == 0 or number < found.plan.rounds:
             start = monotonic()
-            order = drawn_order(len(self.task.subjects), (self.task.seed, size, number))
+            order = drawn_order(len(self.task.models), (self.task.seed, size, number))
             with source(order) as sessions:
                 if number == 0 or self.isolation == "fresh":
                     self._warm(found, sessions, order, start)
@@ -173,7 +170,8 @@ class _Benchmark:
         self, found: _Batch, sessions: list[_Session], order: tuple[int, ...], start: float
     ) -> None:
         """Warm the sessions up one after the other; the first time, also plan rounds and turns."""
-        warm = {i: sessions[i].warm(found.size) for i in order}
+        most = min(WARMUP_SECONDS, self.seconds)
+        warm = {i: sessions[i].warm(found.size, most) for i in order}
         for i, answer in warm.items():
             found.session_ms[i].append(sessions[i].session_ms)
             found.peaks[i].append(int(answer["peak_rss_bytes"]))
@@ -227,7 +225,7 @@ def _sessions(tasks: Sequence[Task], deadline: Deadline) -> Iterator[list[_Sessi
 
 
 def _progress_note(
-    advance: Progress, before: int, size: int, rounds: int | None
+    advance: Advance, before: int, size: int, rounds: int | None
 ) -> Callable[[int, _Batch], None]:
     """A function that reports after each round the progress and the medians so far, in ms."""
 
@@ -243,30 +241,31 @@ def _progress_note(
 def _add_costs(batches: Sequence[_Batch], benchmark: _Benchmark) -> None:
     """Session creation and peak memory of each session alone, from further processes. Memory never
     shrinks, so the batch sizes run in rising order."""
-    for i, subject in enumerate(benchmark.task.subjects):
-        if i == NOISE:
+    task = benchmark.task
+    for i, model in enumerate(task.models):
+        if model.is_control:
             continue
-        only = replace(benchmark.task, subjects=(subject,))
+        only = replace(task, models=(model,))
         with _sessions([only], benchmark.deadline) as (alone,):
             for batch in sorted(batches, key=lambda b: b.size):
                 warm = alone.worker.ask("warm", session=0, batch=batch.size, seconds=0)
                 batch.peaks[i] = [int(warm["peak_rss_bytes"])]
                 batch.session_ms[i] = [alone.session_ms]
     for batch in batches:
-        batch.peaks[NOISE], batch.session_ms[NOISE] = batch.peaks[0], batch.session_ms[0]
+        batch.peaks[task.control], batch.session_ms[task.control] = (
+            batch.peaks[0],
+            batch.session_ms[0],
+        )
 
 
 def _result(
     models: Sequence[Model], task: Task, batches: Sequence[_Batch], isolation: Isolation
 ) -> BenchResult:
-    def measurements(model: Model, session: int) -> tuple[Measurement, ...]:
-        return tuple(_measurement(model, session, task, batch, isolation) for batch in batches)
-
-    places = without_noise(len(models))
-    return BenchResult(
-        measurements=tuple(measurements(m, i) for m, i in zip(models, places, strict=True)),
-        noise=measurements(models[0], NOISE),
-    )
+    found = [
+        tuple(_measurement(model, session, task, batch, isolation) for batch in batches)
+        for session, model in enumerate(with_control(models))
+    ]
+    return BenchResult(task.of_models(found), found[task.control])
 
 
 def _measurement(

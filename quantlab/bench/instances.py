@@ -10,22 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import monotonic
 
+from quantlab._util.reporter import Advance
 from quantlab.bench.fleet import fleets
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.process import Deadline
 from quantlab.bench.schedule import turn_orders
 from quantlab.bench.setup import (
-    NOISE,
     SECONDS,
     TIMEOUT,
-    Progress,
-    check,
+    check_settings,
     conditions_of,
     split_cpus,
     task_of,
+    with_control,
     with_machine_state,
-    with_noise,
-    without_noise,
 )
 from quantlab.bench.task import Task
 from quantlab.bench.throughput import Throughput, ThroughputResult
@@ -49,9 +47,8 @@ def throughput(
     seconds: float = SECONDS,
     seed: int = 0,
     providers: Sequence[str] = CPU,
-    optimization: str = "all",
     timeout: float = TIMEOUT,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> ThroughputResult:
     """``instances`` processes, each pinned to its own ``cores`` with as many threads, run the same
     model at the same time. A batch size takes about ``seconds``.
@@ -60,13 +57,11 @@ def throughput(
     has fewer CPUs, when a process dies or all takes over ``timeout`` seconds.
     """
     rounds = rounds or ROUNDS
-    check(models, batch_sizes, rounds)
-    task = task_of(
-        models, instances, cores, seed=seed, providers=providers, optimization=optimization
-    )
+    check_settings(models, batch_sizes, rounds)
+    task = task_of(models, instances, cores, seed=seed, providers=providers)
     cpus = split_cpus(task)
     deadline, advance = Deadline(timeout), progress or (lambda done, note: None)
-    owners = with_noise(models)
+    owners = with_control(models)
     found: list[list[Throughput]] = [[] for _ in owners]
     for number, size in enumerate(batch_sizes):
         timing, parts = _Rounds(task, size, rounds, seconds), list[list[list[list[float]]]]()
@@ -79,8 +74,8 @@ def throughput(
             made = (model.name, model.sha256, model.size_bytes, instances, runs, conditions)
             found[i].append(Throughput(*made))
     return ThroughputResult(
-        measurements=tuple(tuple(found[i]) for i in without_noise(len(models))),
-        noise=tuple(found[NOISE]),
+        measurements=tuple(map(tuple, task.of_models(found))),
+        noise=tuple(found[task.control]),
     )
 
 
@@ -96,7 +91,7 @@ class _Rounds:
         self, number: int, cpus: Sequence[tuple[int, ...]], deadline: Deadline
     ) -> list[list[list[float]]]:
         """The runs of each session's instances."""
-        start, sessions = monotonic(), len(self._task.subjects)
+        start, sessions = monotonic(), len(self._task.models)
         runs: list[list[list[float]]] = [[[] for _ in cpus] for _ in range(sessions)]
         with fleets(self._task, cpus, self._size, deadline, number) as ready:
             if not self._turn_seconds:

@@ -10,23 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from quantlab._util.reporter import Advance
 from quantlab.bench.fleet import fleets
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.process import Deadline
-from quantlab.bench.queueing import Load, LoadResult, Window, window_of
+from quantlab.bench.queueing import Load, LoadResult, LoadWindow, window_of
 from quantlab.bench.schedule import turn_orders
 from quantlab.bench.setup import (
-    NOISE,
     SECONDS,
     TIMEOUT,
-    Progress,
-    check,
+    check_settings,
     conditions_of,
     split_cpus,
     task_of,
+    with_control,
     with_machine_state,
-    with_noise,
-    without_noise,
 )
 from quantlab.bench.task import Task
 from quantlab.errors import QuantlabError
@@ -50,9 +48,8 @@ def offered_load(
     seconds: float = SECONDS,
     seed: int = 0,
     providers: Sequence[str] = CPU,
-    optimization: str = "all",
     timeout: float = TIMEOUT,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> LoadResult:
     """Every model at every rate (images a second) and batch size, for about ``seconds`` each rate.
 
@@ -61,13 +58,11 @@ def offered_load(
     ``timeout`` seconds.
     """
     rounds = rounds or ROUNDS
-    check(models, batch_sizes, None)
+    check_settings(models, batch_sizes, None)
     if not rates or min(rates) <= 0:
         raise QuantlabError("an offered load needs a rate above 0 images per second.")
-    task = task_of(
-        models, instances, cores, seed=seed, providers=providers, optimization=optimization
-    )
-    cpus, owners = split_cpus(task), with_noise(models)
+    task = task_of(models, instances, cores, seed=seed, providers=providers)
+    cpus, owners = split_cpus(task), with_control(models)
     deadline, advance = Deadline(timeout), progress or (lambda done, note: None)
     found: list[list[Load]] = [[] for _ in owners]
     done = 0
@@ -75,7 +70,7 @@ def offered_load(
         for rate in rates:
             share = seconds / rounds / len(owners)
             timing = _Rounds(task, rate / size, share, cpus, size)
-            parts = list[list[Window]]()
+            parts = list[list[LoadWindow]]()
             for number in range(rounds):
                 parts.append(timing.round(number, deadline))
                 done += 1
@@ -86,8 +81,8 @@ def offered_load(
                 made = (model.name, model.sha256, rate, instances, windows, conditions)
                 found[i].append(Load(*made))
     return LoadResult(
-        measurements=tuple(tuple(found[i]) for i in without_noise(len(models))),
-        noise=tuple(found[NOISE]),
+        measurements=tuple(map(tuple, task.of_models(found))),
+        noise=tuple(found[task.control]),
     )
 
 
@@ -101,11 +96,11 @@ class _Rounds:
         self._window = min(MOST_SECONDS, max(LEAST_SECONDS, share, LEAST_REQUESTS / rate))
         self.monitor = CpuMonitor(task.cpus)
 
-    def round(self, number: int, deadline: Deadline) -> list[Window]:
+    def round(self, number: int, deadline: Deadline) -> list[LoadWindow]:
         """One window for each session, all with the same requests."""
         seed = (self._task.seed, self._size, number)
-        (order,) = turn_orders(len(self._task.subjects), 1, seed)
-        windows: dict[int, Window] = {}
+        (order,) = turn_orders(len(self._task.models), 1, seed)
+        windows: dict[int, LoadWindow] = {}
         place = (self._task, self._cpus, self._size)
         with fleets(*place, deadline, number) as ready, self.monitor:
             for i in order:

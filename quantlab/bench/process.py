@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,10 +11,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import IO, Any
 
-import quantlab
+from quantlab._util.children import child, kill, last_line, with_quantlab
 from quantlab.bench.task import Task
 from quantlab.errors import ModelError, QuantlabError
 
@@ -35,7 +33,7 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
 
-class Worker:
+class BenchProcess:
     """One benchmark process. ``ask`` gives it an order and waits for the answer; ``send`` and
     ``receive`` are the halves of that, so that several can work at once."""
 
@@ -76,7 +74,7 @@ class Worker:
     def stop(self) -> None:
         """End the process because the time limit is over."""
         self.stopped.set()
-        self._process.kill()
+        kill(self._process)
 
     def _early_end(self) -> QuantlabError:
         code = self._process.wait()
@@ -87,10 +85,9 @@ class Worker:
                 f"the benchmark process was killed ({signal.Signals(-code).name}).",
                 "Often memory ran out: try smaller batches, or fewer models at a time.",
             )
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        last = f": {lines[-1][:300]}" if lines else ""
-        return QuantlabError(f"the benchmark process ended early with exit code {code}{last}.")
+        last = last_line(self._errors)
+        said = f": {last[:300]}" if last else ""
+        return QuantlabError(f"the benchmark process ended early with exit code {code}{said}.")
 
 
 @contextmanager
@@ -100,7 +97,7 @@ def workers(
     *,
     files: Sequence[int] = (),
     command: tuple[str, ...] = COMMAND,
-) -> Iterator[list[Worker]]:
+) -> Iterator[list[BenchProcess]]:
     """A fresh process for each task. They have the open ``files``, and do not outlive the block nor
     the deadline."""
     late = f"the benchmark did not finish in {deadline.seconds:.0f} s and was stopped."
@@ -116,43 +113,23 @@ def workers(
 
 
 @contextmanager
-def _started(command: tuple[str, ...], files: Sequence[int], late: str) -> Iterator[Worker]:
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
+def _started(command: tuple[str, ...], files: Sequence[int], late: str) -> Iterator[BenchProcess]:
+    with (
+        tempfile.TemporaryFile() as errors,
+        child(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
             encoding="utf-8",
-            env=_environment(),
+            env=with_quantlab(),
             pass_fds=files,
-        )
-        try:
-            yield Worker(process, errors, late)
-        finally:
-            process.kill()
-            _closed(process)
+        ) as process,
+    ):
+        yield BenchProcess(process, errors, late)
 
 
-def _closed(process: subprocess.Popen[str]) -> None:
-    """Waits for the end of a killed process; what was not sent to it is lost."""
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        assert stream is not None
-        try:
-            stream.close()
-        except BrokenPipeError:
-            continue
-
-
-def _stop_all(started: Sequence[Worker]) -> None:
+def _stop_all(started: Sequence[BenchProcess]) -> None:
     for worker in started:
         worker.stop()
-
-
-def _environment() -> dict[str, str]:
-    """Environment variables with which a process imports this same quantlab, installed or not."""
-    home = str(Path(quantlab.__file__).resolve().parent.parent)
-    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

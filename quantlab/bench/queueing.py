@@ -20,7 +20,7 @@ KEPT_UP = 0.95
 
 
 @dataclass(frozen=True)
-class Window:
+class LoadWindow:
     """Requests of one round: how many ``came`` in how many ``seconds``; of each served one, in
     milliseconds from the window's start, when it came, when it was begun and when it was done."""
 
@@ -40,7 +40,7 @@ class Load:
     model_sha256: str
     rate: float
     instances: int
-    windows: tuple[Window, ...]
+    windows: tuple[LoadWindow, ...]
     conditions: Conditions
 
     @cached_property
@@ -102,11 +102,11 @@ _RESULT = TypeAdapter(LoadResult)
 
 def window_of(
     served: Sequence[tuple[int, float, float]], rate: float, seconds: float, seed: Sequence[int]
-) -> Window:
+) -> LoadWindow:
     """A round's requests from what the instances say of those they served, in any order."""
     due = 1000 * poisson_arrivals(rate, seconds, seed)
     rows = sorted(served, key=lambda row: row[2])
-    return Window(
+    return LoadWindow(
         came=len(due),
         seconds=seconds,
         due=tuple(float(due[n]) for n, _, _ in rows),

@@ -24,7 +24,7 @@ STABLE_WITHIN = 0.05
 
 
 @dataclass(frozen=True)
-class Plan:
+class RoundPlan:
     """In each of ``rounds`` rounds every session has ``turns`` turns; a turn is ``uncounted`` runs
     and then ``runs`` timed ones."""
 
@@ -41,7 +41,7 @@ def plan(
     seconds: float,
     rounds: int | None = None,
     turns: int | None = None,
-) -> Plan:
+) -> RoundPlan:
     """Choose rounds, turns and runs so that all rounds together take about ``seconds``.
 
     ``medians_ms`` is what one run of each session takes, ``overhead`` what a round takes before its
@@ -55,7 +55,7 @@ def plan(
     if turns is None:
         fitting = max(int((seconds / rounds - overhead) / sweep), int(overhead / 2 / sweep))
         turns = max(1, min(MOST_TURNS, fitting))
-    return Plan(rounds, turns, runs, uncounted)
+    return RoundPlan(rounds, turns, runs, uncounted)
 
 
 def drawn_order(count: int, seed: Sequence[int]) -> tuple[int, ...]:

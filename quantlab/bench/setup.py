@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
+from quantlab.bench.defaults import SECONDS as SECONDS
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import Conditions
-from quantlab.bench.task import Subject, Task
+from quantlab.bench.task import Task, TimedModel
 from quantlab.errors import ModelError, QuantlabError
 from quantlab.model.model import Model
 from quantlab.runtime.environment import available_cpus, environment, pick_cpus
 
-Progress = Callable[[int, str], None]
-SECONDS = 25.0
 TIMEOUT = 3600.0
-NOISE = 1
-"""Where A′, the first model once more, stands among the sessions."""
 
 
-def check(models: Sequence[Model], batch_sizes: Sequence[int], rounds: int | None) -> None:
+def check_settings(models: Sequence[Model], batch_sizes: Sequence[int], rounds: int | None) -> None:
     """Raises QuantlabError for settings and models that cannot be measured."""
     if not models or not batch_sizes:
         raise QuantlabError("a benchmark needs at least one model and one batch size.")
@@ -50,23 +46,15 @@ def check_cpus(instances: int, cores: int) -> None:
         )
 
 
-def subject_of(model: Model) -> Subject:
+def timed_model(model: Model, *, is_control: bool = False) -> TimedModel:
     """The model as a benchmark process needs it: file, input name, type and shape."""
     spec = model.input
-    return Subject(str(model.runnable), spec.name, spec.dtype, spec.shape)
+    return TimedModel(str(model.runnable), spec.name, spec.dtype, spec.shape, is_control)
 
 
-_Item = TypeVar("_Item")
-
-
-def with_noise(items: Sequence[_Item]) -> tuple[_Item, ...]:
-    """Insert the first item once more at index NOISE, as A/A control."""
-    return (*items[:NOISE], items[0], *items[NOISE:])
-
-
-def without_noise(count: int) -> tuple[int, ...]:
-    """The indices of the models among the sessions, without the A/A control."""
-    return tuple(i if i < NOISE else i + 1 for i in range(count))
+def with_control(models: Sequence[Model]) -> tuple[Model, ...]:
+    """The model of each session: A′, the first one once more, comes second."""
+    return (models[0], models[0], *models[1:])
 
 
 def with_machine_state(conditions: Conditions, rounds: int, monitor: CpuMonitor) -> Conditions:
@@ -81,16 +69,16 @@ def task_of(
     *,
     seed: int,
     providers: Sequence[str],
-    optimization: str,
 ) -> Task:
     """The models and A′ with as many threads as ``cores``, and the processors of all instances.
 
     Raises QuantlabError when the machine has fewer.
     """
     check_cpus(instances, cores)
-    subjects = with_noise([subject_of(model) for model in models])
+    owners = enumerate(with_control(models))
+    timed = tuple(timed_model(model, is_control=session == 1) for session, model in owners)
     cpus = pick_cpus(instances * cores)
-    return Task(subjects, cores, cpus, seed, tuple(providers), optimization)
+    return Task(timed, cores, cpus, seed, tuple(providers))
 
 
 def split_cpus(task: Task) -> list[tuple[int, ...]]:

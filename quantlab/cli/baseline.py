@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from quantlab.cli.files import Group
-from quantlab.cli.options import (
-    FilePath,
-    Name,
-    data_options,
-    evaluation_options,
-    force_option,
-    model_options,
-    pick,
-    recorded_run,
-    run_options,
-)
-from quantlab.verbs import roles
-
-FILE = Path("quantlab-baseline.yaml")
+from quantlab.cli.options import pick, recorded_run
 
 
 @click.group(
@@ -31,28 +17,20 @@ def command() -> None:
     """A small file to review and to commit; nothing changes it but quantlab baseline update."""
 
 
-@command.command("update", short_help="Evaluate a model and accept what it answers.")
-@click.argument("model", type=Name(roles.MODEL))
-@click.option(
-    "--baseline",
-    type=FilePath(roles.WRITES_BASELINE),
-    default=FILE,
-    show_default=True,
-    help="The file to write.",
+@command.command(
+    "update",
+    short_help="Evaluate a model and accept what it answers.",
+    options="baseline:BaselineUpdateOptions",
 )
-@click.option("--no-predictions", is_flag=True, help="Write no answers (.npz) beside it.")
-@force_option
-@data_options
-@evaluation_options
-@model_options
-@run_options
 def update(**params: Any) -> None:
     """Write what MODEL answers today, and its answers beside it as .npz."""
     from quantlab.report.gate import baseline_summary, changes_summary
-    from quantlab.verbs.baseline import UpdateSpec, update_job
+    from quantlab.verbs.baseline import BaselineUpdateOptions, update_job
+    from quantlab.verbs.publish import publish
 
     with recorded_run("baseline", params) as (run, reporter):
-        updated = update_job(UpdateSpec(**pick(params, UpdateSpec)), run, reporter)
+        spec = BaselineUpdateOptions(**pick(params, BaselineUpdateOptions))
+        updated = publish(update_job(spec, reporter), run, reporter)
     if not params["as_json"]:
         click.echo(baseline_summary(updated.baseline))
         if updated.changes:
@@ -60,31 +38,31 @@ def update(**params: Any) -> None:
         click.echo(f"\nWrote {params['baseline']}: review and commit it.")
 
 
-@command.command("show", short_help="What was accepted.")
-@click.argument("file", type=FilePath(roles.FILE), default=FILE)
-@run_options
+@command.command("show", short_help="What was accepted.", options="baseline:BaselineShowOptions")
 def show(**params: Any) -> None:
     """Print the baseline FILE."""
-    from quantlab.gate.baseline import load_baseline
     from quantlab.report.gate import baseline_summary
+    from quantlab.verbs.baseline import show_job
+    from quantlab.verbs.publish import publish
 
-    with recorded_run("baseline", params) as (run, _):
-        baseline = load_baseline(params["file"])
-        run.record.results = {"baseline": baseline.model_dump(mode="json")}
+    with recorded_run("baseline", params) as (run, reporter):
+        baseline = publish(show_job(params["file"]), run, reporter).value
     if not params["as_json"]:
         click.echo(baseline_summary(baseline))
 
 
-@command.command("diff", short_help="What changed between two baselines.")
-@click.argument("old", type=FilePath(roles.FILE))
-@click.argument("new", type=FilePath(roles.FILE), default=FILE)
-@run_options
+@command.command(
+    "diff", short_help="What changed between two baselines.", options="baseline:BaselineDiffOptions"
+)
 def diff(**params: Any) -> None:
     """Compare the baseline files OLD and NEW, and their answers image by image."""
     from quantlab.report.gate import changes_summary
-    from quantlab.verbs.baseline import DiffSpec, diff_job
+    from quantlab.verbs.baseline import BaselineDiffOptions, diff_job
+    from quantlab.verbs.publish import publish
 
-    with recorded_run("baseline", params) as (run, _):
-        found = diff_job(DiffSpec(**pick(params, DiffSpec)), run)
+    with recorded_run("baseline", params) as (run, reporter):
+        found = publish(
+            diff_job(BaselineDiffOptions(**pick(params, BaselineDiffOptions))), run, reporter
+        ).value
     if not params["as_json"]:
         click.echo(changes_summary(found.changes, found.comparison))

@@ -2,116 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import (
-    SIZE_HELP,
-    FilePath,
-    Name,
-    compat_option,
-    force_option,
-    given,
-    pick,
-    recorded_run,
-    run_options,
-)
-from quantlab.verbs import roles
-
-if TYPE_CHECKING:
-    AnyParam = click.ParamType[Any]
-else:
-    AnyParam = click.ParamType  # click before 8.4 gives it no type argument
-
-
-class Several(AnyParam):
-    """An option's values, separated by commas: ``1,8,256``."""
-
-    def __init__(self, kind: AnyParam) -> None:
-        self.kind, self.name = kind, kind.name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A tuple."""
-        return tuple(self.kind.convert(word, param, ctx) for word in str(value).split(","))
-
-
-def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Join the values of an option that was given several times."""
-    return tuple(item for part in value for item in part)
+from quantlab.cli.options import given, pick, recorded_run
 
 
 @click.command(
-    "bench", cls=Verb, short_help="Latency and throughput of models, interleaved in one run."
+    "bench",
+    cls=Verb,
+    short_help="Latency and throughput of models, interleaved in one run.",
+    options="bench:BenchOptions",
 )
-@click.argument("models", nargs=-1, type=Name(roles.MODEL))
-@click.option("--input_model", type=Name(roles.MODEL), help="One more of MODELS.")
-@click.option(
-    "--batch",
-    "--batch_size",
-    "-b",
-    "batch_sizes",
-    type=Several(click.IntRange(1)),
-    metavar="N,N,...",
-    multiple=True,
-    default=("1",),
-    show_default=True,
-    callback=_flat,
-    help="Batch sizes: 1,8,256, or the option several times.",
-)
-@click.option("--rounds", type=click.IntRange(2), help="Default: as many as the time allows.")
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0, min_open=True),
-    default=25.0,
-    show_default=True,
-    help="For each batch size or rate, about.",
-)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--instances", "-i", type=click.IntRange(1), help="So many processes at once.")
-@click.option("--processes", "-p", type=click.IntRange(1), help="Times --instances so many.")
-@click.option(
-    "--cores-per-instance", type=click.IntRange(1), help="CPUs and threads of each.  [default: 1]"
-)
-@click.option(
-    "--rate",
-    "rates",
-    type=Several(click.FloatRange(0, min_open=True)),
-    metavar="N,N,...",
-    multiple=True,
-    callback=_flat,
-    help="Offered load in images/s: latency when requests come at random.",
-)
-@click.option("--provider", help="Execution provider: cpu, openvino, cuda, ... for all models.")
-@click.option("--size", type=click.IntRange(1), help=SIZE_HELP)
-@compat_option
-@click.option(
-    "--mode",
-    type=click.Choice(["performance", "accuracy"]),
-    default="performance",
-    show_default=True,
-    help="accuracy: quantlab evaluate, with the next two.",
-)
-@click.option(
-    "--dataset_location", type=FilePath(roles.OTHER_DATA), help="With --mode accuracy: images."
-)
-@click.option(
-    "--label_path", type=FilePath(roles.FILE), help="With --mode accuracy: `name label` a line."
-)
-@click.option(
-    "--export",
-    "exports",
-    type=FilePath(roles.WRITES_EXPORT),
-    multiple=True,
-    help="Also write FILE.json (github-action-benchmark), FILE.csv or FILE.md.",
-)
-@click.option(
-    "--profile", is_flag=True, help="Then where the time goes, by operator, and why not faster."
-)
-@force_option
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@run_options
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
     """Time MODELS side by side; the first one is measured against itself as well (A/A)."""
@@ -141,17 +45,21 @@ def _complete(ctx: click.Context, params: dict[str, Any]) -> None:
 
 def _measure(params: dict[str, Any]) -> None:
     from quantlab.bench.measurement import BenchResult
+    from quantlab.compat import inc_performance
     from quantlab.report.bench import bench_page
-    from quantlab.report.compat import inc_performance
     from quantlab.report.profile import profile_summary
-    from quantlab.verbs.bench import BenchSpec, bench_job
-    from quantlab.verbs.profile import ProfileSpec, profile_job
+    from quantlab.verbs.bench import BenchOptions, bench_job
+    from quantlab.verbs.profile import ProfileOptions, profile_job
+    from quantlab.verbs.publish import publish
 
     profiles = None
     with recorded_run("bench", params) as (run, reporter):
-        found = bench_job(BenchSpec(**pick(params, BenchSpec)), run, reporter)
+        found = publish(
+            bench_job(BenchOptions(**pick(params, BenchOptions)), reporter), run, reporter
+        )
         if params["profile"]:
-            profiles = profile_job(ProfileSpec(**pick(params, ProfileSpec)), run, reporter)
+            asked = ProfileOptions(**pick(params, ProfileOptions))
+            profiles = publish(profile_job(asked, reporter, found.facts()), run, reporter).value
     if params["as_json"]:
         return
     if params["compat"] and isinstance(found.result, BenchResult):

@@ -7,17 +7,15 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import pick, recorded_run, run_options
+from quantlab.cli.options import pick, recorded_run
 
 
-@click.command("cache", cls=Verb, short_help="What is kept of images and answers, and emptying it.")
-@click.argument("action", type=click.Choice(["ls", "clear"]))
-@click.option(
-    "--kind",
-    type=click.Choice(["checks", "crops", "datasets", "models", "predictions"]),
-    help="Only this kind.",
+@click.command(
+    "cache",
+    cls=Verb,
+    short_help="What is kept of images and answers, and emptying it.",
+    options="small:CacheOptions",
 )
-@run_options
 def command(**params: Any) -> None:
     """List (ls) or remove (clear) decoded images, fetched datasets, quantized files and models'
     answers in the cache folder.
@@ -25,10 +23,11 @@ def command(**params: Any) -> None:
     Fetched models stay. QUANTLAB_CACHE names the folder, QUANTLAB_CACHE_SIZE its limit (10GB).
     """
     from quantlab.report.text import cache_cleared, cache_listing
-    from quantlab.verbs.cache import CacheSpec, cache_job
+    from quantlab.verbs.cache import CacheOptions, cache_job
+    from quantlab.verbs.publish import publish
 
-    with recorded_run("cache", params) as (run, _):
-        result = cache_job(CacheSpec(**pick(params, CacheSpec)), run)
+    with recorded_run("cache", params) as (run, reporter):
+        result = publish(cache_job(CacheOptions(**pick(params, CacheOptions))), run, reporter).value
     if params["as_json"]:
         return
     if params["action"] == "clear":

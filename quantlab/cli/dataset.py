@@ -7,9 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Group
-from quantlab.cli.options import FilePath
-from quantlab.cli.server import server_options, settings_of
-from quantlab.verbs import roles
+from quantlab.cli.server import settings_of
 
 
 @click.group("dataset", cls=Group, short_help="The images that a service's jobs may use, by name.")
@@ -17,18 +15,7 @@ def command() -> None:
     """Clients name datasets; only whoever runs the service says where they are."""
 
 
-@command.command("add", short_help="Give a dataset a name.")
-@click.argument("name")
-@click.argument("path", type=FilePath(roles.OTHER_DATA))
-@click.option(
-    "--list", "list_file", type=FilePath(roles.FILE), help="List file: `name label` a line."
-)
-@click.option(
-    "--synsets",
-    type=FilePath(roles.FILE),
-    help="Class list: `wnid name, ...` a line, in index order.",
-)
-@server_options
+@command.command("add", short_help="Give a dataset a name.", options="service:DatasetAddOptions")
 def add(**params: Any) -> None:
     """Let jobs use the images of PATH as NAME; the same name again changes what it stands for."""
     from quantlab.serve.datasets import add_dataset
@@ -42,8 +29,7 @@ def add(**params: Any) -> None:
     click.echo(f"{params['name']}: {facts['images']:,} images, {labels}")
 
 
-@command.command("ls", short_help="What there is.")
-@server_options
+@command.command("ls", short_help="What there is.", options="service:DatasetListOptions")
 def ls(**params: Any) -> None:
     """The datasets of the service, with their places."""
     from quantlab.serve.service import Service
@@ -53,9 +39,7 @@ def ls(**params: Any) -> None:
             click.echo(f"{each.name}  {each.facts['images']:,} images  {each.path}")
 
 
-@command.command("rm", short_help="Forget a name; the images stay.")
-@click.argument("name")
-@server_options
+@command.command("rm", short_help="Forget a name; the images stay.", options="service:NamedOptions")
 def rm(**params: Any) -> None:
     """New jobs cannot use NAME any more."""
     from quantlab.serve.service import Service

@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import (
-    FilePath,
-    Name,
-    compat_option,
-    data_options,
-    evaluation_options,
-    executor_option,
-    given,
-    model_options,
-    pick,
-    recorded_run,
-    run_options,
-)
-from quantlab.verbs import roles
-
-if TYPE_CHECKING:
-    from quantlab.evaluate.accuracy import Accuracy
+from quantlab.cli.options import given, pick, recorded_run
 
 _OF_RESULTS = {"results", "label", "synsets", "runs_dir", "as_json", "quiet"}
 
 
-@click.command("evaluate", cls=Verb, short_help="Top-1 and top-5 of one model, with intervals.")
-@click.argument("model", required=False, type=Name(roles.MODEL))
-@click.option("--input_model", type=Name(roles.MODEL), help="Instead of MODEL.")
-@data_options
-@click.option("--log-interval", type=click.IntRange(1), help="A running line every N images.")
-@click.option(
-    "--results",
-    type=FilePath(roles.FOLDER),
-    help="Instead of MODEL: another device's answers (docs/evaluate.md).",
+@click.command(
+    "evaluate",
+    cls=Verb,
+    short_help="Top-1 and top-5 of one model, with intervals.",
+    options="evaluate:EvaluateOptions",
 )
-@click.option(
-    "--label",
-    type=FilePath(roles.OTHER_DATA),
-    help="With --results: `name label` a line, or images.",
-)
-@compat_option
-@executor_option
-@evaluation_options
-@model_options
-@run_options
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
     """Run MODEL (a .onnx file or a published model's name) over labelled images.
@@ -64,22 +34,21 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     if params["results"] is not None and (others := set(given(ctx)) - _OF_RESULTS):
         names = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in others))
         raise click.UsageError(f"--results cannot be combined with {names}.")
-    from quantlab.report.compat import inc_accuracy
+    from quantlab.compat import inc_accuracy
     from quantlab.report.text import accuracy_summary
-    from quantlab.verbs.device import ResultsSpec, results_job
-    from quantlab.verbs.evaluate import EvaluateSpec, evaluate_job
+    from quantlab.verbs.device import ResultsOptions, results_job
+    from quantlab.verbs.evaluate import EvaluateOptions, evaluate_job
+    from quantlab.verbs.publish import publish
 
-    accuracy: Accuracy | None
     with recorded_run("evaluate", params) as (run, reporter):
         if params["results"] is not None:
-            accuracy, images = results_job(ResultsSpec(**pick(params, ResultsSpec)), run, reporter)
+            evaluated = results_job(ResultsOptions(**pick(params, ResultsOptions)), reporter)
         else:
-            accuracy, images = evaluate_job(
-                EvaluateSpec(**pick(params, EvaluateSpec)), run, reporter
-            )
+            evaluated = evaluate_job(EvaluateOptions(**pick(params, EvaluateOptions)), reporter)
+        publish(evaluated, run, reporter)
     if params["as_json"]:
         return
-    if params["compat"] and accuracy is not None:
-        click.echo(inc_accuracy(params["batch_size"], accuracy))
+    if params["compat"] and evaluated.accuracy is not None:
+        click.echo(inc_accuracy(params["batch_size"], evaluated.accuracy))
     else:
-        click.echo(accuracy_summary(accuracy, images))
+        click.echo(accuracy_summary(evaluated.accuracy, evaluated.images))

@@ -7,24 +7,22 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import FilePath, Name, pick, recorded_run, run_options
-from quantlab.verbs import roles
+from quantlab.cli.options import pick, recorded_run
 
 
-@click.command("fetch", cls=Verb, short_help="Get a published model or dataset by name.")
-@click.argument("name", type=Name(roles.FETCHES))
-@click.option(
-    "--from",
-    "from_dir",
-    type=FilePath(roles.MIRROR),
-    help="A folder that holds the file or its wheel.",
+@click.command(
+    "fetch",
+    cls=Verb,
+    short_help="Get a published model or dataset by name.",
+    options="small:FetchOptions",
 )
-@run_options
 def command(**params: Any) -> None:
     """Fetch NAME into the cache folder and print its path. quantlab recipes lists the names."""
-    from quantlab.verbs.fetch import FetchSpec, fetch_job
+    from quantlab.verbs.fetch import FetchOptions, fetch_job
+    from quantlab.verbs.publish import publish
 
     with recorded_run("fetch", params) as (run, reporter):
-        path = fetch_job(FetchSpec(**pick(params, FetchSpec)), run, reporter)
+        spec = FetchOptions(**pick(params, FetchOptions))
+        path = publish(fetch_job(spec, reporter), run, reporter).value
     if not params["as_json"]:
         click.echo(path)

@@ -9,50 +9,35 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from quantlab._util.outputs import Input, Output, check
 from quantlab._util.paths import cache_dir
-from quantlab.cli.options import RoleType, given
+from quantlab.cli.options import given
+from quantlab.cli.params import OptionsCommand, RoleType
 from quantlab.errors import QuantlabError
-from quantlab.verbs.roles import (
-    DATA,
-    FILE,
-    MODEL,
-    OTHER_DATA,
-    Fills,
-    Reads,
-    Role,
-    Values,
-    Writes,
-    place,
-)
+from quantlab.verbs.roles import DATA, MODEL, Fills, Reads, Role, Values, Writes, place
 
 if TYPE_CHECKING:
     from quantlab.verbs.config import Config
+    from quantlab.verbs.options.option import Options
 
-_CONFIGURED: dict[str, Reads] = {
-    "model": MODEL,
-    "data": OTHER_DATA,
-    "list_file": FILE,
-    "eval_data": OTHER_DATA,
-    "eval_list": FILE,
-    "synsets": FILE,
-    "recipe": FILE,
-    "pipeline": FILE,
-}
-"""The keys of a configuration that name what is read."""
+Known: TypeAlias = "tuple[Values, Path | None, Config | None]"
+"""Options with values of the configuration, its path, and itself where it can be read."""
 
 
-class Verb(click.Command):
+class Verb(OptionsCommand):
     """A click command that refuses to overwrite its inputs or files of others."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Check that inputs and outputs are distinct, then run. Raises OutputError."""
-        found = files_of(ctx.command, ctx.params, given(ctx))
-        check(*found, force=bool(ctx.params.get("force")))
+        """Check that inputs and outputs are distinct, resolve what the configuration says, run.
+        Raises OutputError."""
+        now = given(ctx)
+        known = _effective(ctx.command, ctx.params, now)
+        check(*_files(ctx.command, known), force=bool(ctx.params.get("force")))
+        ctx.params.update(_resolved(self.model, now, known))
         return super().invoke(ctx)
 
 
@@ -72,7 +57,25 @@ def files_of(
 ) -> tuple[list[Output], list[Input]]:
     """What the command will write, and what it will read: ``params`` are its options by name,
     ``now`` those that were given."""
-    values, path, config = _effective(command, params, now)
+    return _files(command, _effective(command, params, now))
+
+
+def _resolved(options: type[Options], now: Values, known: Known) -> Values:
+    """What the configuration says of a verb's images and preprocessing, with origins. Nothing
+    where it cannot be read, or the verb resolves it by itself: tune, and a run that is resumed."""
+    _, path, config = known
+    if "pipeline" not in options.model_fields or "resume" in options.model_fields:
+        return {}
+    from quantlab.verbs.config import FILE_NAME, Config, resolve, source_name
+
+    if config is None and path is not None and (path != Path(FILE_NAME) or path.exists()):
+        return {}
+
+    return resolve(options, now, config or Config(), source_name(path))
+
+
+def _files(command: click.Command, known: Known) -> tuple[list[Output], list[Input]]:
+    values, path, config = known
     outputs: list[Output] = [Output(cache_dir(), "QUANTLAB_CACHE")]
     inputs: list[Input] = []
     for param in command.params:
@@ -157,11 +160,20 @@ def _configured(command: click.Command, config: Config | None, path: Path) -> It
     """What the configuration names, and of what a gate judges also the int8 file."""
     if config is None:
         return
-    named = {key: getattr(config, key) for key in _CONFIGURED}
-    roles: dict[str, Reads] = dict(_CONFIGURED)
-    if any(param.name == "fail_if" for param in command.params):
-        named |= {"output": config.output, "gate.baseline": config.rules.baseline}
-        roles |= {"output": MODEL, "gate.baseline": FILE}
-    for key, value in named.items():
-        if value and not isinstance(value, dict) and (source := place(value)) is not None:
-            yield Input(source, f"{key} of {path}", roles[key].parts)
+    from quantlab.verbs.config import keys_of, of_gate
+    from quantlab.verbs.options.gate import GateOptions
+    from quantlab.verbs.options.tune import TuneOptions
+
+    known: dict[str, tuple[Any, Role | None]] = {
+        name: (getattr(config, name), each.option.role)
+        for name, each in keys_of(TuneOptions).items()
+    }
+    if isinstance(command, OptionsCommand) and command.model is GateOptions:
+        known["output"] = (config.output, MODEL)
+        rules = config.rules
+        known |= {f"gate.{k}": (getattr(rules, k), d.option.role) for k, d in of_gate().items()}
+    for key, (value, role) in known.items():
+        if not isinstance(role, Reads) or not value or isinstance(value, dict):
+            continue
+        if (source := place(value)) is not None:
+            yield Input(source, f"{key} of {path}", role.parts)

@@ -7,17 +7,21 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import pick, recorded_run, run_options
+from quantlab.cli.options import pick, recorded_run
 
 
-@click.command("init", cls=Verb, short_help="Write a commented quantlab.yaml to start from.")
-@click.option("--force", is_flag=True, help="Replace a quantlab.yaml that is there.")
-@run_options
+@click.command(
+    "init",
+    cls=Verb,
+    short_help="Write a commented quantlab.yaml to start from.",
+    options="small:InitOptions",
+)
 def command(**params: Any) -> None:
     """Write quantlab.yaml here, with every key, its meaning and its default."""
-    from quantlab.verbs.init import InitSpec, init_job
+    from quantlab.verbs.init import InitOptions, init_job
+    from quantlab.verbs.publish import publish
 
-    with recorded_run("init", params) as (run, _):
-        path = init_job(InitSpec(**pick(params, InitSpec)), run)
+    with recorded_run("init", params) as (run, reporter):
+        path = publish(init_job(InitOptions(**pick(params, InitOptions))), run, reporter).value
     if not params["as_json"]:
         click.echo(f"Wrote {path}")

@@ -7,16 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import (
-    FilePath,
-    Name,
-    data_options,
-    model_options,
-    pick,
-    recorded_run,
-    run_options,
-)
-from quantlab.verbs import roles
+from quantlab.cli.options import pick, recorded_run
 
 _VIEWS = (
     "portability",
@@ -29,61 +20,11 @@ _VIEWS = (
 
 
 @click.command(
-    "inspect", cls=Verb, short_help="What is in a model: inputs, operators, int8 nodes, scales."
+    "inspect",
+    cls=Verb,
+    short_help="What is in a model: inputs, operators, int8 nodes, scales.",
+    options="inspect:InspectOptions",
 )
-@click.argument("models", nargs=-1, required=True, type=Name(roles.MODEL), metavar="MODEL [INT8]")
-@click.option("--scales", is_flag=True, help="Print every quantized tensor's scale and zero point.")
-@click.option(
-    "--portability",
-    is_flag=True,
-    help="How many 16-bit pair sums would saturate on a CPU without VNNI, and the damage.",
-)
-@click.option(
-    "--layers",
-    is_flag=True,
-    help="Errors layer by layer: quantlab inspect --layers FP32 INT8.",
-)
-@click.option(
-    "--sensitivity",
-    is_flag=True,
-    help="What each group of nodes costs in int8, left out and alone, of a fp32 model.",
-)
-@click.option(
-    "--preprocess-audit",
-    is_flag=True,
-    help="Which preprocessing the model was trained for, and what a wrong one costs.",
-)
-@click.option(
-    "--published",
-    type=click.FloatRange(0, 100, min_open=True),
-    help="With --preprocess-audit: a published top-1 in percent, to see what it fits.",
-)
-@click.option(
-    "--quantization",
-    is_flag=True,
-    help="Every operator's output scale and zero point.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json"]),
-    default="table",
-    help="Of --quantization.",
-)
-@click.option(
-    "--test-data",
-    type=FilePath(roles.FOLDER),
-    help="Check against stored inputs and outputs: a test_data_set_0, or the folder above.",
-)
-@data_options
-@click.option(
-    "--images",
-    type=click.IntRange(1),
-    help="Images to run; 32 with --portability, 64 with --sensitivity, 400 with "
-    "--preprocess-audit, else 16.",
-)
-@model_options
-@run_options
 @click.pass_context
 def command(ctx: click.Context, /, **params: Any) -> None:
     """Look into MODEL; into where INT8 departs from it with --layers.
@@ -91,15 +32,15 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     With --test-data it exits with 1 when the outputs are not the stored ones.
     """
     from quantlab.report.text import inspected_summary
-    from quantlab.verbs.inspect import InspectSpec, inspect_job
+    from quantlab.verbs.inspect import InspectOptions, inspect_job
+    from quantlab.verbs.publish import publish
 
-    fields = {**pick(params, InspectSpec), **_view(**params)}
+    fields = {**pick(params, InspectOptions), **_view(**params)}
     with recorded_run("inspect", params) as (run, reporter):
-        result = inspect_job(InspectSpec(**fields), run, reporter)
+        result = publish(inspect_job(InspectOptions(**fields), reporter), run, reporter)
     if not params["as_json"]:
-        click.echo(inspected_summary(result, scales=params["scales"], form=params["form"]))
-    if result.stored is not None and not result.stored.passed:
-        ctx.exit(1)
+        click.echo(inspected_summary(result.value, scales=params["scales"], form=params["form"]))
+    ctx.exit(result.exit_code)
 
 
 def _view(**params: Any) -> dict[str, str | None]:

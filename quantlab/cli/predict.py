@@ -7,27 +7,23 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import FilePath, Name, model_options, pick, recorded_run, run_options
-from quantlab.verbs import roles
+from quantlab.cli.options import pick, recorded_run
 
 
-@click.command("predict", cls=Verb, short_help="What a model says of single images.")
-@click.argument("model", type=Name(roles.MODEL))
-@click.argument("images", nargs=-1, required=True, type=FilePath(roles.FILE), metavar="IMAGE...")
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown.")
-@click.option(
-    "--synsets",
-    type=FilePath(roles.FILE),
-    help="Class list: `wnid name, ...` a line, in index order.",
+@click.command(
+    "predict",
+    cls=Verb,
+    short_help="What a model says of single images.",
+    options="predict:PredictOptions",
 )
-@model_options
-@run_options
 def command(**params: Any) -> None:
     """The best classes of each IMAGE by MODEL (a .onnx file or a published model's name)."""
     from quantlab.report.text import predict_summary
-    from quantlab.verbs.predict import PredictSpec, predict_job
+    from quantlab.verbs.predict import PredictOptions, predict_job
+    from quantlab.verbs.publish import publish
 
     with recorded_run("predict", params) as (run, reporter):
-        answers = predict_job(PredictSpec(**pick(params, PredictSpec)), run, reporter)
+        spec = PredictOptions(**pick(params, PredictOptions))
+        answers = publish(predict_job(spec, reporter), run, reporter).value
     if not params["as_json"]:
         click.echo(predict_summary(answers))

@@ -7,19 +7,22 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import recorded_run, run_options
+from quantlab.cli.options import recorded_run
 
 
 @click.command(
-    "recipes", cls=Verb, short_help="List the recipes of published projects, and the ladder."
+    "recipes",
+    cls=Verb,
+    short_help="List the recipes of published projects, and the ladder.",
+    options="small:RecipesOptions",
 )
-@run_options
 def command(**params: Any) -> None:
     """Every published project's recipes, what can be fetched, and which recipes tune tries."""
     from quantlab.report.recipes import recipes_summary
+    from quantlab.verbs.publish import publish
     from quantlab.verbs.recipes import recipes_job
 
-    with recorded_run("recipes", params) as (run, _):
-        listing = recipes_job(run)
+    with recorded_run("recipes", params) as (run, reporter):
+        listing = publish(recipes_job(), run, reporter).value
     if not params["as_json"]:
         click.echo(recipes_summary(listing.published, listing.ladder))

@@ -12,29 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.options import given, repeat_command
+from quantlab.cli.options import given, in_new_notation, repeat_command
+from quantlab.cli.params import OptionsCommand
 
 if TYPE_CHECKING:
     from quantlab._util.reporter import Reporter
     from quantlab.client.api import Api
     from quantlab.client.remote import Remote, Targets
-
-VERBS = ("tune", "quantize", "evaluate", "bench", "compare", "gate")
-_HERE = {
-    *("as_json", "quiet", "runs_dir", "output", "config", "force"),
-    *("junit", "comment", "summary", "benchmark_json"),
-}
-"""Options that say what becomes of the results here."""
-_IMAGES = ("data", "list_file", "eval_data", "eval_list", "synsets")
+    from quantlab.verbs.options.option import Options
 
 
 def remote(command: click.Command, verb: str, server: str, token: str | None) -> click.Command:
     """The same command, whose work a server does. Raises UsageError for a verb that none does."""
-    if verb not in VERBS:
-        raise click.UsageError(f"--server is for {', '.join(VERBS)}: quantlab {verb} works here.")
+    from quantlab.serve.requests import SERVED
+
+    served = [o.COMMAND for o in SERVED if len(o.words()) == 1]
+    if verb not in served or not isinstance(command, OptionsCommand):
+        raise click.UsageError(f"--server is for {', '.join(served)}: quantlab {verb} works here.")
+    model = command.model
 
     def callback(**params: Any) -> None:
-        _run(click.get_current_context(), verb, params, server, token)
+        _run(click.get_current_context(), verb, model, params, server, token)
 
     there = copy.copy(command)
     there.callback = callback
@@ -42,7 +40,12 @@ def remote(command: click.Command, verb: str, server: str, token: str | None) ->
 
 
 def _run(
-    ctx: click.Context, verb: str, params: dict[str, Any], server: str, token: str | None
+    ctx: click.Context,
+    verb: str,
+    model: type[Options],
+    params: dict[str, Any],
+    server: str,
+    token: str | None,
 ) -> None:
     from quantlab.cli.console import ConsoleReporter
     from quantlab.errors import MissingExtraError
@@ -53,10 +56,12 @@ def _run(
     except ImportError as error:
         raise MissingExtraError(error.name or "httpx", "client", "--server") from error
     reporter = ConsoleReporter(quiet=params["quiet"] or params["as_json"])
+    for sentence in in_new_notation(ctx.params, params):
+        reporter.warn(sentence)
     with Api(server, token) as api:
         asked = _asked(ctx, verb, params)
-        request = _request(verb, asked, api, reporter)
-        targets = _targets(params, asked)
+        request = request_to(verb, asked, api, reporter)
+        targets = _targets(model, params, asked)
         if targets.output is not None:
             request["output"] = targets.output.name
         done = run_there(api, {"verb": verb, **request}, targets, reporter)
@@ -72,22 +77,25 @@ def _run(
     ctx.exit(done.exit_code)
 
 
-def _request(verb: str, asked: Mapping[str, Any], api: Api, reporter: Reporter) -> dict[str, Any]:
+def request_to(verb: str, asked: Mapping[str, Any], api: Api, reporter: Reporter) -> dict[str, Any]:
     """What is asked of the server, files that are here sent there. Raises UsageError for an option
     that it has no use for, QuantlabError."""
     from quantlab.client.remote import stored_model, stored_recipe
     from quantlab.serve.requests import REQUESTS
+    from quantlab.verbs.options.option import declared
 
     schema = REQUESTS[verb]
-    if unknown := sorted(asked.keys() - schema.model_fields.keys() - _HERE):
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unknown)
+    known, models = declared(schema.OPTIONS), schema.stored("models")
+    here = {name for name, each in known.items() if each.option.local}
+    if unknown := sorted(asked.keys() - schema.model_fields.keys() - here):
+        flags = ", ".join(known[name].flag for name in unknown)
         raise click.UsageError(f"--server cannot be combined with {flags}.")
-    if missing := [name for name in schema.MODELS if not asked.get(name)]:
+    if missing := [name for name in models if not asked.get(name)]:
         raise click.UsageError(f"Missing {missing[0].upper()}.")
     request = {name: value for name, value in asked.items() if name in schema.model_fields}
-    if schema.DATASETS:
-        _check_datasets(request, schema.DATASETS, api)
-    for name in schema.MODELS:
+    if datasets := schema.stored("datasets"):
+        _check_datasets(request, datasets, api)
+    for name in models:
         value = request[name]
         one = isinstance(value, str)
         found = [stored_model(api, each, reporter) for each in ([value] if one else value)]
@@ -101,6 +109,8 @@ def _request(verb: str, asked: Mapping[str, Any], api: Api, reporter: Reporter) 
 def _asked(ctx: click.Context, verb: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given, and those of the configuration."""
     from quantlab.verbs.config import Config, effective, load_config
+    from quantlab.verbs.options.option import declared
+    from quantlab.verbs.options.tune import TuneOptions
 
     now = {name: value for name, value in given(ctx).items() if not _empty(value)}
     if verb == "evaluate" and now.pop("input_model", None):
@@ -112,7 +122,9 @@ def _asked(ctx: click.Context, verb: str, params: Mapping[str, Any]) -> dict[str
     config = load_config(params["config"])
     defaults = Config().model_dump()
     told = effective(config, now)
-    changed = {k: v for k, v in told.items() if v != defaults.get(k) and k not in _IMAGES}
+    known = declared(TuneOptions)
+    of_images = {name for name, each in known.items() if each.option.group == "Images"}
+    changed = {k: v for k, v in told.items() if v != defaults.get(k) and k not in of_images}
     changed.pop("rules", None)
     if "max_decline" in now:
         changed.pop("criterion", None)
@@ -129,8 +141,8 @@ def _of_gate(now: dict[str, Any]) -> dict[str, Any]:
         path, models = Path(models[0]), ()
     config = load_config(path)
     named = [str(name) for name in (config.model, config.output) if name is not None]
-    rules = now.get("fail_if") or config.rules.fail_if
-    return {**now, "models": tuple(models or named), "fail_if": rules}
+    rules = now.get("require") or config.rules.require
+    return {**now, "models": tuple(models or named), "require": rules}
 
 
 def _empty(value: Any) -> bool:
@@ -151,12 +163,17 @@ def _check_datasets(request: Mapping[str, Any], fields: tuple[str, ...], api: Ap
             raise QuantlabError(f"the server has no dataset called {name}.", words)
 
 
-def _targets(params: Mapping[str, Any], asked: Mapping[str, Any]) -> Targets:
+def _targets(model: type[Options], params: Mapping[str, Any], asked: Mapping[str, Any]) -> Targets:
     """Where results go. An int8 file is called by the model's name here, whatever the server calls
     the model."""
-    from quantlab.client.remote import OUTPUTS, Targets
+    from quantlab.client.remote import Targets
+    from quantlab.verbs.options.option import declared
 
-    files = {name: Path(params[key]) for key, name in OUTPUTS.items() if params.get(key)}
+    files = {
+        each.option.job_file: Path(params[name])
+        for name, each in declared(model).items()
+        if each.option.job_file is not None and params.get(name)
+    }
     output = asked.get("output")
     if output is None and "output" in params:
         output = f"{Path(str(asked['model'])).stem}.int8.onnx"

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from quantlab.cli.files import Group
-from quantlab.cli.options import F, FilePath, Name, force_option, pick, recorded_run, run_options
-from quantlab.verbs import roles
+from quantlab.cli.options import pick, recorded_run
 
 if TYPE_CHECKING:
     from quantlab.cli.console import ConsoleReporter
     from quantlab.report.history import Form
-
-METRICS = ("top1", "top5", "decline", "agreement", "kl", "latency", "speedup", "int8_macs")
-_DB_HELP = "URL of the index.  [default: $QUANTLAB_DB, else a file beside the runs]"
-
-
-def history_options(function: F) -> F:
-    """The options of all verbs that look at runs."""
-    return click.option("--db", type=Name(roles.ADDS_ROWS), help=_DB_HELP)(run_options(function))
-
-
-everywhere_option = click.option(
-    "--everywhere", is_flag=True, help="Of all machines and folders that share the --db."
-)
 
 
 @click.group(
@@ -41,22 +26,19 @@ def command() -> None:
     """
 
 
-@command.command("ledger", short_help="Published and measured figures of every recipe.")
-@click.option(
-    "--output",
-    type=FilePath(roles.FILLS_LEDGER),
-    default=Path("reports"),
-    show_default=True,
-    help="The folder for ledger.md and ledger.csv.",
+@command.command(
+    "ledger",
+    short_help="Published and measured figures of every recipe.",
+    options="runs:LedgerOptions",
 )
-@force_option
-@run_options
 def ledger(**params: Any) -> None:
     """Every recipe with what is published of it, and what the runs of --runs-dir measured."""
-    from quantlab.verbs.ledger import LedgerSpec, ledger_job
+    from quantlab.verbs.ledger import LedgerOptions, ledger_job
+    from quantlab.verbs.publish import publish
 
     with recorded_run("runs", params) as (run, reporter):
-        page, rows = ledger_job(LedgerSpec(**pick(params, LedgerSpec)), run, reporter)
+        spec = LedgerOptions(**pick(params, LedgerOptions))
+        page, rows = publish(ledger_job(spec, reporter), run, reporter).value
     if not params["as_json"]:
         count = sum(row.whose == "here" for row in rows)
         click.echo(f"Wrote {page} and ledger.csv: {len(rows)} rows, {count} measured here")
@@ -72,36 +54,28 @@ def _as_json(facts: Any) -> str:
     return json.dumps(facts, indent=1)
 
 
-@command.command("ls", short_help="All runs, the newest first.")
-@click.option("--verb", help="Only runs of this verb.")
-@click.option("--model", help="Only of models with this in their name or sha256.")
-@click.option("--since", metavar="TIME", help="Only from this date on, or so old: 7d, 12h.")
-@click.option("--limit", type=click.IntRange(1), help="So many at most.")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table",
-    show_default=True,
-)  # fmt: skip
-@everywhere_option
-@history_options
+@command.command("ls", short_help="All runs, the newest first.", options="runs:RunsListOptions")
 def ls(**params: Any) -> None:
     """List the runs: verb, model, verdict, top-1, decline."""
     from quantlab.report.history import listing
-    from quantlab.verbs.runs import LsSpec, ls_job
+    from quantlab.verbs.runs import RunsListOptions, ls_job
 
-    found = ls_job(LsSpec(**pick(params, LsSpec)), _reporter(params))
+    found = ls_job(RunsListOptions(**pick(params, RunsListOptions)), _reporter(params))
     form: Form = "json" if params["as_json"] else params["form"]
     click.echo(listing(found, form, params["runs_dir"], everywhere=params["everywhere"]))
 
 
-@command.command("show", short_help="One run: asked, conditions, results, artifacts.")
-@click.argument("run", type=Name(roles.FOLDER))
-@history_options
+@command.command(
+    "show",
+    short_help="One run: asked, conditions, results, artifacts.",
+    options="runs:RunsShowOptions",
+)
 def show(**params: Any) -> None:
     """Print what RUN was asked, under which conditions, what came out, and what repeats it."""
     from quantlab.report.history import run_page
-    from quantlab.verbs.runs import RunSpec, show_job
+    from quantlab.verbs.runs import SeveralRunsOptions, show_job
 
-    spec = RunSpec(**pick(params, RunSpec), runs=(params["run"],))
+    spec = SeveralRunsOptions(**pick(params, SeveralRunsOptions), runs=(params["run"],))
     shown = show_job(spec, _reporter(params))
     if params["as_json"]:
         click.echo(_as_json(shown.record.model_dump()))
@@ -109,19 +83,18 @@ def show(**params: Any) -> None:
         click.echo(run_page(shown.folder, shown.record, shown.entry, shown.artifacts))
 
 
-@command.command("diff", short_help="What changed between two runs.")
-@click.argument("old", type=Name(roles.FOLDER))
-@click.argument("new", type=Name(roles.FOLDER))
-@history_options
+@command.command(
+    "diff", short_help="What changed between two runs.", options="runs:RunsDiffOptions"
+)
 def diff(**params: Any) -> None:
     """Say what changed from run OLD to run NEW: first what most likely explains another result.
 
     Where both runs have kept their answers, these are compared image by image.
     """
     from quantlab.report.history import diff_page, diff_rows
-    from quantlab.verbs.runs import DiffSpec, diff_job
+    from quantlab.verbs.runs import RunsDiffOptions, diff_job
 
-    found = diff_job(DiffSpec(**pick(params, DiffSpec)), _reporter(params))
+    found = diff_job(RunsDiffOptions(**pick(params, RunsDiffOptions)), _reporter(params))
     sides = (found.changes, found.outcomes, found.comparison)
     if params["as_json"]:
         click.echo(_as_json(diff_rows(*sides)))
@@ -130,29 +103,15 @@ def diff(**params: Any) -> None:
         click.echo(diff_page(names, *sides, found.unpaired))
 
 
-@command.command("trend", short_help="A model's accuracy and latency over runs.")
-@click.argument("model")
-@click.option(
-    "--metric",
-    "metrics",
-    type=click.Choice(METRICS),
-    multiple=True,
-    help="May be given several times.  [default: top1, latency]",
+@command.command(
+    "trend", short_help="A model's accuracy and latency over runs.", options="runs:TrendOptions"
 )
-@click.option(
-    "--plot",
-    type=FilePath(roles.WRITES_PLOT),
-    help="Draw it into this .png or .svg file.",
-)
-@force_option
-@everywhere_option
-@history_options
 def trend(**params: Any) -> None:
     """Show MODEL (a name, as runs ls has it) over runs, with intervals and change points."""
     from quantlab.report.history import trend_page, trend_rows
-    from quantlab.verbs.runs import TrendSpec, trend_job
+    from quantlab.verbs.runs import TrendOptions, trend_job
 
-    found = trend_job(TrendSpec(**pick(params, TrendSpec)), _reporter(params))
+    found = trend_job(TrendOptions(**pick(params, TrendOptions)), _reporter(params))
     if params["as_json"]:
         click.echo(_as_json(trend_rows(found.series)))
         return
@@ -161,15 +120,14 @@ def trend(**params: Any) -> None:
         click.echo(f"\nWrote {params['plot']}")
 
 
-@command.command("rm", short_help="Remove runs with all that they left.")
-@click.argument("runs", nargs=-1, required=True, type=Name(roles.FOLDER), metavar="RUN...")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@history_options
+@command.command(
+    "rm", short_help="Remove runs with all that they left.", options="runs:RunsRemoveOptions"
+)
 def rm(**params: Any) -> None:
     """Remove the folders of RUNs from the runs folder, after asking."""
-    from quantlab.verbs.runs import HistorySpec, RunSpec, removable_job, rm_job
+    from quantlab.verbs.runs import HistoryOptions, SeveralRunsOptions, removable_job, rm_job
 
-    reporter, spec = _reporter(params), RunSpec(**pick(params, RunSpec))
+    reporter, spec = _reporter(params), SeveralRunsOptions(**pick(params, SeveralRunsOptions))
     found = removable_job(spec, reporter)
     for folder, _ in found:
         click.echo(folder, err=True)
@@ -177,38 +135,31 @@ def rm(**params: Any) -> None:
     if not params["yes"] and not click.confirm(f"Remove {words}?", err=True):
         click.echo("Nothing was removed.", err=True)
         return
-    rm_job(HistorySpec(**pick(params, HistorySpec)), [folder for folder, _ in found], reporter)
+    rm_job(
+        HistoryOptions(**pick(params, HistoryOptions)), [folder for folder, _ in found], reporter
+    )
     names = [folder.name for folder, _ in found]
     click.echo(_as_json({"removed": names}) if params["as_json"] else f"Removed {len(names)}.")
 
 
-@command.command("index", short_help="Make the index anew from the run folders.")
-@history_options
+@command.command(
+    "index", short_help="Make the index anew from the run folders.", options="runs:HistoryOptions"
+)
 def index(**params: Any) -> None:
     """Read all run folders into the index again. The other verbs keep it up to date."""
-    from quantlab.verbs.runs import HistorySpec, index_job
+    from quantlab.verbs.runs import HistoryOptions, index_job
 
-    url, count = index_job(HistorySpec(**pick(params, HistorySpec)), _reporter(params))
+    url, count = index_job(HistoryOptions(**pick(params, HistoryOptions)), _reporter(params))
     found = {"index": url, "runs": count}
     click.echo(_as_json(found) if params["as_json"] else f"{count} runs in the index {url}")
 
 
-@command.command("export", short_help="Log runs with MLflow.")
-@click.argument("target", type=click.Choice(["mlflow"]))
-@click.argument("runs", nargs=-1, required=True, type=Name(roles.FOLDER), metavar="RUN...")
-@click.option(
-    "--to",
-    type=Name(roles.FILLS_MLFLOW),
-    metavar="PLACE",
-    help="A tracking URI or a folder.  [default: MLflow's own]",
-)
-@click.option("--experiment", default="quantlab", show_default=True)
-@history_options
+@command.command("export", short_help="Log runs with MLflow.", options="runs:ExportOptions")
 def export(**params: Any) -> None:
     """Log RUNs with MLflow: options, figures and artifacts. What is there already stays."""
-    from quantlab.verbs.runs import ExportSpec, export_job
+    from quantlab.verbs.runs import ExportOptions, export_job
 
-    found = export_job(ExportSpec(**pick(params, ExportSpec)), _reporter(params))
+    found = export_job(ExportOptions(**pick(params, ExportOptions)), _reporter(params))
     if params["as_json"]:
         click.echo(_as_json([vars(logged) for logged in found]))
         return

@@ -7,14 +7,15 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.server import server_options, settings_of
+from quantlab.cli.server import settings_of
 
 
-@click.command("serve", cls=Verb, short_help="The service: an API, pages, and a worker.")
-@server_options
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True)
-@click.option("--no-worker", is_flag=True, help="Leave the jobs to quantlab worker.")
+@click.command(
+    "serve",
+    cls=Verb,
+    short_help="The service: an API, pages, and a worker.",
+    options="service:ServeOptions",
+)
 def command(**params: Any) -> None:
     """Serve the API and the pages, with one worker beside (docs/serve.md)."""
     from quantlab.cli.console import ConsoleReporter

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.files import Group
-from quantlab.cli.options import Duration
-from quantlab.cli.server import server_options, settings_of
+from quantlab.cli.server import settings_of
 
 if TYPE_CHECKING:
     from quantlab.serve.tokens import Token
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 
 
 @click.group("token", cls=Group, short_help="Who may use a service, and for what.")
@@ -23,18 +20,9 @@ def command() -> None:
     """The tokens by which clients of a service are known."""
 
 
-@command.command("create", short_help="Make a token; it is printed once.")
-@click.argument("name")
-@click.option(
-    "--scope",
-    type=click.Choice(["read", "submit", "admin"]),
-    default="read",
-    show_default=True,
-    help="read: see everything. submit: also upload and run jobs. admin: also others' jobs.",
+@command.command(
+    "create", short_help="Make a token; it is printed once.", options="service:TokenCreateOptions"
 )
-@click.option("--expires", type=Duration(), help="After so long, such as 30d.  [default: never]")
-@json_option
-@server_options
 def create(**params: Any) -> None:
     """Print a new token called NAME. It cannot be shown again: the service keeps its hash."""
     from quantlab.serve.service import Service
@@ -47,9 +35,7 @@ def create(**params: Any) -> None:
     click.echo(json.dumps({**_facts(token), "token": text}) if params["as_json"] else text)
 
 
-@command.command("ls", short_help="All tokens.")
-@json_option
-@server_options
+@command.command("ls", short_help="All tokens.", options="service:TokenListOptions")
 def ls(**params: Any) -> None:
     """List the tokens by name: what they may do, and until when."""
     from quantlab.report.formats import table
@@ -67,9 +53,7 @@ def ls(**params: Any) -> None:
         click.echo(table(list(rows[0]), cells))
 
 
-@command.command("revoke", short_help="Forget a token.")
-@click.argument("name")
-@server_options
+@command.command("revoke", short_help="Forget a token.", options="service:NamedOptions")
 def revoke(**params: Any) -> None:
     """Refuse the token called NAME (or of this id) from now on. Its jobs stay."""
     from quantlab.serve.service import Service

@@ -7,11 +7,15 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.server import server_options, settings_of
+from quantlab.cli.server import settings_of
 
 
-@click.command("worker", cls=Verb, short_help="Do the jobs of a service, on this machine.")
-@server_options
+@click.command(
+    "worker",
+    cls=Verb,
+    short_help="Do the jobs of a service, on this machine.",
+    options="service:ServerOptions",
+)
 def command(**params: Any) -> None:
     """Take jobs from a service's database, one at a time, until Ctrl-C.
 

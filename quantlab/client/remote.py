@@ -15,12 +15,6 @@ from quantlab.client.api import Api
 from quantlab.errors import OutputError, QuantlabError
 
 RUNS = "runs"
-OUTPUTS = {
-    "junit": "junit.xml",
-    "comment": "comment.md",
-    "benchmark_json": "benchmark.json",
-}
-"""Options of the gate that name files, and what a job calls them."""
 _ENDED_OUTSIDE = ("models/", "trials/", "study.db")
 """Of a run folder, what only a tune that goes on needs."""
 _OWN_LINES = ("Run: ", "Repeat: ")

@@ -26,14 +26,14 @@ from quantlab.errors import ClusterError, DataError
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.model.model import Layout, Model, OutputKind
-from quantlab.quantize.cached_files import keep
+from quantlab.quantize.cached_files import keep_model
 
 _SEE = "Every worker must see the caller's files: a shared path, or a URL (docs/scale.md)."
 _TRIM_SECONDS = 30.0
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
+class ShardImages:
     """Some images of a dataset, as a shard names them: ``rows`` int64 [n] of the dataset that
     ``opening`` opens, their names, their content digests where these are known.
 
@@ -49,7 +49,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentModel:
     """A model as a shard names it; its content comes beside. ``content_sha256`` is the content's,
     ``sha256`` the caller's model's, whose external data lie in files of their own."""
 
@@ -58,7 +58,8 @@ class Sent:
     name: str
     layout: Layout | None
     output_kind: OutputKind
-    size: int | None
+    size: int | tuple[int, int] | None
+    output_name: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ def _dataset(opening: Opening, visit: str) -> Dataset:
         raise ClusterError(f"on {_host()}, {error.problem}", _SEE) from error
 
 
-def dataset(images: Images) -> Dataset:
+def dataset(images: ShardImages) -> Dataset:
     """The images as a Dataset. Raises ClusterError when they are not here."""
     whole = _dataset(images.opening, images.visit)
     if images.rows.max() < len(whole):
@@ -112,7 +113,7 @@ def _known(part: Dataset, digests: tuple[str, ...]) -> Dataset:
     return replace(part, source=source).knowing(digests)
 
 
-def usable(images: Images) -> tuple[tuple[str, ...], dict[int, str]]:
+def usable(images: ShardImages) -> tuple[tuple[str, ...], dict[int, str]]:
     """Decodes the images into this worker's cache; their content digests, and of those that are
     not usable, by index, why."""
     part = dataset(images)
@@ -123,7 +124,7 @@ def usable(images: Images) -> tuple[tuple[str, ...], dict[int, str]]:
     return digests, bad
 
 
-def crops(images: Images) -> Crops:
+def crops(images: ShardImages) -> Crops:
     """The images, all of them usable, from this worker's cache or decoded into it."""
     found = load_crops(
         dataset(images), images.pipeline, cache_dir=cache_dir() / "crops", max_bad=0, workers=1
@@ -143,21 +144,26 @@ def _keep_to_limit() -> None:
         trim(cache_dir(), cache_limit())
 
 
-def model(sent: Sent, content: Path | bytes) -> Model:
+def model(sent: SentModel, content: Path | bytes) -> Model:
     """The model; bytes become a file of this worker's cache. Raises ModelError, ClusterError."""
     path = content if isinstance(content, Path) else _file(sent, content)
     found = Model.load(path)
     if found.sha256 != sent.content_sha256:
         raise ClusterError(f"{sent.name} is another file on {_host()} than for the caller.", _SEE)
-    found = found.with_overrides(layout=sent.layout, output_kind=sent.output_kind, size=sent.size)
+    found = found.with_overrides(
+        layout=sent.layout,
+        output_kind=sent.output_kind,
+        size=sent.size,
+        output_name=sent.output_name,
+    )
     return replace(found, label=sent.name, sha256=sent.sha256)
 
 
-def _file(sent: Sent, content: bytes) -> Path:
+def _file(sent: SentModel, content: bytes) -> Path:
     folder, key = cache_dir() / "models", hashlib.sha256(content).hexdigest()[:32]
     path = folder / f"{key}.onnx"
     if not path.is_file():
-        keep(content, key, f"{sent.name}, for shards", folder)
+        keep_model(content, key, f"{sent.name}, for shards", folder)
     return path
 
 
@@ -172,7 +178,7 @@ _DESK = _RunnerCache()
 
 
 def runner(
-    sent: Sent, content: Path | bytes, execution: Execution, pipeline: Pipeline
+    sent: SentModel, content: Path | bytes, execution: Execution, pipeline: Pipeline
 ) -> ParallelRunner:
     """The model's runner, which stays open for the next shard."""
     of = (sent, execution, pipeline)

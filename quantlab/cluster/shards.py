@@ -14,16 +14,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab._util.reporter import Reporter
+from quantlab._util.reporter import Counted, Reporter
 from quantlab.cluster import opened
 from quantlab.cluster.executor import Executor, in_order
-from quantlab.cluster.opened import Images, Sent
+from quantlab.cluster.opened import SentModel, ShardImages
 from quantlab.data.calibration import BATCH_SIZE, CalibrationImages
 from quantlab.data.crops import Crops, Undecoded, undecoded
 from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline
 from quantlab.errors import ClusterError
-from quantlab.evaluate.evaluator import Answers
+from quantlab.evaluate.evaluator import AnswerStream, Rows
 from quantlab.evaluate.execution import Execution
 from quantlab.model.large import serialized
 from quantlab.model.model import InputSpec, Model, external_files, read_proto
@@ -40,8 +40,6 @@ OBSERVED = 128
 _MODELS = 2
 
 R = TypeVar("R")
-Rows = NDArray[np.int64]
-Progress = Callable[[int, int], None]
 
 
 def cut(rows: Rows, most: int, workers: int, step: int = 2) -> list[Rows]:
@@ -55,7 +53,9 @@ def cut(rows: Rows, most: int, workers: int, step: int = 2) -> list[Rows]:
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
-def named(dataset: Dataset, pipeline: Pipeline, rows: Rows, visit: str, known: bool) -> Images:
+def named_images(
+    dataset: Dataset, pipeline: Pipeline, rows: Rows, visit: str, known: bool
+) -> ShardImages:
     """These images of the dataset, as a shard names them. ``known``: with their digests.
 
     Raises ClusterError for a dataset that only this process has.
@@ -63,7 +63,7 @@ def named(dataset: Dataset, pipeline: Pipeline, rows: Rows, visit: str, known: b
     if dataset.opening is None:
         raise ClusterError(f"{dataset.root} was not opened from a path that workers could open.")
     chosen = rows.tolist()
-    return Images(
+    return ShardImages(
         opening=dataset.opening,
         rows=dataset.opened_rows[rows],
         names=tuple(dataset.names[i] for i in chosen),
@@ -80,22 +80,23 @@ class Sharded:
 
     executor: Executor
     visit: str = field(default_factory=lambda: uuid.uuid4().hex)
-    models: dict[object, tuple[Sent, Any]] = field(default_factory=dict)
+    models: dict[object, tuple[SentModel, Any]] = field(default_factory=dict)
 
     def _cut(self, rows: Rows, most: int, step: int) -> list[Rows]:
         return cut(rows, most, max(1, self.executor.workers), step)
 
-    def named(self, crops: Crops, rows: Rows | None = None) -> Images:
+    def named(self, crops: Crops, rows: Rows | None = None) -> ShardImages:
         """These of the crops, or all, as a shard names them. Raises ClusterError."""
         if crops.dataset is None:
             raise ClusterError("these crops are of no dataset that workers could open.")
         chosen = np.arange(len(crops)) if rows is None else rows
-        return named(crops.dataset, crops.pipeline, chosen, self.visit, known=True)
+        return named_images(crops.dataset, crops.pipeline, chosen, self.visit, known=True)
 
-    def sent(self, model: Model) -> tuple[Sent, Any]:
+    def sent(self, model: Model) -> tuple[SentModel, Any]:
         """The model as a shard names it, and its content as the executor shares it: the file, or
         with its external data the whole as one. The last few are shared once."""
-        kind = (model.sha256, model.name, model.layout, model.output_kind, model.size)
+        read_as = (model.layout, model.output_kind, model.size, model.output_name)
+        kind = (model.sha256, model.name, *read_as)
         if kind not in self.models:
             sha256, content = model.sha256, None
             if external_files(read_proto(model.path), model.path):
@@ -103,7 +104,7 @@ class Sharded:
                 sha256 = hashlib.sha256(content).hexdigest()
             while len(self.models) >= _MODELS:
                 del self.models[next(iter(self.models))]
-            self.models[kind] = Sent(sha256, *kind), self.executor.share(content or model.path)
+            self.models[kind] = SentModel(sha256, *kind), self.executor.share(content or model.path)
         return self.models[kind]
 
     def in_order(self, function: Callable[..., R], tasks: Sequence[tuple[Any, ...]]) -> Iterator[R]:
@@ -111,7 +112,7 @@ class Sharded:
         return in_order(self.executor, function, tasks)
 
     def read(
-        self, dataset: Dataset, pipeline: Pipeline, max_bad: float, progress: Progress
+        self, dataset: Dataset, pipeline: Pipeline, max_bad: float, progress: Counted
     ) -> Undecoded:
         """The dataset's crops, decoded by the workers and kept there.
 
@@ -119,7 +120,9 @@ class Sharded:
         ``load_crops``, ClusterError.
         """
         pieces = self._cut(np.arange(len(dataset)), SHARD, 2)
-        tasks = [(named(dataset, pipeline, rows, self.visit, known=False),) for rows in pieces]
+        tasks = [
+            (named_images(dataset, pipeline, rows, self.visit, known=False),) for rows in pieces
+        ]
         digests, bad = list[str](), dict[int, str]()
         for rows, (found, why) in zip(pieces, self.in_order(opened.usable, tasks), strict=True):
             _check_first(dataset, int(rows[0]), found[0])
@@ -128,14 +131,16 @@ class Sharded:
             progress(len(digests), len(dataset))
         return undecoded(dataset.knowing(digests), pipeline, bad, max_bad)
 
-    def answers(self, model: Model, crops: Crops, execution: Execution, order: Rows) -> Answers:
+    def answers(
+        self, model: Model, crops: Crops, execution: Execution, order: Rows
+    ) -> AnswerStream:
         """``ParallelRunner.answers`` on the crops: each shard in one thread, or in those that
         ``execution`` asks for."""
         pieces = self._cut(order, SHARD, model.input.batch or execution.batch or 2)
         at_worker = replace(execution, threads=execution.threads or 1)
         name, content = self.sent(model)
         tasks = [(self.named(crops, rows), name, content, at_worker) for rows in pieces]
-        return zip(pieces, self.in_order(answers, tasks), strict=True)
+        return zip(pieces, self.in_order(shard_answers, tasks), strict=True)
 
     def observe(self, reporter: Reporter) -> Observe:
         """``observe_tensors`` whose calibration images the workers look at."""
@@ -173,8 +178,8 @@ def _check_first(dataset: Dataset, index: int, digest: str) -> None:
         )
 
 
-def answers(
-    images: Images, name: Sent, content: Path | bytes, execution: Execution
+def shard_answers(
+    images: ShardImages, name: SentModel, content: Path | bytes, execution: Execution
 ) -> NDArray[np.float32]:
     """A shard of an evaluation: the model's outputs [n, classes] on the images."""
     crops = opened.crops(images)
@@ -184,7 +189,7 @@ def answers(
 
 
 def statistics(
-    images: Images,
+    images: ShardImages,
     graph: Path | bytes,
     spec: InputSpec,
     scales: Mapping[str, Floats],

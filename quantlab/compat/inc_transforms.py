@@ -10,7 +10,7 @@ from quantlab._util.yamlfile import validate
 from quantlab.data.preprocess import IMAGENET_STD, PIPELINES, Pipeline
 from quantlab.errors import RecipeError
 
-Kind = Literal["used", "same", "ignored"]
+TransformKind = Literal["used", "same", "ignored"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Step:
     """One transform: the pipeline's keys it became, or why it has no effect."""
 
     name: str
-    kind: Kind
+    kind: TransformKind
     became: str = ""
     why: str = ""
 

@@ -20,7 +20,7 @@ IGNORED = "ignored"
 
 
 @dataclass(frozen=True)
-class Row:
+class MappedKey:
     """One key of the file: its value, what it became, and why."""
 
     key: str
@@ -34,7 +34,7 @@ class Mapped:
     """The settings, by the keys of ``quantlab.yaml``, and a row for each key of the file."""
 
     settings: dict[str, Any]
-    rows: tuple[Row, ...]
+    rows: tuple[MappedKey, ...]
 
 
 def is_inc(data: Mapping[str, Any]) -> bool:
@@ -53,7 +53,7 @@ def map_inc(data: Mapping[str, Any], where: str) -> Mapped:
         if "eval_list" in settings:
             settings["list"] = settings["eval_list"]
         why = "no calibration images are named: the evaluation images are divided"
-        table.rows.append(Row("-", "", f"data: {settings['data']}", why))
+        table.rows.append(MappedKey("-", "", f"data: {settings['data']}", why))
     if not settings:
         raise RecipeError(
             f"{where}: nothing in this Neural Compressor file can be used here.",
@@ -62,7 +62,7 @@ def map_inc(data: Mapping[str, Any], where: str) -> Mapped:
     return Mapped(settings, tuple(table.rows))
 
 
-def markdown(rows: tuple[Row, ...]) -> str:
+def mapping_table(rows: tuple[MappedKey, ...]) -> str:
     """The table."""
     cells = [("Neural Compressor", "value", "quantlab", "why")]
     cells += [tuple(_cell(text) for text in _texts(row)) for row in rows]  # type: ignore[misc]
@@ -75,7 +75,7 @@ def markdown(rows: tuple[Row, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _texts(row: Row) -> tuple[str, str, str, str]:
+def _texts(row: MappedKey) -> tuple[str, str, str, str]:
     return row.key, row.value, row.became, row.why
 
 
@@ -89,7 +89,7 @@ class _Table:
 
     data: Mapping[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[MappedKey] = field(default_factory=list)
 
     def sets(self, key: str, value: Any, settings: Mapping[str, Any], why: str = "") -> None:
         """Record that the key became these settings."""
@@ -104,15 +104,15 @@ class _Table:
             for inner, v in (setting.items() if isinstance(setting, Mapping) else [("", setting)])
         ]
         became = ", ".join(words).replace(".: ", ": ")
-        self.rows.append(Row(key, _short(value), became, why))
+        self.rows.append(MappedKey(key, _short(value), became, why))
 
     def same(self, key: str, value: Any, why: str = "") -> None:
         """Record that quantlab does so anyway."""
-        self.rows.append(Row(key, _short(value), AS_ALWAYS, why))
+        self.rows.append(MappedKey(key, _short(value), AS_ALWAYS, why))
 
     def ignores(self, key: str, value: Any, why: str) -> None:
         """Record that the key has no effect."""
-        self.rows.append(Row(key, _short(value), IGNORED, why))
+        self.rows.append(MappedKey(key, _short(value), IGNORED, why))
 
     def at(self, key: str) -> Any:
         """The value at a dotted key, or None."""
@@ -268,10 +268,10 @@ def _criterion_text(table: _Table) -> str:
     """The whole criterion: its amount and its metric are in two places."""
     limits = table.at("tuning.accuracy_criterion")
     limits = limits if isinstance(limits, Mapping) else {}
-    top5 = "top5 " if table.at("evaluation.accuracy.metric.topk") == 5 else ""
+    name = "top5" if table.at("evaluation.accuracy.metric.topk") == 5 else "top1"
     if limits.get("relative") is None and "absolute" in limits:
-        return f"{top5}{_share(limits['absolute'])}pp"
-    return f"{top5}{_share(limits.get('relative', 0.01))}%"
+        return f"{name}.decline <= {_share(limits['absolute'])}pp"
+    return f"{name}.decline <= {_share(limits.get('relative', 0.01))}%"
 
 
 def _criterion(table: _Table, key: str, value: Any) -> None:
@@ -381,10 +381,10 @@ def _ordered(value: Any) -> Any:
 def _transform_row(table: _Table, key: str, value: Any, step: Step, pipeline: Any) -> None:
     if step.kind != "used":
         became = AS_ALWAYS if step.kind == "same" else IGNORED
-        table.rows.append(Row(key, _short(value), became, step.why))
+        table.rows.append(MappedKey(key, _short(value), became, step.why))
         return
     name = pipeline if isinstance(pipeline, str) else step.became
-    table.rows.append(Row(key, _short(value), f"pipeline: {name}", step.why))
+    table.rows.append(MappedKey(key, _short(value), f"pipeline: {name}", step.why))
 
 
 _FP32 = "--strategy sensitivity finds the nodes that have to stay in fp32"

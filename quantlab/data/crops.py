@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -14,9 +14,10 @@ import PIL
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from quantlab._util.cache import side, touch
+from quantlab._util.cache import Store, key_of, side, touch
 from quantlab._util.files import atomic_path, write_whole
 from quantlab._util.pages import release_pages
+from quantlab._util.reporter import Counted
 from quantlab.data.dataset import Dataset, Problem, describe
 from quantlab.data.images import quiet_pillow
 from quantlab.data.preprocess import Pipeline, opencv_version
@@ -27,7 +28,6 @@ from quantlab.model.model import InputSpec
 CROPS_FORMAT = 1  # raised whenever the same images would give other crops or another file
 _TRIES = 3
 
-Progress = Callable[[int, int], None]
 C = TypeVar("C", bound="Crops")
 
 
@@ -35,8 +35,8 @@ C = TypeVar("C", bound="Crops")
 class Crops:
     """The readable images of a dataset, cropped.
 
-    ``array`` is a read-only memory map [n, crop, crop, 3] of the pipeline's ``dtype``: uint8 RGB,
-    or float32 of who preprocesses alone. ``digests`` are the content
+    ``array`` is a read-only memory map [n, height, width, 3] of the pipeline's ``dtype``: uint8
+    RGB, or float32 of who preprocesses alone. ``digests`` are the content
     digests of the n images; ``problems`` are all images of the dataset that are not among them;
     ``root`` is the dataset's; ``dataset`` is the n images themselves.
     """
@@ -92,10 +92,10 @@ class Undecoded(Crops):
 
     def pixels(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
         """See Crops.pixels. Raises DataError."""
-        dataset, side = self.dataset, self.pipeline.crop
+        dataset = self.dataset
         assert dataset is not None
         found = [crop_of(dataset, self.pipeline, i) for i in np.arange(len(self))[rows].tolist()]
-        empty = np.empty((0, side, side, 3), self.pipeline.dtype)
+        empty = np.empty((0, *self.pipeline.shape, 3), self.pipeline.dtype)
         return np.stack(found) if found else empty
 
 
@@ -105,7 +105,7 @@ def load_crops(
     *,
     cache_dir: Path,
     max_bad: float = 0.01,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
     workers: int | None = None,
 ) -> Crops:
     """The dataset's crops in its order, from the cache or decoded into it.
@@ -123,14 +123,15 @@ def decoded(
     pipeline: Pipeline,
     *,
     cache_dir: Path,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
     workers: int | None = None,
 ) -> tuple[NDArray[Any], dict[int, str]]:
     """The crops of all usable images, and of the others, by index, why they are not. As
     ``load_crops``, but for any number of unusable images."""
-    path = crops_path(dataset, pipeline, cache_dir)
-    tries = 0
-    while (cached := _read_cache(path, len(dataset), pipeline)) is None:
+    store, key = Store(cache_dir, ".npy"), cache_key(dataset, pipeline)
+    path = store.path(key)
+    read, tries = partial(_read, len(dataset), pipeline), 0
+    while (cached := store.find(key, read)) is None:
         # Another process that keeps to the cache's limit may remove it before it is opened.
         if tries == _TRIES:
             raise OutputError(f"{path} vanished right after it was written.", "Run again.")
@@ -144,20 +145,20 @@ def undecoded(
 ) -> Undecoded:
     """The crops of a dataset whose images are all usable but the ``bad`` ones, by index with the
     reason. Raises DataError as ``load_crops``."""
-    nothing = np.empty((0, pipeline.crop, pipeline.crop, 3), pipeline.dtype)
+    nothing = np.empty((0, *pipeline.shape, 3), pipeline.dtype)
     return _assemble(Undecoded, dataset, pipeline, nothing, bad, max_bad)
 
 
 def crops_path(dataset: Dataset, pipeline: Pipeline, cache_dir: Path) -> Path:
     """The path of these crops in the cache, whether or not the file exists."""
-    return cache_dir / f"{cache_key(dataset, pipeline)}.npy"
+    return Store(cache_dir, ".npy").path(cache_key(dataset, pipeline))
 
 
 def cache_key(dataset: Dataset, pipeline: Pipeline) -> str:
     """A digest of all that decides the crops: images, geometry, decoder and resizer versions."""
     images = [dataset.digest, dataset.max_pixels, *([pipeline.digest] if dataset.finished else [])]
     parts = [CROPS_FORMAT, images, *decoder(pipeline)]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    return key_of(*parts)
 
 
 def decoder(pipeline: Pipeline) -> list[str]:
@@ -208,7 +209,7 @@ def _check_bad(dataset: Dataset, bad: dict[int, str], max_bad: float) -> tuple[P
 
 
 @dataclass(frozen=True)
-class Row:
+class DecodedRow:
     """A row just decoded: it is at ``offset`` of the file ``path``; None for an unusable image."""
 
     path: Path
@@ -220,9 +221,9 @@ def decode_to(
     dataset: Dataset,
     pipeline: Pipeline,
     *,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
     workers: int | None = None,
-    told: Callable[[Row], None] | None = None,
+    told: Callable[[DecodedRow], None] | None = None,
 ) -> None:
     """Writes the crops row by row, then the bad rows' reasons beside them.
 
@@ -242,7 +243,7 @@ def decode_to(
                 file.write(row.tobytes())
             if told is not None:
                 file.flush()
-                told(Row(temporary, offset))
+                told(DecodedRow(temporary, offset))
             if progress is not None:
                 progress(index + 1, total)
         file.seek(0)
@@ -252,12 +253,19 @@ def decode_to(
 
 
 def _subject(dataset: Dataset, pipeline: Pipeline) -> str:
-    return f"{len(dataset)} images of {dataset.root} ({pipeline.resizer}, {pipeline.crop} pixels)"
+    return (
+        f"{len(dataset)} images of {dataset.root} ({pipeline.resizer}, {_pixels(pipeline)} pixels)"
+    )
+
+
+def _pixels(pipeline: Pipeline) -> str:
+    """``224``, or ``64 x 160``."""
+    return " x ".join(map(str, dict.fromkeys(pipeline.shape)))
 
 
 def _write_header(file: BinaryIO, rows: int, pipeline: Pipeline) -> None:
     """NumPy pads it so that its length does not depend on the number of rows."""
-    shape = (rows, pipeline.crop, pipeline.crop, 3)
+    shape = (rows, *pipeline.shape, 3)
     descr = np.dtype(pipeline.dtype).str
     header = {"shape": shape, "fortran_order": False, "descr": descr}
     npy.write_array_header_1_0(file, header)
@@ -277,20 +285,14 @@ def _crop_or_reason(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray
         return error.problem.removeprefix(f"{dataset.names[index]}: ").removesuffix(".")
 
 
-def _read_cache(
-    path: Path, total: int, pipeline: Pipeline
+def _read(
+    total: int, pipeline: Pipeline, path: Path, facts: dict[str, Any]
 ) -> tuple[NDArray[Any], dict[int, str]] | None:
     """What the cache holds, or None when it holds nothing usable."""
-    crop = pipeline.crop
-    try:
-        facts = json.loads(side(path).read_bytes())
-        bad = {int(index): str(reason) for index, reason in facts["bad"]}
-        rows = total - len(bad)
-        touch(path)
-        if rows == 0:
-            return np.empty((0, crop, crop, 3), pipeline.dtype), bad
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    usable = array.shape == (rows, crop, crop, 3) and array.dtype == pipeline.dtype
+    bad = {int(index): str(reason) for index, reason in facts["bad"]}
+    rows = total - len(bad)
+    if rows == 0:
+        return np.empty((0, *pipeline.shape, 3), pipeline.dtype), bad
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    usable = array.shape == (rows, *pipeline.shape, 3) and array.dtype == pipeline.dtype
     return (array, bad) if usable else None

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from quantlab._util.files import write_whole
-from quantlab.data.crops import Crops, Progress
+from quantlab._util.reporter import Counted
+from quantlab.data.crops import Crops
 from quantlab.data.readers import NPZ_LIST
 from quantlab.data.readers.files import is_image
 from quantlab.data.readers.listed import parse_list
@@ -24,7 +25,7 @@ _MARK = b"quantlab data npz"
 _ODD = re.compile(r"[^\w ,.()+=@~\[\]-]")
 
 
-def write_inputs(crops: Crops, spec: InputSpec, folder: Path, progress: Progress) -> list[str]:
+def write_inputs(crops: Crops, spec: InputSpec, folder: Path, progress: Counted) -> list[str]:
     """Write the files into ``folder``, their list last; returns the files' names.
 
     Each holds ``input``, a batch of one in the model's layout and dtype, and ``label`` (int64).

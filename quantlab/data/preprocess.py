@@ -22,7 +22,6 @@ _MAX_RESIZED = 25_000_000
 _NEAR = 0.1  # of a pixel's step: float16 keeps less
 
 Resizer = Literal["pillow-bilinear", "pillow-bicubic", "opencv-bilinear"]
-Side = Annotated[int, Field(ge=1, le=_MAX_SIDE)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Size = tuple[int, int]  # width, height, as Pillow and OpenCV have it
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -35,6 +34,7 @@ class Pipeline(BaseModel):
     """A preprocessing pipeline: resize, crop, colour order, mean and standard deviation.
 
     ``resize`` is the length of the shorter side, or (height, width) to resize straight to;
+    ``crop`` is one side of a square, or (height, width);
     ``mean`` and ``std`` are on the scale 0 to 255 and in the order that ``color`` names.
 
     Examples:
@@ -44,6 +44,8 @@ class Pipeline(BaseModel):
         ... )
         >>> pipeline.sized(112).resize
         128
+        >>> pipeline.sized((128, 64)).crop
+        (128, 64)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,14 +54,14 @@ class Pipeline(BaseModel):
     version: int = Field(default=1, ge=1)
     resizer: Resizer
     resize: int | tuple[int, int]
-    crop: Side
+    crop: int | tuple[int, int]
     color: Literal["RGB", "BGR"] = "RGB"
     mean: tuple[Number, Number, Number]
     std: tuple[Positive, Positive, Positive]
 
-    @field_validator("resize", mode="before")
+    @field_validator("resize", "crop", mode="before")
     @classmethod
-    def _resize_in_words(cls, value: object) -> object:
+    def _sides_in_words(cls, value: object) -> object:
         sides = value if isinstance(value, (list, tuple)) and len(value) == 2 else [value]
         if all(type(side) is int and 1 <= side <= _MAX_SIDE for side in sides):
             return value
@@ -67,10 +69,17 @@ class Pipeline(BaseModel):
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
-        smallest = self.resize if isinstance(self.resize, int) else min(self.resize)
-        if self.crop > smallest:
-            raise ValueError(f"the crop ({self.crop}) is larger than its source ({smallest})")
+        if any(crop > source for crop, source in zip(self.shape, _pair(self.resize), strict=True)):
+            raise ValueError(
+                f"the crop ({_in_words(self.crop)}) is larger than its source "
+                f"({_in_words(self.resize)})"
+            )
         return self
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the crops in pixels."""
+        return _pair(self.crop)
 
     @property
     def dtype(self) -> type[np.generic]:
@@ -89,7 +98,7 @@ class Pipeline(BaseModel):
         return _short_hash(self.model_dump_json(include={"resizer", "resize", "crop"}))
 
     def crop_image(self, image: Image.Image) -> NDArray[Any]:
-        """An upright RGB image as uint8 [crop, crop, 3], RGB whatever ``color`` says.
+        """An upright RGB image as uint8 [height, width, 3], RGB whatever ``color`` says.
 
         Raises DataError for an image so elongated that resizing it would take too much memory,
         MissingExtraError when the resizer is OpenCV's and that is not installed.
@@ -98,8 +107,9 @@ class Pipeline(BaseModel):
         if width * height > _MAX_RESIZED:
             raise DataError(f"{image.width} x {image.height} is too elongated to be resized.")
         pixels = _RESIZERS[self.resizer](image, (width, height))
-        left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
-        return np.ascontiguousarray(pixels[top : top + self.crop, left : left + self.crop])
+        tall, wide = self.shape
+        left, top = round((width - wide) / 2), round((height - tall) / 2)
+        return np.ascontiguousarray(pixels[top : top + tall, left : left + wide])
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) after resizing, rounded as torchvision's functional.resize does."""
@@ -140,24 +150,24 @@ class Pipeline(BaseModel):
         return sum(self.mean) / 3, sum(self.std) / 3
 
     def from_input(self, array: NDArray[Any]) -> NDArray[Any]:
-        """What ``to_input`` was given: uint8 RGB [crop, crop, 3], three times the luminance where
-        it gave that.
+        """What ``to_input`` was given: uint8 RGB [height, width, 3], three times the luminance
+        where it gave that.
 
         ``array`` is one image as a model takes it: [3, h, w] or [h, w, 3], or with 1 for 3, perhaps
         with a batch of one around it, uint8 or normalized floats. Raises DataError ``"<reason>."``
         where this pipeline cannot have given it.
         """
         image = array[0] if array.ndim == 4 and len(array) == 1 else array
-        side = self.crop
-        if image.shape in ((3, side, side), (1, side, side)):
+        shape = self.shape
+        if image.shape in ((3, *shape), (1, *shape)):
             image = image.transpose(1, 2, 0)
-        elif image.shape not in ((side, side, 3), (side, side, 1)):
-            raise DataError(f"{list(array.shape)} is not an input of {self.crop} x {self.crop}.")
+        elif image.shape not in ((*shape, 3), (*shape, 1)):
+            raise DataError(f"{list(array.shape)} is not an input of {shape[0]} x {shape[1]}.")
         if image.dtype.kind == "f":
             image = self._pixels(image)
         elif image.dtype != np.uint8:
             raise DataError(f"an input of {image.dtype}, neither floats nor uint8.")
-        image = np.broadcast_to(image, (side, side, 3))
+        image = np.broadcast_to(image, (*shape, 3))
         return np.ascontiguousarray(image if self.color == "RGB" else image[..., ::-1])
 
     def _pixels(self, image: NDArray[Any]) -> NDArray[np.uint8]:
@@ -186,25 +196,47 @@ class Pipeline(BaseModel):
             image /= std
         return planes
 
-    def sized(self, size: int) -> Pipeline:
-        """The same pipeline for a model of this input size.
+    def sized(self, size: int | tuple[int, int]) -> Pipeline:
+        """The same pipeline for a model of this input size: one side, or (height, width).
 
         A size between the crop and the shorter side is cut from the same resized image (caffe:
-        227 from 256); any other scales the resizing with the crop.
+        227 from 256); any other scales the resizing with the crop. For another shape than the
+        crop's the image is resized straight to that shape.
         """
-        sides = (self.resize,) if isinstance(self.resize, int) else self.resize
-        if self.crop <= size <= min(sides):
-            return self.model_copy(update={"crop": size})
-        scaled = [round(side * size / self.crop) for side in sides]
-        resize = scaled[0] if isinstance(self.resize, int) else tuple(scaled)
-        return validate(Pipeline, {**dict(self), "crop": size, "resize": resize}, self.name)
+        tall, wide = _pair(size)
+        sources = _pair(self.resize)
+        if self.shape[0] * wide == self.shape[1] * tall:
+            if self.shape[0] <= tall and max(tall, wide) <= min(sources):
+                return self.model_copy(update={"crop": _side(tall, wide)})
+            scaled = [
+                round(source * new / old)
+                for source, new, old in zip(sources, (tall, wide), self.shape, strict=True)
+            ]
+            resize = scaled[0] if isinstance(self.resize, int) else tuple(scaled)
+        else:
+            more = min(sources) / max(self.shape)
+            resize = (max(tall, round(tall * more)), max(wide, round(wide * more)))
+        changed = {"crop": _side(tall, wide), "resize": resize}
+        return validate(Pipeline, {**dict(self), **changed}, self.name)
+
+
+def _pair(sides: int | tuple[int, int]) -> tuple[int, int]:
+    return (sides, sides) if isinstance(sides, int) else sides
+
+
+def _side(height: int, width: int) -> int | tuple[int, int]:
+    return height if height == width else (height, width)
+
+
+def _in_words(sides: int | tuple[int, int]) -> str:
+    return str(sides) if isinstance(sides, int) else f"{sides[0]} x {sides[1]}"
 
 
 class Ready(Pipeline):
     """The pipeline of inputs that the caller has preprocessed: it does not resize, crop or
     normalize.
 
-    Its crops are float32 [crop, crop, 3]. ``inputs`` tells its definition from other pipelines'.
+    Its crops are float32 [height, width, 3]. ``inputs`` tells its definition from other pipelines'.
     """
 
     inputs: Literal["ready"] = "ready"
@@ -222,10 +254,11 @@ class Ready(Pipeline):
         """One input, float [3, h, w] or [h, w, 3], perhaps with a batch of one around it, as
         float32 [h, w, 3]. Raises DataError ``"<reason>."``."""
         image = array[0] if array.ndim == 4 and len(array) == 1 else array
-        if image.shape == (3, self.crop, self.crop):
+        shape = self.shape
+        if image.shape == (3, *shape):
             image = image.transpose(1, 2, 0)
-        elif image.shape != (self.crop, self.crop, 3):
-            raise DataError(f"{list(array.shape)} is not an input of {self.crop} x {self.crop}.")
+        elif image.shape != (*shape, 3):
+            raise DataError(f"{list(array.shape)} is not an input of {shape[0]} x {shape[1]}.")
         if image.dtype.kind != "f":
             raise DataError(f"an input of {image.dtype}, not of floats.")
         return np.ascontiguousarray(image, np.float32)
@@ -242,26 +275,27 @@ class Ready(Pipeline):
         ordered = crops.transpose(0, 3, 1, 2) if spec.layout == "NCHW" else crops
         return np.ascontiguousarray(ordered)
 
-    def sized(self, size: int) -> Pipeline:
+    def sized(self, size: int | tuple[int, int]) -> Pipeline:
         """For a model of another input size."""
         return self.model_copy(update={"crop": size, "resize": size})
 
 
-def ready(size: int) -> Ready:
-    """The pipeline of ready inputs of ``size`` pixels a side."""
+def ready(size: int | tuple[int, int]) -> Ready:
+    """The pipeline of ready inputs of ``size`` pixels a side, or (height, width)."""
     plain: dict[str, Any] = {"mean": (0, 0, 0), "std": (1, 1, 1), "resizer": "pillow-bilinear"}
     return Ready(name="ready", resize=size, crop=size, **plain)
 
 
 def get_pipeline(
-    spec: Pipeline | Mapping[str, Any] | Path | str, size: int | None = None
+    spec: Pipeline | Mapping[str, Any] | Path | str, size: int | tuple[int, int] | None = None
 ) -> Pipeline:
     """A pipeline by name, from a mapping of all its fields, or from a YAML file of them.
 
-    ``size`` is the model's input height; the pipeline is adapted to it. Raises RecipeError.
+    ``size`` is the height and width of the model's input, one number where they are equal; the
+    pipeline is adapted to it. Raises RecipeError.
     """
     pipeline = _find(spec)
-    return pipeline if size is None or size == pipeline.crop else pipeline.sized(size)
+    return pipeline if size is None or _pair(size) == pipeline.shape else pipeline.sized(size)
 
 
 def _find(spec: Pipeline | Mapping[str, Any] | Path | str) -> Pipeline:

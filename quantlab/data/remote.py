@@ -7,12 +7,11 @@ whole. What changes at the URL (a name, a size, a time or an ETag) changes the k
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,20 +19,19 @@ from typing import Any
 
 from filelock import FileLock
 
-from quantlab._util.cache import ABANDONED, cache_limit, entries, remove, side, touch
+from quantlab._util.cache import ABANDONED, cache_limit, entries, key_of, remove, side, touch
 from quantlab._util.files import write_whole
 from quantlab._util.paths import cache_dir
+from quantlab._util.reporter import Counted
 from quantlab.errors import DataError, MissingExtraError, OutputError, QuantlabError
 
 MAX_FILES = 5_000_000
 _AT_ONCE = 64
 _VERSIONS = ("ETag", "etag", "md5Hash", "checksum", "mtime", "LastModified", "updated", "created")
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """A file: its address for the file system, its name in the dataset, bytes, and version."""
 
     address: str
@@ -42,7 +40,7 @@ class Remote:
     version: str
 
 
-def fetched(url: str, *, progress: Progress | None = None) -> Path:
+def fetched(url: str, *, progress: Counted | None = None) -> Path:
     """The local copy of the folder or file at ``url``, downloaded if it is not in the cache.
 
     Processes that want the same wait for the one that fetches it. Raises DataError for a URL that
@@ -70,13 +68,12 @@ def fetched(url: str, *, progress: Progress | None = None) -> Path:
     return path / files[0].name if files[0].address == root else path
 
 
-def key(url: str, files: Sequence[Remote]) -> str:
+def key(url: str, files: Sequence[RemoteFile]) -> str:
     """Changes whenever what is at the URL does."""
-    facts = [url, sorted((file.name, file.size, file.version) for file in files)]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    return key_of(url, sorted((file.name, file.size, file.version) for file in files))
 
 
-def _listed(url: str) -> tuple[Any, str, list[Remote]]:
+def _listed(url: str) -> tuple[Any, str, list[RemoteFile]]:
     """The file system, what it calls the URL, and the files there, at least one."""
     try:
         import fsspec
@@ -91,17 +88,17 @@ def _listed(url: str) -> tuple[Any, str, list[Remote]]:
     return system, root, [_remote(url, root, address, facts) for address, facts in found.items()]
 
 
-def _remote(url: str, root: str, address: str, facts: dict[str, Any]) -> Remote:
+def _remote(url: str, root: str, address: str, facts: dict[str, Any]) -> RemoteFile:
     name = PurePosixPath(address).name if address == root else address.removeprefix(root)
     name = name.lstrip("/")
     if not name or "\\" in name or {"..", ""} & set(name.split("/")):
         raise DataError(f"{url}: the name {address[:100]!r} is outside of the dataset.")
     version = next((str(facts[v]) for v in _VERSIONS if facts.get(v) is not None), "")
-    return Remote(address, name, int(facts["size"] or 0), version)
+    return RemoteFile(address, name, int(facts["size"] or 0), version)
 
 
 def _fetch(
-    url: str, system: Any, files: Sequence[Remote], path: Path, progress: Progress | None
+    url: str, system: Any, files: Sequence[RemoteFile], path: Path, progress: Counted | None
 ) -> None:
     """Download all files into a folder beside ``path``, then move it there."""
     total, done = sum(file.size for file in files), 0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data.crops import Row, decode_to
+from quantlab.data.crops import DecodedRow, decode_to
 from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline
 
@@ -27,14 +27,14 @@ class StreamingCrops:
 
     def __init__(self, count: int, pipeline: Pipeline) -> None:
         self._count, self._dtype = count, pipeline.dtype
-        self._shape = (pipeline.crop, pipeline.crop, 3)
+        self._shape = (*pipeline.shape, 3)
         self._news = threading.Condition()
         self._offsets: list[int | None] = []
         self._file: BufferedReader | None = None
         self._over = self._left = False
 
     def pixels(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """The crops [n, crop, crop, 3] of these rows, waiting for them; zeros for unusable
+        """The crops [n, height, width, 3] of these rows, waiting for them; zeros for unusable
         images."""
         last = int(rows.max())
         taken = np.zeros((len(rows), *self._shape), self._dtype)
@@ -54,7 +54,7 @@ class StreamingCrops:
         """Which of the rows that have come hold an image: bool [n]."""
         return np.array([offset is not None for offset in self._offsets], bool)
 
-    def note(self, row: Row) -> None:
+    def note(self, row: DecodedRow) -> None:
         """Record one more decoded row."""
         with self._news:
             if self._left:

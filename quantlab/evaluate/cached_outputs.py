@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab._util.cache import side, touch
-from quantlab._util.files import write_whole
+from quantlab._util.cache import Store, key_of
 from quantlab.data.crops import CROPS_FORMAT, Crops, decoder
 from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline
-from quantlab.errors import OutputError, RecordError
 from quantlab.evaluate.execution import ALL_CORES, Execution
 from quantlab.evaluate.predictions import Predictions
 from quantlab.model.model import Model
 from quantlab.runtime.environment import environment
 from quantlab.runtime.providers import CPU
-from quantlab.runtime.session import Optimization
 
 _FORMAT = 1  # raised whenever the same model and crops would give other outputs or another file
 
@@ -33,42 +27,38 @@ def answers_key(
     pipeline: Pipeline,
     *,
     providers: Sequence[str] = CPU,
-    optimization: Optimization = "all",
     fold: bool = False,
 ) -> str:
     """Changes whenever the outputs may: with the model, each image (its content's digest) and their
     order, the pipeline, ONNX Runtime and how it runs, and the CPU's int8 instructions."""
     facts = environment()
     inputs = [digests, pipeline.digest, CROPS_FORMAT, *decoder(pipeline), model.input.layout]
-    runtime = [facts["onnxruntime"], list(providers), optimization, facts["isa"]]
-    parts = [_FORMAT, model.sha256, inputs, runtime, *(["folded"] if fold else [])]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    runtime = [facts["onnxruntime"], list(providers), "all", facts["isa"]]
+    judged = [] if model.output_name is None else [["output", model.output_name]]
+    parts = [_FORMAT, model.sha256, inputs, runtime, *(["folded"] if fold else []), *judged]
+    return key_of(*parts)
 
 
-def recall(
+def recall_outputs(
     model: Model, crops: Crops, folder: Path, execution: Execution = ALL_CORES
 ) -> NDArray[np.float32] | None:
     """The cached outputs on all crops, or None where ``folder`` holds no usable ones."""
-    path = _path(model, crops, folder, execution)
-    try:
+
+    def read(path: Path, _: object) -> NDArray[np.float32] | None:
         known = Predictions.load(path)
-    except RecordError:
-        return None
-    if (known.model_sha256, known.digests) != (model.sha256, crops.digests):
-        return None
-    touch(path)
-    return known.outputs if known.outputs.shape[1] == model.num_classes else None
+        same = (known.model_sha256, known.digests) == (model.sha256, crops.digests)
+        return known.outputs if same and known.outputs.shape[1] == model.num_classes else None
+
+    return _store(folder).find(_key(model, crops.digests, crops.pipeline, execution), read)
 
 
-def keep(
+def keep_outputs(
     answers: Predictions, model: Model, crops: Crops, folder: Path, execution: Execution = ALL_CORES
 ) -> None:
     """Write the outputs on all crops to the cache. A folder that cannot be written is no error."""
-    path = _path(model, crops, folder, execution)
     subject = f"{model.name} on {len(crops)} images of {crops.root} ({crops.pipeline.name})"
-    with suppress(OutputError):
-        write_whole(side(path), json.dumps({"of": subject}))
-        answers.save(path)
+    key = _key(model, crops.digests, crops.pipeline, execution)
+    _store(folder).keep(key, subject, answers.save)
 
 
 def is_known(
@@ -78,16 +68,14 @@ def is_known(
     folder: Path,
     execution: Execution = ALL_CORES,
 ) -> bool:
-    """Whether ``recall`` will find outputs once the images are decoded, if all are usable."""
-    return _file(model, dataset.content_digests, pipeline, folder, execution).is_file()
+    """Whether ``recall_outputs`` will find outputs once all images are decoded."""
+    key = _key(model, dataset.content_digests, pipeline, execution)
+    return _store(folder).path(key).is_file()
 
 
-def _path(model: Model, crops: Crops, folder: Path, execution: Execution) -> Path:
-    return _file(model, crops.digests, crops.pipeline, folder, execution)
+def _store(folder: Path) -> Store:
+    return Store(folder, ".npz")
 
 
-def _file(
-    model: Model, digests: Sequence[str], pipeline: Pipeline, folder: Path, execution: Execution
-) -> Path:
-    key = answers_key(model, digests, pipeline, providers=execution.providers, fold=execution.fold)
-    return folder / f"{key}.npz"
+def _key(model: Model, digests: Sequence[str], pipeline: Pipeline, execution: Execution) -> str:
+    return answers_key(model, digests, pipeline, providers=execution.providers, fold=execution.fold)

@@ -39,7 +39,7 @@ _FORM = (
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class DeviceAnswers:
     """Answers by image name: ``top`` [n, k] are the best classes, -1 for none; ``outputs`` float32
     [n, classes] are None where only classes are known."""
 
@@ -63,7 +63,7 @@ class Answers:
         return "probabilities" if within.all() and (np.abs(sums - 1) < 0.05).all() else "logits"
 
 
-def read_answers(path: Path) -> Answers:
+def read_answers(path: Path) -> DeviceAnswers:
     """The answers in a file or folder. Raises DataError."""
     if path.is_dir():
         return _folder(path)
@@ -72,7 +72,7 @@ def read_answers(path: Path) -> Answers:
     return _text(path)
 
 
-def match(names: Sequence[str], others: Sequence[str]) -> NDArray[np.int64]:
+def match_names(names: Sequence[str], others: Sequence[str]) -> NDArray[np.int64]:
     """For each name the index of the same image among ``others`` (int64 [n]), -1 for none.
 
     Endings do not count; folders do only where file names alone are not unique. Raises DataError
@@ -109,7 +109,7 @@ def _short(stem: str) -> str:
     return stem.rpartition("/")[2]
 
 
-def _of_scores(names: Sequence[str], outputs: NDArray[Any], path: Path) -> Answers:
+def _of_scores(names: Sequence[str], outputs: NDArray[Any], path: Path) -> DeviceAnswers:
     if outputs.ndim != 2 or outputs.dtype.kind not in "fiu" or min(outputs.shape) < 1:
         raise DataError(
             f"{path}: the outputs are {outputs.dtype} {list(outputs.shape)}, not numbers "
@@ -120,10 +120,10 @@ def _of_scores(names: Sequence[str], outputs: NDArray[Any], path: Path) -> Answe
     if len(names) != len(outputs):
         raise DataError(f"{path} has {len(names)} names and {len(outputs)} rows of outputs.")
     scores = np.ascontiguousarray(outputs, np.float32)
-    return Answers(tuple(names), top_k(scores, 5), scores)
+    return DeviceAnswers(tuple(names), top_k(scores, 5), scores)
 
 
-def _npz(path: Path) -> Answers:
+def _npz(path: Path) -> DeviceAnswers:
     arrays = _arrays(path)
     if "meta" in arrays:
         try:
@@ -158,7 +158,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _text(path: Path) -> Answers:
+def _text(path: Path) -> DeviceAnswers:
     lines = [_SEPARATOR.split(line.strip()) for line in read_text(path).splitlines()]
     rows = [line for line in lines if line != [""]]
     if not rows:
@@ -166,7 +166,7 @@ def _text(path: Path) -> Answers:
     return _of_words([row[0] for row in rows], [row[1:] for row in rows], path)
 
 
-def _of_words(names: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> Answers:
+def _of_words(names: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> DeviceAnswers:
     for name, row in zip(names, rows, strict=True):
         if not row:
             raise DataError(f"{path}: {name[:60]!r} has no answer.", _FORM)
@@ -181,7 +181,7 @@ def _of_words(names: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -
     return _of_scores(names, scores, path)
 
 
-def _of_classes(names: Sequence[str], rows: Sequence[Sequence[int]], path: Path) -> Answers:
+def _of_classes(names: Sequence[str], rows: Sequence[Sequence[int]], path: Path) -> DeviceAnswers:
     top = np.full((len(rows), max(map(len, rows))), -1, np.int64)
     for i, (name, row) in enumerate(zip(names, rows, strict=True)):
         if min(row) < 0 or len(set(row)) < len(row):
@@ -190,10 +190,10 @@ def _of_classes(names: Sequence[str], rows: Sequence[Sequence[int]], path: Path)
                 "Whole numbers are classes; write scores with a decimal point.",
             )
         top[i, : len(row)] = row
-    return Answers(tuple(names), top, None)
+    return DeviceAnswers(tuple(names), top, None)
 
 
-def _folder(path: Path) -> Answers:
+def _folder(path: Path) -> DeviceAnswers:
     """One file an image, all of one kind, in the order of their names."""
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _EACH and p.is_file())
     kinds = sorted({file.suffix.lower() for file in files})

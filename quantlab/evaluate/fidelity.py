@@ -16,7 +16,7 @@ DECIDING = 5
 _SMALLEST = 1e-30
 
 
-class Fidelity(BaseModel):
+class FidelityFigures(BaseModel):
     """Agreement, KL divergence and SQNR of one model against fp32 on the same images.
 
     ``sqnr_db``: fp32's logits to their error, as everywhere in quantlab; None without an error.
@@ -49,7 +49,7 @@ class Fidelity(BaseModel):
         return self.variation_db <= 0 and surely <= self.constant
 
 
-def fidelity(reference: NDArray[np.float32], other: NDArray[np.float32]) -> Fidelity:
+def fidelity(reference: NDArray[np.float32], other: NDArray[np.float32]) -> FidelityFigures:
     """Fidelity of ``other`` to fp32's finite logits ``reference``, both [n, classes], n at least 1.
 
     Raises ValueError when their shapes differ.
@@ -58,7 +58,7 @@ def fidelity(reference: NDArray[np.float32], other: NDArray[np.float32]) -> Fide
         raise ValueError(f"answers of shapes {reference.shape} and {other.shape}")
     first = top_k(reference, 1)[:, 0]
     finite = bool(np.isfinite(other).all())
-    return Fidelity(
+    return FidelityFigures(
         images=len(reference),
         sqnr_db=sqnr_db(reference, other) if finite else None,
         variation_db=_variation_db(reference, other) if finite else None,

@@ -39,7 +39,7 @@ def probabilities(outputs: NDArray[np.float32], kind: OutputKind) -> NDArray[np.
     return np.asarray(np.exp(log_softmax(outputs)), np.float64)
 
 
-def answer(
+def image_answer(
     image: str,
     outputs: NDArray[np.float32],
     kind: OutputKind,

@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 
 from quantlab.data.preprocess import Pipeline
 from quantlab.data.threads import ordered_map
-from quantlab.evaluate.evaluator import Answers
+from quantlab.evaluate.evaluator import AnswerStream, Rows
 from quantlab.evaluate.execution import ALL_CORES, Execution
 from quantlab.evaluate.fold import fold_preprocess
-from quantlab.evaluate.plan import BATCHES, Plan, fastest, next_plan, splits
+from quantlab.evaluate.plan import BATCHES, ParallelPlan, fastest, next_plan, splits
 from quantlab.model.model import Model
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.providers import CPU
 from quantlab.runtime.runner import Runner
 
-Rows = NDArray[np.int64]
-Images = Callable[[Rows], NDArray[Any]]
+GiveImages = Callable[[Rows], NDArray[Any]]
 PROBE_BATCHES, PROBE_SPLITS = 400, 2000
 """With fewer images than this, trying costs more than the best choice saves: another split needs
 another session."""
@@ -55,19 +54,19 @@ class ParallelRunner:
         fixed = model.input.batch or execution.batch
         self._batches: Sequence[int] = (fixed,) if fixed else BATCHES
         self._runners: dict[int, Runner] = {}
-        self._plan: Plan | None = None
+        self._plan: ParallelPlan | None = None
         self._runner(self._splits[0][1])
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> ParallelPlan:
         """The plan in use: the fastest of those tried, else the first."""
-        return self._plan or Plan(*self._splits[0], self._batches[0])
+        return self._plan or ParallelPlan(*self._splits[0], self._batches[0])
 
     @property
     def _on_cpu(self) -> bool:
         return self.providers == CPU
 
-    def answers(self, order: Rows, images: Images) -> Answers:
+    def answers(self, order: Rows, images: GiveImages) -> AnswerStream:
         """Rows and their outputs [n, classes], in ``order``, some ahead of the consumer.
 
         ``images`` gives those of some rows, in threads.
@@ -79,7 +78,7 @@ class ParallelRunner:
                 return found
             return self._pipeline.to_input(found, self.model.input)
 
-        rates: dict[Plan, float] = {}
+        rates: dict[ParallelPlan, float] = {}
         done = 0
         probing = self._plan is None and len(order) >= PROBE_BATCHES
         choice = self._splits if len(order) >= PROBE_SPLITS else self._splits[:1]
@@ -95,7 +94,7 @@ class ParallelRunner:
             self._use_plan(best if rates[best] else self._alone)
         yield from self._checked(order[done:], inputs)
 
-    def _checked(self, order: Rows, inputs: Images) -> Answers:
+    def _checked(self, order: Rows, inputs: GiveImages) -> AnswerStream:
         """Run by the plan in use, after its answers were checked against single images."""
         first = self.plan.workers * self.plan.batch
         if self._plan is None and len(order):
@@ -105,19 +104,19 @@ class ParallelRunner:
             order = order[first:]
         yield from self._in_order(self.plan, order, inputs)
 
-    def _use_plan(self, plan: Plan) -> None:
+    def _use_plan(self, plan: ParallelPlan) -> None:
         """Use this plan from now on; free what only other plans need."""
         self._plan = plan
         for threads in self._runners.keys() - {plan.threads}:
             self._runners.pop(threads).close()
 
     @property
-    def _alone(self) -> Plan:
+    def _alone(self) -> ParallelPlan:
         """Run each image by itself."""
-        return Plan(self._splits[0][0], 1, self.model.input.batch or 1)
+        return ParallelPlan(self._splits[0][0], 1, self.model.input.batch or 1)
 
     def _try_plan(
-        self, plan: Plan, rows: Rows, inputs: Images
+        self, plan: ParallelPlan, rows: Rows, inputs: GiveImages
     ) -> tuple[list[tuple[Rows, NDArray[np.float32]]], float]:
         """Try a plan: its answers and images/s; 0 images/s where the answers differed and were
         computed again."""
@@ -133,12 +132,12 @@ class ParallelRunner:
             return list(self._in_order(self._alone, rows, inputs)), 0.0
         return found, (timed or len(rows)) / max(seconds, 1e-9)
 
-    def _same(self, rows: Rows, outputs: NDArray[np.float32], inputs: Images) -> bool:
+    def _same(self, rows: Rows, outputs: NDArray[np.float32], inputs: GiveImages) -> bool:
         run = self._runner(1)
         alone = [run(inputs(rows[i : i + 1])) for i in range(min(_CHECKED, len(rows)))]
         return np.array_equal(np.concatenate(alone), outputs[:_CHECKED], equal_nan=True)
 
-    def _in_order(self, plan: Plan, order: Rows, inputs: Images) -> Answers:
+    def _in_order(self, plan: ParallelPlan, order: Rows, inputs: GiveImages) -> AnswerStream:
         run, size = self._runner(plan.threads), plan.batch
         pieces = [order[i : i + size] for i in range(0, len(order), size)]
         outputs = ordered_map(lambda i: run(inputs(pieces[i])), len(pieces), plan.workers)

@@ -13,7 +13,7 @@ _SIDE_BY_SIDE = 16
 
 
 @dataclass(frozen=True)
-class Plan:
+class ParallelPlan:
     """``workers`` calls side by side, each of ``batch`` images and computed by ``threads``."""
 
     workers: int
@@ -35,19 +35,19 @@ def splits(cores: int) -> tuple[tuple[int, int], ...]:
 
 
 def next_plan(
-    rates: Mapping[Plan, float], split: Sequence[tuple[int, int]], batches: Sequence[int]
-) -> Plan | None:
+    rates: Mapping[ParallelPlan, float], split: Sequence[tuple[int, int]], batches: Sequence[int]
+) -> ParallelPlan | None:
     """The next plan to try: every batch size with the first split, then the other splits with the
     best batch size. ``rates`` holds the images/s of those tried."""
     for batch in batches:
-        if (plan := Plan(*split[0], batch)) not in rates:
+        if (plan := ParallelPlan(*split[0], batch)) not in rates:
             return plan
     best = fastest(rates)
-    untried = (Plan(*other, best.batch) for other in split[1:])
+    untried = (ParallelPlan(*other, best.batch) for other in split[1:])
     return next((plan for plan in untried if plan not in rates), None)
 
 
-def fastest(rates: Mapping[Plan, float]) -> Plan:
+def fastest(rates: Mapping[ParallelPlan, float]) -> ParallelPlan:
     """The plan of the highest rate; an earlier one where the later is not clearly faster."""
     plans = iter(rates)
     best = next(plans)

@@ -62,7 +62,7 @@ def _source_kind(source: Any) -> str:
     return "wheel" if "package" in given or "wheel" in given else "url"
 
 
-Source = Annotated[
+PublishedSource = Annotated[
     Annotated[UrlSource, Tag("url")] | Annotated[WheelSource, Tag("wheel")],
     Discriminator(_source_kind),
 ]
@@ -90,7 +90,7 @@ class Figures(_Part):
     conditions: str = ""
 
 
-class Criterion(_Part):
+class PublishedCriterion(_Part):
     """What an int8 file of this model must keep to."""
 
     max_decline: str = Field("1%", pattern=r"^[0-9]+(\.[0-9]+)?(%|pp)$")
@@ -109,14 +109,14 @@ class PublishedModel(_Part):
     description: str
     licence: str
     file: FileName = Field(description="its name in the cache; a folder for a dataset")
-    sources: tuple[Source, ...] = ()
+    sources: tuple[PublishedSource, ...] = ()
     same_as: FileName | None = Field(None, description="the entry whose file has these weights")
     made_from: FileName | None = Field(None, description="the entry that the recipe quantizes")
     export: str | None = Field(None, description="the command that makes its ONNX file")
     pipeline: str | None = None
     published: Figures | None = None
     recipe: Recipe | None = None
-    criterion: Criterion = Criterion()
+    criterion: PublishedCriterion = PublishedCriterion()
 
     @model_validator(mode="after")
     def _fits_kind(self) -> Self:

@@ -1,4 +1,8 @@
-"""Download one file from a URL or folder, and check its sha256 before it appears."""
+"""Download one file from a URL or folder.
+
+By the standard library: pooch and requests bound neither the bytes that they take for a file of a
+known size, nor the time until a host answers, and pooch asks one source only.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,13 @@ import shutil
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from quantlab._util.reporter import Counted
 from quantlab.errors import FetchError
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes that have come and the bytes expected."""
 
 MAX_BYTES = 512 * 1024**2
 OPEN_SECONDS = 4.0
@@ -26,7 +28,7 @@ _AGENT = {"User-Agent": "quantlab"}
 
 
 def download(
-    url: str, target: Path, *, size: int, progress: Progress | None = None,
+    url: str, target: Path, *, size: int, progress: Counted | None = None,
     open_seconds: float = OPEN_SECONDS,
 ) -> None:  # fmt: skip
     """Stream ``url`` to ``target``.

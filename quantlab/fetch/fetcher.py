@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 
 from quantlab._util.paths import cache_dir as user_cache_dir
+from quantlab._util.reporter import Counted
 from quantlab.errors import FetchError, OutputError, disk_is_full
 from quantlab.fetch.catalog import PublishedModel, published
-from quantlab.fetch.download import Progress
-from quantlab.fetch.sources import Attempt, attempts, is_genuine, wanted_files
+from quantlab.fetch.sources import SourceAttempt, attempts, is_genuine, wanted_files
 
 
 def fetch(
@@ -24,7 +24,7 @@ def fetch(
     cache_dir: Path | None = None,
     mirror: str | None = None,
     from_dir: Path | None = None,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> Path:
     """The published file (or folder, for a dataset) of that name, in the cache folder.
 
@@ -57,7 +57,7 @@ def cached_path(entry: PublishedModel, cache_dir: Path | None = None) -> Path:
     return (cache_dir or user_cache_dir()) / "published" / entry.file
 
 
-def _first_success(entry: PublishedModel, tries: list[Attempt], work: Path) -> Path:
+def _first_success(entry: PublishedModel, tries: list[SourceAttempt], work: Path) -> Path:
     failures = []
     for number, attempt in enumerate(tries):
         folder = work / str(number)

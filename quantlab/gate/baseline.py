@@ -20,21 +20,11 @@ from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.errors import DataError, IsaChangeError, RecipeError, RecordError
 from quantlab.evaluate.accuracy import Accuracy
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import METRIC_NAMES, LatencyPolicy, Limit, Policy, SizePolicy
+from quantlab.gate.criterion import Unpaired
 from quantlab.gate.rules import Decision, Rule, combine
-from quantlab.gate.verdict import (
-    Verdict,
-    same_file_words,
-    same_latency,
-    side_words,
-    size_verdict,
-    status_of,
-    unchanged_verdict,
-    unmeasured_latency,
-)
-from quantlab.stats.paired import Interval, Share, images_to_clear, independent_decline, mean_p
+from quantlab.gate.verdict import judge_unpaired
+from quantlab.stats.paired import Share
 
-FILE_NAME = "quantlab-baseline.yaml"
 MOST_STORED = 128 * 1024**2
 """Answers that take more bytes are not kept: they do not belong into a repository."""
 _DECIMALS = 6
@@ -264,75 +254,12 @@ def decide_unpaired(
     """The decision without the baseline's answers: accuracies by their intervals, the size as it
     is; what needs the images one by one is inconclusive. ``accepted_file``: see
     ``is_accepted_file``; nothing but the size has to be judged then."""
-    shares = {} if accuracy is None else {"top1": accuracy.top1, "top5": accuracy.top5}
-    return combine(
-        [
-            (rule, _unpaired(rule.limit, baseline, shares, size_bytes, accepted_file))
-            for rule in rules
-            if rule.level != "off"
-        ]
+    known = Unpaired(
+        before={name: (r.right, baseline.data.images) for name, r in baseline.metrics.items()},
+        now={} if accuracy is None else {"top1": accuracy.top1, "top5": accuracy.top5},
+        size_bytes=size_bytes,
+        sha256=baseline.model.sha256,
+        same_file=accepted_file,
     )
-
-
-def _unpaired(
-    limit: Limit,
-    baseline: Baseline,
-    shares: Mapping[str, Share | None],
-    size_bytes: int | None,
-    accepted_file: bool,
-) -> Verdict:
-    if isinstance(limit, SizePolicy):
-        return size_verdict(size_bytes, limit)
-    if isinstance(limit, LatencyPolicy):
-        return same_latency(limit) if accepted_file else unmeasured_latency(limit)
-    if accepted_file:
-        return unchanged_verdict(limit, same_file_words(baseline.model.sha256))
-    name = limit.metric if isinstance(limit, Policy) else ""
-    before = baseline.metrics.get("top1" if name == "top1" else "top5")
-    now = shares.get(name)
-    if not isinstance(limit, Policy) or name not in METRIC_NAMES or not (before and now):
-        return Verdict(
-            status="inconclusive",
-            reason=f"The baseline's answers are not here, so {limit.title} cannot be judged.",
-            remedy="Put the .npz that the baseline names beside it: quantlab baseline update "
-            "writes it.",
-            policy=limit,
-        )
-    return _unpaired_decline(limit, before, baseline.data.images, now)
-
-
-def _unpaired_decline(limit: Policy, before: Rate, images: int, now: Share) -> Verdict:
-    relative = limit.kind == "relative"
-    if relative and not before.right:
-        return Verdict(
-            status="inconclusive",
-            reason="The baseline gets no image right, so there is no accuracy to lose.",
-            policy=limit,
-        )
-    interval: Interval = independent_decline(
-        before.right, images, now.count, now.n, relative=relative
-    )
-    drop = before.right / images - now.value
-    loss = drop / (before.right / images) if relative else drop
-    status = status_of(interval, limit.limit)
-    needed = images_to_clear(interval, loss - limit.limit, now.n)
-    more = f"about {needed:,} unpaired images" if needed else "no practical number of images"
-    return Verdict(
-        status=status,
-        reason=(
-            f"The {limit.title} is {limit.amount(loss)} (95% interval, not paired, "
-            f"{limit.span(interval)}), {side_words(status, limit)} the limit of "
-            f"{limit.limit_text}."
-        ),
-        remedy=(
-            ""
-            if status != "inconclusive"
-            else "Put the baseline's answers (.npz) beside it: paired by image the interval is "
-            f"narrower. Without them {more} would decide it."
-        ),
-        policy=limit,
-        decline=loss,
-        interval=interval,
-        p=mean_p(loss, interval, limit.limit),
-        images_needed=needed if status == "inconclusive" else None,
-    )
+    judged = [rule for rule in rules if rule.level != "off"]
+    return combine((rule, judge_unpaired(rule.criterion, known)) for rule in judged)

@@ -1,7 +1,7 @@
-"""Rules: what fails a gate, as people write it, and the decision over all of them. Pure.
+"""Rules: what a gate requires, and the decision over all of it. Pure.
 
-A rule is ``METRIC > LIMIT`` (``<`` for agreement), and after a comma ``required``, ``advisory`` or
-``off`` where it is not what is usual. It says what must not be. Required rules decide; advisory
+A rule is a line of the notation (``quantlab.gate.notation``): what must hold, and after a comma
+``required``, ``advisory`` or ``off`` where it is not what is usual. Required rules decide; advisory
 ones are judged and shown.
 
 Several rules are one decision, and its error rate is controlled on both sides:
@@ -19,203 +19,77 @@ Advisory rules are a family of their own: they cannot make the gate red, and so 
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, computed_field, model_validator
 
-from quantlab._util import units
 from quantlab.compare.classes import changed
-from quantlab.compare.comparison import ClassChange, Comparison
+from quantlab.compare.comparison import Change, ClassChange, Comparison
 from quantlab.errors import RecipeError
-from quantlab.gate.criteria import (
-    METRIC_NAMES,
-    AgreementPolicy,
-    ClassPolicy,
-    DivergencePolicy,
-    LatencyPolicy,
-    Limit,
-    Policy,
-    SizePolicy,
-    parse_criterion,
-    parse_policy,
-)
-from quantlab.gate.verdict import ALPHA, EXIT_CODES, Status, Verdict, judge
+from quantlab.gate.criterion import AnyCriterion, Level, Status
+from quantlab.gate.notation import USUAL, parse_line
+from quantlab.gate.verdict import ALPHA, EXIT_CODES, Verdict, judge
 from quantlab.stats.paired import holm
 
-Level = Literal["required", "advisory", "off"]
-
-DEFAULT_RULES = ("top1.decline > 1%",)
-EXAMPLES = {
-    "top1.decline": "top1.decline > 1%",
-    "top5.decline": "top5.decline > 0.5pp",
-    "class.decline": "class.decline > 10pp",
-    "agree": "agree < 95%",
-    "kl": "kl > 0.02",
-    "latency.p50.ratio": "latency.p50.ratio > 1.05",
-    "size": "size > 4MB",
-}
-"""Every metric with a rule that uses it."""
-_OWN = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*)\.decline")
-_RULE = re.compile(r"\s*([\w.:]+)\s*(>=|<=|==|=|>|<)\s*([^,]*?)\s*(?:,\s*(\w*)\s*)?")
-_NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)")
-_PERCENT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*%")
+DEFAULT_RULES = (USUAL,)
 
 
 class Rule(BaseModel):
-    """What must not be: ``text`` is ``top1.decline > 1%``, ``limit`` what it bounds.
+    """What must hold, and whether it decides.
 
     Examples:
-        >>> from quantlab import Policy, Rule
-        >>> rule = Rule(text="top1.decline > 1%", limit=Policy(), level="required")
-        >>> rule.metric
-        'top1.decline'
+        >>> from quantlab import AccuracyCriterion, Rule
+        >>> rule = Rule(criterion=AccuracyCriterion(), level="required")
+        >>> rule.metric, rule.text
+        ('top1.decline', 'top1.decline <= 1%')
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    text: str
-    limit: Limit
+    criterion: AnyCriterion = Field(validation_alias=AliasChoices("criterion", "limit"))
     level: Level
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def text(self) -> str:
+        """``top1.decline <= 1%``."""
+        return self.criterion.written
 
     @property
     def metric(self) -> str:
         """``top1.decline``."""
-        return self.text.split()[0]
-
-    @property
-    def criterion(self) -> str | None:
-        """What ``quantlab compare --criterion`` calls it, None where that knows no such thing."""
-        metric, _, limit = self.text.split(maxsplit=2)
-        if isinstance(self.limit, Policy):
-            return f"{metric.removesuffix('.decline')} {limit}"
-        if isinstance(self.limit, AgreementPolicy):
-            return f"agree>={limit}"
-        return f"kl<={limit}" if isinstance(self.limit, DivergencePolicy) else None
+        return self.criterion.name
 
 
 def parse_rule(text: str) -> Rule:
-    """Read ``top1.decline > 1%`` or ``latency.p50.ratio > 1.05, required``.
+    """Read ``top1.decline <= 1%`` or ``latency.p50.ratio <= 1.05, required``, in older spellings
+    too.
 
     Rules are required unless they say otherwise, those of the latency advisory. Raises RecipeError
     that names the nearest right metric, relation or level.
     """
-    match = _RULE.fullmatch(text)
-    if match is None:
-        raise RecipeError(
-            f"{text!r} is not a rule.",
-            f"A rule is METRIC > LIMIT, such as {DEFAULT_RULES[0]!r}; a level may follow a comma.",
-        )
-    metric, relation, written, level = match.groups()
-    own = _OWN.fullmatch(metric)
-    if metric not in EXAMPLES and own is None:
-        raise RecipeError(f"{text!r}: there is no metric {metric}.", _nearest(metric))
-    good = "<" if metric == "agree" else ">"
-    example = EXAMPLES.get(metric, f"{metric} > 1%")
-    if relation != good:
-        raise RecipeError(
-            f"{text!r}: a rule says what must not be, which is {metric} {good} LIMIT.",
-            f"For example {example!r}.",
-        )
-    if level is not None and level not in ("required", "advisory", "off"):
-        raise RecipeError(f"{text!r}: the level is required, advisory or off, not {level!r}.")
-    limit = _own_limit(own[1], written) if own else _limit(metric, written)
-    if limit is None:
-        lacking = example[-1] not in "0123456789" and _NUMBER.fullmatch(written)
-        problem = "has no unit" if lacking else f"is no limit for {metric}"
-        raise RecipeError(f"{text!r}: {written!r} {problem}.", f"For example {example!r}.")
-    usual: Level = "advisory" if isinstance(limit, LatencyPolicy) else "required"
-    # The level was checked above; what is left of it is one of the three.
-    return Rule.model_validate(
-        {"text": f"{metric} {good} {written}", "limit": limit, "level": level or usual}
-    )
-
-
-def parse_requirement(text: str) -> Rule:
-    """Read what must hold: ``top1.decline <= 1%``, ``agreement >= 96%``, ``size <= 4MB``, perhaps
-    with a level after a comma; or a rule of ``parse_rule``, which says what must not be.
-
-    Raises RecipeError.
-    """
-    match = _RULE.fullmatch(text)
-    if match is None or match[2] not in ("<=", ">="):
-        return parse_rule(text)
-    metric = "agree" if match[1] == "agreement" else match[1]
-    holds, fails = (">=", "<") if metric == "agree" else ("<=", ">")
-    if match[2] != holds:
-        raise RecipeError(
-            f"{text!r}: what must hold is {match[1]} {holds} LIMIT.",
-            f"For example {EXAMPLES.get(metric, f'{metric} > 1%').replace(fails, holds)!r}.",
-        )
-    if metric == "size" and _NUMBER.fullmatch(match[3]):
-        raise RecipeError(f"{text!r}: the size has no unit.", "For example 'size <= 4MB'.")
-    level = "" if match[4] is None else f", {match[4]}"
-    return parse_rule(f"{metric} {fails} {match[3]}{level}")
-
-
-def parse_limit(text: str) -> Limit:
-    """What ``parse_requirement`` reads, without a level, or a criterion as ``parse_criterion`` has
-    it: ``1%``, ``0.5pp``, ``top5 1%``, ``agree>=96%``.
-
-    Raises RecipeError.
-    """
-    match = _RULE.fullmatch(text)
-    return parse_requirement(text).limit if match else parse_criterion(text)
-
-
-def _nearest(metric: str) -> str:
-    near = difflib.get_close_matches(metric, EXAMPLES, n=1, cutoff=0.5)
-    if near:
-        return f"Did you mean {near[0]}, as in {EXAMPLES[near[0]]!r}?"
-    return f"Metrics: {', '.join(EXAMPLES)}, or module:function.decline for one of your own."
-
-
-def _own_limit(metric: str, text: str) -> Limit | None:
-    try:
-        return parse_policy(text, metric)
-    except RecipeError:
-        return None
-
-
-def _limit(metric: str, text: str) -> Limit | None:
-    """What a metric's limit bounds, None when it cannot be read."""
-    if metric in ("top1.decline", "top5.decline"):
-        return _own_limit(metric.removesuffix(".decline"), text)
-    if metric == "class.decline":
-        found = _own_limit("top1", text)
-        points = isinstance(found, Policy) and found.kind == "absolute" and found.limit > 0
-        return ClassPolicy(of_class=found.limit) if found and points else None
-    if metric == "agree":
-        share = _PERCENT.fullmatch(text)
-        usable = share is not None and 0 < float(share[1]) <= 100
-        return AgreementPolicy(least=float(share[1]) / 100) if share and usable else None
-    if metric == "size":
-        try:
-            size = units.size_bytes(text)
-        except ValueError:
-            return None
-        return SizePolicy(most_bytes=size) if size else None
-    number = _NUMBER.fullmatch(text)
-    if number is None:
-        return None
-    if metric == "kl":
-        return DivergencePolicy(most=float(number[1]))
-    return LatencyPolicy(ratio=float(number[1])) if float(number[1]) > 0 else None
+    line = parse_line(text)
+    return Rule(criterion=line.criterion, level=line.level or line.criterion.usual_level)
 
 
 def parse_rules(texts: Iterable[str]) -> tuple[Rule, ...]:
     """Several of them. Raises RecipeError, also for one given twice, and when all are off."""
-    rules = tuple(parse_rule(text) for text in texts)
+    return check_rules(parse_rule(text) for text in texts)
+
+
+def check_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The rules themselves. Raises RecipeError for one given twice, and when all are off."""
+    found = tuple(rules)
     seen: set[str] = set()
-    for rule in rules:
+    for rule in found:
         if rule.text in seen:
             raise RecipeError(f"the rule {rule.text!r} is given twice.", "Leave one of them out.")
         seen.add(rule.text)
-    if all(rule.level == "off" for rule in rules):
-        raise RecipeError("no rule is left to judge.", f"For example {DEFAULT_RULES[0]!r}.")
-    return rules
+    if all(rule.level == "off" for rule in found):
+        raise RecipeError("no rule is left to judge.", f"For example {USUAL!r}.")
+    return found
 
 
 class Judged(BaseModel):
@@ -232,8 +106,9 @@ class Judged(BaseModel):
 class Decision(BaseModel):
     """Every rule that is not off with its verdict, and what follows from the required ones.
 
-    ``fell`` and ``rose`` are the classes that surely changed, whatever the rules ask. ``alarms``
-    are sentences of what nobody limited but a reader should see: accuracies that surely rose.
+    ``fell`` and ``rose`` are the classes that surely changed, whatever the rules ask. ``risen`` are
+    the accuracies that surely rose, which nobody limited but a reader should see; ``stored`` are an
+    older record's sentences of them.
 
     Examples:
         >>> from quantlab import compare, gate
@@ -250,7 +125,25 @@ class Decision(BaseModel):
     judged: tuple[Judged, ...]
     fell: tuple[ClassChange, ...] = ()
     rose: tuple[ClassChange, ...] = ()
-    alarms: tuple[str, ...] = ()
+    risen: dict[str, Change] = {}
+    stored: tuple[str, ...] = Field(
+        (), validation_alias=AliasChoices("stored", "alarms"), exclude=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sentences_by_facts(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "risen" in data:
+            return {key: value for key, value in data.items() if key != "alarms"}
+        return data
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What a reader should see, in sentences."""
+        from quantlab.report.verdict import alarms
+
+        return alarms(self.risen) or self.stored
 
     @property
     def exit_code(self) -> int:
@@ -267,31 +160,23 @@ class Decision(BaseModel):
         """The rules that decide."""
         return tuple(j for j in self.judged if j.rule.level == "required")
 
-    @property
-    def family(self) -> str:
-        """How the error rate over all rules is controlled, in a sentence; empty for one rule."""
-        count = sum(j.verdict.p is not None for j in self.required)
-        if count < 2:
-            return ""
-        return (
-            f"{count} required rules rest on samples and are one decision: any wrong failure has "
-            f"a chance of at most {ALPHA:.1%} (Holm), a wrong pass of at most {ALPHA:.1%} (every "
-            "rule must pass)."
-        )
-
 
 def decide(comparison: Comparison, rules: Sequence[Rule]) -> Decision:
     """The rules' verdicts on a comparison.
 
     Raises RecipeError when one limits a metric of the user's that the comparison does not hold.
     """
-    judged = [(r, judge(comparison, r.limit)) for r in rules if r.level != "off"]
+    judged = [(r, judge(comparison, r.criterion)) for r in rules if r.level != "off"]
     moved = changed(comparison.classes)
     return combine(
         judged,
         fell=tuple(c for c in moved if c.net_loss > 0),
         rose=tuple(c for c in moved if c.net_loss < 0),
-        alarms=_rises(comparison),
+        risen={
+            metric: change
+            for metric, change in (("top1", comparison.top1), ("top5", comparison.top5))
+            if change is not None and change.difference_interval.high < 0
+        },
     )
 
 
@@ -300,7 +185,7 @@ def combine(
     *,
     fell: tuple[ClassChange, ...] = (),
     rose: tuple[ClassChange, ...] = (),
-    alarms: tuple[str, ...] = (),
+    risen: Mapping[str, Change] = MappingProxyType({}),
 ) -> Decision:
     """What follows from the rules' own verdicts; ``judged`` holds no rule that is off."""
     pairs = list(judged)
@@ -313,7 +198,7 @@ def combine(
     status: Status = (
         "fail" if "fail" in said else "inconclusive" if "inconclusive" in said else "pass"
     )
-    return Decision(status=status, judged=found, fell=fell, rose=rose, alarms=alarms)
+    return Decision(status=status, judged=found, fell=fell, rose=rose, risen=dict(risen))
 
 
 def _adjusted(pairs: Sequence[tuple[Rule, Verdict]]) -> list[float | None]:
@@ -331,25 +216,5 @@ def _held(verdict: Verdict, adjusted_p: float | None) -> Verdict:
     if verdict.status != "fail" or adjusted_p is None or adjusted_p <= ALPHA:
         return verdict
     return verdict.model_copy(
-        update={
-            "status": "inconclusive",
-            "reason": f"{verdict.reason} Alone it would fail; beside the other rules that is not "
-            f"sure enough (p {adjusted_p:.2g} after Holm's correction, {ALPHA:.2g} is needed).",
-            "remedy": "More images decide it, or fewer required rules.",
-            "classes": (),
-        }
-    )
-
-
-def _rises(comparison: Comparison) -> tuple[str, ...]:
-    """A sentence for every accuracy that surely rose: that is rarely quantization's doing."""
-    changes = {"top1": comparison.top1, "top5": comparison.top5}
-    return tuple(
-        f"The {METRIC_NAMES[name]} accuracy surely rose, by {-100 * change.difference:.2f} points "
-        f"(95% interval {-100 * change.difference_interval.high:.2f} to "
-        f"{-100 * change.difference_interval.low:.2f}, McNemar p {change.mcnemar_p:.2g}). "
-        "Quantization seldom does that: check that both are the same model, and that these images "
-        "did not calibrate or train it."
-        for name, change in changes.items()
-        if change is not None and change.difference_interval.high < 0
+        update={"status": "inconclusive", "held_p": adjusted_p, "classes": ()}
     )

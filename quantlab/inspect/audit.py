@@ -103,18 +103,12 @@ def candidates(chosen: Pipeline, spec: InputSpec) -> tuple[tuple[Pipeline, ...],
     the names of those that are left out, with the reason.
 
     What gives the model the same pixels as an earlier one is left out, as is what cannot be cut to
-    the input's size; nothing is swapped into what a standard one gives. Raises RecipeError for an
-    input that is not square.
+    the input's size; nothing is swapped into what a standard one gives.
     """
-    if spec.height != spec.width:
-        raise RecipeError(
-            f"The input {spec.name} is {spec.height} x {spec.width}: no pipeline gives that.",
-            "quantlab's pipelines crop squares.",
-        )
     tried, left_out = [_with_distinct_name(chosen, spec)], dict[str, str]()
     for standard in PIPELINES.values():
         try:
-            tried.append(get_pipeline(standard, size=spec.height))
+            tried.append(get_pipeline(standard, size=spec.sides))
         except RecipeError as error:
             left_out[standard.name] = error.problem
     first: dict[tuple[object, ...], Pipeline] = {}
@@ -161,7 +155,7 @@ def color_of(pipeline: Pipeline, spec: InputSpec) -> str:
 def _with_distinct_name(chosen: Pipeline, spec: InputSpec) -> Pipeline:
     """The chosen pipeline, renamed where it has a standard one's name but other fields."""
     standard = PIPELINES.get(chosen.name)
-    if standard is None or get_pipeline(standard, size=spec.height).digest == chosen.digest:
+    if standard is None or get_pipeline(standard, size=spec.sides).digest == chosen.digest:
         return chosen
     return chosen.model_copy(update={"name": f"own {chosen.name}"})
 

@@ -10,11 +10,10 @@ import shutil
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -22,11 +21,10 @@ from google.protobuf.message import DecodeError
 from quantlab._util.files import write_whole
 from quantlab.errors import ModelError, OutputError, shown
 from quantlab.model import graph as g
+from quantlab.model.kinds import Layout as Layout
+from quantlab.model.kinds import OutputKind as OutputKind
 from quantlab.model.large import kept_folder, load_weights, serialized
 from quantlab.model.plain import has_zero_sizes, plain
-
-Layout = Literal["NCHW", "NHWC"]
-OutputKind = Literal["logits", "probabilities"]
 
 MAX_BYTES = 2 * 1024**3
 _QUANTIZED_OPS = {
@@ -79,6 +77,11 @@ class InputSpec:
             return self.channels, self.height, self.width
         return self.height, self.width, self.channels
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of an image in pixels."""
+        return self.height, self.width
+
 
 class _TemporaryFolder:
     """A folder that is removed once no object refers to it, or when Python ends."""
@@ -94,12 +97,15 @@ class _TemporaryFolder:
 
 @dataclass(frozen=True)
 class Model:
-    """An ONNX image classifier: one image input, one [N, classes] output. Never written to.
+    """An ONNX image classifier: one image input, a [N, classes] output. Never written to.
 
     ``input`` and ``output_kind`` are detected from the graph; ``with_overrides`` corrects them.
-    ``size`` is the height and width in pixels of images where the graph leaves them free. A model
-    that was made in memory (``of``) has its file in a temporary folder, which is there as long as
-    the Model is. ``source`` is the fp32 file that it was made from, where that is known.
+    ``size`` is the height and width in pixels of images where the graph leaves them free, one
+    number where they are equal. Of several outputs the first [N, classes] is judged, or the one
+    that ``output_name`` names, as it must where one has three dimensions, such as boxes;
+    ``proto`` and ``runnable`` have it first, the others after it. A model that was made in memory
+    (``of``) has its file in a temporary folder, which is there as long as the Model is. ``source``
+    is the fp32 file that it was made from, where that is known.
 
     Examples:
         >>> from quantlab import Model
@@ -118,9 +124,11 @@ class Model:
     op_census: dict[str, int]
     output_kind: OutputKind
     metadata: dict[str, str]
+    output_kinds: tuple[OutputKind, ...] = ()
+    output_name: str | None = None
     layout: Layout | None = None
     label: str | None = None
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     source: Path | None = field(default=None, compare=False)
     folder: _TemporaryFolder | None = field(default=None, repr=False, compare=False)
 
@@ -202,15 +210,18 @@ class Model:
         files = (path, *external_files(proto, path))
         zero_sizes = has_zero_sizes(proto.graph)
         proto = _plain(proto, path)
+        outputs = tuple(_tensor_info(v) for v in proto.graph.output)
+        kinds = _output_kinds(proto.graph)
         return cls(
             path=path,
             sha256=file_sha256(*files),
             size_bytes=sum(file.stat().st_size for file in files),
             opset=main_opset(proto),
             inputs=_graph_inputs(proto),
-            outputs=tuple(_tensor_info(v) for v in proto.graph.output),
+            outputs=outputs,
             op_census=dict(Counter(_op_name(n) for n in proto.graph.node).most_common()),
-            output_kind=_output_kind(proto.graph),
+            output_kind=kinds[_judged(outputs, None)] if kinds else "logits",
+            output_kinds=kinds,
             metadata={p.key: p.value for p in proto.metadata_props},
             zero_sizes=zero_sizes,
         )
@@ -230,15 +241,32 @@ class Model:
                 f"{self.path}: its external data cannot be read: {reason}",
                 "Fetch or export it again.",
             ) from error
+        if self._judged_index:
+            outputs = list(proto.graph.output)
+            first = outputs.pop(self._judged_index)
+            kept = [
+                onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in (first, *outputs)
+            ]
+            del proto.graph.output[:]
+            proto.graph.output.extend(kept)
         return proto
+
+    @property
+    def judged(self) -> TensorInfo:
+        """The output that is judged."""
+        return self.outputs[self._judged_index]
+
+    @property
+    def _judged_index(self) -> int:
+        return _judged(self.outputs, self.output_name)
 
     @cached_property
     def runnable(self) -> Path:
         """The file for ONNX Runtime: ``path``, or a plain copy of one whose free sizes are written
-        as 0."""
-        if not self.zero_sizes:
+        as 0, or whose judged output is not the first."""
+        if not self.zero_sizes and not self._judged_index:
             return self.path
-        copy = kept_folder() / f"{self.sha256}.onnx"
+        copy = kept_folder() / f"{self.sha256}-{self._judged_index}.onnx"
         part = copy.with_suffix(f".{os.getpid()}")
         part.write_bytes(serialized(self.proto(), str(self.path)))
         part.replace(copy)
@@ -268,14 +296,20 @@ class Model:
     @cached_property
     def num_classes(self) -> int:
         """The number of classes. Raises ModelError when the output is not [N, classes]."""
-        shapes = [t.shape for t in self.outputs]
-        if len(shapes) == 1 and len(shapes[0]) == 2 and (shapes[0][1] or 0) > 1:
-            return int(shapes[0][1] or 0)
         found = ", ".join(f"{shown(t.name)} {_shape_text(t.shape)}" for t in self.outputs)
+        if self.output_name not in (None, *(t.name for t in self.outputs)):
+            raise ModelError(
+                f"{self.path} has no output called {shown(self.output_name or '')}.",
+                f"Its outputs: {found}.",
+            )
+        boxes = self.output_name is None and any(len(t.shape) == 3 for t in self.outputs)
+        if self.outputs and not boxes and (classes := _classes(self.judged)):
+            return classes
         raise ModelError(
             f"{self.path}: not an image classifier: its output must be one [N, classes] tensor, "
             f"found {found}.",
-            "Detection, segmentation and embedding models are not supported.",
+            "Detection, segmentation and embedding models are not supported; of a classifier with "
+            "several outputs --output-name names the one of classes.",
         )
 
     def with_overrides(
@@ -283,18 +317,31 @@ class Model:
         *,
         layout: Layout | None = None,
         output_kind: OutputKind | None = None,
-        size: int | None = None,
+        size: int | tuple[int, int] | None = None,
+        output_name: str | None = None,
     ) -> Model:
         """The same model with what was detected wrongly set right, and what is free settled."""
+        chosen = _judged(self.outputs, output_name) if output_name else None
+        detected = self.output_kind if chosen is None else self.output_kinds[chosen]
         return replace(
             self,
             layout=layout or self.layout,
-            output_kind=output_kind or self.output_kind,
+            output_kind=output_kind or detected,
             size=size or self.size,
+            output_name=output_name or self.output_name,
+        )
+
+    def like(self, other: Model) -> Model:
+        """The same model, read as the other one is: layout, size, judged output and its kind."""
+        return self.with_overrides(
+            layout=other.layout,
+            output_kind=other.output_kind,
+            size=other.size,
+            output_name=other.output_name,
         )
 
     def check_classifier(self) -> Model:
-        """Itself. Raises ModelError unless it has one image input and one [N, classes] output."""
+        """Itself. Raises ModelError unless it has one image input and a [N, classes] output."""
         _ = self.input, self.num_classes
         return self
 
@@ -490,7 +537,7 @@ _USUAL_SIZE = 224
 
 
 def _input_spec(
-    tensor: TensorInfo, layout: Layout | None, size: int | None, path: Path
+    tensor: TensorInfo, layout: Layout | None, size: int | tuple[int, int] | None, path: Path
 ) -> InputSpec:
     shape = tensor.shape
     what = f"{path}: the input {shown(tensor.name)} is {tensor.dtype} {_shape_text(shape)}"
@@ -505,13 +552,14 @@ def _input_spec(
         raise ModelError(f"{what}: {_channel_problem(shape, layout)}", remedy)
     layout = chosen
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
-    if size is not None and any(side not in (None, size) for side in sides):
+    wanted = (size, size) if size is None or isinstance(size, int) else size
+    if any(w is not None and side not in (None, w) for side, w in zip(sides, wanted, strict=True)):
         raise ModelError(
             f"{path}: the input {shown(tensor.name)} is {_shape_text(shape)}: its graph takes no "
-            f"images of {size} x {size}.",
+            f"images of {wanted[0]} x {wanted[1]}.",
             "Leave --size out, or export the model with free height and width.",
         )
-    height, width = (side or size or _USUAL_SIZE for side in sides)
+    height, width = (side or w or _USUAL_SIZE for side, w in zip(sides, wanted, strict=True))
     channels = shape[_CHANNELS[layout]] or 3
     return InputSpec(tensor.name, layout, tensor.dtype, height, width, shape[0], channels)
 
@@ -547,10 +595,25 @@ def _channel_remedy(shape: tuple[int | None, ...], layout: Layout | None) -> str
     return "quantlab feeds images of 3 or 1 channels only: this model is beyond it."
 
 
-def _output_kind(graph: onnx.GraphProto) -> OutputKind:
-    """Walks back from the output over shape-only nodes to see whether a Softmax made it."""
+def _classes(output: TensorInfo) -> int:
+    """The number of classes of a [N, classes] output, 0 for any other."""
+    size = output.shape[1] if len(output.shape) == 2 else None
+    return size if size is not None and size > 1 else 0
+
+
+def _judged(outputs: Sequence[TensorInfo], name: str | None) -> int:
+    """The place of the output of that name, else of the first [N, classes], else 0."""
+    named = [i for i, output in enumerate(outputs) if output.name == name]
+    return next(iter([*named, *(i for i, output in enumerate(outputs) if _classes(output))]), 0)
+
+
+def _output_kinds(graph: onnx.GraphProto) -> tuple[OutputKind, ...]:
+    """Walks back from each output over shape-only nodes to see whether a Softmax made it."""
     producers = {name: node for node in graph.node for name in node.output}
-    name = graph.output[0].name if graph.output else ""
+    return tuple(_kind_of(output.name, producers) for output in graph.output)
+
+
+def _kind_of(name: str, producers: Mapping[str, onnx.NodeProto]) -> OutputKind:
     while (node := producers.get(name)) is not None and node.op_type in _PASS_THROUGH:
         name = node.input[0]
     return "probabilities" if node is not None and node.op_type in _SOFTMAX else "logits"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quantlab.gate.verdict import METRIC_NAMES, AgreementPolicy, Policy, Verdict
+from quantlab.gate.verdict import Verdict
 from quantlab.report.context import Unfinished
 
 NAMED = 6
@@ -33,17 +33,16 @@ def shortfall(verdict: Verdict) -> str:
     if verdict.meets:
         return ""
     written = "It was written all the same."
-    if verdict.decline is None:
+    if verdict.measured is None:
         return f"{verdict.reason} {written}"
-    policy, lost = verdict.policy, verdict.policy.amount(verdict.decline)
-    if isinstance(policy, Policy):
-        where = "" if policy.metric == "top1" else METRIC_NAMES.get(policy.metric, policy.metric)
-        found = f"The best one declines by {lost}{where and f' in {where}'}"
-    else:
-        found = f"The best one's {policy.title} is {lost}"
-    side = "less" if isinstance(policy, AgreementPolicy) else "more"
-    over = policy.gap(verdict.decline - policy.limit)
-    return f"{found}, {over} {side} than the limit of {policy.limit_text}. {written}"
+    criterion, lost = verdict.criterion, verdict.criterion.amount(verdict.measured)
+    found = f"The best one's {criterion.title} is {lost}"
+    if criterion.declines:
+        of = criterion.title.removesuffix(" decline")
+        found = f"The best one declines by {lost}{'' if of == 'top-1' else f' in {of}'}"
+    side = "less" if criterion.relation == ">=" else "more"
+    over = criterion.gap(verdict.measured - criterion.limit)
+    return f"{found}, {over} {side} than the limit of {criterion.limit_text}. {written}"
 
 
 def suggestions(verdict: Verdict, stop: str) -> tuple[str, ...]:

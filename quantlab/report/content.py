@@ -8,7 +8,7 @@ import yaml
 
 from quantlab.compare.comparison import Comparison
 from quantlab.compare.speeds import WORTH_SEEING
-from quantlab.gate.verdict import FEW_IMAGES, METRIC_NAMES, Policy, Verdict
+from quantlab.gate.verdict import FEW_IMAGES, Verdict
 from quantlab.report import formats, tables
 from quantlab.report.advice import unfinished
 from quantlab.report.context import ReportContext, Unfinished
@@ -95,38 +95,45 @@ def headline(c: Comparison, verdict: Verdict) -> str:
 
 def finding(c: Comparison, verdict: Verdict) -> str:
     """What the verdict rests on, in one line."""
-    policy = verdict.policy
-    if verdict.unchanged and verdict.decline is not None:
+    criterion = verdict.criterion
+    if verdict.unchanged and verdict.measured is not None:
         return (
-            f"{c.int8.name}, {policy.title} {policy.amount(verdict.decline)}, nothing changed; "
-            f"limit {policy.limit_text}"
+            f"{c.int8.name}, {criterion.title} {criterion.amount(verdict.measured)}, nothing "
+            f"changed; limit {criterion.limit_text}"
         )
-    few = isinstance(policy, Policy) and verdict.leads_with == "agreement"
-    if few or verdict.decline is None or verdict.interval is None:
+    few = criterion.declines and verdict.leads_with == "agreement"
+    if few or verdict.measured is None or verdict.cause == "too few":
         same = c.fidelity.agreement
         return (
             f"{_obstacle(c, verdict)}; {c.int8.name} agrees with fp32 "
             f"on {same.count:,} of {same.n:,} ({formats.percent(same.value, 1)})"
         )
+    interval = verdict.interval
+    span = "" if interval is None else f" (95% interval {criterion.span(interval)})"
     return (
-        f"{c.int8.name}, {policy.title} {policy.amount(verdict.decline)} "
-        f"(95% interval {policy.span(verdict.interval)}), limit {policy.limit_text}"
+        f"{c.int8.name}, {criterion.title} {criterion.amount(verdict.measured)}{span}, "
+        f"limit {criterion.limit_text}"
     )
 
 
+_OBSTACLES = {
+    "no labels": "no labels to judge accuracy by",
+    "never right": "fp32 gets no image right",
+    "not finite": "outputs that are not finite",
+    "not timed": "nothing was timed",
+    "no file": "no file whose size is known",
+}
+"""By what was found: why there is nothing to judge by."""
+
+
 def _obstacle(c: Comparison, verdict: Verdict) -> str:
-    policy = verdict.policy
-    if not isinstance(policy, Policy):
-        known = c.fidelity.kl is not None and verdict.status != "fail"
-        return "too few images to judge the KL by" if known else "outputs that are not finite"
-    if policy.metric not in METRIC_NAMES:
-        if verdict.decline is None:
-            return f"fp32's mean {policy.metric} is not above 0"
-    elif not c.labelled:
-        return "no labels to judge accuracy by"
-    elif c.top1 is not None and c.top1.ratio is None:
-        return "fp32 gets no image right"
-    return f"{c.n:,} images are too few to judge accuracy"
+    if verdict.cause == "too few":
+        known = c.fidelity.kl is not None
+        return "too few images to judge the KL by" if known else _OBSTACLES["not finite"]
+    if verdict.cause == "not positive":
+        return f"fp32's mean {verdict.criterion.metric_function} is not above 0"
+    few = f"{c.n:,} images are too few to judge accuracy"
+    return _OBSTACLES.get(verdict.cause, few)
 
 
 def zoo_sentence(c: Comparison) -> str:

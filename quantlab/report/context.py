@@ -67,7 +67,7 @@ class ReportContext:
     are small JPEG files of evaluation images by their names.
     """
 
-    command: str
+    command: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     calibration: Mapping[str, str] = field(default_factory=dict)

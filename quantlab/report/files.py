@@ -8,7 +8,7 @@ from pathlib import Path
 from quantlab._util.files import write_whole
 from quantlab.compare.comparison import Comparison
 from quantlab.errors import OutputError
-from quantlab.gate.rules import parse_limit
+from quantlab.gate.notation import parse_criterion
 from quantlab.gate.verdict import judge
 from quantlab.report.content import report_page
 from quantlab.report.context import ReportContext
@@ -35,7 +35,7 @@ def write_comparison(path: Path, comparison: Comparison, criterion: str) -> Path
 
     ``criterion`` is what its verdict is on. Raises OutputError, RecipeError.
     """
-    limit, ending = parse_limit(criterion), path.suffix.lower()
+    limit, ending = parse_criterion(criterion), path.suffix.lower()
     if ending not in (".html", ".md"):
         raise OutputError(f"cannot write {path}: a report is .html or .md.", "Name it so.")
     context = ReportContext(command="", environment=environment())

@@ -10,9 +10,7 @@ from xml.etree import ElementTree
 from quantlab.compare.comparison import Comparison
 from quantlab.errors import QuantlabError
 from quantlab.gate.baseline import Baseline, Difference
-from quantlab.gate.criteria import AgreementPolicy, ClassPolicy, LatencyPolicy, Policy, SizePolicy
 from quantlab.gate.rules import Decision, Judged
-from quantlab.gate.verdict import class_words
 from quantlab.report.document import Block, Bullets, Code, Page, Section, Strong, Table, say
 from quantlab.report.export import EXTRA, smaller_is_better
 from quantlab.report.formats import (
@@ -25,6 +23,7 @@ from quantlab.report.formats import (
     table,
 )
 from quantlab.report.markdown import markdown
+from quantlab.report.verdict import class_words, family
 from quantlab.stats.paired import Interval
 
 MARKER = "<!-- quantlab gate"
@@ -44,7 +43,7 @@ class GateContext:
     subject: str
     reference: str
     images: int
-    command: str
+    command: str = ""
     conditions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     pays: str = ""
@@ -65,7 +64,7 @@ def gate_summary(decision: Decision, context: GateContext) -> str:
             lines += [
                 f"{judged.rule.text}: {judged.verdict.reason} {judged.verdict.remedy}".strip()
             ]
-    lines += [*_class_lines(decision), *decision.alarms, decision.family]
+    lines += [*_class_lines(decision), *decision.alarms, family(decision)]
     return "\n".join(line for i, line in enumerate(lines) if line or i < len(first) + 3)
 
 
@@ -100,7 +99,7 @@ def gate_page(decision: Decision, context: GateContext) -> Page:
         for j in decision.judged
         if j.verdict.status != "pass"
     )
-    said = [*_class_lines(decision), *decision.alarms, decision.family, *context.notes]
+    said = [*_class_lines(decision), *decision.alarms, family(decision), *context.notes]
     if reasons:
         blocks.append(Bullets(reasons))
     blocks += [say(sentence) for sentence in said if sentence]
@@ -125,13 +124,13 @@ def rules_table(decision: Decision) -> Table:
 
 
 def _measured(judged: Judged) -> str:
-    loss = judged.verdict.decline
-    return NOTHING if loss is None else judged.verdict.policy.amount(loss)
+    loss = judged.verdict.measured
+    return NOTHING if loss is None else judged.verdict.criterion.amount(loss)
 
 
 def _interval(judged: Judged) -> str:
     interval = judged.verdict.interval
-    return NOTHING if interval is None else judged.verdict.policy.span(interval)
+    return NOTHING if interval is None else judged.verdict.criterion.span(interval)
 
 
 def _class_lines(decision: Decision) -> Iterator[str]:
@@ -244,56 +243,18 @@ def _xml(text: str) -> str:
 def benchmark_json(decision: Decision, context: GateContext) -> str:
     """github-action-benchmark's ``customSmallerIsBetter``: every rule's loss, so that a chart shows
     its course."""
+    trends = ((j, j.verdict.criterion.trend(j.verdict)) for j in decision.judged)
     return smaller_is_better(
         {
-            "name": f"{context.subject} {_trend_name(j)}",
-            "unit": _unit(j),
-            "value": _value(j, j.verdict.decline),
-            **_range(j),
+            "name": f"{context.subject} {trend.name}",
+            "unit": trend.unit,
+            "value": trend.value,
+            **({} if trend.span is None else {"range": "{:.4g} to {:.4g}".format(*trend.span)}),
             "extra": f"{EXTRA}gate: {j.rule.text}: {j.verdict.status}, {context.images:,} images",
         }
-        for j in decision.judged
-        if j.verdict.decline is not None
+        for j, trend in trends
+        if trend is not None
     )
-
-
-def _trend_name(judged: Judged) -> str:
-    policy = judged.verdict.policy
-    if isinstance(policy, ClassPolicy):
-        return f"classes that fall by more than {policy.limit_text}"
-    return "changed answers" if isinstance(policy, AgreementPolicy) else judged.rule.metric
-
-
-def _value(judged: Judged, loss: float) -> float:
-    """Of classes their number: the worst one of them is another each time."""
-    if isinstance(judged.verdict.policy, ClassPolicy):
-        return len(judged.verdict.classes)
-    return round(_scaled(judged, loss), 6)
-
-
-def _unit(judged: Judged) -> str:
-    policy = judged.verdict.policy
-    if isinstance(policy, Policy):
-        return "%" if policy.kind == "relative" else "points"
-    if isinstance(policy, SizePolicy):
-        return "bytes"
-    if isinstance(policy, LatencyPolicy):
-        return "x fp32"
-    if isinstance(policy, ClassPolicy):
-        return "classes"
-    return "%" if isinstance(policy, AgreementPolicy) else "nats"
-
-
-def _scaled(judged: Judged, value: float) -> float:
-    return 100 * value if _unit(judged) in ("%", "points") else value
-
-
-def _range(judged: Judged) -> dict[str, str]:
-    interval: Interval | None = judged.verdict.interval
-    if interval is None or isinstance(judged.verdict.policy, ClassPolicy):
-        return {}
-    low, high = _scaled(judged, interval.low), _scaled(judged, interval.high)
-    return {"range": f"{low:.4g} to {high:.4g}"}
 
 
 def baseline_summary(baseline: Baseline) -> str:

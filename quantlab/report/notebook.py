@@ -12,7 +12,7 @@ from markupsafe import Markup
 from quantlab.bench.measurement import Measurement
 from quantlab.compare.comparison import Comparison
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import Policy
+from quantlab.gate.criteria.accuracy import AccuracyCriterion
 from quantlab.gate.rules import Decision
 from quantlab.gate.verdict import Verdict, judge
 from quantlab.report.content import finding
@@ -41,7 +41,7 @@ def decision_html(decision: Decision) -> str:
 
 def comparison_html(comparison: Comparison, verdict: Verdict | None = None) -> str:
     """The verdict (on 1% of the fp32 top-1, where no other is given) and both models' figures."""
-    found = verdict or judge(comparison, Policy())
+    found = verdict or judge(comparison, AccuracyCriterion())
     lead = _lead(found.status, f"{finding(comparison, found)}. {found.reason}")
     return _block(lead, _table(summary(comparison)))
 

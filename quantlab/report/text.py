@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from quantlab._util.cache import Entry
+from quantlab._util.cache import CacheEntry
 from quantlab.compare.comparison import Comparison
 from quantlab.evaluate.accuracy import Accuracy
 from quantlab.evaluate.guesses import ImageAnswer
@@ -274,7 +274,7 @@ def _span(low: float, high: float, form: str) -> str:
     return format(low, form) if low == high else f"{low:{form}} to {high:{form}}"
 
 
-def cache_listing(rows: Sequence[tuple[Entry, str]], folder: Path, limit: int) -> str:
+def cache_listing(rows: Sequence[tuple[CacheEntry, str]], folder: Path, limit: int) -> str:
     """The cache's entries, the most recently used first, and how much of its limit they take."""
     cells = [
         [entry.kind, gigabytes(entry.size), _local(entry.used), text or NOTHING]
@@ -285,13 +285,13 @@ def cache_listing(rows: Sequence[tuple[Entry, str]], folder: Path, limit: int) -
     return "\n".join([table(head, cells, right=" r"), "", total]).strip()
 
 
-def cache_cleared(rows: Sequence[tuple[Entry, str]], stuck: int, folder: Path) -> str:
+def cache_cleared(rows: Sequence[tuple[CacheEntry, str]], stuck: int, folder: Path) -> str:
     """What was freed, and what could not be."""
     kept = f"\n{stuck} could not be removed." if stuck else ""
     return f"Removed {_entries(rows)} from {folder}{kept}"
 
 
-def _entries(rows: Sequence[tuple[Entry, str]]) -> str:
+def _entries(rows: Sequence[tuple[CacheEntry, str]]) -> str:
     size = gigabytes(sum(entry.size for entry, _ in rows))
     return f"{len(rows)} {'entry' if len(rows) == 1 else 'entries'}, {size}"
 

@@ -31,6 +31,9 @@ class RunRecord(BaseModel):
     finished: str | None = None
     command: str = Field(description="the exact command that repeats the run")
     spec: dict[str, Any] = Field(default_factory=dict, description="every option's effective value")
+    origins: dict[str, str] = Field(
+        default_factory=dict, description="what has set each option: its flag, a file, ..."
+    )
     environment: dict[str, str] = Field(default_factory=dict)
     source: str | None = Field(None, description="the run whose trials this one picked from")
     results: dict[str, Any] = Field(default_factory=dict)

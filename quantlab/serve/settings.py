@@ -13,7 +13,7 @@ from quantlab._util import units
 from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.serve.checks import DOMAINS, Bounds
 from quantlab.serve.sandbox import Limits
-from quantlab.verbs.config import Seconds
+from quantlab.verbs.options.option import Seconds
 
 VARIABLE = "QUANTLAB_SERVER_HOME"
 """Names the server's folder where ``--home`` is not given."""

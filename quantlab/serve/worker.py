@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from filelock import FileLock, Timeout
@@ -124,12 +123,7 @@ class _Lease:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 

@@ -68,11 +68,16 @@ def z_value(confidence: float = CONFIDENCE) -> float:
     return float(scipy.special.ndtri(0.5 + confidence / 2))
 
 
-def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interval:
+def _reach() -> float:
+    """The standard errors from a limit at which a decision has a probability of POWER."""
+    return z_value() + float(scipy.special.ndtri(POWER))
+
+
+def wilson(successes: float, n: float) -> Interval:
     """Wilson's score interval for ``successes / n``. Raises ValueError for no images."""
     if n <= 0:
         raise ValueError("a proportion of no images has no interval")
-    return _wilson(successes, n, z_value(confidence))
+    return _wilson(successes, n, z_value())
 
 
 def _wilson(successes: float, n: float, z: float) -> Interval:
@@ -82,13 +87,13 @@ def _wilson(successes: float, n: float, z: float) -> Interval:
     return Interval(max(0.0, (centre - spread) / total), min(1.0, (centre + spread) / total))
 
 
-def clopper_pearson(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+def clopper_pearson(successes: int, n: int) -> Interval:
     """The exact interval for ``successes / n`` (Clopper & Pearson 1934): for a verdict on a share
     near 0 or 1, where Wilson's misses on one side more often than it may. Raises ValueError for no
     images."""
     if n <= 0:
         raise ValueError("a proportion of no images has no interval")
-    tail, failures = (1 - confidence) / 2, n - successes
+    tail, failures = (1 - CONFIDENCE) / 2, n - successes
     low = float(scipy.special.betaincinv(successes, failures + 1, tail)) if successes else 0.0
     high = float(scipy.special.betaincinv(successes + 1, failures, 1 - tail)) if failures else 1.0
     return Interval(low, high)
@@ -134,16 +139,14 @@ def paired_difference_p(lost: float, gained: float, n: float, limit: float) -> f
     return float(scipy.special.ndtr(-_tango_score(lost, gained, n, limit)))
 
 
-def paired_ratio(
-    both: float, lost: float, gained: float, confidence: float = CONFIDENCE
-) -> Interval:
+def paired_ratio(both: float, lost: float, gained: float) -> Interval:
     """The score interval of Tang, Tang & Chan for ``(both + gained) / (both + lost)``.
 
     One minus it is the interval of the decline ratio (fp32 - int8) / fp32. Images that neither
     model gets right do not enter. Raises ValueError when the first model is never right.
     """
     _check_ratio(both, lost, gained)
-    return _tang(both, lost, gained, z_value(confidence))
+    return _tang(both, lost, gained, z_value())
 
 
 def _tang(both: float, lost: float, gained: float, z: float) -> Interval:
@@ -285,18 +288,16 @@ def images_needed(
     *,
     limit: float,
     relative: bool,
-    confidence: float = CONFIDENCE,
-    power: float = POWER,
 ) -> int | None:
     """How many images would decide whether the decline is within ``limit``, or None.
 
     Assumes that the true rates of lost and gained images are the ones seen, each with half an image
     added (so that no change among a few images is not read as no change ever), and asks that the
-    interval lies on one side of the limit with probability ``power``. The limit is a fraction of
+    interval lies on one side of the limit with a probability of POWER. The limit is a fraction of
     all images, or of the first model's right ones when ``relative``. None means that more than a
     million would be needed: the estimate lies on the limit.
     """
-    z = z_value(confidence) + float(scipy.special.ndtri(power))
+    z = _reach()
     rates = [x / (n + 1) for x in (both, lost + 0.5, gained + 0.5)]
 
     def decided(size: int) -> bool:
@@ -327,16 +328,14 @@ def _smallest(holds: Callable[[int], bool], low: int, high: int) -> int | None:
     return high
 
 
-def smallest_decline(
-    lost: int, gained: int, n: int, *, confidence: float = CONFIDENCE, power: float = POWER
-) -> float:
+def smallest_decline(lost: int, gained: int, n: int) -> float:
     """The smallest true decline (a fraction of all images) that ``n`` images tell from none.
 
-    Told means: the interval leaves zero out, with probability ``power``, when as many images change
-    as were seen to (plus one, for the same reason as in ``images_needed``).
+    Told means: the interval leaves zero out, with a probability of POWER, when as many images
+    change as were seen to (plus one, for the same reason as in ``images_needed``).
     """
     changed = (lost + gained + 1) / (n + 1)
-    z = z_value(confidence) + float(scipy.special.ndtri(power))
+    z = _reach()
     return min(1.0, z * math.sqrt(changed / n))
 
 
@@ -344,28 +343,23 @@ def images_to_clear(
     interval: Interval,
     distance: float,
     n: int,
-    *,
-    confidence: float = CONFIDENCE,
-    power: float = POWER,
 ) -> int | None:
     """How many images would decide a mean whose interval on ``n`` images is this, or None.
 
     ``distance`` is from the estimate to the limit. The interval shrinks with the root of the number
     of images; None means more than a million, as in ``images_needed``.
     """
-    reach = smallest_distance(interval, confidence=confidence, power=power)
+    reach = smallest_distance(interval)
     if distance == 0 or n * (reach / distance) ** 2 > PRACTICAL_LIMIT:
         return None
     return max(n + 1, math.ceil(n * (reach / distance) ** 2))
 
 
-def smallest_distance(
-    interval: Interval, *, confidence: float = CONFIDENCE, power: float = POWER
-) -> float:
+def smallest_distance(interval: Interval) -> float:
     """The distance from a limit that the truth must have for such an interval to lie on one side of
-    it, with probability ``power``."""
-    z = z_value(confidence)
-    return interval.width / (2 * z) * (z + float(scipy.special.ndtri(power)))
+    it, with a probability of POWER."""
+    z = z_value()
+    return interval.width / (2 * z) * _reach()
 
 
 def mean_p(estimate: float, interval: Interval, limit: float) -> float:
@@ -384,7 +378,6 @@ def independent_decline(
     second_n: int,
     *,
     relative: bool,
-    confidence: float = CONFIDENCE,
 ) -> Interval:
     """The interval of a decline from two counts of right images that cannot be paired.
 
@@ -394,7 +387,7 @@ def independent_decline(
     model is never right.
     """
     p1, p2 = first / max(first_n, 1), second / max(second_n, 1)
-    a, b = wilson(first, first_n, confidence), wilson(second, second_n, confidence)
+    a, b = wilson(first, first_n), wilson(second, second_n)
     if not relative:
         return Interval(
             p1 - p2 - math.hypot(p1 - a.low, b.high - p2),
@@ -417,9 +410,7 @@ RESAMPLES = 2000
 _FEW_KINDS = 100
 
 
-def bootstrap_mean(
-    values: NDArray[np.float64], seed: int = 0, *, confidence: float = CONFIDENCE
-) -> Interval:
+def bootstrap_mean(values: NDArray[np.float64], seed: int = 0) -> Interval:
     """The bootstrap-t interval of the mean of ``values`` [n]; the same seed gives the same one.
 
     Each resampled mean is measured in its own standard error (Efron & Tibshirani, An Introduction
@@ -432,7 +423,7 @@ def bootstrap_mean(
     scaled = (values - mean) / spread
     means, squares = _resampled_means(np.stack([scaled, scaled**2]), seed)
     errors = np.sqrt(np.maximum(squares - means**2, 1e-12))
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means / errors, [tail, 1 - tail])
     return Interval(mean - spread * max(0.0, float(high)), mean - spread * min(0.0, float(low)))
 
@@ -441,8 +432,6 @@ def bootstrap_decline(
     first: NDArray[np.float64],
     second: NDArray[np.float64],
     seed: int = 0,
-    *,
-    confidence: float = CONFIDENCE,
 ) -> tuple[Interval, Interval | None]:
     """The paired BCa intervals of mean(first) - mean(second), and of that over mean(first).
 
@@ -457,11 +446,11 @@ def bootstrap_decline(
     a, b = np.append(first, pair), np.append(second, pair[::-1])
     means_a, means_b = _resampled_means(np.stack([a, b]), seed)
     true_a, true_b = float(first.mean()), float(second.mean())
-    difference = _bca(means_a - means_b, true_a - true_b, a - b - (a - b).mean(), confidence)
+    difference = _bca(means_a - means_b, true_a - true_b, a - b - (a - b).mean())
     if means_a.min() <= 0 or true_a <= 0:
         return difference, None
     influence = b.mean() / a.mean() * a - b
-    return difference, _bca(1 - means_b / means_a, 1 - true_b / true_a, influence, confidence)
+    return difference, _bca(1 - means_b / means_a, 1 - true_b / true_a, influence)
 
 
 def _resampled_means(columns: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
@@ -485,7 +474,6 @@ def _bca(
     replicates: NDArray[np.float64],
     estimate: float,
     influence: NDArray[np.float64],
-    confidence: float,
 ) -> Interval:
     """Efron's interval from bootstrap replicates and each image's influence on the estimate."""
     spread = float(np.square(influence).sum())
@@ -496,13 +484,13 @@ def _bca(
         np.clip(below, 1 / (2 * len(replicates)), 1 - 1 / (2 * len(replicates)))
     )
     acceleration = float((influence**3).sum()) / (6 * spread**1.5)
-    tails = bias + z_value(confidence) * np.array([-1, 1])
+    tails = bias + z_value() * np.array([-1, 1])
     levels = scipy.special.ndtr(bias + tails / (1 - acceleration * tails))
     low, high = np.quantile(replicates, levels)
     return Interval(min(float(low), estimate), max(float(high), estimate))
 
 
-def signed_rank(values: NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:
+def signed_rank(values: NDArray[np.float64]) -> Interval:
     """The interval of the centre of ``values`` [n] by Wilcoxon's signed-rank test: exact for
     independent values that are as likely to fall so far above the centre as below, whatever their
     spread and tails (Hollander & Wolfe, Nonparametric Statistical Methods, 3.3).
@@ -513,7 +501,7 @@ def signed_rank(values: NDArray[np.float64], confidence: float = CONFIDENCE) -> 
     n = len(values)
     if n < 2:
         raise ValueError("an interval needs two values")
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     cut = int(np.searchsorted(_signed_rank_cdf(n), tail, side="right"))
     if cut == 0:
         reach = float(scipy.special.stdtrit(n - 1, 1 - tail) * values.std(ddof=1) / math.sqrt(n))

@@ -127,7 +127,7 @@ def _labelled_inputs(
 ) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
     spec = Model.load(path).input
     with TemporaryDirectory() as folder:
-        chosen = get_pipeline(pipeline, size=spec.height)
+        chosen = get_pipeline(pipeline, size=spec.sides)
         crops = load_crops(open_dataset(data), chosen, cache_dir=Path(folder))
         assert crops.labels is not None
         return np.array(crops.inputs(slice(None), spec)), crops.labels

@@ -8,12 +8,14 @@ from typing import Any
 
 from quantlab.bench.measurement import BenchResult
 from quantlab.compare.compare import compare
-from quantlab.gate.verdict import Policy, judge
+from quantlab.gate.criteria import AccuracyCriterion
+from quantlab.gate.verdict import judge
 from quantlab.runs.record import RunRecord
 from quantlab.runs.run import Run
 from quantlab.testing.measurements import fake_measurement
 from quantlab.testing.predictions import fake_predictions
-from quantlab.verbs.compare import results, save_artifacts
+from quantlab.verbs.compare import answer_files, results
+from quantlab.verbs.publish import write_artifacts
 
 ENVIRONMENT = {
     "cpu": "a CPU",
@@ -44,7 +46,7 @@ def fake_run(
     run = Run("compare", {"fp32": "tiny.onnx", "int8": f"{name}.onnx", "seed": 0}, "", root)
     here = ENVIRONMENT | (environment or {})
     timing = None if ms is None else _timing([p.model_name for p in pair], ms, here)
-    save_artifacts(run, pair, timing)
+    write_artifacts(run, answer_files(pair, timing))
     comparison = compare(
         *pair,
         fp32_speed=timing.measurements[0] if timing else None,
@@ -61,7 +63,7 @@ def fake_run(
         "models": files,
         "data": {"root": "val", "digest": pair[0].dataset_digest, "images": n},
         "providers": ["CPUExecutionProvider"],
-        **results(comparison, judge(comparison, Policy())),
+        **results(comparison, judge(comparison, AccuracyCriterion())),
     }
     run.record = RunRecord.model_validate(record.model_dump(mode="json") | changed)
     run.save()

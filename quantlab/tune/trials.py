@@ -12,12 +12,12 @@ from quantlab.compare.comparison import Comparison
 from quantlab.gate.verdict import Verdict
 from quantlab.recipe import Recipe
 from quantlab.stats.paired import Interval
+from quantlab.tune.choices import Pick as Pick
 
 SAME_SPEED = 0.97
 """Speeds within 3% of the fastest count as equally fast, as do those whose intervals overlap."""
 
 Status = Literal["scored", "done", "stopped", "failed"]
-Pick = Literal["best", "fastest", "smallest", "most-accurate"]
 
 
 class Scores(BaseModel):

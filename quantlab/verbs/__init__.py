@@ -1,5 +1,6 @@
-"""The verbs: one function each, from options to a result, called by command line and service.
+"""The verbs: one module each, from options to a result.
 
-A verb resolves names to Models, Datasets and Pipelines, runs the pure parts in order, writes its
-artifacts into the Run's folder and its figures into the Run's record, and returns the result.
+A verb's ``…_job`` resolves names to Models, Datasets and Pipelines and calls the function that the
+library calls too, with these. Both return a value; ``publish`` makes run folder, record and report
+of it.
 """

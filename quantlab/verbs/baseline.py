@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import BaseModel
+from typing import Any
 
 from quantlab._util.files import check_writable, write_whole
 from quantlab._util.reporter import Reporter
@@ -15,7 +15,6 @@ from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
 from quantlab.errors import DataError, RecordError
 from quantlab.gate.baseline import (
-    FILE_NAME,
     MOST_STORED,
     Answers,
     Baseline,
@@ -26,35 +25,31 @@ from quantlab.gate.baseline import (
     load_answers,
     load_baseline,
 )
-from quantlab.runs.run import Run
 from quantlab.runtime.environment import environment
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
 from quantlab.verbs.evaluate import crops_and_answers
-from quantlab.verbs.inputs import DataOptions, ModelOptions
-
-
-class UpdateSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab baseline update``."""
-
-    model: str
-    baseline: Path = Path(FILE_NAME)
-    no_predictions: bool = False
-
-
-class DiffSpec(BaseModel):
-    """The options of ``quantlab baseline diff``."""
-
-    old: Path
-    new: Path
+from quantlab.verbs.options.baseline import BaselineDiffOptions as BaselineDiffOptions
+from quantlab.verbs.options.baseline import BaselineUpdateOptions as BaselineUpdateOptions
+from quantlab.verbs.publish import Conditions, Result, Returned
 
 
 @dataclass(frozen=True)
-class Updated:
-    """The new baseline, and what changed where there was one."""
+class Updated(Result):
+    """The new baseline, to be written to ``path``, and what changed where there was one."""
 
     baseline: Baseline
     changes: tuple[Difference, ...] | None
+    path: Path
+    subject: Mapping[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        """What was accepted."""
+        return {**self.subject, "baseline": self.baseline.model_dump(mode="json")}
+
+    def deliver(self, conditions: Conditions, reporter: Reporter) -> None:
+        """Write the baseline, with the command that made it."""
+        write_whole(self.path, as_yaml(self.baseline, conditions.command))
 
 
 @dataclass(frozen=True)
@@ -65,8 +60,8 @@ class Diff:
     comparison: Comparison | None
 
 
-def update_job(spec: UpdateSpec, run: Run, reporter: Reporter) -> Updated:
-    """Evaluate the model and write the baseline, with its answers beside it.
+def update_job(spec: BaselineUpdateOptions, reporter: Reporter) -> Updated:
+    """Evaluate the model for a baseline; its answers are written beside that.
 
     A baseline that cannot be read is replaced, with a warning. Raises QuantlabError.
     """
@@ -96,13 +91,8 @@ def update_job(spec: UpdateSpec, run: Run, reporter: Reporter) -> Updated:
         stored = Answers(file=file.name, sha256=digest)
         made = made.model_copy(update={"predictions": stored})
     before = _before(path, reporter)
-    write_whole(path, as_yaml(made, run.record.command))
-    run.record.results = {
-        "model": inputs.model_facts(model),
-        "data": inputs.data_facts(found, crops),
-        "baseline": made.model_dump(mode="json"),
-    }
-    return Updated(made, None if before is None else differences(before, made))
+    subject = {"model": inputs.model_facts(model), "data": inputs.data_facts(found, crops)}
+    return Updated(made, None if before is None else differences(before, made), path, subject)
 
 
 def _before(path: Path, reporter: Reporter) -> Baseline | None:
@@ -115,7 +105,13 @@ def _before(path: Path, reporter: Reporter) -> Baseline | None:
         return None
 
 
-def diff_job(spec: DiffSpec, run: Run) -> Diff:
+def show_job(path: Path) -> Returned[Baseline]:
+    """The baseline in a file. Raises RecordError."""
+    found = load_baseline(path)
+    return Returned(found, {"baseline": found.model_dump(mode="json")})
+
+
+def diff_job(spec: BaselineDiffOptions) -> Returned[Diff]:
     """Two baselines side by side. Raises RecordError."""
     old, new = load_baseline(spec.old), load_baseline(spec.new)
     changes = differences(old, new)
@@ -124,5 +120,5 @@ def diff_job(spec: DiffSpec, run: Run) -> Diff:
     if first is not None and second is not None:
         with suppress(DataError):  # of other images or classes, which the changes say
             comparison = compare(first, second)
-    run.record.results = {"changes": [change.model_dump() for change in changes]}
-    return Diff(changes, comparison)
+    facts = {"changes": [change.model_dump() for change in changes]}
+    return Returned(Diff(changes, comparison), facts)

@@ -2,106 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
-
 from quantlab._util.reporter import Reporter
 from quantlab.bench import instances as at_once
-from quantlab.bench import load
-from quantlab.bench.harness import Isolation, bench, steps
+from quantlab.bench import load, measurement
+from quantlab.bench.harness import bench, steps
 from quantlab.bench.instances import throughput
 from quantlab.bench.load import offered_load
 from quantlab.bench.machine import machine_notes
-from quantlab.bench.measurement import BenchResult, Conditions
+from quantlab.bench.measurement import BenchResult
 from quantlab.bench.queueing import LoadResult
-from quantlab.bench.setup import SECONDS
 from quantlab.bench.throughput import ThroughputResult
 from quantlab.compare.speeds import Ratio, ratios_of
 from quantlab.model.model import Model
 from quantlab.report.bench import bench_page, figures_of
 from quantlab.report.export import check_exports, export
-from quantlab.runs.run import Run
 from quantlab.runtime.providers import providers_of
 from quantlab.verbs import inputs
 from quantlab.verbs.inputs import ModelOptions, model_facts
+from quantlab.verbs.options.bench import BenchOptions as BenchOptions
+from quantlab.verbs.publish import Artifact, Conditions, Result
 
-Result = TypeVar("Result", BenchResult, ThroughputResult, LoadResult)
-
-
-class BenchSpec(BaseModel):
-    """The options of ``quantlab bench``; ``isolation`` is of latency alone."""
-
-    models: tuple[str, ...]
-    batch_sizes: tuple[int, ...] = (1,)
-    rounds: int | None = None
-    threads: int = 1
-    seconds: float = SECONDS
-    seed: int = 0
-    provider: str | None = None
-    isolation: Isolation = "fresh"
-    instances: int | None = None
-    cores_per_instance: int | None = None
-    size: int | None = None
-    rates: tuple[float, ...] = ()
-    exports: tuple[Path, ...] = ()
+M = TypeVar("M", BenchResult, ThroughputResult, LoadResult)
 
 
 @dataclass(frozen=True)
-class Benched:
-    """The measurements and every later model's speed against the first; none under a load."""
+class Benched(Result):
+    """The measurements, and every later model's speed against the first (none under a load);
+    ``exports`` are files that are to have the figures."""
 
+    models: tuple[Model, ...]
     result: BenchResult | ThroughputResult | LoadResult
-    ratios: tuple[Ratio, ...]
+    exports: tuple[Path, ...] = ()
+
+    @property
+    def ratios(self) -> tuple[Ratio, ...]:
+        """Every later model's speed against the first."""
+        return () if isinstance(self.result, LoadResult) else ratios_of(self.result)
+
+    def facts(self) -> dict[str, Any]:
+        """The figures; the raw samples are an artifact."""
+        return {
+            "models": [model_facts(model) for model in self.models],
+            "conditions": _conditions_facts(self.result.noise[0].conditions),
+            "figures": [vars(figure) for figure in figures_of(self.result)],
+            "ratios": [_ratio_facts(ratio) for ratio in self.ratios],
+        }
+
+    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+        """The raw samples."""
+        yield Artifact("measurements", "measurements.json", self.result.save)
+
+    def deliver(self, conditions: Conditions, reporter: Reporter) -> None:
+        """Export the figures."""
+        for path in self.exports:
+            export(path, figures_of(self.result), bench_page(self.result, self.ratios))
+            reporter.say(f"Wrote {path}")
 
 
-def bench_job(spec: BenchSpec, run: Run, reporter: Reporter) -> Benched:
-    """Every model's measurements and the A/A check; the raw samples go into the run folder."""
+def bench_job(spec: BenchOptions, reporter: Reporter) -> Benched:
+    """Measure the named models."""
     check_exports(spec.exports)
     options = ModelOptions(size=spec.size)
-    models = [inputs.find_model(text, options, reporter) for text in spec.models]
-    result = _measured(models, spec, reporter)
-    result.save(run.artifact("measurements", "measurements.json"))
-    inputs.check_all_unchanged(models)
-    ratios = () if isinstance(result, LoadResult) else ratios_of(result)
-    figures = figures_of(result)
-    run.record.results = facts(models, result, ratios)
-    for path in spec.exports:
-        export(path, figures, bench_page(result, ratios))
-        reporter.say(f"Wrote {path}")
-    return Benched(result, ratios)
-
-
-def facts(
-    models: Sequence[Model],
-    result: BenchResult | ThroughputResult | LoadResult,
-    ratios: Sequence[Ratio],
-) -> dict[str, object]:
-    """The figures for the record."""
-    return {
-        "models": [model_facts(model) for model in models],
-        "conditions": _conditions_facts(result.noise[0].conditions),
-        "figures": [vars(figure) for figure in figures_of(result)],
-        "ratios": [_ratio_facts(ratio) for ratio in ratios],
-    }
-
-
-def _measured(
-    models: Sequence[Model], spec: BenchSpec, reporter: Reporter
-) -> BenchResult | ThroughputResult | LoadResult:
-    if spec.rates:
-        return _loaded(models, spec, reporter)
-    return (
-        timed(models, spec, reporter)
-        if spec.instances is None
-        else _together(models, spec, reporter)
+    return measure(
+        [inputs.find_model(text, options, reporter) for text in spec.models], spec, reporter
     )
 
 
-def _conditions_facts(c: Conditions) -> dict[str, Any]:
+def measure(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> Benched:
+    """Time the models side by side: latency, several instances at once, or an offered load."""
+    result: BenchResult | ThroughputResult | LoadResult
+    if spec.rates:
+        result = _loaded(models, spec, reporter)
+    elif spec.instances is not None:
+        result = _together(models, spec, reporter)
+    else:
+        result = timed(models, spec, reporter)
+    inputs.check_all_unchanged(models)
+    return Benched(tuple(models), result, spec.exports)
+
+
+def _conditions_facts(c: measurement.Conditions) -> dict[str, Any]:
     """What holds for all figures; the batch size and what follows from it is theirs."""
     return {
         "threads": c.threads,
@@ -130,7 +115,7 @@ def _ratio_facts(r: Ratio) -> dict[str, Any]:
     }
 
 
-def timed(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> BenchResult:
+def timed(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> BenchResult:
     """Latency, with a progress bar."""
     total = steps(len(spec.batch_sizes), spec.rounds)
     with reporter.progress("Timing", total) as advance:
@@ -148,7 +133,7 @@ def timed(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> Bench
     return _noted(result, reporter)
 
 
-def _together(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> ThroughputResult:
+def _together(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> ThroughputResult:
     """Several instances, with a progress bar."""
     total = len(spec.batch_sizes) * (spec.rounds or at_once.ROUNDS)
     with reporter.progress("Timing", total) as advance:
@@ -166,7 +151,7 @@ def _together(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> T
     return _noted(result, reporter)
 
 
-def _loaded(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> LoadResult:
+def _loaded(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> LoadResult:
     """An offered load, with a progress bar."""
     total = len(spec.batch_sizes) * len(spec.rates) * (spec.rounds or load.ROUNDS)
     with reporter.progress("Serving", total) as advance:
@@ -185,7 +170,7 @@ def _loaded(models: Sequence[Model], spec: BenchSpec, reporter: Reporter) -> Loa
     return _noted(result, reporter)
 
 
-def _noted(result: Result, reporter: Reporter) -> Result:
+def _noted(result: M, reporter: Reporter) -> M:
     """Warns of stolen time and of a clock rate that moved."""
     every = [m.conditions for m in result.noise]
     steal = [share for c in every for share in c.steal]

@@ -5,20 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel
-
-from quantlab._util.cache import KINDS, Entry, Kind, cache_limit, entries, remove, subject, sweep
+from quantlab._util.cache import KINDS, CacheEntry, cache_limit, entries, remove, subject, sweep
 from quantlab._util.paths import cache_dir
-from quantlab.runs.run import Run
-
-
-class CacheSpec(BaseModel):
-    """The options of ``quantlab cache``."""
-
-    action: Literal["ls", "clear"]
-    kind: Kind | None = None
+from quantlab.verbs.options.small import CacheOptions as CacheOptions
+from quantlab.verbs.publish import Returned
 
 
 @dataclass(frozen=True)
@@ -28,13 +19,13 @@ class Cached:
     ``stuck`` is the number of those that could not be removed.
     """
 
-    rows: tuple[tuple[Entry, str], ...]
+    rows: tuple[tuple[CacheEntry, str], ...]
     folder: Path
     limit: int
     stuck: int = 0
 
 
-def cache_job(spec: CacheSpec, run: Run) -> Cached:
+def cache_job(spec: CacheOptions) -> Returned[Cached]:
     """List the entries of one kind or of all, or remove them. Raises QuantlabError."""
     folder, limit = cache_dir(), cache_limit()
     kinds = KINDS if spec.kind is None else (spec.kind,)
@@ -43,16 +34,16 @@ def cache_job(spec: CacheSpec, run: Run) -> Cached:
     if spec.action == "clear":
         rows = [row for row in rows if remove(row[:1])]
         sweep(folder)
-    run.record.results = {
+    facts = {
         "folder": str(folder),
         "limit": limit,
         "bytes": sum(entry.size for entry, _ in rows),
         "removed" if spec.action == "clear" else "entries": [_facts(*row) for row in rows],
     }
-    return Cached(tuple(rows), folder, limit, stuck=found - len(rows))
+    return Returned(Cached(tuple(rows), folder, limit, stuck=found - len(rows)), facts)
 
 
-def _facts(entry: Entry, text: str) -> dict[str, object]:
+def _facts(entry: CacheEntry, text: str) -> dict[str, object]:
     used = datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds")
     return {
         "kind": entry.kind,

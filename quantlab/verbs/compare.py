@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-
-from pydantic import Field
+from typing import Any
 
 from quantlab._util.reporter import Reporter
 from quantlab.bench.measurement import BenchResult
@@ -19,62 +18,36 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError, ModelError
 from quantlab.evaluate.custom import MetricFunction
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import needs_labels
+from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
-from quantlab.gate.sequential import Watch, watch
-from quantlab.gate.verdict import Criterion, Limit, Verdict, judge, parse_criterion
+from quantlab.gate.sequential import PairedEarlyStop, watch
+from quantlab.gate.verdict import Verdict, judge
 from quantlab.inspect.counts import node_macs
 from quantlab.inspect.int8_share import int8_share
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.model.model import Model
 from quantlab.quantize.stamp import SOURCE_KEY, calibrated_on
+from quantlab.report.advice import unfinished
+from quantlab.report.context import ReportContext
 from quantlab.report.worth import worth
-from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
-from quantlab.verbs.bench import BenchSpec, timed
+from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.checks import known_macs
 from quantlab.verbs.evaluate import crops_and_answers, predict
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions, model_facts
+from quantlab.verbs.inputs import LocatedDataset, model_facts
+from quantlab.verbs.options.compare import CompareOptions as CompareOptions
 from quantlab.verbs.portability import portability_words
-from quantlab.verbs.reports import context_of, report
+from quantlab.verbs.publish import Artifact, Conditions, Result, comparison_report
 from quantlab.verbs.sequential_evaluation import SequentialEvaluation, predict_until_certain
 
 EXCLUDED, REVERTED = "excluded by the recipe", "reverted by the tune"
 
 
-class CompareSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab compare``."""
-
-    fp32: str
-    int8: str
-    max_decline: str = "1%"
-    criterion: str | None = None
-    batch_sizes: tuple[int, ...] = (1,)
-    rounds: int | None = None
-    no_bench: bool = False
-    early_stop: bool = False
-    seed: int = 0
-    limits: tuple[Limit, ...] = Field((), description="of a gate: what else will be judged")
-
-    @property
-    def policy(self) -> Criterion:
-        """What the verdict is on. Raises RecipeError."""
-        return parse_criterion(self.criterion or self.max_decline)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A Comparison with its Verdict, and if asked for, after how many images it was certain."""
-
-    comparison: Comparison
-    verdict: Verdict
-    early: SequentialEvaluation | None = None
-
-
 @dataclass(frozen=True)
 class SideBySide:
-    """Two models on the same images, and what the comparison was made from."""
+    """Two models on the same images, and what the comparison was made from; if asked for, after how
+    many images a verdict was certain."""
 
     comparison: Comparison
     predictions: tuple[Predictions, ...]
@@ -83,32 +56,68 @@ class SideBySide:
     early: SequentialEvaluation | None = None
 
 
-def compare_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compared:
-    """Evaluate both (with ``early_stop`` until the verdict is certain), time both, compare, judge,
-    report."""
-    policy = spec.policy
-    test = watch(policy) if spec.early_stop else None
-    metrics = metrics_of(policy, *spec.limits)
+@dataclass(frozen=True)
+class Compared(Result):
+    """Two models side by side with their Verdict: what every verb that compares ends with.
+
+    ``subject`` are the facts of what was compared, ``context`` is what the report says beside the
+    comparison.
+    """
+
+    side: SideBySide
+    verdict: Verdict
+    subject: Mapping[str, Any]
+    context: ReportContext
+
+    @property
+    def comparison(self) -> Comparison:
+        """What was judged."""
+        return self.side.comparison
+
+    @property
+    def exit_code(self) -> int:
+        """The verdict's."""
+        return self.verdict.exit_code
+
+    def facts(self) -> dict[str, Any]:
+        """What was compared, the results, and what the report says in its first lines."""
+        end, early = self.context.unfinished, self.side.early
+        pays = worth(self.comparison, self.context.trials)
+        first = ("" if end is None else unfinished(end), pays)
+        stopped = {} if early is None else {"early_stop": early.facts()}
+        return {**self.subject, **results(self.comparison, self.verdict, *first), **stopped}
+
+    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+        """What the comparison was computed from, and the report."""
+        yield from answer_files(self.side.predictions, self.side.timing)
+        context = conditions.complete(self.context)
+        yield from comparison_report(self.comparison, self.verdict, context, self.side.crops)
+
+
+def compare_job(spec: CompareOptions, reporter: Reporter, command: str = "") -> Compared:
+    """Evaluate the named models (with ``early_stop`` until the verdict is certain), time both,
+    compare, judge. An error about their order proposes the ``command`` with them exchanged."""
+    judged = (spec.judged, *spec.others)
+    test = watch(spec.judged) if spec.early_stop else None
+    metrics = metrics_of(*judged)
     models = [inputs.find_model(text, spec, reporter) for text in (spec.fp32, spec.int8)]
-    check_comparable(*models)
-    remedy = _exchanged(run.record.command, spec.fp32, spec.int8)
-    check_order(named(models[0]), named(models[1]), remedy)
+    check_comparable(models[0], models[1], _exchanged(command, spec.fp32, spec.int8))
     pipeline = inputs.find_pipeline(models[0], spec, reporter)
     found = inputs.find_evaluation_data(
-        spec, models[0], reporter, need_labels=any(map(needs_labels, (policy, *spec.limits)))
+        spec, models[0], reporter, need_labels=any(each.needs_labels for each in judged)
     )
-    made = side_by_side(models, found, pipeline, spec, reporter, metrics, test)
-    return publish(made, models, found, spec, run, reporter)
+    side = side_by_side(models, found, pipeline, spec, reporter, metrics, test)
+    return judge_models(side, models, found, spec, spec.judged)
 
 
 def side_by_side(
     models: Sequence[Model],
     found: LocatedDataset,
     pipeline: Pipeline,
-    spec: CompareSpec,
+    spec: CompareOptions,
     reporter: Reporter,
     metrics: Mapping[str, MetricFunction] | None = None,
-    test: Watch | None = None,
+    test: PairedEarlyStop | None = None,
 ) -> SideBySide:
     """Evaluate fp32 and int8 (with a ``test`` until it is certain), time both, compare."""
     if sentence := slow_format(models[1].proto().graph):
@@ -143,48 +152,66 @@ def side_by_side(
     return SideBySide(comparison, tuple(predictions), timing, crops, early)
 
 
-def publish(
-    made: SideBySide,
+def judge_models(
+    side: SideBySide,
     models: Sequence[Model],
     found: LocatedDataset,
-    spec: CompareSpec,
-    run: Run,
-    reporter: Reporter,
-    policy: Limit | None = None,
+    spec: CompareOptions,
+    criterion: Criterion,
 ) -> Compared:
-    """Judge by ``policy``, or by the spec's, and leave the report, the artifacts and the results in
-    the run folder."""
-    comparison, early, crops = made.comparison, made.early, made.crops
-    anytime = early is not None and early.decided
-    verdict = judge(comparison, policy or spec.policy, anytime=anytime)
-    save_artifacts(run, made.predictions, made.timing)
-    words = inputs.data_words(found, crops)
+    """Two models side by side, judged."""
+    subject = {
+        "models": [model_facts(model) for model in models],
+        "data": inputs.data_facts(found, side.crops),
+        "providers": list(spec.execution.providers),
+    }
+    return judge_side(
+        side, criterion, subject, int8_context(models[1], found, side.crops), spec.others
+    )
+
+
+def int8_context(int8: Model, found: LocatedDataset, crops: Crops) -> ReportContext:
+    """What a report says of an int8 file and of the images that it was evaluated on."""
+    return ReportContext(
+        data=inputs.data_words(found, crops),
+        recipe=inputs.stamped_recipe(int8),
+        portability=portability_words(int8, crops),
+    )
+
+
+def judge_side(
+    side: SideBySide,
+    criterion: Criterion,
+    subject: Mapping[str, Any],
+    context: ReportContext,
+    others: Sequence[Criterion] = (),
+) -> Compared:
+    """Judge by the criterion. ``others`` are all that a gate judges: the report's verdict is on one
+    of them."""
+    early = side.early
+    verdict = judge(side.comparison, criterion, anytime=early is not None and early.decided)
+    alone = (
+        f"This page judges the {verdict.criterion.title} alone; gate.md has the gate's decision."
+    )
     context = replace(
-        context_of(run, reporter, crops, words, verdict, spec.limits),
-        recipe=inputs.stamped_recipe(models[1]),
-        portability=portability_words(models[1], crops),
+        context,
+        problems=side.crops.problems,
+        warnings=(alone,) if {*others} - {verdict.criterion} else (),
         early="" if early is None else early.sentence,
     )
-    report(run, comparison, verdict, context, crops)
-    run.record.results = {
-        "models": [model_facts(model) for model in models],
-        "data": inputs.data_facts(found, crops),
-        "providers": list(spec.execution.providers),
-        **results(comparison, verdict, worth(comparison)),
-    }
-    if early is not None:
-        run.record.results["early_stop"] = early.facts()
-    return Compared(comparison, verdict, early)
+    return Compared(side, verdict, subject, context)
 
 
-def check_comparable(fp32: Model, int8: Model) -> None:
-    """Raises DataError when the two do not take images of one size or differ in their classes."""
+def check_comparable(fp32: Model, int8: Model, remedy: str) -> None:
+    """Raises DataError when the two do not take images of one size, differ in their classes, or
+    stand in the wrong order, which the ``remedy`` is for."""
     sizes = {(m.input.height, m.input.width) for m in (fp32, int8)}
     if len(sizes) > 1 or fp32.num_classes != int8.num_classes:
         raise DataError(
             f"{fp32.path.name} and {int8.path.name} differ in image size or number of classes.",
             "Compare a model with its own quantized version.",
         )
+    check_order(named(fp32), named(int8), remedy)
 
 
 def named(model: Model) -> Named:
@@ -227,9 +254,9 @@ def warn_of_calibration_images(int8: Model, crops: Crops, reporter: Reporter) ->
         )
 
 
-def bench_spec(spec: CompareSpec) -> BenchSpec:
+def bench_spec(spec: CompareOptions) -> BenchOptions:
     """Latency is measured on one thread unless threads are given: the least noisy figure."""
-    return BenchSpec(
+    return BenchOptions(
         models=(),
         batch_sizes=spec.batch_sizes,
         rounds=spec.rounds,
@@ -282,14 +309,14 @@ def macs_of(int8: Model, asked: Collection[str] | None = None) -> Macs | None:
     return int8_share(proto.graph, macs, reasons)
 
 
-def save_artifacts(
-    run: Run, predictions: Sequence[Predictions], timing: BenchResult | None
-) -> None:
-    """Keep what the comparison was computed from: the answers and the raw latencies."""
+def answer_files(
+    predictions: Sequence[Predictions], timing: BenchResult | None
+) -> Iterable[Artifact]:
+    """What a comparison was computed from: the answers and the raw latencies."""
     for kind, answers in zip(("fp32", "int8"), predictions, strict=True):
-        answers.save(run.artifact(f"{kind}_predictions", f"{kind}-predictions.npz"))
+        yield Artifact(f"{kind}_predictions", f"{kind}-predictions.npz", answers.save)
     if timing is not None:
-        timing.save(run.artifact("measurements", "measurements.json"))
+        yield Artifact("measurements", "measurements.json", timing.save)
 
 
 def results(comparison: Comparison, verdict: Verdict, *first: str) -> dict[str, object]:

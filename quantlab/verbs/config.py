@@ -7,147 +7,116 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
+from pydantic.fields import FieldInfo
 
-from quantlab._util import units
-from quantlab._util.paths import is_url, location
+from quantlab._util.paths import is_url
 from quantlab._util.yamlfile import read_yaml, validate
-from quantlab.bench.harness import SHARED_ROUNDS, SHARED_SECONDS
-from quantlab.compat.inc_yaml import Row, is_inc, map_inc
-from quantlab.compat.mindcv_yaml import is_mindcv, map_mindcv
+from quantlab.compat import translated
 from quantlab.data.preprocess import Pipeline
+from quantlab.gate.notation import USUAL, spelled_now
 from quantlab.gate.rules import DEFAULT_RULES, parse_rules
 from quantlab.recipe import Recipe
+from quantlab.verbs.options.gate import GateOptions
+from quantlab.verbs.options.option import Declared, Options, Unit, declared, without_flags
+from quantlab.verbs.options.shared import ConfigOptions
+from quantlab.verbs.options.tune import TuneOptions
+from quantlab.verbs.roles import Reads
 
 FILE_NAME = "quantlab.yaml"
+Settled = TypeVar("Settled", bound=ConfigOptions)
 
-Strategy = Literal[
-    "ladder", "sensitivity", "grid", "random", "tpe", "exhaustive", "basic", "conservative"
-]
-IncStrategy = Literal["basic", "bayesian", "exhaustive"]
-Share = Annotated[float, BeforeValidator(units.share)]
-Seconds = Annotated[float, BeforeValidator(units.seconds)]
-Location = Annotated[Path | str, AfterValidator(location)]
-Count = Annotated[int, Field(ge=1)]
+_GATE = "gate"
+"""The section of ``quantlab.yaml`` that is of ``quantlab gate``."""
+_IN_A_FILE: dict[str, tuple[Any, Any]] = {
+    "recipe": (str | None, None),
+    "criterion": (str, USUAL),
+    "require": (tuple[str, ...], DEFAULT_RULES),
+}
+"""Options whose type and default in a file are not those of the verb."""
 
 
-class BenchConditions(BaseModel):
-    """How the chosen model is timed against fp32 in the end."""
+def keys_of(options: type[Options]) -> dict[str, Declared]:
+    """The options of a verb that a file may set, by what Config calls them: as their flags are
+    called, or without a flag as their key."""
+    return {
+        each.name if each.option.command else each.option.config: each
+        for each in declared(options).values()
+        if each.option.config is not None and "." not in each.option.config
+    }
+
+
+def of_gate() -> dict[str, Declared]:
+    """The options of gate that a file may set."""
+    known = declared(GateOptions)
+    return {k: d for k, d in known.items() if (d.option.config or "").startswith(f"{_GATE}.")}
+
+
+def _fields(known: Mapping[str, Declared]) -> dict[str, Any]:
+    """Fields for ``create_model``, with the key where that is called otherwise."""
+    found = {}
+    for name, each in known.items():
+        kind = each.annotation | None if each.field.is_required() else each.annotation
+        kind, default = _IN_A_FILE.get(each.name, (kind, each.default))
+        key = (each.option.config or "").removeprefix(f"{_GATE}.")
+        choices = f" One of {', '.join(each.choices)}." if each.choices else ""
+        told = Field(
+            default,
+            alias=None if key == name else key,
+            validation_alias=each.alias if key == name else None,
+            description=f"{without_flags(each.option.help, '_')}{choices}",
+        )
+        found[name] = (kind, told)
+    return found
+
+
+class _File(BaseModel):
+    """A part of the file; its keys are those that the verbs' options declare."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    batch_sizes: tuple[Count, ...] = Field((1,), min_length=1, description="each is timed")
-    rounds: int = Field(SHARED_ROUNDS, ge=2, description="in each every model runs, in turns")
-    seconds: Seconds = Field(SHARED_SECONDS, gt=0, description="for all rounds of a batch size")
-    threads: int = Field(1, ge=0, description="0: every physical core")
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
-class GateRules(BaseModel):
+def file_schema(options: type[Options]) -> type[_File]:
+    """What a file may say of a verb's options."""
+    return create_model("Keys", __base__=_File, **_fields(keys_of(options)))
+
+
+if TYPE_CHECKING:
+
+    class _GateKeys(_File): ...
+
+    class _Keys(_File): ...
+
+else:
+    _GateKeys = create_model("_GateKeys", __base__=_File, **_fields(of_gate()))
+    _Keys = file_schema(TuneOptions)
+
+
+class GateRules(_GateKeys):
     """What ``quantlab gate`` judges by."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    fail_if: tuple[str, ...] = Field(DEFAULT_RULES, description="what must not be")
-    baseline: Path | None = Field(None, description="accepted answers, in the place of model")
-
-    @field_validator("fail_if")
+    @field_validator("require")
     @classmethod
     def _are_rules(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         parse_rules(texts)
         return texts
 
 
-class Config(BaseModel):
-    """What ``quantlab.yaml`` may say. Paths are relative to the file's folder.
+class Config(_Keys):
+    """What ``quantlab.yaml`` may say: the options of tune and of gate that are declared so.
 
-    The descriptions are what ``quantlab init`` writes above each key.
+    Paths are relative to the file's folder.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str | None = Field(
-        None, description="The fp32 model: a .onnx file, or a published model's name."
-    )
-    data: Location | None = Field(
-        None, description="Images to calibrate on: a folder, a file or a URL (see docs/data.md)."
-    )
-    list_file: Path | None = Field(
-        None, alias="list", description="The labels of data: a file of `name label` lines."
-    )
-    eval_data: Location | None = Field(
-        None, description="Images to judge on. Without it data is divided between the two."
-    )
-    eval_list: Path | None = Field(None, description="The labels of eval_data.")
-    synsets: Path | None = Field(
-        None, description="The classes in index order, `wnid name, ...` a line."
-    )
-    pipeline: str | dict[str, Any] | None = Field(
-        None,
-        description="Preprocessing: a name (torchvision, tf, ...), a YAML file, or a mapping of "
-        "resizer, resize, crop, color, mean and std. Without it: what the model is known by.",
-    )
-    recipe: str | None = Field(
-        None, description="Try only this recipe: a YAML file or a published model's name."
-    )
-    output: Path | None = Field(
-        None, description="The int8 file. Without it: <model>.int8.onnx in the working folder."
-    )
-    criterion: str = Field(
-        "1%",
-        description="What the int8 model must hold: 1% (of fp32's top-1), 0.5pp (points), "
-        "top5 1%, agree>=96%, kl<=0.01, or module:function 1%.",
-    )
-    tolerance: Share = Field(0.0, description="Slack in that limit while searching.")
-    strategy: Strategy = Field(
-        "ladder",
-        description="How recipes are searched: ladder, sensitivity, grid, random, tpe, exhaustive, "
-        "basic or conservative.",
-    )
-    engine: str = Field(
-        "quantlab", description="Who quantizes: quantlab, ort, inc, nncf, or an installed one."
-    )
-    engines: tuple[str, ...] = Field((), description="Or several, tried one after the other.")
-    inc_strategy: IncStrategy | None = Field(
-        None,
-        description="Neural Compressor's own strategy, with engine inc: basic, bayesian or "
-        "exhaustive.",
-    )
-    search: dict[str, tuple[Any, ...]] = Field(
-        {},
-        description="The search space: a recipe's keys, each with the values to try, for example "
-        "ranges: [mean, mse]. Every recipe that is tried keeps to it.",
-    )
-    images_per_class: Count | None = Field(
-        None,
-        description="Calibration images of each class; default: one, and at least 300 in all, "
-        "where there are so many.",
-    )
-    calibration_size: Count | None = Field(
-        None, description="Or so many calibration images in all."
-    )
-    seed: int = Field(0, ge=0, description="Of the calibration sample and the search.")
-    budget: Seconds = Field(
-        300.0,
-        ge=0,
-        examples=["5m"],
-        description="No new trial starts later than this: 90s, 5m, 1h. One always does.",
-    )
-    max_trials: Count | None = Field(None, description="Evaluations at most.")
-    target_speedup: float | None = Field(
-        None, ge=0, description="Stop once the criterion holds at this speed over fp32."
-    )
-    threads: int = Field(0, ge=0, description="For evaluation; 0: all cores of this process.")
-    bench: BenchConditions = Field(
-        BenchConditions(), description="How the chosen model is timed in the end."
-    )
-    storage: str | None = Field(
-        None, description="An Optuna storage URL that several machines share."
-    )
     rules: GateRules = Field(
-        GateRules(), alias="gate", description="What quantlab gate judges by (docs/gate.md)."
+        GateRules(), alias=_GATE, description="What quantlab gate judges by (docs/gate.md)."
     )
 
     @field_validator("pipeline")
@@ -159,7 +128,10 @@ class Config(BaseModel):
 
     @field_validator("search")
     @classmethod
-    def _recipes_hold_it(cls, space: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    def _recipes_hold_it(
+        cls, space: dict[str, tuple[Any, ...]] | None
+    ) -> dict[str, tuple[Any, ...]]:
+        space = space or {}
         for key, values in space.items():
             if not values:
                 raise ValueError(f"{key}: give at least one value")
@@ -171,33 +143,18 @@ class Config(BaseModel):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A configuration, and how it was mapped when it is one of Neural Compressor's."""
+    """A configuration, and what became of another tool's keys, as a Markdown table."""
 
     config: Config = field(default_factory=Config)
-    rows: tuple[Row, ...] = ()
+    table: str = ""
 
 
-_HEADINGS = {
-    "model": "What is quantized, and on which images",
-    "criterion": "What must hold",
-    "strategy": "How it is searched",
-    "images_per_class": "Calibration",
-    "budget": "When it ends",
-    "threads": "Where it runs",
-    "rules": "What a gate asks of model and output",
-}
-_FILES = ("data", "list_file", "eval_data", "eval_list", "synsets", "output")
-"""Always paths; the ones below only when there is such a file, else they are names."""
-_FILES_OR_NAMES = ("model", "recipe", "pipeline")
-_FORMER = {"max_decline": "criterion"}
-"""Flags that stand for a key of another name."""
-_REPLACES = {
-    "data": ("list_file", "eval_data", "eval_list"),
-    "eval_data": ("eval_list",),
-    "engine": ("engines",),
-    "images_per_class": ("calibration_size",),
-}
-"""A flag sets its key, and the file's keys that would contradict it fall to their defaults."""
+def paths_of(known: Mapping[str, Declared]) -> tuple[list[str], list[str]]:
+    """Of these options those whose value is always a path, and those whose value is a path only
+    when there is such a file, else a name."""
+    always = [name for name, each in known.items() if Path in each.kinds]
+    named = [k for k, d in known.items() if isinstance(d.option.role, Reads) and k not in always]
+    return always, named
 
 
 def load(path: Path | None = None) -> Loaded:
@@ -211,14 +168,8 @@ def load(path: Path | None = None) -> Loaded:
         path /= FILE_NAME
         if not path.is_file():
             return Loaded()
-    data = read_yaml(path)
-    rows: tuple[Row, ...] = ()
-    if is_inc(data):
-        mapped = map_inc(data, str(path))
-        data, rows = mapped.settings, mapped.rows
-    elif is_mindcv(data):
-        data = map_mindcv(data, str(path))
-    return Loaded(_placed(validate(Config, data, str(path)), path.parent), rows)
+    made = translated(read_yaml(path), str(path))
+    return Loaded(_placed(validate(Config, made.settings, str(path)), path.parent), made.table)
 
 
 def load_config(path: Path | None = None) -> Config:
@@ -230,12 +181,13 @@ def _placed(config: Config, folder: Path, beside: Path | None = None) -> Config:
     """The same with paths in the folder, as it is called; what is no name but a file is seen
     ``beside`` it where it is called otherwise here."""
     changes: dict[str, Any] = {}
-    for key in _FILES:
+    always, named = paths_of(keys_of(TuneOptions))
+    for key in always:
         if (value := getattr(config, key)) is not None and not is_url(value):
             changes[key] = folder / value
     if (baseline := config.rules.baseline) is not None:
         changes["rules"] = config.rules.model_copy(update={"baseline": folder / baseline})
-    for key in _FILES_OR_NAMES:
+    for key in named:
         value = getattr(config, key)
         if isinstance(value, str) and ((beside or folder) / value).is_file():
             changes[key] = str(folder / value)
@@ -248,16 +200,65 @@ def effective(config: Config, flags: Mapping[str, Any]) -> dict[str, Any]:
     Keys are Config's fields. ``flags`` are the given ones only, by the name of their parameter;
     those that no key stands for are left out. Pure.
     """
-    given = {_FORMER[flag]: value for flag, value in flags.items() if flag in _FORMER}
+    known = declared(TuneOptions)
+    other = {name: each.option.stands_for for name, each in known.items()}
+    stood = {key: value for flag, value in flags.items() if (key := other.get(flag)) is not None}
+    given = {key: spelled_now(value) for key, value in stood.items()}
     given |= {key: value for key, value in flags.items() if key in Config.model_fields}
     defaults = Config().model_dump()
     settings = config.model_dump()
     for key in given:
-        settings |= {other: defaults[other] for other in _REPLACES.get(key, ())}
+        replaced = known[key].option.replaces if key in known else ()
+        settings |= {name: defaults[name] for name in replaced}
     settings |= given
     if "eval_data" not in given and _same_images(settings):
         settings |= {"eval_data": None, "eval_list": None}
     return settings
+
+
+def resolve(
+    options: type[Options], given: Mapping[str, Any], config: Config, source: str
+) -> dict[str, Any]:
+    """What holds of the options that a file may set, as ``effective`` has it, and ``origins``: for
+    every option what has set it, which is its flag, the file ``source``, a variable of the
+    environment, or ``default``."""
+    known, settings = keys_of(options), effective(config, given)
+    values = {name: settings[name] for name in known}
+    defaults = Config().model_dump()
+    every = {**declared(options), **known}
+    origins = {
+        name: _origin(each, given, source if values.get(name) != defaults.get(name) else "")
+        for name, each in every.items()
+    }
+    for each in every.values():
+        if each.name in given and each.option.stands_for in known:
+            origins[each.option.stands_for] = each.flag
+    return {**values, "origins": origins}
+
+
+def _origin(known: Declared, given: Mapping[str, Any], source: str) -> str:
+    if known.name in given:
+        return known.flag
+    if source:
+        return source
+    usual = None if known.option.role is None else known.option.role.usual(given)
+    return usual[1] if isinstance(usual, tuple) else "default"
+
+
+def settled(options: Settled) -> Settled:
+    """The options with what their configuration says where they say nothing; as they are where
+    that was done. Raises RecipeError."""
+    if options.origins:
+        return options
+    set_here = {name: getattr(options, name) for name in options.model_fields_set}
+    given = {name: value for name, value in set_here.items() if value is not None}
+    found = resolve(type(options), given, load_config(options.config), source_name(options.config))
+    return options.model_copy(update=found)
+
+
+def source_name(path: Path | None) -> str:
+    """What a configuration is called where the origin of a value is told."""
+    return FILE_NAME if path is None or path.is_dir() else path.name
 
 
 def _same_images(settings: Mapping[str, Any]) -> bool:
@@ -304,31 +305,44 @@ def narrowed(recipes: Sequence[Recipe], search: Mapping[str, Sequence[Any]]) -> 
     return tuple(kept.values())
 
 
-def template() -> str:
+def template(schema: type[_File] | None = None, options: type[Options] = TuneOptions) -> str:
     """A commented ``quantlab.yaml`` with every key, its meaning and its default."""
     parts = [
         "# quantlab.yaml: defaults for the commands that run in this folder. Flags win.\n"
         "# Paths are relative to this file. A key without a value is one that is not set.\n"
     ]
-    for name, key in Config.model_fields.items():
-        if name in _HEADINGS:
-            parts.append(f"\n# --- {_HEADINGS[name]} ---\n")
+    known, heading = keys_of(options), ""
+    for name, key in (schema or Config).model_fields.items():
+        group = known[name].option.group if name in known else "What a gate asks"
+        if group != heading:
+            parts.append(f"\n# --- {group} ---\n")
+        heading = group
         meaning = textwrap.wrap(key.description or "", 96)
         parts += ["\n", *(f"# {line}\n" for line in meaning)]
-        parts.append(_entry(key.alias or name, key.get_default(), key.examples))
+        parts.append(_entry(key.alias or name, key))
     return "".join(parts)
 
 
-def _entry(key: str, value: Any, examples: Sequence[Any] | None) -> str:
+def _entry(key: str, told: FieldInfo) -> str:
     """The key and its default, the way a person would write it."""
+    value = told.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
-        lines = (
-            f"  {name}: {_plain(getattr(value, name))}  # {part.description}"
-            for name, part in type(value).model_fields.items()
-        )
-        return "\n".join([f"{key}:", *lines, ""])
-    written = examples[0] if examples else value
-    return f"{key}:\n" if written is None else f"{key}: {_plain(written)}\n"
+        lines = [f"{key}:"]
+        for name, part in type(value).model_fields.items():
+            meaning = textwrap.wrap(part.description or "", 94)
+            lines += [*(f"  # {line}" for line in meaning)]
+            lines += [f"  {name}: {_plain(getattr(value, name))}".removesuffix(" null")]
+        return "\n".join([*lines, ""])
+    return f"{key}: {shown_default(told)}".rstrip() + "\n"
+
+
+def shown_default(told: FieldInfo) -> str:
+    """The default of a key in one line of YAML; nothing where there is none."""
+    value = told.get_default(call_default_factory=True)
+    if value is None or isinstance(value, BaseModel):
+        return ""
+    unit = next((each for each in told.metadata if isinstance(each, Unit)), None)
+    return _plain(value) if unit is None else unit.show(value)
 
 
 def _plain(value: Any) -> str:

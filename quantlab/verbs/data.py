@@ -9,21 +9,14 @@ from quantlab._util.reporter import Reporter
 from quantlab.data.crops import Crops
 from quantlab.data.finished import file_names, write_inputs
 from quantlab.data.readers import NPZ_LIST
-from quantlab.runs.run import Run
 from quantlab.verbs import inputs
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.data import NpzOptions as NpzOptions
+from quantlab.verbs.publish import Returned
 from quantlab.verbs.roles import INPUTS, dataset_parts, model_parts
 
 
-class DataSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab data npz``."""
-
-    model: str
-    output: Path
-    force: bool = False
-
-
-def npz_job(spec: DataSpec, run: Run, reporter: Reporter) -> int:
+def npz_job(spec: NpzOptions, reporter: Reporter) -> Returned[int]:
     """Write one ``.npz`` an image, and their list, into ``spec.output``; the number of images."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)
@@ -32,16 +25,16 @@ def npz_job(spec: DataSpec, run: Run, reporter: Reporter) -> int:
     _check_files(spec, crops, found)
     with reporter.progress(f"Writing {spec.output}", len(crops)) as advance:
         write_inputs(crops, model.input, spec.output, lambda done, total: advance(done, ""))
-    run.record.results = {
+    facts = {
         "model": inputs.model_facts(model),
         "data": inputs.data_facts(found, crops),
         "pipeline": pipeline.model_dump(mode="json"),
         "output": str(spec.output),
     }
-    return len(crops)
+    return Returned(len(crops), facts)
 
 
-def _check_files(spec: DataSpec, crops: Crops, found: LocatedDataset) -> None:
+def _check_files(spec: NpzOptions, crops: Crops, found: LocatedDataset) -> None:
     """Raises OutputError before the first file is written, for any that may not be."""
     names = [*file_names(crops.names), NPZ_LIST]
     outputs = [Output(spec.output / name, "--output", INPUTS) for name in names]

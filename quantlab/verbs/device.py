@@ -16,33 +16,23 @@ from quantlab.data.readers import FILES, NPZ_LIST, open_dataset
 from quantlab.data.readers.listed import labels_of
 from quantlab.errors import DataError
 from quantlab.evaluate import device
-from quantlab.evaluate.accuracy import Accuracy, accuracy_of
-from quantlab.evaluate.device import Answers, match, read_answers
+from quantlab.evaluate.accuracy import accuracy_of
+from quantlab.evaluate.device import DeviceAnswers, match_names, read_answers
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.metrics import metrics_of
-from quantlab.gate.verdict import judge
 from quantlab.model.model import Model
-from quantlab.runs.run import Run
+from quantlab.report.context import ReportContext
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference
-from quantlab.verbs.compare import Compared, CompareSpec, named, results, save_artifacts
-from quantlab.verbs.evaluate import predict
-from quantlab.verbs.inputs import ConfigOptions
-from quantlab.verbs.reports import context_of, report
+from quantlab.verbs.compare import Compared, CompareOptions, SideBySide, judge_side, named
+from quantlab.verbs.evaluate import Evaluated, predict
+from quantlab.verbs.options.evaluate import ResultsOptions as ResultsOptions
 
 _BY_NAME = "Results are matched to images by their names, folders and endings left aside."
 
 
-class ResultsSpec(ConfigOptions):
-    """The options of ``quantlab evaluate --results``."""
-
-    results: Path
-    label: Path
-    synsets: Path | None = None
-
-
-def results_job(spec: ResultsSpec, run: Run, reporter: Reporter) -> tuple[Accuracy, int]:
-    """The accuracy of the answers in ``spec.results``, and the number of images."""
+def results_job(spec: ResultsOptions, reporter: Reporter) -> Evaluated:
+    """The accuracy of the answers in ``spec.results``."""
     found = read_answers(spec.results)
     names, labels = _labels(spec.label, spec.synsets)
     rows = _matched(names, found, f"{spec.label} names", spec.results, reporter)
@@ -51,16 +41,15 @@ def results_job(spec: ResultsSpec, run: Run, reporter: Reporter) -> tuple[Accura
     most = max(int(found.top.max()), int(labels.max())) + 1
     check_labels(labels, most if found.outputs is None else found.outputs.shape[1], names)
     result = accuracy_of(top, labels[known], has_five=found.has_five)
-    run.record.results = {
+    subject = {
         "results": {
             "path": str(spec.results),
             "sha256": _sha256(found),
             "images": len(found.names),
         },
         "data": {"root": str(spec.label), "images": len(names), "left_out": int((~known).sum())},
-        "accuracy": result.model_dump(mode="json"),
     }
-    return result, len(top)
+    return Evaluated(result, len(top), subject)
 
 
 def is_answers(path: Path) -> bool:
@@ -68,11 +57,11 @@ def is_answers(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() in device.FILES
 
 
-def compare_device_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compared:
-    """Evaluate fp32 here, read the other device's answers, compare, judge, report."""
+def compare_device_job(spec: CompareOptions, reporter: Reporter) -> Compared:
+    """Evaluate fp32 here, read the other device's answers, compare, judge."""
     if spec.early_stop:
         raise DataError("--early-stop needs two models to evaluate.", "Leave it out.")
-    policy = spec.policy
+    judged = (spec.judged, *spec.others)
     model = inputs.find_model(spec.fp32, spec, reporter)
     path = Path(spec.int8)
     found = read_answers(path)
@@ -90,29 +79,26 @@ def compare_device_job(spec: CompareSpec, run: Run, reporter: Reporter) -> Compa
         *predictions,
         fp32_bytes=model.size_bytes,
         class_names=data.dataset.class_names,
-        metrics=metrics_of(policy, *spec.limits),
+        metrics=metrics_of(*judged),
         seed=spec.seed,
     )
     other = Named(path.name, comparison.int8.sha256, quantized=True)
     apart = check_related(named(model), other, comparison, predictions, lambda: None)
     comparison = comparison.model_copy(update={"lead": (apart,) if apart else ()})
-    verdict = judge(comparison, policy)
-    save_artifacts(run, predictions, None)
-    words = inputs.data_words(data, crops)
-    words["Int8 answers"] = f"{path} (another device's; nothing was timed)"
-    context = context_of(run, reporter, crops, words, verdict, spec.limits)
-    report(run, comparison, verdict, context, crops)
-    run.record.results = {
+    subject = {
         "models": [inputs.model_facts(model), {"path": str(path), "sha256": _sha256(found)}],
         "data": inputs.data_facts(data, crops),
         "providers": list(spec.execution.providers),
-        **results(comparison, verdict),
     }
-    return Compared(comparison, verdict)
+    words = inputs.data_words(data, crops)
+    words["Int8 answers"] = f"{path} (another device's; nothing was timed)"
+    side = SideBySide(comparison, predictions, None, crops)
+    context = ReportContext(data=words)
+    return judge_side(side, spec.judged, subject, context, spec.others)
 
 
 def predictions_of(
-    found: Answers, fp32: Predictions, rows: NDArray[np.int64], path: Path
+    found: DeviceAnswers, fp32: Predictions, rows: NDArray[np.int64], path: Path
 ) -> Predictions:
     """The answers that ``rows`` [n] match to fp32's images, and after them those of no image."""
     assert found.outputs is not None
@@ -143,9 +129,13 @@ def _labels(path: Path, synsets: Path | None) -> tuple[list[str], NDArray[np.int
 
 
 def _matched(
-    names: list[str] | tuple[str, ...], found: Answers, what: str, path: Path, reporter: Reporter
+    names: list[str] | tuple[str, ...],
+    found: DeviceAnswers,
+    what: str,
+    path: Path,
+    reporter: Reporter,
 ) -> NDArray[np.int64]:
-    rows = match(names, found.names)
+    rows = match_names(names, found.names)
     count = int((rows >= 0).sum())
     if not count:
         raise DataError(
@@ -160,7 +150,7 @@ def _matched(
     return rows
 
 
-def _check_scores(found: Answers, model: Model, path: Path) -> None:
+def _check_scores(found: DeviceAnswers, model: Model, path: Path) -> None:
     if found.outputs is None:
         raise DataError(
             f"{path} holds classes, and a comparison needs the scores of all classes.",
@@ -174,7 +164,7 @@ def _check_scores(found: Answers, model: Model, path: Path) -> None:
         )
 
 
-def _sha256(found: Answers) -> str:
+def _sha256(found: DeviceAnswers) -> str:
     """Of all names and answers."""
     whole = hashlib.sha256(repr(found.names).encode())
     whole.update(found.top.tobytes() if found.outputs is None else found.outputs.tobytes())

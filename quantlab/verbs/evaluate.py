@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab._util.cache import cache_limit, trim
-from quantlab._util.pages import release_pages
 from quantlab._util.paths import cache_dir
 from quantlab._util.reporter import Reporter
 from quantlab.cluster.execution import ShardedExecution
@@ -20,61 +20,89 @@ from quantlab.data.crops import Crops, crops_path
 from quantlab.data.preprocess import Pipeline
 from quantlab.data.streaming import streaming_crops
 from quantlab.evaluate.accuracy import Accuracy
-from quantlab.evaluate.cached_outputs import is_known, keep, recall
+from quantlab.evaluate.cached_outputs import is_known, keep_outputs, recall_outputs
 from quantlab.evaluate.evaluator import (
-    Answers,
-    Progress,
+    BLOCK,
+    Ask,
+    OutputsProgress,
+    Rows,
     Stop,
-    collect,
-    everything,
+    check_classes,
+    drive,
+    known,
     predictions_of,
-    replay,
 )
 from quantlab.evaluate.metrics import hits, top_k
-from quantlab.evaluate.outputs import ROWS, new_outputs
+from quantlab.evaluate.outputs import new_outputs
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.predictions import Predictions
 from quantlab.model.model import Model
-from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import warn_of_accuracy
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.evaluate import EvaluateOptions as EvaluateOptions
+from quantlab.verbs.options.shared import DataOptions
+from quantlab.verbs.publish import Artifact, Conditions, Result
 
 
-class EvaluateSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab evaluate``."""
+@dataclass(frozen=True)
+class Evaluated(Result):
+    """A model's answers on ``images`` images and their accuracy, None without labels.
 
-    model: str
-    log_interval: int | None = None
+    ``predictions`` is None where another device gave only the classes.
+    """
+
+    accuracy: Accuracy | None
+    images: int
+    subject: Mapping[str, Any]
+    predictions: Predictions | None = None
+
+    @property
+    def answers(self) -> Predictions:
+        """The predictions, of a model that was evaluated here."""
+        assert self.predictions is not None
+        return self.predictions
+
+    def facts(self) -> dict[str, Any]:
+        """What was evaluated, and the accuracy."""
+        accuracy = None if self.accuracy is None else self.accuracy.model_dump(mode="json")
+        return {**self.subject, "accuracy": accuracy}
+
+    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+        """The answers, where there are some."""
+        if self.predictions is not None:
+            yield Artifact("predictions", "predictions.npz", self.predictions.save)
 
 
-def evaluate_job(spec: EvaluateSpec, run: Run, reporter: Reporter) -> tuple[Accuracy | None, int]:
-    """Accuracy (None without labels) and the number of images. Saves the Predictions."""
+def evaluate_job(spec: EvaluateOptions, reporter: Reporter) -> Evaluated:
+    """Evaluate the named model on the named images."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)
     found = inputs.find_evaluation_data(spec, model, reporter)
+    crops, evaluated = evaluate(model, found, pipeline, spec, reporter)
+    warn_of_accuracy(model, crops, evaluated.answers, reporter, spec.threads)
+    return evaluated
+
+
+def evaluate(
+    model: Model,
+    found: LocatedDataset,
+    pipeline: Pipeline,
+    spec: EvaluateOptions,
+    reporter: Reporter,
+) -> tuple[Crops, Evaluated]:
+    """The images, decoded, and the model's answers on all of them."""
     with spec.executing(reporter) as execution:
         crops, predictions = crops_and_answers(
             model, found, pipeline, spec, reporter, execution, spec.log_interval
         )
-    predictions.save(run.artifact("predictions", "predictions.npz"))
-    warn_of_accuracy(model, crops, predictions, reporter, spec.threads)
-    run.record.results = facts(model, found, crops, predictions, spec)
-    return predictions.accuracy, len(predictions)
-
-
-def facts(
-    model: Model, found: LocatedDataset, crops: Crops, predictions: Predictions, spec: ModelOptions
-) -> dict[str, object]:
-    """The figures for the record."""
-    result = predictions.accuracy
-    return {
+    subject = {
         "model": inputs.model_facts(model),
         "data": inputs.data_facts(found, crops),
         "pipeline": crops.pipeline.model_dump(mode="json"),
         "providers": list(spec.execution.providers),
-        "accuracy": None if result is None else result.model_dump(mode="json"),
     }
+    return crops, Evaluated(predictions.accuracy, len(predictions), subject, predictions)
 
 
 def crops_and_answers(
@@ -95,21 +123,18 @@ def crops_and_answers(
     if path.is_file() or is_known(model, found.dataset, pipeline, _answers_folder(), execution):
         crops = inputs.load_images(found, pipeline, spec, reporter)
         return crops, predict(model, crops, reporter, execution, log_interval)
-    dataset, order = found.dataset, np.arange(len(found.dataset))
-    outputs = new_outputs(len(order), model.num_classes)
+    dataset, count = found.dataset, len(found.dataset)
+    outputs = new_outputs(count, model.num_classes)
     with (
         ParallelRunner(model, execution, pipeline=pipeline) as runner,
         streaming_crops(path, dataset, pipeline) as coming,
-        _running(model, dataset.labels, len(order), reporter, log_interval) as progress,
+        _running(model, dataset.labels, count, reporter, log_interval) as progress,
     ):
-        for rows, made in runner.answers(order, coming.pixels):
-            outputs[rows] = made
-            if rows[0] % ROWS < len(rows):
-                release_pages(outputs)
-            progress(int(rows[-1]) + 1, made)
+        run = partial(runner.answers, images=coming.pixels)
+        drive([run], np.arange(count), [outputs], progress=progress)
     crops = inputs.load_images(found, pipeline, spec, reporter)
-    known = outputs if coming.usable.all() else outputs[coming.usable]
-    answers = predictions_of(model, crops, known)
+    usable = outputs if coming.usable.all() else outputs[coming.usable]
+    answers = predictions_of(model, crops, usable)
     remember(answers, model, crops, execution)
     return crops, answers
 
@@ -120,50 +145,75 @@ def predict(
     reporter: Reporter,
     execution: ShardedExecution,
     log_interval: int | None = None,
-    early: tuple[NDArray[np.int64], Stop] | None = None,
+    early: tuple[Rows, Stop] | None = None,
 ) -> Predictions:
     """The model's Predictions, from the cache where its answers on all images are known.
 
     ``early`` is an order of the images and what may stop the evaluation in it; known answers stop
     where a run would have. Raises ModelError when the model's file changed during the run.
     """
-    order, stop = early or everything(crops)
-    known = recall(model, crops, _answers_folder(), execution)
-    if known is not None:
-        reporter.say(f"{model.name}: answers from the cache")
-        return replay(model, crops, known, order=order, stop=stop)
+    order, stop = early or (np.arange(len(crops)), None)
     labels = None if crops.labels is None else crops.labels[order]
-    with (
-        answering(model, crops, execution) as answers_on,
-        _running(model, labels, len(crops), reporter, log_interval) as progress,
-    ):
-        batches = answers_on(order)
-        answers = collect(model, crops, batches, order=order, stop=stop, progress=progress)
-    if len(answers) == len(crops):
-        remember(answers, model, crops, execution)
-    return answers
+    running = _running(model, labels, len(crops), reporter, log_interval)
+    return predict_in_turns([model], crops, reporter, execution, order, stop, BLOCK, running)[0]
+
+
+def predict_in_turns(
+    models: Sequence[Model],
+    crops: Crops,
+    reporter: Reporter,
+    execution: ShardedExecution,
+    order: Rows,
+    stop: Stop | None,
+    block: int,
+    running: AbstractContextManager[OutputsProgress],
+) -> tuple[Predictions, ...]:
+    """Each model's Predictions on the crops in this order, until ``stop`` is true (see ``drive``).
+
+    A model whose answers are cached runs nothing. Raises DataError when a label is outside the
+    classes, ModelError when a model cannot run or its file changed meanwhile.
+    """
+    found = [recall_outputs(model, crops, _answers_folder(), execution) for model in models]
+    outputs = [new_outputs(len(crops), model.num_classes) for model in models]
+    asked = list[Ask]()
+    with ExitStack() as stack:
+        for model, cached in zip(models, found, strict=True):
+            check_classes(model, crops)
+            if cached is not None:
+                reporter.say(f"{model.name}: answers from the cache")
+                asked.append(known(cached))
+            else:
+                asked.append(stack.enter_context(answering(model, crops, execution)))
+        progress = stack.enter_context(running) if any(each is None for each in found) else None
+        seen = drive(asked, order, outputs, stop=stop, block=block, progress=progress)
+    made = tuple(
+        predictions_of(model, crops, each, order[:seen])
+        for model, each in zip(models, outputs, strict=True)
+    )
+    if seen == len(crops):
+        for model, cached, answers in zip(models, found, made, strict=True):
+            if cached is None:
+                remember(answers, model, crops, execution)
+    return made
 
 
 @contextmanager
-def answering(
-    model: Model, crops: Crops, execution: ShardedExecution
-) -> Iterator[Callable[[NDArray[np.int64]], Answers]]:
+def answering(model: Model, crops: Crops, execution: ShardedExecution) -> Iterator[Ask]:
     """A function that gives the model's answers on some of the crops, in the order of their
     indices, computed here or by the workers of ``execution``."""
     if execution.sharded is not None:
         yield partial(execution.sharded.answers, model, crops, execution.portions)
         return
     with ParallelRunner(model, execution, pipeline=crops.pipeline) as runner:
-        yield lambda rows: runner.answers(rows, crops.pixels)
+        yield partial(runner.answers, images=crops.pixels)
 
 
 def remember(answers: Predictions, model: Model, crops: Crops, execution: ShardedExecution) -> None:
     """Cache the answers on all crops. Raises ModelError when the model's file changed during the
     run."""
     model.check_unchanged()
-    keep(answers, model, crops, _answers_folder(), execution)
     crops.touch()
-    trim(cache_dir(), cache_limit())
+    keep_outputs(answers, model, crops, _answers_folder(), execution)
 
 
 def _answers_folder() -> Path:
@@ -177,7 +227,7 @@ def _running(
     count: int,
     reporter: Reporter,
     log_interval: int | None,
-) -> Iterator[Progress]:
+) -> Iterator[OutputsProgress]:
     """Progress that shows the accuracy so far and the speed."""
     with reporter.progress(f"Evaluating {model.name}", count) as advance:
         running = _Running(labels, reporter, log_interval)

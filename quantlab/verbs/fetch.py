@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from quantlab._util.reporter import Reporter
-from quantlab.runs.run import Run
 from quantlab.verbs.inputs import fetch_with_progress
+from quantlab.verbs.options.small import FetchOptions as FetchOptions
+from quantlab.verbs.publish import Returned
 
 
-class FetchSpec(BaseModel):
-    """The options of ``quantlab fetch``."""
-
-    name: str
-    from_dir: Path | None = None
-
-
-def fetch_job(spec: FetchSpec, run: Run, reporter: Reporter) -> Path:
+def fetch_job(spec: FetchOptions, reporter: Reporter) -> Returned[Path]:
     """The path of the fetched file in the cache folder."""
     path = fetch_with_progress(spec.name.removesuffix(".onnx"), reporter, spec.from_dir)
-    run.record.results = {"path": str(path)}
-    return path
+    return Returned(path, {"path": str(path)})

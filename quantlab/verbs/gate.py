@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from quantlab._util.files import check_writable, write_whole
 from quantlab._util.reporter import Reporter
@@ -25,10 +26,8 @@ from quantlab.gate.baseline import (
     load_answers,
     load_baseline,
 )
-from quantlab.gate.criteria import LatencyPolicy
 from quantlab.gate.metrics import metrics_of
 from quantlab.gate.rules import Decision, Rule, decide, parse_rules
-from quantlab.gate.verdict import judge
 from quantlab.model.model import Model
 from quantlab.report.gate import (
     GateContext,
@@ -38,51 +37,108 @@ from quantlab.report.gate import (
     junit,
     junit_error,
 )
+from quantlab.report.verdict import spelling
 from quantlab.report.worth import worth
-from quantlab.runs.run import Run
+from quantlab.runtime.environment import environment
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_accepted
 from quantlab.verbs.compare import (
-    CompareSpec,
+    Compared,
+    CompareOptions,
+    SideBySide,
     compare_job,
+    int8_context,
+    judge_side,
     macs_of,
     named,
-    results,
-    save_artifacts,
     warn_of_calibration_images,
 )
-from quantlab.verbs.config import Config, load_config
+from quantlab.verbs.config import Config, load_config, settled
 from quantlab.verbs.device import compare_device_job, is_answers
 from quantlab.verbs.evaluate import crops_and_answers
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
-from quantlab.verbs.portability import portability_words
-from quantlab.verbs.reports import context_of, report
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.gate import GateOptions as GateOptions
+from quantlab.verbs.publish import Artifact, Conditions, Failed, Result, Returned, text_file
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 
 
-class GateSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab gate``. ``models`` is fp32 and int8, int8 alone with a baseline, or
-    nothing, when the configuration names them."""
+@dataclass(frozen=True)
+class Outputs:
+    """The files that a gate is asked to write; the ``summary`` is added to."""
 
-    models: tuple[str, ...] = ()
-    fail_if: tuple[str, ...] = ()
-    baseline: Path | None = None
-    allow_isa_change: bool = False
-    rounds: int | None = None
-    seed: int = 0
     junit: Path | None = None
     comment: Path | None = None
     summary: Path | None = None
     benchmark_json: Path | None = None
 
+    def check(self) -> None:
+        """Raises OutputError for a file that could not be written in the end."""
+        for path in (self.junit, self.comment, self.benchmark_json):
+            if path is not None:
+                check_writable(path)
+
+    def write(self, page: str, xml: str, trend: str | None) -> None:
+        """Write what was asked for. Other steps have written into the summary."""
+        texts = ((self.comment, page), (self.junit, xml), (self.benchmark_json, trend))
+        for path, text in texts:
+            if path is not None and text is not None:
+                write_whole(path, text)
+        summary = self.summary or os.environ.get(SUMMARY_VARIABLE)
+        if summary:
+            try:
+                with Path(summary).open("a", encoding="utf-8") as file:
+                    file.write(page)
+            except OSError as error:
+                raise OutputError(f"cannot write {summary}: {error.strerror}.") from error
+
 
 @dataclass(frozen=True)
-class Gated:
-    """The decision, and what it is about."""
+class Gated(Result):
+    """The decision, and what it is about: ``evidence`` is the comparison, or a baseline's model."""
 
     decision: Decision
     context: GateContext
+    evidence: Result
+    outputs: Outputs = Outputs()
+
+    @property
+    def exit_code(self) -> int:
+        """The decision's."""
+        return self.decision.exit_code
+
+    def facts(self) -> dict[str, Any]:
+        """The evidence and the decision."""
+        return {**self.evidence.facts(), "gate": self.decision.model_dump(mode="json")}
+
+    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+        """The evidence's, and the comment."""
+        yield from self.evidence.artifacts(conditions)
+        page = comment(self.decision, self._complete(conditions))
+        yield text_file("gate", "gate.md", page)
+
+    def deliver(self, conditions: Conditions, reporter: Reporter) -> None:
+        """Write the outputs."""
+        about = self.decision, self._complete(conditions)
+        self.outputs.write(comment(*about), junit(*about), benchmark_json(*about))
+
+    def _complete(self, conditions: Conditions) -> GateContext:
+        notes = (*self.context.notes, *conditions.warnings)
+        return replace(self.context, command=conditions.command, notes=notes)
+
+
+@dataclass(frozen=True)
+class NotGated(Failed):
+    """Nothing could be judged, which everybody who waits for a decision is told."""
+
+    error: QuantlabError
+    subject: str
+    outputs: Outputs
+
+    def deliver(self, conditions: Conditions, reporter: Reporter) -> None:
+        """Write the outputs: a comment of an earlier run must not stand as if it were of this."""
+        page = failure_page(self.error, self.subject, conditions.command)
+        self.outputs.write(page, junit_error(self.error, self.subject), None)
 
 
 @dataclass(frozen=True)
@@ -94,35 +150,30 @@ class Target:
     baseline: Path | None = None
 
 
-def gate_job(spec: GateSpec, run: Run, reporter: Reporter) -> Gated:
-    """Compare, decide, and write what was asked for, also when nothing could be judged.
-
-    Raises QuantlabError, IsaChangeError for a baseline of another kind of CPU.
-    """
-    _check_outputs(spec)
+def gate_job(spec: GateOptions, reporter: Reporter, command: str = "") -> Gated | NotGated:
+    """Compare the named models, or one with a baseline, and decide by the rules. An error about
+    their order proposes the ``command`` with them exchanged."""
+    outputs = Outputs(spec.junit, spec.comment, spec.summary, spec.benchmark_json)
+    outputs.check()
     subject = Path(spec.models[-1]).stem if spec.models else "the configured model"
     try:
         config = load_config(spec.config)
-        rules = parse_rules(spec.fail_if or config.rules.fail_if)
+        rules = parse_rules(spec.require or config.rules.require)
+        for text in () if spec.require else config.rules.require:
+            if sentence := spelling(text):
+                reporter.warn(sentence)
         target = _target(spec, config)
         subject = Path(target.int8).stem
         if target.baseline is None:
-            gated = _against_model(spec, target, rules, run, reporter)
+            gated = _against_model(spec, target, rules, reporter, command)
         else:
-            gated = _against_baseline(spec, target, target.baseline, rules, run, reporter)
+            gated = _against_baseline(spec, target.int8, target.baseline, rules, reporter)
     except QuantlabError as error:
-        page = failure_page(error, subject, run.record.command)
-        _write(spec, page, junit_error(error, subject), None)
-        raise
-    decision, context = gated.decision, gated.context
-    page = comment(decision, context)
-    write_whole(run.artifact("gate", "gate.md"), page)
-    _write(spec, page, junit(decision, context), benchmark_json(decision, context))
-    run.record.results["gate"] = decision.model_dump(mode="json")
-    return gated
+        return NotGated(error, subject, outputs)
+    return replace(gated, outputs=outputs)
 
 
-def _target(spec: GateSpec, config: Config) -> Target:
+def _target(spec: GateOptions, config: Config) -> Target:
     """From the models that were named, else from the configuration. Raises RecipeError."""
     if len(spec.models) == 2:
         if spec.baseline is not None:
@@ -148,143 +199,84 @@ def _target(spec: GateSpec, config: Config) -> Target:
     return Target(int8, baseline=baseline) if baseline else Target(int8, fp32=config.model)
 
 
+def judged_rules(rules: Iterable[Rule]) -> list[Rule]:
+    """Those that are not off."""
+    return [rule for rule in rules if rule.level != "off"]
+
+
 def _against_model(
-    spec: GateSpec, target: Target, rules: tuple[Rule, ...], run: Run, reporter: Reporter
+    spec: GateOptions, target: Target, rules: tuple[Rule, ...], reporter: Reporter, command: str
 ) -> Gated:
     """``quantlab compare``, then the rules. Latency is only measured where a rule asks for it."""
-    judged = [rule for rule in rules if rule.level != "off"]
-    shared = {k: v for k, v in spec.model_dump().items() if k in CompareSpec.model_fields}
-    given = CompareSpec(
+    judged = judged_rules(rules)
+    shared = {k: v for k, v in spec.model_dump().items() if k in CompareOptions.model_fields}
+    given = CompareOptions(
         **shared,
         fp32=target.fp32 or "",
         int8=target.int8,
-        criterion=next((r.criterion for r in judged if r.criterion), None),
-        no_bench=not any(isinstance(rule.limit, LatencyPolicy) for rule in judged),
-        limits=tuple(rule.limit for rule in judged),
+        criterion=next((r.text for r in judged if r.criterion.for_tuning), None),
+        no_bench=not any(rule.criterion.needs_timing for rule in judged),
+        others=tuple(rule.criterion for rule in judged),
     )
-    job = compare_device_job if is_answers(Path(target.int8)) else compare_job
-    comparison = job(given, run, reporter).comparison
-    data = run.record.results["data"]
+    if is_answers(Path(target.int8)):
+        return gate_of(compare_device_job(given, reporter), rules)
+    return gate_of(compare_job(given, reporter, command), rules)
+
+
+def gate_of(compared: Compared, rules: tuple[Rule, ...]) -> Gated:
+    """The decision on two models side by side."""
+    comparison = compared.comparison
     context = GateContext(
         subject=comparison.int8.name,
         reference=comparison.fp32.name,
         images=comparison.n,
-        command=run.record.command,
-        conditions=_conditions(run, data["root"], comparison.data_digest, comparison.pipeline),
-        notes=(*comparison.notes, *reporter.warnings),
+        conditions=_conditions(
+            compared.subject["data"]["root"], comparison.data_digest, comparison.pipeline
+        ),
+        notes=comparison.notes,
         pays=worth(comparison),
         lead=comparison.lead,
     )
-    return Gated(decide(comparison, rules), context)
+    return Gated(decide(comparison, rules), context, compared)
 
 
 def _against_baseline(
-    spec: GateSpec,
-    target: Target,
-    path: Path,
-    rules: tuple[Rule, ...],
-    run: Run,
-    reporter: Reporter,
+    spec: GateOptions, int8: str, path: Path, rules: tuple[Rule, ...], reporter: Reporter
 ) -> Gated:
-    """The model's answers beside the baseline's, image by image where those are at hand."""
-    baseline = load_baseline(path)
-    before = load_answers(baseline, path)
-    _check_isa(baseline, path, spec, run, reporter)
-    model = inputs.find_model(target.int8, spec, reporter)
-    pipeline = _pipeline(model, baseline, spec)
-    check_same_pipeline(baseline, pipeline.model_dump(mode="json"), path)
+    """The named model beside what the baseline accepted."""
+    accepted = accept(path, reporter, allow_isa_change=spec.allow_isa_change)
+    model = inputs.find_model(int8, spec, reporter)
+    named = settled(spec).pipeline
+    pipeline = accepted.pipeline(model, named)
     found = inputs.find_evaluation_data(spec, model, reporter)
-    check_same_images(baseline, found.dataset.digest, len(found.dataset), path)
-    with spec.executing(reporter) as execution:
-        crops, now = crops_and_answers(model, found, pipeline, spec, reporter, execution)
-        check_accepted(baseline, path, model, crops, now, spec.threads)
-    warn_of_calibration_images(model, crops, reporter)
-    model.check_unchanged()
-    now.save(run.artifact("int8_predictions", "int8-predictions.npz"))
-    run.record.results = {
-        "models": [inputs.model_facts(model)],
-        "baseline": baseline.model_dump(mode="json"),
-        "data": inputs.data_facts(found, crops),
-        "providers": list(spec.execution.providers),
-    }
-    lead: tuple[str, ...] = ()
-    if before is None:
-        accepted = is_accepted_file(baseline, model.sha256, run.record.environment)
-        if not accepted:
-            reporter.warn(
-                f"The answers that {path.name} was made from are not beside it: accuracies are "
-                "compared by their intervals, which decides less."
-            )
-        decision = decide_unpaired(
-            baseline, now.accuracy, model.size_bytes, rules, accepted_file=accepted
-        )
-    else:
-        decision, lead = _paired(before, now, model, found, crops, rules, spec, run, reporter)
-    context = GateContext(
-        subject=model.name,
-        reference=f"the baseline {baseline.model.name}",
-        images=len(now),
-        command=run.record.command,
-        conditions=_conditions(run, found.dataset.root, crops.dataset_digest, now.pipeline),
-        notes=tuple(reporter.warnings),
-        lead=lead,
-    )
-    return Gated(decision, context)
+    return gate_by_baseline(model, accepted, found, pipeline, rules, spec, reporter)
 
 
-def _paired(
-    before: Predictions,
-    now: Predictions,
-    model: Model,
-    found: LocatedDataset,
-    crops: Crops,
-    rules: tuple[Rule, ...],
-    spec: GateSpec,
-    run: Run,
-    reporter: Reporter,
-) -> tuple[Decision, tuple[str, ...]]:
-    """The decision image by image, with the usual report in the run folder, and what to say
-    first."""
-    judged = [rule for rule in rules if rule.level != "off"]
-    comparison = compare(
-        before,
-        now,
-        int8_bytes=model.size_bytes,
-        class_names=found.dataset.class_names,
-        metrics=metrics_of(*(rule.limit for rule in judged)),
-        macs=macs_of(model),
-        seed=spec.seed,
-    )
-    accepted = Named(f"the baseline {before.model_name}", before.model_sha256, quantized=False)
-    apart = check_related(accepted, named(model), comparison, (before, now), lambda: None)
-    comparison = comparison.model_copy(update={"lead": (apart,) if apart else ()})
-    decision = decide(comparison, rules)
-    first = next((rule for rule in judged if rule.criterion), judged[0])
-    verdict = judge(comparison, first.limit)
-    limits, words = [rule.limit for rule in judged], inputs.data_words(found, crops)
-    context = replace(
-        context_of(run, reporter, crops, words, verdict, limits),
-        recipe=inputs.stamped_recipe(model),
-        portability=portability_words(model, crops),
-    )
-    report(run, comparison, verdict, context, crops)
-    save_artifacts(run, (before, now), None)
-    run.record.results |= results(comparison, verdict)
-    return decision, comparison.lead
+@dataclass(frozen=True)
+class Accepted:
+    """A baseline with its answers, None where these are not beside it."""
+
+    path: Path
+    baseline: Baseline
+    answers: Predictions | None
+
+    def pipeline(
+        self, model: Model, named: Pipeline | str | Path | Mapping[str, Any] | None
+    ) -> Pipeline:
+        """The one that is named or known; else the baseline's own. Raises DataError for another
+        than the baseline's."""
+        chosen = named or inputs.known_pipeline(model) or dict(self.baseline.pipeline)
+        found = get_pipeline(chosen, size=model.input.sides)
+        check_same_pipeline(self.baseline, found.model_dump(mode="json"), self.path)
+        return found
 
 
-def _pipeline(model: Model, baseline: Baseline, spec: GateSpec) -> Pipeline:
-    """The one that is named or known; else the baseline's own."""
-    named = spec.pipeline or load_config(spec.config).pipeline or inputs.known_pipeline(model)
-    return get_pipeline(named or dict(baseline.pipeline), size=model.input.height)
-
-
-def _check_isa(
-    baseline: Baseline, path: Path, spec: GateSpec, run: Run, reporter: Reporter
-) -> None:
-    """Raises IsaChangeError unless it is the same or allowed; what differs is said."""
-    here = run.record.environment
-    if not spec.allow_isa_change:
+def accept(path: Path, reporter: Reporter, *, allow_isa_change: bool) -> Accepted:
+    """Read a baseline. Raises RecordError, and IsaChangeError for one of another kind of CPU unless
+    that is allowed; what else differs is said."""
+    baseline = load_baseline(path)
+    accepted, here = Accepted(path, baseline, load_answers(baseline, path)), environment()
+    if not allow_isa_change:
         check_same_isa(baseline, here["isa"], path)
     elif here["isa"] != baseline.isa:
         reporter.warn(
@@ -297,34 +289,91 @@ def _check_isa(
     ]
     if older:
         reporter.warn(f"Other versions than the baseline's: {', '.join(older)}.")
+    return accepted
 
 
-def _conditions(run: Run, root: str, digest: str, pipeline: Mapping[str, object]) -> dict[str, str]:
-    here = run.record.environment
+def gate_by_baseline(
+    model: Model,
+    accepted: Accepted,
+    found: LocatedDataset,
+    pipeline: Pipeline,
+    rules: tuple[Rule, ...],
+    spec: GateOptions,
+    reporter: Reporter,
+) -> Gated:
+    """The decision on the model's answers beside the baseline's, image by image where those are at
+    hand."""
+    baseline, path = accepted.baseline, accepted.path
+    check_same_images(baseline, found.dataset.digest, len(found.dataset), path)
+    with spec.executing(reporter) as execution:
+        crops, now = crops_and_answers(model, found, pipeline, spec, reporter, execution)
+        check_accepted(baseline, path, model, crops, now, spec.threads)
+    warn_of_calibration_images(model, crops, reporter)
+    model.check_unchanged()
+    subject = {
+        "models": [inputs.model_facts(model)],
+        "baseline": baseline.model_dump(mode="json"),
+        "data": inputs.data_facts(found, crops),
+        "providers": list(spec.execution.providers),
+    }
+    context = GateContext(
+        subject=model.name,
+        reference=f"the baseline {baseline.model.name}",
+        images=len(now),
+        conditions=_conditions(found.dataset.root, crops.dataset_digest, now.pipeline),
+    )
+    if accepted.answers is not None:
+        compared = _paired(accepted.answers, now, model, found, crops, rules, spec, subject)
+        context = replace(context, lead=compared.comparison.lead)
+        return Gated(decide(compared.comparison, rules), context, compared)
+    same_file = is_accepted_file(baseline, model.sha256, environment())
+    if not same_file:
+        reporter.warn(
+            f"The answers that {path.name} was made from are not beside it: accuracies are "
+            "compared by their intervals, which decides less."
+        )
+    decision = decide_unpaired(
+        baseline, now.accuracy, model.size_bytes, rules, accepted_file=same_file
+    )
+    answers = Artifact("int8_predictions", "int8-predictions.npz", now.save)
+    return Gated(decision, context, Returned(now, subject, (answers,)))
+
+
+def _paired(
+    before: Predictions,
+    now: Predictions,
+    model: Model,
+    found: LocatedDataset,
+    crops: Crops,
+    rules: tuple[Rule, ...],
+    spec: GateOptions,
+    subject: Mapping[str, Any],
+) -> Compared:
+    """The model's answers beside the accepted ones, judged by the first rule."""
+    judging = judged_rules(rules)
+    comparison = compare(
+        before,
+        now,
+        int8_bytes=model.size_bytes,
+        class_names=found.dataset.class_names,
+        metrics=metrics_of(*(rule.criterion for rule in judging)),
+        macs=macs_of(model),
+        seed=spec.seed,
+    )
+    accepted = Named(f"the baseline {before.model_name}", before.model_sha256, quantized=False)
+    apart = check_related(accepted, named(model), comparison, (before, now), lambda: None)
+    comparison = comparison.model_copy(update={"lead": (apart,) if apart else ()})
+    first = next((rule for rule in judging if rule.criterion.for_tuning), judging[0])
+    side = SideBySide(comparison, (before, now), None, crops)
+    context, criteria = int8_context(model, found, crops), [rule.criterion for rule in judging]
+    return judge_side(side, first.criterion, subject, context, criteria)
+
+
+def _conditions(root: str, digest: str, pipeline: Mapping[str, object]) -> dict[str, str]:
+    here = environment()
     return {
         "Images": f"{root}, digest {digest[:16]}",
         "Preprocessing": str(pipeline.get("name", "own")),
         "CPU": f"{here['cpu']} ({here['isa']})",
         "Versions": f"quantlab {here['quantlab']}, onnxruntime {here['onnxruntime']}",
     }
-
-
-def _check_outputs(spec: GateSpec) -> None:
-    """Raises OutputError for a file that could not be written in the end: asked before."""
-    for path in (spec.junit, spec.comment, spec.benchmark_json):
-        if path is not None:
-            check_writable(path)
-
-
-def _write(spec: GateSpec, page: str, xml: str, trend: str | None) -> None:
-    """What was asked for. The step summary is added to: other steps have written into it."""
-    for path, text in ((spec.comment, page), (spec.junit, xml), (spec.benchmark_json, trend)):
-        if path is not None and text is not None:
-            write_whole(path, text)
-    summary = spec.summary or os.environ.get(SUMMARY_VARIABLE)
-    if summary:
-        try:
-            with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(page)
-        except OSError as error:
-            raise OutputError(f"cannot write {summary}: {error.strerror}.") from error

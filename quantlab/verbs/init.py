@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from quantlab._util.files import write_whole
 from quantlab.errors import OutputError
-from quantlab.runs.run import Run
-from quantlab.verbs.config import FILE_NAME, Config, template
+from quantlab.verbs.config import Config, template
+from quantlab.verbs.options.small import InitOptions as InitOptions
+from quantlab.verbs.publish import Returned
 
 
-class InitSpec(BaseModel):
-    """The options of ``quantlab init``."""
-
-    path: Path = Path(FILE_NAME)
-    force: bool = False
-
-
-def init_job(spec: InitSpec, run: Run) -> Path:
+def init_job(spec: InitOptions) -> Returned[Path]:
     """Write the file. Raises OutputError when it is there already, unless forced."""
     if spec.path.exists() and not spec.force:
         raise OutputError(
@@ -27,5 +19,4 @@ def init_job(spec: InitSpec, run: Run) -> Path:
         )
     write_whole(spec.path, template())
     keys = [key.alias or name for name, key in Config.model_fields.items()]
-    run.record.results = {"path": str(spec.path), "keys": keys}
-    return spec.path
+    return Returned(spec.path, {"path": str(spec.path), "keys": keys})

@@ -9,98 +9,31 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from quantlab._util.cache import cache_limit, trim
 from quantlab._util.paths import cache_dir, is_url
 from quantlab._util.reporter import Reporter
+from quantlab._util.units import sides
 from quantlab._util.yamlfile import parse_yaml
-from quantlab.cluster.execution import ShardedExecution
-from quantlab.cluster.executor import INLINE, open_executor
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.dataset import NO_LABEL, Dataset, describe
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError, LabelError, ModelError
-from quantlab.evaluate.execution import parse_split
 from quantlab.fetch import catalog, fetch
-from quantlab.model.model import Layout, Model, OutputKind
+from quantlab.model.model import Model
 from quantlab.quantize.stamp import PIPELINE_KEY, RECIPE_KEY
-from quantlab.runtime.providers import providers_of
-from quantlab.verbs.config import FILE_NAME, Location, load_config
+from quantlab.verbs.config import settled
+from quantlab.verbs.executor import sharded as sharded
+from quantlab.verbs.options.shared import ConfigOptions as ConfigOptions
+from quantlab.verbs.options.shared import DataOptions as DataOptions
+from quantlab.verbs.options.shared import EvaluationOptions as EvaluationOptions
+from quantlab.verbs.options.shared import ModelOptions as ModelOptions
 
 if TYPE_CHECKING:
     from quantlab.cluster.shards import Sharded
 
 
-class ConfigOptions(BaseModel):
-    """Which configuration file holds; None: ``quantlab.yaml`` of the working folder, if any."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    config: Path | None = None
-
-
-class ModelOptions(ConfigOptions):
-    """How to read a model where detection is wrong, and with what to feed it."""
-
-    layout: Layout | None = None
-    output_kind: OutputKind | None = None
-    size: int | None = Field(None, ge=1, description="of images, where the graph leaves it free")
-    pipeline: str | dict[str, Any] | None = None
-    threads: int = Field(0, ge=0, description="0: all cores of this process")
-    batch_size: int | None = Field(None, ge=1)
-    split: str | None = None
-    provider: str | None = None
-    fold_preprocess: bool = False
-    executor: str = INLINE
-
-    @property
-    def execution(self) -> ShardedExecution:
-        """How to evaluate. Raises QuantlabError for a split or a provider that cannot be."""
-        return ShardedExecution(
-            threads=self.threads,
-            batch=self.batch_size,
-            split=None if self.split is None else parse_split(self.split),
-            providers=providers_of(self.provider),
-            fold=self.fold_preprocess,
-        )
-
-    @contextmanager
-    def executing(self, reporter: Reporter) -> Iterator[ShardedExecution]:
-        """``execution`` with its executor, which is open until the block ends. Raises QuantlabError
-        for one that cannot be."""
-        with sharded(self.executor, reporter) as found:
-            yield replace(self.execution, sharded=found)
-
-
-@contextmanager
-def sharded(executor: str, reporter: Reporter) -> Iterator[Sharded | None]:
-    """The executor of that name at work until the block ends, and said; None for this process."""
-    with open_executor(executor) as found:
-        if found is None:
-            yield None
-            return
-        from quantlab.cluster.shards import Sharded
-
-        if found.workers:
-            reporter.say(f"Work goes to {executor}: {found.workers} shards at a time.")
-        else:
-            reporter.warn(f"No worker has joined {executor}: work waits for one.")
-        yield Sharded(found)
-
-
-class DataOptions(ConfigOptions):
-    """Where images come from."""
-
-    data: Location | None = None
-    list_file: Path | None = None
-    synsets: Path | None = None
-    max_bad: float = Field(0.01, ge=0, le=1)
-
-    def with_list(self, list_file: Path | None) -> DataOptions:
-        """For another folder than ``data``: the list file was that folder's."""
-        return self.model_copy(update={"list_file": list_file})
+QUANTLAB_DATA = "QUANTLAB_DATA"
 
 
 @dataclass(frozen=True)
@@ -131,9 +64,18 @@ def find_model(text: str, options: ModelOptions, reporter: Reporter) -> Model:
         reporter.say(f"{text} is not here: fetching the published model {name}.")
         path = fetch_with_progress(name, reporter)
     model = Model.load(path).with_overrides(
-        layout=options.layout, output_kind=options.output_kind, size=options.size
+        layout=options.layout,
+        output_kind=options.output_kind,
+        size=sides(options.size),
+        output_name=options.output_name,
     )
-    return model.check_classifier()
+    model.check_classifier()
+    if len(model.outputs) > 1 and options.output_name is None:
+        reporter.say(
+            f"{text} has {len(model.outputs)} outputs: {model.judged.name} is judged "
+            "(--output-name names another)."
+        )
+    return model
 
 
 def fetch_with_progress(name: str, reporter: Reporter, from_dir: Path | None = None) -> Path:
@@ -164,14 +106,14 @@ def _quantized_ops(census: dict[str, int]) -> str:
 def find_pipeline(model: Model, options: ModelOptions, reporter: Reporter) -> Pipeline:
     """The pipeline named by the user, by quantlab.yaml, by the model's metadata, by the published
     model with these bytes, else torchvision, with a message."""
-    named = options.pipeline or load_config(options.config).pipeline or known_pipeline(model)
+    named = settled(options).pipeline or known_pipeline(model)
     if named is None:
         reporter.warn(
             f"No pipeline is known for {model.path.name}: torchvision is assumed "
             "(--pipeline names another)."
         )
         named = "torchvision"
-    return get_pipeline(named, size=model.input.height)
+    return get_pipeline(named, size=model.input.sides)
 
 
 def known_pipeline(model: Model) -> str | dict[str, Any] | None:
@@ -191,20 +133,25 @@ def find_evaluation_data(
     With ``need_labels`` raises LabelError for labels that are not the model's; else they are left
     aside, with a warning.
     """
-    config = load_config(options.config)
-    if options.data is None and config.eval_data is not None:
-        listed = options.list_file or config.eval_list
-        evaluation = options.with_list(listed)
-        return _open(
-            config.eval_data, _name(options), evaluation, model, reporter, need_labels=need_labels
-        )
-    return _first(options, "val", model, reporter, need_labels=need_labels)
+    options = settled(options)
+    if options.eval_data is None:
+        return _first(options, "val", model, reporter, need_labels=need_labels)
+    origins = options.origins
+    listed = options.list_file if origins["list_file"] == "--list" else options.eval_list
+    return _open(
+        options.eval_data,
+        origins["eval_data"],
+        options.with_list(listed),
+        model,
+        reporter,
+        need_labels=need_labels,
+    )
 
 
 def find_calibration_data(options: DataOptions, model: Model, reporter: Reporter) -> LocatedDataset:
     """Images to calibrate on: --data, quantlab.yaml, QUANTLAB_DATA, the embedded photos. Labels
     that are not the model's are left aside, with a warning."""
-    return _first(options, "calib", model, reporter, need_labels=False)
+    return _first(settled(options), "calib", model, reporter, need_labels=False)
 
 
 def find_both_datasets(
@@ -222,12 +169,15 @@ def find_both_datasets(
     With ``need_labels`` raises LabelError for evaluation labels that are not the model's; else they
     are left aside, with a warning.
     """
+    options = settled(options)
     calibration = find_calibration_data(options, model, reporter)
-    path, origin, listed = _place_beside(options, eval_data, calibration.origin)
-    listed = eval_list or listed
-    own_list = listed in (None, load_config(options.config).list_file)
-    same = str(path) == calibration.dataset.root and own_list
-    if path is None or (same and origin != "--eval-data"):
+    path, listed = eval_data or options.eval_data, eval_list or options.eval_list
+    origin = options.origins["eval_data"]
+    if path is None and calibration.origin == QUANTLAB_DATA:
+        found = _from_environment("val")
+        path = None if str(found) == calibration.dataset.root else found
+        origin, listed = QUANTLAB_DATA, options.list_file
+    if path is None:
         if need_labels and calibration.unfit is not None:
             raise calibration.unfit
         return calibration, calibration
@@ -235,40 +185,15 @@ def find_both_datasets(
     return calibration, _open(path, origin, evaluation, model, reporter, need_labels=need_labels)
 
 
-def _place_beside(
-    options: DataOptions, eval_data: Path | str | None, origin: str
-) -> tuple[Path | str | None, str, Path | None]:
-    """Where the evaluation images are: the place, in words, and their list."""
-    config = load_config(options.config)
-    if eval_data is not None and eval_data != config.eval_data:
-        return eval_data, "--eval-data", None
-    if eval_data is not None or origin == _name(options):
-        return config.eval_data, _name(options), config.eval_list
-    if origin == "QUANTLAB_DATA":
-        return _from_environment("val"), origin, options.list_file
-    return None, origin, None
-
-
-def _name(options: ConfigOptions) -> str:
-    """What the configuration is called where the origin of data is told."""
-    named = options.config
-    return FILE_NAME if named is None or named.is_dir() else named.name
-
-
 def _first(
     options: DataOptions, prefix: str, model: Model, reporter: Reporter, *, need_labels: bool = True
 ) -> LocatedDataset:
-    config = load_config(options.config)
-    data = options.data or config.data
-    if data is not None and data == config.data:
-        listed = options.list_file or config.list_file
-        listing = options.with_list(listed)
-        return _open(data, _name(options), listing, model, reporter, need_labels=need_labels)
-    if data is not None:
-        return _open(data, "--data", options, model, reporter, need_labels=need_labels)
-    if (found := _from_environment(prefix)) is not None:
-        return _open(found, "QUANTLAB_DATA", options, model, reporter, need_labels=need_labels)
-    return embedded_photos(reporter)
+    data, origin = options.data, options.origins.get("data", "--data")
+    if data is None:
+        data, origin = _from_environment(prefix), QUANTLAB_DATA
+    if data is None:
+        return embedded_photos(reporter)
+    return _open(data, origin, options, model, reporter, need_labels=need_labels)
 
 
 def embedded_photos(reporter: Reporter) -> LocatedDataset:
@@ -298,7 +223,7 @@ def _open(
             return open_dataset(
                 path,
                 list_file=options.list_file,
-                synsets=options.synsets or load_config(options.config).synsets,
+                synsets=options.synsets,
                 num_classes=model.num_classes,
                 labelled=labelled,
                 progress=progress,
@@ -351,7 +276,7 @@ def fetching(place: Path | str, reporter: Reporter) -> Iterator[Callable[[int, i
 
 def _from_environment(prefix: str) -> Path | None:
     """QUANTLAB_DATA is a dataset, or holds ``calib*`` and ``val*``, perhaps under imagenet/."""
-    value = os.environ.get("QUANTLAB_DATA")
+    value = os.environ.get(QUANTLAB_DATA)
     if not value:
         return None
     root = Path(value)

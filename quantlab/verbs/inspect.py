@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BaseModel
 
-from quantlab._util.files import write_whole
 from quantlab._util.reporter import NullReporter, Reporter
 from quantlab.data.calibration import CalibrationImages
-from quantlab.data.preprocess import get_pipeline
+from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.sampler import random_sample
 from quantlab.errors import DataError, ModelError
 from quantlab.evaluate.proxy import Proxy
 from quantlab.inspect.audit import Audit
 from quantlab.inspect.inspection import Inspection, inspect_model
-from quantlab.inspect.layers import LayerReport, debug_layers
+from quantlab.inspect.layers import debug_layers
 from quantlab.inspect.levels import LevelDifference, compare_levels
 from quantlab.inspect.operators import OperatorScale, list_operators
-from quantlab.inspect.portability import Portability, check_portability, portability_line
+from quantlab.inspect.portability import check_portability, portability_line
 from quantlab.inspect.sensitivity import GroupProbe, Sensitivity, measure_sensitivity
-from quantlab.inspect.stored import StoredCheck, check_stored
+from quantlab.inspect.stored import check_stored
 from quantlab.inspect.views import Inspected
 from quantlab.model.model import Model
 from quantlab.recipe import Recipe
 from quantlab.report.plots import save_layers, save_sensitivity
-from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import full_audit
 from quantlab.verbs.checks import keep_layers
-from quantlab.verbs.inputs import DataOptions, ModelOptions
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.inspect import InspectOptions as InspectOptions
+from quantlab.verbs.options.inspect import View as View
+from quantlab.verbs.publish import Artifact, Returned, text_file
 
 IMAGES = {
     "inspect": 16,
@@ -44,60 +47,106 @@ IMAGES = {
 RANDOM_IMAGES = 8
 
 
-View = Literal[
-    "inspect",
-    "portability",
-    "layers",
-    "sensitivity",
-    "preprocess-audit",
-    "test-data",
-    "quantization",
-]
+@dataclass(frozen=True)
+class Sources:
+    """Where a view gets what it needs, each opened when it is asked for: a decoded sample of the
+    images; labelled images with the pipeline that they are to go through; the second model."""
+
+    images: Callable[[], CalibrationImages]
+    labelled: Callable[[], tuple[LocatedDataset, Pipeline]]
+    int8: Callable[[], Model]
 
 
-class InspectSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab inspect``. ``int8`` is the second model of ``layers``;
-    ``published`` a top-1 in percent, for ``preprocess-audit``."""
-
-    model: str
-    int8: str | None = None
-    view: View = "inspect"
-    test_data: Path | None = None
-    images: int | None = Field(None, ge=1)
-    published: float | None = Field(None, gt=0, le=100)
-
-
-def inspect_job(spec: InspectSpec, run: Run, reporter: Reporter) -> Inspected:
-    """The view that was asked for, whole in the run folder."""
+def inspect_job(spec: InspectOptions, reporter: Reporter) -> Returned[Inspected]:
+    """The view that was asked for, of the named model."""
     model = inputs.find_model(spec.model, spec, reporter)
-    if spec.view == "portability":
-        inspected = Inspected(portability=_portability(model, spec, run, reporter))
-    elif spec.view == "layers":
-        inspected = Inspected(layers=_layers(model, spec, run, reporter))
-    elif spec.view == "sensitivity":
-        inspected = Inspected(sensitivity=_sensitivity(model, spec, run, reporter))
-    elif spec.view == "preprocess-audit":
-        inspected = Inspected(audit=_audit(model, spec, run, reporter))
-    elif spec.view == "test-data":
-        inspected = Inspected(stored=_stored(model, spec.test_data or Path(), run))
-    elif spec.view == "quantization":
-        inspected = Inspected(operators=_operators(model, run))
-    else:
-        inspected = Inspected(inspection=_inspection(model, spec, run, reporter))
+
+    def labelled() -> tuple[LocatedDataset, Pipeline]:
+        found = inputs.find_evaluation_data(spec, model, reporter)
+        return found, inputs.find_pipeline(model, spec, NullReporter())
+
+    sources = Sources(
+        lambda: _images(model, spec, reporter),
+        labelled,
+        lambda: inputs.find_model(spec.int8 or "", spec, reporter),
+    )
+    return inspect(model, sources, spec, reporter, given=spec.data is not None)
+
+
+def inspect(
+    model: Model, sources: Sources, spec: InspectOptions, reporter: Reporter, *, given: bool
+) -> Returned[Inspected]:
+    """One view of the model; ``given``: there are images for a view that can do without."""
+    match spec.view:
+        case "portability":
+            require_int8(model, "nothing in it can saturate")
+            portability = check_portability(model, sources.images())
+            facts = portability.model_dump(mode="json", exclude={"layers"})
+            facts["line"] = portability_line(portability)
+            found = Inspected(portability=portability)
+            kept = Returned(found, facts, (_json("portability", portability),))
+        case "layers":
+            kept = _layers(model, sources.int8(), sources.images)
+        case "sensitivity":
+            inputs.require_fp32(model, "inspect --sensitivity")
+            costs = _sensitivity(model, sources.images(), spec.threads, reporter)
+            plot = Artifact("sensitivity plot", "sensitivity.png", partial(save_sensitivity, costs))
+            facts = costs.model_dump(mode="json")
+            files = (_json("sensitivity", costs), plot)
+            kept = Returned(Inspected(sensitivity=costs), facts, files)
+        case "preprocess-audit":
+            audit = _audit(model, *sources.labelled(), spec, reporter)
+            facts = audit.model_dump(mode="json")
+            kept = Returned(Inspected(audit=audit), facts, (_json("audit", audit),))
+        case "test-data":
+            stored = check_stored(model, spec.test_data or Path())
+            facts = stored.model_dump(mode="json") | {"passed": stored.passed}
+            kept = Returned(Inspected(stored=stored), facts, passed=stored.passed)
+        case "quantization":
+            rows = operators(model)
+            facts = {"operators": [row.model_dump(mode="json") for row in rows]}
+            kept = Returned(Inspected(operators=rows), facts)
+        case "inspect":
+            images = sources.images() if given and model.is_quantized else None
+            held = _inspection(model, images, reporter)
+            facts = held.model_dump(mode="json", exclude={"kernels", "quantized_tensors"})
+            kept = Returned(Inspected(inspection=held), facts, (_json("inspection", held),))
     model.check_unchanged()
-    return inspected
+    return kept
 
 
-def _inspection(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> Inspection:
-    given = model.is_quantized and spec.data is not None
-    found = inspected(model, _images(model, spec, reporter) if given else None, reporter)
-    text = found.model_dump_json(indent=1)
-    write_whole(run.artifact("inspection", "inspection.json"), text + "\n")
-    run.record.results = found.model_dump(mode="json", exclude={"kernels", "quantized_tensors"})
-    return found
+def _json(name: str, found: BaseModel) -> Artifact:
+    """The whole view as a file."""
+    return text_file(name, f"{name}.json", found.model_dump_json(indent=1) + "\n")
 
 
-def inspected(model: Model, images: CalibrationImages | None, reporter: Reporter) -> Inspection:
+def _layers(
+    fp32: Model, int8: Model, images: Callable[[], CalibrationImages]
+) -> Returned[Inspected]:
+    check_pair(fp32, int8)
+    found = debug_layers(fp32, int8, images())
+    int8.check_unchanged()
+    keep_layers(fp32.sha256, int8.sha256, found)
+    plot = Artifact("layers plot", "layers.png", partial(save_layers, found))
+    facts = found.model_dump(mode="json", exclude={"layers"})
+    return Returned(Inspected(layers=found), facts, (_json("layers", found), plot))
+
+
+def _audit(
+    model: Model,
+    found: LocatedDataset,
+    pipeline: Pipeline,
+    spec: InspectOptions,
+    reporter: Reporter,
+) -> Audit:
+    published = None if spec.published is None else spec.published / 100
+    return full_audit(
+        model, _sample(found, spec), pipeline, spec, reporter,
+        threads=spec.threads, published=published,
+    )  # fmt: skip
+
+
+def _inspection(model: Model, images: CalibrationImages | None, reporter: Reporter) -> Inspection:
     """What is in the model; of a quantized one also whether optimization levels change its answers
     on the images, or else on random ones."""
     found = inspect_model(model)
@@ -124,41 +173,32 @@ def random_images(model: Model) -> NDArray[np.generic]:
     side = model.input
     small = np.random.default_rng(0).integers(0, 256, (RANDOM_IMAGES, 7, 7, 3), np.uint8)
     rows, columns = (np.arange(size) * 7 // size for size in (side.height, side.width))
-    pipeline = get_pipeline(inputs.known_pipeline(model) or "torchvision", size=side.height)
+    pipeline = get_pipeline(inputs.known_pipeline(model) or "torchvision", size=side.sides)
     return pipeline.to_input(small[:, rows][:, :, columns], side)
 
 
-def _images(model: Model, spec: InspectSpec, reporter: Reporter) -> CalibrationImages:
+def _sample(found: LocatedDataset, spec: InspectOptions) -> LocatedDataset:
+    """A seeded sample, as large as the view needs it."""
+    count = spec.images or IMAGES[spec.view]
+    return found.of(found.dataset.subset(random_sample(len(found.dataset), count)))
+
+
+def decoded(
+    model: Model,
+    found: LocatedDataset,
+    pipeline: Pipeline,
+    spec: InspectOptions,
+    reporter: Reporter,
+) -> CalibrationImages:
+    """The view's sample of the images, decoded."""
+    crops = inputs.load_images(_sample(found, spec), pipeline, spec, reporter)
+    return CalibrationImages(crops, model.input)
+
+
+def _images(model: Model, spec: InspectOptions, reporter: Reporter) -> CalibrationImages:
     """A seeded sample of the calibration data."""
     found = inputs.find_calibration_data(spec, model, reporter)
-    pipeline = inputs.find_pipeline(model, spec, reporter)
-    count = spec.images or IMAGES[spec.view]
-    sample = found.dataset.subset(random_sample(len(found.dataset), count))
-    return CalibrationImages(
-        inputs.load_images(found.of(sample), pipeline, spec, reporter), model.input
-    )
-
-
-def _portability(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> Portability:
-    require_int8(model, "nothing in it can saturate")
-    found = check_portability(model, _images(model, spec, reporter))
-    text = found.model_dump_json(indent=1)
-    write_whole(run.artifact("portability", "portability.json"), text + "\n")
-    results = found.model_dump(mode="json", exclude={"layers"})
-    run.record.results = results | {"line": portability_line(found)}
-    return found
-
-
-def _layers(fp32: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> LayerReport:
-    int8 = inputs.find_model(spec.int8 or "", spec, reporter)
-    check_pair(fp32, int8)
-    found = debug_layers(fp32, int8, _images(fp32, spec, reporter))
-    int8.check_unchanged()
-    write_whole(run.artifact("layers", "layers.json"), found.model_dump_json(indent=1) + "\n")
-    save_layers(found, run.artifact("layers plot", "layers.png"))
-    keep_layers(fp32.sha256, int8.sha256, found)
-    run.record.results = found.model_dump(mode="json", exclude={"layers"})
-    return found
+    return decoded(model, found, inputs.find_pipeline(model, spec, reporter), spec, reporter)
 
 
 def require_int8(model: Model, why: str) -> Model:
@@ -187,51 +227,10 @@ def operators(model: Model) -> tuple[OperatorScale, ...]:
     return list_operators(require_int8(model, "no operator has a scale").proto().graph)
 
 
-def sensitivity(
+def _sensitivity(
     model: Model, images: CalibrationImages, threads: int, reporter: Reporter
 ) -> Sensitivity:
     """What each group of nodes costs in int8, on these images."""
     probe = GroupProbe(Proxy(model, np.concatenate(list(images)), threads), Recipe())
     with reporter.progress("Measuring sensitivity", len(probe.groups)) as advance:
         return measure_sensitivity(probe, advance)
-
-
-def _sensitivity(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> Sensitivity:
-    inputs.require_fp32(model, "inspect --sensitivity")
-    found = sensitivity(model, _images(model, spec, reporter), spec.threads, reporter)
-    text = found.model_dump_json(indent=1)
-    write_whole(run.artifact("sensitivity", "sensitivity.json"), text + "\n")
-    save_sensitivity(found, run.artifact("sensitivity plot", "sensitivity.png"))
-    run.record.results = found.model_dump(mode="json")
-    return found
-
-
-def _audit(model: Model, spec: InspectSpec, run: Run, reporter: Reporter) -> Audit:
-    found = inputs.find_evaluation_data(spec, model, reporter)
-    count = spec.images or IMAGES[spec.view]
-    sample = found.dataset.subset(random_sample(len(found.dataset), count))
-    audited = full_audit(
-        model,
-        found.of(sample),
-        inputs.find_pipeline(model, spec, NullReporter()),
-        spec,
-        reporter,
-        threads=spec.threads,
-        published=None if spec.published is None else spec.published / 100,
-    )
-    run.record.results = audited.model_dump(mode="json")
-    text = audited.model_dump_json(indent=1)
-    write_whole(run.artifact("audit", "audit.json"), text + "\n")
-    return audited
-
-
-def _stored(model: Model, folder: Path, run: Run) -> StoredCheck:
-    found = check_stored(model, folder)
-    run.record.results = found.model_dump(mode="json") | {"passed": found.passed}
-    return found
-
-
-def _operators(model: Model, run: Run) -> tuple[OperatorScale, ...]:
-    found = operators(model)
-    run.record.results = {"operators": [row.model_dump(mode="json") for row in found]}
-    return found

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from quantlab._util.files import check_writable, write_whole
 from quantlab._util.reporter import Reporter
 from quantlab.errors import RecordError
@@ -15,17 +13,11 @@ from quantlab.fetch.fetcher import cached_path
 from quantlab.report.ledger import ledger_csv, ledger_page
 from quantlab.runs.ledger import Row, ledger
 from quantlab.runs.record import RunRecord, load_record
-from quantlab.runs.run import Run
+from quantlab.verbs.options.runs import LedgerOptions as LedgerOptions
+from quantlab.verbs.publish import Returned
 
 
-class LedgerSpec(BaseModel):
-    """The options of ``quantlab runs ledger``."""
-
-    runs_dir: Path
-    output: Path
-
-
-def ledger_job(spec: LedgerSpec, run: Run, reporter: Reporter) -> tuple[Path, tuple[Row, ...]]:
+def ledger_job(spec: LedgerOptions, reporter: Reporter) -> Returned[tuple[Path, tuple[Row, ...]]]:
     """Write ``ledger.md`` and ``ledger.csv`` into the folder ``output``; the page and its rows."""
     page, sheet = spec.output / "ledger.md", spec.output / "ledger.csv"
     for path in (page, sheet):
@@ -37,8 +29,7 @@ def ledger_job(spec: LedgerSpec, run: Run, reporter: Reporter) -> tuple[Path, tu
     finished = sum(record.status == "success" for record in records)
     write_whole(page, ledger_page(rows, finished))
     write_whole(sheet, ledger_csv(rows))
-    run.record.results = {"runs": finished, "rows": [asdict(row) for row in rows]}
-    return page, rows
+    return Returned((page, rows), {"runs": finished, "rows": [asdict(row) for row in rows]})
 
 
 def read_records(folder: Path, reporter: Reporter) -> list[RunRecord]:

@@ -12,8 +12,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from quantlab.errors import ResumeError
-from quantlab.runs.record import RunRecord, load_record
-from quantlab.runs.run import Run, held
+from quantlab.runs.record import RunRecord
+from quantlab.runs.run import held
 from quantlab.tune.ledger import Ledger
 
 OF_A_PICK = {
@@ -32,11 +32,10 @@ def only_picks(record: RunRecord, given: Collection[str]) -> bool:
     return set(given) <= OF_A_PICK and ("pick" in given or finished)
 
 
-def adopt(source: Path, run: Run) -> None:
-    """Copy the trials of ``source`` into the new run's folder. Raises ResumeError where no trial
-    was evaluated, RecordError while the source is in use."""
+def adopt(source: Path, folder: Path) -> None:
+    """Copy the trials of ``source`` into a new run's folder. Raises ResumeError where no trial was
+    evaluated, RecordError while the source is in use."""
     with held(source):
-        run.record.source = load_record(source).id
         if not any(trial.scores for trial in Ledger(source).trials()):
             raise ResumeError(
                 f"{source} has no evaluated trial to pick from.",
@@ -44,7 +43,7 @@ def adopt(source: Path, run: Run) -> None:
             )
         for pattern in _KEPT:
             for file in sorted(source.glob(pattern)):
-                _link(file, run.folder / file.relative_to(source))
+                _link(file, folder / file.relative_to(source))
 
 
 def _link(file: Path, target: Path) -> None:

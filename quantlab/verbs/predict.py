@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from quantlab._util.reporter import Reporter
 from quantlab.data.images import decode, quiet_pillow
@@ -15,24 +14,15 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.data.readers.classes import find_synsets, fitting_names, read_synsets
 from quantlab.data.readers.files import FileSource
 from quantlab.errors import DataError
-from quantlab.evaluate.guesses import ImageAnswer, answer
-from quantlab.runs.run import Run
+from quantlab.evaluate.guesses import ImageAnswer, image_answer
 from quantlab.runtime.runner import Runner
 from quantlab.verbs import inputs
-from quantlab.verbs.config import load_config
-from quantlab.verbs.inputs import ModelOptions
+from quantlab.verbs.config import settled
+from quantlab.verbs.options.predict import PredictOptions as PredictOptions
+from quantlab.verbs.publish import Returned
 
 
-class PredictSpec(ModelOptions):
-    """The options of ``quantlab predict``."""
-
-    model: str
-    images: tuple[Path, ...] = Field(min_length=1)
-    top: int = Field(5, ge=1)
-    synsets: Path | None = None
-
-
-def predict_job(spec: PredictSpec, run: Run, reporter: Reporter) -> tuple[ImageAnswer, ...]:
+def predict_job(spec: PredictOptions, reporter: Reporter) -> Returned[tuple[ImageAnswer, ...]]:
     """The best classes of every image. Raises DataError for the first that cannot be read."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)
@@ -45,15 +35,15 @@ def predict_job(spec: PredictSpec, run: Run, reporter: Reporter) -> tuple[ImageA
         answers = []
         for done, path in enumerate(spec.images):
             outputs = runner(pipeline.to_input(_crop(path, pipeline)[None], model.input))[0]
-            answers.append(answer(str(path), outputs, model.output_kind, names, top=spec.top))
+            answers.append(image_answer(str(path), outputs, model.output_kind, names, top=spec.top))
             advance(done + 1, "")
     model.check_unchanged()
-    run.record.results = {
+    facts = {
         "model": inputs.model_facts(model),
         "pipeline": pipeline.model_dump(mode="json"),
         "answers": [found.model_dump(mode="json") for found in answers],
     }
-    return tuple(answers)
+    return Returned(tuple(answers), facts)
 
 
 def _crop(path: Path, pipeline: Pipeline) -> NDArray[np.uint8]:
@@ -66,12 +56,12 @@ def _crop(path: Path, pipeline: Pipeline) -> NDArray[np.uint8]:
         raise DataError(f"{name}: {error.problem}", error.remedy) from error
 
 
-def _class_names(spec: PredictSpec, classes: int) -> tuple[str, ...] | None:
+def _class_names(spec: PredictOptions, classes: int) -> tuple[str, ...] | None:
     """From the list that was given, else one above the first image or in QUANTLAB_DATA, if any.
 
     Raises DataError when the given list is not of the model's classes.
     """
-    given = spec.synsets or load_config(spec.config).synsets
+    given = settled(spec).synsets
     if given is not None:
         synsets = read_synsets(given)
         if len(synsets) != classes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from quantlab._util.reporter import Reporter
 from quantlab.cluster import opened
-from quantlab.cluster.opened import Images, Sent
+from quantlab.cluster.opened import SentModel, ShardImages
 from quantlab.cluster.shards import Sharded
 from quantlab.data.calibration import CalibrationImages
 from quantlab.errors import ClusterError, QuantizeError, QuantlabError
@@ -88,7 +88,7 @@ def together(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
 
 
 def files(
-    images: Images, name: Sent, content: Path | bytes, recipes: Sequence[Recipe]
+    images: ShardImages, name: SentModel, content: Path | bytes, recipes: Sequence[Recipe]
 ) -> list[Made]:
     """A worker's part: the recipes' files, of one engine after the other."""
     model = opened.model(name, content)

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnxruntime as ort
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
-from quantlab._util.files import write_whole
 from quantlab._util.reporter import Reporter
 from quantlab._util.scratch import temporary_folder
 from quantlab.bench.child import random_batch
-from quantlab.bench.setup import subject_of
+from quantlab.bench.setup import timed_model
 from quantlab.inspect.kernels import list_kernels
 from quantlab.inspect.profile import Profile, answers, profile_of, read_events, total
 from quantlab.model.model import Model
 from quantlab.report.plots import save_profiles
-from quantlab.runs.run import Run
 from quantlab.runtime.session import create_session, plain_errors
 from quantlab.verbs import inputs
 from quantlab.verbs.inputs import ModelOptions
+from quantlab.verbs.options.bench import ProfileOptions as ProfileOptions
+from quantlab.verbs.publish import Artifact, Returned, text_file
 
 TURNS, RUNS = 8, 5
 """Each model runs RUNS times in a turn; the first turn and the first run of each are warm-up."""
@@ -32,33 +33,25 @@ SECONDS = 20.0
 """No turn is begun after so long, once each model had one that counts."""
 
 
-class ProfileSpec(BaseModel):
-    """What of ``quantlab bench`` a profile needs: it is taken at the first batch size."""
-
-    models: tuple[str, ...]
-    batch_sizes: tuple[int, ...] = (1,)
-    threads: int = 1
-    seed: int = 0
-    size: int | None = None
-
-
-def profile_job(spec: ProfileSpec, run: Run, reporter: Reporter) -> tuple[Profile, ...]:
-    """Every model's Profile: in the run folder with a plot, and in the record."""
+def profile_job(
+    spec: ProfileOptions, reporter: Reporter, beside: Mapping[str, Any] = {}
+) -> Returned[tuple[Profile, ...]]:
+    """Every model's Profile: a file with a plot; in the record ``beside`` other facts."""
     options = ModelOptions(size=spec.size)
     models = [inputs.find_model(text, options, reporter) for text in spec.models]
     profiles = profiled(models, spec, reporter)
     inputs.check_all_unchanged(models)
     text = TypeAdapter(tuple[Profile, ...]).dump_json(profiles, indent=1).decode()
-    write_whole(run.artifact("profile", "profile.json"), text + "\n")
-    save_profiles(profiles, run.artifact("profile plot", "profile.png"))
-    run.record.results["profile"] = {
+    facts = {
         "answers": answers(profiles),
         "models": [_facts(profile) for profile in profiles],
     }
-    return profiles
+    plot = Artifact("profile plot", "profile.png", partial(save_profiles, profiles))
+    files = (text_file("profile", "profile.json", text + "\n"), plot)
+    return Returned(profiles, {**beside, "profile": facts}, files)
 
 
-def profiled(models: list[Model], spec: ProfileSpec, reporter: Reporter) -> tuple[Profile, ...]:
+def profiled(models: list[Model], spec: ProfileOptions, reporter: Reporter) -> tuple[Profile, ...]:
     """The models run in turns in this process, each in a session that profiles itself."""
     start = time.perf_counter()
     with temporary_folder() as folder, reporter.progress("Profiling", TURNS + 1) as advance:
@@ -77,7 +70,7 @@ class _Profiled:
     """A model's profiling session with its files in ``folder``."""
 
     model: Model
-    spec: ProfileSpec
+    spec: ProfileOptions
     folder: Path
     turns: int = 0
     session: ort.InferenceSession = field(init=False)
@@ -91,7 +84,7 @@ class _Profiled:
             optimized_path=self._graph,
             profile=self.folder / "profile",
         )
-        subject, size = subject_of(self.model), self.spec.batch_sizes[0]
+        subject, size = timed_model(self.model), self.spec.batch_sizes[0]
         feed = {subject.input_name: random_batch(subject, size, self.spec.seed)}
         self.run = lambda: self.session.run(None, feed)
 

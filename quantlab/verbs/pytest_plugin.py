@@ -29,13 +29,13 @@ class Gate(Protocol):
         self,
         *models: str | Path,
         max_decline: str | None = None,
-        fail_if: str | Sequence[str] = (),
+        require: str | Sequence[str] = (),
         inconclusive: str | None = None,
         **options: Any,
     ) -> Decision:
         """Judge ``fp32, int8``, or ``int8`` with ``baseline=``; returns the decision that passed.
 
-        ``max_decline`` is that of top-1, ``fail_if`` one rule or several, ``options`` those of
+        ``max_decline`` is that of top-1, ``require`` one rule or several, ``options`` those of
         ``quantlab gate`` (``data``, ``pipeline``, ``baseline``, ``force``, ...). Paths are
         relative to pytest's rootdir. The test fails with the gate's words when it does.
         """
@@ -100,25 +100,30 @@ def _judged(
     from quantlab.cli.files import files_of
     from quantlab.cli.gate import command
     from quantlab.errors import QuantlabError
+    from quantlab.gate.notation import warn_of_old_spellings
     from quantlab.report.gate import gate_summary
     from quantlab.runs.run import Run
-    from quantlab.verbs.gate import GateSpec, gate_job
+    from quantlab.verbs.gate import GateOptions, gate_job
+    from quantlab.verbs.publish import publish
 
-    rules, force = options.pop("fail_if", ()), bool(options.pop("force", False))
-    rules = [rules] if isinstance(rules, str) else list(rules)
+    force = bool(options.pop("force", False))
+    given = (options.pop(name, ()) for name in ("require", "fail_if"))
+    rules = [r for each in given for r in ([each] if isinstance(each, str) else each)]
     if (most := options.pop("max_decline", None)) is not None:
-        rules.insert(0, f"top1.decline > {most}")
+        rules.insert(0, f"top1.decline <= {most}")
     asked = {
         "config": root,
         **{key: _here(root, key, value) for key, value in options.items()},
         "models": tuple(str(_here(root, "models", model)) for model in models),
-        "fail_if": tuple(rules),
+        "require": tuple(rules),
     }
     try:
-        spec = validate(GateSpec, asked, "quantlab_gate")
+        warn_of_old_spellings(*rules, stacklevel=3)
+        spec = validate(GateOptions, asked, "quantlab_gate")
         check(*files_of(command, asked, asked), force=force)
         with Run("gate", spec.model_dump(mode="json"), "pytest", runs) as run:
-            gated = gate_job(spec, run, NullReporter())
+            reporter = NullReporter()
+            gated = publish(gate_job(spec, reporter), run, reporter)
     except QuantlabError as error:
         pytest.fail(f"quantlab gate could not judge: {error}", pytrace=False)
     return gated.decision, gate_summary(gated.decision, gated.context)

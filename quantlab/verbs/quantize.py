@@ -3,143 +3,134 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from quantlab._util.cache import cache_limit, trim
-from quantlab._util.files import atomic_path, check_writable
+from quantlab._util.files import check_writable, write_whole
 from quantlab._util.paths import cache_dir
 from quantlab._util.reporter import Reporter
 from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.data.calibration import CalibrationImages
-from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline
 from quantlab.errors import QuantizeError, RecipeError
 from quantlab.fetch import catalog
 from quantlab.inspect.speed_formats import slow_format
-from quantlab.model.model import Model
+from quantlab.model.model import Model, file_name
 from quantlab.quantize import Engine, get_engine
-from quantlab.quantize.cached_files import ENGINES, file_key, keep, recall
+from quantlab.quantize.cached_files import ENGINES, file_key, keep_model, recall_model
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
-from quantlab.runs.run import Run
 from quantlab.verbs import inputs
 from quantlab.verbs.calibration import calibration_images, drawn
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions, model_facts
+from quantlab.verbs.inputs import LocatedDataset, model_facts
+from quantlab.verbs.options.quantize import QuantizeOptions as QuantizeOptions
+from quantlab.verbs.publish import Artifact, Conditions, Result
 from quantlab.verbs.selfcheck import ADVICE, SelfCheck, choose_images, self_check
 
 if TYPE_CHECKING:
     from quantlab.cluster.shards import Sharded
 
 
-class QuantizeSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab quantize``."""
-
-    model: str
-    output: Path
-    recipe: str | None = None
-    seed: int | None = None
-    force: bool = False
-
-
 @dataclass(frozen=True)
-class Quantized:
-    """The file that was written, and what its check found."""
+class Quantized(Result):
+    """An int8 file's ``content``, also as a Model, how it was made, and what its check against
+    fp32 found.
 
-    output: Path
-    check: SelfCheck
-
-
-@dataclass(frozen=True)
-class Made:
-    """A file's content, and what it was made from: the recipe with its sample filled in, the images
-    of that sample, and these decoded."""
+    ``output`` is the file once it is written, ``int8`` itself where it is to be kept in the run
+    folder. ``error`` is set for a file that is unrelated to
+    fp32, unless that is wanted all the same: it is not written.
+    """
 
     content: bytes
-    recipe: Recipe
-    sample: Dataset
-    images: CalibrationImages
+    int8: Model
+    made: Mapping[str, Any]
+    check: SelfCheck
+    output: Model | None = None
+    error: QuantizeError | None = None
+
+    def failure(self) -> QuantizeError | None:
+        """See Result."""
+        return self.error
+
+    def facts(self) -> dict[str, Any]:
+        """How the file was made and checked, and where it is."""
+        output = {} if self.output is None else {"output": model_facts(self.output)}
+        return {**self.made, "check": self.check.model_dump(mode="json"), **output}
+
+    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+        """The file, where it is kept there."""
+        if self.output is self.int8:
+            yield Artifact("model", f"{file_name(self.int8.name)}.onnx", self.int8.save)
 
 
-def quantize_job(spec: QuantizeSpec, run: Run, reporter: Reporter) -> Quantized:
-    """Write the quantized model to ``spec.output``, checked against fp32 before it appears there.
-
-    Raises QuantizeError for a file whose answers are unrelated to fp32's, unless ``force``.
-    """
+def quantize_job(spec: QuantizeOptions, reporter: Reporter) -> Quantized:
+    """Write the quantized model to ``spec.output``, once it was checked against fp32."""
     check_writable(spec.output)
     model = inputs.require_fp32(inputs.find_model(spec.model, spec, reporter), "quantize")
-    recipe = find_recipe(spec.recipe)
-    if spec.seed is not None:
-        recipe = recipe.model_copy(update={"seed": spec.seed})
     pipeline = inputs.find_pipeline(model, spec, reporter)
     found = inputs.find_calibration_data(spec, model, reporter)
-    made = calibrated(model, recipe, found, pipeline, spec, reporter)
-    run.record.results = facts(model, found, made)
-    with atomic_path(spec.output) as temporary:
-        temporary.write_bytes(made.content)
-        int8 = replace(Model.load(temporary), label=spec.output.stem)
-        check = checked(model, int8, found, made, spec, reporter)
-        run.record.results["check"] = check.model_dump(mode="json")
-        judge_check(check, str(spec.output), reporter, force=spec.force)
-    model.check_unchanged()
+    recipe, name = find_recipe(spec.recipe), str(spec.output)
+    result = quantize(model, recipe, found, pipeline, spec, reporter, name)
+    if result.error is not None:
+        return result
+    write_whole(spec.output, result.content)
     written = Model.load(spec.output)
-    if sentence := slow_format(written.proto().graph):
-        reporter.warn(sentence)
-    run.record.results["output"] = model_facts(written)
-    return Quantized(spec.output, check)
+    warn_of_speed(written, reporter)
+    return replace(result, output=written)
 
 
-def facts(model: Model, found: LocatedDataset, made: Made) -> dict[str, object]:
-    """The facts for the record on how a file was made."""
-    return {
-        "model": model_facts(model),
-        "calibration": inputs.data_facts(found, made.images.crops),
-        "pipeline": made.images.crops.pipeline.model_dump(mode="json"),
-        "recipe": made.recipe.model_dump(mode="json"),
-    }
-
-
-def calibrated(
+def quantize(
     model: Model,
     recipe: Recipe,
     found: LocatedDataset,
     pipeline: Pipeline,
-    spec: QuantizeSpec,
+    spec: QuantizeOptions,
     reporter: Reporter,
-) -> Made:
-    """The file that the recipe makes of the model, calibrated on its sample of the images."""
+    name: str,
+) -> Quantized:
+    """Make the file by the recipe, calibrated on its sample of the images, and compare its answers
+    with fp32's on images that did not calibrate where there are; ``name`` is what it is called."""
+    if spec.seed is not None:
+        recipe = recipe.model_copy(update={"seed": spec.seed})
     sample, recipe = drawn(found.dataset, model, recipe, reporter, spare=True)
     images = calibration_images(found, sample, model, pipeline, spec, reporter)
     reporter.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")
     with inputs.sharded(spec.executor, reporter) as workers:
         engine = engine_of(recipe.engine, workers, reporter)
-        return Made(quantized(model, recipe, images, engine), recipe, sample, images)
-
-
-def checked(
-    model: Model,
-    int8: Model,
-    found: LocatedDataset,
-    made: Made,
-    spec: QuantizeSpec,
-    reporter: Reporter,
-) -> SelfCheck:
-    """The int8 model's answers beside fp32's, on images that did not calibrate where there are."""
-    chosen = choose_images(found, made.sample, made.images, made.recipe, spec, reporter)
-    return self_check(model, int8, made.recipe, made.images, chosen, spec.threads)
-
-
-def judge_check(check: SelfCheck, name: str, reporter: Reporter, *, force: bool) -> None:
-    """Warns of a poor file. Raises QuantizeError for one that is unrelated to fp32, unless that is
-    wanted all the same (``force``)."""
-    if check.file.unrelated and not force:
-        raise QuantizeError(
+        content = quantized(model, recipe, images, engine)
+    facts = {
+        "model": model_facts(model),
+        "calibration": inputs.data_facts(found, images.crops),
+        "pipeline": images.crops.pipeline.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    int8 = int8_of(model, content, Path(name).name.removesuffix(".onnx"))
+    chosen = choose_images(found, sample, images, recipe, spec, reporter)
+    check = self_check(model, int8, recipe, images, chosen, spec.threads)
+    error = None
+    if check.file.unrelated and not spec.force:
+        error = QuantizeError(
             f"{name} was not written: {check.problem} (on {check.file.images} images).",
             f"{ADVICE} --force writes it all the same.",
         )
-    if check.problem:
+    elif check.problem:
         reporter.warn(f"{Path(name).name}: {check.problem}. {ADVICE}")
+    model.check_unchanged()
+    return Quantized(content, int8, facts, check, error=error)
+
+
+def int8_of(fp32: Model, content: bytes, name: str) -> Model:
+    """The int8 file as a Model that gives what the fp32 model gives."""
+    made = Model.of(content, name=name).like(fp32)
+    return replace(made, source=None if fp32.folder else fp32.path)
+
+
+def warn_of_speed(int8: Model, reporter: Reporter) -> None:
+    """Warn of a format that is slow on this machine."""
+    if sentence := slow_format(int8.proto().graph):
+        reporter.warn(sentence)
 
 
 def find_recipe(text: Recipe | str | None) -> Recipe:
@@ -178,15 +169,14 @@ def quantized(model: Model, recipe: Recipe, images: CalibrationImages, engine: E
 
 def known_file(model: Model, recipe: Recipe, images: CalibrationImages) -> bytes | None:
     """The cached file of this recipe, model and images, or None."""
-    return recall(file_key(model, recipe, images), cache_dir() / "models")
+    return recall_model(file_key(model, recipe, images), cache_dir() / "models")
 
 
 def keep_file(content: bytes, model: Model, recipe: Recipe, images: CalibrationImages) -> None:
     """Cache a quantized file. Raises ModelError when the model's file changed meanwhile."""
     model.check_unchanged()
     subject = f"{model.name} by recipe {recipe.name}, {len(images)} images"
-    keep(content, file_key(model, recipe, images), subject, cache_dir() / "models")
-    trim(cache_dir(), cache_limit())
+    keep_model(content, file_key(model, recipe, images), subject, cache_dir() / "models")
 
 
 def engine_of(name: str, sharded: Sharded | None, reporter: Reporter) -> Engine:

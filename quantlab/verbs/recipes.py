@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from quantlab.fetch import PublishedModel, catalog
 from quantlab.recipe import Recipe
-from quantlab.runs.run import Run
 from quantlab.tune.ladder import ladder
+from quantlab.verbs.publish import Returned
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Listing:
     ladder: tuple[Recipe, ...]
 
 
-def recipes_job(run: Run) -> Listing:
+def recipes_job() -> Returned[Listing]:
     """List all published models and the ladder."""
     listing = Listing(tuple(catalog().values()), ladder())
-    run.record.results = {
+    facts = {
         "published": [entry.model_dump(mode="json") for entry in listing.published],
         "ladder": [recipe.model_dump(mode="json") for recipe in listing.ladder],
     }
-    return listing
+    return Returned(listing, facts)

@@ -117,18 +117,18 @@ def below(path: Path) -> Iterator[Path]:
 
 def dataset_parts(path: Path) -> Iterator[Path]:
     """What the readers of images take from a place: images, lists, class lists, other formats."""
-    from quantlab.data.readers import FILES, LIST_NAMES, NPZ_LIST, webdataset
+    from quantlab.data.readers import LIST_NAMES, NPZ_LIST, endings, webdataset
     from quantlab.data.readers.classes import find_synsets
     from quantlab.data.readers.files import is_image
 
-    named = {*LIST_NAMES, "synset_words.txt", "synsets.txt"}
+    named, known = {*LIST_NAMES, "synset_words.txt", "synsets.txt"}, endings()
     if path.is_file() or webdataset.is_pattern(path):
         with suppress(QuantlabError, OSError):
             yield from webdataset.shards(path)
         yield path.with_suffix(".idx")
         path = path.parent if path.name == NPZ_LIST else path
     for file in below(path) if path.is_dir() else ():
-        if is_image(file.name) or file.suffix.lower() in FILES or file.name in named:
+        if is_image(file.name) or file.suffix.lower() in known or file.name in named:
             yield file
     with suppress(QuantlabError, OSError):
         if (found := find_synsets(path)) is not None:

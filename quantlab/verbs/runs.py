@@ -13,9 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel
 from sqlalchemy.engine import URL
 
 from quantlab._util import units
@@ -37,63 +35,20 @@ from quantlab.runs.folders import (
     timing_of,
 )
 from quantlab.runs.index import IN_MEMORY, Filter, Index, IndexBusyError, shown
-from quantlab.runs.mlflow import EXPERIMENT, Logged, log_run
+from quantlab.runs.mlflow import Logged, log_run
 from quantlab.runs.record import RunRecord, load_record
 from quantlab.runs.trend import METRICS, Series, trend
+from quantlab.verbs.options.runs import ExportOptions as ExportOptions
+from quantlab.verbs.options.runs import HistoryOptions as HistoryOptions
+from quantlab.verbs.options.runs import Metric as Metric
+from quantlab.verbs.options.runs import RunsDiffOptions as RunsDiffOptions
+from quantlab.verbs.options.runs import RunsListOptions as RunsListOptions
+from quantlab.verbs.options.runs import SeveralRunsOptions as SeveralRunsOptions
+from quantlab.verbs.options.runs import TrendOptions as TrendOptions
 
 VARIABLE = "QUANTLAB_DB"
 FILE_NAME = ".history.db"
 """The index beside the runs, where no database is named."""
-Metric = Literal[
-    "top1", "top5", "decline", "agreement", "kl", "latency", "speedup", "int8_macs"
-]  # fmt: skip
-
-
-class HistorySpec(BaseModel):
-    """Which runs. ``db`` is the URL of the index, None that of QUANTLAB_DB or a file beside the
-    runs."""
-
-    runs_dir: Path = Path("runs")
-    db: str | None = None
-
-
-class LsSpec(HistorySpec):
-    """The options of ``quantlab runs ls``; ``since`` is a date or an age such as 7d."""
-
-    verb: str | None = None
-    model: str | None = None
-    since: str | None = None
-    limit: int | None = None
-    everywhere: bool = False
-
-
-class RunSpec(HistorySpec):
-    """The options of ``quantlab runs show`` and ``rm``."""
-
-    runs: tuple[str, ...]
-
-
-class DiffSpec(HistorySpec):
-    """The options of ``quantlab runs diff``."""
-
-    old: str
-    new: str
-
-
-class TrendSpec(HistorySpec):
-    """The options of ``quantlab runs trend``."""
-
-    model: str
-    metrics: tuple[Metric, ...] = ()
-    plot: Path | None = None
-    everywhere: bool = False
-
-
-class ExportSpec(RunSpec):
-    """The options of ``quantlab runs export``; ``to`` is a tracking URI or a folder."""
-
-    to: str | None = None
-    experiment: str = EXPERIMENT
 
 
 @dataclass(frozen=True)
@@ -128,7 +83,7 @@ class Trended:
     causes: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
-def ls_job(spec: LsSpec, reporter: Reporter) -> list[Listed]:
+def ls_job(spec: RunsListOptions, reporter: Reporter) -> list[Listed]:
     """The runs that pass, the newest first; warns of folders that cannot be read."""
     since = None if spec.since is None else since_of(spec.since, datetime.now(UTC))
     wanted = Filter(spec.verb, spec.model, since, spec.limit)
@@ -157,7 +112,7 @@ def since_of(text: str, now: datetime) -> str:
         ) from error
 
 
-def show_job(spec: RunSpec, reporter: Reporter) -> Shown:
+def show_job(spec: SeveralRunsOptions, reporter: Reporter) -> Shown:
     """One run. Raises RecordError."""
     (folder,) = _found(spec, spec.runs, reporter)
     record = load_record(folder)
@@ -169,7 +124,7 @@ def show_job(spec: RunSpec, reporter: Reporter) -> Shown:
     return Shown(folder, record, entry, sizes)
 
 
-def diff_job(spec: DiffSpec, reporter: Reporter) -> Different:
+def diff_job(spec: RunsDiffOptions, reporter: Reporter) -> Different:
     """What changed between two runs, and whose answers did. Raises RecordError."""
     old, new = _found(spec, (spec.old, spec.new), reporter)
     return different((old, new), reporter)
@@ -200,7 +155,7 @@ def _answers(folder: Path, record: RunRecord, reporter: Reporter) -> Predictions
     return None
 
 
-def trend_job(spec: TrendSpec, reporter: Reporter) -> Trended:
+def trend_job(spec: TrendOptions, reporter: Reporter) -> Trended:
     """The model's figures over runs. Raises QuantlabError for a model that no run measured."""
     from quantlab.report.plots import save_trend
 
@@ -249,7 +204,7 @@ def causes(
     return found
 
 
-def removable_job(spec: RunSpec, reporter: Reporter) -> list[tuple[Path, Entry]]:
+def removable_job(spec: SeveralRunsOptions, reporter: Reporter) -> list[tuple[Path, Entry]]:
     """The run folders that are meant, with what they hold. Raises RecordError for any that is not
     to be removed."""
     folders = list(dict.fromkeys(_found(spec, spec.runs, reporter)))
@@ -258,7 +213,7 @@ def removable_job(spec: RunSpec, reporter: Reporter) -> list[tuple[Path, Entry]]
     return [(folder, read_entry(folder)) for folder in folders]
 
 
-def rm_job(spec: HistorySpec, folders: Sequence[Path], reporter: Reporter) -> None:
+def rm_job(spec: HistoryOptions, folders: Sequence[Path], reporter: Reporter) -> None:
     """Remove run folders, all or none; the index follows. Raises RecordError, OutputError."""
     try:
         remove(folders, spec.runs_dir)
@@ -267,19 +222,19 @@ def rm_job(spec: HistorySpec, folders: Sequence[Path], reporter: Reporter) -> No
             pass
 
 
-def index_job(spec: HistorySpec, reporter: Reporter) -> tuple[str, int]:
+def index_job(spec: HistoryOptions, reporter: Reporter) -> tuple[str, int]:
     """Make the index anew from the folders: its URL, and the number of runs in it."""
     with _history(spec, reporter, anew=True) as index:
         return shown(index.url), len(index.stamps())
 
 
-def export_job(spec: ExportSpec, reporter: Reporter) -> list[Logged]:
+def export_job(spec: ExportOptions, reporter: Reporter) -> list[Logged]:
     """Log runs with MLflow. Raises QuantlabError."""
     folders = _found(spec, spec.runs, reporter)
     return [log_run(folder, to=spec.to, experiment=spec.experiment) for folder in folders]
 
 
-def _found(spec: HistorySpec, names: Sequence[str], reporter: Reporter) -> list[Path]:
+def _found(spec: HistoryOptions, names: Sequence[str], reporter: Reporter) -> list[Path]:
     """The run folders that are meant."""
     with _history(spec, reporter) as index:
         known = [listed.entry.folder for listed in index.entries(Filter())]
@@ -287,7 +242,7 @@ def _found(spec: HistorySpec, names: Sequence[str], reporter: Reporter) -> list[
 
 
 @contextmanager
-def _history(spec: HistorySpec, reporter: Reporter, *, anew: bool = False) -> Iterator[Index]:
+def _history(spec: HistoryOptions, reporter: Reporter, *, anew: bool = False) -> Iterator[Index]:
     """An index that knows the folders as they are now.
 
     The one beside the runs is only a shortcut: damaged, it is made again; where it cannot be
@@ -297,7 +252,7 @@ def _history(spec: HistorySpec, reporter: Reporter, *, anew: bool = False) -> It
         yield index
 
 
-def _opened(spec: HistorySpec, reporter: Reporter, anew: bool) -> Index:
+def _opened(spec: HistoryOptions, reporter: Reporter, anew: bool) -> Index:
     root, url = spec.runs_dir, spec.db or os.environ.get(VARIABLE)
     if url:
         return _fresh(url, root, anew, f"{platform.node()}:{root.resolve()}")

@@ -15,7 +15,7 @@ from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
 from quantlab.data.dataset import Dataset
 from quantlab.errors import DataError, ModelError, QuantizeError
-from quantlab.evaluate.fidelity import Fidelity, fidelity
+from quantlab.evaluate.fidelity import FidelityFigures, fidelity
 from quantlab.evaluate.proxy import Proxy
 from quantlab.inspect.counts import node_macs
 from quantlab.inspect.int8_share import int8_share
@@ -58,8 +58,8 @@ class SelfCheck(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     unseen: bool
-    file: Fidelity
-    minmax: Fidelity | None
+    file: FidelityFigures
+    minmax: FidelityFigures | None
     int8_macs: float | None
 
     @property
@@ -85,7 +85,7 @@ class SelfCheck(BaseModel):
         return ""
 
 
-def _figures(found: Fidelity, *, whole: bool = False) -> str:
+def _figures(found: FidelityFigures, *, whole: bool = False) -> str:
     if not found.finite:
         return "some of them NaN or infinite"
     varying = f" ({found.variation_db:.1f} dB of what varies from image to image)" if whole else ""
@@ -96,7 +96,7 @@ def _decibels(sqnr: float | None) -> str:
     return "no error" if sqnr is None else f"SQNR {sqnr:.1f} dB"
 
 
-def _db(found: Fidelity) -> float:
+def _db(found: FidelityFigures) -> float:
     return np.inf if found.variation_db is None else found.variation_db
 
 
@@ -175,7 +175,7 @@ def self_check(
     return SelfCheck.model_validate(known)
 
 
-def _fidelity(proxy: Proxy, other: Model | onnx.ModelProto) -> Fidelity:
+def _fidelity(proxy: Proxy, other: Model | onnx.ModelProto) -> FidelityFigures:
     answers = proxy.logits(other)
     if answers.shape != proxy.reference.shape:
         raise QuantizeError(

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from quantlab._util.paths import cache_dir
 from quantlab._util.reporter import Reporter
 from quantlab.cluster.execution import ShardedExecution
 from quantlab.data.crops import Crops
-from quantlab.data.labels import check_labels
-from quantlab.evaluate.cached_outputs import recall
-from quantlab.evaluate.evaluator import replay
-from quantlab.evaluate.outputs import new_outputs
+from quantlab.evaluate.evaluator import Outputs, OutputsProgress, Rows
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.sequential import Watch
+from quantlab.gate.sequential import PairedEarlyStop
 from quantlab.model.model import Model
-from quantlab.verbs.evaluate import answering, remember
+from quantlab.verbs.evaluate import predict_in_turns
 
-Rows = NDArray[np.int64]
-Answer = Callable[[Rows], NDArray[np.float32]]
 BLOCK = 64
 """Images between two looks: each model answers so many, then the other."""
 
@@ -59,7 +52,7 @@ class SequentialEvaluation:
 def predict_until_certain(
     models: Sequence[Model],
     crops: Crops,
-    test: Watch,
+    test: PairedEarlyStop,
     reporter: Reporter,
     execution: ShardedExecution,
     seed: int,
@@ -71,44 +64,18 @@ def predict_until_certain(
     ModelError when a model cannot run or its file changed meanwhile.
     """
     n = len(crops)
-    known = [recall(model, crops, cache_dir() / "predictions", execution) for model in models]
-    if crops.labels is not None:
-        check_labels(crops.labels, models[0].num_classes, crops.names)
     order = np.random.default_rng(seed).permutation(n)
-    outputs = [new_outputs(n, model.num_classes) for model in models]
-    seen = 0
-    for model, whole in zip(models, known, strict=True):
-        if whole is not None:
-            reporter.say(f"{model.name}: answers from the cache")
-    with ExitStack() as stack, reporter.progress("Evaluating in turns", n) as advance:
-        answers = [
-            stack.enter_context(_runs(model, crops, execution)) if whole is None else _tells(whole)
-            for model, whole in zip(models, known, strict=True)
-        ]
-        while seen < n and test.decision is None:
-            rows = order[seen : seen + BLOCK]
-            for made, answer in zip(outputs, answers, strict=True):
-                made[rows] = answer(rows)
-            labels = None if crops.labels is None else crops.labels[rows]
-            test.update(outputs[0][rows], outputs[1][rows], labels)
-            seen += len(rows)
-            advance(seen, f"{seen} images")
-    predictions = tuple(
-        replay(model, crops, made, order=order[:seen], stop=lambda *_: False)
-        for model, made in zip(models, outputs, strict=True)
-    )
-    if seen == n:
-        for model, found, before in zip(models, predictions, known, strict=True):
-            if before is None:
-                remember(found, model, crops, execution)
-    return SequentialEvaluation(predictions, seen, n, test.decision is not None)
 
+    def certain(rows: Rows, fp32: Outputs, int8: Outputs) -> bool:
+        labels = None if crops.labels is None else crops.labels[rows]
+        return test.update(fp32, int8, labels) is not None
 
-def _tells(known: NDArray[np.float32]) -> Answer:
-    return lambda rows: known[rows]
+    running = _running(reporter, n)
+    found = predict_in_turns(models, crops, reporter, execution, order, certain, BLOCK, running)
+    return SequentialEvaluation(found, len(found[0]), n, test.decision is not None)
 
 
 @contextmanager
-def _runs(model: Model, crops: Crops, execution: ShardedExecution) -> Iterator[Answer]:
-    with answering(model, crops, execution) as answers_on:
-        yield lambda rows: np.concatenate([outputs for _, outputs in answers_on(rows)])
+def _running(reporter: Reporter, count: int) -> Iterator[OutputsProgress]:
+    with reporter.progress("Evaluating in turns", count) as advance:
+        yield lambda done, outputs: advance(done, f"{done} images")

@@ -1,31 +1,29 @@
-"""Write a run's settings to its folder: the configuration that repeats it, and its mapping."""
+"""Files of a run's settings: the configuration that repeats it, and what became of its keys."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
-from quantlab._util.files import write_whole
 from quantlab._util.reporter import Reporter
-from quantlab.compat.inc_yaml import markdown
-from quantlab.runs.run import Run
+from quantlab.runs.record import RunRecord
 from quantlab.verbs.config import FILE_NAME, Loaded, dump
+from quantlab.verbs.publish import Artifact, text_file
 
 
-def keep_settings(
-    settings: Mapping[str, Any], loaded: Loaded, run: Run, reporter: Reporter
-) -> None:
-    """Write ``quantlab.yaml``, and ``mapped.md`` for a Neural Compressor file, which is also said.
+def settings_files(
+    record: RunRecord, folder: Path, loaded: Loaded, reporter: Reporter
+) -> Iterator[Artifact]:
+    """``quantlab.yaml``, and ``mapped.md`` for a Neural Compressor file, which is also said.
 
-    Raises RecipeError for settings that no configuration may hold, OutputError.
+    Raises RecipeError for settings that no configuration may hold.
     """
-    heading = f"What held for the run {run.record.id}.\nRepeat: quantlab {run.record.verb} --config"
-    path = run.artifact("config", FILE_NAME)
-    write_whole(path, dump(settings, f"{heading} {path}", run.folder))
-    if not loaded.rows:
+    heading = f"What held for the run {record.id}.\nRepeat: quantlab {record.verb} --config"
+    text = dump(record.spec, f"{heading} {folder / FILE_NAME}", folder)
+    yield text_file("config", FILE_NAME, text)
+    if not (table := loaded.table):
         return
-    table = markdown(loaded.rows)
-    write_whole(run.artifact("mapped", "mapped.md"), f"# What became of the file's keys\n\n{table}")
+    yield text_file("mapped", "mapped.md", f"# What became of the file's keys\n\n{table}")
     reporter.say("A Neural Compressor file. This is what becomes of its keys:")
     for line in table.splitlines():
         reporter.say(line)

@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field
 
 from quantlab._util.files import check_writable, remove_parts, write_whole
 from quantlab._util.reporter import Reporter
@@ -30,91 +27,61 @@ from quantlab.errors import (
     disk_is_full,
 )
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.criteria import needs_labels
+from quantlab.gate.criteria import AccuracyCriterion
+from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
-from quantlab.gate.verdict import Criterion, Policy, judge, parse_criterion
-from quantlab.inspect.speed_formats import slow_format
+from quantlab.gate.notation import parse_criterion, parse_decline
+from quantlab.gate.verdict import judge
 from quantlab.model.model import Model
 from quantlab.quantize import Engine, get_engine
+from quantlab.quantize.groups import Group
 from quantlab.quantize.peers import inc, nncf
 from quantlab.recipe import Recipe
-from quantlab.report.advice import shortfall
-from quantlab.runs.run import Run
 from quantlab.tune import strategies
 from quantlab.tune.ladder import cheapest_first, ladder_of
 from quantlab.tune.ledger import Ledger
 from quantlab.tune.search import Limits, Outcome, Search, run_search
 from quantlab.tune.space import default_space
 from quantlab.tune.study import SharedStudy
-from quantlab.tune.trials import Pick, Trial, picked
+from quantlab.tune.trials import Trial, picked
 from quantlab.verbs import inputs
 from quantlab.verbs.audit import check_reference, quick_audit
 from quantlab.verbs.calibration import calibration_images, check_disjoint, divided, drawn
-from quantlab.verbs.compare import save_artifacts
-from quantlab.verbs.config import BenchConditions, IncStrategy, Location, narrowed
+from quantlab.verbs.compare import SideBySide
+from quantlab.verbs.config import narrowed
 from quantlab.verbs.evaluate import predict
-from quantlab.verbs.inputs import DataOptions, LocatedDataset, ModelOptions
+from quantlab.verbs.group_costs import CheapScore, GroupCosts
+from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.tune import TuneOptions as TuneOptions
 from quantlab.verbs.pick import adopt
 from quantlab.verbs.prefetch import RecipePrefetcher
-from quantlab.verbs.quantize import find_recipe
-from quantlab.verbs.tune_context import TuneContext
-from quantlab.verbs.tuned import Tuned, record, record_unjudged, trial_rows, unfinished_of
+from quantlab.verbs.quantize import find_recipe, warn_of_speed
+from quantlab.verbs.trial_runner import Prepared, RecipeFiles, TrialRunner
+from quantlab.verbs.tuned import NotTuned, Tuned, unfinished_of
 
 IMAGES_FOR_INC = 1000
-Strategy = Literal[
-    "ladder", "sensitivity", "grid", "random", "tpe", "exhaustive", "basic", "conservative"
-]
-
-
-class TuneSpec(DataOptions, ModelOptions):
-    """The options of ``quantlab tune``. ``budget`` is in seconds."""
-
-    model: str
-    eval_data: Location | None = None
-    eval_list: Path | None = None
-    recipe: Recipe | str | None = None
-    output: Path | None = None
-    max_decline: str = "1%"
-    criterion: str | None = None
-    tolerance: float = Field(0.0, ge=0)
-    strategy: Strategy = "ladder"
-    engine: str = "quantlab"
-    engines: tuple[str, ...] = ()
-    inc_strategy: IncStrategy | None = None
-    bench: BenchConditions = BenchConditions()
-    space: dict[str, list[Any]] | None = None
-    images_per_class: int | None = None
-    calibration_size: int | None = None
-    seed: int = 0
-    budget: float = 300.0
-    max_trials: int | None = None
-    target_speedup: float | None = None
-    storage: str | None = None
-    pick: Pick = "best"
-    source: Path | None = Field(None, description="the run to pick from, without a search")
-    no_bench: bool = False
-    no_audit: bool = False
-    allow_overlap: bool = False
+Ranking = Callable[[Recipe], list[tuple[Group, float]]]
 
 
 @dataclass(frozen=True)
 class Subject:
     """The fp32 model and its images; ``evaluation`` is ``calibration`` where one dataset has to
-    serve for both."""
+    serve for both. ``audit``: a wrong pipeline may be looked for."""
 
     model: Model
     pipeline: Pipeline
     calibration: LocatedDataset
     evaluation: LocatedDataset
+    audit: bool = True
 
 
-def tune_job(spec: TuneSpec, run: Run, reporter: Reporter) -> Tuned:
-    """Search over recipes, write the best int8 file, report. A run that is resumed continues where
-    it was.
-
-    Raises QuantizeError when no trial gave a file, with the first trial's reason.
-    """
-    criterion = parse_criterion(spec.criterion or spec.max_decline, tolerance=spec.tolerance)
+def tune_job(spec: TuneOptions, folder: Path, reporter: Reporter) -> Tuned | NotTuned:
+    """Search over recipes for the named model; a run whose ``folder`` has trials continues where it
+    was."""
+    if spec.criterion is None:
+        criterion: Criterion = parse_decline(spec.max_decline, tolerance=spec.tolerance)
+    else:
+        criterion = parse_criterion(spec.criterion, tolerance=spec.tolerance, tuning=True)
     model = inputs.require_fp32(inputs.find_model(spec.model, spec, reporter), "tune")
 
     def subject() -> Subject:
@@ -125,87 +92,106 @@ def tune_job(spec: TuneSpec, run: Run, reporter: Reporter) -> Tuned:
             model,
             reporter,
             eval_list=spec.eval_list,
-            need_labels=needs_labels(criterion),
+            need_labels=criterion.needs_labels,
         )
         return Subject(model, pipeline, *both)
 
     output = spec.output or Path(f"{model.name}.int8.onnx")
-    return search(spec, criterion, subject, output, run, reporter)
+    return tune(spec, criterion, subject, output, folder, reporter)
 
 
-def search(
-    spec: TuneSpec,
+def tune(
+    spec: TuneOptions,
     criterion: Criterion,
     find: Callable[[], Subject],
     output: Path,
-    run: Run,
+    folder: Path,
     reporter: Reporter,
-    *,
-    report: bool = True,
-) -> Tuned:
-    """Run a tune over a given model, images and criterion; ``find`` opens the images once
-    everything else was checked.
+) -> Tuned | NotTuned:
+    """Search over recipes for the best int8 file, which is at ``output`` whenever there is one.
 
-    Raises QuantizeError when no trial gave a file, with the first trial's reason.
+    ``find`` opens the images once everything else was checked. ``folder`` is where trials are kept
+    while they are made; those that are there already are not made again.
     """
-    rungs = _rungs(spec)
-    _check(spec, criterion, rungs)
+    listed = _rungs(spec)
+    _check(spec, criterion, listed)
     check_writable(output)
-    with (
-        _resumable(run.folder),
-        scratch(run.folder),
-        spec.executing(reporter) as execution,
-    ):
-        _tidy(run.folder, output)
+    with resumable(folder), scratch(folder), spec.executing(reporter) as execution:
+        _tidy(folder, output)
         if spec.source is not None:
-            adopt(spec.source, run)
+            adopt(spec.source, folder)
             reporter.say(f"Picking from {spec.source}, which stays as it is.")
-        subject = find()
-        model = subject.model
-        tuning = _prepare(spec, criterion, subject, run, reporter, execution)
-        rungs = [_sampled(rung, tuning.sampling) for rung in rungs]
-        tuning.prefetcher = _prefetcher(spec, rungs, tuning)
-        tuning.asked = frozenset(name for rung in rungs for name in rung.exclude)
-        tuning.engines.update(_inc_search(spec, tuning))
-        study = SharedStudy(spec.storage, run.folder, tuning.identity)
-        study.sync(tuning.ledger.trials())
-        if spec.storage:
-            tuning.others, tuning.busy, tuning.claim = study.others, study.busy, study.claim
-        kept: list[str] = []
+        ledger = Ledger(folder)
+        prepared = _prepare(spec, criterion, find(), listed, ledger, reporter, execution)
+        rungs = [_sampled(rung, prepared.sampling) for rung in listed]
+        prefetcher = _prefetcher(spec, rungs, prepared, execution, reporter)
+        engines = _inc_search(spec, prepared)
+        files = RecipeFiles(prepared, ledger, execution, reporter, prefetcher, engines)
+        study = SharedStudy(spec.storage, folder, prepared.identity)
+        study.sync(ledger.trials())
+        shared = study if spec.storage else None
+        score = CheapScore(prepared.model, prepared.images, execution.threads)
+        costs = GroupCosts(prepared.model, score, folder, reporter)
+        trials = TrialRunner(
+            prepared, files, score, ledger, shared, execution, reporter,
+            seed=spec.seed, bench=not spec.no_bench,
+        )  # fmt: skip
+        best = BestFile(output, files, folder, reporter)
 
         def on_trial(outcome: Outcome) -> None:
             study.sync(outcome.trials)
-            _keep(tuning, outcome.best, output, kept)
+            best.keep(outcome.best)
 
+        limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
         if spec.source is not None:
-            tuning.recall_costs()
-            outcome = Outcome(tuning.ledger.trials(), "picked")
+            costs.recall()
+            outcome = Outcome(ledger.trials(), "picked")
         else:
-            limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
-            outcome = run_search(
-                _search(spec, rungs, tuning),
-                tuning.attempt,
-                tuning.ledger,
-                limits,
-                on_trial=on_trial,
-            )
+            search = _search(spec, rungs, costs.ranking, shared)
+            outcome = run_search(search, trials.attempt, ledger, limits, on_trial=on_trial)
         study.sync(outcome.trials)
-        model.check_unchanged()
-        return _finish(spec, tuning, outcome, output, kept, run, report=report)
+        prepared.model.check_unchanged()
+        return _finish(spec, limits, trials, costs, outcome, best)
+
+
+class BestFile:
+    """The output file: the best so far, on disk as soon as it is known."""
+
+    def __init__(self, output: Path, files: RecipeFiles, folder: Path, reporter: Reporter) -> None:
+        self.output, self.folder = output, folder
+        self._files, self._reporter = files, reporter
+        self._kept: str | None = None
+
+    def keep(self, best: Trial | None) -> None:
+        """Write the trial's file, where it is another than before."""
+        if best is not None and best.sha256 and best.sha256 != self._kept:
+            self.put(best)
+            self._kept = best.sha256
+            self._reporter.say(f"  best so far: {best.recipe.name}, written to {self.output}")
+
+    def put(self, trial: Trial) -> Path:
+        """Make the output equal to the trial's file, whatever another process has put there;
+        returns the trial's file."""
+        file = self._files.of(trial)
+        content = file.read_bytes()
+        if not self.output.is_file() or self.output.read_bytes() != content:
+            write_whole(self.output, content, owner_of(self.folder))
+        return file
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """What cannot be written, mostly for a full disk, ends the tune, not what it has found."""
-    execution = f"quantlab tune --resume {folder} goes on where it was."
+def resumable(folder: Path) -> Iterator[None]:
+    """What cannot be written, mostly for a full disk, ends the tune, not what it has found: the
+    error says how to go on."""
+    more = f"quantlab tune --resume {folder} goes on where it was."
     try:
         yield
     except OutputError as error:
-        raise OutputError(error.problem, f"{error.remedy} {execution}") from error
+        raise OutputError(error.problem, f"{error.remedy} {more}") from error
     except OSError as error:
         if not disk_is_full(error):
             raise
-        raise OutputError("the disk is full.", f"Free some space. {execution}") from error
+        raise OutputError("the disk is full.", f"Free some space. {more}") from error
 
 
 def _tidy(folder: Path, output: Path) -> None:
@@ -215,7 +201,7 @@ def _tidy(folder: Path, output: Path) -> None:
     remove_parts(output.parent, f"{output.name}.{owner_of(folder)}")
 
 
-def _check(spec: TuneSpec, criterion: Criterion, rungs: Sequence[Recipe]) -> None:
+def _check(spec: TuneOptions, criterion: Criterion, rungs: Sequence[Recipe]) -> None:
     """Raises QuantlabError now for what else would be found after calibration: a metric or an
     engine that is not there."""
     metrics_of(criterion)
@@ -234,8 +220,8 @@ def _here(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _known_to_inc(criterion: Criterion) -> Policy:
-    if isinstance(criterion, Policy) and criterion.metric == "top1":
+def _known_to_inc(criterion: Criterion) -> AccuracyCriterion:
+    if isinstance(criterion, AccuracyCriterion) and criterion.metric == "top1":
         return criterion
     raise QuantlabError(
         "--inc-strategy knows a decline of top-1 only, no other criterion.",
@@ -244,14 +230,15 @@ def _known_to_inc(criterion: Criterion) -> Policy:
 
 
 def _prepare(
-    spec: TuneSpec,
+    spec: TuneOptions,
     criterion: Criterion,
     subject: Subject,
-    run: Run,
+    rungs: Sequence[Recipe],
+    ledger: Ledger,
     reporter: Reporter,
     execution: ShardedExecution,
-) -> TuneContext:
-    """Images, calibration sample and the fp32 baseline."""
+) -> Prepared:
+    """Images, calibration sample and fp32's answers."""
     model, pipeline = subject.model, subject.pipeline
     calibration, evaluation = subject.calibration, subject.evaluation
     if calibration is evaluation:
@@ -260,18 +247,17 @@ def _prepare(
     else:
         sample, sampling = drawn(calibration.dataset, model, _sampling(spec), reporter)
     images = calibration_images(calibration, sample, model, pipeline, spec, reporter)
-    if not (spec.no_audit or _is_known(model, pipeline)):
+    if subject.audit and not (spec.no_audit or _is_known(model, pipeline)):
         quick_audit(model, images.crops, reporter, spec.threads)
     crops = inputs.load_images(evaluation, pipeline, spec, reporter, execution.sharded)
     if not len(crops):
         raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
     check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
     identity = _identity(spec, criterion, model, images.crops, crops)
-    ledger = Ledger(run.folder)
     (ledger if spec.source is None else Ledger(spec.source)).claim(identity)
-    baseline = _baseline(model, crops, run, reporter, execution)
+    baseline = _baseline(model, crops, ledger.folder, reporter, execution)
     check_reference(model, crops, baseline, None, spec.threads)
-    return TuneContext(
+    return Prepared(
         model=model,
         criterion=criterion,
         calibration=calibration,
@@ -280,11 +266,7 @@ def _prepare(
         evaluation=evaluation,
         crops=crops,
         baseline=baseline,
-        ledger=ledger,
-        reporter=reporter,
-        execution=execution,
-        seed=spec.seed,
-        bench=not spec.no_bench,
+        asked=frozenset(name for rung in rungs for name in rung.exclude),
         identity=hashlib.sha256("\n".join(identity.values()).encode()).hexdigest(),
     )
 
@@ -292,35 +274,35 @@ def _prepare(
 def _is_known(model: Model, pipeline: Pipeline) -> bool:
     """Whether the model's metadata or its bytes name this very pipeline: nothing is in doubt."""
     known = inputs.known_pipeline(model)
-    return known is not None and get_pipeline(known, size=model.input.height) == pipeline
+    return known is not None and get_pipeline(known, size=model.input.sides) == pipeline
 
 
-def _inc_search(spec: TuneSpec, tuning: TuneContext) -> dict[str, Engine]:
+def _inc_search(spec: TuneOptions, prepared: Prepared) -> dict[str, Engine]:
     """With --inc-strategy, Neural Compressor searches by itself, on at most IMAGES_FOR_INC of the
     evaluation images, which it holds in memory."""
     if spec.inc_strategy is None:
         return {}
-    policy = _known_to_inc(tuning.criterion)
-    crops, count = tuning.crops, IMAGES_FOR_INC
+    limit = _known_to_inc(prepared.criterion)
+    crops, count = prepared.crops, IMAGES_FOR_INC
     own = inc.IncTuning(
         strategy=spec.inc_strategy,
-        images=crops.inputs(slice(count), tuning.model.input),
+        images=crops.inputs(slice(count), prepared.model.input),
         labels=None if crops.labels is None else crops.labels[:count],
-        max_decline=policy.max_decline,
-        kind=policy.kind,
+        max_decline=limit.max_decline,
+        kind=limit.kind,
         max_trials=spec.max_trials or 100,
     )
     return {"inc": inc.IncEngine(tuning=own)}
 
 
 def _baseline(
-    model: Model, crops: Crops, run: Run, reporter: Reporter, execution: ShardedExecution
+    model: Model, crops: Crops, folder: Path, reporter: Reporter, execution: ShardedExecution
 ) -> Predictions:
     """fp32's answers, from the run folder when it is resumed.
 
     Raises ResumeError when those are of another model or of other images.
     """
-    path = run.artifact("fp32_predictions", "fp32-predictions.npz")
+    path = folder / "fp32-predictions.npz"
     if not path.is_file():
         answers = predict(model, crops, reporter, execution)
         answers.save(path)
@@ -328,13 +310,13 @@ def _baseline(
     answers = Predictions.load(path)
     if (answers.model_sha256, answers.digests) != (model.sha256, crops.digests):
         raise ResumeError(
-            f"{run.folder} was tuned with another model or other images.", "Start a new run."
+            f"{folder} was tuned with another model or other images.", "Start a new run."
         )
     return answers
 
 
 def _identity(
-    spec: TuneSpec, criterion: Criterion, model: Model, calibration: Crops, evaluation: Crops
+    spec: TuneOptions, criterion: Criterion, model: Model, calibration: Crops, evaluation: Crops
 ) -> dict[str, str]:
     """By name, what trials must have in common to be compared. The seed and the number of images
     are in the calibration images."""
@@ -347,10 +329,11 @@ def _identity(
         "pipeline": evaluation.pipeline.digest,
         "criterion": criterion.model_dump_json(),
     }
-    return parts | ({"inc strategy": spec.inc_strategy} if spec.inc_strategy else {})
+    asked = {"inc strategy": spec.inc_strategy, "output": model.output_name}
+    return parts | {name: value for name, value in asked.items() if value}
 
 
-def _sampling(spec: TuneSpec) -> Recipe:
+def _sampling(spec: TuneOptions) -> Recipe:
     """A recipe with this tune's calibration sample, its own or that of the recipe it was given, and
     seed."""
     given = find_recipe(spec.recipe)
@@ -370,7 +353,7 @@ def _sampled(recipe: Recipe, sampling: Recipe) -> Recipe:
     )
 
 
-def _rungs(spec: TuneSpec) -> list[Recipe]:
+def _rungs(spec: TuneOptions) -> list[Recipe]:
     """The recipes to set out from: the one named by the user, else the engines' ladders."""
     engines = spec.engines or (spec.engine,)
     listed = (
@@ -382,33 +365,41 @@ def _rungs(spec: TuneSpec) -> list[Recipe]:
     return rungs
 
 
-def _search(spec: TuneSpec, rungs: Sequence[Recipe], tuning: TuneContext) -> Search:
+def _search(
+    spec: TuneOptions, rungs: Sequence[Recipe], ranking: Ranking, study: SharedStudy | None
+) -> Search:
     """The strategy's generator, from the first rung on."""
     start = rungs[0]
     space = spec.space or default_space(start.engine)
+    busy = set if study is None else study.busy
     if spec.strategy == "sensitivity":
-        return strategies.sensitivity(start, tuning.ranking)
+        return strategies.sensitivity(start, ranking)
     if spec.strategy == "basic":
-        return strategies.basic(cheapest_first(rungs), tuning.ranking)
+        return strategies.basic(cheapest_first(rungs), ranking)
     if spec.strategy == "conservative":
-        return strategies.conservative(start, tuning.ranking)
+        return strategies.conservative(start, ranking)
     if spec.strategy == "grid":
-        return strategies.grid(start, space, tuning.busy)
+        return strategies.grid(start, space, busy)
     if spec.strategy == "exhaustive":
-        return strategies.exhaustive(rungs, start, space, tuning.busy)
+        return strategies.exhaustive(rungs, start, space, busy)
     if spec.strategy in ("random", "tpe"):
         from quantlab.tune.sampling import sampled
 
-        return sampled(start, space, spec.strategy, spec.seed, tuning.others, tuning.busy)
-    return strategies.ladder(cheapest_first(rungs), None if spec.recipe else tuning.ranking)
+        others = list if study is None else study.others
+        return sampled(start, space, spec.strategy, spec.seed, others, busy)
+    return strategies.ladder(cheapest_first(rungs), None if spec.recipe else ranking)
 
 
 def _prefetcher(
-    spec: TuneSpec, rungs: Sequence[Recipe], tuning: TuneContext
+    spec: TuneOptions,
+    rungs: Sequence[Recipe],
+    prepared: Prepared,
+    execution: ShardedExecution,
+    reporter: Reporter,
 ) -> RecipePrefetcher | None:
     """A prefetcher for the recipes that the strategy will ask for in any case; None where no
     workers can quantize them in parallel."""
-    if tuning.execution.sharded is None:
+    if execution.sharded is None:
         return None
     start, listed = rungs[0], cheapest_first(rungs)
     space = spec.space or default_space(start.engine)
@@ -418,85 +409,48 @@ def _prefetcher(
         "grid": strategies.combinations(start, space),
         "exhaustive": [*rungs, *strategies.combinations(start, space)],
     }.get(spec.strategy, [])
-    return RecipePrefetcher(
-        tuning.execution.sharded, tuning.model, tuning.images, recipes, tuning.reporter
-    )
-
-
-def _keep(tuning: TuneContext, best: Trial | None, output: Path, kept: list[str]) -> None:
-    """The best so far becomes the output file."""
-    if best is not None and best.sha256 and best.sha256 not in kept[-1:]:
-        _put(tuning, tuning.model_file(best), output)
-        kept.append(best.sha256)
-        tuning.reporter.say(f"  best so far: {best.recipe.name}, written to {output}")
-
-
-def _put(tuning: TuneContext, file: Path, output: Path) -> None:
-    """Makes the output equal to the file, whatever another process has put there."""
-    content = file.read_bytes()
-    if not output.is_file() or output.read_bytes() != content:
-        write_whole(output, content, owner_of(tuning.ledger.folder))
+    return RecipePrefetcher(execution.sharded, prepared.model, prepared.images, recipes, reporter)
 
 
 def _finish(
-    spec: TuneSpec,
-    tuning: TuneContext,
+    spec: TuneOptions,
+    limits: Limits,
+    trials: TrialRunner,
+    costs: GroupCosts,
     outcome: Outcome,
-    output: Path,
-    kept: list[str],
-    run: Run,
-    *,
-    report: bool,
-) -> Tuned:
-    """The chosen trial timed at length, written and, where asked, reported."""
-    best = picked(outcome.trials, spec.pick) or outcome.best
-    _keep(tuning, best, output, kept)
-    if best is None or best.scores is None:
-        if report:
-            record_unjudged(tuning, outcome, output, spec, run)
-        raise _nothing(outcome)
-    file = tuning.model_file(best)
-    _put(tuning, file, output)
-    int8 = tuning.load(file, output.stem)
-    if sentence := slow_format(int8.proto().graph):
-        tuning.reporter.warn(sentence)
-    answers = replace(_all_answers(tuning, best, int8), model_name=int8.name)
-    timing, reverted = None, tuning.reverted(best, outcome.trials)
-    if tuning.bench and outcome.stop != "interrupted":
+    output: BestFile,
+) -> Tuned | NotTuned:
+    """The chosen trial, written and timed at length."""
+    prepared, reporter = trials.prepared, trials.reporter
+    chosen = picked(outcome.trials, spec.pick) or outcome.best
+    output.keep(chosen)
+    if chosen is None or chosen.scores is None:
+        place = None if outcome.best is None else output.output
+        ended = unfinished_of(outcome, limits, output.folder)
+        return NotTuned(_nothing(outcome), prepared, spec.strategy, outcome, ended, place)
+    int8 = trials.files.load(output.put(chosen), output.output.stem)
+    warn_of_speed(int8, reporter)
+    answers = replace(trials.all_answers(chosen, int8), model_name=int8.name)
+    timing, reverted = None, costs.reverted(chosen, outcome.trials)
+    if trials.bench and outcome.stop != "interrupted":
         try:
-            timing = tuning.time(int8, spec.bench)
-            reverted = tuning.with_times(best.recipe, reverted)
+            timing = trials.time([int8], spec.bench)
+            reverted = costs.with_times(chosen.recipe, reverted, trials.milliseconds)
         except KeyboardInterrupt:
-            outcome.stop = "interrupted"
-    save_artifacts(run, (tuning.baseline, answers), timing)
-    comparison = tuning.compare(replace(int8, path=output), answers, timing)
-    verdict = judge(comparison, tuning.criterion)
-    tuned = Tuned(
-        output,
-        best,
-        comparison,
-        verdict,
-        outcome,
+            outcome = replace(outcome, stop="interrupted")
+    comparison = trials.compare(replace(int8, path=output.output), answers, timing)
+    return Tuned(
+        output=output.output,
+        int8=int8,
+        best=chosen,
+        side=SideBySide(comparison, (prepared.baseline, answers), timing, prepared.crops),
+        verdict=judge(comparison, prepared.criterion),
+        prepared=prepared,
+        strategy=spec.strategy,
+        outcome=outcome,
         reverted=reverted,
-        rows=trial_rows(outcome.trials, best),
-        ended=unfinished_of(outcome, spec, run),
-        missed=shortfall(verdict),
-        report=run.artifact("report", "report.md"),
+        ended=unfinished_of(outcome, limits, output.folder),
     )
-    if report:
-        record(tuning, tuned, int8, spec, run)
-    if tuned.interrupted:
-        run.finish("interrupted")
-    return tuned
-
-
-def _all_answers(tuning: TuneContext, best: Trial, int8: Model) -> Predictions:
-    """The trial's answers on all images, computed again if it was stopped early or made on another
-    machine."""
-    path = tuning.ledger.predictions_path(best.digest)
-    if best.status == "done" and path.is_file():
-        return Predictions.load(path)
-    return predict(int8, tuning.crops, tuning.reporter, tuning.execution)
 
 
 def _nothing(outcome: Outcome) -> BaseException:

@@ -1,112 +1,180 @@
-"""The result of a tune, its report and its record."""
+"""The result of a tune: what its run folder, its report and its record hold."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from quantlab._util.reporter import Reporter
 from quantlab._util.units import duration
 from quantlab.compare.comparison import Comparison
 from quantlab.gate.verdict import Verdict
 from quantlab.model.model import Model
-from quantlab.report.advice import suggestions, unfinished
+from quantlab.report.advice import shortfall, suggestions, unfinished
+from quantlab.report.content import unjudged_page
 from quantlab.report.context import ReportContext, TrialRow, Unfinished
-from quantlab.report.worth import worth
-from quantlab.runs.run import Run
+from quantlab.report.files import MARKDOWN
+from quantlab.runs.record import Status
 from quantlab.tune.reverted import Reverted
-from quantlab.tune.search import Outcome
+from quantlab.tune.search import Limits, Outcome
 from quantlab.tune.trials import Trial, pareto_front
 from quantlab.verbs import inputs
-from quantlab.verbs.compare import results
+from quantlab.verbs.compare import Compared, SideBySide
 from quantlab.verbs.inputs import model_facts
 from quantlab.verbs.portability import portability_words
-from quantlab.verbs.reports import report, report_unjudged
-from quantlab.verbs.tune_context import TuneContext
-
-if TYPE_CHECKING:
-    from quantlab.verbs.tune import TuneSpec
+from quantlab.verbs.publish import Artifact, Conditions, Failed, Result, report_files
+from quantlab.verbs.trial_runner import Prepared
 
 LEAST_BUDGET = 10.0
 """Seconds: less would not go far when the tune goes on."""
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """The best file, how it compares to fp32, and everything tried."""
+class Tuned(Result):
+    """The best file, how it compares to fp32, and everything tried.
+
+    ``int8`` is the best trial's own file, of which ``output`` is a copy; ``ended`` is what a limit
+    left undone.
+    """
 
     output: Path
+    int8: Model
     best: Trial
-    comparison: Comparison
+    side: SideBySide
     verdict: Verdict
+    prepared: Prepared
+    strategy: str
     outcome: Outcome
     reverted: tuple[Reverted, ...]
-    rows: tuple[TrialRow, ...]
     ended: Unfinished | None
-    missed: str
-    report: Path
+
+    def status(self) -> Status:
+        """The run's: Ctrl-C has interrupted it, or it has come to an end."""
+        return "interrupted" if self.interrupted else "success"
 
     @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended it."""
         return self.outcome.stop == "interrupted"
 
+    @property
+    def exit_code(self) -> int:
+        """That of an interrupted command, or the verdict's."""
+        return 130 if self.interrupted else self.verdict.exit_code
 
-def record(tuning: TuneContext, tuned: Tuned, int8: Model, spec: TuneSpec, run: Run) -> None:
-    """The report and the record's results. ``int8`` is the best file."""
-    recipe = tuned.best.recipe
-    source = {} if run.record.source is None else {"Picked from the trials of": run.record.source}
-    context = ReportContext(
-        command=run.record.command,
-        environment=run.record.environment,
-        data=inputs.data_words(tuning.evaluation, tuning.crops) | source,
-        calibration={
-            "images": f"{len(tuning.images)} of {tuning.calibration.dataset.root}",
-            "seed": str(recipe.seed),
-        },
-        recipe=recipe.model_dump(mode="json"),
-        output=str(tuned.output),
-        trials=tuned.rows,
-        reverted=tuned.reverted,
-        unfinished=tuned.ended,
-        shortfall=tuned.missed,
-        portability=portability_words(int8, tuning.images.crops),
-        suggestions=suggestions(tuned.verdict, tuned.outcome.stop) if tuned.missed else (),
-        problems=tuning.crops.problems,
-        warnings=tuple(tuning.reporter.warnings),
-    )
-    report(run, tuned.comparison, tuned.verdict, context, tuning.crops)
-    run.record.results = {
-        "model": model_facts(tuning.model),
-        "output": model_facts(replace(int8, path=tuned.output)),
-        "data": inputs.data_facts(tuning.evaluation, tuning.crops),
-        "calibration": inputs.data_facts(tuning.calibration, tuning.images.crops),
-        **_search_facts(spec.strategy, tuned.outcome, tuned.ended),
-        "recipe": recipe.model_dump(mode="json"),
-        "reverted": [group.model_dump(mode="json") for group in tuned.reverted],
-        "pareto_front": [trial.digest for trial in pareto_front(tuned.outcome.trials)],
-        **results(
-            tuned.comparison,
-            tuned.verdict,
-            "" if tuned.ended is None else unfinished(tuned.ended),
-            worth(tuned.comparison, tuned.rows),
-        ),
-    }
+    @property
+    def comparison(self) -> Comparison:
+        """fp32 and the best file side by side."""
+        return self.side.comparison
+
+    @property
+    def rows(self) -> tuple[TrialRow, ...]:
+        """The table of trials."""
+        return trial_rows(self.outcome.trials, self.best)
+
+    @property
+    def missed(self) -> str:
+        """By how much the best file misses the criterion, "" when it is met."""
+        return shortfall(self.verdict)
+
+    @cached_property
+    def _compared(self) -> Compared:
+        """The same as any comparison is published."""
+        tuned, recipe = self.prepared, self.best.recipe.model_dump(mode="json")
+        subject = {
+            "model": model_facts(tuned.model),
+            "output": model_facts(replace(self.int8, path=self.output)),
+            "data": inputs.data_facts(tuned.evaluation, tuned.crops),
+            "calibration": inputs.data_facts(tuned.calibration, tuned.images.crops),
+            **_search_facts(self.strategy, self.outcome, self.ended),
+            "recipe": recipe,
+            "reverted": [group.model_dump(mode="json") for group in self.reverted],
+            "pareto_front": [trial.digest for trial in pareto_front(self.outcome.trials)],
+        }
+        context = ReportContext(
+            data=inputs.data_words(tuned.evaluation, tuned.crops),
+            calibration={
+                "images": f"{len(tuned.images)} of {tuned.calibration.dataset.root}",
+                "seed": str(self.best.recipe.seed),
+            },
+            recipe=recipe,
+            output=str(self.output),
+            trials=self.rows,
+            reverted=self.reverted,
+            unfinished=self.ended,
+            shortfall=self.missed,
+            portability=portability_words(self.int8, tuned.images.crops),
+            suggestions=suggestions(self.verdict, self.outcome.stop) if self.missed else (),
+            problems=tuned.crops.problems,
+        )
+        return Compared(self.side, self.verdict, subject, context)
+
+    def facts(self) -> dict[str, Any]:
+        """The search, and the comparison that it ended with."""
+        return self._compared.facts()
+
+    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+        """The comparison's; the trials are in the folder already."""
+        return self._compared.artifacts(conditions)
 
 
-def unfinished_of(outcome: Outcome, spec: TuneSpec, run: Run) -> Unfinished | None:
+@dataclass(frozen=True)
+class NotTuned(Failed):
+    """A tune that ended before a recipe was evaluated, with the ``error`` that it ends with.
+
+    ``output`` is the file nearest to fp32 by its cheap score, if there is one.
+    """
+
+    error: BaseException
+    prepared: Prepared
+    strategy: str
+    outcome: Outcome
+    ended: Unfinished | None
+    output: Path | None
+
+    def facts(self) -> dict[str, Any]:
+        """The trials, if there are any."""
+        if not self.outcome.trials:
+            return {}
+        first = {} if self.ended is None else {"said_first": [unfinished(self.ended)]}
+        facts = _search_facts(self.strategy, self.outcome, self.ended)
+        return {"model": model_facts(self.prepared.model), **facts, **first}
+
+    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+        """fp32's answers, and a report of the trials."""
+        save = self.prepared.baseline.save
+        yield Artifact("fp32_predictions", "fp32-predictions.npz", save)
+        if self.outcome.trials:
+            context = ReportContext(
+                output="" if self.output is None else str(self.output),
+                trials=trial_rows(self.outcome.trials, self.outcome.best),
+                unfinished=self.ended,
+            )
+            yield from report_files(unjudged_page(conditions.complete(context)))
+
+    def deliver(self, conditions: Conditions, reporter: Reporter) -> None:
+        """Say where the report is."""
+        if self.outcome.trials:
+            if self.ended is not None:
+                reporter.say(unfinished(self.ended))
+            reporter.say(f"Report: {conditions.folder / MARKDOWN}")
+
+
+def unfinished_of(outcome: Outcome, limits: Limits, folder: Path) -> Unfinished | None:
     """What a limit left undone, None of a tune that came to its end. The command has a limit that
     is not reached yet."""
     settled = sum(trial.status != "scored" for trial in outcome.trials)
-    resume = f"quantlab tune --resume {shlex.quote(str(run.folder))}"
+    resume = f"quantlab tune --resume {shlex.quote(str(folder))}"
     match outcome.stop:
         case "budget":
-            limit = f"the time budget of {duration(spec.budget)}"
-            more = f" --budget {duration(max(2 * spec.budget, LEAST_BUDGET))}"
+            limit = f"the time budget of {duration(limits.budget)}"
+            more = f" --budget {duration(max(2 * limits.budget, LEAST_BUDGET))}"
         case "max-trials":
-            limit, more = f"--max-trials {spec.max_trials}", f" --max-trials {2 * settled}"
+            limit, more = f"--max-trials {limits.max_trials}", f" --max-trials {2 * settled}"
         case "interrupted":
             limit, more = "Ctrl-C", ""
         case _:
@@ -129,30 +197,6 @@ def _search_facts(strategy: str, outcome: Outcome, ended: Unfinished | None) -> 
         "unfinished": None if ended is None else asdict(ended),
         "trials": [trial.model_dump(mode="json") for trial in outcome.trials],
     }
-
-
-def record_unjudged(
-    tuning: TuneContext, outcome: Outcome, output: Path, spec: TuneSpec, run: Run
-) -> None:
-    """Trials but no evaluation: they are in the record and in a report all the same."""
-    if not outcome.trials:
-        return
-    best, ended = outcome.best, unfinished_of(outcome, spec, run)
-    facts = _search_facts(spec.strategy, outcome, ended)
-    run.record.results = {"model": model_facts(tuning.model), **facts}
-    if ended is not None:
-        run.record.results["said_first"] = [unfinished(ended)]
-        tuning.reporter.say(unfinished(ended))
-    context = ReportContext(
-        command=run.record.command,
-        environment=run.record.environment,
-        output=str(output) if best else "",
-        trials=trial_rows(outcome.trials, best),
-        unfinished=ended,
-        warnings=tuple(tuning.reporter.warnings),
-    )
-    report_unjudged(run, context)
-    tuning.reporter.say(f"Report: {run.folder / 'report.md'}")
 
 
 def trial_rows(trials: Sequence[Trial], chosen: Trial | None) -> tuple[TrialRow, ...]:

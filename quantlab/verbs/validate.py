@@ -6,23 +6,15 @@ from pathlib import Path
 
 from quantlab.data.readers import LIST_NAMES
 from quantlab.errors import ModelError, RecipeError
-from quantlab.verbs.config import Location, load_config
-from quantlab.verbs.evaluate import EvaluateSpec
-from quantlab.verbs.inputs import ModelOptions
+from quantlab.verbs.config import settled
+from quantlab.verbs.evaluate import EvaluateOptions
+from quantlab.verbs.options.validate import ValidateOptions as ValidateOptions
 
 
-class ValidateSpec(ModelOptions):
-    """The options of ``quantlab validate``."""
-
-    model: str | None = None
-    data: Location | None = None
-    log_interval: int | None = None
-
-
-def evaluation_of(spec: ValidateSpec) -> EvaluateSpec:
+def evaluation_of(spec: ValidateOptions) -> EvaluateOptions:
     """The same as options of ``quantlab evaluate``. Raises QuantlabError where no ONNX model is
     named."""
-    model = spec.model or load_config(spec.config).model
+    model = settled(spec).model
     if model is None:
         raise RecipeError(f"{spec.config} names no model.", "Give --ckpt_path MODEL.onnx.")
     if model.endswith(".ckpt"):
@@ -31,7 +23,7 @@ def evaluation_of(spec: ValidateSpec) -> EvaluateSpec:
             "docs/recipes/mindcv.md says how to export it.",
         )
     data = None if spec.data is None else validation_part(spec.data)
-    return EvaluateSpec(**{**spec.model_dump(), "model": model, "data": data})
+    return EvaluateOptions(**{**spec.model_dump(exclude={"origins"}), "model": model, "data": data})
 
 
 def validation_part(folder: Path | str) -> Path | str:

@@ -12,10 +12,12 @@ import pytest
 from quantlab._util.cache import (
     ABANDONED,
     DEFAULT_LIMIT,
-    Entry,
-    Kind,
+    CacheEntry,
+    EntryKind,
+    Store,
     cache_limit,
     entries,
+    key_of,
     remove,
     subject,
     surplus,
@@ -27,8 +29,8 @@ from quantlab.errors import QuantlabError
 KEYS = [f"{i:032x}" for i in range(4)]
 
 
-def entry(used: float, size: int) -> Entry:
-    return Entry("crops", (), size, used)
+def entry(used: float, size: int) -> CacheEntry:
+    return CacheEntry("crops", (), size, used)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,9 @@ def test_the_least_recently_used_go_first(
     assert [row.used for row in rows if row not in gone] == left
 
 
-def put(root: Path, key: str, kind: Kind = "crops", size: int = 1000, age: float = 100) -> Path:
+def put(
+    root: Path, key: str, kind: EntryKind = "crops", size: int = 1000, age: float = 100
+) -> Path:
     """An entry that was used ``age`` seconds ago."""
     path = root / kind / f"{key}.{'npy' if kind == 'crops' else 'npz'}"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,3 +174,38 @@ def test_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUANTLAB_CACHE_SIZE", "much")
     with pytest.raises(QuantlabError, match="QUANTLAB_CACHE_SIZE: 'much' is not a size"):
         cache_limit()
+
+
+class TestStore:
+    def test_what_was_kept_is_found_with_its_facts(self, tmp_path: Path) -> None:
+        store, key = Store(tmp_path / "models", ".onnx"), key_of("a", 1)
+        assert store.find(key, lambda path, facts: path.read_bytes()) is None
+        store.keep(key, "a model", lambda path: path.write_bytes(b"whole"), size=5)
+        found = store.find(key, lambda path, facts: (path.read_bytes(), facts))
+        assert found == (b"whole", {"of": "a model", "size": 5})
+        assert [subject(entry) for entry in entries(tmp_path)] == ["a model"]
+
+    def test_what_is_found_counts_as_used(self, tmp_path: Path) -> None:
+        store = Store(tmp_path / "checks")
+        store.keep(key_of(1), "one", value=1)
+        os.utime(store.path(key_of(1)), (0, 0))
+        assert store.find(key_of(1), lambda _, facts: facts["value"]) == 1
+        assert entries(tmp_path)[0].used > 0
+
+    @pytest.mark.parametrize("content", [b"", b"[]", b'{"of": "other"}', b"\xff"])
+    def test_what_is_damaged_is_not_found(self, content: bytes, tmp_path: Path) -> None:
+        store = Store(tmp_path / "checks")
+        store.keep(key_of(1), "one", value=1)
+        store.path(key_of(1)).write_bytes(content)
+        assert store.find(key_of(1), lambda _, facts: facts["value"]) is None
+
+    def test_a_place_that_cannot_be_written_is_no_error(self, tmp_path: Path) -> None:
+        (tmp_path / "checks").write_text("a file")
+        Store(tmp_path / "checks").keep(key_of(1), "one", value=1)
+
+    def test_what_is_over_the_limit_goes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("QUANTLAB_CACHE_SIZE", "0")
+        Store(tmp_path / "checks").keep(key_of(1), "one", value=1)
+        assert entries(tmp_path) == []

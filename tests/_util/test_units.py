@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quantlab._util.units import duration, seconds, share, size_bytes
+from quantlab._util.units import duration, image_size, seconds, share, sides, size_bytes
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,24 @@ def test_a_size_without_a_unit(text: object) -> None:
 def test_a_share_that_may_be_one_or_all(text: object) -> None:
     with pytest.raises(ValueError, match="has no unit: write 1% or 100%"):
         share(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "found"),
+    [
+        (224, 224, 224),
+        ("224", 224, 224),
+        ("48x192", "48x192", (48, 192)),
+        (" 48 x 192 ", "48x192", (48, 192)),
+        ("64x64", 64, 64),
+    ],
+)
+def test_the_size_of_images(text: object, size: int | str, found: int | tuple[int, int]) -> None:
+    assert image_size(text) == size
+    assert sides(image_size(text)) == found
+
+
+@pytest.mark.parametrize("text", ["", "0", "48x", "x48", "48x192x3", "-1", "4097", "1.5", "48x0"])
+def test_no_size_of_images(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size such as 224 or 48x192"):
+        image_size(text)

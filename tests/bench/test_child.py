@@ -9,7 +9,7 @@ import pytest
 from quantlab.bench import child
 from quantlab.bench.child import INDEX_BYTES, Sessions
 from quantlab.bench.schedule import poisson_arrivals
-from quantlab.bench.task import Subject, Task
+from quantlab.bench.task import Task, TimedModel
 from quantlab.errors import ModelError
 from quantlab.testing.models import tiny_classifier
 
@@ -18,12 +18,11 @@ from quantlab.testing.models import tiny_classifier
 def sessions(tmp_path: Path) -> Sessions:
     path = tiny_classifier(tmp_path / "tiny.onnx", size=8)
     task = Task(
-        subjects=(Subject(str(path), "input", "float32", (3, 8, 8)),) * 2,
+        models=(TimedModel(str(path), "input", "float32", (3, 8, 8)),) * 2,
         threads=1,
         cpus=(),
         seed=0,
         providers=("CPUExecutionProvider",),
-        optimization="all",
     )
     made = Sessions(task)
     assert len(made.open()) == 2
@@ -105,8 +104,8 @@ def test_a_provider_that_is_listed_but_absent(
 
 
 def test_random_batches_repeat_and_fit() -> None:
-    floats = Subject("", "", "float32", (3, 4, 5))
-    pixels = Subject("", "", "uint8", (4, 5, 3))
+    floats = TimedModel("", "", "float32", (3, 4, 5))
+    pixels = TimedModel("", "", "uint8", (4, 5, 3))
     a, b = child.random_batch(floats, 2, seed=1), child.random_batch(floats, 2, seed=1)
     np.testing.assert_array_equal(a, b)
     assert (a.shape, a.dtype) == ((2, 3, 4, 5), np.float32)

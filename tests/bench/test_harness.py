@@ -7,7 +7,7 @@ import pytest
 
 from quantlab.bench import harness
 from quantlab.bench.harness import bench, steps
-from quantlab.bench.process import Worker
+from quantlab.bench.process import BenchProcess
 from quantlab.errors import ModelError, QuantlabError
 from quantlab.model.model import Model
 from quantlab.runtime.environment import available_cpus
@@ -62,13 +62,13 @@ def test_processes_are_fresh_in_every_round_or_shared(
 ) -> None:
     """One model and its A′; shared ones need one more for the cost of a session alone."""
     seen: set[int] = set()
-    ask = Worker.ask
+    ask = BenchProcess.ask
 
-    def noticed(self: Worker, do: str, **details: object) -> Any:
+    def noticed(self: BenchProcess, do: str, **details: object) -> Any:
         seen.add(self._process.pid)
         return ask(self, do, **details)
 
-    monkeypatch.setattr(Worker, "ask", noticed)
+    monkeypatch.setattr(BenchProcess, "ask", noticed)
     bench([tiny], isolation=isolation, **QUICK)
     assert len(seen) == processes
 

@@ -11,20 +11,19 @@ from typing import Any
 import pytest
 from waiting import HANGS, gone, until
 
-from quantlab.bench.process import Deadline, Worker, workers
-from quantlab.bench.task import Subject, Task
+from quantlab.bench.process import BenchProcess, Deadline, workers
+from quantlab.bench.task import Task, TimedModel
 from quantlab.errors import ModelError, QuantlabError
 
 TASK = Task(
-    subjects=(Subject("absent.onnx", "input", "float32", (3, 8, 8)),),
+    models=(TimedModel("absent.onnx", "input", "float32", (3, 8, 8)),),
     threads=1,
     cpus=(),
     seed=0,
     providers=("CPUExecutionProvider",),
-    optimization="all",
 )
 READ = "import os, signal, sys, time; sys.stdin.readline(); sys.stdin.readline(); "
-Played = AbstractContextManager[list[Worker]]
+Played = AbstractContextManager[list[BenchProcess]]
 
 
 def play(code: str, *, seconds: float = HANGS, count: int = 1) -> Played:
@@ -110,7 +109,7 @@ def test_an_orphan_ends_by_itself() -> None:
         "import os\n"
         "from quantlab.bench.process import Deadline, workers\n"
         "from quantlab.bench.task import Task\n"
-        "task = Task((), 1, (), 0, ('CPUExecutionProvider',), 'all')\n"
+        "task = Task((), 1, (), 0, ('CPUExecutionProvider',))\n"
         "with workers([task], Deadline(600)) as (worker,):\n"
         "    worker.ask('open')\n"
         "    print(worker._process.pid, flush=True)\n"

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from quantlab.bench.task import Subject, Task
+from quantlab.bench.task import Task, TimedModel
 
 TASK = Task(
-    subjects=(Subject("m.onnx", "input", "uint8", (8, 8, 3)),),
+    models=(TimedModel("m.onnx", "input", "uint8", (8, 8, 3)),),
     threads=1,
     cpus=(0,),
     seed=7,
     providers=("CPUExecutionProvider",),
-    optimization="all",
 )
 
 

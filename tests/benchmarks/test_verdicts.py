@@ -12,7 +12,8 @@ import pytest
 from scipy.stats import binom
 
 from quantlab.compare.compare import compare
-from quantlab.gate.verdict import Policy, judge
+from quantlab.gate.criteria import AccuracyCriterion
+from quantlab.gate.verdict import judge
 from quantlab.testing import fake_predictions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,5 +121,5 @@ def test_the_gate_judges_models_that_differ_as_simulated() -> None:
         outputs = fp32.outputs + 0.01 * differs[:, None] * rng.standard_normal((60, 10))
         outputs[lost, fp32.labels[lost]] -= 100
         int8 = replace(fp32, model_sha256="f" * 64, outputs=outputs.astype(np.float32))
-        passes += judge(compare(fp32, int8), Policy()).status == "pass"
+        passes += judge(compare(fp32, int8), AccuracyCriterion()).status == "pass"
     assert passes / 300 <= most(0.025, 300)

@@ -182,7 +182,7 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports have no pictures, which take most of a tiny model's time."""
-    monkeypatch.setattr("quantlab.verbs.reports.draw", lambda *_, **__: {})
+    monkeypatch.setattr("quantlab.verbs.publish.draw", lambda *_, **__: {})
 
 
 class FakeEngine:

@@ -56,6 +56,10 @@ def test_the_run_folder_repeats_the_tune(
     )
     first = cli("tune", "--seed", 6, "--output", "a.onnx")
     assert first.record.spec["seed"] == 6
+    origins = {name: first.record.origins[name] for name in ("seed", "data", "budget", "output")}
+    assert origins == {
+        "seed": "--seed", "data": "quantlab.yaml", "budget": "default", "output": "--output"
+    }  # fmt: skip
     assert first.record.results["calibration"]["images"] == 20
     assert first.record.results["calibration"]["origin"] == "quantlab.yaml"
     kept = _kept(first.folder)
@@ -107,7 +111,7 @@ def test_neural_compressors_file_and_flags(
     assert "calibration_size: 12" in table
     assert "| evaluation.surprise" in said.err
     kept = yaml.safe_load((said.folder / "quantlab.yaml").read_text())
-    assert (kept["criterion"], kept["seed"]) == ("30pp", 11)
+    assert (kept["criterion"], kept["seed"]) == ("top1.decline <= 30pp", 11)
     assert kept["pipeline"]["mean"] == [127, 127, 127]
     assert kept["search"] == {"format": ["qoperator"]}
     assert said.repeat[:5] == ["tune", "--config", "inc.yaml", "--model", str(scene.model)]

@@ -47,12 +47,12 @@ def test_agreement_needs_no_labels(cli: Any, scene: Any, other: Path) -> None:
     said = cli("compare", scene.model, other, *line, code=2)
     assert said.complaint == [
         "Error: an evaluation cannot be stopped early by accuracy: the images have no labels.",
-        "Give labels (docs/data.md), or --criterion 'agree>=96%', which needs none.",
+        "Give labels (docs/data.md), or --criterion 'agreement >= 96%', which needs none.",
     ]
-    cli("compare", scene.model, scene.model, *line, "--criterion", "agree>=1%", code=0)
+    cli("compare", scene.model, scene.model, *line, "--criterion", "agreement >= 1%", code=0)
 
 
-@pytest.mark.parametrize("criterion", ["kl<=0.01", "module:function 1%"])
+@pytest.mark.parametrize("criterion", ["kl <= 0.01", "module:function.decline <= 1%"])
 def test_criteria_without_a_test_are_refused_at_once(cli: Any, criterion: str) -> None:
     line = ("a.onnx", "b.onnx", "--early-stop", "--criterion", criterion)
     said = cli("compare", *line, code=2)

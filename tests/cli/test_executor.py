@@ -84,7 +84,7 @@ def test_compare(
 
 def test_gate(cli: Any, scene: Any, elsewhere: FakeExecutor) -> None:
     cli("quantize", "--model", scene.model, "--output", "int8.onnx", *scene.words)
-    line = ("gate", scene.model, "int8.onnx", *scene.words, "--fail-if", "agree < 50%")
+    line = ("gate", scene.model, "int8.onnx", *scene.words, "--require", "agreement >= 50%")
     alone = cli(*line, code=None)
     found = cli(*line, "--executor", "process", code=None)
     assert elsewhere.near
@@ -103,7 +103,7 @@ def test_quantize(cli: Any, scene: Any, elsewhere: FakeExecutor, images: tuple[s
 @pytest.mark.parametrize("strategy", ["ladder", "grid", "tpe"])
 def test_tune(cli: Any, scene: Any, elsewhere: FakeExecutor, strategy: str) -> None:
     line = ("tune", "--model", scene.model, *scene.words, "--strategy", strategy)
-    limits = ("--max-trials", 3, "--criterion", "agree>=1%")
+    limits = ("--max-trials", 3, "--criterion", "agreement >= 1%")
     alone = cli(*line, *limits, "--output", "alone.onnx")
     found = cli(*line, *limits, "--output", "found.onnx", "--executor", "process:2")
     assert elsewhere.near
@@ -121,9 +121,9 @@ def test_tune_with_an_engine_that_fails_on_a_worker(
 ) -> None:
     (Path("quantlab.yaml")).write_text("search: {format: [qdq], exclude: [[], [nothing]]}\n")
     line = ("tune", "--model", scene.model, *scene.words, "--strategy", "grid", "--config")
-    alone = cli(*line, "quantlab.yaml", "--criterion", "agree>=1%", "--output", "a.onnx")
+    alone = cli(*line, "quantlab.yaml", "--criterion", "agreement >= 1%", "--output", "a.onnx")
     found = cli(
-        *(*line, "quantlab.yaml", "--criterion", "agree>=1%", "--output", "b.onnx"),
+        *(*line, "quantlab.yaml", "--criterion", "agreement >= 1%", "--output", "b.onnx"),
         *("--executor", "process"),
     )
     errors = [[t.error for t in Ledger(said.folder).trials()] for said in (alone, found)]

@@ -15,13 +15,23 @@ import pytest
 
 from quantlab.cli import VERBS
 from quantlab.cli.files import Verb, role_of
-from quantlab.cli.options import RoleType
+from quantlab.cli.params import RoleType
 from quantlab.model.model import Model
 from quantlab.serve.requests import command_of
 from quantlab.verbs.roles import Fills, Reads, Writes
 
 NO_PATHS = {
-    *("fail_if", "provider", "split", "max_decline", "criterion", "engine", "executor", "since"),
+    *(
+        "require",
+        "provider",
+        "output_name",
+        "split",
+        "max_decline",
+        "criterion",
+        "engine",
+        "executor",
+        "since",
+    ),
     *("experiment", "verb", "host", "name"),
 }
 """Texts that name no file. A model to look for in the history is a name too, and has a role

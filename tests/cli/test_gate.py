@@ -23,7 +23,7 @@ from quantlab.report.gate import marker
 from quantlab.testing import blind_model, image_folder, listed_folder, tiny_classifier
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
-LOOSE = ("--fail-if", "top1.decline > 20%")
+LOOSE = ("--require", "top1.decline <= 20%")
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def blind(scene: Any, data: tuple[str, ...]) -> Path:
 
 
 def test_a_model_passes_against_itself(cli: Any, scene: Any, data: Any, same: Path) -> None:
-    said = cli("gate", scene.model, same, *data, *LOOSE, "--fail-if", "kl > 0.001")
+    said = cli("gate", scene.model, same, *data, *LOOSE, "--require", "kl <= 0.001")
     assert said.out.startswith("PASS: same against tiny on 60 images")
     assert "0 nats" in said.out
     assert said.record.results["gate"]["status"] == "pass"
@@ -68,7 +68,7 @@ def test_a_model_passes_against_itself(cli: Any, scene: Any, data: Any, same: Pa
 def test_a_broken_model_fails_and_its_class_is_named(
     cli: Any, scene: Any, data: Any, blind: Path
 ) -> None:
-    rules = ("--fail-if", "top1.decline > 1%", "--fail-if", "class.decline > 10pp")
+    rules = ("--require", "top1.decline <= 1%", "--require", "class.decline <= 10pp")
     said = cli("gate", scene.model, blind, *data, *rules, "--annotations", code=1)
     assert said.out.startswith("FAIL: blind against tiny")
     decision = said.record.results["gate"]
@@ -87,7 +87,7 @@ def test_the_report_of_several_rules_says_that_it_judges_one(
     alone = "This page judges the top-1 decline alone; gate.md has the gate's decision."
     one = cli("gate", scene.model, blind, *data, code=1)
     assert alone not in (one.folder / "report.md").read_text()
-    several = cli("gate", scene.model, blind, *data, *LOOSE, "--fail-if", "size > 1B", code=None)
+    several = cli("gate", scene.model, blind, *data, *LOOSE, "--require", "size <= 1B", code=None)
     assert alone in (several.folder / "report.md").read_text().replace("\n", " ")
 
 
@@ -97,17 +97,17 @@ def test_few_images_are_inconclusive_with_the_number_needed(
     said = cli("gate", scene.model, scene.near(), *data, "--annotations", code=3)
     assert said.out.startswith("INCONCLUSIVE: near against tiny")
     assert "images would decide it" in said.out
-    assert "::warning title=near%3A top1.decline > 1%25 (required)::inconclusive: " in said.out
+    assert "::warning title=near%3A top1.decline <= 1%25 (required)::inconclusive: " in said.out
     assert "::error" not in said.out
 
 
 def test_latency_is_measured_where_a_rule_asks(cli: Any, scene: Any, data: Any, same: Path) -> None:
-    slow = ("--fail-if", "latency.p50.ratio > 0.4")
+    slow = ("--require", "latency.p50.ratio <= 0.4")
     said = cli("gate", scene.model, same, *data, *LOOSE, *slow, "--annotations")
     assert "measurements" in said.record.artifacts
     assert said.record.results["gate"]["judged"][1]["verdict"]["status"] == "fail"
-    assert "::warning title=same%3A latency.p50.ratio > 0.4 (advisory)::fail: " in said.out
-    said = cli("gate", scene.model, same, *data, "--fail-if", f"{slow[1]}, required", code=1)
+    assert "::warning title=same%3A latency.p50.ratio <= 0.4 (advisory)::fail: " in said.out
+    said = cli("gate", scene.model, same, *data, "--require", f"{slow[1]}, required", code=1)
     assert said.out.startswith("FAIL")
 
 
@@ -120,9 +120,9 @@ def test_the_outputs(cli: Any, scene: Any, data: Any, blind: Path, tmp_path: Pat
         "--summary": "summary.md",
     }
     rules = (
-        *("--fail-if", "top1.decline > 1%", "--fail-if", "class.decline > 10pp"),
-        *("--fail-if", "size > 1MB", "--fail-if", "kl > 0.001, advisory"),
-        *("--fail-if", "agree < 99%, off"),
+        *("--require", "top1.decline <= 1%", "--require", "class.decline <= 10pp"),
+        *("--require", "size <= 1MB", "--require", "kl <= 0.001, advisory"),
+        *("--require", "agreement >= 99%, off"),
     )
     words = [word for pair in files.items() for word in pair]
     cli("gate", scene.model, blind, *data, *rules, *words, code=1)
@@ -137,8 +137,8 @@ def test_the_outputs(cli: Any, scene: Any, data: Any, blind: Path, tmp_path: Pat
         "errors": "0",
         "skipped": "1",
     }
-    assert cases["size > 1MB"].find("failure") is None
-    assert "advisory, fail" in str(cases["kl > 0.001"][0].get("message"))
+    assert cases["size <= 1MB"].find("failure") is None
+    assert "advisory, fail" in str(cases["kl <= 0.001"][0].get("message"))
     (fallen,) = [
         c for c in suite.findall("testcase") if c.get("classname") == "quantlab.gate.verdict.class"
     ]
@@ -177,20 +177,20 @@ def test_a_configuration_names_everything(
         "output": str(same),
         "eval_data": data[1],
         "pipeline": data[3],
-        "gate": {"fail_if": ["top1.decline > 20%", "kl > 0.01"]},
+        "gate": {"require": ["top1.decline <= 20%", "kl <= 0.01"]},
     }
     (tmp_path / "quantlab.yaml").write_text(yaml.safe_dump(text))
-    (tmp_path / "other.yaml").write_text(yaml.safe_dump({**text, "gate": {"fail_if": ["kl > 1"]}}))
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({**text, "gate": {"require": ["kl <= 1"]}}))
     assert len(cli("gate").record.results["gate"]["judged"]) == 2
     assert len(cli("gate", "other.yaml").record.results["gate"]["judged"]) == 1
     assert len(cli("gate", "--config", "other.yaml").record.results["gate"]["judged"]) == 1
-    flags = cli("gate", scene.model, same, "--fail-if", "kl > 2").record.results["gate"]
-    assert [j["rule"]["text"] for j in flags["judged"]] == ["kl > 2"]
-    (tmp_path / "quantlab.yaml").write_text("gate: {fail_if: [top1.declin > 1%]}")
+    flags = cli("gate", scene.model, same, "--require", "kl <= 2").record.results["gate"]
+    assert [j["rule"]["text"] for j in flags["judged"]] == ["kl <= 2"]
+    (tmp_path / "quantlab.yaml").write_text("gate: {require: [top1.declin > 1%]}")
     said = cli("gate", scene.model, same, code=2)
     assert said.complaint[1].startswith("Did you mean top1.decline")
-    (tmp_path / "quantlab.yaml").write_text("gate: {fail_iff: [kl > 1]}")
-    assert "Did you mean fail_if?" in cli("gate", scene.model, same, code=2).err
+    (tmp_path / "quantlab.yaml").write_text("gate: {requires: [kl <= 1]}")
+    assert "Did you mean require?" in cli("gate", scene.model, same, code=2).err
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_configuration_names_everything(
         (("a.onnx", "b.onnx", "c.onnx"), "Give FP32 and INT8"),
         (("a.onnx", "b.onnx", "--baseline", "x.yaml"), "in the place of FP32"),
         (("a.yaml", "--config", "b.yaml"), "not both"),
-        (("a.onnx", "b.onnx", "--fail-if", "top1 > 1%"), "there is no metric top1"),
+        (("a.onnx", "b.onnx", "--require", "top1 > 1%"), "there is no metric top1"),
         (("nowhere.yaml",), "no such file"),
     ],
 )
@@ -228,7 +228,7 @@ def test_another_devices_answers(cli: Any, scene: Any, data: Any) -> None:
     assert dataset.labels is not None
     for name, label in zip(dataset.names, dataset.labels.tolist(), strict=True):
         np.eye(10, dtype="<f4")[label].tofile(folder / f"{Path(name).stem}.bin")
-    said = cli("gate", scene.model, folder, *data, *LOOSE, "--fail-if", "size > 1MB, advisory")
+    said = cli("gate", scene.model, folder, *data, *LOOSE, "--require", "size <= 1MB, advisory")
     assert said.record.results["gate"]["judged"][1]["verdict"]["status"] == "inconclusive"
 
 
@@ -271,9 +271,9 @@ def test_a_baseline_is_small_and_says_all(accepted: Path, scene: Any, cli: Any) 
 
 
 def test_the_gate_pairs_with_the_baselines_answers(gate: Gate, same: Path, blind: Path) -> None:
-    said = gate(same, "--fail-if", "agree < 90%")
+    said = gate(same, "--require", "agreement >= 90%")
     assert said.out.startswith("PASS: same against the baseline tiny on 60 images")
-    assert said.record.results["gate"]["judged"][1]["verdict"]["decline"] == 0
+    assert said.record.results["gate"]["judged"][1]["verdict"]["measured"] == 0
     lost = gate(blind, code=1).record.results["gate"]["judged"][0]["verdict"]
     assert "lost, 0 gained" in lost["reason"]
 
@@ -282,13 +282,13 @@ def test_without_the_answers_intervals_are_compared(
     gate: Gate, same: Path, blind: Path, accepted: Path
 ) -> None:
     accepted.with_suffix(".npz").unlink()
-    said = gate(same, "--fail-if", "agree < 90%, advisory", "--fail-if", "size > 1MB")
+    said = gate(same, "--require", "agreement >= 90%, advisory", "--require", "size <= 1MB")
     assert any("compared by their intervals" in line for line in said.warnings)
     first, second, third = said.record.results["gate"]["judged"]
     assert "not paired" in first["verdict"]["reason"]
     assert (second["verdict"]["status"], third["verdict"]["status"]) == ("inconclusive", "pass")
     assert gate(blind, code=1).out.startswith("FAIL")
-    assert "Put the baseline's answers" in gate(same, "--fail-if", "top1.decline > 1%", code=3).out
+    assert "Put the baseline's answers" in gate(same, "--require", "top1.decline <= 1%", code=3).out
 
 
 def test_the_gate_does_not_touch_the_baseline(gate: Gate, same: Path, accepted: Path) -> None:
@@ -406,10 +406,10 @@ def test_unlabelled_images(cli: Any, scene: Any) -> None:
     words = ("--data", images, "--pipeline", scene.pipeline)
     said = cli("gate", scene.model, near, *words, code=3)
     assert "no labels" in said.out
-    cli("gate", scene.model, near, *words, "--fail-if", "agree < 90%")
+    cli("gate", scene.model, near, *words, "--require", "agreement >= 90%")
     cli("baseline", "update", scene.model, *words)
     against = (near, "--baseline", "quantlab-baseline.yaml", *words)
-    cli("gate", *against, "--fail-if", "agree < 90%")
+    cli("gate", *against, "--require", "agreement >= 90%")
     assert "no labels" in cli("gate", *against, code=3).out
     Path("quantlab-baseline.npz").unlink()
     assert "cannot be judged" in cli("gate", *against, code=3).out
@@ -436,7 +436,7 @@ def test_other_versions_are_named(gate: Gate, same: Path, accepted: Path) -> Non
 
 
 def test_a_latency_rule_needs_both_models(gate: Gate, same: Path) -> None:
-    said = gate(same, "--fail-if", "latency.p50.ratio > 1.05")
+    said = gate(same, "--require", "latency.p50.ratio <= 1.05")
     assert "No latency was measured" in said.out
 
 
@@ -544,7 +544,7 @@ def test_a_config_can_name_a_baseline(
     text = {
         "output": str(same),
         "eval_data": data[1],
-        "gate": {"fail_if": ["kl > 1"], "baseline": accepted.name},
+        "gate": {"require": ["kl <= 1"], "baseline": accepted.name},
     }
     config = tmp_path / "deep" / "gate.yaml"
     config.write_text(yaml.safe_dump(text))

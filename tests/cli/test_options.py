@@ -7,8 +7,10 @@ import pytest
 
 from quantlab.cli.compare import command as compare
 from quantlab.cli.fetch import command as fetch
-from quantlab.cli.options import Duration, Share, repeat_command
+from quantlab.cli.options import repeat_command
+from quantlab.cli.params import Measure
 from quantlab.cli.tune import command as tune
+from quantlab.verbs.options.option import SECONDS, SHARE
 
 
 @pytest.mark.parametrize(
@@ -16,26 +18,26 @@ from quantlab.cli.tune import command as tune
     [("1%", 0.01), ("0.01", 0.01), (" 5 % ", 0.05), ("1e-05", 1e-5), ("100%", 1.0), ("0", 0.0)],
 )
 def test_shares(text: str, share: float) -> None:
-    assert Share().convert(text, None, None) == pytest.approx(share)
+    assert Measure(SHARE).convert(text, None, None) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("text", ["", "abc", "-1%", "101%", "1.2", "1..2", "nan", "1%%"])
 def test_wrong_shares(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is not a share such as 1%"):
-        Share().convert(text, None, None)
+        Measure(SHARE).convert(text, None, None)
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("5m", 300), ("1h", 3600), ("1.5 m", 90), ("7", 7), ("0", 0)]
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert Duration().convert(text, None, None) == seconds
+    assert Measure(SECONDS).convert(text, None, None) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-1s", "5 days", "m"])
 def test_wrong_durations(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is not a duration such as 90s"):
-        Duration().convert(text, None, None)
+        Measure(SECONDS).convert(text, None, None)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from quantlab.testing import blind_model, listed_folder, taught, tiny_classifier
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
 
 
-LATENCY = "latency.p50.ratio > 1, required"
+LATENCY = "latency.p50.ratio <= 1, required"
 
 
 @pytest.fixture
@@ -50,14 +50,14 @@ def test_one_file_twice_passes_at_once(cli: Any, scene: Any) -> None:
         report = (said.folder / "report.md").read_text()
         assert report.startswith("# PASS: ")
         assert "nothing can have changed" in report
-    limits = ("kl > 0", "top1.decline > 0%", "class.decline > 1pp", "agree < 100%")
-    rules = [word for limit in (*limits, LATENCY) for word in ("--fail-if", limit)]
+    limits = ("kl <= 0", "top1.decline <= 0%", "class.decline <= 1pp", "agreement >= 100%")
+    rules = [word for limit in (*limits, LATENCY) for word in ("--require", limit)]
     said = cli("gate", scene.model, copy, *scene.words, *rules)
     first, second = said.out.splitlines()[:2]
     assert first == "PASS: copy against tiny on 40 images"
     assert second.startswith("Both are one and the same file")
     assert said.out.count("nothing can have changed") == 1
-    faster = ("--fail-if", "latency.p50.ratio > 0.9, required")
+    faster = ("--require", "latency.p50.ratio <= 0.9, required")
     said = cli("gate", scene.model, copy, *scene.words, *faster, code=1)
     assert "takes as long as itself" in said.out
     said = cli("compare", scene.model, copy, *scene.words, "--early-stop")
@@ -67,10 +67,10 @@ def test_one_file_twice_passes_at_once(cli: Any, scene: Any) -> None:
 def test_an_unchanged_model_passes_against_its_baseline(cli: Any, scene: Any) -> None:
     cli("baseline", "update", scene.model, *scene.words)
     line = ("gate", scene.model, "--baseline", "quantlab-baseline.yaml", *scene.words)
-    rules = ("--fail-if", "top1.decline > 0.1%", "--fail-if", LATENCY)
+    rules = ("--require", "top1.decline <= 0.1%", "--require", LATENCY)
     assert "nothing can have changed" in cli(*line, *rules).out
     Path("quantlab-baseline.npz").unlink()
-    said = cli(*line, *rules, "--fail-if", "kl > 0")
+    said = cli(*line, *rules, "--require", "kl <= 0")
     assert "nothing can have changed" in said.out
     assert said.warnings == []
     accepted = yaml.safe_load(Path("quantlab-baseline.yaml").read_text())
@@ -83,11 +83,11 @@ def test_an_unchanged_model_passes_against_its_baseline(cli: Any, scene: Any) ->
 Verb = Callable[[Path, Path], tuple[object, ...]]
 VERDICTS: dict[str, Verb] = {
     "compare": lambda fp32, int8: ("compare", fp32, int8, "--no-bench"),
-    "compare kl": lambda fp32, int8: ("compare", fp32, int8, "--criterion", "kl<=9"),
+    "compare kl": lambda fp32, int8: ("compare", fp32, int8, "--criterion", "kl <= 9"),
     "early": lambda fp32, int8: ("compare", fp32, int8, "--early-stop"),
-    "gate": lambda fp32, int8: ("gate", fp32, int8, "--fail-if", "kl > 9"),
-    "size": lambda fp32, int8: ("gate", fp32, int8, "--fail-if", "size > 1GB"),
-    "same": lambda fp32, int8: ("gate", fp32, fp32, "--fail-if", "agree < 1%"),
+    "gate": lambda fp32, int8: ("gate", fp32, int8, "--require", "kl <= 9"),
+    "size": lambda fp32, int8: ("gate", fp32, int8, "--require", "size <= 1GB"),
+    "same": lambda fp32, int8: ("gate", fp32, fp32, "--require", "agreement >= 1%"),
     "baseline": lambda fp32, int8: ("baseline", "update", fp32),
     "tune": lambda fp32, int8: ("tune", "--model", fp32, "--output", "out.onnx", "--no-audit"),
 }
@@ -113,7 +113,7 @@ def test_nothing_is_judged_by_a_baseline_that_guesses(
     monkeypatch.setattr("quantlab.verbs.baseline.check_reference", lambda *_: None)
     cli("baseline", "update", scene.model, *wrong)
     against = ("--baseline", "quantlab-baseline.yaml", *wrong)
-    said = cli("gate", int8, *against, "--fail-if", "kl > 9", "--comment", "c.md", code=2)
+    said = cli("gate", int8, *against, "--require", "kl <= 9", "--comment", "c.md", code=2)
     assert "tiny, which quantlab-baseline.yaml accepted, is right on " in said.err
     assert Path("c.md").read_text().startswith("# ERROR: ")
 
@@ -153,7 +153,7 @@ def test_exchanged_models_are_refused_with_the_right_line(cli: Any, scene: Any, 
         said = cli(verb, int8, scene.model, *scene.words, code=2)
         problem, remedy = said.complaint[:2]
         assert problem.startswith("Error: int8.onnx is quantized and tiny.onnx is not")
-        assert remedy.startswith(f"Exchange the two: quantlab {verb} {scene.model} {int8} --data ")
+        assert remedy.startswith(f"Exchange the two: quantlab {verb} {scene.model} {int8} --")
         words = remedy.removeprefix("Exchange the two: quantlab ").split()
         assert cli(*words, code=None).code in (0, 1, 3)
     Path("g.yaml").write_text(yaml.safe_dump({"model": str(int8), "output": str(scene.model)}))

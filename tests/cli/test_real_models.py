@@ -28,15 +28,10 @@ def models(data_root: Path) -> Path:
     return data_root / "models"
 
 
-@pytest.fixture(scope="session")
-def kept_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Crops that the tests of this file share."""
-    return tmp_path_factory.mktemp("crops")
-
-
 @pytest.fixture(autouse=True)
-def _shared_cache(kept_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QUANTLAB_CACHE", str(kept_cache))
+def _shared_cache(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crops and answers that the tests of this file share, in whichever process they run."""
+    monkeypatch.setenv("QUANTLAB_CACHE", str(shared_folder / "real-models"))
 
 
 @pytest.fixture
@@ -133,7 +128,7 @@ def test_no_batch_and_no_split_changes_a_bit(
     line = ("evaluate", models / f"{name}.onnx", *first_images[:2], *few, "--pipeline", pipeline)
     outputs = []
     for words in ((), ("--batch-size", 7), ("--split", "1x2"), ("--threads", 1)):
-        monkeypatch.setattr("quantlab.verbs.evaluate.recall", lambda *_: None)
+        monkeypatch.setattr("quantlab.verbs.evaluate.recall_outputs", lambda *_: None)
         said = cli(*line, *words)
         outputs.append(Predictions.load(said.folder / "predictions.npz").outputs)
     assert all(np.array_equal(found, outputs[0]) for found in outputs[1:])

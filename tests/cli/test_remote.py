@@ -95,7 +95,7 @@ def test_the_gate_s_files_come_here(remote: Cli, net: Path, monkeypatch: Any) ->
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "steps.md")
     Path("steps.md").write_text("before\n")
     said = remote(
-        "gate", net, net, "--data", "val", "--fail-if", "agree < 50%", "--annotations",
+        "gate", net, net, "--data", "val", "--require", "agreement >= 50%", "--annotations",
         "--comment", "comment.md", "--junit", "out/junit.xml", "--benchmark-json", "bench.json",
     )  # fmt: skip
     assert said.out.startswith("PASS")

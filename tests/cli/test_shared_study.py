@@ -25,7 +25,7 @@ def test_two_tunes_share_their_trials(scene: Any, strategy: str, tmp_path: Path)
     Path("quantlab.yaml").write_text(SPACE)
     url = f"sqlite:///{tmp_path / 'study.db'}"
     words = ["tune", "--model", scene.model, *scene.words, "--strategy", strategy, "--no-bench"]
-    words += ["--criterion", "agree>=1%", "--storage", url, "--max-trials", "100"]
+    words += ["--criterion", "agreement >= 1%", "--storage", url, "--max-trials", "100"]
     running = [_tune("a", words)]
     until(lambda: _made(url) or running[0].poll() is not None)  # now there is something to share
     assert running[0].poll() is None

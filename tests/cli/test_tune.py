@@ -17,6 +17,7 @@ from quantlab.model.model import Model
 from quantlab.runs.record import load_record
 from quantlab.testing import fake_bench, image_folder, listed_folder, npz_file, tiny_classifier
 from quantlab.tune.ladder import cheapest_first, ladder
+from quantlab.tune.ledger import Ledger
 from quantlab.tune.study import SharedStudy
 from quantlab.verbs import tune as job
 
@@ -285,7 +286,7 @@ def test_nothing_meets_the_criterion(tune: Any, best: Path, engine: Any) -> None
     assert results["data"]["images"] == results["comparison"]["n"] == 60
     report = (said.folder / "report.md").read_text()
     for text in (report, said.out):
-        assert f"declines by {100 * results['verdict']['decline']:.4g}" in text
+        assert f"declines by {100 * results['verdict']['measured']:.4g}" in text
         assert "more than the limit of 1%. It was written all the same." in text
     assert "--images-per-class 2" in report
 
@@ -373,7 +374,7 @@ def test_labels_of_another_label_space(cli: Any, scene: Any, engine: Any, tmp_pa
     line = ("--data", data, "--pipeline", scene.pipeline)
     said = cli("tune", "--model", scene.model, *line, code=2)
     assert "holds 2 of 10 classes (cat, dog)" in said.err
-    label_free = ("--criterion", "agree>=60%")
+    label_free = ("--criterion", "agreement >= 60%")
     tuned = cli("tune", "--model", scene.model, *line, *label_free)
     assert "Labels are left aside, and accuracy cannot be judged" in tuned.warnings[0]
     assert tuned.record.results["data"]["labelled"] is False
@@ -472,14 +473,14 @@ def test_what_failed_on_another_machine_is_tried_here(
 def test_another_tune_with_the_same_output_does_no_harm(
     tune: Any, engine: Any, best: Path, scene: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep = job._keep
+    keep = job.BestFile.keep
 
     def overwritten(*args: Any) -> None:
         keep(*args)
         shutil.copy(scene.model, best)
 
     engine(0.01)
-    monkeypatch.setattr(job, "_keep", overwritten)
+    monkeypatch.setattr(job.BestFile, "keep", overwritten)
     said = tune()
     results = said.record.results
     assert Model.load(best).sha256 == results["output"]["sha256"]
@@ -497,7 +498,7 @@ def ended(tune: Any, engine: Any) -> Path:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (("--criterion", "kl<=0.5"), "criterion"),
+        (("--criterion", "kl <= 0.5"), "criterion"),
         (("--max-decline", "5%"), "criterion"),
         (("--tolerance", "1%"), "criterion"),
         (("--seed", 9), "calibration images"),
@@ -597,14 +598,14 @@ def test_the_study_is_never_behind(tune: Any, monkeypatch: pytest.MonkeyPatch) -
         opened.append(SharedStudy(*args))
         return opened[-1]
 
-    def compared(bench: Any, *rest: Any) -> None:
-        finished = {t.digest for t in bench.ledger.trials() if t.status != "scored"}
+    def compared(output: Any, *rest: Any) -> None:
+        finished = {t.digest for t in Ledger(output.folder).trials() if t.status != "scored"}
         assert {t.digest for t in opened[0].trials()} == finished
-        keep(bench, *rest)
+        keep(output, *rest)
 
-    keep = job._keep
+    keep = job.BestFile.keep
     monkeypatch.setattr(job, "SharedStudy", study)
-    monkeypatch.setattr(job, "_keep", compared)
+    monkeypatch.setattr(job.BestFile, "keep", compared)
     tune()
 
 
@@ -659,7 +660,12 @@ def never_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--engine", "inc"), "the inc engine (Neural Compressor) needs the package"),
         *(
             (("--engine", "inc", "--inc-strategy", "basic", "--criterion", text), "of top-1 only")
-            for text in ("kl<=0.01", "agree>=96%", "top5 1%", "math:sqrt 1%")
+            for text in (
+                "kl <= 0.01",
+                "agreement >= 96%",
+                "top5.decline <= 1%",
+                "math:sqrt.decline <= 1%",
+            )
         ),
     ],
 )

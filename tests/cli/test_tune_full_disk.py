@@ -96,6 +96,21 @@ def test_a_study_that_cannot_be_written_ends_it_in_two_lines(
     assert fake.calls == RUNGS
 
 
+def test_a_report_without_room_says_how_to_go_on(
+    tuned: Any, engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = engine(*AMOUNTS)
+    with monkeypatch.context() as patch:
+        patch.setattr("quantlab.verbs.publish.write_page", full)
+        said = tuned(2)
+    run = only(tmp_path / "runs")
+    assert said.complaint[-2] == "Error: the disk is full."
+    assert f"quantlab tune --resume {run} goes on" in said.complaint[-1]
+    assert load_record(run).status == "error"
+    tuned(0, "--resume", run)
+    assert (fake.calls, (run / "report.md").is_file()) == (RUNGS, True)
+
+
 def only(folder: Path) -> Path:
     (found,) = folder.iterdir()
     return found

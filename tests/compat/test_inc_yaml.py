@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantlab._util.yamlfile import parse_yaml, validate
-from quantlab.compat.inc_yaml import AS_ALWAYS, IGNORED, Mapped, Row, is_inc, map_inc, markdown
+from quantlab.compat.inc_yaml import (
+    AS_ALWAYS,
+    IGNORED,
+    Mapped,
+    MappedKey,
+    is_inc,
+    map_inc,
+    mapping_table,
+)
 from quantlab.data.preprocess import PIPELINES, get_pipeline
 from quantlab.errors import RecipeError
 from quantlab.verbs.config import Config, load
@@ -114,7 +122,7 @@ def mapped(text: str) -> Mapped:
     return map_inc(parse_yaml(text, "x.yaml"), "x.yaml")
 
 
-def row(result: Mapped, end: str) -> Row:
+def row(result: Mapped, end: str) -> MappedKey:
     (found,) = (r for r in result.rows if r.key.endswith(end))
     return found
 
@@ -126,7 +134,7 @@ def test_mobilenet() -> None:
         "eval_data": "val",
         "eval_list": "val/labels.txt",
         "pipeline": "inc",
-        "criterion": "2%",
+        "criterion": "top1.decline <= 2%",
         "strategy": "tpe",
         "calibration_size": 100,
         "max_trials": 50,
@@ -149,7 +157,7 @@ def test_resnet() -> None:
         "search": {"format": ["qdq"]},
         "data": "images",
         "eval_data": "images",
-        "criterion": "top5 0.5pp",
+        "criterion": "top5.decline <= 0.5pp",
         "budget": 3600,
         "strategy": "sensitivity",
     }
@@ -180,8 +188,8 @@ def test_mlperf() -> None:
 
 def test_bare() -> None:
     result = mapped(BARE)
-    assert result.settings == {"search": {"format": ["qdq"]}, "criterion": "1%"}
-    assert row(result, "pruning") == Row(
+    assert result.settings == {"search": {"format": ["qdq"]}, "criterion": "top1.decline <= 1%"}
+    assert row(result, "pruning") == MappedKey(
         "pruning",
         "{approach: {weight_compression: {target_spars...",
         IGNORED,
@@ -201,8 +209,8 @@ def test_every_key_has_its_row_and_every_setting_is_one_of_ours(name: str, tmp_p
         assert r.became != IGNORED or r.why
     (tmp_path / "inc.yaml").write_text(ALL[name])
     loaded = load(tmp_path / "inc.yaml")
-    assert loaded.rows == result.rows
-    assert loaded.config.criterion == result.settings.get("criterion", "1%")
+    assert loaded.table == mapping_table(result.rows)
+    assert loaded.config.criterion == result.settings.get("criterion", "top1.decline <= 1%")
     if "data" in result.settings:
         assert loaded.config.data == tmp_path / result.settings["data"]
 
@@ -318,7 +326,7 @@ def test_odd_values_are_ignored_with_the_reason(text: str, key: str) -> None:
 def test_relative_and_absolute_at_once() -> None:
     text = "tuning: {accuracy_criterion: {relative: 0.02, absolute: 0.01}}"
     result = mapped(text)
-    assert result.settings == {"criterion": "2%"}
+    assert result.settings == {"criterion": "top1.decline <= 2%"}
     assert row(result, "absolute").became == IGNORED
 
 
@@ -334,7 +342,9 @@ def test_a_file_of_which_nothing_can_be_used_is_refused() -> None:
 
 
 def test_the_table_is_whole_markdown() -> None:
-    lines = markdown((Row("a|b", "x\ny", IGNORED, "why"), Row("c", "", AS_ALWAYS))).splitlines()
+    lines = mapping_table(
+        (MappedKey("a|b", "x\ny", IGNORED, "why"), MappedKey("c", "", AS_ALWAYS))
+    ).splitlines()
     assert len(lines) == 4
     assert len({len(line) for line in lines}) == 1
     assert "a\\|b" in lines[2]
@@ -366,4 +376,4 @@ def test_no_odd_value_anywhere_is_an_accident(name: str, place: int, odd: Any) -
     except RecipeError:
         return
     validate(Config, result.settings, "x.yaml")
-    markdown(result.rows)
+    mapping_table(result.rows)

@@ -299,3 +299,32 @@ def test_inputs_give_their_pixels_back(name: str, layout: Any, dtype: str) -> No
 def test_arrays_that_are_no_inputs(array: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         get_pipeline("tf", 16).from_input(array)
+
+
+def test_a_crop_that_is_no_square() -> None:
+    pipeline = get_pipeline(
+        {**dict(get_pipeline("torchvision")), "resize": (70, 170), "crop": [64, 160]}
+    )
+    image = photo(300, 200)
+    crop = pipeline.crop_image(image)
+    expected = np.asarray(image.resize((170, 70), Image.Resampling.BILINEAR))[3:67, 5:165]
+    np.testing.assert_array_equal(crop, expected)
+    assert pipeline.shape == (64, 160)
+    spec = InputSpec("x", "NCHW", "float32", 64, 160, None)
+    given = pipeline.to_input(crop[None], spec)
+    np.testing.assert_array_equal(pipeline.from_input(given), crop)
+
+
+@pytest.mark.parametrize("crop", [[65, 10], [10, 161], [64, 160, 3], [64, 0], [64.0, 160]])
+def test_a_crop_larger_than_its_source_or_no_size_is_refused(crop: list[float]) -> None:
+    fields = {**dict(get_pipeline("torchvision")), "resize": (64, 160), "crop": crop}
+    with pytest.raises(RecipeError, match="crop"):
+        get_pipeline(fields)
+
+
+def test_a_pipeline_for_another_shape_resizes_straight_to_it() -> None:
+    """As much is cut off on each side as of a square: a margin of 32 pixels of 256."""
+    found = get_pipeline("torchvision", size=(128, 64))
+    assert (found.crop, found.resize) == ((128, 64), (146, 73))
+    assert found.sized((256, 128)).resize == (292, 146)
+    assert found.sized(224).crop == 224

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quantlab.data import crops as crops_module
-from quantlab.data.crops import Row, crops_path, load_crops
+from quantlab.data.crops import DecodedRow, crops_path, load_crops
 from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.readers import open_dataset
@@ -67,7 +67,7 @@ def test_leaving_early_leaves_nothing(
     left, note, leave = threading.Event(), StreamingCrops.note, StreamingCrops.leave
     before = set(threading.enumerate())
 
-    def held(self: StreamingCrops, row: Row) -> None:
+    def held(self: StreamingCrops, row: DecodedRow) -> None:
         assert row.path.stat().st_size < 4000 or left.wait(10)
         note(self, row)
 

@@ -16,7 +16,7 @@ from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.evaluate import cached_outputs
-from quantlab.evaluate.cached_outputs import answers_key, keep, recall
+from quantlab.evaluate.cached_outputs import answers_key, keep_outputs, recall_outputs
 from quantlab.evaluate.predictions import Predictions
 from quantlab.model.model import Model
 from quantlab.testing import FakeRunner, image_folder, tiny_classifier, truncate
@@ -75,7 +75,6 @@ def test_the_key_follows_all_that_decides_the_answers(
         key_of(model, replace(crops, digests=swapped)),
         key_of(model, replace(crops, pipeline=PIPELINE.model_copy(update={"color": "BGR"}))),
         key_of(model, crops, providers=("Other",)),
-        key_of(model, crops, optimization="basic"),
     ]
     for name in ("onnxruntime", "isa"):
         monkeypatch.setattr(cached_outputs, "environment", facts(**{name: "other"}))
@@ -110,10 +109,10 @@ def test_the_key_leaves_out_what_changes_no_answer(
 def test_answers_are_recalled_as_they_were(
     model: Model, crops: Crops, answers: Predictions, folder: Path
 ) -> None:
-    assert recall(model, crops, folder) is None
+    assert recall_outputs(model, crops, folder) is None
     assert not folder.exists()
-    keep(answers, model, crops, folder)
-    found = recall(model, crops, folder)
+    keep_outputs(answers, model, crops, folder)
+    found = recall_outputs(model, crops, folder)
     assert found is not None
     np.testing.assert_array_equal(found, answers.outputs)
     assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".npz"]
@@ -123,7 +122,7 @@ def test_answers_are_recalled_as_they_were(
 def test_damaged_answers_are_unknown(
     damage: str, model: Model, crops: Crops, answers: Predictions, folder: Path
 ) -> None:
-    keep(answers, model, crops, folder)
+    keep_outputs(answers, model, crops, folder)
     (path,) = folder.glob("*.npz")
     if damage == "truncated":
         truncate(path)
@@ -137,10 +136,10 @@ def test_damaged_answers_are_unknown(
         path.mkdir()
     else:
         path.write_bytes(b"" if damage == "empty" else b"PK\x03\x04 no archive")
-    assert recall(model, crops, folder) is None
+    assert recall_outputs(model, crops, folder) is None
     if damage != "folder":
-        keep(answers, model, crops, folder)
-        assert recall(model, crops, folder) is not None
+        keep_outputs(answers, model, crops, folder)
+        assert recall_outputs(model, crops, folder) is not None
 
 
 @pytest.mark.parametrize(
@@ -150,16 +149,16 @@ def test_damaged_answers_are_unknown(
 def test_answers_under_a_wrong_key_are_not_believed(
     wrong: dict[str, Any], model: Model, crops: Crops, answers: Predictions, folder: Path
 ) -> None:
-    keep(replace(answers, **wrong), model, crops, folder)
-    assert recall(model, crops, folder) is None
+    keep_outputs(replace(answers, **wrong), model, crops, folder)
+    assert recall_outputs(model, crops, folder) is None
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(
     model: Model, crops: Crops, answers: Predictions, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    keep(answers, model, crops, tmp_path / "file")
-    assert recall(model, crops, tmp_path / "file") is None
+    keep_outputs(answers, model, crops, tmp_path / "file")
+    assert recall_outputs(model, crops, tmp_path / "file") is None
 
 
 def _keep_often(path: Path, images: Path, crops_dir: Path, folder: Path) -> None:
@@ -167,8 +166,8 @@ def _keep_often(path: Path, images: Path, crops_dir: Path, folder: Path) -> None
     crops = load_crops(open_dataset(images), PIPELINE, cache_dir=crops_dir)
     answers = evaluate(model, crops, FakeRunner())
     for _ in range(20):
-        keep(answers, model, crops, folder)
-        found = recall(model, crops, folder)
+        keep_outputs(answers, model, crops, folder)
+        found = recall_outputs(model, crops, folder)
         assert found is not None
         assert np.array_equal(found, answers.outputs)
 

@@ -11,8 +11,8 @@ from quantlab.compare.compare import compare
 from quantlab.errors import RecipeError
 from quantlab.evaluate.custom import MetricFunction, image_scores, load_metric
 from quantlab.evaluate.metrics import hits, top_k
-from quantlab.gate.criteria import parse_criterion
 from quantlab.gate.metrics import metrics_of
+from quantlab.gate.notation import parse_criterion
 from quantlab.testing.predictions import fake_predictions
 
 SOURCE = """
@@ -46,7 +46,7 @@ def test_a_metric_is_found_in_the_current_folder(module: str) -> None:
     assert change.ratio == pytest.approx(c.top1.ratio)
 
 
-@pytest.mark.parametrize("text", ["1%", "top5 1%", "agree>=96%", "kl<=0.01"])
+@pytest.mark.parametrize("text", ["1%", "top5.decline <= 1%", "agreement >= 96%", "kl <= 0.01"])
 def test_other_criteria_need_no_function(text: str) -> None:
     assert metrics_of(parse_criterion(text)) == {}
 

@@ -8,7 +8,7 @@ import pytest
 
 from quantlab.errors import DataError
 from quantlab.evaluate import predictions
-from quantlab.evaluate.device import match, read_answers
+from quantlab.evaluate.device import match_names, read_answers
 from quantlab.testing import fake_predictions, truncate
 
 SCORES = np.array([[0.5, 2.5, 1.0], [3.0, -1.0, 0.25]], np.float32)
@@ -198,9 +198,9 @@ def test_folders_of_odd_archives(tmp_path: Path) -> None:
 def test_names_are_matched_without_endings(
     names: list[str], others: list[str], rows: list[int]
 ) -> None:
-    assert match(names, others).tolist() == rows
+    assert match_names(names, others).tolist() == rows
 
 
 def test_two_results_of_one_image() -> None:
     with pytest.raises(DataError, match="1 images have more than one result, first a"):
-        match(["a.png"], ["a.png", "a.bin"])
+        match_names(["a.png"], ["a.png", "a.bin"])

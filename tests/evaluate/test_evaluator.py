@@ -13,6 +13,7 @@ from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError, RecipeError
+from quantlab.evaluate.evaluator import AnswerStream, Ask, Outputs, Rows, drive, known
 from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing import FakeRunner, image_folder, pixel_logits, tiny_classifier
@@ -97,3 +98,50 @@ def test_crops_of_another_size(tmp_path: Path, crops: Crops) -> None:
     model = Model.load(tiny_classifier(tmp_path / "large.onnx", size=40))
     with pytest.raises(RecipeError, match="takes 40 x 40"):
         evaluate(model, crops, FakeRunner())
+
+
+ORDER = np.random.default_rng(0).permutation(20)
+TABLES = [np.arange(40, dtype=np.float32).reshape(20, 2) + 100 * i for i in range(2)]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 20])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_stop_is_shown_blocks_in_order_whatever_the_batch(count: int, batch: int) -> None:
+    shown: list[list[int]] = []
+
+    def ask(table: Outputs) -> Ask:
+        def answers(rows: Rows) -> AnswerStream:
+            pieces = (rows[i : i + batch] for i in range(0, len(rows), batch))
+            return ((piece, table[piece]) for piece in pieces)
+
+        return answers
+
+    def stop(rows: Rows, *outputs: Outputs) -> bool:
+        for made, table in zip(outputs, TABLES[:count], strict=True):
+            np.testing.assert_array_equal(made, table[rows])
+        shown.append(rows.tolist())
+        return len(shown) == 2
+
+    into = [np.full((20, 2), -1, np.float32) for _ in range(count)]
+    asked = [ask(table) for table in TABLES[:count]]
+    assert drive(asked, ORDER, into, stop=stop, block=7) == 14
+    assert shown == [ORDER[:7].tolist(), ORDER[7:14].tolist()]
+    shown.clear()
+    assert drive(asked, ORDER, into, stop=lambda *_: False, block=7) == 20
+    for made, table in zip(into, TABLES[:count], strict=True):
+        np.testing.assert_array_equal(made, table)
+
+
+def test_models_in_turns_answer_no_further_than_the_block_that_was_enough() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def ask(number: int) -> Ask:
+        def answers(rows: Rows) -> AnswerStream:
+            asked.append((number, len(rows)))
+            return known(TABLES[number])(rows)
+
+        return answers
+
+    into = [np.empty((20, 2), np.float32) for _ in range(2)]
+    assert drive([ask(0), ask(1)], ORDER, into, stop=lambda *_: True, block=8) == 8
+    assert asked == [(0, 8), (1, 8)]

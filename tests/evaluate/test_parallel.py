@@ -13,7 +13,7 @@ from quantlab.errors import ModelError
 from quantlab.evaluate import parallel
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
-from quantlab.evaluate.plan import Plan
+from quantlab.evaluate.plan import ParallelPlan
 from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing import tiny_classifier
@@ -69,7 +69,7 @@ def test_answers_are_those_of_each_image_alone(
 def test_what_is_asked_for_is_used(model: Model, images: NDArray[np.float32]) -> None:
     with ParallelRunner(model, Execution(batch=7, split=(2, 1))) as run:
         all_answers(run, images)
-        assert run.plan == Plan(2, 1, 7)
+        assert run.plan == ParallelPlan(2, 1, 7)
 
 
 def test_a_fixed_batch_is_kept(tmp_path: Path, images: NDArray[np.float32]) -> None:
@@ -98,7 +98,7 @@ def test_a_plan_whose_answers_differ_is_not_used(
     monkeypatch.setattr(parallel, "PROBE_BATCHES", probe_from)
     with ParallelRunner(model, Execution(threads=2)) as run:
         outputs = all_answers(run, images)[1]
-        assert run.plan == Plan(2, 1, 1)
+        assert run.plan == ParallelPlan(2, 1, 1)
     np.testing.assert_array_equal(outputs, expected)
 
 
@@ -117,7 +117,7 @@ def test_the_fastest_plan_is_chosen(
     monkeypatch.setattr(parallel, "PROBE_BATCHES", 0)
     with ParallelRunner(model, Execution(threads=1)) as run:
         all_answers(run, images)
-        assert run.plan == Plan(1, 1, 8)
+        assert run.plan == ParallelPlan(1, 1, 8)
 
 
 def test_errors_of_a_batch_reach_the_caller(model: Model) -> None:

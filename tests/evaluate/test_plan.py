@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quantlab.evaluate.plan import Plan, fastest, next_plan, splits
+from quantlab.evaluate.plan import ParallelPlan, fastest, next_plan, splits
 
 
 @pytest.mark.parametrize(
@@ -28,19 +28,24 @@ def test_splits_never_take_more_than_there_are(cores: int) -> None:
 
 
 def test_every_batch_then_the_other_splits_with_the_best_batch() -> None:
-    rates: dict[Plan, float] = {}
+    rates: dict[ParallelPlan, float] = {}
     speed = {1: 10.0, 4: 30.0, 8: 20.0}
     tried = []
     while (plan := next_plan(rates, ((2, 1), (1, 2)), (4, 1, 8))) is not None:
         tried.append(plan)
         rates[plan] = speed[plan.batch] * plan.workers
-    assert tried == [Plan(2, 1, 4), Plan(2, 1, 1), Plan(2, 1, 8), Plan(1, 2, 4)]
-    assert fastest(rates) == Plan(2, 1, 4)
+    assert tried == [
+        ParallelPlan(2, 1, 4),
+        ParallelPlan(2, 1, 1),
+        ParallelPlan(2, 1, 8),
+        ParallelPlan(1, 2, 4),
+    ]
+    assert fastest(rates) == ParallelPlan(2, 1, 4)
     assert str(fastest(rates)) == "2 x 1 threads, batch 4"
 
 
 def test_a_later_plan_must_be_clearly_faster() -> None:
-    usual, other = Plan(2, 1, 4), Plan(2, 1, 8)
+    usual, other = ParallelPlan(2, 1, 4), ParallelPlan(2, 1, 8)
     assert fastest({usual: 100.0, other: 109.0}) == usual
     assert fastest({usual: 100.0, other: 111.0}) == other
     assert fastest({usual: 0.0, other: 1.0}) == other

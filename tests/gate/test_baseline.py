@@ -99,17 +99,17 @@ def test_differences_are_by_key() -> None:
 @pytest.mark.parametrize(
     ("rule", "status"),
     [
-        ("top1.decline > 40%", "pass"),
-        ("top1.decline > 30pp", "pass"),
-        ("top1.decline > 1%", "fail"),
-        ("top1.decline > 0.5pp", "fail"),
-        ("top5.decline > 1%", "pass"),
-        ("agree < 50%", "inconclusive"),
-        ("kl > 9", "inconclusive"),
-        ("class.decline > 90pp", "inconclusive"),
-        ("latency.p50.ratio > 9, required", "inconclusive"),
-        ("size > 4MB", "pass"),
-        ("size > 3MB", "fail"),
+        ("top1.decline <= 40%", "pass"),
+        ("top1.decline <= 30pp", "pass"),
+        ("top1.decline <= 1%", "fail"),
+        ("top1.decline <= 0.5pp", "fail"),
+        ("top5.decline <= 1%", "pass"),
+        ("agreement >= 50%", "inconclusive"),
+        ("kl <= 9", "inconclusive"),
+        ("class.decline <= 90pp", "inconclusive"),
+        ("latency.p50.ratio <= 9, required", "inconclusive"),
+        ("size <= 4MB", "pass"),
+        ("size <= 3MB", "fail"),
     ],
 )
 def test_without_answers_only_accuracies_and_the_size_are_judged(rule: str, status: str) -> None:
@@ -122,16 +122,16 @@ def test_the_interval_is_newcombes() -> None:
     before, after = fake_predictions(400, 20, 0, 1), fake_predictions(400, 20, 0.1, 1)
     counts = [int((p.top(1)[:, 0] == p.labels).sum()) for p in (before, after)]
     (judged,) = decide_unpaired(
-        made(before), after.accuracy, None, parse_rules(["top1.decline > 1pp"])
+        made(before), after.accuracy, None, parse_rules(["top1.decline <= 1pp"])
     ).judged
     expected = independent_decline(counts[0], 400, counts[1], 400, relative=False)
     assert judged.verdict.interval == expected
-    assert judged.verdict.decline == pytest.approx((counts[0] - counts[1]) / 400)
+    assert judged.verdict.measured == pytest.approx((counts[0] - counts[1]) / 400)
 
 
 def test_unlabelled_images_and_a_model_that_is_never_right() -> None:
     bare = fake_predictions(400, 20, 0, 1, labelled=False)
-    rules = parse_rules(["top1.decline > 1%"])
+    rules = parse_rules(["top1.decline <= 1%"])
     assert made(bare).metrics == {}
     assert decide_unpaired(made(bare), None, None, rules).status == "inconclusive"
     wrong = fake_predictions(400, 20, 0, 1)
@@ -150,11 +150,11 @@ def test_the_accepted_file_passes_without_its_answers() -> None:
     for other in ("isa", "onnxruntime", "pillow"):
         assert not is_accepted_file(accepted, before.model_sha256, {**here, other: "another"})
     assert not is_accepted_file(accepted, "f" * 64, here)
-    texts = ("top1.decline > 0%", "kl > 0", "agree < 100%", "class.decline > 1pp")
-    latency = ("latency.p50.ratio > 1, required", "size > 4MB")
+    texts = ("top1.decline <= 0%", "kl <= 0", "agreement >= 100%", "class.decline <= 1pp")
+    latency = ("latency.p50.ratio <= 1, required", "size <= 4MB")
     rules = parse_rules([*texts, *latency])
     found = decide_unpaired(accepted, before.accuracy, 3_500_000, rules, accepted_file=True)
     assert found.status == "pass"
     assert [j.verdict.unchanged for j in found.judged] == [True] * 4 + [False] * 2
-    faster = parse_rules(["latency.p50.ratio > 0.9, required"])
+    faster = parse_rules(["latency.p50.ratio <= 0.9, required"])
     assert decide_unpaired(accepted, None, 1, faster, accepted_file=True).status == "fail"

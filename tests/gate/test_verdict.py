@@ -10,18 +10,16 @@ from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
 from quantlab.errors import RecipeError
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.verdict import (
-    AgreementPolicy,
-    ClassPolicy,
-    DivergencePolicy,
-    LatencyPolicy,
-    Policy,
-    Verdict,
-    judge,
-    parse_criterion,
-    parse_policy,
-    rounded_up,
+from quantlab.gate.criteria import (
+    AccuracyCriterion,
+    AgreementCriterion,
+    ClassCriterion,
+    DivergenceCriterion,
+    LatencyCriterion,
 )
+from quantlab.gate.notation import parse_criterion, parse_decline
+from quantlab.gate.verdict import Verdict, judge
+from quantlab.report.verdict import rounded_up
 from quantlab.stats.paired import clopper_pearson
 from quantlab.testing.predictions import fake_predictions
 
@@ -54,14 +52,14 @@ def _comparison(both: int, lost: int, gained: int, neither: int) -> Comparison:
     ],
 )
 def test_limits_are_read(text: str, limit: float, kind: str, shown: str) -> None:
-    policy = parse_policy(text)
+    policy = parse_decline(text)
     assert (policy.max_decline, policy.kind, policy.limit_text) == (limit, kind, shown)
 
 
 @pytest.mark.parametrize("text", ["", "1", "0.01", "-1%", "100%", "1e-2%", "nan%", "one%", "1%pp"])
 def test_other_limits_are_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="Write 1%"):
-        parse_policy(text)
+        parse_decline(text)
 
 
 @pytest.mark.parametrize(
@@ -78,17 +76,17 @@ def test_other_limits_are_refused(text: str) -> None:
     ],
 )
 def test_verdicts(counts: tuple[int, int, int, int], limit: str, status: str, code: int) -> None:
-    verdict = judge(_comparison(*counts), parse_policy(limit))
+    verdict = judge(_comparison(*counts), parse_decline(limit))
     assert (verdict.status, verdict.exit_code) == (status, code)
     assert verdict.interval is not None
-    assert verdict.decline is not None
-    assert verdict.decline in verdict.interval
+    assert verdict.measured is not None
+    assert verdict.measured in verdict.interval
     assert bool(verdict.remedy) is (status != "pass")
     assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
 
 
 def test_reason_and_remedy_are_sentences_with_numbers() -> None:
-    verdict = judge(_comparison(960, 40, 30, 270), parse_policy("1%"))
+    verdict = judge(_comparison(960, 40, 30, 270), parse_decline("1%"))
     assert verdict.reason == (
         "The top-1 decline on 1,300 images is 1% (95% interval -0.66% to 2.68%), on both sides of "
         "the limit of 1%: 40 lost, 30 gained."
@@ -97,14 +95,14 @@ def test_reason_and_remedy_are_sentences_with_numbers() -> None:
 
 
 def test_an_estimate_on_the_limit_cannot_be_decided() -> None:
-    assert judge(_comparison(960, 40, 30, 270), parse_policy("2%")).images_needed is not None
-    verdict = judge(_comparison(960, 40, 30, 270), parse_policy("1%"))
+    assert judge(_comparison(960, 40, 30, 270), parse_decline("2%")).images_needed is not None
+    verdict = judge(_comparison(960, 40, 30, 270), parse_decline("1%"))
     assert verdict.images_needed is None
     assert "no practical number of images" in verdict.remedy
 
 
 def test_few_images_lead_with_agreement() -> None:
-    verdict = judge(_comparison(15, 1, 0, 4), Policy())
+    verdict = judge(_comparison(15, 1, 0, 4), AccuracyCriterion())
     assert verdict.leads_with == "agreement"
     assert verdict.reason.startswith("The two models give the same first answer on 19 of 20")
     assert verdict.images_needed is not None
@@ -115,14 +113,14 @@ def test_few_images_lead_with_agreement() -> None:
 
 def test_unlabelled_images_decide_nothing() -> None:
     made = [fake_predictions(500, 5, flip, 0, labelled=False) for flip in (0.0, 0.1)]
-    verdict = judge(compare(*made), Policy())
+    verdict = judge(compare(*made), AccuracyCriterion())
     assert (verdict.status, verdict.leads_with) == ("inconclusive", "agreement")
     assert "no labels" in verdict.reason
     assert "list file" in verdict.remedy
 
 
 def test_a_model_that_is_never_right_decides_nothing() -> None:
-    verdict = judge(_comparison(0, 0, 0, 30), parse_policy("1pp"))
+    verdict = judge(_comparison(0, 0, 0, 30), parse_decline("1pp"))
     assert verdict.status == "inconclusive"
     assert "none of 30 images right" in verdict.reason
     assert "--pipeline" in verdict.remedy
@@ -131,8 +129,8 @@ def test_a_model_that_is_never_right_decides_nothing() -> None:
 def test_top5_policy_judges_top5() -> None:
     fp32, int8 = fake_predictions(3000, 50, 0, 1), fake_predictions(3000, 50, 0.3, 1)
     c = compare(fp32, int8)
-    assert judge(c, parse_policy("1%", "top1")).status == "fail"
-    five = judge(c, parse_policy("1%", "top5"))
+    assert judge(c, parse_decline("1%", "top1")).status == "fail"
+    five = judge(c, parse_decline("1%", "top5"))
     assert five.status == "pass"
     assert "top-5" in five.reason
 
@@ -152,10 +150,10 @@ def _pair(n: int, flip: float, *, labelled: bool = True) -> tuple[Predictions, P
 @pytest.mark.parametrize(
     ("limit", "status", "side"),
     [
-        ("agree>=80%", "pass", "wholly above the limit of 80%"),
-        ("agree>=99%", "fail", "wholly below the limit of 99%"),
-        ("kl<=1", "pass", "wholly within the limit of 1 nats"),
-        ("kl<=0.001", "fail", "wholly beyond the limit of 0.001 nats"),
+        ("agreement >= 80%", "pass", "wholly above the limit of 80%"),
+        ("agreement >= 99%", "fail", "wholly below the limit of 99%"),
+        ("kl <= 1", "pass", "wholly within the limit of 1 nats"),
+        ("kl <= 0.001", "fail", "wholly beyond the limit of 0.001 nats"),
     ],
 )
 def test_fidelity_is_judged_without_labels(limit: str, status: str, side: str) -> None:
@@ -172,14 +170,14 @@ def test_fidelity_is_judged_without_labels(limit: str, status: str, side: str) -
 def test_agreement_is_judged_by_the_exact_interval() -> None:
     comparison = compare(*_pair(1000, 0.05))
     share = comparison.fidelity.agreement
-    verdict = judge(comparison, AgreementPolicy(least=share.value))
+    verdict = judge(comparison, AgreementCriterion(least=share.value))
     assert verdict.status == "inconclusive"
     assert verdict.interval is not None
     expected = clopper_pearson(share.count, 1000)
     assert (1 - verdict.interval.high, 1 - verdict.interval.low) == pytest.approx(
         (expected.low, expected.high)
     )
-    assert verdict.decline == pytest.approx(1 - share.value)
+    assert verdict.measured == pytest.approx(1 - share.value)
     assert (verdict.meets, verdict.images_needed) == (True, None)
     assert "no practical number of images" in verdict.remedy
 
@@ -188,8 +186,8 @@ def test_fidelity_says_how_many_images_would_decide() -> None:
     comparison = compare(*_pair(400, 0.05))
     assert comparison.fidelity.kl is not None
     for policy in (
-        AgreementPolicy(least=comparison.fidelity.agreement.value - 0.005),
-        DivergencePolicy(most=comparison.fidelity.kl * 1.05),
+        AgreementCriterion(least=comparison.fidelity.agreement.value - 0.005),
+        DivergenceCriterion(most=comparison.fidelity.kl * 1.05),
     ):
         verdict = judge(comparison, policy)
         assert verdict.status == "inconclusive"
@@ -203,20 +201,20 @@ def test_an_int8_model_that_gives_nan_never_holds_a_kl() -> None:
     fp32, int8 = _pair(300, 0.0)
     outputs = int8.outputs.copy()
     outputs[7] = np.nan
-    verdict = judge(compare(fp32, replace(int8, outputs=outputs)), parse_criterion("kl<=1"))
+    verdict = judge(compare(fp32, replace(int8, outputs=outputs)), parse_criterion("kl <= 1"))
     assert (verdict.status, verdict.meets, verdict.excess) == ("fail", False, float("inf"))
     assert "NaN or an infinity on 1 of 300 images" in verdict.reason
     few = compare(*_pair(19, 0.2))
-    verdict = judge(few, parse_criterion("kl<=9"))
-    assert (verdict.status, verdict.meets, verdict.decline) == (
+    verdict = judge(few, parse_criterion("kl <= 9"))
+    assert (verdict.status, verdict.meets, verdict.measured) == (
         "inconclusive",
         True,
         few.fidelity.kl,
     )
     assert "19 images do not tell" in verdict.reason
-    assert not judge(few, parse_criterion("kl<=0.0001")).meets
+    assert not judge(few, parse_criterion("kl <= 0.0001")).meets
     nothing = replace(fp32, outputs=np.full_like(outputs, np.nan))
-    verdict = judge(compare(nothing, nothing), parse_criterion("kl<=1"))
+    verdict = judge(compare(nothing, nothing), parse_criterion("kl <= 1"))
     assert (verdict.status, verdict.meets) == ("inconclusive", True)
 
 
@@ -232,10 +230,10 @@ def test_top1_as_a_users_metric_is_judged_like_top1(
 ) -> None:
     _, lost, gained, _ = counts
     comparison = compare(*_models(*counts), metrics={"my:top1": _right})
-    own = judge(comparison, parse_criterion(f"my:top1 {limit}"))
-    top1 = judge(comparison, parse_criterion(limit))
+    own = judge(comparison, parse_criterion(f"my:top1.decline <= {limit}"))
+    top1 = judge(comparison, parse_decline(limit))
     assert own.status == top1.status
-    assert own.decline == pytest.approx(top1.decline)
+    assert own.measured == pytest.approx(top1.measured)
     assert own.interval is not None
     assert top1.interval is not None
     assert own.interval.low == pytest.approx(top1.interval.low, abs=0.0015)
@@ -245,23 +243,23 @@ def test_top1_as_a_users_metric_is_judged_like_top1(
 
 def test_few_unchanged_images_do_not_pass_a_users_metric() -> None:
     comparison = compare(*_models(18, 0, 0, 2), metrics={"my:top1": _right})
-    verdict = judge(comparison, parse_criterion("my:top1 1%"))
+    verdict = judge(comparison, parse_criterion("my:top1.decline <= 1%"))
     assert (verdict.status, verdict.meets) == ("inconclusive", True)
     assert verdict.reason.startswith("The two models give the same first answer on 20 of 20")
 
 
 def test_a_users_metric_that_is_not_positive_has_no_share() -> None:
     comparison = compare(*_pair(300, 0.1), metrics={"my:loss": lambda out, _: -out.max(1)})
-    verdict = judge(comparison, parse_criterion("my:loss 1%"))
+    verdict = judge(comparison, parse_criterion("my:loss.decline <= 1%"))
     assert verdict.status == "inconclusive"
     assert "so a share of it says nothing" in verdict.reason
-    assert "'my:loss 1pp'" in verdict.remedy
-    assert judge(comparison, parse_criterion("my:loss 1pp")).decline is not None
+    assert "'my:loss.decline <= 1pp'" in verdict.remedy
+    assert judge(comparison, parse_criterion("my:loss.decline <= 1pp")).measured is not None
 
 
 def test_a_metric_that_was_not_computed_is_told() -> None:
     with pytest.raises(RecipeError, match="does not hold the metric my:f"):
-        judge(_comparison(9, 1, 0, 0), parse_criterion("my:f 1%"))
+        judge(_comparison(9, 1, 0, 0), parse_criterion("my:f.decline <= 1%"))
 
 
 def test_meets_and_excess() -> None:
@@ -275,7 +273,7 @@ def test_meets_and_excess() -> None:
     assert (verdict("2%").meets, verdict("2%").excess) == (True, pytest.approx(-0.25))
     assert (verdict("1%", 0.005).meets, verdict("1%", 0.004).meets) == (True, False)
     assert (verdict("0%").meets, verdict("0%").excess) == (False, pytest.approx(0.015))
-    unlabelled = judge(compare(*_pair(50, 0.1, labelled=False)), Policy())
+    unlabelled = judge(compare(*_pair(50, 0.1, labelled=False)), AccuracyCriterion())
     assert (unlabelled.meets, unlabelled.excess) == (True, 0)
 
 
@@ -285,16 +283,23 @@ def test_old_verdicts_and_comparisons_still_load() -> None:
         "reason": "",
         "policy": {"max_decline": 0.02, "kind": "absolute", "metric": "top5"},
     }
-    policy = Verdict.model_validate(old).policy
-    assert policy == Policy(max_decline=0.02, kind="absolute", metric="top5")
+    criterion = Verdict.model_validate(old).criterion
+    assert criterion == AccuracyCriterion(max_decline=0.02, kind="absolute", metric="top5")
     fields = _comparison(9, 1, 0, 0).model_dump(mode="json")
     del fields["custom"], fields["fidelity"]["kl_interval"]
     loaded = Comparison.model_validate(fields)
     assert (loaded.custom, loaded.fidelity.kl_interval) == ({}, None)
-    assert judge(loaded, parse_criterion("kl<=1")).status == "inconclusive"
+    assert judge(loaded, parse_criterion("kl <= 1")).status == "inconclusive"
 
 
-EVERY_CRITERION = ("0%", "0pp", "top5 0%", "agree>=100%", "kl<=0", "my:top1 0%")
+EVERY_CRITERION = (
+    "0%",
+    "0pp",
+    "top5.decline <= 0%",
+    "agreement >= 100%",
+    "kl <= 0",
+    "my:top1.decline <= 0%",
+)
 
 
 def _other_file(made: Predictions, outputs: NDArray[np.float32] | None = None) -> Predictions:
@@ -310,9 +315,9 @@ def test_one_file_passes_whatever_is_limited(n: int, labelled: bool) -> None:
     metrics = {"my:top1": lambda out, _: np.asarray(out.argmax(1), np.float64)}
     comparison = compare(made, made, metrics=metrics)
     assert comparison.same_file
-    for limit in (*map(parse_criterion, EVERY_CRITERION), ClassPolicy(of_class=0.01)):
+    for limit in (*map(parse_criterion, EVERY_CRITERION), ClassCriterion(of_class=0.01)):
         verdict = judge(comparison, limit)
-        assert (verdict.status, verdict.decline, verdict.interval) == ("pass", 0, None)
+        assert (verdict.status, verdict.measured, verdict.interval) == ("pass", 0, None)
         assert verdict.meets
         assert (verdict.unchanged, verdict.p, verdict.images_needed) == (True, None, None)
         assert verdict.reason.startswith("Both are one and the same file (sha256 ")
@@ -379,6 +384,6 @@ def test_outputs_that_end_because_of_what_was_seen_are_left_to_their_own_test() 
 @pytest.mark.parametrize(("ratio", "status"), [(0.99, "fail"), (1.0, "pass"), (1.05, "pass")])
 def test_one_file_takes_its_own_time(ratio: float, status: str) -> None:
     made = fake_predictions(20, 20, 0, 1)
-    verdict = judge(compare(made, made), LatencyPolicy(ratio=ratio))
-    assert (verdict.status, verdict.decline, verdict.p) == (status, 1, None)
-    assert judge(compare(made, _other_file(made)), LatencyPolicy(ratio=2)).decline is None
+    verdict = judge(compare(made, made), LatencyCriterion(ratio=ratio))
+    assert (verdict.status, verdict.measured, verdict.p) == (status, 1, None)
+    assert judge(compare(made, _other_file(made)), LatencyCriterion(ratio=2)).measured is None

@@ -399,3 +399,55 @@ def test_a_message_shows_no_more_of_a_name_than_a_line_can_hold(tmp_path: Path) 
     with pytest.raises(ModelError, match=r"the weight line\?break\?x+… is incomplete") as error:
         Model.load(path)
     assert len(str(error.value)) < 500
+
+
+def two_headed(path: Path, *, first: str) -> Path:
+    """A tiny classifier that gives its features, a second head's probabilities, and its logits."""
+    proto = changed(path, classes=4)
+    graph = proto.graph
+    gemm = next(n for n in graph.node if n.op_type == "Gemm")
+    graph.node.append(helper.make_node("Softmax", ["output"], ["shares"], axis=1))
+    graph.node.append(helper.make_node("Identity", [gemm.input[0]], ["features"]))
+    shapes = {"features": ["N", 1, 1], "output": ["N", 4], "shares": ["N", 4]}
+    names = [first, *(name for name in shapes if name != first)]
+    del graph.output[:]
+    graph.output.extend(
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, None if n == "features" else shapes[n])
+        for n in names
+    )
+    return saved(proto, path)
+
+
+@pytest.mark.parametrize("first", ["features", "output"])
+def test_of_several_outputs_the_first_of_classes_is_judged(first: str, tmp_path: Path) -> None:
+    model = Model.load(two_headed(tmp_path / "m.onnx", first=first)).check_classifier()
+    assert (model.judged.name, model.output_kind, model.num_classes) == ("output", "logits", 4)
+    assert {o.name for o in model.proto().graph.output} == {"features", "output", "shares"}
+    assert model.proto().graph.output[0].name == "output"
+    assert (model.runnable == model.path) == (first == "output")
+    images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    alone = Model.load(tiny_classifier(tmp_path / "alone.onnx", classes=4))
+    with Runner(model) as run, Runner(alone) as expected:
+        np.testing.assert_allclose(run(images), expected(images), rtol=1e-6)
+
+
+def test_another_output_is_judged_by_its_name(tmp_path: Path) -> None:
+    model = Model.load(two_headed(tmp_path / "m.onnx", first="features"))
+    named = model.with_overrides(output_name="shares").check_classifier()
+    assert (named.judged.name, named.output_kind) == ("shares", "probabilities")
+    assert model.like(named).judged.name == "shares"
+    images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    with Runner(named) as run:
+        np.testing.assert_allclose(run(images).sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("logits", "has no output called logits"), ("features", "not an image classifier")],
+)
+def test_an_output_that_is_not_there_or_has_no_classes(
+    name: str, words: str, tmp_path: Path
+) -> None:
+    model = Model.load(two_headed(tmp_path / "m.onnx", first="output"))
+    with pytest.raises(ModelError, match=words):
+        model.with_overrides(output_name=name).check_classifier()

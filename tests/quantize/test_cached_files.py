@@ -13,7 +13,7 @@ from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.model.model import Model
 from quantlab.quantize import cached_files, get_engine
-from quantlab.quantize.cached_files import file_key, keep, recall
+from quantlab.quantize.cached_files import file_key, keep_model, recall_model
 from quantlab.quantize.engine import QuantlabEngine
 from quantlab.recipe import Recipe
 from quantlab.testing import image_folder, tiny_classifier
@@ -91,15 +91,15 @@ def test_what_other_engines_make_is_not_kept(
 
 
 def test_a_damaged_file_is_not_believed(tmp_path: Path) -> None:
-    keep(b"a model", "0" * 32, "it", tmp_path)
-    assert recall("0" * 32, tmp_path) == b"a model"
+    keep_model(b"a model", "0" * 32, "it", tmp_path)
+    assert recall_model("0" * 32, tmp_path) == b"a model"
     (tmp_path / f"{'0' * 32}.onnx").write_bytes(b"a modem")
-    assert recall("0" * 32, tmp_path) is None
+    assert recall_model("0" * 32, tmp_path) is None
     (tmp_path / f"{'0' * 32}.onnx").unlink()
-    assert recall("0" * 32, tmp_path) is None
+    assert recall_model("0" * 32, tmp_path) is None
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    keep(b"a model", "0" * 32, "it", tmp_path / "file")
-    assert recall("0" * 32, tmp_path / "file") is None
+    keep_model(b"a model", "0" * 32, "it", tmp_path / "file")
+    assert recall_model("0" * 32, tmp_path / "file") is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from quantlab.compare.compare import compare
-from quantlab.gate.verdict import Verdict, judge, parse_policy
+from quantlab.gate.notation import parse_decline
+from quantlab.gate.verdict import Verdict, judge
 from quantlab.report.advice import shortfall, suggestions, unfinished
 from quantlab.report.context import Unfinished
 from quantlab.testing import fake_predictions
@@ -13,7 +14,7 @@ from quantlab.testing import fake_predictions
 
 def verdict(flip: float, limit: str, n: int = 2000, *, labelled: bool = True) -> Verdict:
     both = (fake_predictions(n, 20, rate, 1, labelled) for rate in (0.0, flip))
-    return judge(compare(*both), parse_policy(limit))
+    return judge(compare(*both), parse_decline(limit))
 
 
 def test_nothing_is_missed_when_the_limit_is_met() -> None:
@@ -25,10 +26,10 @@ def test_nothing_is_missed_when_the_limit_is_met() -> None:
 def test_the_amount_beyond_the_limit_is_told() -> None:
     for limit, unit in (("1%", "%"), ("1pp", "points")):
         found = verdict(0.5, limit)
-        assert found.decline is not None
+        assert found.measured is not None
         text = shortfall(found)
-        assert f"{100 * found.decline:.2f}".rstrip("0") in text
-        assert f"{100 * (found.decline - 0.01):.2f}".rstrip("0") in text
+        assert f"{100 * found.measured:.2f}".rstrip("0") in text
+        assert f"{100 * (found.measured - 0.01):.2f}".rstrip("0") in text
         assert unit in text
         assert "It was written all the same." in text
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from quantlab.bench.measurement import BenchResult, Conditions
-from quantlab.bench.queueing import Load, LoadResult, Window
+from quantlab.bench.queueing import Load, LoadResult, LoadWindow
 from quantlab.bench.throughput import Throughput, ThroughputResult
 from quantlab.compare.speeds import Contrast, Ratio, ratios_of
 from quantlab.errors import QuantlabError
@@ -36,7 +36,7 @@ def rates() -> ThroughputResult:
 
 
 def loads(done: tuple[float, ...] = (20.0, 510.0), batch: int = 1) -> LoadResult:
-    window = Window(2, 1.0, (10.0, 500.0), (10.0, 500.0), done)
+    window = LoadWindow(2, 1.0, (10.0, 500.0), (10.0, 500.0), done)
     conditions = Conditions(1, batch, 1, 0)
     made = Load("one", "ab", 2.0 * batch, 1, (window,), conditions)
     return LoadResult(((made,),), (made,))

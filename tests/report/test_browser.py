@@ -16,7 +16,8 @@ from pages import CONTEXT, made
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from quantlab.gate.verdict import judge, parse_policy
+from quantlab.gate.notation import parse_decline
+from quantlab.gate.verdict import judge
 from quantlab.report.content import report_page
 from quantlab.report.context import TrialRow
 from quantlab.report.files import write_page
@@ -73,7 +74,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     plots = draw(comparison, context)
     folder = tmp_path_factory.mktemp("run")
-    verdict = judge(comparison, parse_policy("1%"))
+    verdict = judge(comparison, parse_decline("1%"))
     write_page(folder, report_page(comparison, verdict, context, plots), plots)
     return folder / "report.html"
 

@@ -12,7 +12,8 @@ from pages import CONTEXT, made
 from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
 from quantlab.data.dataset import Problem
-from quantlab.gate.verdict import judge, parse_criterion, parse_policy
+from quantlab.gate.notation import parse_criterion, parse_decline
+from quantlab.gate.verdict import judge
 from quantlab.report import tables
 from quantlab.report.advice import shortfall
 from quantlab.report.content import report_page, unjudged_page
@@ -24,7 +25,7 @@ from quantlab.tune.reverted import Reverted
 
 
 def _page(comparison: Comparison, context: ReportContext = CONTEXT, limit: str = "1%") -> str:
-    return markdown(report_page(comparison, judge(comparison, parse_policy(limit)), context), {})
+    return markdown(report_page(comparison, judge(comparison, parse_decline(limit)), context), {})
 
 
 def _tables(page: str) -> int:
@@ -215,12 +216,21 @@ def test_names_cannot_break_the_page() -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("agree>=10%", r"# PASS: fake-int8, agreement with fp32 \d+(\.\d+)?% \(95% interval "),
-        ("agree>=99.99%", r"# FAIL: fake-int8, agreement with fp32 [\d.]+% .*, limit 99.99%"),
-        ("kl<=5", r"# PASS: fake-int8, KL divergence from fp32 [\d.]+ nats .*, limit 5 nats"),
-        ("kl<=0.00001", r"# FAIL: fake-int8, KL divergence from fp32 .*, limit 1e-05 nats"),
-        ("my:score 90%", r"# PASS: fake-int8, my:score decline -?[\d.]+% \(95% interval "),
-        ("my:loss 1%", r"# INCONCLUSIVE: fp32's mean my:loss is not above 0; fake-int8 agrees"),
+        (
+            "agreement >= 10%",
+            r"# PASS: fake-int8, agreement with fp32 \d+(\.\d+)?% \(95% interval ",
+        ),
+        ("agreement >= 99.99%", r"# FAIL: fake-int8, agreement with fp32 [\d.]+% .*, limit 99.99%"),
+        ("kl <= 5", r"# PASS: fake-int8, KL divergence from fp32 [\d.]+ nats .*, limit 5 nats"),
+        ("kl <= 0.00001", r"# FAIL: fake-int8, KL divergence from fp32 .*, limit 1e-05 nats"),
+        (
+            "my:score.decline <= 90%",
+            r"# PASS: fake-int8, my:score decline -?[\d.]+% \(95% interval ",
+        ),
+        (
+            "my:loss.decline <= 1%",
+            r"# INCONCLUSIVE: fp32's mean my:loss is not above 0; fake-int8 agrees",
+        ),
     ],
 )
 def test_every_criterion_has_its_page(n: int, labelled: bool, text: str, line: str) -> None:
@@ -247,10 +257,22 @@ def test_every_criterion_has_its_page(n: int, labelled: bool, text: str, line: s
     ("text", "sentence"),
     [
         ("1%", r"The best one declines by [\d.]+%, [\d.]+% more than the limit of 1%\."),
-        ("top5 0.1pp", r"declines by [\d.]+ points? in top-5, .* more than the limit of 0.1 p"),
-        ("agree>=99%", r"one's agreement with fp32 is .*%, .* points? less than the limit of 99%"),
-        ("kl<=0.001", r"KL divergence from fp32 is .* nats, .* nats more than the limit of 0.001"),
-        ("my:score 0.1%", r"declines by [\d.]+% in my:score, [\d.]+% more than the limit of 0.1%"),
+        (
+            "top5.decline <= 0.1pp",
+            r"declines by [\d.]+ points? in top-5, .* more than the limit of 0.1 p",
+        ),
+        (
+            "agreement >= 99%",
+            r"one's agreement with fp32 is .*%, .* points? less than the limit of 99%",
+        ),
+        (
+            "kl <= 0.001",
+            r"KL divergence from fp32 is .* nats, .* nats more than the limit of 0.001",
+        ),
+        (
+            "my:score.decline <= 0.1%",
+            r"declines by [\d.]+% in my:score, [\d.]+% more than the limit of 0.1%",
+        ),
     ],
 )
 def test_shortfalls_of_every_criterion(text: str, sentence: str) -> None:
@@ -264,7 +286,7 @@ def test_shortfalls_of_every_criterion(text: str, sentence: str) -> None:
     assert re.search(sentence, said)
     assert said.endswith("It was written all the same.")
     broken = replace(fp32, outputs=np.full_like(worse, np.nan))
-    said = shortfall(judge(compare(fp32, broken), parse_criterion("kl<=1")))
+    said = shortfall(judge(compare(fp32, broken), parse_criterion("kl <= 1")))
     assert said.startswith("The int8 model gives a NaN")
-    for passing in ("99%", "agree>=1%", "kl<=9"):
+    for passing in ("99%", "agreement >= 1%", "kl <= 9"):
         assert shortfall(judge(comparison, parse_criterion(passing))) == ""

@@ -9,7 +9,8 @@ from pages import CONTEXT, made
 
 from quantlab.compare.compare import compare
 from quantlab.errors import OutputError
-from quantlab.gate.verdict import judge, parse_policy
+from quantlab.gate.notation import parse_decline
+from quantlab.gate.verdict import judge
 from quantlab.report.content import report_page
 from quantlab.report.document import Page, Plot
 from quantlab.report.files import write_page
@@ -20,7 +21,7 @@ from quantlab.testing import fake_predictions
 def test_both_forms_show_the_same_plots(tmp_path: Path) -> None:
     comparison = made()
     plots = draw(comparison, CONTEXT)
-    page = report_page(comparison, judge(comparison, parse_policy("1%")), CONTEXT, plots)
+    page = report_page(comparison, judge(comparison, parse_decline("1%")), CONTEXT, plots)
     write_page(tmp_path / "run", page, plots)
     written = {path.name: path.read_text() for path in (tmp_path / "run").iterdir()}
     linked = re.findall(r"^!\[[^]]+\]\(([^)]+)\)$", written.pop("report.md"), re.M)
@@ -34,7 +35,7 @@ def test_without_speeds_and_changes_only_confidence_is_drawn(tmp_path: Path) -> 
     same = fake_predictions(50, 5, 0, 1)
     comparison = compare(same, same)
     plots = draw(comparison, CONTEXT)
-    page = report_page(comparison, judge(comparison, parse_policy("1%")), CONTEXT, plots)
+    page = report_page(comparison, judge(comparison, parse_decline("1%")), CONTEXT, plots)
     write_page(tmp_path, page, plots)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["confidence.svg", "report.html", "report.md"]

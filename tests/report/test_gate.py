@@ -29,26 +29,26 @@ NASTY = "a<b>|*x*\n::error::no%0A\x00--> `c`"
 
 
 def decision(status: str, level: str = "required", reason: str = NASTY) -> Decision:
-    rule = parse_rule(f"top1.decline > 1%, {level}")
+    rule = parse_rule(f"top1.decline <= 1%, {level}")
     verdict = Verdict.model_validate(
         {
             "status": status,
             "reason": reason,
             "remedy": "Do this.",
-            "policy": rule.limit,
-            "decline": 0.02,
+            "criterion": rule.criterion,
+            "measured": 0.02,
             "interval": Interval(0.011, 0.03),
             "p": 0.001,
         }
     )
-    return combine([(rule, verdict)], alarms=(NASTY,))
+    return combine([(rule, verdict)]).model_copy(update={"stored": (NASTY,)})
 
 
 CONTEXT = GateContext(
     subject=NASTY,
     reference="fp32",
     images=1800,
-    command="quantlab gate a b --fail-if 'x > `1`'",
+    command="quantlab gate a b --require 'x > `1`'",
     conditions={"CPU": NASTY},
     notes=(NASTY,),
 )
@@ -113,8 +113,8 @@ def test_a_comment_holds_no_markup_from_elsewhere() -> None:
 
 def test_a_summary_for_the_terminal() -> None:
     text = gate_summary(decision("fail", reason="It is lost."), CONTEXT)
-    assert "| top1.decline > 1% | required | fail    | 2%       | 1.10% to 3.00% |" in text
-    assert "top1.decline > 1%: It is lost. Do this." in text
+    assert "| top1.decline <= 1% | required | fail    | 2%       | 1.10% to 3.00% |" in text
+    assert "top1.decline <= 1%: It is lost. Do this." in text
 
 
 def test_trends_are_finite_numbers() -> None:

@@ -11,7 +11,8 @@ from markdown_it import MarkdownIt
 from pages import CONTEXT, made
 
 from quantlab.data.dataset import Problem
-from quantlab.gate.verdict import judge, parse_policy
+from quantlab.gate.notation import parse_decline
+from quantlab.gate.verdict import judge
 from quantlab.report.content import report_page, unjudged_page
 from quantlab.report.context import TrialRow
 from quantlab.report.document import (
@@ -89,7 +90,7 @@ def whole(labelled: bool = True) -> Page:
         suggestions=("More images: `--images-per-class 2`.",),
         problems=(Problem("0.jpg", "truncated"),),
     )
-    return report_page(comparison, judge(comparison, parse_policy("1%")), context)
+    return report_page(comparison, judge(comparison, parse_decline("1%")), context)
 
 
 def hostile() -> Page:
@@ -136,7 +137,7 @@ def test_a_real_page_with_hostile_names() -> None:
         problems=(Problem(HOSTILE, HOSTILE),),
         trials=(TrialRow(HOSTILE, error=HOSTILE),),
     )
-    page = report_page(comparison, judge(comparison, parse_policy("1%")), context)
+    page = report_page(comparison, judge(comparison, parse_decline("1%")), context)
     read = Read(html(page, {}))
     assert len(read.of("script")) == 1
     assert not read.of("img")

@@ -10,7 +10,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from pages import CONTEXT, made
 
-from quantlab.gate.verdict import judge, parse_policy
+from quantlab.gate.notation import parse_decline
+from quantlab.gate.verdict import judge
 from quantlab.report.content import report_page
 from quantlab.report.document import (
     Bullets,
@@ -117,7 +118,7 @@ def test_sections_go_down() -> None:
 @pytest.mark.parametrize("labelled", [True, False])
 def test_a_whole_report_is_githubs_markdown(labelled: bool) -> None:
     comparison = made(labelled=labelled, kind="<script>{}</script> | `x`\n*y*")
-    content = report_page(comparison, judge(comparison, parse_policy("1%")), CONTEXT)
+    content = report_page(comparison, judge(comparison, parse_decline("1%")), CONTEXT)
     text = markdown(content, {})
     found = GITHUB.parse(text)
     first = next(token for token in found if token.type == "inline")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
-from quantlab.gate.verdict import judge, parse_policy
+from quantlab.gate.notation import parse_decline
+from quantlab.gate.verdict import judge
 from quantlab.inspect.inspection import inspect_model
 from quantlab.model.model import Model
 from quantlab.report.context import TrialRow, Unfinished
@@ -38,12 +39,12 @@ def comparison(
 
 
 def summary(c: Comparison, limit: str = "1%") -> str:
-    return compare_summary(c, judge(c, parse_policy(limit)))
+    return compare_summary(c, judge(c, parse_decline(limit)))
 
 
 def test_compare_says_the_verdict_first() -> None:
     c = comparison()
-    verdict = judge(c, parse_policy("50%"))
+    verdict = judge(c, parse_decline("50%"))
     lines = summary(c, "50%").splitlines()
     assert lines[0].startswith("PASS: net-int8, top-1 decline ")
     assert lines[1] == verdict.reason
@@ -98,7 +99,7 @@ def test_tune_lists_the_trials_and_the_places() -> None:
         TrialRow("b", error="it failed"),
     )
     places = {"int8 model": Path("o.onnx"), "Report": Path("runs/x/report.md")}
-    text = tune_summary(c, judge(c, parse_policy("1%")), rows, "It misses.", places)
+    text = tune_summary(c, judge(c, parse_decline("1%")), rows, "It misses.", places)
     assert "→ a" in text
     assert "\n✗ b: it failed\n" in text
     assert "It misses." in text
@@ -109,7 +110,7 @@ def test_what_must_not_be_missed_comes_before_the_trials() -> None:
     c, places = comparison(int8_ms=20), {"Report": Path("r.md")}
     rows = (TrialRow("a", chosen=True, faster=False, speedup=0.5, calibration_kl=0.1, kl=0.2),)
     ended = Unfinished("--max-trials 1", ("b",), (), "", "quantlab tune --resume r --max-trials 2")
-    verdict = judge(c, parse_policy("50%"))
+    verdict = judge(c, parse_decline("50%"))
     lines = tune_summary(c, verdict, rows, "", places, ended).splitlines()
     assert lines[0] == (
         "Ended by --max-trials 1: not tried: b. To go on: quantlab tune --resume r --max-trials 2"

@@ -29,7 +29,7 @@ from quantlab.serve.settings import Settings
 SECONDS = 10.0
 TUNE = {
     "strategy": "random", "no_bench": True, "max_trials": 8, "calibration_size": 4,
-    "criterion": "agree>=60%",
+    "criterion": "agreement >= 60%",
 }  # fmt: skip
 ASKED = {"verb": "evaluate", "model": "net", "data": "val"}
 Away = Callable[[], Any]

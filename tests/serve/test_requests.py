@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import pytest
@@ -23,6 +23,7 @@ from quantlab.serve.requests import (
     dataset_names,
     model_names,
 )
+from quantlab.verbs.options.option import declared
 
 REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Request)
 LEAST: dict[str, dict[str, Any]] = {
@@ -49,7 +50,7 @@ MOST: dict[str, dict[str, Any]] = {
         "early_stop": True, "seed": 1,
     },
     "gate": {
-        "fail_if": ["top1.decline > 1%", "kl > 0.02, advisory"], "baseline": "b",
+        "require": ["top1.decline <= 1%", "kl <= 0.02, advisory"], "baseline": "b",
         "allow_isa_change": True, "rounds": 3, "seed": 1, "annotations": True,
     },
     "bench": {
@@ -59,7 +60,8 @@ MOST: dict[str, dict[str, Any]] = {
     "baseline": {},
 }  # fmt: skip
 OF_IMAGES = {
-    "pipeline": "timm-bicubic", "layout": "NHWC", "output_kind": "logits", "size": 64, "threads": 2,
+    "pipeline": "timm-bicubic", "layout": "NHWC", "output_kind": "logits", "output_name": "out",
+    "size": 64, "threads": 2,
     "max_bad": 0.5,
 }  # fmt: skip
 EVALUATED = {"batch_size": 4, "split": "2x1", "fold_preprocess": True}
@@ -121,8 +123,8 @@ def parsed(argv: list[str]) -> dict[str, Any]:
 
 
 def test_there_is_a_request_for_each_verb() -> None:
-    assert set(REQUESTS.values()) == set(get_args(AnyRequest))
     assert set(VERBS) == set(LEAST)
+    assert all(issubclass(request, AnyRequest) for request in REQUESTS.values())
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -130,7 +132,7 @@ def test_what_equals_its_default_is_left_out(verb: str) -> None:
     request = REQUEST.validate_python({"verb": verb, **LEAST[verb]})
     argv = command_line(request, places_of(request))
     flags = {word.partition("=")[0] for word in argv if word.startswith("--")}
-    always = {word for word in REQUESTS[verb].ALWAYS if word.startswith("--")}
+    always = {d.flag for d in declared(request.OPTIONS).values() if d.option.job_file}
     assert flags <= {"--data", "--model", "--output"} | always
     parsed(argv)
 
@@ -140,7 +142,8 @@ def test_every_field_arrives_as_it_was_asked(verb: str) -> None:
     request = everything(verb)
     default = REQUEST.validate_python({"verb": verb, **LEAST[verb]})
     found = parsed(command_line(request, places_of(request)))
-    named = {*request.MODELS, *request.DATASETS, "verb", "name", "recipe", "baseline"}
+    named = {*request.stored("models"), *request.stored("datasets")}
+    named |= {"verb", "name", "recipe", "baseline"}
     named |= {"criterion"}  # instead of max_decline
     for field in set(type(request).model_fields) - named:
         asked = getattr(request, field)
@@ -154,7 +157,7 @@ def test_every_field_arrives_as_it_was_asked(verb: str) -> None:
 def test_every_option_of_a_verb_can_be_asked_for_or_there_is_a_reason(verb: str) -> None:
     """A new option of a verb belongs into its request, or into the table above."""
     request = REQUESTS[verb]
-    command = command_of(request.COMMAND)
+    command = command_of(request.OPTIONS.words())
     options = {p.name for p in command.params if isinstance(p, click.Option)}
     fields = set(request.model_fields) - {"verb", "name"}
     reasons = {**EVERYWHERE, **NOT_ASKED[verb]}
@@ -162,13 +165,13 @@ def test_every_option_of_a_verb_can_be_asked_for_or_there_is_a_reason(verb: str)
     assert options - fields - set(reasons) - places == set()
     assert NOT_ASKED[verb].keys() <= options, "the table names what is not there any more"
     arguments = {p.name for p in command.params if isinstance(p, click.Argument)}
-    assert fields - options <= {*request.MODELS, *arguments}
+    assert fields - options <= {*request.stored("models"), *arguments}
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_choice_of_a_verb_can_be_asked_for(verb: str) -> None:
     request = REQUESTS[verb]
-    for option in command_of(request.COMMAND).params:
+    for option in command_of(request.OPTIONS.words()).params:
         if option.name in request.model_fields and isinstance(option.type, click.Choice):
             for choice in option.type.choices:
                 asked = {"verb": verb, **LEAST[verb], option.name: choice}
@@ -188,7 +191,9 @@ NASTY = st.one_of(
     st.sampled_from(
         ["../x", "/etc/passwd", "a/b", "~", ".", "..", "C:\\x", "file:///x", "-", "--"]
     ),
-    st.sampled_from(["os:abort.decline > 1%", "os:abort 1%", "$(id)", "a;b", "a\nb", "a\0b", "%s"]),
+    st.sampled_from(
+        ["os:abort.decline <= 1%", "os:abort 1%", "$(id)", "a;b", "a\nb", "a\0b", "%s"]
+    ),
     st.from_regex(r"[A-Za-z0-9._+ %<>=,:/-]{1,20}", fullmatch=True),
 )
 
@@ -212,7 +217,7 @@ def test_no_text_becomes_an_option_or_a_path(where: tuple[str, str], text: str) 
     flags = [
         [word.partition("=")[0] for word in line if word.startswith("-")] for line in (argv, before)
     ]
-    own = [o.opts for o in command_of(request.COMMAND).params if o.name == field]
+    own = [o.opts for o in command_of(request.OPTIONS.words()).params if o.name == field]
     assert {*flags[0]} - {*flags[1]} <= {name for names in own for name in names}
     assert shlex.split(shlex.join(argv)) == argv
 
@@ -234,11 +239,37 @@ def test_what_is_refused(change: dict[str, Any]) -> None:
         REQUEST.validate_python({"verb": "tune", **LEAST["tune"], **change})
 
 
+def test_units_are_those_of_the_command_line() -> None:
+    def asked(**fields: Any) -> AnyRequest:
+        return REQUEST.validate_python({"verb": "tune", **LEAST["tune"], **fields})
+
+    assert asked(budget="5m") == asked(budget=300) == asked(budget=300.0)
+    assert asked(max_bad="1%") == asked(max_bad=0.01)
+    assert asked(max_bad=1).max_bad == 1
+    for wrong in ({"budget": "8d"}, {"budget": "soon"}, {"max_bad": "2"}, {"max_bad": 2}):
+        with pytest.raises(ValidationError):
+            asked(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("verb", "wrong"),
+    [
+        ("tune", {"max_decline": "a lot"}), ("tune", {"criterion": "nearness <= 3"}),
+        ("compare", {"criterion": "kl<=much"}), ("evaluate", {"split": "0x2"}),
+        ("gate", {"require": ["top1.decline <= much"]}),
+        ("gate", {"require": ["kl <= 0.1", "kl <= 0.1"]}),
+    ],
+)  # fmt: skip
+def test_what_the_verb_could_not_read_is_refused_at_once(verb: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="Value error"):
+        REQUEST.validate_python({"verb": verb, **LEAST[verb], **wrong})
+
+
 def test_a_criterion_in_the_place_of_a_decline() -> None:
     for verb in ("tune", "compare"):
-        asked = {"verb": verb, **LEAST[verb], "criterion": "agree>=96%"}
+        asked = {"verb": verb, **LEAST[verb], "criterion": "agreement >= 96%"}
         request = REQUEST.validate_python(asked)
-        assert parsed(command_line(request, places_of(request)))["criterion"] == "agree>=96%"
+        assert parsed(command_line(request, places_of(request)))["criterion"] == "agreement >= 96%"
 
 
 def test_what_times_is_exclusive() -> None:
@@ -252,5 +283,13 @@ def test_what_times_is_exclusive() -> None:
     assert not exclusive("compare", no_bench=True)
     assert not exclusive("evaluate")
     assert not exclusive("gate")
-    assert exclusive("gate", fail_if=["latency.p50.ratio > 1.05"])
-    assert not exclusive("gate", fail_if=["kl > 0.1"])
+    assert exclusive("gate", require=["latency.p50.ratio <= 1.05"])
+    assert not exclusive("gate", require=["kl <= 0.1"])
+
+
+def test_rules_by_their_former_name() -> None:
+    asked = {"verb": "gate", "models": ["a", "b"], "data": "val"}
+    now, before = ({**asked, key: ["kl <= 0.1"]} for key in ("require", "fail_if"))
+    requests = [REQUESTS["gate"].model_validate(each) for each in (now, before)]
+    assert requests[0] == requests[1]
+    assert "--require=kl <= 0.1" in command_line(requests[1], Places(["a.onnx", "b.onnx"]))

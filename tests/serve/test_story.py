@@ -31,7 +31,7 @@ from quantlab.runs.record import load_record
 QUANTLAB = (sys.executable, "-m", "quantlab")
 MODEL = "models/mobilenetv2-12.onnx"
 SAMPLE = ("--no-bench", "--calibration-size", "20", "--max-trials", "1")
-RULES = ("--fail-if", "top1.decline > 10%", "--fail-if", "agree < 50%")
+RULES = ("--require", "top1.decline <= 10%", "--require", "agreement >= 50%")
 
 
 @contextmanager

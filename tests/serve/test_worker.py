@@ -131,8 +131,8 @@ def test_a_baseline_is_kept_and_a_gate_judges_by_it(service: Service) -> None:
         kept = service.catalog.baseline("release-1")
         assert kept.job == accepted.id
         assert set(kept.files) >= {"quantlab-baseline.yaml"}
-        rules = ["top1.decline > 1%", "agree < 95%"]
-        asked = ask(service, "gate", models=["net"], baseline="release-1", fail_if=rules)
+        rules = ["top1.decline <= 1%", "agreement >= 95%"]
+        asked = ask(service, "gate", models=["net"], baseline="release-1", require=rules)
         (gated,) = await_end(service, asked)
     assert (gated.state, gated.error) == ("done", None)
     assert gated.exit_code in (0, 3)

@@ -12,7 +12,19 @@ from pydantic import ValidationError
 from quantlab.errors import RecipeError
 from quantlab.recipe import Recipe
 from quantlab.tune.ladder import ladder
-from quantlab.verbs.config import Config, dump, effective, load, load_config, narrowed, template
+from quantlab.verbs.config import (
+    Config,
+    dump,
+    effective,
+    load,
+    load_config,
+    narrowed,
+    resolve,
+    settled,
+    template,
+)
+from quantlab.verbs.options.shared import DataOptions
+from quantlab.verbs.options.tune import TuneOptions
 
 DOCS = Path(__file__).parents[2] / "docs" / "config.md"
 KEYS = [key.alias or name for name, key in Config.model_fields.items()]
@@ -26,7 +38,7 @@ synsets: words.txt
 pipeline: {resizer: pillow-bilinear, resize: 36, crop: 32, mean: [0, 0, 0], std: [1, 1, 1]}
 recipe: r.yaml
 output: out/int8.onnx
-criterion: agree>=96%
+criterion: agreement >= 96%
 tolerance: 0.1%
 strategy: tpe
 engines: [quantlab, ort]
@@ -41,7 +53,7 @@ target_speedup: 1.5
 threads: 4
 bench: {batch_sizes: [1, 8], rounds: 5, seconds: 3s, threads: 2}
 storage: sqlite:///study.db
-gate: {fail_if: [top5.decline > 1%, "kl > 0.1, advisory"], baseline: accepted.yaml}
+gate: {require: [top5.decline <= 1%, "kl <= 0.1, advisory"], baseline: accepted.yaml}
 """
 
 
@@ -109,10 +121,10 @@ def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) 
     settings = effective(file, {"seed": 7, "max_decline": "0.5pp", "layout": "NCHW"})
     assert set(settings) == set(Config.model_fields)
     assert (settings["seed"], settings["threads"], settings["budget"]) == (7, 2, 300.0)
-    assert settings["criterion"] == "0.5pp"
+    assert settings["criterion"] == "top1.decline <= 0.5pp"
     assert "layout" not in settings
-    both = {"criterion": "kl<=0.01", "max_decline": "0.5pp"}
-    assert effective(file, both)["criterion"] == "kl<=0.01"
+    both = {"criterion": "kl <= 0.01", "max_decline": "0.5pp"}
+    assert effective(file, both)["criterion"] == "kl <= 0.01"
     assert effective(Config(), {}) == Config().model_dump()
 
 
@@ -200,3 +212,31 @@ def test_a_place_that_is_none_is_named(place: str, tmp_path: Path) -> None:
     (tmp_path / "quantlab.yaml").write_text(f"data: {place}\n")
     with pytest.raises(RecipeError, match=r"quantlab.yaml: data"):
         load_config(tmp_path)
+
+
+def test_every_value_has_an_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QUANTLAB_DATA", raising=False)
+    file = config(tmp_path, "seed: 5\nlist: l.txt\ncriterion: 2%\n")
+    found = resolve(TuneOptions, {"threads": 2, "max_decline": "1%"}, file, "quantlab.yaml")
+    origins = found.pop("origins")
+    assert found == {k: v for k, v in effective(file, {"threads": 2, "max_decline": "1%"}).items()
+                     if k != "rules"}  # fmt: skip
+    named = {k: v for k, v in origins.items() if v != "default"}
+    assert named == {
+        "threads": "--threads", "max_decline": "--max-decline", "criterion": "--max-decline",
+        "seed": "quantlab.yaml", "list_file": "quantlab.yaml",
+    }  # fmt: skip
+    monkeypatch.setenv("QUANTLAB_DATA", "images")
+    assert resolve(TuneOptions, {}, file, "x.yaml")["origins"]["data"] == "QUANTLAB_DATA"
+
+
+def test_options_are_settled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config(tmp_path, "data: there\nlist: l.txt\nthreads: 3\n")
+    found = settled(DataOptions(max_bad=0.5))
+    assert (found.data, found.list_file) == (tmp_path / "there", tmp_path / "l.txt")
+    assert (found.origins["data"], found.origins["max_bad"]) == ("quantlab.yaml", "--max-bad")
+    (tmp_path / "quantlab.yaml").write_text("data: elsewhere\n")
+    assert settled(found) is found
+    given = settled(DataOptions(data=Path("here")))
+    assert (given.data, given.list_file, given.origins["data"]) == (Path("here"), None, "--data")

@@ -22,7 +22,8 @@ from quantlab.model.model import Model
 from quantlab.runs.run import Run
 from quantlab.runtime.runner import Runner
 from quantlab.testing import image_folder, tiny_classifier
-from quantlab.verbs.evaluate import EvaluateSpec, _Running, evaluate_job, predict
+from quantlab.verbs.evaluate import EvaluateOptions, _Running, evaluate_job, predict
+from quantlab.verbs.publish import publish
 
 ONE_CORE = ShardedExecution(threads=1)
 
@@ -83,11 +84,11 @@ def test_the_predictions_are_saved_and_the_same_again(tmp_path: Path) -> None:
     data = image_folder(tmp_path / "images", 10, per_class=1, size=40)
     saved = []
     for _ in range(2):
+        spec = EvaluateOptions(model=str(model), data=data, pipeline="torchvision", threads=1)
         with Run("evaluate", {}, "quantlab evaluate", tmp_path / "runs") as run:
-            spec = EvaluateSpec(model=str(model), data=data, pipeline="torchvision", threads=1)
-            accuracy, images = evaluate_job(spec, run, NullReporter())
-        assert accuracy is not None
-        assert (images, accuracy.top1.n) == (10, 10)
+            found = publish(evaluate_job(spec, NullReporter()), run, NullReporter())
+        assert found.accuracy is not None
+        assert (found.images, found.accuracy.top1.n) == (10, 10)
         saved.append(Predictions.load(run.folder / run.record.artifacts["predictions"]))
     np.testing.assert_array_equal(saved[0].outputs, saved[1].outputs)
     assert saved[0].digests == saved[1].digests
@@ -98,11 +99,10 @@ def test_known_answers_run_no_inference_where_the_crops_are_gone(
 ) -> None:
     model = tiny_classifier(tmp_path / "m.onnx", size=224)
     data = image_folder(tmp_path / "images", 10, per_class=1, size=40)
-    spec = EvaluateSpec(model=str(model), data=data, pipeline="torchvision", threads=1)
+    spec = EvaluateOptions(model=str(model), data=data, pipeline="torchvision", threads=1)
     for _ in range(2):
         runs.clear()
-        with Run("evaluate", {}, "quantlab evaluate", tmp_path / "runs") as run:
-            evaluate_job(spec, run, NullReporter())
+        evaluate_job(spec, NullReporter())
         shutil.rmtree(cache_dir() / "crops")
     assert runs == []
 

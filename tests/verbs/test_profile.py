@@ -15,7 +15,8 @@ from quantlab.model.model import Model
 from quantlab.report.profile import profile_summary
 from quantlab.runs.run import Run
 from quantlab.testing import tiny_classifier
-from quantlab.verbs.profile import RUNS, TURNS, ProfileSpec, profile_job, profiled
+from quantlab.verbs.profile import RUNS, TURNS, ProfileOptions, profile_job, profiled
+from quantlab.verbs.publish import publish
 
 
 @pytest.fixture
@@ -30,8 +31,8 @@ def files(tmp_path: Path) -> tuple[Path, ...]:
 def test_the_record_the_file_and_the_plot(files: tuple[Path, ...], tmp_path: Path) -> None:
     models = tuple(map(str, files))
     with Run("bench", {}, "quantlab bench", tmp_path / "runs") as run:
-        run.record.results = {"ratios": []}
-        found = profile_job(ProfileSpec(models=models, batch_sizes=(2, 1)), run, NullReporter())
+        spec, reporter = ProfileOptions(models=models, batch_sizes=(2, 1)), NullReporter()
+        found = publish(profile_job(spec, reporter, {"ratios": []}), run, reporter).value
     stored = json.loads((run.folder / "profile.json").read_text())
     assert tuple(Profile.model_validate(entry) for entry in stored) == found
     assert (run.folder / "profile.png").read_bytes().startswith(b"\x89PNG")
@@ -47,7 +48,7 @@ def test_the_record_the_file_and_the_plot(files: tuple[Path, ...], tmp_path: Pat
 
 
 def test_every_run_but_the_warm_up_counts(files: tuple[Path, ...]) -> None:
-    (found,) = profiled([Model.load(files[0])], ProfileSpec(models=()), NullReporter())
+    (found,) = profiled([Model.load(files[0])], ProfileOptions(models=()), NullReporter())
     assert found.runs == TURNS * (RUNS - 1)
     assert "Conv" in found.by_operator()
     assert all(node.kind != "int8" for node in found.nodes)
@@ -56,11 +57,11 @@ def test_every_run_but_the_warm_up_counts(files: tuple[Path, ...]) -> None:
 
 def test_time_is_bounded(files: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quantlab.verbs.profile.SECONDS", 0.0)
-    (found,) = profiled([Model.load(files[0])], ProfileSpec(models=()), NullReporter())
+    (found,) = profiled([Model.load(files[0])], ProfileOptions(models=()), NullReporter())
     assert found.runs == RUNS - 1
 
 
 def test_a_model_that_does_not_run_at_this_batch(tmp_path: Path) -> None:
     model = Model.load(tiny_classifier(tmp_path / "fixed.onnx", batch=3))
     with pytest.raises(ModelError, match="cannot run"):
-        profiled([model], ProfileSpec(models=()), NullReporter())
+        profiled([model], ProfileOptions(models=()), NullReporter())

@@ -36,7 +36,7 @@ def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.P
     """A model repository: fp32, an int8 that is the same, one that is nearly, one that never gives
     its usual answer."""
     monkeypatch.setenv("QUANTLAB_CACHE", str(pytester.path / "cache"))
-    monkeypatch.setattr("quantlab.verbs.reports.draw", lambda *_, **__: {})
+    monkeypatch.setattr("quantlab.verbs.publish.draw", lambda *_, **__: {})
     root = pytester.path
     (root / "p.yaml").write_text(PIPELINE)
     model = tiny_classifier(root / "fp32.onnx")
@@ -81,7 +81,7 @@ def test_the_gate_passes_and_returns_the_decision(repo: pytest.Pytester) -> None
         def test_int8(quantlab_gate):
             found = quantlab_gate("fp32.onnx", "int8.onnx", max_decline="20%", {FIXED})
             assert found.status == "pass"
-            assert found.judged[0].rule.text == "top1.decline > 20%"
+            assert found.judged[0].rule.text == "top1.decline <= 20%"
         """,
         passed=1,
     )
@@ -95,7 +95,7 @@ def test_a_regression_fails_with_the_gates_words(repo: pytest.Pytester) -> None:
 
         @pytest.mark.quantlab_gate({FIXED})
         def test_int8(quantlab_gate):
-            quantlab_gate("fp32.onnx", "broken.onnx", max_decline="1%", fail_if="kl > 9")
+            quantlab_gate("fp32.onnx", "broken.onnx", max_decline="1%", require="kl <= 9")
         """,
         failed=1,
     )
@@ -142,7 +142,7 @@ def test_a_baseline_and_the_default_rule(repo: pytest.Pytester, cli_update: Any)
         repo,
         f"""
         def test_int8(quantlab_gate):
-            quantlab_gate("int8.onnx", baseline="b.yaml", fail_if=["agree < 90%"], {FIXED})
+            quantlab_gate("int8.onnx", baseline="b.yaml", require=["agreement >= 90%"], {FIXED})
 
         def test_rule(quantlab_gate):
             quantlab_gate("int8.onnx", baseline="b.yaml", {FIXED})
@@ -170,7 +170,7 @@ def cli_update() -> Any:
     [
         ('"fp32.onnx", "gone.onnx"', "gone.onnx"),
         ('"int8.onnx"', "nothing to be compared with"),
-        ('"fp32.onnx", "int8.onnx", fail_if="top1 > 1%"', "there is no metric top1"),
+        ('"fp32.onnx", "int8.onnx", require="top1 > 1%"', "there is no metric top1"),
         ('"fp32.onnx", "int8.onnx", dat="val"', "Did you mean data?"),
         ('"fp32.onnx", "int8.onnx", inconclusive="maybe"', "is not one of fail, xfail, skip"),
     ],

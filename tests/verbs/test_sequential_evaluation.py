@@ -14,7 +14,7 @@ from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError
 from quantlab.evaluate.parallel import ParallelRunner
-from quantlab.gate.criteria import parse_criterion
+from quantlab.gate.notation import parse_criterion
 from quantlab.gate.sequential import watch
 from quantlab.model.model import Model
 from quantlab.testing import image_folder, tiny_classifier
@@ -47,10 +47,10 @@ class Asked:
         self.images: dict[str, int] = {}
 
         class Counting(ParallelRunner):
-            def answers(runner, order, inputs):  # type: ignore[no-untyped-def]  # noqa: N805
+            def answers(runner, order, images):  # type: ignore[no-untyped-def]  # noqa: N805
                 name = runner.model.name
                 self.images[name] = self.images.get(name, 0) + len(order)
-                return super().answers(order, inputs)
+                return super().answers(order, images)
 
         monkeypatch.setattr("quantlab.verbs.evaluate.ParallelRunner", Counting)
 
@@ -68,7 +68,7 @@ def run(models: list[Model], crops: Crops, criterion: str, seed: int = 0) -> Seq
 def test_both_models_see_the_same_few_images(
     models: list[Model], crops: Crops, asked: Asked
 ) -> None:
-    found = run(models, crops, "agree>=99%")
+    found = run(models, crops, "agreement >= 99%")
     assert (found.seen, found.total, found.decided) == (BLOCK, IMAGES, True)
     assert asked.images == {"0": BLOCK, "1": BLOCK}
     first, second = found.predictions
@@ -79,7 +79,7 @@ def test_both_models_see_the_same_few_images(
 
 
 def test_the_answers_are_those_of_a_whole_evaluation(models: list[Model], crops: Crops) -> None:
-    found = run(models, crops, "agree>=99%")
+    found = run(models, crops, "agreement >= 99%")
     for model, answers in zip(models, found.predictions, strict=True):
         whole = predict(model, crops, NullReporter(), ONE_CORE)
         rows = [whole.names.index(name) for name in answers.names]
@@ -90,7 +90,9 @@ def test_the_answers_are_those_of_a_whole_evaluation(models: list[Model], crops:
 
 
 def test_the_seed_chooses_the_images(models: list[Model], crops: Crops) -> None:
-    names = [run(models, crops, "agree>=99%", seed).predictions[0].names for seed in (0, 0, 1)]
+    names = [
+        run(models, crops, "agreement >= 99%", seed).predictions[0].names for seed in (0, 0, 1)
+    ]
     assert names[0] == names[1] != names[2]
 
 
@@ -110,9 +112,9 @@ def test_what_is_never_certain_sees_all_and_is_kept(
 def test_known_answers_stop_at_the_same_image(
     models: list[Model], crops: Crops, asked: Asked
 ) -> None:
-    cold = run(models, crops, "agree>=60%")
+    cold = run(models, crops, "agreement >= 60%")
     predict(models[0], crops, NullReporter(), ONE_CORE)
-    warm = run(models, crops, "agree>=60%")
+    warm = run(models, crops, "agreement >= 60%")
     assert cold.seen == warm.seen
     assert asked.images == {"0": IMAGES + cold.seen, "1": 2 * cold.seen}
 
@@ -121,6 +123,6 @@ def test_accuracy_needs_labels(models: list[Model], crops: Crops, tmp_path: Path
     one = load_crops(
         open_dataset(tmp_path / "data" / "3"), crops.pipeline, cache_dir=tmp_path / "crops"
     )
-    with pytest.raises(DataError, match="agree>=96%"):
+    with pytest.raises(DataError, match="agreement >= 96%"):
         run(models, one, "1%")
-    assert run(models, one, "agree>=90%").seen == len(one)
+    assert run(models, one, "agreement >= 90%").seen == len(one)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Protocol
 
 from quantlab._util.paths import is_url
+from quantlab._util.reporter import Counted
 from quantlab.data.dataset import Dataset, Opening
 from quantlab.data.labels import check_labels
 from quantlab.data.remote import fetched
-from quantlab.errors import DataError
+from quantlab.errors import DataError, QuantlabError
 
+GROUP = "quantlab.readers"
+"""The entry point group by which other packages offer readers: a file ending without its dot, and a
+Reader. A folder of such files is read by it too."""
 NPZ_LIST = "npz_datalist.txt"
 LIST_NAMES = ("val.txt", "val_label.txt", "val_map.txt", NPZ_LIST)
 FILES = {
@@ -26,7 +31,14 @@ FILES = {
 """The readers of files, by the file's ending."""
 FOLDERS = {"data.mdb": "lmdb", "*.tar": "webdataset", "*.parquet": "parquet"}
 """The readers of folders, by what lies in them."""
-Progress = Callable[[int, int], None]
+
+
+class DatasetReader(Protocol):
+    """Reads the file or folder ``path``; ``labelled=False`` leaves labels aside."""
+
+    def __call__(self, path: Path, *, labelled: bool) -> Dataset: ...
+
+
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
@@ -37,14 +49,14 @@ def open_dataset(
     synsets: Path | None = None,
     num_classes: int | None = None,
     labelled: bool = True,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> Dataset:
     """The images under ``path``, indexed but not yet read.
 
     What a URL names is fetched into the cache first (``data.remote``); ``progress(bytes, total)``
     is of that.
 
-    A file of one of the FILES, a folder with one of the FOLDERS in it, a folder with a list file
+    A file with one of the ``endings()``, a folder with such files in it, a folder with a list file
     (LIST_NAMES or ``list_file``), a folder of class folders, or a folder of images without labels.
     ``synsets`` names the classes in index order; ``num_classes`` (the model's) makes sure that
     labels fit; ``labelled=False`` leaves labels aside, and a list is one of images only. Raises
@@ -99,8 +111,7 @@ def _open(
     if path.name == NPZ_LIST and path.is_file():
         path, list_file = path.parent, path
     if (reader := _reader(path)) is not None:
-        made: Dataset = import_module(f"{__name__}.{reader}").read(path, labelled=labelled)
-        return made
+        return reader(path, labelled=labelled)
     if path.is_file():
         raise _not_data(path)
     if not path.is_dir():
@@ -112,8 +123,17 @@ def _open(
     return unlabelled.read(path)
 
 
-def _reader(path: Path) -> str | None:
-    """The module that reads this file or folder by itself, if any.
+def endings() -> tuple[str, ...]:
+    """The endings of files that are datasets: quantlab's, then those of other packages' readers."""
+    return (*FILES, *sorted(set(_offered()) - set(FILES)))
+
+
+def _offered() -> dict[str, EntryPoint]:
+    return {f".{entry.name.lower()}": entry for entry in entry_points(group=GROUP)}
+
+
+def _reader(path: Path) -> DatasetReader | None:
+    """What reads this file or folder by itself, if anything.
 
     A folder with images in it is one of images, whatever else lies there.
     """
@@ -121,11 +141,42 @@ def _reader(path: Path) -> str | None:
 
     if path.is_dir():
         names = files.names(path)
-        found = [reader for wild, reader in FOLDERS.items() if fnmatch.filter(names, wild)]
-        return found[0] if found and not files.images_below(path)[0] else None
+        wilds = {**FOLDERS, **{f"*{ending}": ending for ending in endings() if ending not in FILES}}
+        found = [reader for wild, reader in wilds.items() if fnmatch.filter(names, wild)]
+        return _reader_of(found[0]) if found and not files.images_below(path)[0] else None
     if path.is_file():
-        return FILES.get(path.suffix.lower())
-    return "webdataset" if webdataset.is_pattern(path) else None
+        ending = path.suffix.lower()
+        return _reader_of(FILES.get(ending, ending)) if ending in endings() else None
+    return _reader_of("webdataset") if webdataset.is_pattern(path) else None
+
+
+def _reader_of(name: str) -> DatasetReader:
+    """quantlab's reader of that module, or another package's of that ending."""
+    if not name.startswith("."):
+        read: DatasetReader = import_module(f"{__name__}.{name}").read
+        return read
+    entry = _offered()[name]
+    owner = entry.dist.name if entry.dist is not None else entry.value
+
+    def offered(path: Path, *, labelled: bool) -> Dataset:
+        try:
+            made = entry.load()(path, labelled=labelled)
+        except QuantlabError:
+            raise
+        except Exception as error:  # somebody else's code may raise anything
+            reason = f"{type(error).__name__}: {error}"
+            raise DataError(
+                f"{path}: the reader of {name} files of {owner} failed: {reason}",
+                f"Update or remove {owner}.",
+            ) from error
+        if not isinstance(made, Dataset):
+            raise DataError(
+                f"{path}: the reader of {name} files of {owner} gave a {type(made).__name__}.",
+                f"It must give a Dataset. Update or remove {owner}.",
+            )
+        return made
+
+    return offered
 
 
 def _not_data(path: Path) -> DataError:
@@ -133,8 +184,8 @@ def _not_data(path: Path) -> DataError:
         return DataError(f"{path} is an archive.", "Unpack it and give the folder.")
     return DataError(
         f"{path} is not a data set.",
-        f"Give a folder of images or a file ({', '.join(FILES)}); a list of labels lies in that "
-        "folder.",
+        f"Give a folder of images or a file ({', '.join(endings())}); a list of labels lies in "
+        "that folder.",
     )
 
 

@@ -32,7 +32,7 @@ _FORM = "Each line is an image's name, a space and its label: a class index or a
 
 
 @dataclass(frozen=True)
-class Line:
+class ListedImage:
     """One line of a list: its number, the image's name and the label as written."""
 
     number: int
@@ -93,14 +93,14 @@ def labels_of(
     return [line.name for line in lines], np.array(labels, np.int64)
 
 
-def parse_list(list_file: Path) -> list[Line]:
+def parse_list(list_file: Path) -> list[ListedImage]:
     """The list's lines. Raises DataError, naming the first lines that are not ``name label``."""
-    lines: list[Line] = []
+    lines: list[ListedImage] = []
     bad: list[str] = []
     for number, text in enumerate(read_text(list_file).splitlines(), 1):
         parts = text.rsplit(None, 1)
         if len(parts) == 2 and (is_wnid(parts[1]) or _LABEL.fullmatch(parts[1])):
-            lines.append(Line(number, parts[0].strip(), parts[1]))
+            lines.append(ListedImage(number, parts[0].strip(), parts[1]))
         elif parts:
             bad.append(f"line {number} ({text.strip()[:60]!r})")
     if bad:
@@ -111,21 +111,21 @@ def parse_list(list_file: Path) -> list[Line]:
     return lines
 
 
-def _names_only(path: Path, list_file: Path) -> list[Line]:
+def _names_only(path: Path, list_file: Path) -> list[ListedImage]:
     """The names of a list's lines: the whole line where there is such a file, else all but its
     last word."""
     texts = [(i, text.strip()) for i, text in enumerate(read_text(list_file).splitlines(), 1)]
     texts = [(i, text) for i, text in texts if text]
     whole = _located(path, [text for _, text in texts])
     lines = [
-        Line(number, text if folder is not None else text.rsplit(None, 1)[0], "")
+        ListedImage(number, text if folder is not None else text.rsplit(None, 1)[0], "")
         for (number, text), folder in zip(texts, whole, strict=True)
     ]
     _check_inside(lines, list_file)
     return lines
 
 
-def _check_inside(lines: Sequence[Line], list_file: Path) -> None:
+def _check_inside(lines: Sequence[ListedImage], list_file: Path) -> None:
     for line in lines:
         drive, rest = ntpath.splitdrive(line.name)
         if drive or rest[:1] in ("/", "\\") or ".." in re.split(r"[/\\]", rest):
@@ -135,8 +135,10 @@ def _check_inside(lines: Sequence[Line], list_file: Path) -> None:
             )
 
 
-def _without_repeats(lines: Sequence[Line], list_file: Path) -> tuple[list[Line], list[Problem]]:
-    first: dict[str, Line] = {}
+def _without_repeats(
+    lines: Sequence[ListedImage], list_file: Path
+) -> tuple[list[ListedImage], list[Problem]]:
+    first: dict[str, ListedImage] = {}
     problems: list[Problem] = []
     for line in lines:
         known = first.setdefault(line.name, line)
@@ -153,7 +155,7 @@ def _without_repeats(lines: Sequence[Line], list_file: Path) -> tuple[list[Line]
 
 
 def _labels(
-    lines: Sequence[Line],
+    lines: Sequence[ListedImage],
     path: Path,
     list_file: Path,
     synsets: Path | None,
@@ -187,7 +189,7 @@ def _located(path: Path, names: Sequence[str]) -> list[str | None]:
     return [next((place for place in places if holds(place, name)), None) for name in names]
 
 
-def _nothing_there(path: Path, list_file: Path, lines: Sequence[Line]) -> DataError:
+def _nothing_there(path: Path, list_file: Path, lines: Sequence[ListedImage]) -> DataError:
     return DataError(
         f"{list_file} names {len(lines)} images, but none of them is in {path} or {path / 'val'} "
         f"(first: {shorten([line.name for line in lines], 3)}).",

@@ -31,7 +31,7 @@ _REMEDY = "Give a file with a column 'image' (encoded images) and a column 'labe
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """Rows that are compressed together; ``start`` is where in the dataset they begin."""
 
     path: Path
@@ -44,7 +44,7 @@ class ParquetSource:
     """The images of files, a row group at a time: the last one read is kept."""
 
     column: str
-    groups: Sequence[Group]
+    groups: Sequence[RowGroup]
     names: Sequence[str]
     _number: int = -1
     _images: Any = field(default=None, repr=False)
@@ -72,7 +72,7 @@ def read(path: Path, *, labelled: bool = True) -> Dataset:
     Raises DataError, MissingExtraError.
     """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    groups: list[Group] = []
+    groups: list[RowGroup] = []
     labels: list[NDArray[np.int64] | None] = []
     names: list[str] = []
     columns: set[str] = set()
@@ -83,7 +83,7 @@ def read(path: Path, *, labelled: bool = True) -> Dataset:
             start = len(names)
             names += [f"{file.name}[{row}]" for row in range(opened.metadata.num_rows)]
             for number in range(opened.metadata.num_row_groups):
-                groups.append(Group(file, number, start))
+                groups.append(RowGroup(file, number, start))
                 start += opened.metadata.row_group(number).num_rows
             labels.append(_labels(opened, file) if labelled else None)
             class_names = class_names or _class_names(opened)
@@ -100,7 +100,7 @@ def read(path: Path, *, labelled: bool = True) -> Dataset:
     )
 
 
-def _images(group: Group, column: str) -> Any:
+def _images(group: RowGroup, column: str) -> Any:
     """The row group's encoded images, None where there is none."""
     with _opened(group.path) as opened:
         chosen = [c for c in _leaves(opened) if c in (column, f"{column}.bytes")]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from quantlab.model.model import Model
 from quantlab.quantize.checks import check_memory, check_quantizable, check_recipe, fp32_nodes
-from quantlab.quantize.peers.process import Outcome, Peer, run_peer
+from quantlab.quantize.peers.process import Peer, PeerOutcome, run_peer
 from quantlab.quantize.prepare import prepare
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
@@ -39,7 +39,6 @@ _ALLOWED: dict[str, tuple[object, ...]] = {
     "smooth": (),
 }
 _FP32 = {"weight": {"dtype": ["fp32"]}, "activation": {"dtype": ["fp32"]}}
-Strategy = Literal["basic", "bayesian", "exhaustive"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,11 @@ class IncTuning:
 
     ``images`` [n, ...] are shaped like the model's input; with ``labels`` [n] the criterion is
     top-1, without them agreement with the fp32 model's answers. ``seconds`` 0 ends at the first
-    model that meets the criterion. The strategies named are those that work on ONNX models.
+    model that meets the criterion. ``strategy`` is basic, bayesian or
+    exhaustive: those of its strategies that work on ONNX models.
     """
 
-    strategy: Strategy
+    strategy: str
     images: NDArray[np.generic]
     labels: NDArray[np.int64] | None = None
     max_decline: float = 0.01
@@ -86,7 +86,7 @@ class IncEngine:
         """See Engine.quantize. Raises MissingExtraError when Neural Compressor is not installed."""
         return self.run(model, recipe, calibration).proto
 
-    def run(self, model: Model, recipe: Recipe, calibration: Calibration) -> Outcome:
+    def run(self, model: Model, recipe: Recipe, calibration: Calibration) -> PeerOutcome:
         """``quantize``, with the seconds and the memory that it took."""
         allowed = _ALLOWED if self._tuning is None else {**_ALLOWED, "ranges": ()}
         check_recipe(recipe, self.name, allowed)

@@ -12,7 +12,7 @@ import onnx
 
 from quantlab.model.model import Model
 from quantlab.quantize.checks import check_quantizable, check_recipe
-from quantlab.quantize.peers.process import Outcome, Peer, run_peer
+from quantlab.quantize.peers.process import Peer, PeerOutcome, run_peer
 from quantlab.quantize.prepare import prepare
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
@@ -54,7 +54,7 @@ class NncfEngine:
         """See Engine.quantize. Raises MissingExtraError when NNCF is not installed."""
         return self.run(model, recipe, calibration).proto
 
-    def run(self, model: Model, recipe: Recipe, calibration: Calibration) -> Outcome:
+    def run(self, model: Model, recipe: Recipe, calibration: Calibration) -> PeerOutcome:
         """``quantize``, with the seconds and the memory that it took."""
         check_recipe(recipe, self.name, _ALLOWED)
         prepared = prepare(model.proto())

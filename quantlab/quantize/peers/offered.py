@@ -32,6 +32,7 @@ class OfferedEngine:
             "layout": model.layout,
             "output_kind": model.output_kind,
             "size": model.size,
+            "output_name": model.output_name,
             "recipe": recipe.model_dump(mode="json"),
             "images": len(calibration),
         }

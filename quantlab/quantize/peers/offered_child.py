@@ -44,7 +44,10 @@ def made(
     factory: Callable[[], Engine] = EntryPoint(*options["entry"]).load()
     engine = factory()
     model = Model.load(path).with_overrides(
-        layout=options["layout"], output_kind=options["output_kind"], size=options["size"]
+        layout=options["layout"],
+        output_kind=options["output_kind"],
+        size=options["size"],
+        output_name=options["output_name"],
     )
     recipe, images = Recipe(**options["recipe"]), _Stored(options["images"], batches)
     start = time.perf_counter()

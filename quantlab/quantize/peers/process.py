@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ import onnx
 from numpy.typing import NDArray
 
 from quantlab._util import units
+from quantlab._util.children import child as running
+from quantlab._util.children import last_line
 from quantlab._util.scratch import temporary_folder
 from quantlab.errors import MissingExtraError, OutputError, QuantizeError, disk_is_full
 from quantlab.model.large import refuse_aside
@@ -56,7 +58,7 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PeerOutcome:
     """The model that the peer has made; ``seconds`` without its imports, ``peak_rss_bytes`` of its
     whole process (None where the system does not say)."""
 
@@ -75,7 +77,7 @@ def run_peer(
     timeout: float | None = None,
     arrays: Mapping[str, NDArray[np.generic]] | None = None,
     child: Path = CHILD,
-) -> Outcome:
+) -> PeerOutcome:
     """The peer's model of ``prepared``, calibrated on the batches of ``images``.
 
     ``options`` is what child.py's function of that peer reads, ``arrays`` further files for it by
@@ -99,7 +101,7 @@ def run_peer(
             raise
         code = _run(peer, [python, str(child), str(folder)], folder, timeout)
         answer = _answer(peer, folder, code)
-        return Outcome(
+        return PeerOutcome(
             _quantized(peer, folder / "quantized.onnx"), answer["seconds"], answer["peak_rss_bytes"]
         )
 
@@ -140,16 +142,19 @@ def _full(peer: Peer) -> OutputError:
 
 def _run(peer: Peer, command: list[str], folder: Path, timeout: float) -> int:
     """The exit code. The process and all it has started are gone when this returns or raises."""
-    with (folder / "log.txt").open("wb") as log:
+    env = {**os.environ, "NNCF_CI": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)}
+    with ExitStack() as stack:
+        log = stack.enter_context((folder / "log.txt").open("wb"))
         try:
-            process = subprocess.Popen(
-                command,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env={**os.environ, "NNCF_CI": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)},
+            process = stack.enter_context(
+                running(
+                    command,
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=env,
+                )
             )
         except OSError as error:
             raise QuantizeError(
@@ -163,24 +168,12 @@ def _run(peer: Peer, command: list[str], folder: Path, timeout: float) -> int:
                 f"{peer.product} did not finish in {timeout:.0f} s and was stopped.",
                 f"Use fewer calibration images or engine: quantlab, or raise {TIMEOUT_VARIABLE}.",
             ) from None
-        finally:
-            _stop(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Kills the process and its children (its process group, where it has one of its own)."""
-    with suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-    process.wait()
 
 
 def _answer(peer: Peer, folder: Path, code: int) -> dict[str, Any]:
     """What the process has answered. Raises for every answer that is not a model."""
-    log = (folder / "log.txt").read_text(errors="replace")
     if not (folder / "answer.json").exists():
-        raise _full(peer) if code == FULL else _early_end(peer, code, log)
+        raise _full(peer) if code == FULL else _early_end(peer, code, folder)
     answer: dict[str, Any] = json.loads((folder / "answer.json").read_text())
     if answer.get("missing") == peer.module:
         raise MissingExtraError(peer.package, peer.key, f"the {peer.key} engine ({peer.product})")
@@ -194,7 +187,7 @@ def _answer(peer: Peer, folder: Path, code: int) -> dict[str, Any]:
         raise _unmet(peer, answer["unmet"])
     if "exit" in answer:
         raise QuantizeError(
-            f"{peer.product} called exit({answer['exit']}){_said(log)}", "Try engine: quantlab."
+            f"{peer.product} called exit({answer['exit']}){_said(folder)}", "Try engine: quantlab."
         )
     if "problem" in answer:
         raise QuantizeError(
@@ -215,20 +208,21 @@ def _unmet(peer: Peer, reason: str) -> QuantizeError:
     )
 
 
-def _early_end(peer: Peer, code: int, log: str) -> QuantizeError:
+def _early_end(peer: Peer, code: int, folder: Path) -> QuantizeError:
     if code < 0:
         name = signal.Signals(-code).name
         hint = "Often memory ran out: use fewer images, or" if name == "SIGKILL" else "Use"
         return QuantizeError(f"{peer.product} crashed ({name}).", f"{hint} engine: quantlab.")
     return QuantizeError(
-        f"{peer.product} ended early with exit code {code}{_said(log)}", "Try engine: quantlab."
+        f"{peer.product} ended early with exit code {code}{_said(folder)}", "Try engine: quantlab."
     )
 
 
-def _said(log: str) -> str:
+def _said(folder: Path) -> str:
     """The last line of the log, without its time."""
-    lines = [line for line in log.splitlines() if line.strip()]
-    return f": {_line(re.sub(r'^[-0-9:, ]+ ', '', lines[-1]))}" if lines else "."
+    with (folder / "log.txt").open("rb") as log:
+        last = last_line(log)
+    return f": {_line(re.sub(r'^[-0-9:, ]+ ', '', last))}" if last else "."
 
 
 def _line(text: str) -> str:

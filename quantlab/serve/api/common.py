@@ -16,9 +16,9 @@ from starlette.responses import StreamingResponse
 from quantlab.serve.objects import PIECE, Objects
 from quantlab.serve.problems import MEDIA_TYPE, Problem
 from quantlab.serve.queue import NotFoundError
-from quantlab.serve.requests import Name
 from quantlab.serve.runs import Runs
 from quantlab.serve.service import Service
+from quantlab.verbs.options.option import Name
 
 PREFIX = "/api/v1"
 FILE_POLICY = "default-src 'none'; sandbox"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
@@ -25,10 +25,14 @@ from quantlab.serve.api.common import (
     problems,
 )
 from quantlab.serve.queue import Job, State
+from quantlab.serve.requests import VERBS
 from quantlab.serve.requests import Request as JobRequest
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-Verb = Literal["tune", "quantize", "compare", "evaluate", "bench", "gate", "baseline"]
+if TYPE_CHECKING:
+    Verb: TypeAlias = str
+else:
+    Verb = Literal[VERBS]
 
 
 class JobLinks(BaseModel):

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from quantlab.serve.access import Submitter
 from quantlab.serve.api.common import Key, ServiceOf, problems
 from quantlab.serve.api.models import ModelView, model_view
-from quantlab.serve.requests import Name
 from quantlab.serve.uploads import Upload, Uploads
+from quantlab.verbs.options.option import Name
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 _RAW = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {}}}}}

@@ -16,7 +16,7 @@ from waiting import HANGS, deadline_from, gone, pids_in, until
 
 from quantlab.errors import MissingExtraError, OutputError, QuantizeError
 from quantlab.quantize.peers.child import FULL
-from quantlab.quantize.peers.process import Outcome, Peer, run_peer
+from quantlab.quantize.peers.process import Peer, PeerOutcome, run_peer
 
 PEER = Peer("odd", "Odd", "odd-package", "odd_module", "QUANTLAB_ODD_PYTHON")
 START = "import json, os, pathlib, sys, time\nfolder = pathlib.Path(sys.argv[1])\n"
@@ -32,7 +32,7 @@ def answering(text: str) -> str:
     return f"(folder / 'answer.json').write_text({text!r})\n"
 
 
-def run(tmp_path: Path, script: str, timeout: float = HANGS) -> Outcome:
+def run(tmp_path: Path, script: str, timeout: float = HANGS) -> PeerOutcome:
     child = tmp_path / "child.py"
     child.write_text(START + script)
     images = [np.zeros((2, 3), np.float32), np.ones((1, 3), np.float32)]

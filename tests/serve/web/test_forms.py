@@ -1,19 +1,10 @@
 from __future__ import annotations
 
-from typing import get_args
-
 import click
 import pytest
 
 from quantlab.cli.tune import command as tune
-from quantlab.serve.requests import (
-    VERBS,
-    AnyRequest,
-    BenchRequest,
-    CompareRequest,
-    GateRequest,
-    TuneRequest,
-)
+from quantlab.serve.requests import REQUESTS, VERBS
 from quantlab.serve.web.forms import Field, Form, Stock, about, filled, form
 
 STOCK = Stock(
@@ -33,9 +24,7 @@ def of(found: Form, name: str) -> list[Field]:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_field_of_a_request_can_be_filled_in(verb: str) -> None:
-    (schema,) = [
-        s for s in get_args(AnyRequest) if get_args(s.model_fields["verb"].annotation) == (verb,)
-    ]
+    schema = REQUESTS[verb]
     found = blank(verb)
     assert {each.name for each in (*found.main, *found.more)} == schema.model_fields.keys() - {
         "verb"
@@ -67,26 +56,29 @@ def test_kinds() -> None:
     assert kinds["seed"] == kinds["calibration_size"] == kinds["target_speedup"] == "number"
     assert kinds["budget"] == kinds["tolerance"] == kinds["criterion"] == "text"
     assert [each.id for each in of(blank("gate"), "models")] == ["models", "models-2"]
-    assert [each.kind for each in of(blank("gate"), "fail_if")] == ["lines"]
+    assert [each.kind for each in of(blank("gate"), "require")] == ["lines"]
     assert len(of(blank("bench"), "models")) == 4
 
 
 def test_what_is_filled_in_is_a_request() -> None:
     given = {"model": ["net"], "data": ["val"], "budget": ["90s"], "tolerance": ["1%"]}
     given |= {"no_bench": ["true"], "seed": [" 7 "], "layout": [""], "key": ["x"]}
-    assert filled("tune", given).request == TuneRequest(
+    assert filled("tune", given).request == REQUESTS["tune"](
         verb="tune", model="net", data="val", budget=90, tolerance=0.01, no_bench=True, seed=7
     )
 
 
 def test_several_of_a_kind() -> None:
     assert filled("bench", {"models": ["a", "", "b"], "batch_sizes": ["1, 8  32"]}).request == (
-        BenchRequest(verb="bench", models=("a", "b"), batch_sizes=(1, 8, 32))
+        REQUESTS["bench"](verb="bench", models=("a", "b"), batch_sizes=(1, 8, 32))
     )
-    rules = "top1.decline > 1%\r\n\r\nagree < 95% \n"
-    assert filled("gate", {"models": ["a"], "data": ["val"], "fail_if": [rules]}).request == (
-        GateRequest(
-            verb="gate", models=("a",), data="val", fail_if=("top1.decline > 1%", "agree < 95%")
+    rules = "top1.decline <= 1%\r\n\r\nagreement >= 95% \n"
+    assert filled("gate", {"models": ["a"], "data": ["val"], "require": [rules]}).request == (
+        REQUESTS["gate"](
+            verb="gate",
+            models=("a",),
+            data="val",
+            require=("top1.decline <= 1%", "agreement >= 95%"),
         )
     )
 
@@ -113,7 +105,7 @@ def test_a_wrong_name_of_several_is_said_once() -> None:
 
 def test_an_option_that_looks_like_one_is_none() -> None:
     assert filled("compare", {"criterion": ["--output=/etc/x"]}).errors["criterion"]
-    assert "criterion" in CompareRequest.model_fields
+    assert "criterion" in REQUESTS["compare"].model_fields
 
 
 def test_a_field_that_nobody_asked_for_is_let_alone() -> None:

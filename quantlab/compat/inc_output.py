@@ -1,9 +1,12 @@
-"""Print results in the line formats of other tools, for scripts that read them."""
+"""Results in the line format of Neural Compressor's example, for scripts that read it."""
 
 from __future__ import annotations
 
-from quantlab.bench.measurement import BenchResult
-from quantlab.evaluate.accuracy import Accuracy
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quantlab.bench.measurement import BenchResult
+    from quantlab.evaluate.accuracy import Accuracy
 
 
 def inc_accuracy(batch_size: int, accuracy: Accuracy) -> str:

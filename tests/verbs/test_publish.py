@@ -3,27 +3,45 @@ from __future__ import annotations
 import base64
 import io
 import re
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from quantlab._util.reporter import NullReporter
 from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
 from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
+from quantlab.errors import QuantizeError
 from quantlab.evaluate.predictions import Predictions
-from quantlab.gate.verdict import judge, parse_policy
+from quantlab.gate.notation import parse_decline
+from quantlab.gate.verdict import judge
 from quantlab.inspect.layers import LayerError, LayerReport
+from quantlab.report.content import unjudged_page
 from quantlab.report.context import ReportContext
 from quantlab.report.tables import FLIPS_SHOWN, shown_flips
+from quantlab.runs.record import Status, load_record
 from quantlab.runs.run import Run
 from quantlab.testing import fake_predictions, image_folder
-from quantlab.verbs import reports
 from quantlab.verbs.checks import keep_layers
+from quantlab.verbs.publish import (
+    Artifact,
+    Conditions,
+    Failed,
+    Result,
+    Returned,
+    comparison_report,
+    publish,
+    report_files,
+    text_file,
+    write_artifacts,
+)
 
 CONTEXT = ReportContext(command="quantlab compare a b")
 
@@ -44,8 +62,8 @@ def comparison(crops: Crops) -> Comparison:
 
 def report(comparison: Comparison, crops: Crops, tmp_path: Path) -> Path:
     run = Run("compare", {}, "quantlab compare a b", tmp_path / "runs")
-    verdict = judge(comparison, parse_policy("1%"))
-    reports.report(run, comparison, verdict, CONTEXT, crops)
+    verdict = judge(comparison, parse_decline("1%"))
+    write_artifacts(run, comparison_report(comparison, verdict, CONTEXT, crops))
     assert run.record.artifacts == {"report": "report.md", "html_report": "report.html"}
     return run.folder
 
@@ -94,6 +112,72 @@ def test_layers_where_they_are_known(comparison: Comparison, crops: Crops, tmp_p
 
 def test_what_is_not_judged(tmp_path: Path) -> None:
     run = Run("tune", {}, "quantlab tune", tmp_path / "runs")
-    reports.report_unjudged(run, CONTEXT)
+    write_artifacts(run, report_files(unjudged_page(CONTEXT)))
     for name in ("report.md", "report.html"):
         assert "No verdict" in (run.folder / name).read_text()
+
+
+def test_a_result_is_in_the_run_folder(tmp_path: Path) -> None:
+    with Run("fetch", {}, "quantlab fetch", tmp_path) as run:
+        files = (text_file("first", "a.txt", "A"), text_file("second", "b.txt", "B"))
+        found = publish(Returned(7, {"figure": 7}, files), run, NullReporter())
+    assert found.value == 7
+    record = load_record(run.folder)
+    assert (record.status, record.results) == ("success", {"figure": 7})
+    assert list(record.artifacts.items()) == [("first", "a.txt"), ("second", "b.txt")]
+    assert [(run.folder / file).read_text() for file in record.artifacts.values()] == ["A", "B"]
+
+
+class Told(Result):
+    """Publishes what it is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[Conditions] = []
+
+    def status(self) -> Status:
+        return "interrupted"
+
+    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+        self.seen.append(conditions)
+        return ()
+
+    def deliver(self, conditions: Conditions, reporter: Any) -> None:
+        self.seen.append(conditions)
+
+
+def test_a_result_is_told_of_its_run_and_decides_its_status(tmp_path: Path) -> None:
+    reporter = NullReporter()
+    reporter.warn("beware")
+    with Run("tune", {}, "quantlab tune", tmp_path) as run:
+        run.record.source = "an earlier run"
+        found = publish(Told(), run, reporter)
+    assert load_record(run.folder).status == "interrupted"
+    first, second = found.seen
+    assert first == second
+    assert (first.command, first.warnings) == ("quantlab tune", ("beware",))
+    assert (first.folder, first.environment) == (run.folder, run.record.environment)
+    context = first.complete(ReportContext(data={"Labels": "none"}, warnings=("alone",)))
+    assert context.warnings == ("beware", "alone")
+    assert context.data == {"Labels": "none", "Picked from the trials of": "an earlier run"}
+
+
+@dataclass(frozen=True)
+class Lost(Failed):
+    error: BaseException
+
+    def facts(self) -> dict[str, Any]:
+        return {"trials": 3}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(QuantizeError("no file."), "error"), (KeyboardInterrupt(), "interrupted")],
+)
+def test_a_failure_is_published_before_it_is_raised(
+    error: BaseException, status: str, tmp_path: Path
+) -> None:
+    failed: Returned[int] | Lost = Lost(error)
+    with pytest.raises(type(error)), Run("tune", {}, "quantlab tune", tmp_path) as run:
+        publish(failed, run, NullReporter())
+    record = load_record(run.folder)
+    assert (record.status, record.results) == (status, {"trials": 3})

@@ -1,0 +1,211 @@
+"""Click parameters made of a verb's Options model: types, flags, defaults, grouped help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from quantlab._util.paths import location
+
+if TYPE_CHECKING:
+    from quantlab.verbs.options.option import Declared, Options, Unit
+    from quantlab.verbs.roles import Role
+
+    AnyParam = click.ParamType[Any]
+else:
+    AnyParam = click.ParamType  # click before 8.4 gives it no type argument
+
+
+class Measure(AnyParam):
+    """Text with a unit: ``90s``, ``1%``."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit, self.name = unit, unit.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A number."""
+        try:
+            return self.unit.parse(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+class RoleType(AnyParam):
+    """An option that names a file or folder, with its role (``quantlab.verbs.roles``)."""
+
+    name = "path"
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+
+
+class FilePath(RoleType):
+    """A path."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A Path."""
+        return Path(value)
+
+
+class Location(RoleType):
+    """A path, or a URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A URL as it is, anything else as a Path."""
+        return location(value)
+
+
+class Name(RoleType):
+    """A name or a URL, or a path in its place: the text as it is."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text."""
+        return str(value)
+
+
+class Several(AnyParam):
+    """An option's values, separated by commas: ``1,8,256``."""
+
+    def __init__(self, kind: AnyParam) -> None:
+        self.kind, self.name = kind, kind.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A tuple."""
+        return tuple(self.kind.convert(word, param, ctx) for word in str(value).split(","))
+
+
+def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Join the values of an option that was given several times."""
+    return tuple(item for part in value for item in part)
+
+
+class OptionsCommand(click.Command):
+    """A command whose parameters are the fields of an Options model.
+
+    ``options`` is the model or its place in ``quantlab.verbs.options``, such as
+    ``small:FetchOptions``, which is imported when the parameters are asked for.
+    """
+
+    def __init__(self, *args: Any, options: str | type[Options], **settings: Any) -> None:
+        self._options = options
+        self._params: list[click.Parameter] | None = None
+        super().__init__(*args, **settings)
+
+    @property
+    def model(self) -> type[Options]:
+        """The Options model."""
+        if isinstance(self._options, str):
+            found = resolve_name(f"quantlab.verbs.options.{self._options}")
+            self._options = cast("type[Options]", found)
+        return self._options
+
+    @property
+    def params(self) -> list[click.Parameter]:
+        """The model's options and arguments."""
+        if self._params is None:
+            self._params = params_of(self.model)
+        return self._params
+
+    @params.setter
+    def params(self, params: list[click.Parameter]) -> None:
+        self._params = params or None
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under the headings of their groups, then the example."""
+        from quantlab.verbs.options.option import GROUPS, declared
+
+        known = declared(self.model)
+        rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        for param in self.get_params(ctx):
+            row = param.get_help_record(ctx)
+            option = known[str(param.name)].option if param.name in known else None
+            if row is not None and not isinstance(param, click.Argument):
+                rows[option.group if option else GROUPS[-1]].append(row)
+        for group, written in rows.items():
+            if written:
+                with formatter.section(group):
+                    formatter.write_dl(written)
+        if self.model.EXAMPLE:
+            with formatter.section("Example"):
+                formatter.write(f"  {self.model.EXAMPLE}\n")
+
+
+def params_of(model: type[Options]) -> list[click.Parameter]:
+    """The click options and arguments of a model, in the order of its groups."""
+    from quantlab.verbs.options.option import declared
+
+    return [_param(each) for each in declared(model).values() if each.option.command]
+
+
+def _param(known: Declared) -> click.Parameter:
+    option, kind = known.option, _click_type(known)
+    required = known.field.is_required() if option.required is None else option.required
+    default = {} if required or (value := _default(known)) is None else {"default": value}
+    if option.argument:
+        settings: dict[str, Any] = {"type": kind, "required": required, "metavar": option.metavar}
+        return click.Argument([known.name], nargs=-1 if known.several else 1, **settings, **default)
+    if known.kind is bool:
+        return click.Option([known.name, *known.flags], is_flag=True, help=option.help)
+    return click.Option(
+        [known.name, *known.flags],
+        type=Several(kind) if option.commas else kind,
+        multiple=known.several,
+        required=required,
+        metavar=option.metavar,
+        callback=_flat if option.commas else None,
+        show_default=True,
+        help=option.help,
+        **default,
+    )
+
+
+def _default(known: Declared) -> Any:
+    """The default as it would be given on the command line; None where there is none."""
+    if known.unit is not None and known.default is not None:
+        return known.shown_default
+    if known.option.commas:
+        return tuple(map(str, known.default)) or None
+    return (known.default or None) if known.several else known.default
+
+
+def _click_type(known: Declared) -> AnyParam:
+    kind, unit = known.kind, known.unit
+    if known.choices:
+        return click.Choice(known.choices, case_sensitive=not known.option.any_case)
+    if known.option.role is not None:
+        return _path_type(known.kinds, known.option.role)
+    if unit is not None:
+        return Measure(unit)
+    if kind in (int, float):
+        return _number_type(kind, known.metadata)
+    return click.STRING
+
+
+def _path_type(kinds: tuple[Any, ...], role: Role) -> AnyParam:
+    if Path not in kinds:
+        return Name(role)
+    return FilePath(role) if len(kinds) == 1 else Location(role)
+
+
+def _number_type(kind: type, metadata: Iterable[Any]) -> AnyParam:
+    bounds = {name: _bound(metadata, name) for name in ("ge", "gt", "le", "lt")}
+    least, most = bounds["gt"], bounds["lt"]
+    ranges: dict[str, Any] = {
+        "min": bounds["ge"] if least is None else least,
+        "max": bounds["le"] if most is None else most,
+        "min_open": least is not None,
+        "max_open": most is not None,
+    }
+    if ranges["min"] is None and ranges["max"] is None:
+        return click.INT if kind is int else click.FLOAT
+    return click.IntRange(**ranges) if kind is int else click.FloatRange(**ranges)
+
+
+def _bound(metadata: Iterable[Any], name: str) -> Any:
+    return next((getattr(each, name) for each in metadata if hasattr(each, name)), None)

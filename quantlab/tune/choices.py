@@ -1,0 +1,12 @@
+"""Names of search strategies and of trials to pick."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Strategy = Literal[
+    "ladder", "sensitivity", "grid", "random", "tpe", "exhaustive", "basic", "conservative"
+]
+IncStrategy = Literal["basic", "bayesian", "exhaustive"]
+"""Neural Compressor's own."""
+Pick = Literal["best", "fastest", "smallest", "most-accurate"]

@@ -1,0 +1,65 @@
+"""The options of ``quantlab baseline``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from quantlab.verbs import roles
+from quantlab.verbs.options.option import Name, Option, Stored
+from quantlab.verbs.options.shared import (
+    BASELINE,
+    DataOptions,
+    EvaluationOptions,
+    Force,
+    RunOptions,
+)
+
+
+class BaselineUpdateOptions(DataOptions, EvaluationOptions, RunOptions):
+    """The options of ``quantlab baseline update``."""
+
+    COMMAND = "baseline update"
+    EXAMPLE = "quantlab baseline update int8.onnx --data val"
+
+    model: Annotated[
+        str,
+        Option(argument=True, group="Model", role=roles.MODEL, remote=Stored("models"), main=True),
+    ]
+    baseline: Annotated[
+        Path,
+        Option("The file to write.", group="Output", role=roles.WRITES_BASELINE, job_file=BASELINE),
+    ] = Path(BASELINE)
+    no_predictions: Annotated[
+        bool, Option("Write no answers (.npz) beside it.", group="Output")
+    ] = False
+    name: Annotated[
+        str,
+        Option(
+            "Letters, digits and . _ + - only. A known name takes the new answers.",
+            group="Output",
+            command=False,
+            remote=Name,
+            needed=True,
+            label="Name of the baseline",
+            main=True,
+        ),
+    ] = ""
+    force: Force = False
+
+
+class BaselineShowOptions(RunOptions):
+    """The options of ``quantlab baseline show``."""
+
+    COMMAND = "baseline show"
+
+    file: Annotated[Path, Option(argument=True, role=roles.FILE)] = Path(BASELINE)
+
+
+class BaselineDiffOptions(RunOptions):
+    """The options of ``quantlab baseline diff``."""
+
+    COMMAND = "baseline diff"
+
+    old: Annotated[Path, Option(argument=True, role=roles.FILE)]
+    new: Annotated[Path, Option(argument=True, role=roles.FILE)] = Path(BASELINE)

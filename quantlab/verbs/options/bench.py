@@ -1,0 +1,156 @@
+"""The options of ``quantlab bench``."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from quantlab.bench.defaults import SECONDS, Isolation
+from quantlab.verbs import roles
+from quantlab.verbs.options.option import Batch, Count, Option, Options, PixelSize, Stored
+from quantlab.verbs.options.shared import (
+    MOST_ROUNDS,
+    MOST_THREADS,
+    SIZE_HELP,
+    Compat,
+    Force,
+    PlainSeed,
+    Rounds,
+    RunOptions,
+)
+
+_timing = partial(Option, group="Timing")
+_load = partial(Option, group="Speed")
+_other = partial(Option, group="Images")
+Rate = Annotated[float, Field(gt=0)]
+
+
+class ProfileOptions(Options):
+    """What of ``quantlab bench`` a profile needs: it is taken at the first batch size."""
+
+    models: tuple[str, ...]
+    batch_sizes: tuple[int, ...] = (1,)
+    threads: int = 1
+    seed: int = 0
+    size: PixelSize | None = None
+
+
+class BenchOptions(RunOptions):
+    """The options of ``quantlab bench``; ``isolation`` is of latency alone."""
+
+    COMMAND = "bench"
+    EXAMPLE = "quantlab bench mobilenetv2-12.onnx int8.onnx --batch 1,8"
+
+    models: Annotated[
+        tuple[str, ...],
+        Option(
+            argument=True,
+            required=False,
+            group="Model",
+            role=roles.MODEL,
+            remote=Stored("models"),
+            most=8,
+            needed=True,
+            label="Model",
+            main=True,
+            boxes=4,
+        ),
+    ]
+    input_model: Annotated[
+        str | None,
+        Option("One more of MODELS.", flags=("--input_model",), group="Model", role=roles.MODEL),
+    ] = None
+    batch_sizes: Annotated[
+        tuple[Count, ...],
+        _timing(
+            "Batch sizes: 1,8,256, or the option several times.",
+            flags=("--batch", "--batch_size", "-b"),
+            metavar="N,N,...",
+            commas=True,
+            remote=Annotated[tuple[Batch, ...], Field(min_length=1, max_length=8)],
+            label="Batch sizes",
+            form_help="Numbers with spaces between them.",
+            main=True,
+        ),
+    ] = (1,)
+    rounds: Annotated[
+        Rounds | None,
+        _timing("Default: as many as the time allows.", remote=True, most=MOST_ROUNDS),
+    ] = None
+    seconds: Annotated[
+        float,
+        Field(gt=0),
+        _timing("For each batch size or rate, about.", remote=True, most=3600, main=True),
+    ] = SECONDS
+    threads: Annotated[Count, _load("Of each model.", remote=True, most=MOST_THREADS)] = 1
+    instances: Annotated[
+        Count | None,
+        _load("So many processes at once.", flags=("--instances", "-i"), remote=True, most=256),
+    ] = None
+    processes: Annotated[
+        Count | None, _load("Times --instances so many.", flags=("--processes", "-p"))
+    ] = None
+    cores_per_instance: Annotated[
+        Count | None, _load("CPUs and threads of each.  [default: 1]", remote=True, most=256)
+    ] = None
+    rates: Annotated[
+        tuple[Rate, ...],
+        _load(
+            "Offered load in images/s: latency when requests come at random.",
+            flags=("--rate",),
+            metavar="N,N,...",
+            commas=True,
+            remote=Annotated[
+                tuple[Annotated[float, Field(gt=0, le=1e6)], ...], Field(max_length=8)
+            ],
+            form_help="Images a second, with spaces between them: latency when requests come at "
+            "random.",
+        ),
+    ] = ()
+    provider: Annotated[
+        str | None, _load("Execution provider: cpu, openvino, cuda, ... for all models.")
+    ] = None
+    isolation: Isolation = "fresh"
+    size: Annotated[PixelSize | None, Option(SIZE_HELP, group="Model", remote=True)] = None
+    compat: Compat = None
+    mode: Annotated[
+        Literal["performance", "accuracy"],
+        _other("accuracy: quantlab evaluate, with the next two."),
+    ] = "performance"
+    dataset_location: Annotated[
+        Path | None,
+        _other(
+            "With --mode accuracy: images.", flags=("--dataset_location",), role=roles.OTHER_DATA
+        ),
+    ] = None
+    label_path: Annotated[
+        Path | None,
+        _other(
+            "With --mode accuracy: `name label` a line.", flags=("--label_path",), role=roles.FILE
+        ),
+    ] = None
+    exports: Annotated[
+        tuple[Path, ...],
+        Option(
+            "Also write FILE.json (github-action-benchmark), FILE.csv or FILE.md.",
+            flags=("--export",),
+            group="Output",
+            role=roles.WRITES_EXPORT,
+        ),
+    ] = ()
+    profile: Annotated[
+        bool,
+        Option(
+            "Then where the time goes, by operator, and why not faster.", group="View", remote=True
+        ),
+    ] = False
+    force: Force = False
+    seed: PlainSeed = 0
+
+    @staticmethod
+    def exclusive(asked: Any) -> bool:
+        """See Options."""
+        return True

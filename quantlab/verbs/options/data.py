@@ -1,0 +1,30 @@
+"""The options of ``quantlab data``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from quantlab.verbs import roles
+from quantlab.verbs.options.option import Option
+from quantlab.verbs.options.shared import DataOptions, Force, ModelOptions, RunOptions
+
+
+class NpzOptions(DataOptions, ModelOptions, RunOptions):
+    """The options of ``quantlab data npz``."""
+
+    COMMAND = "data"
+    EXAMPLE = "quantlab data npz --model mobilenetv2-12.onnx --data val --output npz"
+
+    form: Annotated[Literal["npz"], Option(argument=True, required=True, group="Output")] = "npz"
+    model: Annotated[
+        str,
+        Option(
+            "Whose input: a .onnx file or a published model.",
+            group="Model",
+            role=roles.MODEL,
+            main=True,
+        ),
+    ]
+    output: Annotated[Path, Option("The folder to write to.", group="Output", role=roles.FILLS)]
+    force: Force = False

@@ -1,0 +1,65 @@
+"""The options of ``quantlab evaluate``, of a model and of another device's answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from quantlab.verbs import roles
+from quantlab.verbs.options.option import Option, Stored
+from quantlab.verbs.options.shared import (
+    Compat,
+    ConfigOptions,
+    DataOptions,
+    LogInterval,
+    RunOptions,
+    ShardedOptions,
+    Synsets,
+)
+
+
+class EvaluateOptions(DataOptions, ShardedOptions, RunOptions):
+    """The options of ``quantlab evaluate``."""
+
+    COMMAND = "evaluate"
+    EXAMPLE = "quantlab evaluate mobilenetv2-12.onnx --data val"
+
+    model: Annotated[
+        str,
+        Option(
+            argument=True,
+            required=False,
+            group="Model",
+            role=roles.MODEL,
+            remote=Stored("models"),
+            main=True,
+        ),
+    ]
+    input_model: Annotated[
+        str | None,
+        Option("Instead of MODEL.", flags=("--input_model",), group="Model", role=roles.MODEL),
+    ] = None
+    log_interval: LogInterval = None
+    results: Annotated[
+        Path | None,
+        Option(
+            "Instead of MODEL: another device's answers (docs/evaluate.md).",
+            group="Model",
+            role=roles.FOLDER,
+        ),
+    ] = None
+    label: Annotated[
+        Path | None,
+        Option(
+            "With --results: `name label` a line, or images.", group="Images", role=roles.OTHER_DATA
+        ),
+    ] = None
+    compat: Compat = None
+
+
+class ResultsOptions(ConfigOptions):
+    """Of ``quantlab evaluate``, those of ``--results``."""
+
+    results: Path
+    label: Path
+    synsets: Synsets = None

@@ -1,0 +1,28 @@
+"""The options of ``quantlab predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from quantlab.verbs import roles
+from quantlab.verbs.options.option import Count, Option
+from quantlab.verbs.options.shared import ModelOptions, RunOptions, Synsets
+
+
+class PredictOptions(ModelOptions, RunOptions):
+    """The options of ``quantlab predict``."""
+
+    COMMAND = "predict"
+    EXAMPLE = "quantlab predict mobilenetv2-12.onnx cat.jpg dog.jpg"
+
+    model: Annotated[str, Option(argument=True, group="Model", role=roles.MODEL, main=True)]
+    images: Annotated[
+        tuple[Path, ...],
+        Field(min_length=1),
+        Option(argument=True, metavar="IMAGE...", group="Images", role=roles.FILE),
+    ]
+    top: Annotated[Count, Option("Classes shown.", group="Output")] = 5
+    synsets: Synsets = None

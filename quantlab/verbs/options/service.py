@@ -1,0 +1,114 @@
+"""The options of ``quantlab serve``, ``worker``, ``dataset`` and ``token``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from quantlab.verbs import roles
+from quantlab.verbs.options.option import Option, Options, Seconds
+from quantlab.verbs.options.shared import Synsets
+
+ThingName = Annotated[str, Option(argument=True)]
+Json = Annotated[bool, Option("Print it as JSON.", group="Output", flags=("--json",))]
+
+
+class ServerOptions(Options):
+    """Which server: its folder, settings, database and store. Those of ``quantlab worker``."""
+
+    COMMAND = "worker"
+    EXAMPLE = "quantlab worker --home server"
+
+    home: Annotated[
+        Path | None,
+        Option(
+            "The server's folder. [default: $QUANTLAB_SERVER_HOME, quantlab-server]",
+            role=roles.FILLS_HOME,
+        ),
+    ] = None
+    config: Annotated[Path | None, Option("Settings in YAML (docs/serve.md).", role=roles.FILE)] = (
+        None
+    )
+    db: Annotated[
+        str | None,
+        Option(
+            "postgresql://… instead of SQLite in --home.",
+            flags=("--db", "--server-db"),
+            role=roles.ADDS_ROWS,
+        ),
+    ] = None
+    store: Annotated[
+        str | None,
+        Option("A folder or s3://BUCKET/… instead of a folder in --home.", role=roles.FILLS),
+    ] = None
+
+
+class ServeOptions(ServerOptions):
+    """The options of ``quantlab serve``."""
+
+    COMMAND = "serve"
+    EXAMPLE = "quantlab serve --home server --port 8765"
+
+    host: Annotated[str, Option("The address to listen at.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535), Option("The port; 0: one that is free.")] = 8765
+    no_worker: Annotated[bool, Option("Leave the jobs to quantlab worker.")] = False
+
+
+class DatasetAddOptions(ServerOptions):
+    """The options of ``quantlab dataset add``."""
+
+    COMMAND = "dataset add"
+    EXAMPLE = "quantlab dataset add val data/val"
+
+    name: ThingName
+    path: Annotated[Path, Option(argument=True, role=roles.OTHER_DATA)]
+    list_file: Annotated[
+        Path | None,
+        Option(
+            "List file: `name label` a line.", flags=("--list",), group="Images", role=roles.FILE
+        ),
+    ] = None
+    synsets: Synsets = None
+
+
+class DatasetListOptions(ServerOptions):
+    """The options of ``quantlab dataset ls``."""
+
+    COMMAND = "dataset ls"
+    EXAMPLE = "quantlab dataset ls"
+
+
+class NamedOptions(ServerOptions):
+    """The options of ``quantlab dataset rm`` and ``token revoke``."""
+
+    EXAMPLE = ""
+
+    name: ThingName
+
+
+class TokenCreateOptions(ServerOptions):
+    """The options of ``quantlab token create``."""
+
+    COMMAND = "token create"
+    EXAMPLE = "quantlab token create ci --scope submit --expires 30d"
+
+    name: ThingName
+    scope: Annotated[
+        Literal["read", "submit", "admin"],
+        Option("read: see everything. submit: also upload and run jobs. admin: also others' jobs."),
+    ] = "read"
+    expires: Annotated[Seconds | None, Option("After so long, such as 30d.  [default: never]")] = (
+        None
+    )
+    as_json: Json = False
+
+
+class TokenListOptions(ServerOptions):
+    """The options of ``quantlab token ls``."""
+
+    COMMAND = "token ls"
+    EXAMPLE = "quantlab token ls"
+
+    as_json: Json = False
