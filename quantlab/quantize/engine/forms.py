@@ -34,6 +34,7 @@ def to_int8_forms(proto: onnx.ModelProto) -> None:
     means_as_pools(proto, shapes)
     matmuls_as_gemms(graph, shapes)
     affine_as_convs(graph, shapes)
+    lines_as_images(graph)
     classifier_as_gemm(proto)
     g.prune(graph)
 
@@ -519,6 +520,42 @@ def affine_as_convs(graph: onnx.GraphProto, shapes: _Shapes) -> None:
             group=channels, kernel_shape=[1, 1],
         )  # fmt: skip
         node.CopyFrom(made)
+
+
+def lines_as_images(graph: onnx.GraphProto) -> None:
+    """A convolution of one dimension becomes one over images of height 1."""
+    rewriting = _Rewriting(graph)
+    kept = []
+    for node in graph.node:
+        weight = rewriting.weights.get(node.input[1]) if g.is_standard(node, "Conv") else None
+        if (
+            weight is None
+            or weight.ndim != 3
+            or g.attribute(node, "auto_pad", "NOTSET") != "NOTSET"
+        ):
+            kept.append(node)
+            continue
+        before, after = g.attribute(node, "pads", [0, 0])
+        values: dict[str, Any] = {
+            "kernel_shape": [1, weight.shape[2]],
+            "pads": [0, before, 0, after],
+            "strides": [1, *g.attribute(node, "strides", [1])],
+            "dilations": [1, *g.attribute(node, "dilations", [1])],
+            "group": g.attribute(node, "group", 1),
+        }
+        output = node.output[0]
+        high, made = (rewriting.names.new(f"{output}_{end}") for end in ("high", "image"))
+        labels = [rewriting.node_names.new(f"{node.name}_{end}") for end in ("high", "flat")]
+        axes = rewriting.constant(f"{output}_axes", np.array([2], np.int64))
+        image = rewriting.constant(f"{output}_weight", np.expand_dims(weight, 2))
+        kept += [
+            helper.make_node("Unsqueeze", [node.input[0], axes], [high], name=labels[0]),
+            helper.make_node(
+                "Conv", [high, image, *node.input[2:]], [made], name=node.name, **values
+            ),
+            helper.make_node("Squeeze", [made, axes], [output], name=labels[1]),
+        ]
+    g.set_nodes(graph, kept)
 
 
 def classifier_as_gemm(proto: onnx.ModelProto) -> None:

@@ -70,18 +70,6 @@ EXOTIC: dict[str, tuple[list[onnx.NodeProto], Weights]] = {
         ],
         {"two": np.array(2)},
     ),
-    "a convolution over time": (
-        [
-            node("Reshape", "a line", "l"),
-            node("Conv", "l w", "k", pads=[1, 1]),
-            node("Reshape", "k square", "m"),
-        ],
-        {
-            "line": np.array([0, 8, SIZE**2]),
-            "square": np.array([0, 8, SIZE, SIZE]),
-            "w": floats(8, 8, 3),
-        },
-    ),
 }
 
 
@@ -127,7 +115,6 @@ LEFT: dict[str, tuple[list[onnx.NodeProto], Weights, tuple[int | str | None, ...
         {"k": floats(8, 8, 3, 3)},
         ("N", 3, None, None),
     ),
-    "Conv over time": (*EXOTIC["a convolution over time"], ("N", 3, SIZE, SIZE)),
     "ConvTranspose": (
         [node("ConvTranspose", "a k", "m")],
         {"k": floats(8, 8, 3, 3)},

@@ -47,6 +47,13 @@ def after(*nodes: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 CASES: dict[str, Case] = {
     "Conv": Case([node("Conv", "a hw", "m")], {"QLinearConv": 3}),
+    "Conv over time": Case(
+        [node("Reshape", "a line", "l"), node("Conv", "l tw", "k", pads=[2, 1], strides=[1]),
+         node("Reshape", "k square", "m")],
+        {"QLinearConv": 3},
+        {"line": ints(0, CHANNELS, -1), "square": ints(0, CHANNELS, SIZE, SIZE),
+         "tw": floats(CHANNELS, CHANNELS, 4)},
+    ),
     "Gemm": Case(
         [*SQUEEZED[:1], node("Flatten", "pooled", "f1"), node("Gemm", "f1 gw", "g1"),
          node("Reshape", "g1 square", "m")],
