@@ -132,8 +132,9 @@ def _obstacle(c: Comparison, verdict: Verdict) -> str:
         return "too few images to judge the KL by" if known else _OBSTACLES["not finite"]
     if verdict.cause == "not positive":
         return f"fp32's mean {verdict.criterion.metric_function} is not above 0"
-    few = f"{c.n:,} images are too few to judge accuracy"
-    return _OBSTACLES.get(verdict.cause, few)
+    if verdict.measured is not None:
+        return f"{c.n:,} images are too few to judge accuracy"
+    return _OBSTACLES.get(verdict.cause, f"no {verdict.criterion.title} to judge by")
 
 
 def zoo_sentence(c: Comparison) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple, assert_never
 
 from quantlab._util.files import check_writable, remove_parts, write_whole
 from quantlab._util.reporter import Reporter
@@ -124,14 +125,19 @@ def tune(
         ledger = Ledger(folder)
         prepared = _prepare(spec, criterion, find(), listed, ledger, reporter, execution)
         rungs = [_sampled(rung, prepared.sampling) for rung in listed]
-        prefetcher = _prefetcher(spec, rungs, prepared, execution, reporter)
-        engines = _inc_search(spec, prepared)
-        files = RecipeFiles(prepared, ledger, execution, reporter, prefetcher, engines)
         study = SharedStudy(spec.storage, folder, prepared.identity)
         study.sync(ledger.trials())
         shared = study if spec.storage else None
         score = CheapScore(prepared.model, prepared.images, execution.threads)
         costs = GroupCosts(prepared.model, score, folder, reporter)
+        search, certain = plan(spec, rungs, costs.ranking, shared)
+        ahead = None
+        if execution.sharded is not None:
+            ahead = RecipePrefetcher(
+                execution.sharded, prepared.model, prepared.images, certain, reporter
+            )
+        engines = _inc_search(spec, prepared)
+        files = RecipeFiles(prepared, ledger, execution, reporter, ahead, engines)
         trials = TrialRunner(
             prepared, files, score, ledger, shared, execution, reporter,
             seed=spec.seed, bench=not spec.no_bench,
@@ -147,7 +153,6 @@ def tune(
             costs.recall()
             outcome = Outcome(ledger.trials(), "picked")
         else:
-            search = _search(spec, rungs, costs.ranking, shared)
             outcome = run_search(search, trials.attempt, ledger, limits, on_trial=on_trial)
         study.sync(outcome.trials)
         prepared.model.check_unchanged()
@@ -365,51 +370,42 @@ def _rungs(spec: TuneOptions) -> list[Recipe]:
     return rungs
 
 
-def _search(
+class Plan(NamedTuple):
+    """A strategy's search, and the recipes that it asks for in any case."""
+
+    search: Search
+    certain: Sequence[Recipe] = ()
+
+
+def plan(
     spec: TuneOptions, rungs: Sequence[Recipe], ranking: Ranking, study: SharedStudy | None
-) -> Search:
-    """The strategy's generator, from the first rung on."""
-    start = rungs[0]
-    space = spec.space or default_space(start.engine)
-    busy = set if study is None else study.busy
-    if spec.strategy == "sensitivity":
-        return strategies.sensitivity(start, ranking)
-    if spec.strategy == "basic":
-        return strategies.basic(cheapest_first(rungs), ranking)
-    if spec.strategy == "conservative":
-        return strategies.conservative(start, ranking)
-    if spec.strategy == "grid":
-        return strategies.grid(start, space, busy)
-    if spec.strategy == "exhaustive":
-        return strategies.exhaustive(rungs, start, space, busy)
-    if spec.strategy in ("random", "tpe"):
-        from quantlab.tune.sampling import sampled
-
-        others = list if study is None else study.others
-        return sampled(start, space, spec.strategy, spec.seed, others, busy)
-    return strategies.ladder(cheapest_first(rungs), None if spec.recipe else ranking)
-
-
-def _prefetcher(
-    spec: TuneOptions,
-    rungs: Sequence[Recipe],
-    prepared: Prepared,
-    execution: ShardedExecution,
-    reporter: Reporter,
-) -> RecipePrefetcher | None:
-    """A prefetcher for the recipes that the strategy will ask for in any case; None where no
-    workers can quantize them in parallel."""
-    if execution.sharded is None:
-        return None
+) -> Plan:
+    """What the strategy does, from the first rung on."""
     start, listed = rungs[0], cheapest_first(rungs)
     space = spec.space or default_space(start.engine)
-    recipes = {
-        "ladder": listed,
-        "basic": listed,
-        "grid": strategies.combinations(start, space),
-        "exhaustive": [*rungs, *strategies.combinations(start, space)],
-    }.get(spec.strategy, [])
-    return RecipePrefetcher(execution.sharded, prepared.model, prepared.images, recipes, reporter)
+    busy = set if study is None else study.busy
+    match spec.strategy:
+        case "ladder":
+            return Plan(strategies.ladder(listed, None if spec.recipe else ranking), listed)
+        case "basic":
+            return Plan(strategies.basic(listed, ranking), listed)
+        case "sensitivity":
+            return Plan(strategies.sensitivity(start, ranking))
+        case "conservative":
+            return Plan(strategies.conservative(start, ranking))
+        case "grid":
+            every = strategies.combinations(start, space)
+            return Plan(strategies.grid(start, space, busy), every)
+        case "exhaustive":
+            every = [*rungs, *strategies.combinations(start, space)]
+            return Plan(strategies.exhaustive(rungs, start, space, busy), every)
+        case "random" | "tpe":
+            from quantlab.tune.sampling import sampled
+
+            others = list if study is None else study.others
+            return Plan(sampled(start, space, spec.strategy, spec.seed, others, busy))
+        case _:
+            assert_never(spec.strategy)
 
 
 def _finish(

@@ -12,13 +12,15 @@ from pages import CONTEXT, made
 from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
 from quantlab.data.dataset import Problem
+from quantlab.gate.criterion import Finding
 from quantlab.gate.notation import parse_criterion, parse_decline
-from quantlab.gate.verdict import judge
+from quantlab.gate.verdict import judge, verdict_of
 from quantlab.report import tables
 from quantlab.report.advice import shortfall
-from quantlab.report.content import report_page, unjudged_page
+from quantlab.report.content import finding, report_page, unjudged_page
 from quantlab.report.context import ReportContext, TrialRow, Unfinished
 from quantlab.report.markdown import markdown
+from quantlab.report.verdict import _WORDS
 from quantlab.report.worth import worth
 from quantlab.testing import fake_predictions
 from quantlab.tune.reverted import Reverted
@@ -68,6 +70,16 @@ def test_few_images_and_unlabelled_ones_lead_with_agreement() -> None:
         assert accuracy == -1 or page.index("## Fidelity") < accuracy
     assert "too few to quote" in _page(made(20))
     assert page.count("Top-1") == 0
+
+
+def test_a_title_says_why_nothing_was_measured() -> None:
+    """Whatever was found; that the images are too few is said of what was measured alone."""
+    comparison = made(500)
+    criterion = parse_criterion("top1.decline <= 1%")
+    for cause in (*_WORDS, "another"):
+        verdict = verdict_of(criterion, Finding(cause=cause, leads_with="agreement"))
+        assert "are too few" not in finding(comparison, verdict), cause
+    assert finding(comparison, verdict).startswith("no top-1 decline to judge by; zoo-int8 agrees")
 
 
 def test_conditions_recipe_and_command_are_there() -> None:

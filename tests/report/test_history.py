@@ -20,6 +20,7 @@ from quantlab.report.history import (
 from quantlab.runs.change import change_points
 from quantlab.runs.difference import changes, outcomes
 from quantlab.runs.entry import Entry, Listed, entry_of
+from quantlab.runs.metrics import METRICS, HistoryMetric
 from quantlab.runs.record import load_record
 from quantlab.runs.trend import Point, Series
 from quantlab.stats.paired import Interval
@@ -134,6 +135,14 @@ def test_a_trend_is_drawn(form: str) -> None:
     assert len(figure.axes) == 2
     assert len(figure.axes[0].lines) > 1, "the change is marked"
     assert getattr(figures, form)(figure)
+
+
+@pytest.mark.parametrize(("metric", "shown"), METRICS.items())
+def test_a_drawn_trend_has_the_metrics_unit(metric: str, shown: HistoryMetric) -> None:
+    (ax,) = figures.trend([series([0.5], metric)]).axes
+    assert ax.get_ylabel() == shown.unit
+    assert ax.lines[0].get_ydata()[0] == shown.scale * 0.5
+    assert value_words(metric, 0.5).startswith(f"{shown.scale * 0.5:.{shown.decimals}f}")
 
 
 def test_of_many_series_some_are_drawn() -> None:

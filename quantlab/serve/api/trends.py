@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from quantlab.runs.trend import METRICS, Series
+from quantlab.runs.metrics import METRICS
+from quantlab.runs.trend import Series
 from quantlab.serve.access import Reader
 from quantlab.serve.api.common import NamePath, Page, RunsOf, address, problems
 from quantlab.stats.paired import Interval

@@ -8,9 +8,8 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from quantlab.report.history import TITLES
 from quantlab.report.plots import trend_svg
-from quantlab.runs.trend import METRICS
+from quantlab.runs.metrics import METRICS
 from quantlab.serve.access import Reader
 from quantlab.serve.api.common import NamePath, RunsOf
 from quantlab.serve.web import views
@@ -40,7 +39,7 @@ def trend_page(
     """Show one model over runs."""
     view = views.trend_view(runs.trended(model, _metrics(metric)))
     return page(
-        request, "trend.html.j2", view=view, chosen=_metrics(metric), metrics=TITLES,
+        request, "trend.html.j2", view=view, chosen=_metrics(metric), metrics=METRICS,
         query=urlencode([("metric", m) for m in _metrics(metric)]),
     )  # fmt: skip
 
