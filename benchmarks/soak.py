@@ -37,7 +37,7 @@ from quantlab.runs.record import load_record
 from quantlab.runtime.environment import environment
 from quantlab.testing.images import image_folder
 from quantlab.testing.models import tiny_classifier
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import Ledger
 from quantlab.tune.trials import Trial, best
 
 HERE = Path(__file__).resolve().parent

@@ -58,15 +58,15 @@ from quantlab.gate.rules import DEFAULT_RULES, Decision, Rule, check_rules, deci
 from quantlab.gate.sequential import watch
 from quantlab.gate.verdict import Verdict
 from quantlab.gate.verdict import judge as judge_criterion
-from quantlab.inspect.audit import Audit
 from quantlab.inspect.inspection import Inspection
 from quantlab.inspect.layers import LayerReport
-from quantlab.inspect.operators import OperatorScale
+from quantlab.inspect.output_scales import OperatorScale
 from quantlab.inspect.portability import Portability
+from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.model.model import Model, file_name
 from quantlab.recipe import Recipe
-from quantlab.report.audit import guessing_error
+from quantlab.report.preprocessing_audit import guessing_error
 from quantlab.runs.run import Run
 from quantlab.tune.choices import Strategy
 from quantlab.tune.search import Stop

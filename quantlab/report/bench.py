@@ -10,7 +10,7 @@ from quantlab.bench.measurement import BenchResult, Conditions, Measurement
 from quantlab.bench.queueing import Load, LoadResult
 from quantlab.bench.throughput import Throughput, ThroughputResult
 from quantlab.compare.speeds import WORTH_SEEING, Contrast, Ratio
-from quantlab.report import tables
+from quantlab.report import comparison_tables
 from quantlab.report.export import Figure
 from quantlab.report.formats import megabytes, percent, table, times, times_span
 from quantlab.runtime.providers import short_name
@@ -145,12 +145,11 @@ def ratio_sentence(r: Ratio) -> str:
     span = f"95% interval {times_span(found.interval)}{floor}"
     batch = f"batch {r.batch_size}: "
     if found.conclusion in ("faster", "slower"):
-        words = tables.faster_words(found.ratio, found.conclusion)
+        words = comparison_tables.faster_words(found.ratio, found.conclusion)
         line = f"{batch}{r.name} is {words} than {r.first} ({span})"
     elif found.conclusion == "same":
-        line = (
-            f"{batch}{r.name} and {r.first}: {tables.NO_DIFFERENCE} ({times(found.ratio)}, {span})"
-        )
+        words = f"{comparison_tables.NO_DIFFERENCE} ({times(found.ratio)}, {span})"
+        line = f"{batch}{r.name} and {r.first}: {words}"
     else:
         line = (
             f"{batch}{r.name} and {r.first}: too noisy to tell, {r.first} differs from itself "
@@ -162,7 +161,7 @@ def ratio_sentence(r: Ratio) -> str:
 def _coarse(found: Contrast) -> Iterable[str]:
     """What the run could show, where that is little."""
     if found.resolution > WORTH_SEEING:
-        yield f"  {tables.coarse_sentence(found.resolution, found.rounds_needed)}"
+        yield f"  {comparison_tables.coarse_sentence(found.resolution, found.rounds_needed)}"
 
 
 def figures_of(result: Result) -> tuple[Figure, ...]:

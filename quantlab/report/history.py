@@ -13,7 +13,7 @@ from typing import Any, Literal
 from quantlab.compare.comparison import Comparison
 from quantlab.report.document import Table
 from quantlab.report.formats import NOTHING, megabytes, number, p_value, percent, table
-from quantlab.runs.change import ALPHA, ChangePoint
+from quantlab.runs.change_points import ALPHA, ChangePoint
 from quantlab.runs.difference import Change, Outcome, apart, batch_of, cause, flat
 from quantlab.runs.entry import Entry, Listed
 from quantlab.runs.figures import Figure, plain

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from quantlab.runs.change import LEAST, ChangePoint, change_points
+from quantlab.runs.change_points import LEAST, ChangePoint, change_points
 from quantlab.runs.figures import Measured
 from quantlab.runs.metrics import METRICS
 from quantlab.stats.paired import Interval, z_value

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from quantlab.recipe import Recipe
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import Ledger
 from quantlab.tune.trials import Trial, best
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from quantlab.errors import ResumeError
 from quantlab.runs.record import RunRecord
 from quantlab.runs.run import held
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import Ledger
 
 OF_A_PICK = {
     *("resume", "pick", "output", "force", "runs_dir", "as_json", "quiet", "gate", "no_bench"),

@@ -29,9 +29,9 @@ from quantlab.gate.verdict import judge
 from quantlab.model.model import Model
 from quantlab.quantize import Engine
 from quantlab.recipe import Recipe
-from quantlab.tune.ledger import Ledger
 from quantlab.tune.search import Proposal
 from quantlab.tune.study import SharedStudy
+from quantlab.tune.trial_store import Ledger
 from quantlab.tune.trials import Trial, scores
 from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.compare import compared

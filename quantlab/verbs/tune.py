@@ -40,14 +40,13 @@ from quantlab.quantize.peers import inc, nncf
 from quantlab.recipe import Recipe
 from quantlab.tune import strategies
 from quantlab.tune.ladder import cheapest_first, ladder_of
-from quantlab.tune.ledger import Ledger
 from quantlab.tune.search import Limits, Outcome, Search, run_search
 from quantlab.tune.space import default_space
 from quantlab.tune.study import SharedStudy
+from quantlab.tune.trial_store import Ledger
 from quantlab.tune.trials import Trial, picked
 from quantlab.verbs import inputs
-from quantlab.verbs.audit import check_reference, quick_audit
-from quantlab.verbs.calibration import calibration_images, check_disjoint, divided, drawn
+from quantlab.verbs.calibration_sample import calibration_images, check_disjoint, divided, drawn
 from quantlab.verbs.compare import SideBySide
 from quantlab.verbs.config import narrowed
 from quantlab.verbs.evaluate import predict
@@ -56,6 +55,7 @@ from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.tune import TuneOptions as TuneOptions
 from quantlab.verbs.pick import adopt
 from quantlab.verbs.prefetch import RecipePrefetcher
+from quantlab.verbs.preprocessing_audit import check_reference, quick_audit
 from quantlab.verbs.quantize import find_recipe, warn_of_speed
 from quantlab.verbs.trial_runner import Prepared, RecipeFiles, TrialRunner
 from quantlab.verbs.tuned import NotTuned, Tuned, unfinished_of

@@ -12,7 +12,7 @@ import pytest
 
 from quantlab.evaluate.predictions import Predictions
 from quantlab.testing.cluster import FakeExecutor
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import Ledger
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
 

@@ -15,7 +15,7 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 from waiting import HANGS, until
 
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import Ledger
 
 SPACE = "search: {ranges: [mean, mse, percentile], rounding: [nearest], equalize: [true, false]}\n"
 

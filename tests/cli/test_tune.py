@@ -17,8 +17,8 @@ from quantlab.model.model import Model
 from quantlab.runs.record import load_record
 from quantlab.testing import fake_bench, image_folder, listed_folder, npz_file, tiny_classifier
 from quantlab.tune.ladder import cheapest_first, ladder
-from quantlab.tune.ledger import Ledger
 from quantlab.tune.study import SharedStudy
+from quantlab.tune.trial_store import Ledger
 from quantlab.verbs import tune as job
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")

@@ -12,7 +12,7 @@ from optuna.exceptions import StorageInternalError
 
 from quantlab.runs.record import load_record
 from quantlab.tune.ladder import ladder
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import Ledger
 from quantlab.tune.trials import Trial
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")

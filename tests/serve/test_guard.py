@@ -11,7 +11,7 @@ from holdings import add_dataset, add_model
 
 from quantlab.serve import guard
 from quantlab.serve.access import COOKIE, CSRF_FIELD, CSRF_HEADER, Reader, csrf_token
-from quantlab.serve.audit import Audit
+from quantlab.serve.audit_log import Audit
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.guard import HEADERS
 from quantlab.serve.service import Service

@@ -5,8 +5,8 @@ import pytest
 from fakes import FakeAttempt, a_trial
 
 from quantlab.recipe import Recipe
-from quantlab.tune.ledger import Ledger
 from quantlab.tune.search import Limits, Outcome, Proposal, Search, run_search
+from quantlab.tune.trial_store import Ledger
 from quantlab.tune.trials import Trial
 
 RECIPES = [Recipe(name=f"r{i}", seed=i) for i in range(6)]

@@ -7,9 +7,9 @@ from fakes import FakeAttempt, groups
 from quantlab.recipe import Recipe
 from quantlab.tune import strategies
 from quantlab.tune.ladder import cheapest_first, ladder, ladder_of
-from quantlab.tune.ledger import Ledger
 from quantlab.tune.sampling import sampled, suggestion
 from quantlab.tune.search import Limits, Outcome, Search, run_search
+from quantlab.tune.trial_store import Ledger
 
 FREE = Limits(budget=1e9)
 START = Recipe(name="start")

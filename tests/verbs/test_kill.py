@@ -15,7 +15,7 @@ from waiting import until
 from quantlab.runs.record import load_record
 from quantlab.testing.images import image_folder
 from quantlab.testing.models import tiny_classifier
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import Ledger
 from quantlab.tune.trials import Trial
 
 KILLS = 20

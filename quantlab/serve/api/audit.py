@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from quantlab.serve.access import Admin
 from quantlab.serve.api.common import Limit, Number, Page, ServiceOf, iso, page, problems
-from quantlab.serve.audit import Audit, Line
+from quantlab.serve.audit_log import Audit, Line
 
 router = APIRouter(prefix="/audit", tags=["audit"])
 

@@ -6,7 +6,7 @@ from fakes import a_trial
 
 from quantlab.errors import RecordError
 from quantlab.recipe import Recipe
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import Ledger
 
 
 def test_trials_come_back_in_order_and_are_found_by_recipe(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from quantlab.data.crops import Crops, cache_key, load_crops
-from quantlab.data.finished import file_names, write_inputs
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import npz, open_dataset
+from quantlab.data.ready import file_names, write_inputs
 from quantlab.errors import DataError
 from quantlab.model.model import InputSpec, Model
 from quantlab.testing import image_folder, tiny_classifier

@@ -15,15 +15,15 @@ from quantlab.data.dataset import Problem
 from quantlab.gate.criterion import Finding
 from quantlab.gate.notation import parse_criterion, parse_decline
 from quantlab.gate.verdict import judge, verdict_of
-from quantlab.report import tables
+from quantlab.report import comparison_tables
 from quantlab.report.advice import shortfall
-from quantlab.report.content import finding, report_page, unjudged_page
+from quantlab.report.comparison_page import finding, report_page, unjudged_page
 from quantlab.report.context import ReportContext, TrialRow, Unfinished
 from quantlab.report.markdown import markdown
+from quantlab.report.pays_off import worth
 from quantlab.report.verdict import _WORDS
-from quantlab.report.worth import worth
 from quantlab.testing import fake_predictions
-from quantlab.tune.reverted import Reverted
+from quantlab.tune.reverted_groups import Reverted
 
 
 def _page(comparison: Comparison, context: ReportContext = CONTEXT, limit: str = "1%") -> str:
@@ -133,14 +133,14 @@ def test_two_kinds_of_kl_have_a_column_each() -> None:
         TrialRow("evaluated", calibration_kl=0.0004, kl=0.0124, images=100, int8_macs=0.995),
         TrialRow("stopped", calibration_kl=0.5, kl=0.25, images=40),
     )
-    table = tables.trials(rows)
+    table = comparison_tables.trials(rows)
     assert table.head == ["recipe", "KL calib.", "images", "KL eval.", "int8 MACs"]
     assert table.rows == [
         ["scored", "0.0081", "–", "–", "–"],
         ["evaluated", "0.0004", "100", "0.0124", "99.5%"],
         ["stopped", "0.5000", "40", "0.2500", "–"],
     ]
-    assert "images" not in tables.trials(rows[:2]).head
+    assert "images" not in comparison_tables.trials(rows[:2]).head
     page = _page(made(), replace(CONTEXT, trials=rows))
     assert re.search(r"^\| recipe +\| KL calib\. +\| images +\| KL eval\. +\|", page, re.M)
 

@@ -22,7 +22,7 @@ from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.profile import Profile
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.report.context import TrialRow
-from quantlab.report.marks import CREATOR
+from quantlab.report.plot_metadata import CREATOR
 from quantlab.runs.metrics import METRICS
 from quantlab.runs.trend import Series, foremost
 
