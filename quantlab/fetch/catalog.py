@@ -81,7 +81,7 @@ PublishedSource = Annotated[
 ]
 
 
-class Figures(_Part):
+class PublishedFigures(_Part):
     """What is published of a model, and by whom.
 
     Accuracies and declines are in percent, on ImageNet's 50,000 validation images where
@@ -127,7 +127,7 @@ class PublishedModel(_Part):
     made_from: FileName | None = Field(None, description="the entry that the recipe quantizes")
     export: str | None = Field(None, description="the command that makes its ONNX file")
     pipeline: str | None = None
-    published: Figures | None = None
+    published: PublishedFigures | None = None
     recipe: Recipe | None = None
     criterion: PublishedCriterion = PublishedCriterion()
 

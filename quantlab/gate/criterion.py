@@ -34,7 +34,7 @@ from quantlab.compare.comparison import ClassChange, Comparison
 from quantlab.stats.anytime import Kind, Values, decline_values, share_values
 from quantlab.stats.paired import Interval, Share
 
-Status = Literal["pass", "fail", "inconclusive"]
+VerdictStatus = Literal["pass", "fail", "inconclusive"]
 Level = Literal["required", "advisory", "off"]
 Leads = Literal["accuracy", "agreement"]
 NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
@@ -70,7 +70,7 @@ class Finding(BaseModel):
     cause: str = "measured"
     measured: float | None = Field(None, validation_alias=AliasChoices("measured", "decline"))
     interval: Interval | None = None
-    status: Status | None = None
+    status: VerdictStatus | None = None
     p: float | None = None
     images: int = 0
     images_needed: int | None = None

@@ -187,6 +187,6 @@ async def authorized(
     return caller
 
 
-Reader = Annotated[Token, Security(authorized, scopes=["read"])]
+MayRead = Annotated[Token, Security(authorized, scopes=["read"])]
 Submitter = Annotated[Token, Security(authorized, scopes=["submit"])]
 Admin = Annotated[Token, Security(authorized, scopes=["admin"])]

@@ -22,7 +22,7 @@ from quantlab.report.context import ReportContext
 from quantlab.report.document import Page
 from quantlab.report.files import HTML, MARKDOWN, write_page
 from quantlab.report.plots import draw
-from quantlab.runs.record import Status
+from quantlab.runs.record import RunStatus
 from quantlab.runs.run import Run
 from quantlab.verbs.cached_results import known_layers, known_plot
 
@@ -65,7 +65,7 @@ class Artifact:
 class Result:
     """What a verb returns: a value that says what a run folder holds of it."""
 
-    def status(self) -> Status:
+    def status(self) -> RunStatus:
         """The run's status."""
         return "success"
 

@@ -43,7 +43,7 @@ from quantlab.tune.ladder import cheapest_first, ladder_of
 from quantlab.tune.search import Limits, Outcome, Search, run_search
 from quantlab.tune.space import default_space
 from quantlab.tune.study import SharedStudy
-from quantlab.tune.trial_store import Ledger
+from quantlab.tune.trial_store import TrialStore
 from quantlab.tune.trials import Trial, picked
 from quantlab.verbs import inputs
 from quantlab.verbs.calibration_sample import calibration_images, check_disjoint, divided, drawn
@@ -122,11 +122,11 @@ def tune(
         if spec.source is not None:
             adopt(spec.source, folder)
             reporter.say(f"Picking from {spec.source}, which stays as it is.")
-        ledger = Ledger(folder)
-        prepared = _prepare(spec, criterion, find(), listed, ledger, reporter, execution)
+        store = TrialStore(folder)
+        prepared = _prepare(spec, criterion, find(), listed, store, reporter, execution)
         rungs = [_sampled(rung, prepared.sampling) for rung in listed]
         study = SharedStudy(spec.storage, folder, prepared.identity)
-        study.sync(ledger.trials())
+        study.sync(store.trials())
         shared = study if spec.storage else None
         score = CheapScore(prepared.model, prepared.images, execution.threads)
         costs = GroupCosts(prepared.model, score, folder, reporter)
@@ -137,9 +137,9 @@ def tune(
                 execution.sharded, prepared.model, prepared.images, certain, reporter
             )
         engines = _inc_search(spec, prepared)
-        files = RecipeFiles(prepared, ledger, execution, reporter, ahead, engines)
+        files = RecipeFiles(prepared, store, execution, reporter, ahead, engines)
         trials = TrialRunner(
-            prepared, files, score, ledger, shared, execution, reporter,
+            prepared, files, score, store, shared, execution, reporter,
             seed=spec.seed, bench=not spec.no_bench,
         )  # fmt: skip
         best = BestFile(output, files, folder, reporter)
@@ -151,9 +151,9 @@ def tune(
         limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
         if spec.source is not None:
             costs.recall()
-            outcome = Outcome(ledger.trials(), "picked")
+            outcome = Outcome(store.trials(), "picked")
         else:
-            outcome = run_search(search, trials.attempt, ledger, limits, on_trial=on_trial)
+            outcome = run_search(search, trials.attempt, store, limits, on_trial=on_trial)
         study.sync(outcome.trials)
         prepared.model.check_unchanged()
         return _finish(spec, limits, trials, costs, outcome, best)
@@ -239,7 +239,7 @@ def _prepare(
     criterion: Criterion,
     subject: Subject,
     rungs: Sequence[Recipe],
-    ledger: Ledger,
+    store: TrialStore,
     reporter: Reporter,
     execution: ShardedExecution,
 ) -> Prepared:
@@ -259,8 +259,8 @@ def _prepare(
         raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
     check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
     identity = _identity(spec, criterion, model, images.crops, crops)
-    (ledger if spec.source is None else Ledger(spec.source)).claim(identity)
-    baseline = _baseline(model, crops, ledger.folder, reporter, execution)
+    (store if spec.source is None else TrialStore(spec.source)).claim(identity)
+    baseline = _baseline(model, crops, store.folder, reporter, execution)
     check_reference(model, crops, baseline, None, spec.threads)
     return Prepared(
         model=model,

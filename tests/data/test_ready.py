@@ -77,9 +77,9 @@ def test_inputs_are_no_images(crops: Crops, tmp_path: Path) -> None:
     dataset = open_dataset(written(crops, spec(tmp_path, dtype="uint8"), tmp_path / "out"))
     with pytest.raises(DataError, match=r"0/000\.npz: an input of a model, no image any more"):
         dataset[0]
-    image = replace(dataset, finished=False)
+    image = replace(dataset, ready=False)
     assert image.content_digest(0) != dataset.content_digest(0)
-    assert dataset.subset([1]).finished
+    assert dataset.subset([1]).ready
 
 
 def test_labels_are_needed(crops: Crops, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from quantlab.serve.access import Reader, Submitter
+from quantlab.serve.access import MayRead, Submitter
 from quantlab.serve.api.common import PREFIX, Key, Number, ServiceOf
 from quantlab.serve.queue import OPEN, STATES, Job, State
 from quantlab.serve.tokens import Token
@@ -24,7 +24,7 @@ router = APIRouter(include_in_schema=False)
 def jobs_page(
     request: Request,
     service: ServiceOf,
-    _: Reader,
+    _: MayRead,
     state: Annotated[State | None, Query()] = None,
     after: Number = None,
 ) -> Response:
@@ -46,7 +46,7 @@ def jobs_page(
 
 
 @router.get("/jobs/{job_id}")
-def job_page(request: Request, service: ServiceOf, caller: Reader, job_id: Key) -> Response:
+def job_page(request: Request, service: ServiceOf, caller: MayRead, job_id: Key) -> Response:
     """Show one job: progress, messages, files."""
     job = service.queue.get(job_id)
     events = service.queue.last_events(job_id, LINES_SHOWN + 1)
