@@ -102,9 +102,10 @@ class Model:
     ``input`` and ``output_kind`` are detected from the graph; ``with_overrides`` corrects them.
     ``size`` is the height and width in pixels of images where the graph leaves them free, one
     number where they are equal. Of several outputs the first [N, classes] is judged, or the one
-    that ``output_name`` names; ``proto`` and ``runnable`` have it first, the others after it. A
-    model that was made in memory (``of``) has its file in a temporary folder, which is there as
-    long as the Model is. ``source`` is the fp32 file that it was made from, where that is known.
+    that ``output_name`` names, as it must where one has three dimensions, such as boxes;
+    ``proto`` and ``runnable`` have it first, the others after it. A model that was made in memory
+    (``of``) has its file in a temporary folder, which is there as long as the Model is. ``source``
+    is the fp32 file that it was made from, where that is known.
 
     Examples:
         >>> from quantlab import Model
@@ -301,12 +302,14 @@ class Model:
                 f"{self.path} has no output called {shown(self.output_name or '')}.",
                 f"Its outputs: {found}.",
             )
-        if self.outputs and (classes := _classes(self.judged)):
+        boxes = self.output_name is None and any(len(t.shape) == 3 for t in self.outputs)
+        if self.outputs and not boxes and (classes := _classes(self.judged)):
             return classes
         raise ModelError(
             f"{self.path}: not an image classifier: its output must be one [N, classes] tensor, "
             f"found {found}.",
-            "Detection, segmentation and embedding models are not supported.",
+            "Detection, segmentation and embedding models are not supported; of a classifier with "
+            "several outputs --output-name names the one of classes.",
         )
 
     def with_overrides(

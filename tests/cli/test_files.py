@@ -21,7 +21,17 @@ from quantlab.serve.requests import command_of
 from quantlab.verbs.roles import Fills, Reads, Writes
 
 NO_PATHS = {
-    *("require", "provider", "split", "max_decline", "criterion", "engine", "executor", "since"),
+    *(
+        "require",
+        "provider",
+        "output_name",
+        "split",
+        "max_decline",
+        "criterion",
+        "engine",
+        "executor",
+        "since",
+    ),
     *("experiment", "verb", "host", "name"),
 }
 """Texts that name no file. A model to look for in the history is a name too, and has a role

@@ -153,7 +153,7 @@ def test_exchanged_models_are_refused_with_the_right_line(cli: Any, scene: Any, 
         said = cli(verb, int8, scene.model, *scene.words, code=2)
         problem, remedy = said.complaint[:2]
         assert problem.startswith("Error: int8.onnx is quantized and tiny.onnx is not")
-        assert remedy.startswith(f"Exchange the two: quantlab {verb} {scene.model} {int8} --data ")
+        assert remedy.startswith(f"Exchange the two: quantlab {verb} {scene.model} {int8} --")
         words = remedy.removeprefix("Exchange the two: quantlab ").split()
         assert cli(*words, code=None).code in (0, 1, 3)
     Path("g.yaml").write_text(yaml.safe_dump({"model": str(int8), "output": str(scene.model)}))

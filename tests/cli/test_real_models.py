@@ -128,7 +128,7 @@ def test_no_batch_and_no_split_changes_a_bit(
     line = ("evaluate", models / f"{name}.onnx", *first_images[:2], *few, "--pipeline", pipeline)
     outputs = []
     for words in ((), ("--batch-size", 7), ("--split", "1x2"), ("--threads", 1)):
-        monkeypatch.setattr("quantlab.verbs.evaluate.recall", lambda *_: None)
+        monkeypatch.setattr("quantlab.verbs.evaluate.recall_outputs", lambda *_: None)
         said = cli(*line, *words)
         outputs.append(Predictions.load(said.folder / "predictions.npz").outputs)
     assert all(np.array_equal(found, outputs[0]) for found in outputs[1:])
