@@ -188,5 +188,5 @@ async def authorized(
 
 
 MayRead = Annotated[Token, Security(authorized, scopes=["read"])]
-Submitter = Annotated[Token, Security(authorized, scopes=["submit"])]
-Admin = Annotated[Token, Security(authorized, scopes=["admin"])]
+MaySubmit = Annotated[Token, Security(authorized, scopes=["submit"])]
+MayAdminister = Annotated[Token, Security(authorized, scopes=["admin"])]

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from quantlab.serve.access import MayRead, Submitter
+from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import (
     FilePath,
     Key,
@@ -146,7 +146,7 @@ IdempotencyKey = Annotated[
 )
 def submit(
     service: ServiceOf,
-    token: Submitter,
+    token: MaySubmit,
     asked: JobRequest,
     answer: Response,
     idempotency_key: IdempotencyKey = None,
@@ -184,7 +184,7 @@ def job(service: ServiceOf, _: MayRead, job: Key) -> JobView:
 @router.post(
     "/{job}/cancel", summary="Tell a job to stop", status_code=202, responses=problems(404)
 )
-def cancel(service: ServiceOf, token: Submitter, job: Key) -> JobView:
+def cancel(service: ServiceOf, token: MaySubmit, job: Key) -> JobView:
     """One that waits ends at once; a running tune keeps its best file. Another token's job needs
     the scope admin."""
     found = service.queue.get(job)

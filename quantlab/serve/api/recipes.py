@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from quantlab.errors import RecipeError
 from quantlab.fetch import catalog as published
-from quantlab.serve.access import MayRead, Submitter
+from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import NamePath, Page, ServiceOf, address, iso, problems
 from quantlab.serve.problems import TooLargeError
 from quantlab.serve.queue import NotFoundError
@@ -65,7 +65,7 @@ def recipe(service: ServiceOf, _: MayRead, name: NamePath) -> Response:
 @router.put("/{name}", summary="Keep a recipe", responses=problems(408))
 def put_recipe(
     service: ServiceOf,
-    _: Submitter,
+    _: MaySubmit,
     name: NamePath,
     text: Annotated[bytes, Body(media_type=MEDIA_TYPE, examples=["name: mine\nformat: qdq\n"])],
 ) -> RecipeView:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from quantlab.runs.entry import Entry
 from quantlab.runs.index import Filter
 from quantlab.runs.record import RunRecord
-from quantlab.serve.access import MayRead, Submitter
+from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import (
     FilePath,
     Limit,
@@ -179,7 +179,7 @@ def trials(found: RunsOf, _: MayRead, run: RunName) -> Page[TrialView]:
 @router.post(
     "/{run}/pick", summary="Take a trial's file", status_code=201, responses=problems(404, 408)
 )
-def pick(found: RunsOf, _: Submitter, run: RunName, picked: Picked) -> ModelView:
+def pick(found: RunsOf, _: MaySubmit, run: RunName, picked: Picked) -> ModelView:
     """Make the trial's int8 file a model."""
     return model_view(found.pick(run, picked.trial))
 

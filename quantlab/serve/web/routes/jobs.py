@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from quantlab.serve.access import MayRead, Submitter
+from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import PREFIX, Key, Number, ServiceOf
 from quantlab.serve.queue import OPEN, STATES, Job, State
 from quantlab.serve.tokens import Token
@@ -69,7 +69,7 @@ def _may_cancel(caller: Token, job: Job) -> bool:
 
 
 @router.post("/jobs/{job_id}/cancel")
-def cancel(service: ServiceOf, caller: Submitter, job_id: Key) -> Response:
+def cancel(service: ServiceOf, caller: MaySubmit, job_id: Key) -> Response:
     """End a job that waits, ask one that runs to stop."""
     if not _may_cancel(caller, service.queue.get(job_id)):
         raise HTTPException(403, "the job of another token needs the scope admin.")

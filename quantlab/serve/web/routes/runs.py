@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from quantlab.runs.index import Filter
-from quantlab.serve.access import MayRead, Submitter
+from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import PREFIX, RunName, RunsOf, ServiceOf
 from quantlab.serve.requests import VERBS
 from quantlab.serve.service import Service
@@ -89,7 +89,7 @@ def _original(service: Service, view: views.RunView) -> str | None:
 
 
 @router.post("/runs/{run}/pick")
-def pick(runs: RunsOf, _: Submitter, run: RunName, sent: Sent) -> Response:
+def pick(runs: RunsOf, _: MaySubmit, run: RunName, sent: Sent) -> Response:
     """Make a trial's file a model."""
     digest = one(sent, "trial")
     runs.pick(run, digest)
