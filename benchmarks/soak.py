@@ -37,7 +37,7 @@ from quantlab.runs.record import load_record
 from quantlab.runtime.environment import environment
 from quantlab.testing.images import image_folder
 from quantlab.testing.models import tiny_classifier
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import TrialStore
 from quantlab.tune.trials import Trial, best
 
 HERE = Path(__file__).resolve().parent
@@ -104,7 +104,7 @@ class Scene:
 
     def finished(self) -> dict[str, Trial]:
         """The run's trials that need nothing more, by recipe."""
-        found = Ledger(self.run).trials() if self.run else []
+        found = TrialStore(self.run).trials() if self.run else []
         return {t.digest: t for t in found if t.status != "scored"}
 
     def environment(self, share: float) -> dict[str, str]:
@@ -160,7 +160,7 @@ def undisturbed(scene: Scene) -> tuple[dict[str, Trial], Session]:
         _sample(session, process.pid, len(list(runs.glob("*/trials/*.json"))))
         time.sleep(0.05)
     (folder,) = (path.parent for path in runs.glob("*/run.json"))
-    return {t.digest: t for t in Ledger(folder).trials()}, session
+    return {t.digest: t for t in TrialStore(folder).trials()}, session
 
 
 def soak(scene: Scene, mishaps: Sequence[Mishap]) -> Iterator[Session]:
@@ -232,7 +232,8 @@ def checks(
     assert run is not None
     failed = {d for d, t in ended.items() if t.status == "failed"}
     sound = {d: t for d, t in whole.items() if d not in failed}
-    ledger, leader, expected = Ledger(run), best(list(ended.values())), best(list(sound.values()))
+    store, leader = TrialStore(run), best(list(ended.values()))
+    expected = best(list(sound.values()))
     assert leader is not None
     assert expected is not None
     output = hashlib.sha256((scene.runs / "out.onnx").read_bytes()).hexdigest()
@@ -251,7 +252,7 @@ def checks(
             leader.digest == expected.digest and output == expected.sha256
         ),
         "every file is on disk under its own hash": all(
-            t.sha256 and _hash(ledger.model_path(t.sha256)) == t.sha256
+            t.sha256 and _hash(store.model_path(t.sha256)) == t.sha256
             for t in ended.values()
             if t.status != "failed"
         ),

@@ -58,15 +58,15 @@ from quantlab.gate.rules import DEFAULT_RULES, Decision, Rule, check_rules, deci
 from quantlab.gate.sequential import watch
 from quantlab.gate.verdict import Verdict
 from quantlab.gate.verdict import judge as judge_criterion
-from quantlab.inspect.audit import Audit
 from quantlab.inspect.inspection import Inspection
 from quantlab.inspect.layers import LayerReport
-from quantlab.inspect.operators import OperatorScale
+from quantlab.inspect.output_scales import OperatorScale
 from quantlab.inspect.portability import Portability
+from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.model.model import Model, file_name
 from quantlab.recipe import Recipe
-from quantlab.report.audit import guessing_error
+from quantlab.report.preprocessing_audit import guessing_error
 from quantlab.runs.run import Run
 from quantlab.tune.choices import Strategy
 from quantlab.tune.search import Stop
@@ -392,7 +392,7 @@ def tune(
         through = _pipeline(pipeline, fp32, first, reporter)
         if through != _pipeline(through, fp32, second, reporter):
             raise DataError("calibration and evaluation images are not of one kind.")
-        return tune_verb.Subject(fp32, through, first, second, audit=not first.dataset.finished)
+        return tune_verb.Subject(fp32, through, first, second, audit=not first.dataset.ready)
 
     with temporary_folder() as work, _recorded("tune", run_dir, reporter, asked) as run:
         output = work / f"{file_name(fp32.name)}.int8.onnx"
@@ -1218,7 +1218,7 @@ def _pipeline(
 ) -> Pipeline:
     """The one that is named; of ready inputs none; else the one that a model is known for."""
     sides = model.input.sides
-    if named is None and found.dataset.finished:
+    if named is None and found.dataset.ready:
         return ready(sides)
     known = named or inputs.known_pipeline(model)
     known = known or (None if other is None else inputs.known_pipeline(other))
@@ -1228,7 +1228,7 @@ def _pipeline(
             "another)."
         )
     through = get_pipeline(known or "torchvision", size=sides)
-    if isinstance(through, Ready) and not found.dataset.finished:
+    if isinstance(through, Ready) and not found.dataset.ready:
         raise DataError(
             f"{model.name} was made with ready inputs, and {found.dataset.root} holds images.",
             "Give ready inputs (floats [3, h, w]), or name a pipeline.",

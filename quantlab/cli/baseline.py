@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Group
-from quantlab.cli.options import pick, recorded_run
+from quantlab.cli.recorded_run import pick, recorded_run
 
 
 @click.group(

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import given, pick, recorded_run
+from quantlab.cli.recorded_run import given, pick, recorded_run
 
 
 @click.command(

@@ -15,8 +15,8 @@ import click
 
 from quantlab._util.outputs import Input, Output, check
 from quantlab._util.paths import cache_dir
-from quantlab.cli.options import given
 from quantlab.cli.params import OptionsCommand, RoleType
+from quantlab.cli.recorded_run import given
 from quantlab.errors import QuantlabError
 from quantlab.verbs.roles import DATA, MODEL, Fills, Reads, Role, Values, Writes, place
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.options import pick, recorded_run
+from quantlab.cli.recorded_run import pick, recorded_run
 
 _YAML = (".yaml", ".yml")
 

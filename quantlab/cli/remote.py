@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.options import given, in_new_notation, repeat_command
 from quantlab.cli.params import OptionsCommand
+from quantlab.cli.recorded_run import given, in_new_notation, repeat_command
 
 if TYPE_CHECKING:
     from quantlab._util.reporter import Reporter

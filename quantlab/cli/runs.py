@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.files import Group
-from quantlab.cli.options import pick, recorded_run
+from quantlab.cli.recorded_run import pick, recorded_run
 
 if TYPE_CHECKING:
     from quantlab.cli.console import ConsoleReporter

@@ -15,9 +15,9 @@ import onnx
 from numpy.typing import NDArray
 
 from quantlab._util.reporter import Counted, Reporter
-from quantlab.cluster import opened
+from quantlab.cluster import opened_data
 from quantlab.cluster.executor import Executor, in_order
-from quantlab.cluster.opened import SentModel, ShardImages
+from quantlab.cluster.opened_data import SentModel, ShardImages
 from quantlab.data.calibration import BATCH_SIZE, CalibrationImages
 from quantlab.data.crops import Crops, Undecoded, undecoded
 from quantlab.data.dataset import Dataset
@@ -124,7 +124,9 @@ class Sharded:
             (named_images(dataset, pipeline, rows, self.visit, known=False),) for rows in pieces
         ]
         digests, bad = list[str](), dict[int, str]()
-        for rows, (found, why) in zip(pieces, self.in_order(opened.usable, tasks), strict=True):
+        for rows, (found, why) in zip(
+            pieces, self.in_order(opened_data.usable, tasks), strict=True
+        ):
             _check_first(dataset, int(rows[0]), found[0])
             digests += found
             bad |= {int(rows[i]): reason for i, reason in why.items()}
@@ -182,8 +184,8 @@ def shard_answers(
     images: ShardImages, name: SentModel, content: Path | bytes, execution: Execution
 ) -> NDArray[np.float32]:
     """A shard of an evaluation: the model's outputs [n, classes] on the images."""
-    crops = opened.crops(images)
-    run = opened.runner(name, content, execution, images.pipeline)
+    crops = opened_data.crops(images)
+    run = opened_data.runner(name, content, execution, images.pipeline)
     found = run.answers(np.arange(len(crops)), lambda rows: np.array(crops.array[rows]))
     return np.concatenate([outputs for _, outputs in found])
 
@@ -199,5 +201,5 @@ def statistics(
     seen = copy.deepcopy(fresh)
     content = graph if isinstance(graph, bytes) else graph.read_bytes()
     net = Net(onnx.ModelProto.FromString(content), ())
-    observe_tensors(net, scales, seen, CalibrationImages(opened.crops(images), spec))
+    observe_tensors(net, scales, seen, CalibrationImages(opened_data.crops(images), spec))
     return seen

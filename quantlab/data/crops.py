@@ -156,7 +156,7 @@ def crops_path(dataset: Dataset, pipeline: Pipeline, cache_dir: Path) -> Path:
 
 def cache_key(dataset: Dataset, pipeline: Pipeline) -> str:
     """A digest of all that decides the crops: images, geometry, decoder and resizer versions."""
-    images = [dataset.digest, dataset.max_pixels, *([pipeline.digest] if dataset.finished else [])]
+    images = [dataset.digest, dataset.max_pixels, *([pipeline.digest] if dataset.ready else [])]
     parts = [CROPS_FORMAT, images, *decoder(pipeline)]
     return key_of(*parts)
 
@@ -273,7 +273,7 @@ def _write_header(file: BinaryIO, rows: int, pipeline: Pipeline) -> None:
 
 def crop_of(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray[Any]:
     """Decode one image now and crop it. Raises DataError."""
-    if dataset.finished:
+    if dataset.ready:
         return pipeline.from_input(np.asarray(dataset.source.read(index)))
     return pipeline.crop_image(dataset[index].image)
 

@@ -18,7 +18,7 @@ from quantlab.data.threads import ordered_map
 from quantlab.errors import DataError
 
 Content = bytes | NDArray[Any]
-"""One image as stored: an encoded file, pixels uint8 [h, w, 3], or of a finished dataset a model's
+"""One image as stored: an encoded file, pixels uint8 [h, w, 3], or of a ready dataset a model's
 input."""
 
 
@@ -71,7 +71,7 @@ class Dataset:
 
     ``labels`` is int64 [n], or None for unlabelled images; ``label_source`` says in words how the
     labels were found; ``problems`` are images that the reader already found missing;
-    ``class_names`` are in index order; ``finished``: its contents are models' inputs already, see
+    ``class_names`` are in index order; ``ready``: its contents are models' inputs already, see
     ``Pipeline.from_input``; ``opening`` is that of the dataset that this one is (a part of), whose
     rows are ``opened_rows``.
 
@@ -92,14 +92,14 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
     label_source: str = "none"
     max_pixels: int = MAX_PIXELS
-    finished: bool = False
+    ready: bool = False
     opening: Opening | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
-        """The decoded image. Raises DataError when it cannot be read, or is finished already."""
+        """The decoded image. Raises DataError when it cannot be read, or is a model's input."""
         name = self.names[index]
         index = range(len(self))[index]
         label = None if self.labels is None else int(self.labels[index])
@@ -109,13 +109,13 @@ class Dataset:
         content = self.source.read(index)
         if isinstance(content, bytes):
             return decode(content, self.names[index], self.max_pixels)
-        if self.finished:
+        if self.ready:
             raise DataError(f"{self.names[index]}: an input of a model, no image any more.")
         return Image.fromarray(content)
 
     def content_digest(self, index: int) -> str:
         """The sha256 of the image as stored, in hex. Raises DataError when it cannot be read."""
-        return digest_of(self.source.read(index), self.finished)
+        return digest_of(self.source.read(index), self.ready)
 
     @cached_property
     def content_digests(self) -> tuple[str, ...]:
@@ -176,11 +176,11 @@ class _Selection:
         return self.source.read(self.rows[index])
 
 
-def digest_of(content: Content, finished: bool = False) -> str:
+def digest_of(content: Content, ready: bool = False) -> str:
     """The sha256 of an image as stored, in hex."""
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
-    header = repr((content.shape, content.dtype.str) if finished else content.shape).encode()
+    header = repr((content.shape, content.dtype.str) if ready else content.shape).encode()
     return hashlib.sha256(header + content.tobytes()).hexdigest()
 
 

@@ -31,7 +31,7 @@ def fold_preprocess(proto: onnx.ModelProto, spec: InputSpec, pipeline: Pipeline)
         )
     if pipeline.dtype != np.uint8:
         raise ModelError(
-            "these inputs are finished: no normalization is left to fold.",
+            "these inputs are ready: no normalization is left to fold.",
             "Leave --fold-preprocess out.",
         )
     folded = onnx.ModelProto()

@@ -9,7 +9,15 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from quantlab._util.yamlfile import parse_yaml, validate
 from quantlab.errors import RecipeError
@@ -20,7 +28,6 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Size = Annotated[int, Field(gt=0, le=512 * 1024**2)]
 Percent = Annotated[float, Field(gt=0, le=100)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Project = Literal["onnx-zoo", "mxnet", "caffe2", "mindcv", "npu-zoo"]
 
 PROJECTS: dict[str, str] = {
     "onnx-zoo": "ONNX model zoo",
@@ -30,6 +37,12 @@ PROJECTS: dict[str, str] = {
     "npu-zoo": "NPU vendor's zoo",
 }
 """Published projects whose whole work can be repeated; ``docs/recipes/`` has a page for each."""
+
+
+def _known_project(name: str) -> str:
+    if name not in PROJECTS:
+        raise ValueError(f"there is no project {name!r}, but {', '.join(PROJECTS)}")
+    return name
 
 
 class _Part(BaseModel):
@@ -68,7 +81,7 @@ PublishedSource = Annotated[
 ]
 
 
-class Figures(_Part):
+class PublishedFigures(_Part):
     """What is published of a model, and by whom.
 
     Accuracies and declines are in percent, on ImageNet's 50,000 validation images where
@@ -105,7 +118,7 @@ class PublishedModel(_Part):
 
     name: FileName
     kind: Literal["model", "dataset", "labels"] = "model"
-    project: Project | None = None
+    project: Annotated[str, AfterValidator(_known_project)] | None = None
     description: str
     licence: str
     file: FileName = Field(description="its name in the cache; a folder for a dataset")
@@ -114,7 +127,7 @@ class PublishedModel(_Part):
     made_from: FileName | None = Field(None, description="the entry that the recipe quantizes")
     export: str | None = Field(None, description="the command that makes its ONNX file")
     pipeline: str | None = None
-    published: Figures | None = None
+    published: PublishedFigures | None = None
     recipe: Recipe | None = None
     criterion: PublishedCriterion = PublishedCriterion()
 

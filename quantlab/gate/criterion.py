@@ -25,14 +25,16 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    WrapSerializer,
 )
 
 from quantlab.compare.comparison import ClassChange, Comparison
 from quantlab.stats.anytime import Kind, Values, decline_values, share_values
 from quantlab.stats.paired import Interval, Share
 
-Status = Literal["pass", "fail", "inconclusive"]
+VerdictStatus = Literal["pass", "fail", "inconclusive"]
 Level = Literal["required", "advisory", "off"]
 Leads = Literal["accuracy", "agreement"]
 NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
@@ -68,7 +70,7 @@ class Finding(BaseModel):
     cause: str = "measured"
     measured: float | None = Field(None, validation_alias=AliasChoices("measured", "decline"))
     interval: Interval | None = None
-    status: Status | None = None
+    status: VerdictStatus | None = None
     p: float | None = None
     images: int = 0
     images_needed: int | None = None
@@ -288,19 +290,35 @@ def kinds() -> tuple[type[Criterion], ...]:
 
 
 def _read(value: Any) -> Any:
-    """A criterion of a record: the kind whose fields these are."""
+    """A criterion of a record: of the kind that it names, or, in a record of a version that named
+    none, the first kind whose fields these are."""
     if not isinstance(value, Mapping):
         return value
+    named = value.get(_KIND)
+    fields = {key: each for key, each in value.items() if key != _KIND}
     for kind in kinds():
-        try:
-            return kind.model_validate(value)
-        except ValidationError:
-            continue
-    raise ValueError("no kind of criterion has these fields")
+        if kind.__name__ == named:
+            return kind.model_validate(fields)
+        if named is None:
+            try:
+                return kind.model_validate(fields)
+            except ValidationError:
+                continue
+    raise ValueError(
+        "no kind of criterion has these fields"
+        if named is None
+        else f"there is no kind of criterion {named!r}"
+    )
 
 
-AnyCriterion = Annotated[SerializeAsAny[Criterion], BeforeValidator(_read)]
-"""A field that holds a criterion of any kind."""
+def _write(criterion: Criterion, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    return {_KIND: type(criterion).__name__, **fields(criterion)}
+
+
+_KIND = "type"
+"""The key of a stored criterion's kind; kinds may have the same fields."""
+AnyCriterion = Annotated[SerializeAsAny[Criterion], BeforeValidator(_read), WrapSerializer(_write)]
+"""A field that holds a criterion of any kind; what is stored of it names the kind."""
 
 
 def name_of(example: str) -> str:

@@ -28,7 +28,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, computed_field,
 from quantlab.compare.classes import changed
 from quantlab.compare.comparison import Change, ClassChange, Comparison
 from quantlab.errors import RecipeError
-from quantlab.gate.criterion import AnyCriterion, Level, Status
+from quantlab.gate.criterion import AnyCriterion, Level, VerdictStatus
 from quantlab.gate.notation import USUAL, parse_line
 from quantlab.gate.verdict import ALPHA, EXIT_CODES, Verdict, judge
 from quantlab.stats.paired import holm
@@ -121,7 +121,7 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    status: Status
+    status: VerdictStatus
     judged: tuple[Judged, ...]
     fell: tuple[ClassChange, ...] = ()
     rose: tuple[ClassChange, ...] = ()
@@ -195,7 +195,7 @@ def combine(
         for (rule, verdict), p in zip(pairs, adjusted, strict=True)
     )
     said = {j.verdict.status for j in found if j.rule.level == "required"}
-    status: Status = (
+    status: VerdictStatus = (
         "fail" if "fail" in said else "inconclusive" if "inconclusive" in said else "pass"
     )
     return Decision(status=status, judged=found, fell=fell, rose=rose, risen=dict(risen))

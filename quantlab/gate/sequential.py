@@ -17,12 +17,12 @@ from quantlab.evaluate.metrics import hits, top_k
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.criterion import Criterion, Stopping
 from quantlab.stats.anytime import (
-    Decision,
     FiniteTest,
+    StopDecision,
     decision,
 )
 
-__all__ = ["Decision", "EarlyStop", "PairedEarlyStop", "early_stop", "watch"]
+__all__ = ["EarlyStop", "PairedEarlyStop", "StopDecision", "early_stop", "watch"]
 
 Bools = NDArray[np.bool_]
 
@@ -39,14 +39,14 @@ class PairedEarlyStop:
         self._limit = criterion.limit + criterion.tolerance
         self._k, self._values = stopping.depth, stopping.values
         self._counts = np.zeros(2 if self._k is None else 4)
-        self.decision: Decision | None = None
+        self.decision: StopDecision | None = None
 
     def update(
         self,
         fp32: NDArray[np.float32],
         int8: NDArray[np.float32],
         labels: NDArray[np.int64] | None,
-    ) -> Decision | None:
+    ) -> StopDecision | None:
         """Take both models' outputs [n, classes] on the next images and their labels [n], which an
         agreement does without. Raises DataError where labels are missing."""
         if self._k is None:
@@ -83,12 +83,12 @@ class EarlyStop:
         self,
         test: FiniteTest,
         outcomes: Callable[[NDArray[np.int64], NDArray[np.float32]], NDArray[np.int64]],
-        on: Collection[Decision],
+        on: Collection[StopDecision],
     ) -> None:
         self._test, self._outcomes, self._on = test, outcomes, on
 
     @property
-    def decision(self) -> Decision | None:
+    def decision(self) -> StopDecision | None:
         """The decision, if there is one by now."""
         return self._test.decision
 
@@ -100,7 +100,7 @@ def early_stop(
     criterion: Criterion,
     fp32: Predictions,
     *,
-    on: Collection[Decision] = ("pass", "fail"),
+    on: Collection[StopDecision] = ("pass", "fail"),
 ) -> EarlyStop | None:
     """The sequential test of the criterion, its tolerance included, against fp32's predictions on
     the same images. None where there is none: for the KL, a user's metric, or without labels."""

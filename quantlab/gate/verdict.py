@@ -21,10 +21,10 @@ from typing import Any
 from pydantic import AliasChoices, Field, computed_field, model_validator
 
 from quantlab.compare.comparison import Comparison
-from quantlab.gate.criterion import AnyCriterion, Criterion, Finding, Status, Unpaired
+from quantlab.gate.criterion import AnyCriterion, Criterion, Finding, Unpaired, VerdictStatus
 from quantlab.stats.paired import CONFIDENCE, Interval, Share, clopper_pearson
 
-EXIT_CODES: dict[Status, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
+EXIT_CODES: dict[VerdictStatus, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 ALPHA = (1 - CONFIDENCE) / 2
 """How likely a limit that is just kept is said to be broken, and one that is just broken kept."""
 STORED = "stored"
@@ -49,7 +49,7 @@ class Verdict(Finding):
         ('pass', 0, True)
     """
 
-    status: Status
+    status: VerdictStatus
     criterion: AnyCriterion = Field(validation_alias=AliasChoices("criterion", "policy"))
     agreement: Share | None = None
     held_p: float | None = None
@@ -160,7 +160,7 @@ def verdict_of(criterion: Criterion, finding: Finding, agreement: Share | None =
     )
 
 
-def _status(finding: Finding, limit: float) -> Status:
+def _status(finding: Finding, limit: float) -> VerdictStatus:
     """Pass wholly within the limit, fail wholly beyond it."""
     if finding.measured is None:
         return "inconclusive"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quantlab.inspect.audit import Audit
 from quantlab.inspect.inspection import Inspection
 from quantlab.inspect.layers import LayerReport
-from quantlab.inspect.operators import OperatorScale
+from quantlab.inspect.output_scales import OperatorScale
 from quantlab.inspect.portability import Portability
+from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.stored import StoredCheck
 

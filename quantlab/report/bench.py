@@ -10,8 +10,8 @@ from quantlab.bench.measurement import BenchResult, Conditions, Measurement
 from quantlab.bench.queueing import Load, LoadResult
 from quantlab.bench.throughput import Throughput, ThroughputResult
 from quantlab.compare.speeds import WORTH_SEEING, Contrast, Ratio
-from quantlab.report import tables
-from quantlab.report.export import Figure
+from quantlab.report import comparison_tables
+from quantlab.report.export import ExportedFigure
 from quantlab.report.formats import megabytes, percent, table, times, times_span
 from quantlab.runtime.providers import short_name
 
@@ -145,12 +145,11 @@ def ratio_sentence(r: Ratio) -> str:
     span = f"95% interval {times_span(found.interval)}{floor}"
     batch = f"batch {r.batch_size}: "
     if found.conclusion in ("faster", "slower"):
-        words = tables.faster_words(found.ratio, found.conclusion)
+        words = comparison_tables.faster_words(found.ratio, found.conclusion)
         line = f"{batch}{r.name} is {words} than {r.first} ({span})"
     elif found.conclusion == "same":
-        line = (
-            f"{batch}{r.name} and {r.first}: {tables.NO_DIFFERENCE} ({times(found.ratio)}, {span})"
-        )
+        words = f"{comparison_tables.NO_DIFFERENCE} ({times(found.ratio)}, {span})"
+        line = f"{batch}{r.name} and {r.first}: {words}"
     else:
         line = (
             f"{batch}{r.name} and {r.first}: too noisy to tell, {r.first} differs from itself "
@@ -162,10 +161,10 @@ def ratio_sentence(r: Ratio) -> str:
 def _coarse(found: Contrast) -> Iterable[str]:
     """What the run could show, where that is little."""
     if found.resolution > WORTH_SEEING:
-        yield f"  {tables.coarse_sentence(found.resolution, found.rounds_needed)}"
+        yield f"  {comparison_tables.coarse_sentence(found.resolution, found.rounds_needed)}"
 
 
-def figures_of(result: Result) -> tuple[Figure, ...]:
+def figures_of(result: Result) -> tuple[ExportedFigure, ...]:
     """All figures for export, the first model's second measurement included."""
     if isinstance(result, BenchResult):
         return tuple(f for name, m in _latencies(result) for f in _latency_figures(name, m))
@@ -174,7 +173,7 @@ def figures_of(result: Result) -> tuple[Figure, ...]:
     return tuple(f for name, m in _loads(result) for f in _load_figures(name, m))
 
 
-def _latency_figures(name: str, m: Measurement) -> Iterable[Figure]:
+def _latency_figures(name: str, m: Measurement) -> Iterable[ExportedFigure]:
     figure = _maker(name, m.conditions)
     yield figure(metric="p50", unit="ms", value=m.p50, spread=m.std)
     yield figure(metric="p90", unit="ms", value=m.p90)
@@ -185,7 +184,7 @@ def _latency_figures(name: str, m: Measurement) -> Iterable[Figure]:
         yield figure(metric="peak memory", unit="bytes", value=m.peak_rss_bytes)
 
 
-def _throughput_figures(name: str, m: Throughput) -> Iterable[Figure]:
+def _throughput_figures(name: str, m: Throughput) -> Iterable[ExportedFigure]:
     figure = _maker(name, m.conditions, instances=m.instances)
     rate = m.images_per_second
     yield figure(metric="p50", unit="ms", value=m.percentile(50))
@@ -194,7 +193,7 @@ def _throughput_figures(name: str, m: Throughput) -> Iterable[Figure]:
     yield figure(metric="throughput", unit="images/s", value=rate, spread=float(m.rates.std()))
 
 
-def _load_figures(name: str, m: Load) -> Iterable[Figure]:
+def _load_figures(name: str, m: Load) -> Iterable[ExportedFigure]:
     figure = _maker(name, m.conditions, instances=m.instances, rate=m.rate)
     for q in (50, 90, 99):
         yield figure(metric=f"p{q}", unit="ms", value=m.percentile(q))
@@ -203,10 +202,10 @@ def _load_figures(name: str, m: Load) -> Iterable[Figure]:
     yield figure(metric="unserved", unit="requests", value=m.unserved)
 
 
-def _maker(name: str, c: Conditions, **more: Any) -> Callable[..., Figure]:
-    """Figure with what all figures of one measurement share."""
+def _maker(name: str, c: Conditions, **more: Any) -> Callable[..., ExportedFigure]:
+    """Makes figures with what all figures of one measurement share."""
     return partial(
-        Figure,
+        ExportedFigure,
         model=name,
         batch=c.batch_size,
         threads=c.threads,

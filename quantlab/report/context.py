@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from quantlab.data.dataset import Problem
 from quantlab.inspect.layers import LayerReport
-from quantlab.tune.reverted import Reverted
+from quantlab.tune.reverted_groups import Reverted
 
 
 @dataclass(frozen=True)

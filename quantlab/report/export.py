@@ -19,7 +19,7 @@ MARKER = "<!-- quantlab bench -->"
 
 
 @dataclass(frozen=True)
-class Figure:
+class ExportedFigure:
     """One figure. ``rate`` is the offered load in images a second; ``spread`` a standard deviation
     in the same ``unit``."""
 
@@ -42,7 +42,7 @@ class Figure:
         return ", ".join([f"{self.model} {self.metric}", f"batch {self.batch}", *more])
 
 
-def as_json(figures: Sequence[Figure], page: str) -> str:
+def as_json(figures: Sequence[ExportedFigure], page: str) -> str:
     """The times as github-action-benchmark's tool ``customSmallerIsBetter`` reads them."""
     return smaller_is_better(
         {"name": f.name, "unit": f.unit, "value": f.value, **_range(f), "extra": _extra(f)}
@@ -57,17 +57,17 @@ def smaller_is_better(entries: Iterable[Mapping[str, str | float]]) -> str:
     return json.dumps(list(entries), indent=1, ensure_ascii=False) + "\n"
 
 
-def _range(f: Figure) -> dict[str, str]:
+def _range(f: ExportedFigure) -> dict[str, str]:
     return {} if f.spread is None else {"range": f"± {f.spread:.4g}"}
 
 
-def _extra(f: Figure) -> str:
+def _extra(f: ExportedFigure) -> str:
     return f"{EXTRA}bench: threads {f.threads}, provider {f.provider}"
 
 
-def as_csv(figures: Sequence[Figure], page: str) -> str:
+def as_csv(figures: Sequence[ExportedFigure], page: str) -> str:
     """All figures, one a line."""
-    columns = [field.name for field in fields(Figure)]
+    columns = [field.name for field in fields(ExportedFigure)]
     text = io.StringIO()
     rows = csv.DictWriter(text, columns, lineterminator="\n")
     rows.writeheader()
@@ -75,12 +75,12 @@ def as_csv(figures: Sequence[Figure], page: str) -> str:
     return text.getvalue()
 
 
-def as_markdown(figures: Sequence[Figure], page: str) -> str:
+def as_markdown(figures: Sequence[ExportedFigure], page: str) -> str:
     """The page that was printed, and a marker."""
     return f"{page}\n\n{MARKER}\n"
 
 
-EXPORTS: dict[str, Callable[[Sequence[Figure], str], str]] = {
+EXPORTS: dict[str, Callable[[Sequence[ExportedFigure], str], str]] = {
     ".json": as_json,
     ".csv": as_csv,
     ".md": as_markdown,
@@ -98,6 +98,6 @@ def check_exports(paths: Sequence[Path]) -> None:
         check_writable(path)
 
 
-def export(path: Path, figures: Sequence[Figure], page: str) -> None:
+def export(path: Path, figures: Sequence[ExportedFigure], page: str) -> None:
     """Writes the file that its ending asks for. Raises OutputError."""
     write_whole(path, EXPORTS[path.suffix.lower()](figures, page))

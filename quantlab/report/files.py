@@ -10,7 +10,7 @@ from quantlab.compare.comparison import Comparison
 from quantlab.errors import OutputError
 from quantlab.gate.notation import parse_criterion
 from quantlab.gate.verdict import judge
-from quantlab.report.content import report_page
+from quantlab.report.comparison_page import report_page
 from quantlab.report.context import ReportContext
 from quantlab.report.document import Page
 from quantlab.report.html import html

@@ -13,27 +13,16 @@ from typing import Any, Literal
 from quantlab.compare.comparison import Comparison
 from quantlab.report.document import Table
 from quantlab.report.formats import NOTHING, megabytes, number, p_value, percent, table
-from quantlab.runs.change import ALPHA, ChangePoint
+from quantlab.runs.change_points import ALPHA, ChangePoint
 from quantlab.runs.difference import Change, Outcome, apart, batch_of, cause, flat
 from quantlab.runs.entry import Entry, Listed
 from quantlab.runs.figures import Figure, plain
+from quantlab.runs.metrics import METRICS
 from quantlab.runs.record import RunRecord
 from quantlab.runs.trend import Series
 from quantlab.stats.paired import Interval
 
 Form = Literal["table", "csv", "json"]
-TITLES = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "decline": "top-1 decline",
-    "agreement": "agreement with fp32",
-    "kl": "KL to fp32, nats",
-    "latency": "latency, ms a batch",
-    "speedup": "speedup over fp32",
-    "int8_macs": "MACs in int8",
-}
-_FORMATS = {"kl": ".4f", "latency": ".2f", "speedup": ".3f"}
-"""Of metrics that are no shares."""
 _COLUMNS = (
     "id", "place", "started", "verb", "status", "model", "sha256", "verdict", "top1", "decline",
 )  # fmt: skip
@@ -44,9 +33,10 @@ LONGEST_SAID = 2000
 
 def value_words(metric: str, value: float | None) -> str:
     """A figure with its unit, in the metric's usual form."""
-    if metric in _FORMATS:
-        return number(value, _FORMATS[metric])
-    return percent(value)
+    shown = METRICS[metric]
+    if shown.unit == "%":
+        return percent(value, shown.decimals)
+    return number(None if value is None else shown.scale * value, f".{shown.decimals}f")
 
 
 def interval_words(metric: str, interval: Interval | None) -> str:
@@ -206,7 +196,7 @@ def figures_table(entry: Entry) -> Table:
 
 def _title(figure: Figure) -> str:
     batch = batch_of(figure)
-    return TITLES[figure.metric] + (f", {batch}" if batch else "")
+    return METRICS[figure.metric].title + (f", {batch}" if batch else "")
 
 
 def diff_page(
@@ -274,7 +264,7 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
         if each.old is not None and each.new is not None:
             differs = apart(each.old.interval, each.new.interval)
             told = "yes" if differs else NOTHING
-        rows.append([", ".join([TITLES[metric], *batch]), *sides, told])
+        rows.append([", ".join([METRICS[metric].title, *batch]), *sides, told])
     head = ["figure", "old", "new", "intervals apart"]
     return Table(head, rows, right=" rr", caption="Figures of both runs")
 
@@ -336,7 +326,7 @@ def trend_page(model: str, series: Sequence[Series], causes: Mapping[tuple[str, 
     """A table for each series, and the change points in sentences."""
     parts = [trend_words(model, series)]
     for each in series:
-        lines = [f"{TITLES[each.metric]}: {each.conditions}", "", _text(points_table(each))]
+        lines = [f"{METRICS[each.metric].title}: {each.conditions}", "", _text(points_table(each))]
         lines += [""] if each.changes or each.note else []
         lines += [
             f"{change_words(each, change, causes)} {_more_words(each, change)}"
@@ -372,8 +362,9 @@ def points_table(each: Series) -> Table:
         ]
         for i, p in enumerate(each.points)
     ]
-    head = ["when", "run", "file", TITLES[each.metric], "95% interval", ""]
-    return Table(head, rows, right="   r", caption=f"{TITLES[each.metric]}: {each.conditions}")
+    title = METRICS[each.metric].title
+    head = ["when", "run", "file", title, "95% interval", ""]
+    return Table(head, rows, right="   r", caption=f"{title}: {each.conditions}")
 
 
 def change_words(each: Series, change: ChangePoint, causes: Mapping[tuple[str, str], str]) -> str:

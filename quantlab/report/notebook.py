@@ -15,12 +15,12 @@ from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.criteria.accuracy import AccuracyCriterion
 from quantlab.gate.rules import Decision
 from quantlab.gate.verdict import Verdict, judge
-from quantlab.report.content import finding
+from quantlab.report.comparison_page import finding
+from quantlab.report.comparison_tables import summary
 from quantlab.report.document import Inline, Strong, Table
 from quantlab.report.formats import megabytes, number, percent, percents, times
 from quantlab.report.gate import rules_table
 from quantlab.report.html import inline
-from quantlab.report.tables import summary
 from quantlab.tune.trials import Trial, pareto_front
 
 SHOWN = 10

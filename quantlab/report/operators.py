@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Literal
 
-from quantlab.inspect.operators import OperatorScale
+from quantlab.inspect.output_scales import OperatorScale
 from quantlab.report.formats import NOTHING, number, table
 
 Form = Literal["table", "csv", "json"]

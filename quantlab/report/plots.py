@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from quantlab._util.files import write_whole
 from quantlab.compare.comparison import Comparison
 from quantlab.report.context import ReportContext
-from quantlab.report.marks import marked_svg
+from quantlab.report.plot_metadata import marked_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,10 +65,10 @@ def _painter(name: str, subject: object) -> Callable[[], bytes | None]:
 
 def _paint(name: str, subject: object, form: Literal["svg", "png"] = "svg") -> bytes | None:
     """The figure of that name as a file, None where there is nothing to see."""
-    from quantlab.report import figures
+    from quantlab.report import drawings
 
-    figure: Figure | None = getattr(figures, name)(subject)
-    return None if figure is None else getattr(figures, form)(figure)
+    figure: Figure | None = getattr(drawings, name)(subject)
+    return None if figure is None else getattr(drawings, form)(figure)
 
 
 def save_layers(report: LayerReport, path: Path) -> None:

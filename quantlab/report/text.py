@@ -20,10 +20,9 @@ from quantlab.inspect.scales import QuantizedTensor
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.views import Inspected
 from quantlab.model.model import TensorInfo
-from quantlab.report import tables
+from quantlab.report import comparison_tables
 from quantlab.report.advice import unfinished
-from quantlab.report.audit import audit_summary
-from quantlab.report.content import headline, zoo_sentence
+from quantlab.report.comparison_page import headline, zoo_sentence
 from quantlab.report.context import TrialRow, Unfinished
 from quantlab.report.formats import (
     NOTHING,
@@ -36,8 +35,9 @@ from quantlab.report.formats import (
 )
 from quantlab.report.markdown import table_of
 from quantlab.report.operators import Form, operators_text
+from quantlab.report.pays_off import worth
+from quantlab.report.preprocessing_audit import audit_summary
 from quantlab.report.stored import stored_summary
-from quantlab.report.worth import worth
 from quantlab.stats.paired import Share
 
 FP32_SHOWN = LAYERS_SHOWN = 10
@@ -54,13 +54,13 @@ def _judged(comparison: Comparison, verdict: Verdict, pays: str = "", early: str
     noise = "no noise" if fidelity.identical else f"{number(fidelity.sqnr_db, '.1f')} dB"
     first = (*comparison.lead, pays, verdict.reason, verdict.remedy, early)
     lines = [headline(comparison, verdict), *(text for text in first if text)]
-    lines += ["", table_of(tables.summary(comparison)), ""]
+    lines += ["", table_of(comparison_tables.summary(comparison)), ""]
     lines += [
         f"Agreement {percent(fidelity.agreement.value)} "
         f"({percents(fidelity.agreement.interval)}), KL {number(fidelity.kl, '.4f')}, SQNR {noise}"
     ]
-    lines += [tables.speed_sentence(s) for s in comparison.speeds]
-    lines += ["", table_of(tables.zoo(comparison)), "", zoo_sentence(comparison)]
+    lines += [comparison_tables.speed_sentence(s) for s in comparison.speeds]
+    lines += ["", table_of(comparison_tables.zoo(comparison)), "", zoo_sentence(comparison)]
     return "\n".join(lines).strip()
 
 
@@ -78,7 +78,7 @@ def tune_summary(
     parts = [text for text in first if text]
     parts += [""] if parts else []
     failed = [f"✗ {t.recipe}: {' '.join(t.error.split())}" for t in trials if t.error]
-    parts += [table_of(tables.trials(trials)), *failed, "", _judged(comparison, verdict)]
+    parts += [table_of(comparison_tables.trials(trials)), *failed, "", _judged(comparison, verdict)]
     parts += [missed] if missed else []
     width = max(len(name) for name in places) + 1
     return "\n".join(
@@ -168,7 +168,7 @@ def layers_summary(found: LayerReport) -> str:
         "",
         table(head, rows, right="   rrrr"),
         "",
-        tables.break_words(found),
+        comparison_tables.break_words(found),
     ]
     if found.rescaled:
         lines.append("The int8 file equalized channels: fp32 was brought to their scales.")

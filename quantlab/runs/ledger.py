@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from quantlab.fetch.catalog import Figures, PublishedModel
+from quantlab.fetch.catalog import PublishedFigures, PublishedModel
 from quantlab.recipe import Recipe
 from quantlab.runs.record import RunRecord
 from quantlab.stats.paired import Share
@@ -307,7 +307,7 @@ def _published(entry: PublishedModel) -> Iterator[Row]:
         )
 
 
-def _against_fp32(p: Figures) -> Iterator[str]:
+def _against_fp32(p: PublishedFigures) -> Iterator[str]:
     for name, decline in (("top-1", p.top1_decline), ("top-5", p.top5_decline)):
         if decline is not None:
             yield f"decline of {name} {decline:.2f}%"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quantlab.errors import RecordError
 
-Status = Literal["started", "success", "error", "interrupted"]
+RunStatus = Literal["started", "success", "error", "interrupted"]
 MAX_BYTES = 64 * 1024**2
 
 
@@ -26,7 +26,7 @@ class RunRecord(BaseModel):
     schema_version: Literal[1] = 1
     id: str
     verb: str
-    status: Status = "started"
+    status: RunStatus = "started"
     started: str
     finished: str | None = None
     command: str = Field(description="the exact command that repeats the run")

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from quantlab._util.files import output_error, write_whole
 from quantlab.errors import OutputError, QuantlabError, RecordError, ResumeError
-from quantlab.runs.record import RunRecord, Status, load_record
+from quantlab.runs.record import RunRecord, RunStatus, load_record
 
 _LOCK = ".lock"
 
@@ -115,7 +115,7 @@ class Run:
         text = json.dumps(self.record.model_dump(mode="json"), indent=1, ensure_ascii=False)
         write_whole(self.folder / "run.json", text + "\n")
 
-    def finish(self, status: Status, error: str | None = None) -> None:
+    def finish(self, status: RunStatus, error: str | None = None) -> None:
         """End the record."""
         self.record.status = status
         self.record.error = error
@@ -147,7 +147,7 @@ class Run:
             self.record = self.before
             self.save()
             return
-        status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
+        status: RunStatus = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
         message = str(error) if isinstance(error, QuantlabError) else repr(error)
         try:
             self.finish(status, message)

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from quantlab.runs.change import LEAST, ChangePoint, change_points
+from quantlab.runs.change_points import LEAST, ChangePoint, change_points
 from quantlab.runs.figures import Measured
+from quantlab.runs.metrics import METRICS
 from quantlab.stats.paired import Interval, z_value
 
-METRICS = ("top1", "top5", "decline", "agreement", "kl", "latency", "speedup", "int8_macs")
 UNSTEADY = ("latency",)
 """Figures that differ from run to run by more than their interval says: the machine is never twice
 the same. Speedups are taken in turns within a run, which leaves it out."""

@@ -19,7 +19,7 @@ from fastapi.security import HTTPBearer, SecurityScopes
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from quantlab.serve.audit import SAFE
+from quantlab.serve.audit_log import SAFE
 from quantlab.serve.problems import TooFast
 from quantlab.serve.rates import Rates
 from quantlab.serve.tokens import LOCAL, Scope, Token, Tokens, digest
@@ -187,6 +187,6 @@ async def authorized(
     return caller
 
 
-Reader = Annotated[Token, Security(authorized, scopes=["read"])]
-Submitter = Annotated[Token, Security(authorized, scopes=["submit"])]
-Admin = Annotated[Token, Security(authorized, scopes=["admin"])]
+MayRead = Annotated[Token, Security(authorized, scopes=["read"])]
+MaySubmit = Annotated[Token, Security(authorized, scopes=["submit"])]
+MayAdminister = Annotated[Token, Security(authorized, scopes=["admin"])]

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quantlab._util.yamlfile import MAX_BYTES
 from quantlab.serve.access import Access, address, same_origin
-from quantlab.serve.audit import SAFE, Audit, noteworthy
+from quantlab.serve.audit_log import SAFE, Audit, noteworthy
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.problems import TooLargeError
 from quantlab.serve.rates import Rates

@@ -18,8 +18,9 @@ from quantlab.errors import RecordError
 from quantlab.runs.entry import Entry, entry_of
 from quantlab.runs.folders import RECORD, timing_of
 from quantlab.runs.index import Filter, Index
+from quantlab.runs.metrics import METRICS
 from quantlab.runs.record import RunRecord, load_record
-from quantlab.runs.trend import METRICS, trend
+from quantlab.runs.trend import trend
 from quantlab.serve.catalog import NAME, StoredModel
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.jobfolder import RUNS

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from quantlab.stats.paired import CONFIDENCE, Interval
 
-Decision = Literal["pass", "fail"]
+StopDecision = Literal["pass", "fail"]
 Kind = Literal["relative", "absolute"]
 """Of a decline: a share of the first accuracy, or of all images."""
 Floats = NDArray[np.float64]
@@ -87,13 +87,13 @@ class FiniteTest:
 
     def __init__(self, values: Floats, total: int, *, alpha: float = 0.05) -> None:
         self.seen, self.total = 0, total
-        self.decision: Decision | None = None
+        self.decision: StopDecision | None = None
         self._values, self._enough = values, math.log(1 / alpha)
         self._low, self._high = min(0.0, float(values.min())), max(0.0, float(values.max()))
         self._sum = 0.0
         self._above, self._below = np.zeros(BETS), np.zeros(BETS)
 
-    def update(self, outcomes: NDArray[np.integer]) -> Decision | None:
+    def update(self, outcomes: NDArray[np.integer]) -> StopDecision | None:
         """Take the outcomes [k] of more images; the decision, if there is one by now."""
         if self.seen + len(outcomes) > self.total:
             raise ValueError(f"more than the {self.total} announced images")
@@ -114,7 +114,7 @@ class FiniteTest:
         return self.decision
 
 
-def decision(counts: Floats, values: Values, limit: float) -> Decision | None:
+def decision(counts: Floats, values: Values, limit: float) -> StopDecision | None:
     """Whether the limit is surely kept or surely broken, by the counts [k] so far."""
     at_limit = values(limit)
     if log_stake(counts, -at_limit) >= -math.log(ALPHA):

@@ -14,7 +14,7 @@ import optuna
 
 from quantlab.recipe import Recipe
 from quantlab.tune.search import Proposal, Search
-from quantlab.tune.strategies import IndexBusyError, combinations, variant
+from quantlab.tune.strategies import BusyDigests, combinations, variant
 from quantlab.tune.trials import Trial
 
 Sampler = Literal["random", "tpe"]
@@ -28,7 +28,7 @@ def sampled(
     sampler: Sampler,
     seed: int,
     known: Callable[[], Sequence[Trial]],
-    busy: IndexBusyError = set,
+    busy: BusyDigests = set,
 ) -> Search:
     """Propose recipes of the space until all of it, or a limit, is reached. ``known`` gives the
     trials of other machines that share the study, which are used as they arrive; the recipes that

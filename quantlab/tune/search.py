@@ -1,7 +1,7 @@
 """Run a search: a strategy proposes recipes, each is attempted once; limits and Ctrl-C end it.
 
 A strategy is a generator: it yields a Proposal and is sent the Trial that came of it. What is in
-the ledger is sent at once, so a resumed search runs the same strategy again from its start and
+the store is sent at once, so a resumed search runs the same strategy again from its start and
 comes to where it was without doing anything twice.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from quantlab.recipe import Recipe
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import TrialStore
 from quantlab.tune.trials import Trial, best
 
 
@@ -70,7 +70,7 @@ class Outcome:
 def run_search(
     search: Search,
     attempt: Attempt,
-    ledger: Ledger,
+    store: TrialStore,
     limits: Limits,
     *,
     on_trial: Callable[[Outcome], None] = lambda outcome: None,
@@ -78,21 +78,21 @@ def run_search(
 ) -> Outcome:
     """Run a strategy to its end or to a limit; Ctrl-C ends the search, not the outcome.
 
-    ``attempt(number, proposal, known)`` makes the Trial (``known`` is what the ledger has of it);
+    ``attempt(number, proposal, known)`` makes the Trial (``known`` is what the store has of it);
     it must not raise for what is the recipe's or the engine's fault. ``on_trial`` hears of the
-    outcome so far whenever a new trial is in the ledger. One evaluation always takes place,
+    outcome so far whenever a new trial is in the store. One evaluation always takes place,
     unless HOPELESS trials have failed when the budget is spent, or ``max_trials``.
     """
-    outcome = Outcome(trials=ledger.trials())
+    outcome = Outcome(trials=store.trials())
     start = clock()
 
     def tried(proposal: Proposal) -> Trial:
-        known = ledger.find(proposal.recipe.digest)
+        known = store.find(proposal.recipe.digest)
         number = known.number if known else len(outcome.trials) + 1
         trial = attempt(number, proposal, known)
-        ledger.put(trial)
+        store.put(trial)
         outcome.attempted += 1
-        outcome.trials = ledger.trials()
+        outcome.trials = store.trials()
         on_trial(outcome)
         return trial
 
@@ -100,7 +100,7 @@ def run_search(
     try:
         proposal = next(search, None)
         while proposal is not None:
-            trial = ledger.find(proposal.recipe.digest)
+            trial = store.find(proposal.recipe.digest)
             if trial is None or not _settles(trial, proposal):
                 reached = _reached(outcome, limits, clock() - start)
                 if reached is not None:

@@ -21,7 +21,7 @@ NEAR = 2.0
 Ranked = Sequence[tuple[Group, float]]
 """Groups, the costliest first, each with what it costs in int8 (KL, nats)."""
 Ranking = Callable[[Recipe], Ranked]
-IndexBusyError = Callable[[], set[str]]
+BusyDigests = Callable[[], set[str]]
 """Gives the digests of recipes that other machines are trying now."""
 SPACE: dict[str, list[Any]] = {
     "format": ["qdq", "qoperator"],
@@ -126,7 +126,7 @@ def without(recipe: Recipe, groups: Sequence[Group], note: str) -> Proposal:
     return Proposal(changed, note=note)
 
 
-def grid(base: Recipe, space: Mapping[str, Sequence[Any]], busy: IndexBusyError = set) -> Search:
+def grid(base: Recipe, space: Mapping[str, Sequence[Any]], busy: BusyDigests = set) -> Search:
     """Every combination of the space's values, in its order."""
     yield from _each(combinations(base, space), busy)
 
@@ -135,13 +135,13 @@ def exhaustive(
     rungs: Sequence[Recipe],
     base: Recipe,
     space: Mapping[str, Sequence[Any]],
-    busy: IndexBusyError = set,
+    busy: BusyDigests = set,
 ) -> Search:
     """The ladder's rungs and every combination; bound it with --max-trials or --budget."""
     yield from _each([*rungs, *combinations(base, space)], busy)
 
 
-def _each(recipes: Sequence[Recipe], busy: IndexBusyError) -> Search:
+def _each(recipes: Sequence[Recipe], busy: BusyDigests) -> Search:
     """In their order, but those that another machine is busy with last."""
     left = list(recipes)
     while left:

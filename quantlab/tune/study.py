@@ -1,6 +1,6 @@
 """Store trials in an Optuna study: a file in the run folder, or a storage that machines share.
 
-The ledger on disk is the truth of one run; the study holds every finished trial as well, for
+The TrialStore on disk is the truth of one run; the study holds every finished trial as well, for
 Optuna's own tools and for other machines. A study that lags behind (the process was killed between
 the two) is brought up to date when the run is resumed.
 

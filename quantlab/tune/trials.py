@@ -17,7 +17,7 @@ from quantlab.tune.choices import Pick as Pick
 SAME_SPEED = 0.97
 """Speeds within 3% of the fastest count as equally fast, as do those whose intervals overlap."""
 
-Status = Literal["scored", "done", "stopped", "failed"]
+TrialStatus = Literal["scored", "done", "stopped", "failed"]
 
 
 class Scores(BaseModel):
@@ -64,7 +64,7 @@ class Trial(BaseModel):
     schema_version: Literal[1] = 1
     number: int
     recipe: Recipe
-    status: Status
+    status: TrialStatus
     seconds: float
     sha256: str | None = None
     size_bytes: int | None = None

@@ -27,10 +27,10 @@ from quantlab.gate.baseline import (
 )
 from quantlab.runtime.environment import environment
 from quantlab.verbs import inputs
-from quantlab.verbs.audit import check_reference
 from quantlab.verbs.evaluate import crops_and_answers
 from quantlab.verbs.options.baseline import BaselineDiffOptions as BaselineDiffOptions
 from quantlab.verbs.options.baseline import BaselineUpdateOptions as BaselineUpdateOptions
+from quantlab.verbs.preprocessing_audit import check_reference
 from quantlab.verbs.publish import Conditions, Result, Returned
 
 

@@ -29,15 +29,15 @@ from quantlab.model.model import Model
 from quantlab.quantize.stamp import SOURCE_KEY, calibrated_on
 from quantlab.report.advice import unfinished
 from quantlab.report.context import ReportContext
-from quantlab.report.worth import worth
+from quantlab.report.pays_off import worth
 from quantlab.verbs import inputs
-from quantlab.verbs.audit import check_reference
 from quantlab.verbs.bench import BenchOptions, timed
-from quantlab.verbs.checks import known_macs
+from quantlab.verbs.cached_results import known_macs
 from quantlab.verbs.evaluate import crops_and_answers, predict
 from quantlab.verbs.inputs import LocatedDataset, model_facts
 from quantlab.verbs.options.compare import CompareOptions as CompareOptions
 from quantlab.verbs.portability import portability_words
+from quantlab.verbs.preprocessing_audit import check_reference
 from quantlab.verbs.publish import Artifact, Conditions, Result, comparison_report
 from quantlab.verbs.sequential_evaluation import SequentialEvaluation, predict_until_certain
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from quantlab._util.outputs import Input, Output, check
 from quantlab._util.reporter import Reporter
 from quantlab.data.crops import Crops
-from quantlab.data.finished import file_names, write_inputs
 from quantlab.data.readers import NPZ_LIST
+from quantlab.data.ready import file_names, write_inputs
 from quantlab.verbs import inputs
 from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.data import NpzOptions as NpzOptions

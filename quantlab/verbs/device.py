@@ -23,10 +23,10 @@ from quantlab.gate.metrics import metrics_of
 from quantlab.model.model import Model
 from quantlab.report.context import ReportContext
 from quantlab.verbs import inputs
-from quantlab.verbs.audit import check_reference
 from quantlab.verbs.compare import Compared, CompareOptions, SideBySide, judge_side, named
 from quantlab.verbs.evaluate import Evaluated, predict
 from quantlab.verbs.options.evaluate import ResultsOptions as ResultsOptions
+from quantlab.verbs.preprocessing_audit import check_reference
 
 _BY_NAME = "Results are matched to images by their names, folders and endings left aside."
 

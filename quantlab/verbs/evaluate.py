@@ -38,10 +38,10 @@ from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.predictions import Predictions
 from quantlab.model.model import Model
 from quantlab.verbs import inputs
-from quantlab.verbs.audit import warn_of_accuracy
 from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.evaluate import EvaluateOptions as EvaluateOptions
 from quantlab.verbs.options.shared import DataOptions
+from quantlab.verbs.preprocessing_audit import warn_of_accuracy
 from quantlab.verbs.publish import Artifact, Conditions, Result
 
 

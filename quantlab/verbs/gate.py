@@ -37,11 +37,10 @@ from quantlab.report.gate import (
     junit,
     junit_error,
 )
+from quantlab.report.pays_off import worth
 from quantlab.report.verdict import spelling
-from quantlab.report.worth import worth
 from quantlab.runtime.environment import environment
 from quantlab.verbs import inputs
-from quantlab.verbs.audit import check_accepted
 from quantlab.verbs.compare import (
     Compared,
     CompareOptions,
@@ -58,6 +57,7 @@ from quantlab.verbs.device import compare_device_job, is_answers
 from quantlab.verbs.evaluate import crops_and_answers
 from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.gate import GateOptions as GateOptions
+from quantlab.verbs.preprocessing_audit import check_accepted
 from quantlab.verbs.publish import Artifact, Conditions, Failed, Result, Returned, text_file
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"

@@ -19,9 +19,9 @@ from quantlab.model.model import Model
 from quantlab.quantize.groups import Group, kernel_groups
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
-from quantlab.tune.reverted import Reverted, reverted_groups
+from quantlab.tune.reverted_groups import Reverted, reverted_groups
 from quantlab.tune.trials import Trial
-from quantlab.verbs.checks import remembered
+from quantlab.verbs.cached_results import remembered
 
 SCORE_IMAGES = 64
 """Calibration images on which a recipe's cheap score is taken, spread over all of them."""

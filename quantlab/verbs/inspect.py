@@ -17,12 +17,12 @@ from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.sampler import random_sample
 from quantlab.errors import DataError, ModelError
 from quantlab.evaluate.proxy import Proxy
-from quantlab.inspect.audit import Audit
 from quantlab.inspect.inspection import Inspection, inspect_model
 from quantlab.inspect.layers import debug_layers
 from quantlab.inspect.levels import LevelDifference, compare_levels
-from quantlab.inspect.operators import OperatorScale, list_operators
+from quantlab.inspect.output_scales import OperatorScale, list_operators
 from quantlab.inspect.portability import check_portability, portability_line
+from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.inspect.sensitivity import GroupProbe, Sensitivity, measure_sensitivity
 from quantlab.inspect.stored import check_stored
 from quantlab.inspect.views import Inspected
@@ -30,11 +30,11 @@ from quantlab.model.model import Model
 from quantlab.recipe import Recipe
 from quantlab.report.plots import save_layers, save_sensitivity
 from quantlab.verbs import inputs
-from quantlab.verbs.audit import full_audit
-from quantlab.verbs.checks import keep_layers
+from quantlab.verbs.cached_results import keep_layers
 from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.inspect import InspectOptions as InspectOptions
 from quantlab.verbs.options.inspect import View as View
+from quantlab.verbs.preprocessing_audit import full_audit
 from quantlab.verbs.publish import Artifact, Returned, text_file
 
 IMAGES = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from quantlab.errors import ResumeError
 from quantlab.runs.record import RunRecord
 from quantlab.runs.run import held
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import TrialStore
 
 OF_A_PICK = {
     *("resume", "pick", "output", "force", "runs_dir", "as_json", "quiet", "gate", "no_bench"),
@@ -36,7 +36,7 @@ def adopt(source: Path, folder: Path) -> None:
     """Copy the trials of ``source`` into a new run's folder. Raises ResumeError where no trial was
     evaluated, RecordError while the source is in use."""
     with held(source):
-        if not any(trial.scores for trial in Ledger(source).trials()):
+        if not any(trial.scores for trial in TrialStore(source).trials()):
             raise ResumeError(
                 f"{source} has no evaluated trial to pick from.",
                 f"quantlab tune --resume {source} goes on with it.",

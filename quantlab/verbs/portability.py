@@ -5,7 +5,7 @@ from __future__ import annotations
 from quantlab.data.crops import Crops
 from quantlab.errors import ModelError
 from quantlab.model.model import Model
-from quantlab.verbs.checks import remembered
+from quantlab.verbs.cached_results import remembered
 
 REPORT_IMAGES = 8
 """Images on which a report's portability line is measured: about a second for MobileNetV2."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quantlab._util.reporter import Reporter
-from quantlab.cluster import opened
-from quantlab.cluster.opened import SentModel, ShardImages
+from quantlab.cluster import opened_data
+from quantlab.cluster.opened_data import SentModel, ShardImages
 from quantlab.cluster.shards import Sharded
 from quantlab.data.calibration import CalibrationImages
 from quantlab.errors import ClusterError, QuantizeError, QuantlabError
@@ -91,8 +91,8 @@ def files(
     images: ShardImages, name: SentModel, content: Path | bytes, recipes: Sequence[Recipe]
 ) -> list[Made]:
     """A worker's part: the recipes' files, of one engine after the other."""
-    model = opened.model(name, content)
-    calibration = CalibrationImages(opened.crops(images), model.input)
+    model = opened_data.model(name, content)
+    calibration = CalibrationImages(opened_data.crops(images), model.input)
     engine = get_engine(recipes[0].engine)
     found: list[Made] = []
     for recipe in recipes:

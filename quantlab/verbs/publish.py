@@ -16,15 +16,15 @@ from quantlab.compare.comparison import Comparison
 from quantlab.data.crops import Crops
 from quantlab.data.thumbnails import thumbnails
 from quantlab.gate.verdict import Verdict
-from quantlab.report.content import report_page
+from quantlab.report.comparison_page import report_page
+from quantlab.report.comparison_tables import shown_flips
 from quantlab.report.context import ReportContext
 from quantlab.report.document import Page
 from quantlab.report.files import HTML, MARKDOWN, write_page
 from quantlab.report.plots import draw
-from quantlab.report.tables import shown_flips
-from quantlab.runs.record import Status
+from quantlab.runs.record import RunStatus
 from quantlab.runs.run import Run
-from quantlab.verbs.checks import known_layers, known_plot
+from quantlab.verbs.cached_results import known_layers, known_plot
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Result")
@@ -65,7 +65,7 @@ class Artifact:
 class Result:
     """What a verb returns: a value that says what a run folder holds of it."""
 
-    def status(self) -> Status:
+    def status(self) -> RunStatus:
         """The run's status."""
         return "success"
 

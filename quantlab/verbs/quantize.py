@@ -23,7 +23,7 @@ from quantlab.quantize.cached_files import ENGINES, file_key, keep_model, recall
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
 from quantlab.verbs import inputs
-from quantlab.verbs.calibration import calibration_images, drawn
+from quantlab.verbs.calibration_sample import calibration_images, drawn
 from quantlab.verbs.inputs import LocatedDataset, model_facts
 from quantlab.verbs.options.quantize import QuantizeOptions as QuantizeOptions
 from quantlab.verbs.publish import Artifact, Conditions, Result

@@ -252,7 +252,7 @@ def _ledger_csv(path: Path) -> bool:
 
 
 def _plot(path: Path) -> bool:
-    from quantlab.report.marks import is_ours
+    from quantlab.report.plot_metadata import is_ours
 
     with suppress(OSError), path.open("rb") as file:
         return is_ours(file.read(_MOST_TEXT))
@@ -260,7 +260,7 @@ def _plot(path: Path) -> bool:
 
 
 def _inputs(path: Path) -> bool:
-    from quantlab.data.finished import is_ours
+    from quantlab.data.ready import is_ours
 
     return is_ours(path)
 

@@ -35,9 +35,10 @@ from quantlab.runs.folders import (
     timing_of,
 )
 from quantlab.runs.index import IN_MEMORY, Filter, Index, IndexBusyError, shown
+from quantlab.runs.metrics import METRICS
 from quantlab.runs.mlflow import Logged, log_run
 from quantlab.runs.record import RunRecord, load_record
-from quantlab.runs.trend import METRICS, Series, trend
+from quantlab.runs.trend import Series, trend
 from quantlab.verbs.options.runs import ExportOptions as ExportOptions
 from quantlab.verbs.options.runs import HistoryOptions as HistoryOptions
 from quantlab.verbs.options.runs import Metric as Metric

@@ -22,7 +22,7 @@ from quantlab.inspect.int8_share import int8_share
 from quantlab.model.model import Model
 from quantlab.quantize import get_engine
 from quantlab.recipe import Recipe
-from quantlab.verbs.checks import remembered
+from quantlab.verbs.cached_results import remembered
 from quantlab.verbs.inputs import DataOptions, LocatedDataset, load_images
 
 IMAGES = 32

@@ -24,14 +24,14 @@ from quantlab.errors import (
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
-from quantlab.gate.sequential import Decision, early_stop
+from quantlab.gate.sequential import StopDecision, early_stop
 from quantlab.gate.verdict import judge
 from quantlab.model.model import Model
 from quantlab.quantize import Engine
 from quantlab.recipe import Recipe
-from quantlab.tune.ledger import Ledger
 from quantlab.tune.search import Proposal
 from quantlab.tune.study import SharedStudy
+from quantlab.tune.trial_store import TrialStore
 from quantlab.tune.trials import Trial, scores
 from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.compare import compared
@@ -42,7 +42,7 @@ from quantlab.verbs.options.tune import BenchConditions
 from quantlab.verbs.prefetch import RecipePrefetcher
 from quantlab.verbs.quantize import engine_of, quantized
 
-CERTAIN_FAILURE: tuple[Decision, ...] = ("fail",)
+CERTAIN_FAILURE: tuple[StopDecision, ...] = ("fail",)
 TRIAL_TIMING = BenchConditions(rounds=10, seconds=2.0)
 """A trial's own timing; the best one is timed at length in the end."""
 
@@ -69,23 +69,23 @@ class Prepared:
 
 
 class RecipeFiles:
-    """The int8 files of recipes: made here or taken from a prefetcher, and kept in a ledger."""
+    """The int8 files of recipes: made here or taken from a prefetcher, and kept in a TrialStore."""
 
     def __init__(
         self,
         prepared: Prepared,
-        ledger: Ledger,
+        store: TrialStore,
         execution: ShardedExecution,
         reporter: Reporter,
         prefetcher: RecipePrefetcher | None,
         engines: dict[str, Engine],
     ) -> None:
-        self._prepared, self._ledger, self._prefetcher = prepared, ledger, prefetcher
+        self._prepared, self._store, self._prefetcher = prepared, store, prefetcher
         self._engines, self._execution, self._reporter = engines, execution, reporter
 
     def store(self, recipe: Recipe) -> Path:
         """Make the recipe's file. Raises QuantizeError, or whatever the engine raises."""
-        return self._ledger.model_path(self._ledger.store_model(self._content(recipe)))
+        return self._store.model_path(self._store.store_model(self._content(recipe)))
 
     def _content(self, recipe: Recipe) -> bytes:
         if self._prefetcher is not None and (made := self._prefetcher.take(recipe)) is not None:
@@ -99,7 +99,7 @@ class RecipeFiles:
 
     def of(self, trial: Trial) -> Path:
         """The trial's file; made again when it was made on another machine."""
-        path = self._ledger.model_path(trial.sha256 or "")
+        path = self._store.model_path(trial.sha256 or "")
         return path if path.is_file() else self.store(trial.recipe)
 
     def load(self, path: Path, name: str) -> Model:
@@ -118,7 +118,7 @@ class TrialRunner:
     prepared: Prepared
     files: RecipeFiles
     score: CheapScore
-    ledger: Ledger
+    store: TrialStore
     study: SharedStudy | None
     execution: ShardedExecution
     reporter: Reporter
@@ -176,7 +176,7 @@ class TrialRunner:
         comparison = self.compare(int8, answers, timing)
         found = scores(comparison, judge(comparison, self.prepared.criterion))
         if whole:
-            answers.save(self.ledger.predictions_path(trial.digest))
+            answers.save(self.store.predictions_path(trial.digest))
             return trial.model_copy(update={"status": "done", "scores": found})
         found = found.model_copy(update={"meets": False, "status": "fail"})
         return trial.model_copy(update={"status": "stopped", "scores": found})
@@ -193,7 +193,7 @@ class TrialRunner:
     def all_answers(self, trial: Trial, int8: Model) -> Predictions:
         """The trial's answers on all images, computed again if it was stopped early or made on
         another machine."""
-        path = self.ledger.predictions_path(trial.digest)
+        path = self.store.predictions_path(trial.digest)
         if trial.status == "done" and path.is_file():
             return Predictions.load(path)
         return predict(int8, self.prepared.crops, self.reporter, self.execution)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple, assert_never
 
 from quantlab._util.files import check_writable, remove_parts, write_whole
 from quantlab._util.reporter import Reporter
@@ -39,14 +40,13 @@ from quantlab.quantize.peers import inc, nncf
 from quantlab.recipe import Recipe
 from quantlab.tune import strategies
 from quantlab.tune.ladder import cheapest_first, ladder_of
-from quantlab.tune.ledger import Ledger
 from quantlab.tune.search import Limits, Outcome, Search, run_search
 from quantlab.tune.space import default_space
 from quantlab.tune.study import SharedStudy
+from quantlab.tune.trial_store import TrialStore
 from quantlab.tune.trials import Trial, picked
 from quantlab.verbs import inputs
-from quantlab.verbs.audit import check_reference, quick_audit
-from quantlab.verbs.calibration import calibration_images, check_disjoint, divided, drawn
+from quantlab.verbs.calibration_sample import calibration_images, check_disjoint, divided, drawn
 from quantlab.verbs.compare import SideBySide
 from quantlab.verbs.config import narrowed
 from quantlab.verbs.evaluate import predict
@@ -55,6 +55,7 @@ from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.tune import TuneOptions as TuneOptions
 from quantlab.verbs.pick import adopt
 from quantlab.verbs.prefetch import RecipePrefetcher
+from quantlab.verbs.preprocessing_audit import check_reference, quick_audit
 from quantlab.verbs.quantize import find_recipe, warn_of_speed
 from quantlab.verbs.trial_runner import Prepared, RecipeFiles, TrialRunner
 from quantlab.verbs.tuned import NotTuned, Tuned, unfinished_of
@@ -121,19 +122,24 @@ def tune(
         if spec.source is not None:
             adopt(spec.source, folder)
             reporter.say(f"Picking from {spec.source}, which stays as it is.")
-        ledger = Ledger(folder)
-        prepared = _prepare(spec, criterion, find(), listed, ledger, reporter, execution)
+        store = TrialStore(folder)
+        prepared = _prepare(spec, criterion, find(), listed, store, reporter, execution)
         rungs = [_sampled(rung, prepared.sampling) for rung in listed]
-        prefetcher = _prefetcher(spec, rungs, prepared, execution, reporter)
-        engines = _inc_search(spec, prepared)
-        files = RecipeFiles(prepared, ledger, execution, reporter, prefetcher, engines)
         study = SharedStudy(spec.storage, folder, prepared.identity)
-        study.sync(ledger.trials())
+        study.sync(store.trials())
         shared = study if spec.storage else None
         score = CheapScore(prepared.model, prepared.images, execution.threads)
         costs = GroupCosts(prepared.model, score, folder, reporter)
+        search, certain = plan(spec, rungs, costs.ranking, shared)
+        ahead = None
+        if execution.sharded is not None:
+            ahead = RecipePrefetcher(
+                execution.sharded, prepared.model, prepared.images, certain, reporter
+            )
+        engines = _inc_search(spec, prepared)
+        files = RecipeFiles(prepared, store, execution, reporter, ahead, engines)
         trials = TrialRunner(
-            prepared, files, score, ledger, shared, execution, reporter,
+            prepared, files, score, store, shared, execution, reporter,
             seed=spec.seed, bench=not spec.no_bench,
         )  # fmt: skip
         best = BestFile(output, files, folder, reporter)
@@ -145,10 +151,9 @@ def tune(
         limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
         if spec.source is not None:
             costs.recall()
-            outcome = Outcome(ledger.trials(), "picked")
+            outcome = Outcome(store.trials(), "picked")
         else:
-            search = _search(spec, rungs, costs.ranking, shared)
-            outcome = run_search(search, trials.attempt, ledger, limits, on_trial=on_trial)
+            outcome = run_search(search, trials.attempt, store, limits, on_trial=on_trial)
         study.sync(outcome.trials)
         prepared.model.check_unchanged()
         return _finish(spec, limits, trials, costs, outcome, best)
@@ -234,7 +239,7 @@ def _prepare(
     criterion: Criterion,
     subject: Subject,
     rungs: Sequence[Recipe],
-    ledger: Ledger,
+    store: TrialStore,
     reporter: Reporter,
     execution: ShardedExecution,
 ) -> Prepared:
@@ -254,8 +259,8 @@ def _prepare(
         raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
     check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
     identity = _identity(spec, criterion, model, images.crops, crops)
-    (ledger if spec.source is None else Ledger(spec.source)).claim(identity)
-    baseline = _baseline(model, crops, ledger.folder, reporter, execution)
+    (store if spec.source is None else TrialStore(spec.source)).claim(identity)
+    baseline = _baseline(model, crops, store.folder, reporter, execution)
     check_reference(model, crops, baseline, None, spec.threads)
     return Prepared(
         model=model,
@@ -365,51 +370,42 @@ def _rungs(spec: TuneOptions) -> list[Recipe]:
     return rungs
 
 
-def _search(
+class Plan(NamedTuple):
+    """A strategy's search, and the recipes that it asks for in any case."""
+
+    search: Search
+    certain: Sequence[Recipe] = ()
+
+
+def plan(
     spec: TuneOptions, rungs: Sequence[Recipe], ranking: Ranking, study: SharedStudy | None
-) -> Search:
-    """The strategy's generator, from the first rung on."""
-    start = rungs[0]
-    space = spec.space or default_space(start.engine)
-    busy = set if study is None else study.busy
-    if spec.strategy == "sensitivity":
-        return strategies.sensitivity(start, ranking)
-    if spec.strategy == "basic":
-        return strategies.basic(cheapest_first(rungs), ranking)
-    if spec.strategy == "conservative":
-        return strategies.conservative(start, ranking)
-    if spec.strategy == "grid":
-        return strategies.grid(start, space, busy)
-    if spec.strategy == "exhaustive":
-        return strategies.exhaustive(rungs, start, space, busy)
-    if spec.strategy in ("random", "tpe"):
-        from quantlab.tune.sampling import sampled
-
-        others = list if study is None else study.others
-        return sampled(start, space, spec.strategy, spec.seed, others, busy)
-    return strategies.ladder(cheapest_first(rungs), None if spec.recipe else ranking)
-
-
-def _prefetcher(
-    spec: TuneOptions,
-    rungs: Sequence[Recipe],
-    prepared: Prepared,
-    execution: ShardedExecution,
-    reporter: Reporter,
-) -> RecipePrefetcher | None:
-    """A prefetcher for the recipes that the strategy will ask for in any case; None where no
-    workers can quantize them in parallel."""
-    if execution.sharded is None:
-        return None
+) -> Plan:
+    """What the strategy does, from the first rung on."""
     start, listed = rungs[0], cheapest_first(rungs)
     space = spec.space or default_space(start.engine)
-    recipes = {
-        "ladder": listed,
-        "basic": listed,
-        "grid": strategies.combinations(start, space),
-        "exhaustive": [*rungs, *strategies.combinations(start, space)],
-    }.get(spec.strategy, [])
-    return RecipePrefetcher(execution.sharded, prepared.model, prepared.images, recipes, reporter)
+    busy = set if study is None else study.busy
+    match spec.strategy:
+        case "ladder":
+            return Plan(strategies.ladder(listed, None if spec.recipe else ranking), listed)
+        case "basic":
+            return Plan(strategies.basic(listed, ranking), listed)
+        case "sensitivity":
+            return Plan(strategies.sensitivity(start, ranking))
+        case "conservative":
+            return Plan(strategies.conservative(start, ranking))
+        case "grid":
+            every = strategies.combinations(start, space)
+            return Plan(strategies.grid(start, space, busy), every)
+        case "exhaustive":
+            every = [*rungs, *strategies.combinations(start, space)]
+            return Plan(strategies.exhaustive(rungs, start, space, busy), every)
+        case "random" | "tpe":
+            from quantlab.tune.sampling import sampled
+
+            others = list if study is None else study.others
+            return Plan(sampled(start, space, spec.strategy, spec.seed, others, busy))
+        case _:
+            assert_never(spec.strategy)
 
 
 def _finish(

@@ -15,11 +15,11 @@ from quantlab.compare.comparison import Comparison
 from quantlab.gate.verdict import Verdict
 from quantlab.model.model import Model
 from quantlab.report.advice import shortfall, suggestions, unfinished
-from quantlab.report.content import unjudged_page
+from quantlab.report.comparison_page import unjudged_page
 from quantlab.report.context import ReportContext, TrialRow, Unfinished
 from quantlab.report.files import MARKDOWN
-from quantlab.runs.record import Status
-from quantlab.tune.reverted import Reverted
+from quantlab.runs.record import RunStatus
+from quantlab.tune.reverted_groups import Reverted
 from quantlab.tune.search import Limits, Outcome
 from quantlab.tune.trials import Trial, pareto_front
 from quantlab.verbs import inputs
@@ -52,7 +52,7 @@ class Tuned(Result):
     reverted: tuple[Reverted, ...]
     ended: Unfinished | None
 
-    def status(self) -> Status:
+    def status(self) -> RunStatus:
         """The run's: Ctrl-C has interrupted it, or it has come to an end."""
         return "interrupted" if self.interrupted else "success"
 

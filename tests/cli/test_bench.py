@@ -14,7 +14,7 @@ from quantlab.bench.instances import throughput
 from quantlab.bench.load import offered_load
 from quantlab.bench.measurement import BenchResult
 from quantlab.cli.bench import command
-from quantlab.cli.options import repeat_command
+from quantlab.cli.recorded_run import repeat_command
 from quantlab.runtime.environment import available_cpus
 
 CPUS = len(available_cpus())

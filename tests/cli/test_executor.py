@@ -12,7 +12,7 @@ import pytest
 
 from quantlab.evaluate.predictions import Predictions
 from quantlab.testing.cluster import FakeExecutor
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import TrialStore
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
 
@@ -110,7 +110,7 @@ def test_tune(cli: Any, scene: Any, elsewhere: FakeExecutor, strategy: str) -> N
     assert sha256(Path("alone.onnx")) == sha256(Path("found.onnx"))
 
     def trials(said: Any) -> list[dict[str, Any]]:
-        known = Ledger(said.folder).trials()
+        known = TrialStore(said.folder).trials()
         return [trial.model_dump(exclude={"seconds"}) for trial in known]
 
     assert trials(found) == trials(alone)
@@ -126,7 +126,7 @@ def test_tune_with_an_engine_that_fails_on_a_worker(
         *(*line, "quantlab.yaml", "--criterion", "agreement >= 1%", "--output", "b.onnx"),
         *("--executor", "process"),
     )
-    errors = [[t.error for t in Ledger(said.folder).trials()] for said in (alone, found)]
+    errors = [[t.error for t in TrialStore(said.folder).trials()] for said in (alone, found)]
     assert errors[0] == errors[1]
     assert any(errors[0])
 

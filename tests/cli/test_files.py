@@ -236,7 +236,7 @@ def test_quantlab_replaces_its_own_and_nothing_else(name: str, cli: Any, scene: 
 
 
 @pytest.mark.usefixtures("here")
-def test_each_finished_input_is_kept_from_the_images(cli: Any, scene: Any) -> None:
+def test_each_ready_input_is_kept_from_the_images(cli: Any, scene: Any) -> None:
     words = ("data", "npz", "--model", scene.model, *scene.words, "--output", "set")
     cli(*words)
     image = next(path for path in sorted(scene.data.rglob("*")) if path.is_file())

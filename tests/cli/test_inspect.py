@@ -13,10 +13,10 @@ import pytest
 from onnx import numpy_helper
 
 from quantlab._util.yamlfile import read_yaml
-from quantlab.inspect.audit import Audit
 from quantlab.inspect.inspection import Inspection
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.portability import Portability
+from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.recipe import Recipe
 from quantlab.runtime.runner import Runner

@@ -15,7 +15,7 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 from waiting import HANGS, until
 
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import TrialStore
 
 SPACE = "search: {ranges: [mean, mse, percentile], rounding: [nearest], equalize: [true, false]}\n"
 
@@ -35,7 +35,7 @@ def test_two_tunes_share_their_trials(scene: Any, strategy: str, tmp_path: Path)
     files = {hashlib.sha256(Path(f"{name}.onnx").read_bytes()).hexdigest() for name in "ab"}
     assert len(files) == 1
     tried = [
-        {trial.digest for trial in Ledger(next(Path(f"runs-{name}").iterdir())).trials()}
+        {trial.digest for trial in TrialStore(next(Path(f"runs-{name}").iterdir())).trials()}
         for name in "ab"
     ]
     assert tried[0] == tried[1]

@@ -17,8 +17,8 @@ from quantlab.model.model import Model
 from quantlab.runs.record import load_record
 from quantlab.testing import fake_bench, image_folder, listed_folder, npz_file, tiny_classifier
 from quantlab.tune.ladder import cheapest_first, ladder
-from quantlab.tune.ledger import Ledger
 from quantlab.tune.study import SharedStudy
+from quantlab.tune.trial_store import TrialStore
 from quantlab.verbs import tune as job
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
@@ -599,7 +599,7 @@ def test_the_study_is_never_behind(tune: Any, monkeypatch: pytest.MonkeyPatch) -
         return opened[-1]
 
     def compared(output: Any, *rest: Any) -> None:
-        finished = {t.digest for t in Ledger(output.folder).trials() if t.status != "scored"}
+        finished = {t.digest for t in TrialStore(output.folder).trials() if t.status != "scored"}
         assert {t.digest for t in opened[0].trials()} == finished
         keep(output, *rest)
 

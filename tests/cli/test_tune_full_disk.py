@@ -12,7 +12,7 @@ from optuna.exceptions import StorageInternalError
 
 from quantlab.runs.record import load_record
 from quantlab.tune.ladder import ladder
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import TrialStore
 from quantlab.tune.trials import Trial
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
@@ -117,4 +117,4 @@ def only(folder: Path) -> Path:
 
 
 def finished(run: Path) -> dict[str, Trial]:
-    return {trial.digest: trial for trial in Ledger(run).trials() if trial.status == "done"}
+    return {trial.digest: trial for trial in TrialStore(run).trials() if trial.status == "done"}

@@ -14,7 +14,7 @@ import pytest
 from onnx import external_data_helper
 
 from quantlab._util.reporter import NullReporter
-from quantlab.cluster import opened
+from quantlab.cluster import opened_data
 from quantlab.cluster.executor import open_executor
 from quantlab.cluster.shards import Sharded, cut
 from quantlab.data.calibration import CalibrationImages
@@ -102,7 +102,7 @@ def test_external_data_travel_inside_the_model(scene: Any, tmp_path: Path) -> No
         answers(Sharded(FakeExecutor()), replace(scene, model=outside)), scene.answers
     )
     name, content = Sharded(FakeExecutor()).sent(outside)
-    assert opened.model(name, content).sha256 == outside.sha256
+    assert opened_data.model(name, content).sha256 == outside.sha256
 
 
 def test_processes_and_dask_give_the_same_bits(scene: Any, dask_address: str) -> None:

@@ -125,6 +125,7 @@ def test_an_entry_survives_its_own_json() -> None:
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [
+        ({"project": "onnx"}, "there is no project 'onnx', but onnx-zoo, mxnet"),
         ({"pipelin": "lite"}, "unknown key pipelin.\nDid you mean pipeline?"),
         ({"recipe": {"formt": "qdq"}}, "unknown key recipe.formt.\nDid you mean format?"),
         ({"published": {"top1": 1, "source": "x", "topp5": 2}}, "Did you mean top5?"),

@@ -118,6 +118,25 @@ class NoiseCriterion(Criterion):
         return Finding(measured=None if db is None else -db, images=comparison.n)
 
 
+class NoisierCriterion(NoiseCriterion):
+    """Another kind with the very fields of the one that is found first."""
+
+
+def test_a_record_names_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = (*kinds(), NoiseCriterion, NoisierCriterion)
+    monkeypatch.setattr(criterion, "kinds", lambda: found)
+    made = Rule(criterion=NoisierCriterion(least_db=3), level="required")
+    stored = made.model_dump(mode="json")
+    assert stored["criterion"]["type"] == "NoisierCriterion"
+    assert type(Rule.model_validate(stored).criterion) is NoisierCriterion
+    del stored["criterion"]["type"]
+    assert type(Rule.model_validate(stored).criterion) is NoiseCriterion
+    with pytest.raises(ValidationError, match="there is no kind of criterion 'Loudness'"):
+        Rule.model_validate({"criterion": {"type": "Loudness", "least_db": 3}, "level": "off"})
+    with pytest.raises(ValidationError, match="least_db"):
+        Rule.model_validate({"criterion": {"type": "NoiseCriterion", "most": 3}, "level": "off"})
+
+
 def test_one_more_kind_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
     from quantlab.compare.compare import compare
 

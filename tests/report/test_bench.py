@@ -16,7 +16,7 @@ from quantlab.bench.throughput import Throughput, ThroughputResult
 from quantlab.compare.speeds import Contrast, Ratio, ratios_of
 from quantlab.errors import QuantlabError
 from quantlab.report.bench import bench_page, figures_of, ratio_sentence
-from quantlab.report.export import MARKER, Figure, check_exports, export
+from quantlab.report.export import MARKER, ExportedFigure, check_exports, export
 from quantlab.report.formats import MAX_WIDTH
 from quantlab.stats.paired import Interval
 from quantlab.testing import fake_measurement
@@ -143,7 +143,7 @@ def test_markdown_is_the_page(tmp_path: Path) -> None:
 
 
 def test_a_name_says_everything() -> None:
-    figure = Figure("m", 8, 1, "cpu", "p99", "ms", 1.0, instances=2, rate=50.0)
+    figure = ExportedFigure("m", 8, 1, "cpu", "p99", "ms", 1.0, instances=2, rate=50.0)
     assert figure.name == "m p99, batch 8, 2 instances, 50 images/s offered"
 
 

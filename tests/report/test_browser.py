@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page
 
 from quantlab.gate.notation import parse_decline
 from quantlab.gate.verdict import judge
-from quantlab.report.content import report_page
+from quantlab.report.comparison_page import report_page
 from quantlab.report.context import TrialRow
 from quantlab.report.files import write_page
 from quantlab.report.plots import draw

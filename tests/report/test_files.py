@@ -11,7 +11,7 @@ from quantlab.compare.compare import compare
 from quantlab.errors import OutputError
 from quantlab.gate.notation import parse_decline
 from quantlab.gate.verdict import judge
-from quantlab.report.content import report_page
+from quantlab.report.comparison_page import report_page
 from quantlab.report.document import Page, Plot
 from quantlab.report.files import write_page
 from quantlab.report.plots import draw

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from quantlab.report import figures
+from quantlab.report import drawings
 from quantlab.report.history import (
     diff_page,
     interval_words,
@@ -17,9 +17,10 @@ from quantlab.report.history import (
     value_words,
     when,
 )
-from quantlab.runs.change import change_points
+from quantlab.runs.change_points import change_points
 from quantlab.runs.difference import changes, outcomes
 from quantlab.runs.entry import Entry, Listed, entry_of
+from quantlab.runs.metrics import METRICS, HistoryMetric
 from quantlab.runs.record import load_record
 from quantlab.runs.trend import Point, Series
 from quantlab.stats.paired import Interval
@@ -130,13 +131,21 @@ def test_other_conditions_are_said() -> None:
 @pytest.mark.parametrize("form", ["png", "svg"])
 def test_a_trend_is_drawn(form: str) -> None:
     every = [series([0.8] * 3 + [0.7] * 3), series([4.0], "latency")]
-    figure = figures.trend(every)
+    figure = drawings.trend(every)
     assert len(figure.axes) == 2
     assert len(figure.axes[0].lines) > 1, "the change is marked"
-    assert getattr(figures, form)(figure)
+    assert getattr(drawings, form)(figure)
+
+
+@pytest.mark.parametrize(("metric", "shown"), METRICS.items())
+def test_a_drawn_trend_has_the_metrics_unit(metric: str, shown: HistoryMetric) -> None:
+    (ax,) = drawings.trend([series([0.5], metric)]).axes
+    assert ax.get_ylabel() == shown.unit
+    assert ax.lines[0].get_ydata()[0] == shown.scale * 0.5
+    assert value_words(metric, 0.5).startswith(f"{shown.scale * 0.5:.{shown.decimals}f}")
 
 
 def test_of_many_series_some_are_drawn() -> None:
-    figure = figures.trend([series([0.8], conditions=str(i)) for i in range(9)])
-    assert len(figure.axes) == figures.PANELS
+    figure = drawings.trend([series([0.8], conditions=str(i)) for i in range(9)])
+    assert len(figure.axes) == drawings.PANELS
     assert "5 more series are not drawn" in figure.axes[-1].get_xlabel()

@@ -13,7 +13,7 @@ from pages import CONTEXT, made
 from quantlab.data.dataset import Problem
 from quantlab.gate.notation import parse_decline
 from quantlab.gate.verdict import judge
-from quantlab.report.content import report_page, unjudged_page
+from quantlab.report.comparison_page import report_page, unjudged_page
 from quantlab.report.context import TrialRow
 from quantlab.report.document import (
     Bullets,

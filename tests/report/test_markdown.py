@@ -12,7 +12,7 @@ from pages import CONTEXT, made
 
 from quantlab.gate.notation import parse_decline
 from quantlab.gate.verdict import judge
-from quantlab.report.content import report_page
+from quantlab.report.comparison_page import report_page
 from quantlab.report.document import (
     Bullets,
     Code,

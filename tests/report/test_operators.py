@@ -6,7 +6,7 @@ import csv
 import io
 import json
 
-from quantlab.inspect.operators import OperatorScale
+from quantlab.inspect.output_scales import OperatorScale
 from quantlab.report.operators import operators_text
 
 ROWS = (

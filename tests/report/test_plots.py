@@ -10,7 +10,7 @@ import pytest
 from pages import CONTEXT, made
 
 from quantlab.compare.compare import compare
-from quantlab.report import figures
+from quantlab.report import drawings
 from quantlab.report.context import TrialRow
 from quantlab.report.plots import draw
 from quantlab.testing import fake_predictions
@@ -57,7 +57,7 @@ def test_names_in_plots_are_text() -> None:
 
 def test_the_scatter_counts_every_class_once() -> None:
     comparison = made()
-    figure = figures.scatter(comparison)
+    figure = drawings.scatter(comparison)
     assert figure is not None
     (ax,) = figure.axes
     worse = sum(c.int8_right < c.fp32_right for c in comparison.classes)
@@ -75,7 +75,7 @@ def test_the_scatter_counts_every_class_once() -> None:
 
 def test_what_did_not_change_is_not_drawn() -> None:
     same = fake_predictions(50, 5, 0, 1)
-    assert figures.scatter(compare(same, same)) is None
+    assert drawings.scatter(compare(same, same)) is None
     assert set(draw(compare(same, same), CONTEXT)) == {"confidence"}
 
 

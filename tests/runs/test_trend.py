@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from quantlab.runs.change import LEAST, change_points
+from quantlab.runs.change_points import LEAST, change_points
 from quantlab.runs.figures import Figure, Measured
 from quantlab.runs.trend import foremost, trend
 from quantlab.stats.paired import Interval, wilson, z_value

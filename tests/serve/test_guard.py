@@ -10,8 +10,8 @@ from fastapi import FastAPI, Form
 from holdings import add_dataset, add_model
 
 from quantlab.serve import guard
-from quantlab.serve.access import COOKIE, CSRF_FIELD, CSRF_HEADER, Reader, csrf_token
-from quantlab.serve.audit import Audit
+from quantlab.serve.access import COOKIE, CSRF_FIELD, CSRF_HEADER, MayRead, csrf_token
+from quantlab.serve.audit_log import Audit
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.guard import HEADERS
 from quantlab.serve.service import Service
@@ -193,7 +193,7 @@ class TestPages:
     def test_a_form_may_have_it_as_a_field(self, client: Any) -> None:
         app: FastAPI = client.app
 
-        async def page(_: Reader, name: str = Form()) -> str:
+        async def page(_: MayRead, name: str = Form()) -> str:
             return name
 
         app.add_api_route("/page", page, methods=["POST"])

@@ -285,6 +285,8 @@ def test_what_times_is_exclusive() -> None:
     assert not exclusive("gate")
     assert exclusive("gate", require=["latency.p50.ratio <= 1.05"])
     assert not exclusive("gate", require=["kl <= 0.1"])
+    assert not exclusive("gate", require=["latency.p50.ratio <= 1.05, off", "kl <= 0.1"])
+    assert exclusive("gate", require=["LATENCY.P50.RATIO <= 1.05"])
 
 
 def test_rules_by_their_former_name() -> None:

@@ -11,9 +11,9 @@ from quantlab.stats.anytime import (
     BETS,
     BOLDEST,
     SMALLEST_BET,
-    Decision,
     FiniteTest,
     Kind,
+    StopDecision,
     anytime_decline,
     anytime_share,
     decision,
@@ -120,7 +120,7 @@ def _outcomes(first: Bools, second: Bools) -> NDArray[np.int64]:
     return np.where(first, np.where(second, 0, 1), np.where(second, 2, 3))
 
 
-def _decided(test: FiniteTest, outcomes: NDArray[np.int64]) -> tuple[Decision | None, int]:
+def _decided(test: FiniteTest, outcomes: NDArray[np.int64]) -> tuple[StopDecision | None, int]:
     """The decision and how many images it took, in batches of 50."""
     for at in range(0, len(outcomes), 50):
         if test.update(outcomes[at : at + 50]):
@@ -128,7 +128,7 @@ def _decided(test: FiniteTest, outcomes: NDArray[np.int64]) -> tuple[Decision | 
     return test.decision, test.seen
 
 
-def _run(decline: float, seed: int, n: int) -> tuple[Decision | None, int]:
+def _run(decline: float, seed: int, n: int) -> tuple[StopDecision | None, int]:
     test = FiniteTest(RELATIVE(0.01), n)
     return _decided(test, _outcomes(*_models(np.random.default_rng(seed), n, decline)))
 

@@ -5,8 +5,8 @@ import pytest
 from fakes import FakeAttempt, a_trial
 
 from quantlab.recipe import Recipe
-from quantlab.tune.ledger import Ledger
 from quantlab.tune.search import Limits, Outcome, Proposal, Search, run_search
+from quantlab.tune.trial_store import TrialStore
 from quantlab.tune.trials import Trial
 
 RECIPES = [Recipe(name=f"r{i}", seed=i) for i in range(6)]
@@ -28,21 +28,21 @@ def ticking() -> Iterator[float]:
 def test_everything_is_tried_once_and_kept(tmp_path: Path) -> None:
     attempt = FakeAttempt(lambda recipe: {"kl": 1.0 / (1 + recipe.seed)})
     heard: list[int] = []
-    ledger = Ledger(tmp_path)
+    store = TrialStore(tmp_path)
     outcome = run_search(
-        all_of(RECIPES), attempt, ledger, FREE, on_trial=lambda o: heard.append(len(o.trials))
+        all_of(RECIPES), attempt, store, FREE, on_trial=lambda o: heard.append(len(o.trials))
     )
     assert (outcome.stop, outcome.attempted, heard) == ("finished", 6, [1, 2, 3, 4, 5, 6])
     assert outcome.best is not None
     assert outcome.best.recipe == RECIPES[-1]
-    again = run_search(all_of(RECIPES), attempt, ledger, FREE)
+    again = run_search(all_of(RECIPES), attempt, store, FREE)
     assert (again.attempted, again.trials) == (0, outcome.trials)
 
 
 def test_a_search_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
     attempt = FakeAttempt(lambda recipe: {})
-    run_search(all_of(RECIPES), attempt, Ledger(tmp_path), Limits(1e9, max_trials=2))
-    outcome = run_search(all_of(RECIPES), attempt, Ledger(tmp_path), FREE)
+    run_search(all_of(RECIPES), attempt, TrialStore(tmp_path), Limits(1e9, max_trials=2))
+    outcome = run_search(all_of(RECIPES), attempt, TrialStore(tmp_path), FREE)
     assert outcome.attempted == 4
     assert len(attempt.made) == len(set(attempt.made)) == 6
     assert [t.number for t in outcome.trials] == [1, 2, 3, 4, 5, 6]
@@ -55,7 +55,7 @@ def test_a_scored_trial_is_only_evaluated(tmp_path: Path) -> None:
         yield Proposal(RECIPES[0], evaluate=False)
         yield Proposal(RECIPES[0])
 
-    outcome = run_search(search(), attempt, Ledger(tmp_path), FREE)
+    outcome = run_search(search(), attempt, TrialStore(tmp_path), FREE)
     assert [t.status for t in outcome.trials] == ["done"]
     assert [evaluate for _, evaluate in attempt.made] == [False, True]
 
@@ -66,7 +66,7 @@ def test_the_budget_ends_it_but_one_is_always_evaluated(tmp_path: Path) -> None:
     outcome = run_search(
         all_of(RECIPES, evaluate=False),
         attempt,
-        Ledger(tmp_path),
+        TrialStore(tmp_path),
         Limits(budget=15),
         clock=lambda: next(clock),
     )
@@ -87,7 +87,7 @@ def test_ctrl_c_leaves_what_was_under_way_untried(tmp_path: Path) -> None:
             after = tuple(map(Proposal, RECIPES[i + 1 :]))
             yield Proposal(recipe, after=after, later="something else")
 
-    outcome = run_search(search(), attempt, Ledger(tmp_path), FREE)
+    outcome = run_search(search(), attempt, TrialStore(tmp_path), FREE)
     assert outcome.stop == "interrupted"
     assert [p.recipe for p in outcome.untried] == RECIPES[1:]
     assert outcome.later == "something else"
@@ -96,7 +96,7 @@ def test_ctrl_c_leaves_what_was_under_way_untried(tmp_path: Path) -> None:
 def test_the_target_speedup_ends_it(tmp_path: Path) -> None:
     attempt = FakeAttempt(lambda recipe: {"speedup": 1.0 + recipe.seed, "excess": -1.0})
     limits = Limits(1e9, target_speedup=3.0)
-    outcome = run_search(all_of(RECIPES), attempt, Ledger(tmp_path), limits)
+    outcome = run_search(all_of(RECIPES), attempt, TrialStore(tmp_path), limits)
     assert (outcome.stop, outcome.attempted) == ("target", 3)
 
 
@@ -109,9 +109,9 @@ def test_ctrl_c_ends_the_search_and_keeps_what_is_done(tmp_path: Path, moment: i
             raise KeyboardInterrupt
         return made(number, proposal, known)
 
-    outcome = run_search(all_of(RECIPES), attempt, Ledger(tmp_path), FREE)
+    outcome = run_search(all_of(RECIPES), attempt, TrialStore(tmp_path), FREE)
     assert outcome.stop == "interrupted"
-    assert len(Ledger(tmp_path).trials()) == moment
+    assert len(TrialStore(tmp_path).trials()) == moment
 
 
 def test_a_failed_trial_is_not_tried_again(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_failed_trial_is_not_tried_again(tmp_path: Path) -> None:
         return Trial(number=number, recipe=proposal.recipe, status="failed", seconds=0, error="no")
 
     for _ in range(2):
-        outcome: Outcome = run_search(all_of(RECIPES[:2]), attempt, Ledger(tmp_path), FREE)
+        outcome: Outcome = run_search(all_of(RECIPES[:2]), attempt, TrialStore(tmp_path), FREE)
     assert tries == [1, 2]
     assert outcome.best is None
 
@@ -136,10 +136,10 @@ def failing(number: int, proposal: Proposal, known: Trial | None) -> Trial:
 
 
 def test_failures_count_as_trials(tmp_path: Path) -> None:
-    outcome = run_search(all_of(RECIPES), failing, Ledger(tmp_path), Limits(1e9, max_trials=2))
+    outcome = run_search(all_of(RECIPES), failing, TrialStore(tmp_path), Limits(1e9, max_trials=2))
     assert (outcome.stop, outcome.attempted, outcome.best) == ("max-trials", 2, None)
 
 
 def test_a_search_in_which_everything_fails_keeps_to_its_budget(tmp_path: Path) -> None:
-    outcome = run_search(all_of(RECIPES), failing, Ledger(tmp_path), Limits(budget=0))
+    outcome = run_search(all_of(RECIPES), failing, TrialStore(tmp_path), Limits(budget=0))
     assert (outcome.stop, outcome.attempted, outcome.best) == ("budget", 3, None)

@@ -7,16 +7,16 @@ from fakes import FakeAttempt, groups
 from quantlab.recipe import Recipe
 from quantlab.tune import strategies
 from quantlab.tune.ladder import cheapest_first, ladder, ladder_of
-from quantlab.tune.ledger import Ledger
 from quantlab.tune.sampling import sampled, suggestion
 from quantlab.tune.search import Limits, Outcome, Search, run_search
+from quantlab.tune.trial_store import TrialStore
 
 FREE = Limits(budget=1e9)
 START = Recipe(name="start")
 
 
 def run(search: Search, attempt: FakeAttempt, folder: Path) -> Outcome:
-    return run_search(search, attempt, Ledger(folder), FREE)
+    return run_search(search, attempt, TrialStore(folder), FREE)
 
 
 def needs(*costly: str) -> FakeAttempt:
@@ -112,7 +112,7 @@ def test_a_resumed_ladder_goes_by_the_same_scores(tmp_path: Path) -> None:
     run(strategies.ladder(rungs), whole, tmp_path / "whole")
     for trials in (1, 2, 3):
         limits = Limits(1e9, max_trials=trials)
-        run_search(strategies.ladder(rungs), cut, Ledger(tmp_path / "cut"), limits)
+        run_search(strategies.ladder(rungs), cut, TrialStore(tmp_path / "cut"), limits)
     assert cut.made == whole.made
 
 
@@ -124,16 +124,16 @@ def test_the_ladder_knows_what_a_limit_leaves_untried(tmp_path: Path) -> None:
     rungs = cheapest_first(ladder())
     limits = Limits(1e9, max_trials=1)
     search = strategies.ladder(rungs, lambda recipe: groups(2))
-    outcome = run_search(search, of_ladder({}), Ledger(tmp_path / "a"), limits)
+    outcome = run_search(search, of_ladder({}), TrialStore(tmp_path / "a"), limits)
     assert left(outcome) == ["ort-qdq-mean", "qoperator"]
     assert outcome.later == ""
     slow = of_ladder(dict.fromkeys(SCORES, 0.8))
-    outcome = run_search(strategies.ladder(rungs), slow, Ledger(tmp_path / "b"), limits)
+    outcome = run_search(strategies.ladder(rungs), slow, TrialStore(tmp_path / "b"), limits)
     assert left(outcome) == ["ort-qdq-mean", "qdq-plain", "qoperator"]
     ticks = iter(range(0, 1000, 10))
     search = strategies.ladder(rungs, lambda recipe: groups(2))
     outcome = run_search(
-        search, of_ladder({}), Ledger(tmp_path / "c"), Limits(25), clock=lambda: next(ticks)
+        search, of_ladder({}), TrialStore(tmp_path / "c"), Limits(25), clock=lambda: next(ticks)
     )
     assert outcome.stop == "budget"
     assert left(outcome) == ["qoperator", "ort-qdq-mean", "qdq-plain"]
@@ -156,7 +156,7 @@ def test_every_strategy_knows_what_a_limit_leaves_untried(
     search: Callable[[], Search], names: int, later: str, tmp_path: Path
 ) -> None:
     attempt = FakeAttempt(lambda recipe: {"excess": 1.0})
-    outcome = run_search(search(), attempt, Ledger(tmp_path), Limits(1e9, max_trials=1))
+    outcome = run_search(search(), attempt, TrialStore(tmp_path), Limits(1e9, max_trials=1))
     assert (len(outcome.untried), outcome.later) == (names, later)
 
 
@@ -223,7 +223,7 @@ def test_sampling_is_a_function_of_the_trials_and_the_seed(tmp_path: Path, sampl
 
     def search(folder: Path, limits: Limits) -> Outcome:
         strategy = sampled(START, space, sampler, 7, list)  # type: ignore[arg-type]
-        return run_search(strategy, attempt, Ledger(folder), limits)
+        return run_search(strategy, attempt, TrialStore(folder), limits)
 
     whole = search(tmp_path / "whole", FREE)
     assert len(whole.trials) == 6

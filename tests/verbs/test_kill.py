@@ -15,7 +15,7 @@ from waiting import until
 from quantlab.runs.record import load_record
 from quantlab.testing.images import image_folder
 from quantlab.testing.models import tiny_classifier
-from quantlab.tune.ledger import Ledger
+from quantlab.tune.trial_store import TrialStore
 from quantlab.tune.trials import Trial
 
 KILLS = 20
@@ -37,7 +37,7 @@ def fresh(folder: Path) -> list[str]:
 
 
 def finished(folder: Path) -> dict[str, Trial]:
-    return {t.digest: t for t in Ledger(folder).trials() if t.status != "scored"}
+    return {t.digest: t for t in TrialStore(folder).trials() if t.status != "scored"}
 
 
 def only_run(folder: Path) -> Path:

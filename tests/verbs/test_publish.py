@@ -23,13 +23,13 @@ from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.notation import parse_decline
 from quantlab.gate.verdict import judge
 from quantlab.inspect.layers import LayerError, LayerReport
-from quantlab.report.content import unjudged_page
+from quantlab.report.comparison_page import unjudged_page
+from quantlab.report.comparison_tables import FLIPS_SHOWN, shown_flips
 from quantlab.report.context import ReportContext
-from quantlab.report.tables import FLIPS_SHOWN, shown_flips
-from quantlab.runs.record import Status, load_record
+from quantlab.runs.record import RunStatus, load_record
 from quantlab.runs.run import Run
 from quantlab.testing import fake_predictions, image_folder
-from quantlab.verbs.checks import keep_layers
+from quantlab.verbs.cached_results import keep_layers
 from quantlab.verbs.publish import (
     Artifact,
     Conditions,
@@ -134,7 +134,7 @@ class Told(Result):
     def __init__(self) -> None:
         self.seen: list[Conditions] = []
 
-    def status(self) -> Status:
+    def status(self) -> RunStatus:
         return "interrupted"
 
     def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:

@@ -1,6 +1,6 @@
 """A flat folder and a list file of ``name label`` lines (``val.txt``; MLPerf's ``val_map.txt``).
 
-A list of ``.npz`` files (``npz_datalist.txt``) is one of finished inputs.
+A list of ``.npz`` files (``npz_datalist.txt``) is one of ready inputs.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def read(
         raise _nothing_there(path, list_file, lines)
     names = [lines[i].name for i in present]
     source = FileSource(names, [folder for folder in folders if folder is not None])
-    finished = all(name.endswith(".npz") for name in names)
+    ready = all(name.endswith(".npz") for name in names)
     missing = [
         Problem(line.name, "in the list, but there is no such file")
         for line, folder in zip(lines, folders, strict=True)
@@ -76,11 +76,11 @@ def read(
         root=str(path),
         names=tuple(names),
         labels=None if labels is None else np.array([labels[i] for i in present], np.int64),
-        source=InputSource(source) if finished else source,
+        source=InputSource(source) if ready else source,
         problems=(*missing, *repeated),
         class_names=class_names,
         label_source=rule if labels is None else f"{list_file.name}: {rule}",
-        finished=finished,
+        ready=ready,
     )
 
 

@@ -39,15 +39,15 @@ class Indexed(Protocol):
 class MemorySource:
     """Images of an indexed collection, taken out when asked for, one at a time."""
 
-    def __init__(self, items: Indexed, digests: Sequence[str], finished: bool) -> None:
-        self._items, self._digests, self._finished = items, digests, finished
+    def __init__(self, items: Indexed, digests: Sequence[str], ready: bool) -> None:
+        self._items, self._digests, self._ready = items, digests, ready
         self._lock = threading.Lock()
 
     def read(self, index: int) -> Content:
         """The image. Raises DataError when it is not the one that was there at first."""
         with self._lock:
             content = content_of(parts_of(self._items[index])[0], name_of(index))
-        if digest_of(content, self._finished) != self._digests[index]:
+        if digest_of(content, self._ready) != self._digests[index]:
             raise DataError(
                 f"{name_of(index)}: another image than before, as random changes would make.",
                 "Switch random cropping, flipping and the like off: these images are to be judged.",
@@ -59,7 +59,7 @@ def read(data: object) -> Dataset:
     """The images of ``data`` with their labels; each is looked at once, for its content's digest.
 
     An iterable without a length and indices is read to its end and kept in memory; batches of it,
-    as a DataLoader gives them, are taken apart. Floats make the dataset ``finished``. Raises
+    as a DataLoader gives them, are taken apart. Floats make the dataset ``ready``. Raises
     DataError for what is no collection of images.
     """
     items = _items(data)
@@ -69,9 +69,9 @@ def read(data: object) -> Dataset:
     for index, item in enumerate(items if kept else map(items.__getitem__, range(len(items)))):
         image, label = parts_of(item)
         content = content_of(image, name_of(index))
-        finished = not isinstance(content, bytes) and content.dtype.kind == "f"
-        kinds.add(finished)
-        digests.append(digest_of(content, finished))
+        ready = not isinstance(content, bytes) and content.dtype.kind == "f"
+        kinds.add(ready)
+        digests.append(digest_of(content, ready))
         labels.append(_label(label, name_of(index)))
         if kept:
             contents.append(content)
@@ -79,10 +79,10 @@ def read(data: object) -> Dataset:
         raise DataError("the data holds no images.", TAKEN)
     if len(kinds) > 1:
         raise DataError(
-            "some images are pixels (uint8) and some are finished inputs (floats).",
+            "some images are pixels (uint8) and some are ready inputs (floats).",
             "Give all of them in one form.",
         )
-    (finished,) = kinds
+    (ready,) = kinds
     known = [label for label in labels if label is not None]
     if known and len(known) < len(labels):
         raise DataError(
@@ -93,10 +93,10 @@ def read(data: object) -> Dataset:
         root=f"{type(data).__name__} in memory",
         names=tuple(map(name_of, range(len(digests)))),
         labels=np.array(known, np.int64) if known else None,
-        source=MemorySource(contents if kept else items, digests, finished),
+        source=MemorySource(contents if kept else items, digests, ready),
         class_names=_class_names(data),
         label_source="given with the images" if known else "none",
-        finished=finished,
+        ready=ready,
     )
     return dataset.knowing(digests)
 
@@ -190,7 +190,7 @@ def name_of(index: int) -> str:
 
 
 def content_of(image: Any, name: str) -> Content:
-    """The image as a Source gives it: the bytes of a file, pixels uint8 [h, w, 3], or a finished
+    """The image as a Source gives it: the bytes of a file, pixels uint8 [h, w, 3], or a ready
     input float32 [3, h, w] or [h, w, 3]. Raises DataError ``"<name>: <reason>."``."""
     if isinstance(image, bytes):
         return image
@@ -236,11 +236,11 @@ def _pixels(array: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
 
 
 def _input(array: NDArray[Any], name: str) -> NDArray[np.float32]:
-    """A finished input: float [3, h, w] or [h, w, 3], perhaps with a batch of one around it."""
+    """A ready input: float [3, h, w] or [h, w, 3], perhaps with a batch of one around it."""
     image = array[0] if array.ndim == 4 and len(array) == 1 else array
     if image.ndim != 3 or 3 not in (image.shape[0], image.shape[2]):
         raise DataError(
-            f"{name}: {array.dtype} {list(array.shape)} is no finished input.", "Give [3, h, w]."
+            f"{name}: {array.dtype} {list(array.shape)} is no ready input.", "Give [3, h, w]."
         )
     return np.ascontiguousarray(image, np.float32)
 

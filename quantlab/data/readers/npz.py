@@ -1,6 +1,6 @@
 """An ``.npz`` of ``images`` (uint8 RGB [n, h, w, 3]) and, if there are any, ``labels``.
 
-And ``.npz`` files of one image each, holding the finished ``input`` of a model.
+And ``.npz`` files of one image each, holding the ready ``input`` of a model.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class NpzSource:
 
 @dataclass(frozen=True)
 class InputSource:
-    """Files that hold one finished input each, read when asked for."""
+    """Files that hold one ready input each, read when asked for."""
 
     files: FileSource
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from quantlab.serve.access import Admin
+from quantlab.serve.access import MayAdminister
 from quantlab.serve.api.common import Limit, Number, Page, ServiceOf, iso, page, problems
-from quantlab.serve.audit import Audit, Line
+from quantlab.serve.audit_log import Audit, Line
 
 router = APIRouter(prefix="/audit", tags=["audit"])
 
@@ -27,7 +27,7 @@ class AuditLine(BaseModel):
 @router.get("", summary="The audit log, the newest first", responses=problems())
 def audit(
     service: ServiceOf,
-    _: Admin,
+    _: MayAdminister,
     request: Request,
     response: Response,
     limit: Limit = 100,

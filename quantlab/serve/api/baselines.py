@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from quantlab.serve.access import Reader
+from quantlab.serve.access import MayRead
 from quantlab.serve.api.common import NamePath, Page, ServiceOf, address, iso, problems
 from quantlab.serve.catalog import StoredBaseline
 
@@ -30,7 +30,7 @@ class BaselineView(BaseModel):
 
 
 @router.get("", summary="The baselines, by name", responses=problems())
-def baselines(service: ServiceOf, _: Reader) -> Page[BaselineView]:
+def baselines(service: ServiceOf, _: MayRead) -> Page[BaselineView]:
     """List all baselines."""
     return Page[BaselineView](
         items=[_view(each) for each in service.catalog.baselines()], next=None
@@ -38,7 +38,7 @@ def baselines(service: ServiceOf, _: Reader) -> Page[BaselineView]:
 
 
 @router.get("/{name}", summary="One baseline", responses=problems(404))
-def baseline(service: ServiceOf, _: Reader, name: NamePath) -> BaselineView:
+def baseline(service: ServiceOf, _: MayRead, name: NamePath) -> BaselineView:
     """Get a baseline by its name."""
     return _view(service.catalog.baseline(name))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from quantlab.serve.access import Reader
+from quantlab.serve.access import MayRead
 from quantlab.serve.api.common import NamePath, Page, ServiceOf, iso, problems
 from quantlab.serve.catalog import StoredDataset
 
@@ -23,13 +23,13 @@ class DatasetView(BaseModel):
 
 
 @router.get("", summary="The datasets, by name", responses=problems())
-def datasets(service: ServiceOf, _: Reader) -> Page[DatasetView]:
+def datasets(service: ServiceOf, _: MayRead) -> Page[DatasetView]:
     """List all datasets."""
     return Page(items=[_view(each) for each in service.catalog.datasets()], next=None)
 
 
 @router.get("/{name}", summary="One dataset", responses=problems(404))
-def dataset(service: ServiceOf, _: Reader, name: NamePath) -> DatasetView:
+def dataset(service: ServiceOf, _: MayRead, name: NamePath) -> DatasetView:
     """Get a dataset by its name."""
     return _view(service.catalog.dataset(name))
 

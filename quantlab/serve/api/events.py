@@ -12,7 +12,7 @@ import anyio
 from fastapi import APIRouter, Header, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from quantlab.serve.access import Reader
+from quantlab.serve.access import MayRead
 from quantlab.serve.api.common import Key, ServiceOf, problems
 from quantlab.serve.api.jobs import job_view, progress_of
 from quantlab.serve.db import UnavailableError
@@ -61,7 +61,7 @@ class Streams:
 )
 async def events(
     service: ServiceOf,
-    _: Reader,
+    _: MayRead,
     request: Request,
     job: Key,
     last_event_id: Annotated[

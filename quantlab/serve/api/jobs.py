@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from quantlab.serve.access import Reader, Submitter
+from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import (
     FilePath,
     Key,
@@ -146,7 +146,7 @@ IdempotencyKey = Annotated[
 )
 def submit(
     service: ServiceOf,
-    token: Submitter,
+    token: MaySubmit,
     asked: JobRequest,
     answer: Response,
     idempotency_key: IdempotencyKey = None,
@@ -162,7 +162,7 @@ def submit(
 @router.get("", summary="The jobs, the newest first", responses=problems())
 def jobs(
     service: ServiceOf,
-    _: Reader,
+    _: MayRead,
     request: Request,
     response: Response,
     state: Annotated[list[State] | None, Query(max_length=5, description="one or several")] = None,
@@ -176,7 +176,7 @@ def jobs(
 
 
 @router.get("/{job}", summary="One job", responses=problems(404))
-def job(service: ServiceOf, _: Reader, job: Key) -> JobView:
+def job(service: ServiceOf, _: MayRead, job: Key) -> JobView:
     """Get a job by its id."""
     return job_view(service.queue.get(job))
 
@@ -184,7 +184,7 @@ def job(service: ServiceOf, _: Reader, job: Key) -> JobView:
 @router.post(
     "/{job}/cancel", summary="Tell a job to stop", status_code=202, responses=problems(404)
 )
-def cancel(service: ServiceOf, token: Submitter, job: Key) -> JobView:
+def cancel(service: ServiceOf, token: MaySubmit, job: Key) -> JobView:
     """One that waits ends at once; a running tune keeps its best file. Another token's job needs
     the scope admin."""
     found = service.queue.get(job)
@@ -194,7 +194,7 @@ def cancel(service: ServiceOf, token: Submitter, job: Key) -> JobView:
 
 
 @router.get("/{job}/files", summary="What a job has written", responses=problems(404))
-def files(service: ServiceOf, _: Reader, job: Key) -> Page[FileView]:
+def files(service: ServiceOf, _: MayRead, job: Key) -> Page[FileView]:
     """List the files of a job that has ended."""
     return Page(items=file_views(service.queue.get(job)), next=None)
 
@@ -205,7 +205,7 @@ def files(service: ServiceOf, _: Reader, job: Key) -> Page[FileView]:
     response_class=Response,
     responses={**problems(404), **binary("The file.", "*/*")},
 )
-def file(service: ServiceOf, _: Reader, job: Key, path: FilePath) -> Response:
+def file(service: ServiceOf, _: MayRead, job: Key, path: FilePath) -> Response:
     """Download a file by its path in the job's folder."""
     found = service.queue.get(job)
     size = file_of(found.files, path)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from quantlab.serve.access import Reader
+from quantlab.serve.access import MayRead
 from quantlab.serve.api.common import (
     Limit,
     NamePath,
@@ -72,7 +72,7 @@ Cursor = Annotated[
 @router.get("", summary="The models, the newest first", responses=problems())
 def models(
     service: ServiceOf,
-    _: Reader,
+    _: MayRead,
     request: Request,
     response: Response,
     limit: Limit = 50,
@@ -84,7 +84,7 @@ def models(
 
 
 @router.get("/{name}", summary="One model", responses=problems(404))
-def model(service: ServiceOf, _: Reader, name: NamePath) -> ModelView:
+def model(service: ServiceOf, _: MayRead, name: NamePath) -> ModelView:
     """Get a model by its sha256, or the newest of a name."""
     return model_view(service.catalog.model(name))
 
@@ -95,7 +95,7 @@ def model(service: ServiceOf, _: Reader, name: NamePath) -> ModelView:
     response_class=Response,
     responses={**problems(404), **binary("The file.", "application/octet-stream")},
 )
-def model_file(service: ServiceOf, _: Reader, name: NamePath) -> Response:
+def model_file(service: ServiceOf, _: MayRead, name: NamePath) -> Response:
     """Download the model as it was uploaded: an ONNX file, or a zip of one and its external
     data."""
     found = service.catalog.model(name)

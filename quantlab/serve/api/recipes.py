@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from quantlab.errors import RecipeError
 from quantlab.fetch import catalog as published
-from quantlab.serve.access import Reader, Submitter
+from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import NamePath, Page, ServiceOf, address, iso, problems
 from quantlab.serve.problems import TooLargeError
 from quantlab.serve.queue import NotFoundError
@@ -37,7 +37,7 @@ class RecipeView(BaseModel):
 
 
 @router.get("", summary="The recipes, by name", responses=problems())
-def recipes(service: ServiceOf, _: Reader) -> Page[RecipeView]:
+def recipes(service: ServiceOf, _: MayRead) -> Page[RecipeView]:
     """List all recipes; an uploaded one hides the published one of its name."""
     found = {name: _view(name, None) for name, entry in published().items() if entry.recipe}
     found |= {each.name: _view(each.name, each.created) for each in service.catalog.recipes()}
@@ -56,7 +56,7 @@ def recipes(service: ServiceOf, _: Reader) -> Page[RecipeView]:
         },
     },
 )
-def recipe(service: ServiceOf, _: Reader, name: NamePath) -> Response:
+def recipe(service: ServiceOf, _: MayRead, name: NamePath) -> Response:
     """Get a recipe as YAML."""
     stored = service.catalog.recipe(name)
     return Response(_published(name) if stored is None else stored.text, media_type=MEDIA_TYPE)
@@ -65,7 +65,7 @@ def recipe(service: ServiceOf, _: Reader, name: NamePath) -> Response:
 @router.put("/{name}", summary="Keep a recipe", responses=problems(408))
 def put_recipe(
     service: ServiceOf,
-    _: Submitter,
+    _: MaySubmit,
     name: NamePath,
     text: Annotated[bytes, Body(media_type=MEDIA_TYPE, examples=["name: mine\nformat: qdq\n"])],
 ) -> RecipeView:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from quantlab.runs.entry import Entry
 from quantlab.runs.index import Filter
 from quantlab.runs.record import RunRecord
-from quantlab.serve.access import Reader, Submitter
+from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import (
     FilePath,
     Limit,
@@ -115,7 +115,7 @@ Text = Annotated[str | None, Query(min_length=1, max_length=100, pattern=r"^[^\x
 @router.get("", summary="The runs, the newest first", responses=problems())
 def runs(
     found: RunsOf,
-    _: Reader,
+    _: MayRead,
     request: Request,
     response: Response,
     verb: Annotated[str | None, Query(pattern=r"^[a-z]{1,20}$")] = None,
@@ -131,7 +131,7 @@ def runs(
 
 
 @router.get("/{run}", summary="One run", responses=problems(404))
-def run(found: RunsOf, _: Reader, run: RunName) -> RunView:
+def run(found: RunsOf, _: MayRead, run: RunName) -> RunView:
     """Get a run: its options, conditions and results."""
     return _view(found.get(run))
 
@@ -142,7 +142,7 @@ def run(found: RunsOf, _: Reader, run: RunName) -> RunView:
     response_class=Response,
     responses={**problems(404), **binary("The report.", "text/html")},
 )
-def report(service: ServiceOf, found: RunsOf, _: Reader, run: RunName) -> Response:
+def report(service: ServiceOf, found: RunsOf, _: MayRead, run: RunName) -> Response:
     """Get the report as a page of its own, which a browser must show without an origin."""
     stored = found.get(run)
     size = file_of(stored.files, REPORT)
@@ -158,7 +158,7 @@ def report(service: ServiceOf, found: RunsOf, _: Reader, run: RunName) -> Respon
     response_class=Response,
     responses={**problems(404), **binary("The file.", "*/*")},
 )
-def file(service: ServiceOf, found: RunsOf, _: Reader, run: RunName, path: FilePath) -> Response:
+def file(service: ServiceOf, found: RunsOf, _: MayRead, run: RunName, path: FilePath) -> Response:
     """Download a file by its path in the run folder."""
     stored = found.get(run)
     size = file_of(stored.files, path)
@@ -166,7 +166,7 @@ def file(service: ServiceOf, found: RunsOf, _: Reader, run: RunName, path: FileP
 
 
 @router.get("/{run}/trials", summary="What a tune has tried", responses=problems(404))
-def trials(found: RunsOf, _: Reader, run: RunName) -> Page[TrialView]:
+def trials(found: RunsOf, _: MayRead, run: RunName) -> Page[TrialView]:
     """List a tune's trials in their order; none for another verb's run."""
     record = found.get(run).record
     tried = trials_of(record)
@@ -179,7 +179,7 @@ def trials(found: RunsOf, _: Reader, run: RunName) -> Page[TrialView]:
 @router.post(
     "/{run}/pick", summary="Take a trial's file", status_code=201, responses=problems(404, 408)
 )
-def pick(found: RunsOf, _: Submitter, run: RunName, picked: Picked) -> ModelView:
+def pick(found: RunsOf, _: MaySubmit, run: RunName, picked: Picked) -> ModelView:
     """Make the trial's int8 file a model."""
     return model_view(found.pick(run, picked.trial))
 

@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from quantlab.runs.trend import METRICS, Series
-from quantlab.serve.access import Reader
+from quantlab.runs.metrics import METRICS
+from quantlab.runs.trend import Series
+from quantlab.serve.access import MayRead
 from quantlab.serve.api.common import NamePath, Page, RunsOf, address, problems
 from quantlab.stats.paired import Interval
 from quantlab.verbs.runs import Metric, Trended
@@ -69,7 +70,7 @@ class TrendView(BaseModel):
 
 
 @router.get("", summary="The models that have figures", responses=problems())
-def trends(found: RunsOf, _: Reader) -> Page[Measured]:
+def trends(found: RunsOf, _: MayRead) -> Page[Measured]:
     """List the models that have figures, by name."""
     items = [
         Measured(model=name, links=TrendLinks(self=address("trends", name)))
@@ -81,7 +82,7 @@ def trends(found: RunsOf, _: Reader) -> Page[Measured]:
 @router.get("/{model}", summary="A model over runs", responses=problems(404))
 def trend(
     found: RunsOf,
-    _: Reader,
+    _: MayRead,
     model: NamePath,
     metric: Annotated[
         list[Metric] | None, Query(max_length=len(METRICS), description="default: all")

@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from quantlab.serve.access import Submitter
+from quantlab.serve.access import MaySubmit
 from quantlab.serve.api.common import Key, ServiceOf, problems
 from quantlab.serve.api.models import ModelView, model_view
 from quantlab.serve.uploads import Upload, Uploads
@@ -57,7 +57,7 @@ async def _uploads(request: Request) -> Uploads:
 UploadsOf = Annotated[Uploads, Depends(_uploads)]
 
 
-async def _chunk(request: Request, service: ServiceOf, _: Submitter) -> AsyncIterator[Path]:
+async def _chunk(request: Request, service: ServiceOf, _: MaySubmit) -> AsyncIterator[Path]:
     """The request's body as a file; not held in memory."""
     work = service.settings.work
     work.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ async def _chunk(request: Request, service: ServiceOf, _: Submitter) -> AsyncIte
     responses={200: {"model": KnownUpload, "description": "It is known."}, **problems()},
 )
 def begin(
-    uploads: UploadsOf, service: ServiceOf, token: Submitter, asked: UploadRequest, answer: Response
+    uploads: UploadsOf, service: ServiceOf, token: MaySubmit, asked: UploadRequest, answer: Response
 ) -> UploadView | KnownUpload:
     """Begin an upload. A file whose content the service has is not sent again; it gets the name,
     though."""
@@ -87,7 +87,7 @@ def begin(
 
 
 @router.get("/{upload}", summary="How far an upload is", responses=problems(404))
-def upload(uploads: UploadsOf, service: ServiceOf, token: Submitter, upload: Key) -> UploadView:
+def upload(uploads: UploadsOf, service: ServiceOf, token: MaySubmit, upload: Key) -> UploadView:
     """Get an upload and the offset at which to continue."""
     return _view(uploads.get(token.id, upload), service)
 
@@ -98,7 +98,7 @@ def upload(uploads: UploadsOf, service: ServiceOf, token: Submitter, upload: Key
 def put_chunk(
     uploads: UploadsOf,
     service: ServiceOf,
-    token: Submitter,
+    token: MaySubmit,
     upload: Key,
     offset: Annotated[int, Query(ge=0, le=2**40, description="of its first byte in the file")],
     chunk: Annotated[Path, Depends(_chunk)],
@@ -113,7 +113,7 @@ def put_chunk(
     status_code=201,
     responses=problems(404, 409),
 )
-def complete(uploads: UploadsOf, token: Submitter, upload: Key) -> ModelView:
+def complete(uploads: UploadsOf, token: MaySubmit, upload: Key) -> ModelView:
     """Checks the content's sha256 and, in a confined process, whether it is a model that may be
     used. What is not, is forgotten."""
     return model_view(uploads.complete(token.id, upload))

@@ -1,4 +1,5 @@
 """The web pages: Jinja2 templates, refreshed by htmx where JavaScript runs.
 
-``views``, ``forms`` and ``pareto`` are pure; ``router`` asks the service and renders.
+``views``, ``forms`` and ``pareto`` are pure; ``routes`` ask the service and render the templates;
+``router`` puts them together.
 """

@@ -13,7 +13,6 @@ from quantlab.report.document import Table
 from quantlab.report.formats import NOTHING, megabytes, percent
 from quantlab.report.history import (
     FLIPS_SHOWN,
-    TITLES,
     answer_words,
     asked_table,
     change_words,
@@ -32,6 +31,7 @@ from quantlab.report.history import (
 )
 from quantlab.runs.entry import Entry
 from quantlab.runs.figures import plain
+from quantlab.runs.metrics import METRICS
 from quantlab.runs.trend import Series
 from quantlab.serve.catalog import StoredDataset, StoredModel
 from quantlab.serve.queue import OPEN, Job
@@ -388,7 +388,7 @@ def _series(each: Series, found: Trended) -> SeriesView:
         for change in each.changes
     )
     return SeriesView(
-        TITLES[each.metric], each.conditions, each.metric, points[::-1], changes, each.note
+        METRICS[each.metric].title, each.conditions, each.metric, points[::-1], changes, each.note
     )
 
 

@@ -130,5 +130,8 @@ class GateOptions(DataOptions, ShardedOptions, RunOptions):
 
     @staticmethod
     def exclusive(asked: Any) -> bool:
-        """See Options. Only a rule of latency times."""
-        return any("latency" in rule for rule in asked.require)
+        """See Options. Only a rule that needs timing times."""
+        from quantlab.gate.rules import parse_rule
+
+        rules = [parse_rule(text) for text in asked.require]
+        return any(rule.criterion.needs_timing for rule in rules if rule.level != "off")

@@ -170,10 +170,10 @@ def test_random_changes_are_found(tmp_path: Path) -> None:
         )
 
 
-def test_floats_are_finished_inputs_bit_for_bit(tmp_path: Path) -> None:
+def test_floats_are_ready_inputs_bit_for_bit(tmp_path: Path) -> None:
     inputs = np.random.default_rng(0).standard_normal((8, 3, 32, 32)).astype(np.float32)
     found = read((inputs, LABELS))
-    assert found.finished
+    assert found.ready
     crops = load_crops(found, ready(32), cache_dir=tmp_path)
     assert crops.array.dtype == np.float32
     assert np.array_equal(crops.array.transpose(0, 3, 1, 2), inputs)

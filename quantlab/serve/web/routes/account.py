@@ -8,7 +8,7 @@ import time
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from quantlab.serve.access import COOKIE, Reader
+from quantlab.serve.access import COOKIE, MayRead
 from quantlab.serve.api.common import ServiceOf
 from quantlab.serve.tokens import Tokens
 from quantlab.serve.web.common import Sent, Text, one, page
@@ -42,7 +42,7 @@ def signed_in(request: Request, service: ServiceOf, sent: Sent) -> Response:
 
 
 @router.post("/sign-out")
-def sign_out(request: Request, _: Reader) -> Response:
+def sign_out(request: Request, _: MayRead) -> Response:
     """Delete the cookie."""
     response = RedirectResponse(SIGN_IN, 303)
     response.delete_cookie(

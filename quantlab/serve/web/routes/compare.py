@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from quantlab.runs.index import Filter
-from quantlab.serve.access import Reader
+from quantlab.serve.access import MayRead
 from quantlab.serve.api.common import RunsOf
 from quantlab.serve.web import views
 from quantlab.serve.web.common import Text, page
@@ -21,7 +21,7 @@ router = APIRouter(include_in_schema=False)
 def compare_page(
     request: Request,
     runs: RunsOf,
-    _: Reader,
+    _: MayRead,
     run: Annotated[list[str], Query(max_length=100)] = [],  # noqa: B006
     old: Text = "",
     new: Text = "",

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from quantlab.serve.access import Reader, Submitter
+from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import PREFIX, Key, Number, ServiceOf
 from quantlab.serve.queue import OPEN, STATES, Job, State
 from quantlab.serve.tokens import Token
@@ -24,7 +24,7 @@ router = APIRouter(include_in_schema=False)
 def jobs_page(
     request: Request,
     service: ServiceOf,
-    _: Reader,
+    _: MayRead,
     state: Annotated[State | None, Query()] = None,
     after: Number = None,
 ) -> Response:
@@ -46,7 +46,7 @@ def jobs_page(
 
 
 @router.get("/jobs/{job_id}")
-def job_page(request: Request, service: ServiceOf, caller: Reader, job_id: Key) -> Response:
+def job_page(request: Request, service: ServiceOf, caller: MayRead, job_id: Key) -> Response:
     """Show one job: progress, messages, files."""
     job = service.queue.get(job_id)
     events = service.queue.last_events(job_id, LINES_SHOWN + 1)
@@ -69,7 +69,7 @@ def _may_cancel(caller: Token, job: Job) -> bool:
 
 
 @router.post("/jobs/{job_id}/cancel")
-def cancel(service: ServiceOf, caller: Submitter, job_id: Key) -> Response:
+def cancel(service: ServiceOf, caller: MaySubmit, job_id: Key) -> Response:
     """End a job that waits, ask one that runs to stop."""
     if not _may_cancel(caller, service.queue.get(job_id)):
         raise HTTPException(403, "the job of another token needs the scope admin.")

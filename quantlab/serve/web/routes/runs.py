@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from quantlab.runs.index import Filter
-from quantlab.serve.access import Reader, Submitter
+from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import PREFIX, RunName, RunsOf, ServiceOf
 from quantlab.serve.requests import VERBS
 from quantlab.serve.service import Service
@@ -19,7 +19,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-def home(_: Reader) -> Response:
+def home(_: MayRead) -> Response:
     """Redirect to the list of runs."""
     return RedirectResponse("/runs", 303)
 
@@ -29,7 +29,7 @@ def runs_page(
     request: Request,
     service: ServiceOf,
     runs: RunsOf,
-    _: Reader,
+    _: MayRead,
     verb: Text = "",
     model: Text = "",
     after: Text = "",
@@ -63,7 +63,7 @@ def _steps(service: Service) -> dict[str, bool]:
 
 @router.get("/runs/{run}")
 def run_page(
-    request: Request, service: ServiceOf, runs: RunsOf, _: Reader, run: RunName
+    request: Request, service: ServiceOf, runs: RunsOf, _: MayRead, run: RunName
 ) -> Response:
     """Show one run."""
     view = views.run_view(runs.get(run))
@@ -89,7 +89,7 @@ def _original(service: Service, view: views.RunView) -> str | None:
 
 
 @router.post("/runs/{run}/pick")
-def pick(runs: RunsOf, _: Submitter, run: RunName, sent: Sent) -> Response:
+def pick(runs: RunsOf, _: MaySubmit, run: RunName, sent: Sent) -> Response:
     """Make a trial's file a model."""
     digest = one(sent, "trial")
     runs.pick(run, digest)

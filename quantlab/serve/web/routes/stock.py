@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from quantlab.errors import QuantlabError
-from quantlab.serve.access import Reader
+from quantlab.serve.access import MayRead
 from quantlab.serve.api.common import PREFIX, ServiceOf
 from quantlab.serve.web import views
 from quantlab.serve.web.common import ROWS, further, page
@@ -20,7 +20,7 @@ router = APIRouter(include_in_schema=False)
 def models_page(
     request: Request,
     service: ServiceOf,
-    _: Reader,
+    _: MayRead,
     after: Annotated[str, Query(max_length=100)] = "",
 ) -> Response:
     """List uploaded models and those that jobs have made."""
@@ -44,7 +44,7 @@ def _place(after: str) -> tuple[float, str] | None:
 
 
 @router.get("/datasets")
-def datasets_page(request: Request, service: ServiceOf, _: Reader) -> Response:
+def datasets_page(request: Request, service: ServiceOf, _: MayRead) -> Response:
     """List the datasets."""
     rows = [views.dataset_row(dataset) for dataset in service.catalog.datasets()]
     return page(request, "datasets.html.j2", rows=rows)

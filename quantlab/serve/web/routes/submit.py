@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from quantlab.fetch import catalog as published
-from quantlab.serve.access import Submitter
+from quantlab.serve.access import MaySubmit
 from quantlab.serve.api.common import ServiceOf
 from quantlab.serve.queue import NotFoundError
 from quantlab.serve.requests import VERBS
@@ -23,14 +23,14 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/submit")
-def submit_page(request: Request, _: Submitter) -> Response:
+def submit_page(request: Request, _: MaySubmit) -> Response:
     """List the verbs that can be submitted."""
     about = [(verb, forms.about(verb)) for verb in VERBS]
     return page(request, "submit.html.j2", verbs=about)
 
 
 @router.get("/submit/{verb}")
-def form_page(request: Request, service: ServiceOf, _: Submitter, verb: str) -> Response:
+def form_page(request: Request, service: ServiceOf, _: MaySubmit, verb: str) -> Response:
     """Show a verb's form, filled in from the address's query."""
     given = {name: request.query_params.getlist(name) for name in request.query_params}
     return _form(request, service, verb, given, {}, secrets.token_hex(16))
@@ -38,7 +38,7 @@ def form_page(request: Request, service: ServiceOf, _: Submitter, verb: str) -> 
 
 @router.post("/submit/{verb}")
 def submitted(
-    request: Request, service: ServiceOf, caller: Submitter, verb: str, sent: Sent
+    request: Request, service: ServiceOf, caller: MaySubmit, verb: str, sent: Sent
 ) -> Response:
     """Submit the job, or show the form again with its errors."""
     _check_verb(verb)

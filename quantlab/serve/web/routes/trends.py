@@ -8,10 +8,9 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from quantlab.report.history import TITLES
 from quantlab.report.plots import trend_svg
-from quantlab.runs.trend import METRICS
-from quantlab.serve.access import Reader
+from quantlab.runs.metrics import METRICS
+from quantlab.serve.access import MayRead
 from quantlab.serve.api.common import NamePath, RunsOf
 from quantlab.serve.web import views
 from quantlab.serve.web.common import page
@@ -21,7 +20,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/trends")
-def trends_page(request: Request, runs: RunsOf, _: Reader) -> Response:
+def trends_page(request: Request, runs: RunsOf, _: MayRead) -> Response:
     """List the models that have figures."""
     return page(request, "trends.html.j2", models=runs.models())
 
@@ -33,20 +32,20 @@ Metrics = Annotated[list[str], Query(max_length=len(METRICS))]
 def trend_page(
     request: Request,
     runs: RunsOf,
-    _: Reader,
+    _: MayRead,
     model: NamePath,
     metric: Metrics = [],  # noqa: B006
 ) -> Response:
     """Show one model over runs."""
     view = views.trend_view(runs.trended(model, _metrics(metric)))
     return page(
-        request, "trend.html.j2", view=view, chosen=_metrics(metric), metrics=TITLES,
+        request, "trend.html.j2", view=view, chosen=_metrics(metric), metrics=METRICS,
         query=urlencode([("metric", m) for m in _metrics(metric)]),
     )  # fmt: skip
 
 
 @router.get("/trends/{model}/picture.svg")
-def trend_picture(runs: RunsOf, _: Reader, model: NamePath, metric: Metrics = []) -> Response:  # noqa: B006
+def trend_picture(runs: RunsOf, _: MayRead, model: NamePath, metric: Metrics = []) -> Response:  # noqa: B006
     """Draw one model's figures over runs as SVG."""
     series = runs.trended(model, _metrics(metric)).series
     headers = {"Content-Security-Policy": PICTURE_POLICY}

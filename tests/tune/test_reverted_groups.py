@@ -3,7 +3,7 @@ from fakes import a_trial
 
 from quantlab.quantize.groups import Group
 from quantlab.recipe import Recipe
-from quantlab.tune.reverted import Reverted, reverted_groups
+from quantlab.tune.reverted_groups import Reverted, reverted_groups
 from quantlab.tune.trials import Trial
 
 GROUPS = [Group("Conv", (f"conv{i}", f"relu{i}")) for i in range(4)]

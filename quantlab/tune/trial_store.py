@@ -20,7 +20,7 @@ from quantlab.errors import RecordError, ResumeError
 from quantlab.tune.trials import Trial
 
 
-class Ledger:
+class TrialStore:
     """The trials of one run folder."""
 
     def __init__(self, folder: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from quantlab.runs.change import LEAST, change_points, highest_p
+from quantlab.runs.change_points import LEAST, change_points, highest_p
 
 
 @pytest.mark.parametrize("n", [2, 3, 6, 20, 60])

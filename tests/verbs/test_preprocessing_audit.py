@@ -17,12 +17,12 @@ from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError, MissingExtraError
-from quantlab.inspect.audit import Audit
+from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.model.model import Model
 from quantlab.testing import listed_folder, tiny_classifier
-from quantlab.verbs import audit as job
-from quantlab.verbs.audit import FirstAnswers, first_answers, full_audit, quick_audit
+from quantlab.verbs import preprocessing_audit as job
 from quantlab.verbs.inputs import DataOptions, LocatedDataset
+from quantlab.verbs.preprocessing_audit import FirstAnswers, first_answers, full_audit, quick_audit
 
 ALL = slice(None)
 TF, CAFFE = (get_pipeline(name, 32) for name in ("tf", "caffe"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from quantlab.data.preprocess import PIPELINES
 from quantlab.errors import DataError
 from quantlab.evaluate.accuracy import is_guessing
-from quantlab.inspect.audit import Audit, Tried
+from quantlab.inspect.preprocessing_audit import Audit, Tried
 from quantlab.report.formats import percent, percents, points, points_span, table
 from quantlab.stats.paired import Interval, Share
 

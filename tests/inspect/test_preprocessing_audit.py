@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from quantlab.data.preprocess import PIPELINES, Pipeline, get_pipeline
-from quantlab.inspect.audit import Audit, audit, candidates, normalizations, swapped, values_of
+from quantlab.inspect.preprocessing_audit import (
+    Audit,
+    audit,
+    candidates,
+    normalizations,
+    swapped,
+    values_of,
+)
 from quantlab.model.model import InputSpec
 from quantlab.stats.paired import paired_difference, wilson
 

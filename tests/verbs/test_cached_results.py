@@ -12,7 +12,7 @@ from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.model.model import Model
 from quantlab.testing import image_folder, tiny_classifier
-from quantlab.verbs.checks import known_plot, remembered
+from quantlab.verbs.cached_results import known_plot, remembered
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_made_again_when_anything_else_is_asked(
     remembered("count", (replace(model, output_kind="probabilities"),), crops, slice(4), make)
     pipeline = crops.pipeline.model_copy(update={"mean": (1.0, 2.0, 3.0)})
     remembered("count", (model,), replace(crops, pipeline=pipeline), slice(4), make)
-    monkeypatch.setattr("quantlab.verbs.checks.source_digest", lambda: "changed")
+    monkeypatch.setattr("quantlab.verbs.cached_results.source_digest", lambda: "changed")
     remembered("count", (model,), crops, slice(4), make)
     assert make.made == 8
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from quantlab.inspect.operators import OperatorScale, list_operators
+from quantlab.inspect.output_scales import OperatorScale, list_operators
 from quantlab.model.model import Model
 
 

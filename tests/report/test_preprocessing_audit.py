@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from quantlab.data.preprocess import PIPELINES, Pipeline
-from quantlab.inspect.audit import Audit, audit, swapped
+from quantlab.inspect.preprocessing_audit import Audit, audit, swapped
 from quantlab.model.model import InputSpec
-from quantlab.report.audit import audit_summary, quick_warning
+from quantlab.report.preprocessing_audit import audit_summary, quick_warning
 
 SPEC = InputSpec("input", "NCHW", "float32", 224, 224, None)
 TORCH, BICUBIC, TF = (PIPELINES[name] for name in ("torchvision", "timm-bicubic", "tf"))

@@ -8,7 +8,7 @@ from pages import made
 from quantlab.compare.comparison import Comparison, LeftInFp32, Macs
 from quantlab.inspect.int8_share import NOT_QUANTIZED
 from quantlab.report.context import TrialRow
-from quantlab.report.worth import macs_sentence, macs_words, worth
+from quantlab.report.pays_off import macs_sentence, macs_words, worth
 
 LEFT = (
     LeftInFp32(op_type="Conv", nodes=2, share=0.25, reason="excluded by the recipe"),

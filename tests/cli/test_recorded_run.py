@@ -7,8 +7,8 @@ import pytest
 
 from quantlab.cli.compare import command as compare
 from quantlab.cli.fetch import command as fetch
-from quantlab.cli.options import repeat_command
 from quantlab.cli.params import Measure
+from quantlab.cli.recorded_run import repeat_command
 from quantlab.cli.tune import command as tune
 from quantlab.verbs.options.option import SECONDS, SHARE
 

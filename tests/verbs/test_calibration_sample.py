@@ -17,7 +17,7 @@ from quantlab.errors import DataError
 from quantlab.model.model import Model
 from quantlab.recipe import Recipe
 from quantlab.testing import image_folder, tiny_classifier
-from quantlab.verbs.calibration import calibration_images, check_disjoint, divided, drawn
+from quantlab.verbs.calibration_sample import calibration_images, check_disjoint, divided, drawn
 from quantlab.verbs.inputs import DataOptions, LocatedDataset
 
 PIPELINE = get_pipeline(

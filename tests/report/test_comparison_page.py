@@ -12,16 +12,18 @@ from pages import CONTEXT, made
 from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
 from quantlab.data.dataset import Problem
+from quantlab.gate.criterion import Finding
 from quantlab.gate.notation import parse_criterion, parse_decline
-from quantlab.gate.verdict import judge
-from quantlab.report import tables
+from quantlab.gate.verdict import judge, verdict_of
+from quantlab.report import comparison_tables
 from quantlab.report.advice import shortfall
-from quantlab.report.content import report_page, unjudged_page
+from quantlab.report.comparison_page import finding, report_page, unjudged_page
 from quantlab.report.context import ReportContext, TrialRow, Unfinished
 from quantlab.report.markdown import markdown
-from quantlab.report.worth import worth
+from quantlab.report.pays_off import worth
+from quantlab.report.verdict import _WORDS
 from quantlab.testing import fake_predictions
-from quantlab.tune.reverted import Reverted
+from quantlab.tune.reverted_groups import Reverted
 
 
 def _page(comparison: Comparison, context: ReportContext = CONTEXT, limit: str = "1%") -> str:
@@ -68,6 +70,16 @@ def test_few_images_and_unlabelled_ones_lead_with_agreement() -> None:
         assert accuracy == -1 or page.index("## Fidelity") < accuracy
     assert "too few to quote" in _page(made(20))
     assert page.count("Top-1") == 0
+
+
+def test_a_title_says_why_nothing_was_measured() -> None:
+    """Whatever was found; that the images are too few is said of what was measured alone."""
+    comparison = made(500)
+    criterion = parse_criterion("top1.decline <= 1%")
+    for cause in (*_WORDS, "another"):
+        verdict = verdict_of(criterion, Finding(cause=cause, leads_with="agreement"))
+        assert "are too few" not in finding(comparison, verdict), cause
+    assert finding(comparison, verdict).startswith("no top-1 decline to judge by; zoo-int8 agrees")
 
 
 def test_conditions_recipe_and_command_are_there() -> None:
@@ -121,14 +133,14 @@ def test_two_kinds_of_kl_have_a_column_each() -> None:
         TrialRow("evaluated", calibration_kl=0.0004, kl=0.0124, images=100, int8_macs=0.995),
         TrialRow("stopped", calibration_kl=0.5, kl=0.25, images=40),
     )
-    table = tables.trials(rows)
+    table = comparison_tables.trials(rows)
     assert table.head == ["recipe", "KL calib.", "images", "KL eval.", "int8 MACs"]
     assert table.rows == [
         ["scored", "0.0081", "–", "–", "–"],
         ["evaluated", "0.0004", "100", "0.0124", "99.5%"],
         ["stopped", "0.5000", "40", "0.2500", "–"],
     ]
-    assert "images" not in tables.trials(rows[:2]).head
+    assert "images" not in comparison_tables.trials(rows[:2]).head
     page = _page(made(), replace(CONTEXT, trials=rows))
     assert re.search(r"^\| recipe +\| KL calib\. +\| images +\| KL eval\. +\|", page, re.M)
 

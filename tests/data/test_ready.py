@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from quantlab.data.crops import Crops, cache_key, load_crops
-from quantlab.data.finished import file_names, write_inputs
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import npz, open_dataset
+from quantlab.data.ready import file_names, write_inputs
 from quantlab.errors import DataError
 from quantlab.model.model import InputSpec, Model
 from quantlab.testing import image_folder, tiny_classifier
@@ -77,9 +77,9 @@ def test_inputs_are_no_images(crops: Crops, tmp_path: Path) -> None:
     dataset = open_dataset(written(crops, spec(tmp_path, dtype="uint8"), tmp_path / "out"))
     with pytest.raises(DataError, match=r"0/000\.npz: an input of a model, no image any more"):
         dataset[0]
-    image = replace(dataset, finished=False)
+    image = replace(dataset, ready=False)
     assert image.content_digest(0) != dataset.content_digest(0)
-    assert dataset.subset([1]).finished
+    assert dataset.subset([1]).ready
 
 
 def test_labels_are_needed(crops: Crops, tmp_path: Path) -> None:

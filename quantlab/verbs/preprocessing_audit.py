@@ -21,11 +21,11 @@ from quantlab.evaluate.metrics import top_k
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.baseline import Baseline
-from quantlab.inspect.audit import Audit, audit, candidates, normalizations
+from quantlab.inspect.preprocessing_audit import Audit, audit, candidates, normalizations
 from quantlab.model.model import Model
-from quantlab.report.audit import guessing_error, low_accuracy, quick_warning
+from quantlab.report.preprocessing_audit import guessing_error, low_accuracy, quick_warning
 from quantlab.verbs import inputs
-from quantlab.verbs.checks import remembered
+from quantlab.verbs.cached_results import remembered
 from quantlab.verbs.inputs import DataOptions, LocatedDataset
 
 QUICK_IMAGES = 200

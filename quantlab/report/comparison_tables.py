@@ -30,7 +30,7 @@ from quantlab.report.formats import (
     times_span,
 )
 from quantlab.stats.paired import Interval, Share
-from quantlab.tune.reverted import Reverted
+from quantlab.tune.reverted_groups import Reverted
 
 FLIPS_SHOWN = 12
 LAYERS_SHOWN = 10

@@ -22,7 +22,8 @@ from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.profile import Profile
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.report.context import TrialRow
-from quantlab.report.marks import CREATOR
+from quantlab.report.plot_metadata import CREATOR
+from quantlab.runs.metrics import METRICS
 from quantlab.runs.trend import Series, foremost
 
 FP32, INT8, LOST, GAINED = "#4c6a92", "#d9822b", "#b5382a", "#3b7d4f"
@@ -303,7 +304,7 @@ def trend(series: Sequence[Series]) -> Figure:
 
 
 def _trend_panel(ax: Axes, each: Series) -> None:
-    scale = 1 if each.metric in ("kl", "latency", "speedup") else 100
+    scale = METRICS[each.metric].scale
     places = np.arange(len(each.points))
     values = scale * np.array([p.value for p in each.points])
     low = scale * np.array([p.interval.low if p.interval else p.value for p in each.points])
@@ -318,5 +319,5 @@ def _trend_panel(ax: Axes, each: Series) -> None:
         ax.axvline(cut - 0.5, color=LOST, linewidth=1, linestyle="--")
     ticks = places[:: max(1, len(places) // 8)]
     ax.set_xticks(ticks, [each.points[i].started[:10] for i in ticks], fontsize=8)
-    ax.set_ylabel({"kl": "nats", "latency": "ms", "speedup": "times"}.get(each.metric, "%"))
+    ax.set_ylabel(METRICS[each.metric].unit)
     ax.set_title(f"{each.metric}: {each.conditions}", loc="left", fontsize=8)

@@ -9,7 +9,7 @@ import yaml
 from quantlab.compare.comparison import Comparison
 from quantlab.compare.speeds import WORTH_SEEING
 from quantlab.gate.verdict import FEW_IMAGES, Verdict
-from quantlab.report import formats, tables
+from quantlab.report import comparison_tables, formats
 from quantlab.report.advice import unfinished
 from quantlab.report.context import ReportContext, Unfinished
 from quantlab.report.document import (
@@ -27,7 +27,7 @@ from quantlab.report.document import (
     say,
     section,
 )
-from quantlab.report.worth import worth
+from quantlab.report.pays_off import worth
 
 PROBLEMS_SHOWN = 10
 
@@ -132,8 +132,9 @@ def _obstacle(c: Comparison, verdict: Verdict) -> str:
         return "too few images to judge the KL by" if known else _OBSTACLES["not finite"]
     if verdict.cause == "not positive":
         return f"fp32's mean {verdict.criterion.metric_function} is not above 0"
-    few = f"{c.n:,} images are too few to judge accuracy"
-    return _OBSTACLES.get(verdict.cause, few)
+    if verdict.measured is not None:
+        return f"{c.n:,} images are too few to judge accuracy"
+    return _OBSTACLES.get(verdict.cause, f"no {verdict.criterion.title} to judge by")
 
 
 def zoo_sentence(c: Comparison) -> str:
@@ -164,11 +165,11 @@ def _lead(c: Comparison, verdict: Verdict, context: ReportContext) -> Iterator[B
         yield say(Strong("No recipe met the criterion."), f" {context.shortfall}")
     if quote := zoo_sentence(c):
         yield Paragraph((quote,), quoted=True)
-        yield tables.zoo(c)
+        yield comparison_tables.zoo(c)
         if c.n < FEW_IMAGES:
             yield say(f"These are the figures of {c.n} images: too few to quote.")
     yield from _notes(c.notes + context.warnings)
-    yield tables.summary(c)
+    yield comparison_tables.summary(c)
     if context.output:
         yield say("The int8 model is ", Code(context.output), ".")
 
@@ -186,13 +187,14 @@ def _accuracy(c: Comparison, context: ReportContext, plots: Collection[str]) -> 
         _decline(c),
         section("Classes that lost most", _classes(c, plots)),
         section(
-            "Lost images, those fp32 was surest of first", [tables.flips(c, context.thumbnails)]
+            "Lost images, those fp32 was surest of first",
+            [comparison_tables.flips(c, context.thumbnails)],
         ),
     )
 
 
 def _decline(c: Comparison) -> Iterator[Block]:
-    yield tables.decline(c)
+    yield comparison_tables.decline(c)
     yield say(
         f"Both models saw the same {c.n:,} images. Lost images are those that only fp32 gets "
         "right, gained ones those that only int8 does. The intervals are Wilson's for one "
@@ -203,7 +205,7 @@ def _decline(c: Comparison) -> Iterator[Block]:
 
 def _classes(c: Comparison, plots: Collection[str]) -> Iterator[Block]:
     worst = c.worst_classes(1)
-    yield tables.classes(c)
+    yield comparison_tables.classes(c)
     if worst and worst[0].net_loss == 1:
         yield say("No class lost more than one image net: this is within chance.")
     changed = [x for x in c.classes if x.lost or x.gained]
@@ -227,7 +229,7 @@ def _classes(c: Comparison, plots: Collection[str]) -> Iterator[Block]:
 
 
 def _fidelity(c: Comparison, context: ReportContext, plots: Collection[str]) -> Section | None:
-    blocks: list[Block] = [tables.fidelity(c)]
+    blocks: list[Block] = [comparison_tables.fidelity(c)]
     if "confidence" in plots:
         changed = sum(c.confidence.changed)
         about = f"of all {c.n:,} images, and of the {changed:,} whose first answer changed."
@@ -238,7 +240,7 @@ def _fidelity(c: Comparison, context: ReportContext, plots: Collection[str]) -> 
                 f"Histograms of how sure fp32 and int8 are {about}",
             )
         )
-    flips: list[Gallery] = [] if c.labelled else [tables.flips(c, context.thumbnails)]
+    flips: list[Gallery] = [] if c.labelled else [comparison_tables.flips(c, context.thumbnails)]
     title = "Changed answers, those fp32 was surest of first"
     return section("Fidelity", blocks, section(title, flips))
 
@@ -246,7 +248,7 @@ def _fidelity(c: Comparison, context: ReportContext, plots: Collection[str]) -> 
 def _metrics(c: Comparison) -> Iterator[Block]:
     if not c.custom:
         return
-    yield tables.metrics(c)
+    yield comparison_tables.metrics(c)
     yield say(
         "The decline is fp32's mean score less int8's, its ratio a share of fp32's; the intervals "
         "are paired bootstraps over images. Lower and higher count the images that int8 scores "
@@ -258,10 +260,10 @@ def _layers(context: ReportContext, plots: Collection[str]) -> Iterator[Block]:
     found = context.layers
     if found is None:
         return
-    yield tables.layers(found)
+    yield comparison_tables.layers(found)
     yield say(
         f"SQNR against fp32 on {found.images} images: local of one layer with fp32's inputs, "
-        f"accumulated of all errors on the way to it. {tables.break_words(found)}"
+        f"accumulated of all errors on the way to it. {comparison_tables.break_words(found)}"
     )
     if "layers" in plots:
         yield Plot(
@@ -274,8 +276,8 @@ def _layers(context: ReportContext, plots: Collection[str]) -> Iterator[Block]:
 def _speed(c: Comparison, plots: Collection[str]) -> Iterator[Block]:
     if not c.speeds:
         return
-    yield tables.ratios(c)
-    yield tables.speed(c)
+    yield comparison_tables.ratios(c)
+    yield comparison_tables.speed(c)
     yield say(
         f"The models ran in turns, {len(c.speeds[0].fp32.samples)} timed runs each. The speedup is "
         "that of runs side by side, not the ratio of the two p50. A difference within the noise "
@@ -283,7 +285,7 @@ def _speed(c: Comparison, plots: Collection[str]) -> Iterator[Block]:
     )
     for speed in c.speeds:
         if (speed.resolution or 0) > WORTH_SEEING:
-            words = tables.coarse_sentence(speed.resolution, speed.rounds_needed)
+            words = comparison_tables.coarse_sentence(speed.resolution, speed.rounds_needed)
             yield say(f"At batch {speed.batch_size}: {words}")
     if "latency" in plots:
         medians = "; ".join(
@@ -305,7 +307,7 @@ def _tuning(context: ReportContext, plots: Collection[str]) -> Section | None:
 
 def _trials(context: ReportContext) -> Iterator[Block]:
     failed = [trial for trial in context.trials if trial.error]
-    yield tables.trials(context.trials)
+    yield comparison_tables.trials(context.trials)
     crosses = "; ✗ one that failed" if failed else ""
     yield say(
         f"→ marks the recipe that was kept{crosses}. KL calib. is the mean KL to fp32 on some "
@@ -322,7 +324,7 @@ def _trials(context: ReportContext) -> Iterator[Block]:
 def _reverted(context: ReportContext) -> Iterator[Block]:
     if not context.reverted:
         return
-    yield tables.reverted(context.reverted)
+    yield comparison_tables.reverted(context.reverted)
     yield say(
         "What each gains by staying in fp32, and how much longer the file takes for it. By trials: "
         "two that differ by just these nodes (KL on calibration images, top-1 on the evaluation "
@@ -362,7 +364,7 @@ def _problems(context: ReportContext) -> Iterator[Block]:
 
 
 def _conditions(c: Comparison, context: ReportContext) -> Iterator[Block]:
-    yield tables.conditions(c, context)
+    yield comparison_tables.conditions(c, context)
     if context.portability:
         yield say(f"Other CPUs: {context.portability}")
     for title, fields in (("Preprocessing", c.pipeline), ("Recipe", context.recipe)):

@@ -69,7 +69,7 @@ class Checked:
     source: Source
     names: tuple[str, ...]
     digests: tuple[str, ...]
-    finished: bool
+    ready: bool
 
     def read(self, index: int) -> Content:
         """See Source.read."""
@@ -80,7 +80,7 @@ class Checked:
             if not expected:
                 raise
             raise ClusterError(f"on {_host()}, {error.problem}", _SEE) from error
-        if expected and digest_of(content, self.finished) != expected:
+        if expected and digest_of(content, self.ready) != expected:
             name = self.names[index]
             raise ClusterError(f"{name} is another image on {_host()} than for the caller.", _SEE)
         return content
@@ -109,7 +109,7 @@ def dataset(images: ShardImages) -> Dataset:
 
 
 def _known(part: Dataset, digests: tuple[str, ...]) -> Dataset:
-    source = Checked(part.source, part.names, digests, part.finished)
+    source = Checked(part.source, part.names, digests, part.ready)
     return replace(part, source=source).knowing(digests)
 
 
