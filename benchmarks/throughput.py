@@ -33,14 +33,15 @@ from quantlab.data.crops import Crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.data.threads import default_workers, ordered_map
-from quantlab.evaluate.evaluator import collect, everything
+from quantlab.evaluate.evaluator import drive, predictions_of
 from quantlab.evaluate.execution import Execution
+from quantlab.evaluate.outputs import new_outputs
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.model.model import Model
 from quantlab.runtime.environment import default_threads, environment
 from quantlab.runtime.session import create_session
 from quantlab.verbs.evaluate import crops_and_answers
-from quantlab.verbs.inputs import DataOptions, Found
+from quantlab.verbs.inputs import DataOptions, LocatedDataset
 
 PIPELINE = get_pipeline("torchvision")
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -130,9 +131,10 @@ class Bare:
 
 def ours(model: Model, crops: Crops) -> None:
     """quantlab's evaluation of cached crops, its session and its trials of plans included."""
-    order, stop = everything(crops)
+    outputs = new_outputs(len(crops), model.num_classes)
     with ParallelRunner(model, Execution(), pipeline=crops.pipeline) as run:
-        collect(model, crops, run.answers(order, crops.pixels), order=order, stop=stop)
+        drive([lambda rows: run.answers(rows, crops.pixels)], np.arange(len(crops)), [outputs])
+    predictions_of(model, crops, outputs)
 
 
 def as_inc(model: Model, tensors: NDArray[Any]) -> None:
@@ -202,7 +204,7 @@ def cold(place: Place, rounds: int) -> list[str]:
 
         def whole(model: Model = model) -> None:
             with fresh_cache():
-                found = Found(open_dataset(folder), "")
+                found = LocatedDataset(open_dataset(folder), "")
                 crops_and_answers(
                     model, found, PIPELINE, DataOptions(), NullReporter(), Execution()
                 )
