@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from quantlab._util.files import write_whole
 from quantlab._util.reporter import NullReporter
+from quantlab.cluster.execution import ShardedExecution
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
@@ -206,7 +207,7 @@ def cold(place: Place, rounds: int) -> list[str]:
             with fresh_cache():
                 found = LocatedDataset(open_dataset(folder), "")
                 crops_and_answers(
-                    model, found, PIPELINE, DataOptions(), NullReporter(), Execution()
+                    model, found, PIPELINE, DataOptions(), NullReporter(), ShardedExecution()
                 )
 
         def crop(index: int) -> bool:

@@ -1,4 +1,4 @@
-"""Every benchmark finds what it imports from quantlab: most of them run for hours, and in no test."""
+"""Every benchmark finds what it imports from quantlab: most run for hours, and in no test."""
 
 from __future__ import annotations
 
