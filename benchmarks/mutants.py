@@ -36,10 +36,10 @@ from typing import IO, Any
 
 from quantlab.errors import QuantlabError
 from quantlab.serve.process import run_task
-from quantlab.serve.sandbox import Limits, confine
+from quantlab.serve.sandbox import SandboxLimits, confine
 
 KINDS = ("onnx", "yaml", "npz", "jpeg")
-LIMITS = Limits(memory_bytes=2 * 10**9, cpu_seconds=3600, seconds=30.0, file_bytes=10**8)
+LIMITS = SandboxLimits(memory_bytes=2 * 10**9, cpu_seconds=3600, seconds=30.0, file_bytes=10**8)
 """Of the process that reads many; of an upload, the same with less CPU time."""
 LIBRARIES = ("onnx", "onnxruntime", "protobuf", "numpy", "pillow", "pyyaml")
 LONGEST = 2_000

@@ -28,7 +28,7 @@ from quantlab._util.files import write_whole
 from quantlab.runs.entry import Entry
 from quantlab.runs.index import Index
 from quantlab.runtime.environment import environment
-from quantlab.serve.queue import Outcome
+from quantlab.serve.queue import JobOutcome
 from quantlab.serve.requests import REQUESTS
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
@@ -94,7 +94,7 @@ def stock(settings: Settings) -> Stocked:
             run = f"20261122T{number:06}Z-evaluate-{number:06x}"
             files = {f"runs/{run}/{name}": 1000 for name in ("run.json", "predictions.npz")}
             out = "Top-1 71.88%\n" * 20
-            service.queue.finish(job, Outcome("done", 0, out, run=run, files=files))
+            service.queue.finish(job, JobOutcome("done", 0, out, run=run, files=files))
         for _ in range(QUEUED):
             service.submit(asked, "benchmark")
         entries = [

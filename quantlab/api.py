@@ -69,7 +69,7 @@ from quantlab.recipe import Recipe
 from quantlab.report.preprocessing_audit import guessing_error
 from quantlab.runs.run import Run
 from quantlab.tune.choices import Strategy
-from quantlab.tune.search import Stop
+from quantlab.tune.search import StopReason
 from quantlab.tune.trials import Pick, Trial, pareto_front
 from quantlab.verbs import bench as bench_verb
 from quantlab.verbs import compare as compare_verb
@@ -149,7 +149,7 @@ class TuneResult:
     comparison: Comparison
     best: Trial
     trials: tuple[Trial, ...]
-    stop: Stop
+    stop: StopReason
     folder: Path | None = None
 
     @property

@@ -18,7 +18,7 @@ _OTHER = "Name another place: an input is never written, not even with --force."
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """The kind of file that an option writes, described by ``words`` such as "JUnit XML of quantlab
     gate". ``owns`` tells whether quantlab wrote an existing file as this kind: then it may be
     replaced."""
@@ -34,7 +34,7 @@ class Output:
 
     path: Path
     option: str
-    kind: Kind | None = None
+    kind: FileKind | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _check_no_input(output: Output, known: _Known) -> None:
     )
 
 
-def _check_own(output: Output, kind: Kind) -> None:
+def _check_own(output: Output, kind: FileKind) -> None:
     if output.path.is_file() and kind.owns(output.path):
         return
     raise OutputError(

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantlab.bench.schedule import is_warm, poisson_arrivals
-from quantlab.bench.task import Task, TimedModel
+from quantlab.bench.task import BenchTask, TimedModel
 from quantlab.errors import ModelError, QuantlabError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _AWAKE_NS = 200_000
 def main() -> None:
     """Read the task, pin the process, then execute orders from standard input until it closes."""
     say = _reserve_stdout()
-    sessions = Sessions(Task.from_json(sys.stdin.readline()))
+    sessions = Sessions(BenchTask.from_json(sys.stdin.readline()))
     gc.disable()
     for line in sys.stdin:
         order = json.loads(line)
@@ -68,7 +68,7 @@ def _reserve_stdout() -> Callable[[dict[str, Any]], None]:
 class Sessions:
     """The ONNX Runtime sessions of a task, and the orders that they execute."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: BenchTask) -> None:
         import onnxruntime  # noqa: F401  its import is not the session's time, and is not pinned
 
         if hasattr(os, "sched_setaffinity") and task.cpus:
@@ -177,7 +177,7 @@ def _ms_since(start_ns: int) -> float:
     return (perf_counter_ns() - start_ns) / 1e6
 
 
-def _session(task: Task, model: TimedModel) -> ort.InferenceSession:
+def _session(task: BenchTask, model: TimedModel) -> ort.InferenceSession:
     from quantlab.runtime.session import create_session
 
     session = create_session(
@@ -194,7 +194,9 @@ def _session(task: Task, model: TimedModel) -> ort.InferenceSession:
     return session
 
 
-def _bound_run(session: ort.InferenceSession, model: TimedModel, size: int, task: Task) -> BatchRun:
+def _bound_run(
+    session: ort.InferenceSession, model: TimedModel, size: int, task: BenchTask
+) -> BatchRun:
     """One call of the session on a fixed batch. Raises ModelError when the batch does not fit."""
     from quantlab.runtime.session import plain_errors
 

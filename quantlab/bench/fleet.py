@@ -13,7 +13,7 @@ from quantlab.bench.child import INDEX_BYTES, wait_until
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.process import BenchProcess, Deadline, workers
 from quantlab.bench.schedule import drawn_order, poisson_arrivals
-from quantlab.bench.task import Task
+from quantlab.bench.task import BenchTask
 
 HEADSTART_NS = 20_000_000
 """An order reaches all processes in less, so that they begin at one moment."""
@@ -60,7 +60,7 @@ class Fleet:
 
 @contextmanager
 def fleets(
-    task: Task, cpus: Sequence[tuple[int, ...]], batch: int, deadline: Deadline, number: int
+    task: BenchTask, cpus: Sequence[tuple[int, ...]], batch: int, deadline: Deadline, number: int
 ) -> Iterator[list[Fleet]]:
     """For each model of the task one process for each entry of ``cpus``. All are started at once;
     then one fleet after the other makes its sessions and warms up, in an order drawn for round

@@ -35,7 +35,7 @@ from quantlab.bench.setup import (
     with_control,
     with_machine_state,
 )
-from quantlab.bench.task import Task
+from quantlab.bench.task import BenchTask
 from quantlab.model.model import Model
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.providers import CPU
@@ -121,7 +121,7 @@ class _Batch:
     warmup: int = 0
 
     @classmethod
-    def empty(cls, size: int, task: Task) -> _Batch:
+    def empty(cls, size: int, task: BenchTask) -> _Batch:
         """Nothing yet."""
         every = task.models
         monitor = CpuMonitor(task.cpus)
@@ -132,7 +132,7 @@ class _Batch:
 class _Benchmark:
     """The settings of one benchmark; runs its rounds."""
 
-    task: Task
+    task: BenchTask
     deadline: Deadline
     seconds: float
     rounds: int | None
@@ -205,7 +205,7 @@ class _Benchmark:
 
 @contextmanager
 def _fresh_sessions(
-    tasks: Sequence[Task], order: tuple[int, ...], deadline: Deadline
+    tasks: Sequence[BenchTask], order: tuple[int, ...], deadline: Deadline
 ) -> Iterator[list[_Session]]:
     """One session for each task, created in the given order, on which their places in memory may
     depend."""
@@ -214,7 +214,7 @@ def _fresh_sessions(
 
 
 @contextmanager
-def _sessions(tasks: Sequence[Task], deadline: Deadline) -> Iterator[list[_Session]]:
+def _sessions(tasks: Sequence[BenchTask], deadline: Deadline) -> Iterator[list[_Session]]:
     """Start processes and create their sessions, one process after the other."""
     with workers(tasks, deadline) as started:
         yield [
@@ -259,7 +259,7 @@ def _add_costs(batches: Sequence[_Batch], benchmark: _Benchmark) -> None:
 
 
 def _result(
-    models: Sequence[Model], task: Task, batches: Sequence[_Batch], isolation: Isolation
+    models: Sequence[Model], task: BenchTask, batches: Sequence[_Batch], isolation: Isolation
 ) -> BenchResult:
     found = [
         tuple(_measurement(model, session, task, batch, isolation) for batch in batches)
@@ -269,7 +269,7 @@ def _result(
 
 
 def _measurement(
-    model: Model, session: int, task: Task, batch: _Batch, isolation: Isolation
+    model: Model, session: int, task: BenchTask, batch: _Batch, isolation: Isolation
 ) -> Measurement:
     return Measurement(
         model_name=model.name,

@@ -25,7 +25,7 @@ from quantlab.bench.setup import (
     with_control,
     with_machine_state,
 )
-from quantlab.bench.task import Task
+from quantlab.bench.task import BenchTask
 from quantlab.bench.throughput import Throughput, ThroughputResult
 from quantlab.model.model import Model
 from quantlab.runtime.providers import CPU
@@ -82,7 +82,7 @@ def throughput(
 class _Rounds:
     """All rounds of one batch size."""
 
-    def __init__(self, task: Task, size: int, rounds: int, seconds: float) -> None:
+    def __init__(self, task: BenchTask, size: int, rounds: int, seconds: float) -> None:
         self._task, self._size, self._rounds, self._seconds = task, size, rounds, seconds
         self._turn_seconds = 0.0
         self.monitor = CpuMonitor(task.cpus)

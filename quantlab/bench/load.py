@@ -26,7 +26,7 @@ from quantlab.bench.setup import (
     with_control,
     with_machine_state,
 )
-from quantlab.bench.task import Task
+from quantlab.bench.task import BenchTask
 from quantlab.errors import QuantlabError
 from quantlab.model.model import Model
 from quantlab.runtime.providers import CPU
@@ -90,7 +90,7 @@ class _Rounds:
     """All rounds of one rate and batch size. ``rate`` is in requests a second."""
 
     def __init__(
-        self, task: Task, rate: float, share: float, cpus: list[tuple[int, ...]], size: int
+        self, task: BenchTask, rate: float, share: float, cpus: list[tuple[int, ...]], size: int
     ) -> None:
         self._task, self._rate, self._cpus, self._size = task, rate, cpus, size
         self._window = min(MOST_SECONDS, max(LEAST_SECONDS, share, LEAST_REQUESTS / rate))

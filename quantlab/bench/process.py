@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, Any
 
 from quantlab._util.children import child, kill, last_line, with_quantlab
-from quantlab.bench.task import Task
+from quantlab.bench.task import BenchTask
 from quantlab.errors import ModelError, QuantlabError
 
 COMMAND = (sys.executable, "-P", "-m", "quantlab.bench.child")
@@ -92,7 +92,7 @@ class BenchProcess:
 
 @contextmanager
 def workers(
-    tasks: Sequence[Task],
+    tasks: Sequence[BenchTask],
     deadline: Deadline,
     *,
     files: Sequence[int] = (),

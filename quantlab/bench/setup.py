@@ -8,7 +8,7 @@ from dataclasses import replace
 from quantlab.bench.defaults import SECONDS as SECONDS
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import Conditions
-from quantlab.bench.task import Task, TimedModel
+from quantlab.bench.task import BenchTask, TimedModel
 from quantlab.errors import ModelError, QuantlabError
 from quantlab.model.model import Model
 from quantlab.runtime.environment import available_cpus, environment, pick_cpus
@@ -69,7 +69,7 @@ def task_of(
     *,
     seed: int,
     providers: Sequence[str],
-) -> Task:
+) -> BenchTask:
     """The models and A′ with as many threads as ``cores``, and the processors of all instances.
 
     Raises QuantlabError when the machine has fewer.
@@ -78,16 +78,16 @@ def task_of(
     owners = enumerate(with_control(models))
     timed = tuple(timed_model(model, is_control=session == 1) for session, model in owners)
     cpus = pick_cpus(instances * cores)
-    return Task(timed, cores, cpus, seed, tuple(providers))
+    return BenchTask(timed, cores, cpus, seed, tuple(providers))
 
 
-def split_cpus(task: Task) -> list[tuple[int, ...]]:
+def split_cpus(task: BenchTask) -> list[tuple[int, ...]]:
     """The logical processors of each instance."""
     cores = task.threads
     return [task.cpus[i : i + cores] for i in range(0, len(task.cpus), cores)]
 
 
-def conditions_of(task: Task, batch_size: int) -> Conditions:
+def conditions_of(task: BenchTask, batch_size: int) -> Conditions:
     """The conditions known before the benchmark runs."""
     facts = environment()
     return Conditions(

@@ -24,7 +24,7 @@ class TimedModel:
 
 
 @dataclass(frozen=True)
-class Task:
+class BenchTask:
     """The sessions of one process, and how they are made. ``cpus`` are the logical processors that
     it is pinned to, none for no pinning."""
 

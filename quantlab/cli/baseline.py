@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from quantlab.cli.files import Group
+from quantlab.cli.files import VerbGroup
 from quantlab.cli.recorded_run import pick, recorded_run
 
 
 @click.group(
-    "baseline", cls=Group, short_help="Accept a model's answers, for the gate to compare with."
+    "baseline", cls=VerbGroup, short_help="Accept a model's answers, for the gate to compare with."
 )
 def command() -> None:
     """A small file to review and to commit; nothing changes it but quantlab baseline update."""

@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
-from quantlab.cli.files import Group
+from quantlab.cli.files import VerbGroup
 from quantlab.cli.server import settings_of
 
 
-@click.group("dataset", cls=Group, short_help="The images that a service's jobs may use, by name.")
+@click.group(
+    "dataset", cls=VerbGroup, short_help="The images that a service's jobs may use, by name."
+)
 def command() -> None:
     """Clients name datasets; only whoever runs the service says where they are."""
 

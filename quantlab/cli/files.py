@@ -41,7 +41,7 @@ class Verb(OptionsCommand):
         return super().invoke(ctx)
 
 
-class Group(click.Group):
+class VerbGroup(click.Group):
     """A group of click commands, with the same check."""
 
     command_class = Verb

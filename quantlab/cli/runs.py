@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.files import Group
+from quantlab.cli.files import VerbGroup
 from quantlab.cli.recorded_run import pick, recorded_run
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.group(
-    "runs", cls=Group, short_help="What runs have left: lists, differences, trends, the ledger."
+    "runs", cls=VerbGroup, short_help="What runs have left: lists, differences, trends, the ledger."
 )
 def command() -> None:
     """What the run folders hold, taken together.

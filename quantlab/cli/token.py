@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantlab.cli.files import Group
+from quantlab.cli.files import VerbGroup
 from quantlab.cli.server import settings_of
 
 if TYPE_CHECKING:
     from quantlab.serve.tokens import Token
 
 
-@click.group("token", cls=Group, short_help="Who may use a service, and for what.")
+@click.group("token", cls=VerbGroup, short_help="Who may use a service, and for what.")
 def command() -> None:
     """The tokens by which clients of a service are known."""
 

@@ -21,7 +21,7 @@ from quantlab.compare.comparison import (
     ModelScore,
     ScoreChange,
 )
-from quantlab.compare.speeds import Measured, listed, speeds_of
+from quantlab.compare.speeds import MeasuredTimes, listed, speeds_of
 from quantlab.evaluate import metrics as figures
 from quantlab.evaluate.accuracy import is_implausible
 from quantlab.evaluate.custom import MetricFunction, image_scores
@@ -53,9 +53,9 @@ def compare(
     fp32: Predictions,
     int8: Predictions,
     *,
-    fp32_speed: Measured = None,
-    int8_speed: Measured = None,
-    noise: Measured = None,
+    fp32_speed: MeasuredTimes = None,
+    int8_speed: MeasuredTimes = None,
+    noise: MeasuredTimes = None,
     fp32_bytes: int | None = None,
     int8_bytes: int | None = None,
     class_names: Sequence[str] | None = None,
@@ -101,7 +101,10 @@ def compare(
 
 
 def with_speeds(
-    comparison: Comparison, fp32_speed: Measured, int8_speed: Measured, noise: Measured
+    comparison: Comparison,
+    fp32_speed: MeasuredTimes,
+    int8_speed: MeasuredTimes,
+    noise: MeasuredTimes,
 ) -> Comparison:
     """Add the measurements of both models to a comparison; see ``compare``. Raises DataError."""
     speeds = speeds_of(listed(fp32_speed), listed(int8_speed), listed(noise))

@@ -24,7 +24,7 @@ from quantlab.compare.comparison import Latency, Speed, SpeedConclusion
 from quantlab.errors import DataError
 from quantlab.stats.paired import Interval, centre, signed_rank, z_value
 
-Measured = Measurement | Sequence[Measurement] | None
+MeasuredTimes = Measurement | Sequence[Measurement] | None
 Doubles = NDArray[np.float64]
 
 NOISE_TOLERANCE = 0.05
@@ -35,7 +35,7 @@ POWER = 0.9
 """What a run is said to show, it would find so often."""
 
 
-def listed(measured: Measured) -> Sequence[Measurement]:
+def listed(measured: MeasuredTimes) -> Sequence[Measurement]:
     """One, several or no measurements as a tuple."""
     if measured is None:
         return ()

@@ -18,7 +18,7 @@ from quantlab._util.cache import Store, key_of, side, touch
 from quantlab._util.files import atomic_path, write_whole
 from quantlab._util.pages import release_pages
 from quantlab._util.reporter import Counted
-from quantlab.data.dataset import Dataset, Problem, describe
+from quantlab.data.dataset import Dataset, ImageProblem, describe
 from quantlab.data.images import quiet_pillow
 from quantlab.data.preprocess import Pipeline, opencv_version
 from quantlab.data.threads import ordered_map
@@ -47,7 +47,7 @@ class Crops:
     digests: tuple[str, ...]
     dataset_digest: str
     pipeline: Pipeline
-    problems: tuple[Problem, ...]
+    problems: tuple[ImageProblem, ...]
     root: str = ""
     dataset: Dataset | None = None
 
@@ -191,9 +191,9 @@ def _assemble(
     )
 
 
-def _check_bad(dataset: Dataset, bad: dict[int, str], max_bad: float) -> tuple[Problem, ...]:
+def _check_bad(dataset: Dataset, bad: dict[int, str], max_bad: float) -> tuple[ImageProblem, ...]:
     """All problems, the reader's first. Raises DataError when they are too many."""
-    found = tuple(Problem(dataset.names[i], reason) for i, reason in bad.items())
+    found = tuple(ImageProblem(dataset.names[i], reason) for i, reason in bad.items())
     problems = (*dataset.problems, *found)
     total = len(dataset) + len(dataset.problems)
     if len(bad) < len(dataset) and len(problems) <= max_bad * total:

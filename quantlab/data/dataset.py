@@ -49,7 +49,7 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class Problem:
+class ImageProblem:
     """An image that cannot be used, and why."""
 
     name: str
@@ -88,7 +88,7 @@ class Dataset:
     names: tuple[str, ...]
     labels: NDArray[np.int64] | None
     source: Source
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[ImageProblem, ...] = ()
     class_names: tuple[str, ...] | None = None
     label_source: str = "none"
     max_pixels: int = MAX_PIXELS
@@ -184,7 +184,7 @@ def digest_of(content: Content, ready: bool = False) -> str:
     return hashlib.sha256(header + content.tobytes()).hexdigest()
 
 
-def describe(problems: Sequence[Problem], limit: int = 10) -> str:
+def describe(problems: Sequence[ImageProblem], limit: int = 10) -> str:
     """Name the first problems and count the others."""
     named = "; ".join(f"{p.name}: {p.reason}" for p in problems[:limit])
     more = len(problems) - limit

@@ -19,7 +19,7 @@ Outputs = NDArray[np.float32]
 AnswerStream = Iterator[tuple[Rows, Outputs]]
 """Rows and a model's outputs [n, classes] on them, batch by batch, in the order asked for."""
 Ask = Callable[[Rows], AnswerStream]
-Stop = Callable[..., bool]
+StopTest = Callable[..., bool]
 """Given some rows and each model's outputs on them: whether that was enough."""
 OutputsProgress = Callable[[int, Outputs], None]
 BLOCK = 8
@@ -31,7 +31,7 @@ def drive(
     order: Rows,
     outputs: Sequence[Outputs],
     *,
-    stop: Stop | None = None,
+    stop: StopTest | None = None,
     block: int = BLOCK,
     progress: OutputsProgress | None = None,
 ) -> int:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from quantlab._util.files import atomic_path
 from quantlab._util.pages import release_pages
-from quantlab.data.dataset import Problem
+from quantlab.data.dataset import ImageProblem
 from quantlab.errors import DataError, RecordError, shown
 from quantlab.evaluate.metrics import logits_of, top_k
 from quantlab.evaluate.outputs import ROWS
@@ -52,7 +52,7 @@ class Predictions:
     model_name: str
     dataset_digest: str
     pipeline: Mapping[str, Any]
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[ImageProblem, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.names)
@@ -201,7 +201,7 @@ def _unpack(
         raise ValueError(f"unknown kind of output {meta['output_kind']!r}")
     for name in ("names", "digests"):
         meta[name] = tuple(str(entry) for entry in meta[name])
-    meta["problems"] = tuple(Problem(**problem) for problem in meta["problems"])
+    meta["problems"] = tuple(ImageProblem(**problem) for problem in meta["problems"])
     return Predictions(outputs=outputs, labels=labels, **meta)
 
 

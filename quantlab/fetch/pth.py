@@ -59,7 +59,7 @@ _BROKEN = (
     ValueError,
 )
 
-Array = NDArray[Any]
+StoredArray = NDArray[Any]
 
 
 class _StorageType(NamedTuple):
@@ -90,7 +90,7 @@ class _Rebuild:
         return _Tensor(storage, _count(offset), _counts(shape), _counts(strides))
 
 
-def read_pth(content: bytes, name: str) -> dict[str, Array]:
+def read_pth(content: bytes, name: str) -> dict[str, StoredArray]:
     """The state dict's tensors by name. Raises FetchError for anything but a dict of tensors.
 
     ``name`` says in errors which file it was. Memory stays within a small multiple of the file.
@@ -179,7 +179,9 @@ def _wanted_storages(state: Mapping[str, _Tensor]) -> dict[str, _Storage]:
     return wanted
 
 
-def _read_storages(file: io.BytesIO, keys: Any, wanted: Mapping[str, _Storage]) -> dict[str, Array]:
+def _read_storages(
+    file: io.BytesIO, keys: Any, wanted: Mapping[str, _Storage]
+) -> dict[str, StoredArray]:
     """The storages in the order of ``keys``; each must be one that a tensor asked for."""
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ValueError("its list of storages is not one")
@@ -188,7 +190,7 @@ def _read_storages(file: io.BytesIO, keys: Any, wanted: Mapping[str, _Storage]) 
     return {key: _read_storage(file, wanted[key]) for key in keys}
 
 
-def _read_storage(file: io.BytesIO, storage: _Storage) -> Array:
+def _read_storage(file: io.BytesIO, storage: _Storage) -> StoredArray:
     dtype = np.dtype(storage.dtype)
     if int.from_bytes(file.read(8), "little", signed=True) != storage.length:
         raise ValueError("a storage has another size than its tensors say")
@@ -198,7 +200,7 @@ def _read_storage(file: io.BytesIO, storage: _Storage) -> Array:
     return np.frombuffer(content, dtype)
 
 
-def _materialize(tensor: _Tensor, storages: Mapping[str, Array]) -> Array:
+def _materialize(tensor: _Tensor, storages: Mapping[str, StoredArray]) -> StoredArray:
     """A fresh, contiguous array: shape and strides (in elements) must lie within the storage."""
     storage = storages[tensor.storage.key]
     shape, strides = tensor.shape, tensor.strides

@@ -35,7 +35,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Subject(_Part):
+class BaselineModel(_Part):
     """The model."""
 
     name: str
@@ -43,14 +43,14 @@ class Subject(_Part):
     bytes: int = Field(gt=0)
 
 
-class Images(_Part):
+class BaselineImages(_Part):
     """The images; ``digest`` is of their contents, names and labels."""
 
     images: int = Field(gt=0)
     digest: str = Field(pattern=_SHA256)
 
 
-class Rate(_Part):
+class BaselineRate(_Part):
     """An accuracy: ``right`` of all images, as a fraction with Wilson's 95% interval."""
 
     right: int = Field(ge=0)
@@ -71,10 +71,10 @@ class Baseline(_Part):
     instructions that gave the answers; without ``predictions`` nothing is paired."""
 
     schema_version: Literal[1] = 1
-    model: Subject
-    data: Images
+    model: BaselineModel
+    data: BaselineImages
     pipeline: dict[str, Any]
-    metrics: dict[Literal["top1", "top5"], Rate]
+    metrics: dict[Literal["top1", "top5"], BaselineRate]
     isa: str
     versions: dict[str, str]
     predictions: Answers | None = None
@@ -100,10 +100,10 @@ def baseline_of(
     """What is to be accepted. ``environment`` are the facts of ``runtime.environment``."""
     shares = {} if accuracy is None else {"top1": accuracy.top1, "top5": accuracy.top5}
     return Baseline(
-        model=Subject(
+        model=BaselineModel(
             name=predictions.model_name, sha256=predictions.model_sha256, bytes=size_bytes
         ),
-        data=Images(images=len(predictions), digest=predictions.dataset_digest),
+        data=BaselineImages(images=len(predictions), digest=predictions.dataset_digest),
         pipeline=dict(predictions.pipeline),
         metrics={name: _rate(share) for name, share in shares.items() if share is not None},
         isa=environment["isa"],
@@ -111,11 +111,11 @@ def baseline_of(
     )
 
 
-def _rate(share: Share) -> Rate:
+def _rate(share: Share) -> BaselineRate:
     value, low, high = (
         round(x, _DECIMALS) for x in (share.value, share.interval.low, share.interval.high)
     )
-    return Rate(right=share.count, value=value, low=low, high=high)
+    return BaselineRate(right=share.count, value=value, low=low, high=high)
 
 
 def as_yaml(baseline: Baseline, update: str) -> str:

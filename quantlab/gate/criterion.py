@@ -31,7 +31,7 @@ from pydantic import (
 )
 
 from quantlab.compare.comparison import ClassChange, Comparison
-from quantlab.stats.anytime import Kind, Values, decline_values, share_values
+from quantlab.stats.anytime import DeclineKind, Values, decline_values, share_values
 from quantlab.stats.paired import Interval, Share
 
 VerdictStatus = Literal["pass", "fail", "inconclusive"]
@@ -90,7 +90,7 @@ class Stopping:
     answers, whose decline is of a ``kind``; without a depth, whether the first answers agree."""
 
     depth: int | None = None
-    kind: Kind = "relative"
+    kind: DeclineKind = "relative"
 
     @property
     def values(self) -> Values:
@@ -326,7 +326,7 @@ def name_of(example: str) -> str:
     return example.split()[0]
 
 
-def amount(fraction: float, kind: Kind) -> str:
+def amount(fraction: float, kind: DeclineKind) -> str:
     """``0.25%`` or ``0.2 points``, with no more decimals than it has, two at most."""
     number = f"{100 * fraction:.2f}".rstrip("0").rstrip(".")
     number = "0" if number == "-0" else number

@@ -30,7 +30,7 @@ _LEVELS: dict[str, Level] = {level: level for level in get_args(Level)}
 
 
 @dataclass(frozen=True)
-class Line:
+class RuleLine:
     """A criterion, the level that was named with it, and whether it was in an older spelling."""
 
     criterion: Criterion
@@ -43,11 +43,11 @@ class Line:
         return self.criterion.written + (f", {self.level}" if self.level else "")
 
 
-def parse_line(text: str) -> Line:
+def parse_line(text: str) -> RuleLine:
     """Read one line. Raises RecipeError that names the nearest right name, relation or level."""
     match = _LINE.fullmatch(text)
     if match is None:
-        return Line(_old_decline(text), old=True)
+        return RuleLine(_old_decline(text), old=True)
     given, before, relation, after, limit, level = match.groups()
     kind, name = _kind(text, given)
     opposite = _OPPOSITE[kind.relation]
@@ -60,7 +60,7 @@ def parse_line(text: str) -> Line:
         raise RecipeError(f"{text!r}: the level is required, advisory or off, not {level!r}.")
     old = given != name or relation == opposite or not (before and after)
     try:
-        return Line(kind.read(name, limit), _LEVELS.get(level or ""), old)
+        return RuleLine(kind.read(name, limit), _LEVELS.get(level or ""), old)
     except ValueError:
         example = _example(kind, name)
         lacking = example[-1] not in "0123456789" and re.fullmatch(NUMBER, limit)

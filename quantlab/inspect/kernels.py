@@ -19,7 +19,7 @@ from quantlab.quantize.operators import operators
 from quantlab.runtime.providers import CPU
 from quantlab.runtime.session import Optimization, create_session
 
-Kind = Literal["int8", "fp32", "quantize", "move"]
+KernelKind = Literal["int8", "fp32", "quantize", "move"]
 _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 _COMPUTING_MOVERS = {"MaxPool", "Resize"}
 _MOVERS = {
@@ -45,7 +45,7 @@ class Kernel(BaseModel):
 
     name: str
     op_type: str
-    kind: Kind
+    kind: KernelKind
     reason: str = ""
 
 
@@ -90,7 +90,7 @@ class _Facts:
         reason = "; ".join(self._reasons(node)) if kind == "fp32" else ""
         return Kernel(name=plain_name(node.name), op_type=node.op_type, kind=kind, reason=reason)
 
-    def _kind(self, node: onnx.NodeProto) -> Kind:
+    def _kind(self, node: onnx.NodeProto) -> KernelKind:
         types = [self.types.get(name) for name in (*node.input, *node.output) if name]
         return kernel_kind(node.op_type, types[0] if types else None)
 
@@ -161,7 +161,7 @@ class _Facts:
                 yield f"its output goes unquantized to {plain_name(reader.name)} ({reader.op_type})"
 
 
-def kernel_kind(op_type: str, data_type: int | None) -> Kind:
+def kernel_kind(op_type: str, data_type: int | None) -> KernelKind:
     """The kind of a node whose first input, or output without one, has that element type."""
     if op_type in _QUANTIZERS:
         return "quantize"

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantlab.inspect.pairs import Bytes, Ints, Numbers, Places, Risks, exact_sums, excess
+from quantlab.inspect.pairs import Bytes, Ints, Numbers, PairPlaces, Risks, exact_sums, excess
 from quantlab.model import graph as g
 from quantlab.model.large import Weights
 
@@ -70,7 +70,7 @@ class PairLayer:
             return x.reshape(1, -1, x.shape[-1])
         return patches(x, self.window, self.x_zero, len(self.weight))
 
-    def answers(self, sums: Numbers, taken: Numbers, group: int, outputs: Places) -> g.Array:
+    def answers(self, sums: Numbers, taken: Numbers, group: int, outputs: PairPlaces) -> g.Array:
         """Single outputs [m] of one group, from their raw sums Σ x·w and the Σ x they belong to."""
         k, width = self.weight.shape[1:]
         channel = group * width + outputs

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int32]
 Numbers = NDArray[np.float64]
-Places = NDArray[np.int64]
+PairPlaces = NDArray[np.int64]
 
 MAX_U8, LOW, HIGH = 255, -(2**15), 2**15 - 1
 _BLOCK = 1 << 21
@@ -38,8 +38,8 @@ class Risks:
     two weights [pairs, 2].
     """
 
-    first: Places
-    outputs: Places
+    first: PairPlaces
+    outputs: PairPlaces
     w: Ints
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ def _blocks(count: int, each: int) -> Iterator[slice]:
 
 
 def exact_sums(
-    rows: Bytes, weight: Ints, positions: Places, outputs: Places
+    rows: Bytes, weight: Ints, positions: PairPlaces, outputs: PairPlaces
 ) -> tuple[Numbers, Numbers]:
     """Σ x·w and Σ x of single outputs [m], of rows [positions, k] and weight [k, out]."""
     sums, taken = np.empty(len(positions)), np.empty(len(positions))

@@ -25,7 +25,7 @@ from quantlab.model import graph as g
 from quantlab.model.large import Weights
 from quantlab.model.model import Model
 
-State = Literal["impossible", "not seen", "saturates"]
+AccumulatorState = Literal["impossible", "not seen", "saturates"]
 
 
 class LayerSaturation(BaseModel):
@@ -46,7 +46,7 @@ class LayerSaturation(BaseModel):
     sqnr_db: float | None = None
 
     @property
-    def state(self) -> State:
+    def state(self) -> AccumulatorState:
         """Whether it saturates, has not on these images, or never can."""
         if self.saturated:
             return "saturates"
@@ -74,7 +74,7 @@ class Portability(BaseModel):
     kl: float | None = None
     sqnr_db: float | None = None
 
-    def in_state(self, state: State) -> tuple[LayerSaturation, ...]:
+    def in_state(self, state: AccumulatorState) -> tuple[LayerSaturation, ...]:
         """The layers in that state, the worst first."""
         found = [layer for layer in self.layers if layer.state == state]
         return tuple(sorted(found, key=lambda layer: -layer.share))

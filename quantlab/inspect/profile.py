@@ -20,7 +20,7 @@ from onnx import TensorProto
 from pydantic import BaseModel, ConfigDict, Field
 
 from quantlab.errors import ModelError
-from quantlab.inspect.kernels import Kind, kernel_kind, plain_name
+from quantlab.inspect.kernels import KernelKind, kernel_kind, plain_name
 
 MAX_BYTES = 256 * 1024**2
 QUANTIZERS, PRODUCTS = "Quantize/Dequantize", "Gemm/MatMul"
@@ -32,7 +32,7 @@ KINDS_NAMED = 4
 _RUN, _NODE = "model_run", "_kernel_time"
 _SAME = "as fast"
 
-Event = Mapping[str, Any]
+ProfileEvent = Mapping[str, Any]
 
 
 class NodeTime(BaseModel):
@@ -43,7 +43,7 @@ class NodeTime(BaseModel):
 
     name: str
     op_type: str
-    kind: Kind
+    kind: KernelKind
     ms: float
     reason: str = ""
 
@@ -70,7 +70,7 @@ class Profile(BaseModel):
         """Whether any node computes in int8 or converts to it."""
         return any(node.kind in ("int8", "quantize") for node in self.nodes)
 
-    def of_kind(self, kind: Kind) -> tuple[NodeTime, ...]:
+    def of_kind(self, kind: KernelKind) -> tuple[NodeTime, ...]:
         """The nodes of one kind."""
         return tuple(node for node in self.nodes if node.kind == kind)
 
@@ -105,7 +105,7 @@ def operator(op_type: str) -> str:
     return PRODUCTS if name in ("Gemm", "MatMul") else name
 
 
-def read_events(path: Path) -> list[Event]:
+def read_events(path: Path) -> list[ProfileEvent]:
     """The events of a profile. Raises ModelError when the file is too large or is none."""
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -122,7 +122,7 @@ def read_events(path: Path) -> list[Event]:
 
 
 def profile_of(
-    events: Sequence[Event],
+    events: Sequence[ProfileEvent],
     *,
     model: str,
     batch_size: int,
@@ -157,11 +157,11 @@ def profile_of(
 
 
 def _node_times(
-    events: Sequence[Event], starts: Sequence[float]
-) -> dict[tuple[str, str], tuple[Event, list[float]]]:
+    events: Sequence[ProfileEvent], starts: Sequence[float]
+) -> dict[tuple[str, str], tuple[ProfileEvent, list[float]]]:
     """Each node's first event and its microseconds in each run, in running order; a node that runs
     several times in a run (in a loop) has the sum."""
-    found: dict[tuple[str, str], tuple[Event, list[float]]] = {}
+    found: dict[tuple[str, str], tuple[ProfileEvent, list[float]]] = {}
     nodes = [e for e in events if e.get("cat") == "Node" and e["name"].endswith(_NODE)]
     for event in sorted(nodes, key=lambda e: e["ts"]):
         key = (event["name"], str(event["args"].get("node_index")))
@@ -171,7 +171,7 @@ def _node_times(
     return found
 
 
-def _node(event: Event, ms: float, reasons: Mapping[str, str]) -> NodeTime:
+def _node(event: ProfileEvent, ms: float, reasons: Mapping[str, str]) -> NodeTime:
     name, op_type = plain_name(event["name"].removesuffix(_NODE)), event["args"]["op_name"]
     types = [kind for tensor in event["args"].get("input_type_shape") or [] for kind in tensor]
     kind = kernel_kind(op_type, _data_type(types[0]) if types else None)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from quantlab.model import graph as g
 from quantlab.model.large import array_of
 
-Role = Literal["activation", "weight", "bias"]
+ScaleRole = Literal["activation", "weight", "bias"]
 _OUTPUT = -1
 _THREE = ((0, 1, 2), (3, 4, 5), (_OUTPUT, 6, 7))
 _POOL = ((0, 1, 2), (_OUTPUT, 3, 4))
@@ -44,7 +44,7 @@ class QuantizedTensor(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    role: Role
+    role: ScaleRole
     dtype: str
     channels: int
     scale_min: float
@@ -118,7 +118,7 @@ def _tensor(
     if operand.tensor in weights:
         kind = weights[operand.tensor].data_type
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind))
-    role: Role = "activation" if not constant else "bias" if dtype == "int32" else "weight"
+    role: ScaleRole = "activation" if not constant else "bias" if dtype == "int32" else "weight"
     return QuantizedTensor(
         name=operand.tensor,
         role=role,

@@ -15,7 +15,7 @@ from quantlab.model import graph as g
 from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.session import plain_errors
 
-Change = Callable[[g.Array, g.Array], g.Array]
+StepChange = Callable[[g.Array, g.Array], g.Array]
 """From a node's first input and its output to what later nodes see as its output."""
 
 
@@ -61,7 +61,7 @@ class Steps:
             makes, taken = tuple(sorted(made & later)), tuple(sorted(reads[i] - made))
             self._steps.append((_segment(proto, chunk, makes, taken, types), last))
 
-    def __call__(self, images: g.Array, changes: Mapping[str, Change]) -> g.Array:
+    def __call__(self, images: g.Array, changes: Mapping[str, StepChange]) -> g.Array:
         """Runs everything on a batch. Raises ModelError."""
         values: dict[str, g.Array] = {self._input: images}
         for i, (segment, last) in enumerate(self._steps):

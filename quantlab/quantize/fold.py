@@ -20,7 +20,7 @@ _NOT_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax")
 
 
 @dataclass(frozen=True)
-class Affine:
+class ChannelAffine:
     """What a node does to each channel: ``y = x * factor + offset``, a number of each for every
     channel, or one for all."""
 
@@ -57,7 +57,7 @@ def fold_affine(graph: onnx.GraphProto) -> None:
 
 def _found(
     node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto], weights: _Weights
-) -> tuple[onnx.NodeProto, Affine] | None:
+) -> tuple[onnx.NodeProto, ChannelAffine] | None:
     """The layer whose channels the node scales or shifts, and by what."""
     for name in node.input:
         layer = made_by.get(name)
@@ -71,7 +71,9 @@ def _found(
     return None
 
 
-def affine_of(node: onnx.NodeProto, name: str, rank: int, weights: _Weights) -> Affine | None:
+def affine_of(
+    node: onnx.NodeProto, name: str, rank: int, weights: _Weights
+) -> ChannelAffine | None:
     """What the node does to the channels, the second axis, of the tensor of that name; None where
     it does anything else."""
     if g.is_standard(node, "BatchNormalization"):
@@ -113,18 +115,20 @@ def _value(tensor: onnx.TensorProto) -> _Doubles:
 
 
 @np.errstate(all="ignore")  # engines name the node whose weights are not finite
-def _normalization(node: onnx.NodeProto, weights: _Weights) -> Affine | None:
+def _normalization(node: onnx.NodeProto, weights: _Weights) -> ChannelAffine | None:
     if g.attribute(node, "training_mode", 0) or any(node.output[1:]):
         return None
     if not all(name in weights for name in node.input[1:5]):
         return None
     scale, shift, mean, variance = (_value(weights[name]) for name in node.input[1:5])
     factor = scale / np.sqrt(variance + g.attribute(node, "epsilon", 1e-5))
-    return Affine(factor, shift - mean * factor)
+    return ChannelAffine(factor, shift - mean * factor)
 
 
 @np.errstate(all="ignore")
-def _arithmetic(node: onnx.NodeProto, name: str, rank: int, weights: _Weights) -> Affine | None:
+def _arithmetic(
+    node: onnx.NodeProto, name: str, rank: int, weights: _Weights
+) -> ChannelAffine | None:
     """What the node does to the tensor of that name, where it is Add, Sub, Mul or Div of it and a
     constant that has one number for each channel, or one for all."""
     if not g.is_standard(node, "Add", "Sub", "Mul", "Div") or len(node.input) != 2:
@@ -139,17 +143,21 @@ def _arithmetic(node: onnx.NodeProto, name: str, rank: int, weights: _Weights) -
     value = _value(other).reshape(-1)
     one, none = np.ones(1), np.zeros(1)
     if node.op_type == "Add":
-        return Affine(one, value)
+        return ChannelAffine(one, value)
     if node.op_type == "Sub":
-        return Affine(one, -value) if first else Affine(-one, value)
+        return ChannelAffine(one, -value) if first else ChannelAffine(-one, value)
     if node.op_type == "Mul":
-        return Affine(value, none)
-    return Affine(1 / value, none) if first and value.all() else None
+        return ChannelAffine(value, none)
+    return ChannelAffine(1 / value, none) if first and value.all() else None
 
 
 @np.errstate(all="ignore")
 def _fold_into(
-    graph: onnx.GraphProto, layer: onnx.NodeProto, affine: Affine, output: str, names: g.Names
+    graph: onnx.GraphProto,
+    layer: onnx.NodeProto,
+    affine: ChannelAffine,
+    output: str,
+    names: g.Names,
 ) -> None:
     weights = g.initializers(graph)
     kernel, axis = weights[layer.input[1]], _channel_axis(layer)

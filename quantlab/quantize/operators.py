@@ -16,7 +16,7 @@ from onnx import helper
 from quantlab.model import graph as g
 
 CONTRIB = "com.microsoft"
-Role = Literal["weights", "moves", "follows", "fp32"]
+OperatorRole = Literal["weights", "moves", "follows", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Operator:
     attributes that the int8 kernel takes.
     """
 
-    role: Role
+    role: OperatorRole
     integer: str | None = None
     domain: str = CONTRIB
     bounds: tuple[float, float] | None = None
@@ -98,6 +98,6 @@ def import_contrib(proto: onnx.ModelProto) -> None:
         proto.opset_import.append(helper.make_opsetid(CONTRIB, 1))
 
 
-def operators(role: Role) -> Collection[str]:
+def operators(role: OperatorRole) -> Collection[str]:
     """The names of all operators of that role."""
     return tuple(name for name, found in OPERATORS.items() if found.role == role)

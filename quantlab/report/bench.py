@@ -15,11 +15,11 @@ from quantlab.report.export import ExportedFigure
 from quantlab.report.formats import megabytes, percent, table, times, times_span
 from quantlab.runtime.providers import short_name
 
-Result = BenchResult | ThroughputResult | LoadResult
+AnyBenchResult = BenchResult | ThroughputResult | LoadResult
 AGAIN = " (A/A)"
 
 
-def bench_page(result: Result, ratios: Sequence[Ratio]) -> str:
+def bench_page(result: AnyBenchResult, ratios: Sequence[Ratio]) -> str:
     """The table, how it was measured, then every later model against the first."""
     if isinstance(result, BenchResult):
         shown = _latency_table(result)
@@ -88,7 +88,7 @@ def _load_table(result: LoadResult) -> str:
     return table(head, rows, right=f" {'r' * (len(head) - 2)}")
 
 
-def how_measured(result: Result) -> Iterable[str]:
+def how_measured(result: AnyBenchResult) -> Iterable[str]:
     """Rounds, threads and provider, for all batch sizes together."""
     first = result.noise[0]
     c = first.conditions
@@ -164,7 +164,7 @@ def _coarse(found: Contrast) -> Iterable[str]:
         yield f"  {comparison_tables.coarse_sentence(found.resolution, found.rounds_needed)}"
 
 
-def figures_of(result: Result) -> tuple[ExportedFigure, ...]:
+def figures_of(result: AnyBenchResult) -> tuple[ExportedFigure, ...]:
     """All figures for export, the first model's second measurement included."""
     if isinstance(result, BenchResult):
         return tuple(f for name, m in _latencies(result) for f in _latency_figures(name, m))

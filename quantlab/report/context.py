@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from quantlab.data.dataset import Problem
+from quantlab.data.dataset import ImageProblem
 from quantlab.inspect.layers import LayerReport
 from quantlab.tune.reverted_groups import Reverted
 
@@ -80,7 +80,7 @@ class ReportContext:
     suggestions: tuple[str, ...] = ()
     portability: str = ""
     early: str = ""
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[ImageProblem, ...] = ()
     warnings: tuple[str, ...] = ()
     layers: LayerReport | None = None
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)

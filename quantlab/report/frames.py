@@ -15,7 +15,7 @@ from quantlab.stats.paired import Interval, Share
 from quantlab.tune.trials import Trial, pareto_front
 
 ANSWERS = 5
-Row = tuple[str, str, float | None, float | None, Interval | None]
+FrameRow = tuple[str, str, float | None, float | None, Interval | None]
 """The figure, its unit, fp32's, int8's, and the interval."""
 
 
@@ -39,7 +39,7 @@ def predictions_frame(predictions: Predictions) -> pd.DataFrame:
 def comparison_frame(c: Comparison) -> pd.DataFrame:
     """See ``Comparison.to_frame``."""
     fidelity = c.fidelity
-    rows: list[Row] = [
+    rows: list[FrameRow] = [
         *_accuracy("top-1", c.fp32.top1, c.int8.top1, c.top1),
         *_accuracy("top-5", c.fp32.top5, c.int8.top5, c.top5),
         *(
@@ -73,7 +73,7 @@ def comparison_frame(c: Comparison) -> pd.DataFrame:
 
 def _accuracy(
     name: str, fp32: Share | None, int8: Share | None, change: Change | None
-) -> Iterable[Row]:
+) -> Iterable[FrameRow]:
     if fp32 is not None and int8 is not None and change is not None:
         yield name, "fraction", fp32.value, int8.value, _negative(change.difference_interval)
 
@@ -83,7 +83,7 @@ def _negative(interval: Interval) -> Interval:
     return Interval(-interval.high, -interval.low)
 
 
-def _latency(at: str, fp32: Latency, int8: Latency) -> Iterable[Row]:
+def _latency(at: str, fp32: Latency, int8: Latency) -> Iterable[FrameRow]:
     yield f"p50, {at}", "ms", fp32.p50, int8.p50, None
     yield f"p99, {at}", "ms", fp32.p99, int8.p99, None
 

@@ -14,7 +14,7 @@ from quantlab.compare.comparison import Comparison
 from quantlab.report.document import Table
 from quantlab.report.formats import NOTHING, megabytes, number, p_value, percent, table
 from quantlab.runs.change_points import ALPHA, ChangePoint
-from quantlab.runs.difference import Change, Outcome, apart, batch_of, cause, flat
+from quantlab.runs.difference import DifferenceOutcome, FieldChange, apart, batch_of, cause, flat
 from quantlab.runs.entry import Entry, Listed
 from quantlab.runs.figures import Figure, plain
 from quantlab.runs.metrics import METRICS
@@ -201,8 +201,8 @@ def _title(figure: Figure) -> str:
 
 def diff_page(
     names: tuple[str, str],
-    changes: Sequence[Change],
-    outcomes: Sequence[Outcome],
+    changes: Sequence[FieldChange],
+    outcomes: Sequence[DifferenceOutcome],
     comparison: Comparison | None,
     unpaired: str,
 ) -> str:
@@ -217,7 +217,7 @@ def diff_page(
     return "\n\n".join(parts)
 
 
-def explanation(changes: Sequence[Change], comparison: Comparison | None) -> str:
+def explanation(changes: Sequence[FieldChange], comparison: Comparison | None) -> str:
     """What most likely made two runs differ, in a sentence."""
     if comparison is not None and comparison.fidelity.identical:
         return "The answers are the same in every value: whatever changed did not change them."
@@ -226,14 +226,16 @@ def explanation(changes: Sequence[Change], comparison: Comparison | None) -> str
     return "Nothing that the records hold has changed."
 
 
-def changes_table(changes: Sequence[Change]) -> Table:
+def changes_table(changes: Sequence[FieldChange]) -> Table:
     """What changed, likely causes first."""
     rows = [[c.aspect, c.what, c.old or NOTHING, c.new or NOTHING] for c in changes]
     return Table(["", "what", "old", "new"], rows, caption="What changed, likely causes first")
 
 
 def diff_rows(
-    changes: Sequence[Change], outcomes: Sequence[Outcome], comparison: Comparison | None
+    changes: Sequence[FieldChange],
+    outcomes: Sequence[DifferenceOutcome],
+    comparison: Comparison | None,
 ) -> dict[str, Any]:
     """The same as JSON has it."""
     return {
@@ -254,7 +256,7 @@ def _facts_of(figure: Figure | None) -> dict[str, Any] | None:
     return {"value": figure.value, "interval": interval, "conditions": figure.series}
 
 
-def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
+def outcomes_table(outcomes: Sequence[DifferenceOutcome]) -> Table:
     """The figures of two runs side by side."""
     rows = []
     for each in outcomes:

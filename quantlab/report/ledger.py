@@ -9,7 +9,7 @@ from itertools import groupby
 
 from quantlab.fetch import PROJECTS
 from quantlab.report.formats import NOTHING
-from quantlab.runs.ledger import Row
+from quantlab.runs.ledger import LedgerRow
 
 HEAD = (
     "model", "figures", "params(M)", "batch size", "resolution", "ms/step", "img/s", "acc@top1",
@@ -35,7 +35,7 @@ ms/step is the median time of one batch; what else the machine did then is in it
 )
 
 
-def ledger_page(rows: Sequence[Row], runs: int) -> str:
+def ledger_page(rows: Sequence[LedgerRow], runs: int) -> str:
     """A section for each project, one for other models with a recipe, one for the rest; then what
     was measured on what."""
     titles = {**PROJECTS, "": "Others"}
@@ -56,7 +56,7 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cells(r: Row) -> list[str]:
+def _cells(r: LedgerRow) -> list[str]:
     whose = {"published": "published", "nobody": NOTHING}.get(r.whose, _whose(r))
     return [
         r.model,
@@ -73,7 +73,7 @@ def _cells(r: Row) -> list[str]:
     ]
 
 
-def _whose(r: Row) -> str:
+def _whose(r: LedgerRow) -> str:
     return f"here, {r.n:,} of {r.images}" if r.n else "here"
 
 
@@ -87,7 +87,7 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def ledger_csv(rows: Sequence[Row]) -> str:
+def ledger_csv(rows: Sequence[LedgerRow]) -> str:
     """One line a row; what is not known is empty."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")

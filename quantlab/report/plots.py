@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from quantlab.inspect.sensitivity import Sensitivity
     from quantlab.runs.trend import Series
 
-Facts = list[object]
+PlotFacts = list[object]
 """All that decides a plot, for JSON."""
-Kept = Callable[[str, Facts, Callable[[], bytes | None]], bytes | None]
+Kept = Callable[[str, PlotFacts, Callable[[], bytes | None]], bytes | None]
 """A plot by name and facts: one drawn before, or what the function draws."""
 
 
-def drawn_anew(name: str, facts: Facts, paint: Callable[[], bytes | None]) -> bytes | None:
+def drawn_anew(name: str, facts: PlotFacts, paint: Callable[[], bytes | None]) -> bytes | None:
     """Draw each plot without a cache."""
     return paint()
 
@@ -40,7 +40,7 @@ def draw(
     changed = [c.model_dump() for c in classes if c.lost or c.gained]
     right = [(c.n, c.fp32_right, c.int8_right) for c in classes] if changed else []
     layers = context.layers
-    known: dict[str, tuple[object, Facts]] = {
+    known: dict[str, tuple[object, PlotFacts]] = {
         "classes": (comparison, list(changed)),
         "scatter": (comparison, list(right)),
         "confidence": (comparison, [comparison.confidence.model_dump()]),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from quantlab.inspect.kernels import Kind
+from quantlab.inspect.kernels import KernelKind
 from quantlab.inspect.profile import NodeTime, Profile, answers, total
 from quantlab.report.formats import NOTHING, percent, table
 
 OPERATORS_SHOWN = 12
-_KINDS: dict[Kind, str] = {
+_KINDS: dict[KernelKind, str] = {
     "int8": "int8 kernels",
     "fp32": "fp32 kernels",
     "quantize": "quantize or dequantize",

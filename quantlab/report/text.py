@@ -15,7 +15,7 @@ from quantlab.gate.verdict import Verdict
 from quantlab.inspect.inspection import Inspection
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.levels import levels_line
-from quantlab.inspect.portability import Portability, State, portability_line
+from quantlab.inspect.portability import AccumulatorState, Portability, portability_line
 from quantlab.inspect.scales import QuantizedTensor
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.views import Inspected
@@ -149,7 +149,7 @@ def portability_summary(found: Portability) -> str:
     return "\n".join(lines)
 
 
-_STATES: dict[State, str] = {
+_STATES: dict[AccumulatorState, str] = {
     "not seen": "Layers whose weights allow saturation, but these images did not cause it",
     "impossible": "Layers whose weights make saturation impossible",
 }

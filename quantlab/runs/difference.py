@@ -41,7 +41,7 @@ _Facts = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Change:
+class FieldChange:
     """``what`` of an aspect was ``old`` and is ``new``; "" where one run does not have it."""
 
     aspect: str
@@ -51,7 +51,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DifferenceOutcome:
     """One figure of what both runs are about, taken in both; None where only one has it."""
 
     metric: str
@@ -78,14 +78,14 @@ class _Results(Shape):
     providers: tuple[str, ...] = ()
 
 
-def changes(old: RunRecord, new: RunRecord) -> tuple[Change, ...]:
+def changes(old: RunRecord, new: RunRecord) -> tuple[FieldChange, ...]:
     """All differences between the two records, likely causes of other results first (see ASPECTS).
     An aspect that only one of them holds is not compared."""
     before, after = _conditions(old), _conditions(new)
     if old.verb != new.verb:
         before["options"], after["options"] = _shared(before["options"], after["options"])
     return tuple(
-        Change(aspect, what, before[aspect].get(what, ""), after[aspect].get(what, ""))
+        FieldChange(aspect, what, before[aspect].get(what, ""), after[aspect].get(what, ""))
         for aspect in ASPECTS
         if before[aspect] and after[aspect]
         for what in dict.fromkeys([*before[aspect], *after[aspect]])
@@ -99,16 +99,16 @@ def _shared(first: _Facts, second: _Facts) -> tuple[_Facts, _Facts]:
     return {name: first[name] for name in names}, {name: second[name] for name in names}
 
 
-def cause(found: tuple[Change, ...]) -> str:
+def cause(found: tuple[FieldChange, ...]) -> str:
     """The most likely cause in a few words, "" where nothing changed."""
     return ASPECTS[found[0].aspect] if found else ""
 
 
-def outcomes(old: RunRecord, new: RunRecord) -> tuple[Outcome, ...]:
+def outcomes(old: RunRecord, new: RunRecord) -> tuple[DifferenceOutcome, ...]:
     """The figures of what each run is about, those of one metric and batch size side by side."""
     before, after = (_figures(entry_of(record, "")) for record in (old, new))
     return tuple(
-        Outcome(metric, before.get(metric), after.get(metric))
+        DifferenceOutcome(metric, before.get(metric), after.get(metric))
         for metric in dict.fromkeys([*before, *after])
     )
 

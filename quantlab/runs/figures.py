@@ -46,7 +46,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Measured:
+class RecordedFigure:
     """A figure and the run that it is of."""
 
     place: str

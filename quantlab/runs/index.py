@@ -34,7 +34,7 @@ from sqlalchemy.pool import StaticPool
 
 from quantlab.errors import MissingExtraError, RecordError
 from quantlab.runs.entry import Entry, Listed
-from quantlab.runs.figures import Figure, Measured
+from quantlab.runs.figures import Figure, RecordedFigure
 from quantlab.stats.paired import Interval
 
 VERSION = 1
@@ -181,7 +181,7 @@ class Index:
 
     def measured(
         self, model: str, metrics: Collection[str], *, everywhere: bool = False
-    ) -> list[Measured]:
+    ) -> list[RecordedFigure]:
         """The figures of the models of that name, the oldest first."""
         same = (_RUNS.c.place == _FIGURES.c.place) & (_RUNS.c.folder == _FIGURES.c.folder)
         query = select(_FIGURES, _RUNS.c.started).join(_RUNS, same)
@@ -190,7 +190,7 @@ class Index:
         query = query.order_by(_RUNS.c.started, _RUNS.c.folder)
         with self._plain_errors(), self._engine.connect() as connection:
             return [
-                Measured(row.place, row.folder, row.started, _figure(row))
+                RecordedFigure(row.place, row.folder, row.started, _figure(row))
                 for row in connection.execute(query)
             ]
 

@@ -22,7 +22,7 @@ Whose = Literal["published", "here", "nobody"]
 
 
 @dataclass(frozen=True)
-class Speed:
+class LedgerSpeed:
     """A step of one batch: its median in milliseconds, at so many threads on that CPU."""
 
     batch_size: int
@@ -33,7 +33,7 @@ class Speed:
 
 
 @dataclass
-class Measured:
+class LedgerFigure:
     """What runs say of one file. ``parameters`` are counted in ones, ``resolution`` in pixels;
     ``made_by`` is the recipe that quantized it from the file with the sha256 ``made_from``."""
 
@@ -44,13 +44,13 @@ class Measured:
     top1: Share | None = None
     top5: Share | None = None
     images: str = ""
-    speeds: dict[int, Speed] = field(default_factory=dict)
+    speeds: dict[int, LedgerSpeed] = field(default_factory=dict)
     made_by: Recipe | None = None
     made_from: str = ""
 
 
 @dataclass(frozen=True)
-class Row:
+class LedgerRow:
     """One line of the ledger.
 
     Accuracies are in percent and ``parameters`` in millions; measured accuracies have their 95%
@@ -80,7 +80,7 @@ class Row:
 
 def ledger(
     entries: Iterable[PublishedModel], records: Iterable[RunRecord], here: Collection[str]
-) -> tuple[Row, ...]:
+) -> tuple[LedgerRow, ...]:
     """Every recipe's published row and its measured ones, then files that no recipe knows.
 
     ``here`` names the entries whose file is on this machine: without a run theirs are not measured,
@@ -88,7 +88,7 @@ def ledger(
     """
     known = {entry.name: entry for entry in entries if entry.kind == "model"}
     found = measured(records)
-    rows, used = list[Row](), set[str]()
+    rows, used = list[LedgerRow](), set[str]()
     for entry in known.values():
         rows += _published(entry)
         files = [m for m in found.values() if _belongs(m, entry, known)]
@@ -98,14 +98,14 @@ def ledger(
         if not files:
             target = entry.same_as or entry.name
             words = "not measured: no run" if target in here else "model not available here"
-            rows.append(Row(entry.project or "", entry.name, "nobody", weight=words))
+            rows.append(LedgerRow(entry.project or "", entry.name, "nobody", weight=words))
     for m in found.values():
         if m.sha256 not in used and m.top1 is not None:
             rows += _measured(m, "", _made_of(m, found))
     return tuple(rows)
 
 
-def _made_of(m: Measured, found: Mapping[str, Measured]) -> str:
+def _made_of(m: LedgerFigure, found: Mapping[str, LedgerFigure]) -> str:
     """The recipe that made the file, and from which other file."""
     if m.made_by is None:
         return ""
@@ -113,21 +113,21 @@ def _made_of(m: Measured, found: Mapping[str, Measured]) -> str:
     return f"{m.made_by.name} of {source.file}" if source else m.made_by.name
 
 
-def measured(records: Iterable[RunRecord]) -> dict[str, Measured]:
+def measured(records: Iterable[RunRecord]) -> dict[str, LedgerFigure]:
     """What finished runs say of each file, by sha256.
 
     Of accuracies the one on most images counts, of equals the latest; of all else the latest.
     """
-    found = dict[str, Measured]()
+    found = dict[str, LedgerFigure]()
     for record in sorted(records, key=lambda r: r.started):
         if record.status == "success":
             for reader in _READERS:
                 for sha256, facts in reader(record):
-                    _merge(found.setdefault(sha256, Measured(sha256)), facts)
+                    _merge(found.setdefault(sha256, LedgerFigure(sha256)), facts)
     return found
 
 
-def _merge(known: Measured, facts: Mapping[str, Any]) -> None:
+def _merge(known: LedgerFigure, facts: Mapping[str, Any]) -> None:
     top1 = facts.get("top1")
     if top1 is not None and known.top1 is not None and top1.n < known.top1.n:
         return
@@ -241,7 +241,7 @@ def _benched(record: RunRecord) -> _Facts:
                 yield file.sha256, {**file.facts, "speed": speed}
 
 
-def _speed(name: str, batch: int, figures: list[_Figure], cpu: str) -> Speed | None:
+def _speed(name: str, batch: int, figures: list[_Figure], cpu: str) -> LedgerSpeed | None:
     """Of one instance without an offered load."""
     own = [
         f for f in figures if (f.model, f.batch, f.instances, f.rate) == (name, batch, None, None)
@@ -249,7 +249,7 @@ def _speed(name: str, batch: int, figures: list[_Figure], cpu: str) -> Speed | N
     by = {f.metric: f for f in own}
     if not {"p50", "throughput"} <= by.keys():
         return None
-    return Speed(batch, by["p50"].value, by["throughput"].value, by["p50"].threads, cpu)
+    return LedgerSpeed(batch, by["p50"].value, by["throughput"].value, by["p50"].threads, cpu)
 
 
 def _inspected(record: RunRecord) -> _Facts:
@@ -278,7 +278,7 @@ def _name(data: _Data) -> str:
     return PurePath(data.root).name
 
 
-def _belongs(m: Measured, entry: PublishedModel, known: Mapping[str, PublishedModel]) -> bool:
+def _belongs(m: LedgerFigure, entry: PublishedModel, known: Mapping[str, PublishedModel]) -> bool:
     origin = known[entry.same_as] if entry.same_as else entry
     if origin.matches(m.sha256):
         return True
@@ -288,10 +288,10 @@ def _belongs(m: Measured, entry: PublishedModel, known: Mapping[str, PublishedMo
     return base.matches(m.made_from)
 
 
-def _published(entry: PublishedModel) -> Iterator[Row]:
+def _published(entry: PublishedModel) -> Iterator[LedgerRow]:
     p = entry.published
     if p is not None:
-        yield Row(
+        yield LedgerRow(
             project=entry.project or "",
             model=entry.name,
             whose="published",
@@ -315,11 +315,11 @@ def _against_fp32(p: PublishedFigures) -> Iterator[str]:
         yield f"{p.speedup:.2f}x"
 
 
-def _measured(m: Measured, project: str, recipe: str) -> Iterator[Row]:
+def _measured(m: LedgerFigure, project: str, recipe: str) -> Iterator[LedgerRow]:
     """A row for each batch size that was timed, or one."""
-    speeds: Iterable[Speed | None] = [m.speeds[b] for b in sorted(m.speeds)] or [None]
+    speeds: Iterable[LedgerSpeed | None] = [m.speeds[b] for b in sorted(m.speeds)] or [None]
     for speed in speeds:
-        yield Row(
+        yield LedgerRow(
             project=project,
             model=PurePath(m.file).stem,
             whose="here",

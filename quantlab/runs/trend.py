@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from quantlab.runs.change_points import LEAST, ChangePoint, change_points
-from quantlab.runs.figures import Measured
+from quantlab.runs.figures import RecordedFigure
 from quantlab.runs.metrics import METRICS
 from quantlab.stats.paired import Interval, z_value
 
@@ -41,7 +41,9 @@ class Series:
     note: str = ""
 
 
-def trend(measured: Iterable[Measured], metrics: Collection[str] = METRICS) -> tuple[Series, ...]:
+def trend(
+    measured: Iterable[RecordedFigure], metrics: Collection[str] = METRICS
+) -> tuple[Series, ...]:
     """A series for each metric and conditions, in the order of the metrics, then the one with the
     latest run first. Of one run the first figure counts."""
     order = {metric: i for i, metric in enumerate(metrics)}
@@ -68,7 +70,7 @@ def foremost(series: Sequence[Series], count: int) -> list[Series]:
     return [each for each in series if any(each is one for one in chosen)]
 
 
-def _series(metric: str, conditions: str, group: list[Measured]) -> Series:
+def _series(metric: str, conditions: str, group: list[RecordedFigure]) -> Series:
     first = {(m.place, m.folder): m for m in reversed(group)}
     points = tuple(
         Point(m.folder, m.place, m.started, m.figure.sha256, m.figure.value, m.figure.interval)

@@ -15,7 +15,7 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 @dataclass(frozen=True)
-class Line:
+class AuditEntry:
     """A line of the log. ``token``: the caller's id, "" for an unknown caller. ``action``: the
     method and the operation's name; ``subject``: the path; ``outcome``: the status. ``time``:
     seconds since 1970."""
@@ -29,7 +29,7 @@ class Line:
     outcome: str
 
 
-class Audit:
+class AuditLog:
     """The audit log of a database. All methods raise Unavailable where that does not answer."""
 
     def __init__(self, database: Database) -> None:
@@ -48,13 +48,13 @@ class Audit:
             }
             connection.execute(insert(AUDIT).values(row))
 
-    def lines(self, *, before: int | None = None, limit: int = 100) -> list[Line]:
+    def lines(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
         """The newest first; ``before``: older than the one of this number."""
         query = select(AUDIT).order_by(AUDIT.c.number.desc()).limit(limit)
         if before is not None:
             query = query.where(AUDIT.c.number < before)
         with self.database.reading() as connection:
-            return [Line(**row._asdict()) for row in connection.execute(query)]
+            return [AuditEntry(**row._asdict()) for row in connection.execute(query)]
 
 
 def noteworthy(method: str, status: int) -> bool:

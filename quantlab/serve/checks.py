@@ -56,7 +56,7 @@ class Bounds(BaseModel):
     loops: bool = False
 
 
-class Facts(BaseModel):
+class ModelFacts(BaseModel):
     """A usable model: its ``files`` in their folder, the model first, and what it is.
 
     ``sha256`` is over the contents of all files, as ``Model.sha256``; ``input_shape`` has None
@@ -78,7 +78,7 @@ class Facts(BaseModel):
     operators: dict[str, int]
 
 
-def check_upload(file: Path, folder: Path, bounds: Bounds, name: str = "model.onnx") -> Facts:
+def check_upload(file: Path, folder: Path, bounds: Bounds, name: str = "model.onnx") -> ModelFacts:
     """The facts of the model in an upload, whose files are then in ``folder``/FOLDER, which must
     not exist. ``name`` is what a plain file is called there.
 
@@ -174,7 +174,7 @@ def _too_large(bounds: Bounds) -> ModelError:
     return ModelError(f"the model has more than {bounds.max_bytes / 1e6:,.0f} MB.", _REMEDY)
 
 
-def check_model(path: Path, folder: Path, bounds: Bounds) -> Facts:
+def check_model(path: Path, folder: Path, bounds: Bounds) -> ModelFacts:
     """The facts of a model file of ``folder``, whose external data lies beside or beneath it.
 
     The graph is looked at before ONNX's checker and ONNX Runtime see it; one image of zeros is run.
@@ -186,7 +186,7 @@ def check_model(path: Path, folder: Path, bounds: Bounds) -> Facts:
     model = Model.load(path).check_classifier()
     _check_answer(model)
     files = [path, *external_files(proto, path)]
-    return Facts(
+    return ModelFacts(
         files=tuple(file.resolve().relative_to(folder.resolve()).as_posix() for file in files),
         sha256=model.sha256,
         size_bytes=model.size_bytes,

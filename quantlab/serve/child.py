@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from quantlab._util.interrupts import accept_interrupts
 from quantlab.errors import QuantlabError, disk_is_full
-from quantlab.serve.sandbox import Limits, confine
+from quantlab.serve.sandbox import SandboxLimits, confine
 
 if TYPE_CHECKING:
     from quantlab._util.reporter import Advance
@@ -186,7 +186,9 @@ def main() -> NoReturn:
 
 def _confine(task: dict[str, Any]) -> None:
     try:
-        held = confine(map(Path, task["read"]), map(Path, task["write"]), Limits(**task["limits"]))
+        held = confine(
+            map(Path, task["read"]), map(Path, task["write"]), SandboxLimits(**task["limits"])
+        )
     except OSError as error:
         raise QuantlabError(f"the process cannot be confined: {error}.") from error
     if task["required"] and not held.complete:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quantlab._util.yamlfile import MAX_BYTES
 from quantlab.serve.access import Access, address, same_origin
-from quantlab.serve.audit_log import SAFE, Audit, noteworthy
+from quantlab.serve.audit_log import SAFE, AuditLog, noteworthy
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.problems import TooLargeError
 from quantlab.serve.rates import Rates
@@ -52,7 +52,7 @@ class Guard:
         settings = service.settings
         self.app = app
         self.access = Access(Tokens(service.database), settings.requests_a_minute)
-        self.audit = Audit(service.database)
+        self.audit = AuditLog(service.database)
         self.max_chunk = settings.max_chunk
         self._refusals = Rates(REFUSALS_A_MINUTE)
 

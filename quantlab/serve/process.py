@@ -21,13 +21,13 @@ import psutil
 
 from quantlab._util.interrupts import held_back
 from quantlab.errors import QuantlabError
-from quantlab.serve.sandbox import Limits
+from quantlab.serve.sandbox import SandboxLimits
 
 Reason = Literal[
     "memory", "time", "cpu", "file", "disk", "output", "processes", "cancelled", "killed",
     "crash", "error",
 ]  # fmt: skip
-Event = dict[str, Any]
+ChildEvent = dict[str, Any]
 """``{"kind": "say" | "warn" | "out" | "err", "text"}``, ``{"kind": "progress", "label", "total",
 "done", "note"}`` with ``done`` None when the bar vanishes, ``{"kind": "result", "facts"}``,
 ``{"kind": "problem", "problem", "remedy"}``, ``{"kind": "exit", "code"}``."""
@@ -90,7 +90,7 @@ class Child:
         self,
         task: Mapping[str, Any],
         folder: Path,
-        limits: Limits,
+        limits: SandboxLimits,
         *,
         read: Sequence[Path] = (),
         write: Sequence[Path] = (),
@@ -103,7 +103,7 @@ class Child:
             raise QuantlabError("jobs cannot be run on this system.", "Use Linux, or macOS.")
         self.limits = limits
         self._buffer, self._lines, self._open, self._too_long = b"", 0, True, False
-        self._exit: Event | None = None
+        self._exit: ChildEvent | None = None
         self._stopped: tuple[Reason, str] | None = None
         self._trace = ""
         self._status: int | None = None
@@ -151,7 +151,7 @@ class Child:
         """The id of the process, and of its group."""
         return self._process.pid
 
-    def events(self, timeout: float) -> list[Event]:
+    def events(self, timeout: float) -> list[ChildEvent]:
         """New events, after at most ``timeout`` seconds of waiting for one."""
         if not self._open:
             self._watch.join(timeout)
@@ -213,7 +213,7 @@ class Child:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
 
-    def _parse_event(self, line: bytes) -> Event | None:
+    def _parse_event(self, line: bytes) -> ChildEvent | None:
         """The event of a line, without what does not belong in it."""
         self._lines += 1
         if self._lines > self.limits.lines:
@@ -314,7 +314,7 @@ class Child:
 
 
 def run_task(
-    task: Mapping[str, Any], folder: Path, limits: Limits, **options: Any
+    task: Mapping[str, Any], folder: Path, limits: SandboxLimits, **options: Any
 ) -> dict[str, Any]:
     """The facts of a task that has a result. Raises QuantlabError for what it found wrong, and
     when it could not be done within the limits. ``options``: those of Child."""
@@ -392,7 +392,7 @@ def _usage(family: Sequence[psutil.Process]) -> tuple[int, float]:
     return memory, cpu
 
 
-def _early(reason: str, limits: Limits) -> tuple[Reason, str]:
+def _early(reason: str, limits: SandboxLimits) -> tuple[Reason, str]:
     """Why a task ended before its time, in words."""
     words: dict[Reason, str] = {
         "memory": f"it needed more than {limits.memory_bytes / 1e9:.3g} GB of memory.",
@@ -404,7 +404,7 @@ def _early(reason: str, limits: Limits) -> tuple[Reason, str]:
     return ("error", "an internal error.") if found is None else (found, words[found])
 
 
-def _unexplained_end(status: int, limits: Limits) -> tuple[Reason, str]:
+def _unexplained_end(status: int, limits: SandboxLimits) -> tuple[Reason, str]:
     """Why a process ended without reporting how."""
     if status == -signal.SIGXCPU:
         return _early("cpu", limits)

@@ -24,9 +24,9 @@ from sqlalchemy.exc import IntegrityError
 from quantlab.errors import QuantlabError
 from quantlab.serve.db import EVENTS, JOBS, Database
 
-State = Literal["queued", "running", "done", "failed", "cancelled"]
-STATES: tuple[State, ...] = get_args(State)
-OPEN: tuple[State, ...] = ("queued", "running")
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+STATES: tuple[JobState, ...] = get_args(JobState)
+OPEN: tuple[JobState, ...] = ("queued", "running")
 LONGEST_TEXT = 20_000
 """Characters of an event, an error or a summary that are kept."""
 
@@ -59,7 +59,7 @@ class Job:
     request: dict[str, Any]
     inputs: dict[str, Any]
     exclusive: bool
-    state: State
+    state: JobState
     cancelled: bool
     attempts: int
     losses: int
@@ -87,7 +87,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Event:
+class JobEvent:
     """A line of a job: ``say``, ``warn``, or ``again`` where a new attempt begins."""
 
     number: int
@@ -113,10 +113,10 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """How a job ended. ``out`` is what it printed, ``error`` what went wrong."""
 
-    state: State
+    state: JobState
     exit_code: int | None = None
     out: str = ""
     error: str = ""
@@ -205,7 +205,7 @@ class Queue:
     def recent(
         self,
         *,
-        states: Sequence[State] = (),
+        states: Sequence[JobState] = (),
         verb: str | None = None,
         before: int | None = None,
         limit: int = 50,
@@ -222,20 +222,20 @@ class Queue:
         with self.database.reading() as connection:
             return [_job(row) for row in connection.execute(query)]
 
-    def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[Event]:
+    def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[JobEvent]:
         """A job's events with numbers above ``after``, the oldest first."""
         mine = (EVENTS.c.job == job_id) & (EVENTS.c.number > after)
         query = select(EVENTS).where(mine).order_by(EVENTS.c.number).limit(limit)
         with self.database.reading() as connection:
             rows = connection.execute(query)
-            return [Event(row.number, row.kind, row.text, row.time) for row in rows]
+            return [JobEvent(row.number, row.kind, row.text, row.time) for row in rows]
 
-    def last_events(self, job_id: str, limit: int) -> list[Event]:
+    def last_events(self, job_id: str, limit: int) -> list[JobEvent]:
         """A job's last events, the oldest of them first."""
         query = select(EVENTS).where(EVENTS.c.job == job_id).order_by(EVENTS.c.number.desc())
         with self.database.reading() as connection:
             rows = connection.execute(query.limit(limit)).all()
-            return [Event(row.number, row.kind, row.text, row.time) for row in reversed(rows)]
+            return [JobEvent(row.number, row.kind, row.text, row.time) for row in reversed(rows)]
 
     def cancel(self, job_id: str) -> Job:
         """End a job that waits; ask a running one to stop. One that has ended stays as it is.
@@ -321,7 +321,7 @@ class Queue:
             self._mine(connection, job, progress=progress)
             self._add(connection, job.id, events, self.database.now(connection))
 
-    def finish(self, job: Job, outcome: Outcome) -> Job:
+    def finish(self, job: Job, outcome: JobOutcome) -> Job:
         """Store how the job ended, once. Raises LeaseLostError."""
         with self.database.writing() as connection:
             self._mine(

@@ -54,7 +54,7 @@ SYSTEM = (
 
 
 @dataclass(frozen=True)
-class Limits:
+class SandboxLimits:
     """Limits of a child and all that it starts, in bytes and seconds; ``lines`` are those of its
     output.
 
@@ -126,7 +126,7 @@ def available() -> Held:
     return Held(**{**facts, "network": tuple(facts["network"])})
 
 
-def confine(read: Iterable[Path], write: Iterable[Path], limits: Limits) -> Held:
+def confine(read: Iterable[Path], write: Iterable[Path], limits: SandboxLimits) -> Held:
     """Confines this process, which must have one thread only, to ``read`` and ``write`` (files or
     folders that are there) beside SYSTEM and Python itself.
 
@@ -156,7 +156,7 @@ def _python() -> Iterator[Path]:
     yield from (_HOME / "quantlab", _HOME / "tuning")
 
 
-def _limit(limits: Limits) -> None:
+def _limit(limits: SandboxLimits) -> None:
     import resource
 
     cpu = max(1, limits.cpu_seconds)
@@ -350,5 +350,5 @@ def _filter_calls() -> bool:
 
 
 if __name__ == "__main__":
-    held = confine([], [], Limits(2**40, 3600, 3600, 2**40))
+    held = confine([], [], SandboxLimits(2**40, 3600, 3600, 2**40))
     print(json.dumps(asdict(held)))

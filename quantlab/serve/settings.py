@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from quantlab._util import units
 from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.serve.checks import DOMAINS, Bounds
-from quantlab.serve.sandbox import Limits
+from quantlab.serve.sandbox import SandboxLimits
 from quantlab.verbs.options.option import Seconds
 
 VARIABLE = "QUANTLAB_SERVER_HOME"
@@ -77,9 +77,9 @@ class Settings(BaseModel):
         """Decoded images and known answers, shared by this machine's jobs."""
         return self.home / "cache"
 
-    def limits(self, seconds: float) -> Limits:
+    def limits(self, seconds: float) -> SandboxLimits:
         """Those of a child process that may take so long."""
-        return Limits(self.job_memory, int(self.job_cpu), seconds, self.job_file)
+        return SandboxLimits(self.job_memory, int(self.job_cpu), seconds, self.job_file)
 
     @property
     def bounds(self) -> Bounds:

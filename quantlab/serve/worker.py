@@ -27,7 +27,7 @@ from quantlab.runs.index import Index
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.jobfolder import RUNS, JobFolder
 from quantlab.serve.process import Child, Ended
-from quantlab.serve.queue import LONGEST_TEXT, Job, LeaseLostError, Outcome, Queue, State
+from quantlab.serve.queue import LONGEST_TEXT, Job, JobOutcome, JobState, LeaseLostError, Queue
 from quantlab.serve.service import Service
 from quantlab.serve.vetting import facts_of
 
@@ -44,7 +44,7 @@ GRACE = 60.0
 """Seconds that a job has to end after it was told to."""
 VERDICTS = (0, 1, 3, 4)
 """Exit codes of a verb that did what was asked."""
-Found = TypeVar("Found")
+FoundJob = TypeVar("FoundJob")
 log = logging.getLogger("quantlab.worker")
 
 
@@ -159,7 +159,7 @@ class _Attempt:
         finally:
             folder.remove()
 
-    def _outcome(self, folder: JobFolder) -> Outcome | None:
+    def _outcome(self, folder: JobFolder) -> JobOutcome | None:
         """None when the worker was told to stop. Raises LeaseLostError."""
         try:
             folder.lay_out()
@@ -172,10 +172,10 @@ class _Attempt:
         except OutputError as error:  # the store or this disk: another attempt may do better
             raise LeaseLostError(error.problem, error.remedy) from error
         except QuantlabError as error:
-            return Outcome("failed", error=str(error), out=self.out)
+            return JobOutcome("failed", error=str(error), out=self.out)
         except Exception:
             log.exception("job %s", self.job.id)
-            return Outcome("failed", error="the service failed; its log says how.", out=self.out)
+            return JobOutcome("failed", error="the service failed; its log says how.", out=self.out)
 
     def _ran(self, folder: JobFolder) -> Ended | None:
         """Run the child; returns how it ended, None when the worker was told to stop."""
@@ -243,7 +243,7 @@ class _Attempt:
                 self.worker.service.queue.tell(self.job, self.said, self.progress)
                 self.said, self._reported_progress, self._last_report = [], self.progress, now
 
-    def _store_results(self, folder: JobFolder, ended: Ended) -> Outcome:
+    def _store_results(self, folder: JobFolder, ended: Ended) -> JobOutcome:
         """Store results, then how the job ended. Raises LeaseLostError, QuantlabError."""
         service = self.worker.service
         files = folder.results()
@@ -257,7 +257,7 @@ class _Attempt:
             self._name(folder, files, state, run)
         if self.said:
             self._retry(lambda: service.queue.tell(self.job, self.said, None))
-        return Outcome(
+        return JobOutcome(
             state,
             exit_code=ended.code,
             out=self.out,
@@ -266,7 +266,7 @@ class _Attempt:
             files={name: path.stat().st_size for name, path in files.items()},
         )
 
-    def _state(self, ended: Ended) -> State:
+    def _state(self, ended: Ended) -> JobState:
         if self.lease.cancelled:
             return "cancelled"
         return "done" if ended.reason is None and ended.code in VERDICTS else "failed"
@@ -278,7 +278,7 @@ class _Attempt:
         return ended.words if ended.reason else said or "it ended without a word."
 
     def _name(
-        self, folder: JobFolder, files: dict[str, Path], state: State, run: str | None
+        self, folder: JobFolder, files: dict[str, Path], state: JobState, run: str | None
     ) -> None:
         """Add what the job made to the catalog and the history: models, a baseline, a run."""
         service = self.worker.service
@@ -309,7 +309,7 @@ class _Attempt:
         name, size = path.stem, path.stat().st_size
         service.catalog.add_model(sha256, name, size, facts, self.job.id)
 
-    def _retry(self, write: Callable[[], Found]) -> Found:
+    def _retry(self, write: Callable[[], FoundJob]) -> FoundJob:
         """Repeat until the database answers. Raises LeaseLostError."""
         while True:
             try:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from quantlab.stats.paired import CONFIDENCE, Interval
 
 StopDecision = Literal["pass", "fail"]
-Kind = Literal["relative", "absolute"]
+DeclineKind = Literal["relative", "absolute"]
 """Of a decline: a share of the first accuracy, or of all images."""
 Floats = NDArray[np.float64]
 Values = Callable[[float], Floats]
@@ -66,7 +66,7 @@ def log_stake(counts: Floats, values: Floats) -> Floats:
     return _log_sum(counts @ log_gains(values, float(-values.min())))
 
 
-def decline_values(kind: Kind) -> Values:
+def decline_values(kind: DeclineKind) -> Values:
     """For counts of both right, lost, gained, neither right."""
     if kind == "relative":
         return lambda limit: np.array([-limit, 1 - limit, -1.0, 0.0])
@@ -152,7 +152,7 @@ def _edge(rejected: Callable[[float], bool], inside: float, outside: float) -> f
     return outside
 
 
-def anytime_decline(both: int, lost: int, gained: int, n: int, kind: Kind) -> Interval:
+def anytime_decline(both: int, lost: int, gained: int, n: int, kind: DeclineKind) -> Interval:
     """Of a decline: of (lost - gained) / n, or relative of (lost - gained) / (both + lost).
 
     Raises ValueError for a relative one when the first model is never right.

@@ -11,7 +11,7 @@ from quantlab.quantize.groups import Group
 from quantlab.recipe import Recipe
 from quantlab.tune.trials import Trial
 
-Figure = Callable[[Trial, Trial], float | None]
+GroupFigure = Callable[[Trial, Trial], float | None]
 
 
 class Reverted(BaseModel):
@@ -87,7 +87,7 @@ def _apart(chosen: Trial, trial: Trial) -> int:
     return len(set(chosen.recipe.exclude) ^ set(trial.recipe.exclude))
 
 
-def _first(pairs: Sequence[tuple[Trial, Trial]], figure: Figure) -> float | None:
+def _first(pairs: Sequence[tuple[Trial, Trial]], figure: GroupFigure) -> float | None:
     return next((x for fp32, int8 in pairs if (x := figure(fp32, int8)) is not None), None)
 
 

@@ -37,11 +37,11 @@ Search = Generator[Proposal, Trial, None]
 Attempt = Callable[[int, Proposal, Trial | None], Trial]
 HOPELESS = 3
 """Past the budget, no more is tried once so many have failed and none has given a file."""
-Stop = Literal["finished", "budget", "max-trials", "target", "interrupted", "picked"]
+StopReason = Literal["finished", "budget", "max-trials", "target", "interrupted", "picked"]
 
 
 @dataclass(frozen=True)
-class Limits:
+class SearchLimits:
     """When to stop: after ``budget`` seconds, after ``max_trials`` evaluations or failures, or as
     soon as a trial meets the criterion at ``target_speedup`` over fp32."""
 
@@ -51,12 +51,12 @@ class Limits:
 
 
 @dataclass
-class Outcome:
+class SearchOutcome:
     """The result of a search: all trials, and why it ended ("picked": nothing was searched);
     ``untried`` and ``later`` are the strategy's remaining proposals (see Proposal)."""
 
     trials: list[Trial] = field(default_factory=list)
-    stop: Stop = "finished"
+    stop: StopReason = "finished"
     attempted: int = 0
     untried: tuple[Proposal, ...] = ()
     later: str = ""
@@ -71,11 +71,11 @@ def run_search(
     search: Search,
     attempt: Attempt,
     store: TrialStore,
-    limits: Limits,
+    limits: SearchLimits,
     *,
-    on_trial: Callable[[Outcome], None] = lambda outcome: None,
+    on_trial: Callable[[SearchOutcome], None] = lambda outcome: None,
     clock: Callable[[], float] = time.monotonic,
-) -> Outcome:
+) -> SearchOutcome:
     """Run a strategy to its end or to a limit; Ctrl-C ends the search, not the outcome.
 
     ``attempt(number, proposal, known)`` makes the Trial (``known`` is what the store has of it);
@@ -83,7 +83,7 @@ def run_search(
     outcome so far whenever a new trial is in the store. One evaluation always takes place,
     unless HOPELESS trials have failed when the budget is spent, or ``max_trials``.
     """
-    outcome = Outcome(trials=store.trials())
+    outcome = SearchOutcome(trials=store.trials())
     start = clock()
 
     def tried(proposal: Proposal) -> Trial:
@@ -132,7 +132,7 @@ def _unsettled(proposals: Sequence[Proposal], trials: Sequence[Trial]) -> Iterat
             yield proposal
 
 
-def _only_scored(outcome: Outcome) -> Trial | None:
+def _only_scored(outcome: SearchOutcome) -> Trial | None:
     """The best trial when the search ended before it was evaluated."""
     leader = outcome.best
     return leader if leader is not None and leader.status == "scored" else None
@@ -145,7 +145,7 @@ def _send(search: Search, trial: Trial) -> Proposal | None:
         return None
 
 
-def _reached(outcome: Outcome, limits: Limits, seconds: float) -> Stop | None:
+def _reached(outcome: SearchOutcome, limits: SearchLimits, seconds: float) -> StopReason | None:
     settled = [t for t in outcome.trials if t.status != "scored"]
     leader = outcome.best
     meets = leader is not None and leader.scores is not None and leader.scores.meets

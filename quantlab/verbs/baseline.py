@@ -31,11 +31,11 @@ from quantlab.verbs.evaluate import crops_and_answers
 from quantlab.verbs.options.baseline import BaselineDiffOptions as BaselineDiffOptions
 from quantlab.verbs.options.baseline import BaselineUpdateOptions as BaselineUpdateOptions
 from quantlab.verbs.preprocessing_audit import check_reference
-from quantlab.verbs.publish import Conditions, Result, Returned
+from quantlab.verbs.publish import PageConditions, Returned, VerbResult
 
 
 @dataclass(frozen=True)
-class Updated(Result):
+class Updated(VerbResult):
     """The new baseline, to be written to ``path``, and what changed where there was one."""
 
     baseline: Baseline
@@ -47,7 +47,7 @@ class Updated(Result):
         """What was accepted."""
         return {**self.subject, "baseline": self.baseline.model_dump(mode="json")}
 
-    def deliver(self, conditions: Conditions, reporter: Reporter) -> None:
+    def deliver(self, conditions: PageConditions, reporter: Reporter) -> None:
         """Write the baseline, with the command that made it."""
         write_whole(self.path, as_yaml(self.baseline, conditions.command))
 

@@ -25,13 +25,13 @@ from quantlab.runtime.providers import providers_of
 from quantlab.verbs import inputs
 from quantlab.verbs.inputs import ModelOptions, model_facts
 from quantlab.verbs.options.bench import BenchOptions as BenchOptions
-from quantlab.verbs.publish import Artifact, Conditions, Result
+from quantlab.verbs.publish import Artifact, PageConditions, VerbResult
 
 M = TypeVar("M", BenchResult, ThroughputResult, LoadResult)
 
 
 @dataclass(frozen=True)
-class Benched(Result):
+class Benched(VerbResult):
     """The measurements, and every later model's speed against the first (none under a load);
     ``exports`` are files that are to have the figures."""
 
@@ -53,11 +53,11 @@ class Benched(Result):
             "ratios": [_ratio_facts(ratio) for ratio in self.ratios],
         }
 
-    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+    def artifacts(self, conditions: PageConditions) -> Iterable[Artifact]:
         """The raw samples."""
         yield Artifact("measurements", "measurements.json", self.result.save)
 
-    def deliver(self, conditions: Conditions, reporter: Reporter) -> None:
+    def deliver(self, conditions: PageConditions, reporter: Reporter) -> None:
         """Export the figures."""
         for path in self.exports:
             export(path, figures_of(self.result), bench_page(self.result, self.ratios))

@@ -38,7 +38,7 @@ from quantlab.verbs.inputs import LocatedDataset, model_facts
 from quantlab.verbs.options.compare import CompareOptions as CompareOptions
 from quantlab.verbs.portability import portability_words
 from quantlab.verbs.preprocessing_audit import check_reference
-from quantlab.verbs.publish import Artifact, Conditions, Result, comparison_report
+from quantlab.verbs.publish import Artifact, PageConditions, VerbResult, comparison_report
 from quantlab.verbs.sequential_evaluation import SequentialEvaluation, predict_until_certain
 
 EXCLUDED, REVERTED = "excluded by the recipe", "reverted by the tune"
@@ -57,7 +57,7 @@ class SideBySide:
 
 
 @dataclass(frozen=True)
-class Compared(Result):
+class Compared(VerbResult):
     """Two models side by side with their Verdict: what every verb that compares ends with.
 
     ``subject`` are the facts of what was compared, ``context`` is what the report says beside the
@@ -87,7 +87,7 @@ class Compared(Result):
         stopped = {} if early is None else {"early_stop": early.facts()}
         return {**self.subject, **results(self.comparison, self.verdict, *first), **stopped}
 
-    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+    def artifacts(self, conditions: PageConditions) -> Iterable[Artifact]:
         """What the comparison was computed from, and the report."""
         yield from answer_files(self.side.predictions, self.side.timing)
         context = conditions.complete(self.context)

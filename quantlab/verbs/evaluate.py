@@ -26,7 +26,7 @@ from quantlab.evaluate.evaluator import (
     Ask,
     OutputsProgress,
     Rows,
-    Stop,
+    StopTest,
     check_classes,
     drive,
     known,
@@ -42,11 +42,11 @@ from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.evaluate import EvaluateOptions as EvaluateOptions
 from quantlab.verbs.options.shared import DataOptions
 from quantlab.verbs.preprocessing_audit import warn_of_accuracy
-from quantlab.verbs.publish import Artifact, Conditions, Result
+from quantlab.verbs.publish import Artifact, PageConditions, VerbResult
 
 
 @dataclass(frozen=True)
-class Evaluated(Result):
+class Evaluated(VerbResult):
     """A model's answers on ``images`` images and their accuracy, None without labels.
 
     ``predictions`` is None where another device gave only the classes.
@@ -68,7 +68,7 @@ class Evaluated(Result):
         accuracy = None if self.accuracy is None else self.accuracy.model_dump(mode="json")
         return {**self.subject, "accuracy": accuracy}
 
-    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+    def artifacts(self, conditions: PageConditions) -> Iterable[Artifact]:
         """The answers, where there are some."""
         if self.predictions is not None:
             yield Artifact("predictions", "predictions.npz", self.predictions.save)
@@ -145,7 +145,7 @@ def predict(
     reporter: Reporter,
     execution: ShardedExecution,
     log_interval: int | None = None,
-    early: tuple[Rows, Stop] | None = None,
+    early: tuple[Rows, StopTest] | None = None,
 ) -> Predictions:
     """The model's Predictions, from the cache where its answers on all images are known.
 
@@ -164,7 +164,7 @@ def predict_in_turns(
     reporter: Reporter,
     execution: ShardedExecution,
     order: Rows,
-    stop: Stop | None,
+    stop: StopTest | None,
     block: int,
     running: AbstractContextManager[OutputsProgress],
 ) -> tuple[Predictions, ...]:

@@ -58,13 +58,13 @@ from quantlab.verbs.evaluate import crops_and_answers
 from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.gate import GateOptions as GateOptions
 from quantlab.verbs.preprocessing_audit import check_accepted
-from quantlab.verbs.publish import Artifact, Conditions, Failed, Result, Returned, text_file
+from quantlab.verbs.publish import Artifact, Failed, PageConditions, Returned, VerbResult, text_file
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 
 
 @dataclass(frozen=True)
-class Outputs:
+class GateOutputs:
     """The files that a gate is asked to write; the ``summary`` is added to."""
 
     junit: Path | None = None
@@ -94,13 +94,13 @@ class Outputs:
 
 
 @dataclass(frozen=True)
-class Gated(Result):
+class Gated(VerbResult):
     """The decision, and what it is about: ``evidence`` is the comparison, or a baseline's model."""
 
     decision: Decision
     context: GateContext
-    evidence: Result
-    outputs: Outputs = Outputs()
+    evidence: VerbResult
+    outputs: GateOutputs = GateOutputs()
 
     @property
     def exit_code(self) -> int:
@@ -111,18 +111,18 @@ class Gated(Result):
         """The evidence and the decision."""
         return {**self.evidence.facts(), "gate": self.decision.model_dump(mode="json")}
 
-    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+    def artifacts(self, conditions: PageConditions) -> Iterable[Artifact]:
         """The evidence's, and the comment."""
         yield from self.evidence.artifacts(conditions)
         page = comment(self.decision, self._complete(conditions))
         yield text_file("gate", "gate.md", page)
 
-    def deliver(self, conditions: Conditions, reporter: Reporter) -> None:
+    def deliver(self, conditions: PageConditions, reporter: Reporter) -> None:
         """Write the outputs."""
         about = self.decision, self._complete(conditions)
         self.outputs.write(comment(*about), junit(*about), benchmark_json(*about))
 
-    def _complete(self, conditions: Conditions) -> GateContext:
+    def _complete(self, conditions: PageConditions) -> GateContext:
         notes = (*self.context.notes, *conditions.warnings)
         return replace(self.context, command=conditions.command, notes=notes)
 
@@ -133,9 +133,9 @@ class NotGated(Failed):
 
     error: QuantlabError
     subject: str
-    outputs: Outputs
+    outputs: GateOutputs
 
-    def deliver(self, conditions: Conditions, reporter: Reporter) -> None:
+    def deliver(self, conditions: PageConditions, reporter: Reporter) -> None:
         """Write the outputs: a comment of an earlier run must not stand as if it were of this."""
         page = failure_page(self.error, self.subject, conditions.command)
         self.outputs.write(page, junit_error(self.error, self.subject), None)
@@ -153,7 +153,7 @@ class Target:
 def gate_job(spec: GateOptions, reporter: Reporter, command: str = "") -> Gated | NotGated:
     """Compare the named models, or one with a baseline, and decide by the rules. An error about
     their order proposes the ``command`` with them exchanged."""
-    outputs = Outputs(spec.junit, spec.comment, spec.summary, spec.benchmark_json)
+    outputs = GateOutputs(spec.junit, spec.comment, spec.summary, spec.benchmark_json)
     outputs.check()
     subject = Path(spec.models[-1]).stem if spec.models else "the configured model"
     try:

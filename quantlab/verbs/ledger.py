@@ -11,13 +11,15 @@ from quantlab.errors import RecordError
 from quantlab.fetch import catalog
 from quantlab.fetch.fetcher import cached_path
 from quantlab.report.ledger import ledger_csv, ledger_page
-from quantlab.runs.ledger import Row, ledger
+from quantlab.runs.ledger import LedgerRow, ledger
 from quantlab.runs.record import RunRecord, load_record
 from quantlab.verbs.options.runs import LedgerOptions as LedgerOptions
 from quantlab.verbs.publish import Returned
 
 
-def ledger_job(spec: LedgerOptions, reporter: Reporter) -> Returned[tuple[Path, tuple[Row, ...]]]:
+def ledger_job(
+    spec: LedgerOptions, reporter: Reporter
+) -> Returned[tuple[Path, tuple[LedgerRow, ...]]]:
     """Write ``ledger.md`` and ``ledger.csv`` into the folder ``output``; the page and its rows."""
     page, sheet = spec.output / "ledger.md", spec.output / "ledger.csv"
     for path in (page, sheet):

@@ -1,6 +1,6 @@
 """Publish what a verb returned: the files, the report and the record of its run folder.
 
-Verbs return a ``Result`` and know nothing of runs; this is the one place that writes into one.
+Verbs return a ``VerbResult`` and know nothing of runs; this is the one place that writes into one.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from quantlab.runs.run import Run
 from quantlab.verbs.cached_results import known_layers, known_plot
 
 T = TypeVar("T")
-R = TypeVar("R", bound="Result")
+R = TypeVar("R", bound="VerbResult")
 
 
 @dataclass(frozen=True)
-class Conditions:
+class PageConditions:
     """What a run knows beside the result: the ``command`` that repeats it, the machine and the
     versions, every warning, the run folder, and in ``source`` the run whose trials it picked."""
 
@@ -62,7 +62,7 @@ class Artifact:
     write: Callable[[Path], object]
 
 
-class Result:
+class VerbResult:
     """What a verb returns: a value that says what a run folder holds of it."""
 
     def status(self) -> RunStatus:
@@ -82,16 +82,16 @@ class Result:
         """The results for the record."""
         return {}
 
-    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+    def artifacts(self, conditions: PageConditions) -> Iterable[Artifact]:
         """The files of the run folder, in the order in which they are written."""
         return ()
 
-    def deliver(self, conditions: Conditions, reporter: Reporter) -> None:
+    def deliver(self, conditions: PageConditions, reporter: Reporter) -> None:
         """Write files that were asked for outside of the run folder; say what was written."""
 
 
 @dataclass(frozen=True)
-class Returned(Result, Generic[T]):
+class Returned(VerbResult, Generic[T]):
     """Any value, with its facts for the record, its files, and whether it is what it should be."""
 
     value: T
@@ -108,12 +108,12 @@ class Returned(Result, Generic[T]):
         """See Result."""
         return dict(self.record)
 
-    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+    def artifacts(self, conditions: PageConditions) -> Iterable[Artifact]:
         """See Result."""
         return self.files
 
 
-class Failed(Result):
+class Failed(VerbResult):
     """What is left of a verb that ended with an error."""
 
     error: BaseException
@@ -129,7 +129,9 @@ def publish(result: R | Failed, run: Run, reporter: Reporter) -> R:
     Raises OutputError, and the error that the result is of.
     """
     record, warnings = run.record, tuple(reporter.warnings)
-    conditions = Conditions(record.command, record.environment, warnings, run.folder, record.source)
+    conditions = PageConditions(
+        record.command, record.environment, warnings, run.folder, record.source
+    )
     write_artifacts(run, result.artifacts(conditions))
     run.record.results = result.facts()
     result.deliver(conditions, reporter)

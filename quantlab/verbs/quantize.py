@@ -26,7 +26,7 @@ from quantlab.verbs import inputs
 from quantlab.verbs.calibration_sample import calibration_images, drawn
 from quantlab.verbs.inputs import LocatedDataset, model_facts
 from quantlab.verbs.options.quantize import QuantizeOptions as QuantizeOptions
-from quantlab.verbs.publish import Artifact, Conditions, Result
+from quantlab.verbs.publish import Artifact, PageConditions, VerbResult
 from quantlab.verbs.selfcheck import ADVICE, SelfCheck, choose_images, self_check
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Quantized(Result):
+class Quantized(VerbResult):
     """An int8 file's ``content``, also as a Model, how it was made, and what its check against
     fp32 found.
 
@@ -59,7 +59,7 @@ class Quantized(Result):
         output = {} if self.output is None else {"output": model_facts(self.output)}
         return {**self.made, "check": self.check.model_dump(mode="json"), **output}
 
-    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+    def artifacts(self, conditions: PageConditions) -> Iterable[Artifact]:
         """The file, where it is kept there."""
         if self.output is self.int8:
             yield Artifact("model", f"{file_name(self.int8.name)}.onnx", self.int8.save)

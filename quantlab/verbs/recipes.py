@@ -11,16 +11,16 @@ from quantlab.verbs.publish import Returned
 
 
 @dataclass(frozen=True)
-class Listing:
+class RecipeListing:
     """Published models by name, and the ladder's recipes in order."""
 
     published: tuple[PublishedModel, ...]
     ladder: tuple[Recipe, ...]
 
 
-def recipes_job() -> Returned[Listing]:
+def recipes_job() -> Returned[RecipeListing]:
     """List all published models and the ladder."""
-    listing = Listing(tuple(catalog().values()), ladder())
+    listing = RecipeListing(tuple(catalog().values()), ladder())
     facts = {
         "published": [entry.model_dump(mode="json") for entry in listing.published],
         "ladder": [recipe.model_dump(mode="json") for recipe in listing.ladder],

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from quantlab._util.outputs import Kind
+from quantlab._util.outputs import FileKind
 from quantlab._util.paths import is_url
 from quantlab.errors import QuantlabError
 
@@ -54,7 +54,7 @@ class Writes:
     replaced; ``usual`` the path where none is named; ``beside`` what is written with it; ``at``
     where an option's value puts it."""
 
-    kind: Callable[[Path], Kind | None] = lambda path: None
+    kind: Callable[[Path], FileKind | None] = lambda path: None
     usual: Callable[[Values], Path | str | None] = lambda values: None
     beside: Callable[[Path, Values], Iterable[Path]] = lambda path, values: ()
     at: Callable[[object], Path | None] = place
@@ -65,7 +65,7 @@ class Fills:
     """An output folder: what is in it stays, but for the ``files`` of these names; ``parts`` where
     it is read as well."""
 
-    files: Callable[[Path], Iterable[tuple[Path, Kind]]] = lambda path: ()
+    files: Callable[[Path], Iterable[tuple[Path, FileKind]]] = lambda path: ()
     parts: Callable[[Path], Iterable[Path]] = itself
     usual: Callable[[Values], Path | str | None] = lambda values: None
 
@@ -265,17 +265,20 @@ def _inputs(path: Path) -> bool:
     return is_ours(path)
 
 
-INT8 = Kind("int8 model that quantlab wrote", _stamped)
-BASELINE = Kind("baseline that this quantlab can read", _baseline)
-ANSWERS = Kind("answers that quantlab wrote", _answers)
-JUNIT = Kind("JUnit XML of quantlab gate", _junit)
-COMMENT = Kind("comment of quantlab gate", _comment)
-FIGURES = Kind("JSON of figures that quantlab wrote", _figures)
-CSV = Kind("CSV of quantlab bench", _csv)
-PAGE = Kind("page of quantlab bench", _page)
-PLOT = Kind("plot of quantlab's", _plot)
-INPUTS = Kind("file of quantlab data npz", _inputs)
-LEDGER = (Kind("ledger of quantlab's", _ledger_page), Kind("ledger of quantlab's", _ledger_csv))
+INT8 = FileKind("int8 model that quantlab wrote", _stamped)
+BASELINE = FileKind("baseline that this quantlab can read", _baseline)
+ANSWERS = FileKind("answers that quantlab wrote", _answers)
+JUNIT = FileKind("JUnit XML of quantlab gate", _junit)
+COMMENT = FileKind("comment of quantlab gate", _comment)
+FIGURES = FileKind("JSON of figures that quantlab wrote", _figures)
+CSV = FileKind("CSV of quantlab bench", _csv)
+PAGE = FileKind("page of quantlab bench", _page)
+PLOT = FileKind("plot of quantlab's", _plot)
+INPUTS = FileKind("file of quantlab data npz", _inputs)
+LEDGER = (
+    FileKind("ledger of quantlab's", _ledger_page),
+    FileKind("ledger of quantlab's", _ledger_csv),
+)
 
 
 def _int8_name(values: Values) -> Path | None:
@@ -284,11 +287,11 @@ def _int8_name(values: Values) -> Path | None:
     return Path(f"{model_path(str(model)).stem}.int8.onnx") if model else None
 
 
-def _export_kind(path: Path) -> Kind:
+def _export_kind(path: Path) -> FileKind:
     return {".json": FIGURES, ".csv": CSV}.get(path.suffix.lower(), PAGE)
 
 
-def _baseline_kind(path: Path) -> Kind:
+def _baseline_kind(path: Path) -> FileKind:
     return ANSWERS if path.suffix == ".npz" else BASELINE
 
 
@@ -296,7 +299,7 @@ def _answers_beside(path: Path, values: Values) -> list[Path]:
     return [] if values.get("no_predictions") else [path.with_suffix(".npz")]
 
 
-def _ledger_files(folder: Path) -> list[tuple[Path, Kind]]:
+def _ledger_files(folder: Path) -> list[tuple[Path, FileKind]]:
     return list(zip((folder / "ledger.md", folder / "ledger.csv"), LEDGER, strict=True))
 
 

@@ -23,7 +23,7 @@ from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
 from quantlab.errors import DataError, QuantlabError, RecordError
 from quantlab.evaluate.predictions import Predictions
-from quantlab.runs.difference import Change, Outcome, cause, changes, outcomes
+from quantlab.runs.difference import DifferenceOutcome, FieldChange, cause, changes, outcomes
 from quantlab.runs.entry import Entry, Listed, entry_of
 from quantlab.runs.folders import (
     artifact,
@@ -69,8 +69,8 @@ class Different:
     ``unpaired`` is the reason why there is no ``comparison``."""
 
     folders: tuple[Path, Path]
-    changes: tuple[Change, ...]
-    outcomes: tuple[Outcome, ...]
+    changes: tuple[FieldChange, ...]
+    outcomes: tuple[DifferenceOutcome, ...]
     comparison: Comparison | None = None
     unpaired: str = ""
 

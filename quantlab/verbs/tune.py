@@ -40,7 +40,7 @@ from quantlab.quantize.peers import inc, nncf
 from quantlab.recipe import Recipe
 from quantlab.tune import strategies
 from quantlab.tune.ladder import cheapest_first, ladder_of
-from quantlab.tune.search import Limits, Outcome, Search, run_search
+from quantlab.tune.search import Search, SearchLimits, SearchOutcome, run_search
 from quantlab.tune.space import default_space
 from quantlab.tune.study import SharedStudy
 from quantlab.tune.trial_store import TrialStore
@@ -144,14 +144,14 @@ def tune(
         )  # fmt: skip
         best = BestFile(output, files, folder, reporter)
 
-        def on_trial(outcome: Outcome) -> None:
+        def on_trial(outcome: SearchOutcome) -> None:
             study.sync(outcome.trials)
             best.keep(outcome.best)
 
-        limits = Limits(spec.budget, spec.max_trials, spec.target_speedup)
+        limits = SearchLimits(spec.budget, spec.max_trials, spec.target_speedup)
         if spec.source is not None:
             costs.recall()
-            outcome = Outcome(store.trials(), "picked")
+            outcome = SearchOutcome(store.trials(), "picked")
         else:
             outcome = run_search(search, trials.attempt, store, limits, on_trial=on_trial)
         study.sync(outcome.trials)
@@ -370,7 +370,7 @@ def _rungs(spec: TuneOptions) -> list[Recipe]:
     return rungs
 
 
-class Plan(NamedTuple):
+class SearchPlan(NamedTuple):
     """A strategy's search, and the recipes that it asks for in any case."""
 
     search: Search
@@ -379,41 +379,41 @@ class Plan(NamedTuple):
 
 def plan(
     spec: TuneOptions, rungs: Sequence[Recipe], ranking: Ranking, study: SharedStudy | None
-) -> Plan:
+) -> SearchPlan:
     """What the strategy does, from the first rung on."""
     start, listed = rungs[0], cheapest_first(rungs)
     space = spec.space or default_space(start.engine)
     busy = set if study is None else study.busy
     match spec.strategy:
         case "ladder":
-            return Plan(strategies.ladder(listed, None if spec.recipe else ranking), listed)
+            return SearchPlan(strategies.ladder(listed, None if spec.recipe else ranking), listed)
         case "basic":
-            return Plan(strategies.basic(listed, ranking), listed)
+            return SearchPlan(strategies.basic(listed, ranking), listed)
         case "sensitivity":
-            return Plan(strategies.sensitivity(start, ranking))
+            return SearchPlan(strategies.sensitivity(start, ranking))
         case "conservative":
-            return Plan(strategies.conservative(start, ranking))
+            return SearchPlan(strategies.conservative(start, ranking))
         case "grid":
             every = strategies.combinations(start, space)
-            return Plan(strategies.grid(start, space, busy), every)
+            return SearchPlan(strategies.grid(start, space, busy), every)
         case "exhaustive":
             every = [*rungs, *strategies.combinations(start, space)]
-            return Plan(strategies.exhaustive(rungs, start, space, busy), every)
+            return SearchPlan(strategies.exhaustive(rungs, start, space, busy), every)
         case "random" | "tpe":
             from quantlab.tune.sampling import sampled
 
             others = list if study is None else study.others
-            return Plan(sampled(start, space, spec.strategy, spec.seed, others, busy))
+            return SearchPlan(sampled(start, space, spec.strategy, spec.seed, others, busy))
         case _:
             assert_never(spec.strategy)
 
 
 def _finish(
     spec: TuneOptions,
-    limits: Limits,
+    limits: SearchLimits,
     trials: TrialRunner,
     costs: GroupCosts,
-    outcome: Outcome,
+    outcome: SearchOutcome,
     output: BestFile,
 ) -> Tuned | NotTuned:
     """The chosen trial, written and timed at length."""
@@ -449,7 +449,7 @@ def _finish(
     )
 
 
-def _nothing(outcome: Outcome) -> BaseException:
+def _nothing(outcome: SearchOutcome) -> BaseException:
     if outcome.stop == "interrupted":
         return KeyboardInterrupt()
     failed = next((t for t in outcome.trials if t.error), None)

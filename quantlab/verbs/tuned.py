@@ -20,13 +20,13 @@ from quantlab.report.context import ReportContext, TrialRow, Unfinished
 from quantlab.report.files import MARKDOWN
 from quantlab.runs.record import RunStatus
 from quantlab.tune.reverted_groups import Reverted
-from quantlab.tune.search import Limits, Outcome
+from quantlab.tune.search import SearchLimits, SearchOutcome
 from quantlab.tune.trials import Trial, pareto_front
 from quantlab.verbs import inputs
 from quantlab.verbs.compare import Compared, SideBySide
 from quantlab.verbs.inputs import model_facts
 from quantlab.verbs.portability import portability_words
-from quantlab.verbs.publish import Artifact, Conditions, Failed, Result, report_files
+from quantlab.verbs.publish import Artifact, Failed, PageConditions, VerbResult, report_files
 from quantlab.verbs.trial_runner import Prepared
 
 LEAST_BUDGET = 10.0
@@ -34,7 +34,7 @@ LEAST_BUDGET = 10.0
 
 
 @dataclass(frozen=True)
-class Tuned(Result):
+class Tuned(VerbResult):
     """The best file, how it compares to fp32, and everything tried.
 
     ``int8`` is the best trial's own file, of which ``output`` is a copy; ``ended`` is what a limit
@@ -48,7 +48,7 @@ class Tuned(Result):
     verdict: Verdict
     prepared: Prepared
     strategy: str
-    outcome: Outcome
+    outcome: SearchOutcome
     reverted: tuple[Reverted, ...]
     ended: Unfinished | None
 
@@ -117,7 +117,7 @@ class Tuned(Result):
         """The search, and the comparison that it ended with."""
         return self._compared.facts()
 
-    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+    def artifacts(self, conditions: PageConditions) -> Iterable[Artifact]:
         """The comparison's; the trials are in the folder already."""
         return self._compared.artifacts(conditions)
 
@@ -132,7 +132,7 @@ class NotTuned(Failed):
     error: BaseException
     prepared: Prepared
     strategy: str
-    outcome: Outcome
+    outcome: SearchOutcome
     ended: Unfinished | None
     output: Path | None
 
@@ -144,7 +144,7 @@ class NotTuned(Failed):
         facts = _search_facts(self.strategy, self.outcome, self.ended)
         return {"model": model_facts(self.prepared.model), **facts, **first}
 
-    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+    def artifacts(self, conditions: PageConditions) -> Iterable[Artifact]:
         """fp32's answers, and a report of the trials."""
         save = self.prepared.baseline.save
         yield Artifact("fp32_predictions", "fp32-predictions.npz", save)
@@ -156,7 +156,7 @@ class NotTuned(Failed):
             )
             yield from report_files(unjudged_page(conditions.complete(context)))
 
-    def deliver(self, conditions: Conditions, reporter: Reporter) -> None:
+    def deliver(self, conditions: PageConditions, reporter: Reporter) -> None:
         """Say where the report is."""
         if self.outcome.trials:
             if self.ended is not None:
@@ -164,7 +164,7 @@ class NotTuned(Failed):
             reporter.say(f"Report: {conditions.folder / MARKDOWN}")
 
 
-def unfinished_of(outcome: Outcome, limits: Limits, folder: Path) -> Unfinished | None:
+def unfinished_of(outcome: SearchOutcome, limits: SearchLimits, folder: Path) -> Unfinished | None:
     """What a limit left undone, None of a tune that came to its end. The command has a limit that
     is not reached yet."""
     settled = sum(trial.status != "scored" for trial in outcome.trials)
@@ -190,7 +190,9 @@ def unfinished_of(outcome: Outcome, limits: Limits, folder: Path) -> Unfinished 
     )
 
 
-def _search_facts(strategy: str, outcome: Outcome, ended: Unfinished | None) -> dict[str, Any]:
+def _search_facts(
+    strategy: str, outcome: SearchOutcome, ended: Unfinished | None
+) -> dict[str, Any]:
     return {
         "strategy": strategy,
         "stop": outcome.stop,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from quantlab._util.outputs import Input, Kind, Output, check
+from quantlab._util.outputs import FileKind, Input, Output, check
 from quantlab.errors import OutputError
 
-MINE = Kind("file of mine", lambda path: path.read_text().startswith("mine"))
+MINE = FileKind("file of mine", lambda path: path.read_text().startswith("mine"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from quantlab.bench import child
 from quantlab.bench.child import INDEX_BYTES, Sessions
 from quantlab.bench.schedule import poisson_arrivals
-from quantlab.bench.task import Task, TimedModel
+from quantlab.bench.task import BenchTask, TimedModel
 from quantlab.errors import ModelError
 from quantlab.testing.models import tiny_classifier
 
@@ -17,7 +17,7 @@ from quantlab.testing.models import tiny_classifier
 @pytest.fixture
 def sessions(tmp_path: Path) -> Sessions:
     path = tiny_classifier(tmp_path / "tiny.onnx", size=8)
-    task = Task(
+    task = BenchTask(
         models=(TimedModel(str(path), "input", "float32", (3, 8, 8)),) * 2,
         threads=1,
         cpus=(),

@@ -12,10 +12,10 @@ import pytest
 from waiting import HANGS, gone, until
 
 from quantlab.bench.process import BenchProcess, Deadline, workers
-from quantlab.bench.task import Task, TimedModel
+from quantlab.bench.task import BenchTask, TimedModel
 from quantlab.errors import ModelError, QuantlabError
 
-TASK = Task(
+TASK = BenchTask(
     models=(TimedModel("absent.onnx", "input", "float32", (3, 8, 8)),),
     threads=1,
     cpus=(),

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from quantlab.bench.task import Task, TimedModel
+from quantlab.bench.task import BenchTask, TimedModel
 
-TASK = Task(
+TASK = BenchTask(
     models=(TimedModel("m.onnx", "input", "uint8", (8, 8, 3)),),
     threads=1,
     cpus=(0,),
@@ -12,5 +12,5 @@ TASK = Task(
 
 
 def test_a_task_survives_json() -> None:
-    assert Task.from_json(TASK.to_json()) == TASK
+    assert BenchTask.from_json(TASK.to_json()) == TASK
     assert "\n" not in TASK.to_json()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantlab.data.dataset import Dataset, Problem, describe
+from quantlab.data.dataset import Dataset, ImageProblem, describe
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError
 from quantlab.testing import image_folder, npz_file, photo, pixels, truncate
@@ -88,7 +88,7 @@ def test_npz_digests_are_of_the_pixels(tmp_path: Path) -> None:
 
 
 def test_describe_names_ten_and_counts_the_rest() -> None:
-    problems = [Problem(f"{i}.jpg", "gone") for i in range(12)]
+    problems = [ImageProblem(f"{i}.jpg", "gone") for i in range(12)]
     text = describe(problems)
     assert text.startswith("0.jpg: gone; 1.jpg: gone")
     assert text.endswith("9.jpg: gone; and 2 more")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantlab.data.dataset import Problem
+from quantlab.data.dataset import ImageProblem
 from quantlab.errors import DataError, RecordError
 from quantlab.evaluate import predictions as module
 from quantlab.evaluate.predictions import Predictions, align
@@ -30,7 +30,7 @@ def _same(a: Predictions, b: Predictions) -> bool:
 @pytest.mark.parametrize("labelled", [True, False])
 def test_saved_and_loaded_are_the_same(tmp_path: Path, labelled: bool) -> None:
     made = fake_predictions(30, 7, 0.1, 1, labelled)
-    made = replace(made, problems=(Problem("x.png", "truncated"),))
+    made = replace(made, problems=(ImageProblem("x.png", "truncated"),))
     made.save(tmp_path / "p.npz")
     loaded = Predictions.load(tmp_path / "p.npz")
     assert _same(made, loaded)

@@ -11,7 +11,7 @@ from pages import CONTEXT, made
 
 from quantlab.compare.compare import compare
 from quantlab.compare.comparison import Comparison
-from quantlab.data.dataset import Problem
+from quantlab.data.dataset import ImageProblem
 from quantlab.gate.criterion import Finding
 from quantlab.gate.notation import parse_criterion, parse_decline
 from quantlab.gate.verdict import judge, verdict_of
@@ -115,7 +115,7 @@ def test_tuning_and_problems() -> None:
         ),
         shortfall="The best declines by 1.2%, 0.2% more than allowed.",
         suggestions=("More calibration images.",),
-        problems=tuple(Problem(f"{i}.jpg", "truncated") for i in range(12)),
+        problems=tuple(ImageProblem(f"{i}.jpg", "truncated") for i in range(12)),
     )
     page = _page(made(), context)
     assert "**No recipe met the criterion.** The best declines by 1.2%" in page

@@ -10,7 +10,7 @@ import pytest
 from markdown_it import MarkdownIt
 from pages import CONTEXT, made
 
-from quantlab.data.dataset import Problem
+from quantlab.data.dataset import ImageProblem
 from quantlab.gate.notation import parse_decline
 from quantlab.gate.verdict import judge
 from quantlab.report.comparison_page import report_page, unjudged_page
@@ -88,7 +88,7 @@ def whole(labelled: bool = True) -> Page:
         ),
         shortfall="The best declines by 1.2%.",
         suggestions=("More images: `--images-per-class 2`.",),
-        problems=(Problem("0.jpg", "truncated"),),
+        problems=(ImageProblem("0.jpg", "truncated"),),
     )
     return report_page(comparison, judge(comparison, parse_decline("1%")), context)
 
@@ -134,7 +134,7 @@ def test_a_real_page_with_hostile_names() -> None:
         environment={HOSTILE: HOSTILE},
         output=HOSTILE,
         warnings=(HOSTILE,),
-        problems=(Problem(HOSTILE, HOSTILE),),
+        problems=(ImageProblem(HOSTILE, HOSTILE),),
         trials=(TrialRow(HOSTILE, error=HOSTILE),),
     )
     page = report_page(comparison, judge(comparison, parse_decline("1%")), context)

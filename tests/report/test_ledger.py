@@ -6,13 +6,13 @@ import csv
 import io
 
 from quantlab.report.ledger import COLUMNS, HEAD, ledger_csv, ledger_page
-from quantlab.runs.ledger import Row
+from quantlab.runs.ledger import LedgerRow
 
 ROWS = (
-    Row("mindcv", "m", "published", 2.66, 256, 224, 155.94, 13133.26, 69.98, top5=89.32,
+    LedgerRow("mindcv", "m", "published", 2.66, 256, 224, 155.94, 13133.26, 69.98, top5=89.32,
         recipe="m", note="MindCV"),
-    Row("mindcv", "m", "nobody", weight="model not available here"),
-    Row("", "net", "here", 3.487816, 1, 224, 8.25, 121.2, 79.692, (77.42, 81.79), 94.0,
+    LedgerRow("mindcv", "m", "nobody", weight="model not available here"),
+    LedgerRow("", "net", "here", 3.487816, 1, 224, 8.25, 121.2, 79.692, (77.42, 81.79), 94.0,
         (92.6, 95.2), 1300, "val1300", weight="net.onnx", note="Z80, threads: 1"),
 )  # fmt: skip
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from quantlab.inspect.kernels import Kind
+from quantlab.inspect.kernels import KernelKind
 from quantlab.inspect.profile import NodeTime, Profile
 from quantlab.report.plots import save_profiles
 from quantlab.report.profile import OPERATORS_SHOWN, profile_summary
 
 
-def profile(name: str, operators: int, kind: Kind) -> Profile:
+def profile(name: str, operators: int, kind: KernelKind) -> Profile:
     nodes = tuple(
         NodeTime(name=f"a/long/name/of/a/node/{i}" * 3, op_type=f"Op{i}", kind=kind, ms=1 + i)
         for i in range(operators)

@@ -8,7 +8,7 @@ import pytest
 
 from quantlab.fetch import PublishedModel
 from quantlab.recipe import Recipe
-from quantlab.runs.ledger import Row, ledger, measured
+from quantlab.runs.ledger import LedgerRow, ledger, measured
 from quantlab.runs.record import RunRecord
 from quantlab.stats.paired import Share, wilson
 
@@ -62,7 +62,7 @@ def quantized(source: str, output: str, recipe: Recipe = RECIPE) -> RunRecord:
     return run({"model": file(source), "recipe": recipe.model_dump(), "output": file(output, "q")})
 
 
-def rows_of(rows: tuple[Row, ...], whose: str) -> list[Row]:
+def rows_of(rows: tuple[LedgerRow, ...], whose: str) -> list[LedgerRow]:
     return [row for row in rows if row.whose == whose]
 
 

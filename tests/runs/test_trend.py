@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import pytest
 
 from quantlab.runs.change_points import LEAST, change_points
-from quantlab.runs.figures import Figure, Measured
+from quantlab.runs.figures import Figure, RecordedFigure
 from quantlab.runs.trend import foremost, trend
 from quantlab.stats.paired import Interval, wilson, z_value
 
 
 def runs(
     values: Sequence[float], metric: str = "top1", series: str = "val", month: int = 1
-) -> list[Measured]:
+) -> list[RecordedFigure]:
     """A run a day."""
     return [
-        Measured(
+        RecordedFigure(
             "",
             f"{month}-{i}",
             f"2026-{month:02d}-{i + 1:02d}",
@@ -55,7 +55,9 @@ def test_a_change_of_an_accuracy_is_told_from_its_intervals() -> None:
 def test_sampling_noise_is_no_change() -> None:
     rates = (wilson(count, 1000) for count in (700, 712, 695, 705))
     measured = [
-        Measured("", str(i), f"2026-01-0{i + 1}", Figure("top1", "n", "", "", r.low + 0.03, r))
+        RecordedFigure(
+            "", str(i), f"2026-01-0{i + 1}", Figure("top1", "n", "", "", r.low + 0.03, r)
+        )
         for i, r in enumerate(rates)
     ]
     assert trend(measured)[0].changes == ()
@@ -78,7 +80,7 @@ def test_too_few_runs_are_said(metric: str, least: int) -> None:
 
 def test_an_interval_without_width_is_no_known_variance() -> None:
     measured = [
-        Measured("", str(i), str(i), Figure("kl", "n", "", "", v, Interval(v, v)))
+        RecordedFigure("", str(i), str(i), Figure("kl", "n", "", "", v, Interval(v, v)))
         for i, v in enumerate([0.0, 0.0, 0.1])
     ]
     (found,) = trend(measured)

@@ -14,7 +14,7 @@ from quantlab.runs.entry import entry_of
 from quantlab.runs.index import Index
 from quantlab.runs.record import RunRecord
 from quantlab.serve.catalog import StoredModel
-from quantlab.serve.queue import Job, Outcome
+from quantlab.serve.queue import Job, JobOutcome
 from quantlab.serve.requests import AnyRequest, Request
 from quantlab.serve.service import Service
 from quantlab.serve.worker import PLACE
@@ -58,7 +58,7 @@ def end(service: Service, files: Mapping[str, bytes] = {}, **outcome: Any) -> Jo
         service.objects.put(f"{job.folder}/{name}", place)
     sizes = {name: len(content) for name, content in files.items()}
     facts = {"state": "done", "exit_code": 0, "out": "Top-1 80%\n", "files": sizes, **outcome}
-    return service.queue.finish(job, Outcome(**facts))
+    return service.queue.finish(job, JobOutcome(**facts))
 
 
 def leave_run(

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantlab.errors import ModelError, QuantlabError
 from quantlab.model.model import Model
-from quantlab.serve.checks import FOLDER, Bounds, Facts, check_upload, plain_name, unpack
+from quantlab.serve.checks import FOLDER, Bounds, ModelFacts, check_upload, plain_name, unpack
 from quantlab.serve.process import run_task
 from quantlab.testing.models import tiny_classifier
 
@@ -52,7 +52,7 @@ def test_the_facts_of_a_model(tmp_path: Path) -> None:
     file = upload(tmp_path / "m.onnx")
     facts = check_upload(file, tmp_path, BOUNDS)
     model = Model.load(file)
-    assert facts == Facts(
+    assert facts == ModelFacts(
         files=("model.onnx",),
         sha256=model.sha256,
         size_bytes=file.stat().st_size,
@@ -96,7 +96,7 @@ def test_models_of_many_kinds(
 def test_real_models_pass_in_a_confined_child(name: str, data_root: Path, tmp_path: Path) -> None:
     file = data_root / "models" / f"{name}.onnx"
     task = {"task": "check", "file": str(file), "bounds": BOUNDS.model_dump(mode="json")}
-    facts = Facts.model_validate(run_task(task, tmp_path, LIMITS, read=[file], required=False))
+    facts = ModelFacts.model_validate(run_task(task, tmp_path, LIMITS, read=[file], required=False))
     assert facts.classes == 1000
     assert facts.quantized == ("int8" in name)
     assert facts.sha256 == Model.load(file).sha256

@@ -17,7 +17,7 @@ from hostile_children import LIMITS, hostile, outcome
 from quantlab.cli import main
 from quantlab.runs.record import load_record
 from quantlab.serve.child import PIECE, EventReporter, EventWriter, event_stream
-from quantlab.serve.process import Child, Ended, Event
+from quantlab.serve.process import Child, ChildEvent, Ended
 from quantlab.testing.images import image_folder
 from quantlab.testing.models import taught, tiny_classifier
 
@@ -33,7 +33,7 @@ def told(function: Callable[[EventWriter], object]) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def verb(folder: Path, data: Path, *argv: str) -> tuple[list[Event], Ended]:
+def verb(folder: Path, data: Path, *argv: str) -> tuple[list[ChildEvent], Ended]:
     """A command line in a child that may read ``data``."""
     cache = folder.parent / "child-cache"
     cache.mkdir(exist_ok=True)
@@ -49,7 +49,7 @@ def verb(folder: Path, data: Path, *argv: str) -> tuple[list[Event], Ended]:
         return outcome(child)
 
 
-def text(events: list[Event], kind: str) -> str:
+def text(events: list[ChildEvent], kind: str) -> str:
     return "".join(event["text"] for event in events if event["kind"] == kind)
 
 
@@ -126,7 +126,7 @@ def test_an_interrupted_tune_keeps_its_best(scene: tuple[Path, Path]) -> None:
         folder, LIMITS, read=[data], write=[cache], env={"QUANTLAB_CACHE": str(cache)},
         required=False,
     ) as child:  # fmt: skip
-        events: list[Event] = []
+        events: list[ChildEvent] = []
         while not any("written to" in event.get("text", "") for event in events):
             events += child.events(1.0)
             assert child.ended is None, events

@@ -11,7 +11,7 @@ from holdings import add_dataset, add_model
 
 from quantlab.serve import guard
 from quantlab.serve.access import COOKIE, CSRF_FIELD, CSRF_HEADER, MayRead, csrf_token
-from quantlab.serve.audit_log import Audit
+from quantlab.serve.audit_log import AuditLog
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.guard import HEADERS
 from quantlab.serve.service import Service
@@ -37,7 +37,9 @@ def slow_service(tmp_path: Any) -> Iterator[Service]:
 
 
 def lines(service: Service) -> list[tuple[str, str, str]]:
-    return [(line.action, line.subject, line.outcome) for line in Audit(service.database).lines()]
+    return [
+        (line.action, line.subject, line.outcome) for line in AuditLog(service.database).lines()
+    ]
 
 
 class TestWhoAsks:
@@ -346,9 +348,9 @@ class TestAudit:
             ("POST submit", "/api/v1/jobs", "202"),
         ]
         by_name = {token.id: token.name for token in Tokens(served.database).all()}
-        found = [by_name[line.token] for line in Audit(served.database).lines()]
+        found = [by_name[line.token] for line in AuditLog(served.database).lines()]
         assert found == ["my-read", "my-read", "my-submit", "my-submit"]
-        assert {line.address for line in Audit(served.database).lines()} == {"127.0.0.1"}
+        assert {line.address for line in AuditLog(served.database).lines()} == {"127.0.0.1"}
 
     def test_guesses_cannot_fill_it(self, served: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(guard, "REFUSALS_A_MINUTE", 12)
@@ -372,7 +374,7 @@ class TestAudit:
         def away(*_: Any) -> None:
             raise UnavailableError("away.")
 
-        monkeypatch.setattr(Audit, "add", away)
+        monkeypatch.setattr(AuditLog, "add", away)
         client = client_of(app_of(served))
         assert client.post("/api/v1/jobs", json=JOB).status_code == 202
         assert "not in the audit log" in caplog.text

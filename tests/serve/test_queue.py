@@ -12,16 +12,16 @@ from quantlab.serve.db import JOBS, Database
 from quantlab.serve.queue import (
     Asked,
     ConflictError,
+    JobOutcome,
     LeaseLostError,
     NotFoundError,
-    Outcome,
     Queue,
     TooManyError,
 )
 
 EVALUATE = Asked("evaluate", {"verb": "evaluate", "model": "m"}, {"models": []}, exclusive=False)
 BENCH = Asked("bench", {"verb": "bench", "models": ["m"]}, {"models": []}, exclusive=True)
-DONE = Outcome("done", 0, out="Top-1", run="run-1", files={"a.txt": 3})
+DONE = JobOutcome("done", 0, out="Top-1", run="run-1", files={"a.txt": 3})
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_cancelling(queue: Queue) -> None:
     asked = queue.cancel(running.id)
     assert (asked.state, asked.cancelled) == ("running", True)
     assert queue.heartbeat(claimed) is True
-    queue.finish(claimed, Outcome("cancelled", 130))
+    queue.finish(claimed, JobOutcome("cancelled", 130))
     assert queue.cancel(running.id).state == "cancelled"
     assert queue.get(running.id).exit_code == 130
 

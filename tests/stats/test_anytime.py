@@ -11,8 +11,8 @@ from quantlab.stats.anytime import (
     BETS,
     BOLDEST,
     SMALLEST_BET,
+    DeclineKind,
     FiniteTest,
-    Kind,
     StopDecision,
     anytime_decline,
     anytime_share,
@@ -24,14 +24,14 @@ from quantlab.stats.anytime import (
 from quantlab.stats.paired import decline_of, paired_difference, paired_ratio, wilson
 
 COUNTS = [(700, 12, 9, 279), (40, 3, 0, 7), (0, 5, 5, 90), (90, 0, 0, 10), (1, 0, 0, 0)]
-KINDS: tuple[Kind, ...] = ("relative", "absolute")
+KINDS: tuple[DeclineKind, ...] = ("relative", "absolute")
 
 
 @pytest.mark.parametrize("limit", [-0.3, 0.0, 0.01, 0.5])
 @pytest.mark.parametrize("counts", COUNTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_stake_is_that_of_bets_laid_one_by_one(
-    kind: Kind, counts: tuple[int, ...], limit: float
+    kind: DeclineKind, counts: tuple[int, ...], limit: float
 ) -> None:
     values = decline_values(kind)(limit)
     images = np.random.default_rng(0).permutation(np.repeat(values, counts))
@@ -49,7 +49,7 @@ def test_the_stake_is_that_of_bets_laid_one_by_one(
 @pytest.mark.parametrize("counts", COUNTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_interval_is_the_limits_that_are_not_decided(
-    kind: Kind, counts: tuple[int, ...]
+    kind: DeclineKind, counts: tuple[int, ...]
 ) -> None:
     both, lost, gained, _ = counts
     found = anytime_decline(both, lost, gained, sum(counts), kind)
@@ -154,7 +154,7 @@ def test_of_all_images_it_says_what_all_images_say(decline: float) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_last_image_decides_exactly(kind: Kind) -> None:
+def test_the_last_image_decides_exactly(kind: DeclineKind) -> None:
     lost = np.where(np.arange(200) < 2, 1, 0)
     for allowed, expected in ((0.01, "pass"), (0.0099, "fail")):
         test = FiniteTest(decline_values(kind)(allowed), 200, alpha=1e-9)

@@ -5,12 +5,12 @@ import pytest
 from fakes import FakeAttempt, a_trial
 
 from quantlab.recipe import Recipe
-from quantlab.tune.search import Limits, Outcome, Proposal, Search, run_search
+from quantlab.tune.search import Proposal, Search, SearchLimits, SearchOutcome, run_search
 from quantlab.tune.trial_store import TrialStore
 from quantlab.tune.trials import Trial
 
 RECIPES = [Recipe(name=f"r{i}", seed=i) for i in range(6)]
-FREE = Limits(budget=1e9)
+FREE = SearchLimits(budget=1e9)
 
 
 def all_of(recipes: list[Recipe], *, evaluate: bool = True) -> Search:
@@ -41,7 +41,7 @@ def test_everything_is_tried_once_and_kept(tmp_path: Path) -> None:
 
 def test_a_search_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
     attempt = FakeAttempt(lambda recipe: {})
-    run_search(all_of(RECIPES), attempt, TrialStore(tmp_path), Limits(1e9, max_trials=2))
+    run_search(all_of(RECIPES), attempt, TrialStore(tmp_path), SearchLimits(1e9, max_trials=2))
     outcome = run_search(all_of(RECIPES), attempt, TrialStore(tmp_path), FREE)
     assert outcome.attempted == 4
     assert len(attempt.made) == len(set(attempt.made)) == 6
@@ -67,7 +67,7 @@ def test_the_budget_ends_it_but_one_is_always_evaluated(tmp_path: Path) -> None:
         all_of(RECIPES, evaluate=False),
         attempt,
         TrialStore(tmp_path),
-        Limits(budget=15),
+        SearchLimits(budget=15),
         clock=lambda: next(clock),
     )
     assert outcome.stop == "budget"
@@ -95,7 +95,7 @@ def test_ctrl_c_leaves_what_was_under_way_untried(tmp_path: Path) -> None:
 
 def test_the_target_speedup_ends_it(tmp_path: Path) -> None:
     attempt = FakeAttempt(lambda recipe: {"speedup": 1.0 + recipe.seed, "excess": -1.0})
-    limits = Limits(1e9, target_speedup=3.0)
+    limits = SearchLimits(1e9, target_speedup=3.0)
     outcome = run_search(all_of(RECIPES), attempt, TrialStore(tmp_path), limits)
     assert (outcome.stop, outcome.attempted) == ("target", 3)
 
@@ -122,7 +122,9 @@ def test_a_failed_trial_is_not_tried_again(tmp_path: Path) -> None:
         return Trial(number=number, recipe=proposal.recipe, status="failed", seconds=0, error="no")
 
     for _ in range(2):
-        outcome: Outcome = run_search(all_of(RECIPES[:2]), attempt, TrialStore(tmp_path), FREE)
+        outcome: SearchOutcome = run_search(
+            all_of(RECIPES[:2]), attempt, TrialStore(tmp_path), FREE
+        )
     assert tries == [1, 2]
     assert outcome.best is None
 
@@ -136,10 +138,12 @@ def failing(number: int, proposal: Proposal, known: Trial | None) -> Trial:
 
 
 def test_failures_count_as_trials(tmp_path: Path) -> None:
-    outcome = run_search(all_of(RECIPES), failing, TrialStore(tmp_path), Limits(1e9, max_trials=2))
+    outcome = run_search(
+        all_of(RECIPES), failing, TrialStore(tmp_path), SearchLimits(1e9, max_trials=2)
+    )
     assert (outcome.stop, outcome.attempted, outcome.best) == ("max-trials", 2, None)
 
 
 def test_a_search_in_which_everything_fails_keeps_to_its_budget(tmp_path: Path) -> None:
-    outcome = run_search(all_of(RECIPES), failing, TrialStore(tmp_path), Limits(budget=0))
+    outcome = run_search(all_of(RECIPES), failing, TrialStore(tmp_path), SearchLimits(budget=0))
     assert (outcome.stop, outcome.attempted, outcome.best) == ("budget", 3, None)

@@ -8,14 +8,14 @@ from quantlab.recipe import Recipe
 from quantlab.tune import strategies
 from quantlab.tune.ladder import cheapest_first, ladder, ladder_of
 from quantlab.tune.sampling import sampled, suggestion
-from quantlab.tune.search import Limits, Outcome, Search, run_search
+from quantlab.tune.search import Search, SearchLimits, SearchOutcome, run_search
 from quantlab.tune.trial_store import TrialStore
 
-FREE = Limits(budget=1e9)
+FREE = SearchLimits(budget=1e9)
 START = Recipe(name="start")
 
 
-def run(search: Search, attempt: FakeAttempt, folder: Path) -> Outcome:
+def run(search: Search, attempt: FakeAttempt, folder: Path) -> SearchOutcome:
     return run_search(search, attempt, TrialStore(folder), FREE)
 
 
@@ -111,18 +111,18 @@ def test_a_resumed_ladder_goes_by_the_same_scores(tmp_path: Path) -> None:
     whole, cut = FakeAttempt(answer), FakeAttempt(answer)
     run(strategies.ladder(rungs), whole, tmp_path / "whole")
     for trials in (1, 2, 3):
-        limits = Limits(1e9, max_trials=trials)
+        limits = SearchLimits(1e9, max_trials=trials)
         run_search(strategies.ladder(rungs), cut, TrialStore(tmp_path / "cut"), limits)
     assert cut.made == whole.made
 
 
-def left(outcome: Outcome) -> list[str]:
+def left(outcome: SearchOutcome) -> list[str]:
     return [p.recipe.name for p in outcome.untried]
 
 
 def test_the_ladder_knows_what_a_limit_leaves_untried(tmp_path: Path) -> None:
     rungs = cheapest_first(ladder())
-    limits = Limits(1e9, max_trials=1)
+    limits = SearchLimits(1e9, max_trials=1)
     search = strategies.ladder(rungs, lambda recipe: groups(2))
     outcome = run_search(search, of_ladder({}), TrialStore(tmp_path / "a"), limits)
     assert left(outcome) == ["ort-qdq-mean", "qoperator"]
@@ -133,7 +133,11 @@ def test_the_ladder_knows_what_a_limit_leaves_untried(tmp_path: Path) -> None:
     ticks = iter(range(0, 1000, 10))
     search = strategies.ladder(rungs, lambda recipe: groups(2))
     outcome = run_search(
-        search, of_ladder({}), TrialStore(tmp_path / "c"), Limits(25), clock=lambda: next(ticks)
+        search,
+        of_ladder({}),
+        TrialStore(tmp_path / "c"),
+        SearchLimits(25),
+        clock=lambda: next(ticks),
     )
     assert outcome.stop == "budget"
     assert left(outcome) == ["qoperator", "ort-qdq-mean", "qdq-plain"]
@@ -156,7 +160,7 @@ def test_every_strategy_knows_what_a_limit_leaves_untried(
     search: Callable[[], Search], names: int, later: str, tmp_path: Path
 ) -> None:
     attempt = FakeAttempt(lambda recipe: {"excess": 1.0})
-    outcome = run_search(search(), attempt, TrialStore(tmp_path), Limits(1e9, max_trials=1))
+    outcome = run_search(search(), attempt, TrialStore(tmp_path), SearchLimits(1e9, max_trials=1))
     assert (len(outcome.untried), outcome.later) == (names, later)
 
 
@@ -221,13 +225,13 @@ def test_sampling_is_a_function_of_the_trials_and_the_seed(tmp_path: Path, sampl
     space = {"ranges": ["mean", "mse", "percentile"], "equalize": [True, False]}
     attempt = FakeAttempt(lambda r: {"kl": 0.1 if r.equalize else 0.2, "excess": -1.0})
 
-    def search(folder: Path, limits: Limits) -> Outcome:
+    def search(folder: Path, limits: SearchLimits) -> SearchOutcome:
         strategy = sampled(START, space, sampler, 7, list)  # type: ignore[arg-type]
         return run_search(strategy, attempt, TrialStore(folder), limits)
 
     whole = search(tmp_path / "whole", FREE)
     assert len(whole.trials) == 6
-    search(tmp_path / "cut", Limits(1e9, max_trials=3))
+    search(tmp_path / "cut", SearchLimits(1e9, max_trials=3))
     resumed = search(tmp_path / "cut", FREE)
     assert [t.digest for t in resumed.trials] == [t.digest for t in whole.trials]
     assert suggestion(START, space, whole.trials, sampler, 7) is None  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import pytest
 
 from quantlab._util.reporter import NullReporter
 from quantlab.data.crops import Crops, load_crops
-from quantlab.data.dataset import Dataset, Problem
+from quantlab.data.dataset import Dataset, ImageProblem
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError
@@ -184,7 +184,7 @@ def test_many_classes_calibrate_on_one_image_of_each(
 
 
 def test_one_dataset_is_divided_by_content(model: Model, dataset: Dataset, reporter: Notes) -> None:
-    spoiled = replace(dataset, problems=(Problem("x.png", "missing"),))
+    spoiled = replace(dataset, problems=(ImageProblem("x.png", "missing"),))
     calibration, evaluation, _ = divided(spoiled, model, Recipe(images_per_class=2), reporter)
     assert (len(calibration), len(evaluation)) == (20, 20)
     assert not set(calibration.content_digests) & set(evaluation.content_digests)

@@ -32,10 +32,10 @@ from quantlab.testing import fake_predictions, image_folder
 from quantlab.verbs.cached_results import keep_layers
 from quantlab.verbs.publish import (
     Artifact,
-    Conditions,
     Failed,
-    Result,
+    PageConditions,
     Returned,
+    VerbResult,
     comparison_report,
     publish,
     report_files,
@@ -128,20 +128,20 @@ def test_a_result_is_in_the_run_folder(tmp_path: Path) -> None:
     assert [(run.folder / file).read_text() for file in record.artifacts.values()] == ["A", "B"]
 
 
-class Told(Result):
+class Told(VerbResult):
     """Publishes what it is told."""
 
     def __init__(self) -> None:
-        self.seen: list[Conditions] = []
+        self.seen: list[PageConditions] = []
 
     def status(self) -> RunStatus:
         return "interrupted"
 
-    def artifacts(self, conditions: Conditions) -> Iterable[Artifact]:
+    def artifacts(self, conditions: PageConditions) -> Iterable[Artifact]:
         self.seen.append(conditions)
         return ()
 
-    def deliver(self, conditions: Conditions, reporter: Any) -> None:
+    def deliver(self, conditions: PageConditions, reporter: Any) -> None:
         self.seen.append(conditions)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantlab.data.dataset import Problem
+from quantlab.data.dataset import ImageProblem
 from quantlab.errors import DataError
 
 MAX_FILE_BYTES = 512 * 1024**2
@@ -63,15 +63,15 @@ def holds_image(path: Path) -> bool:
     return any(is_image(entry.name) and not entry.is_dir() for entry in _scan(path))
 
 
-def images_below(path: Path) -> tuple[list[str], list[Problem]]:
+def images_below(path: Path) -> tuple[list[str], list[ImageProblem]]:
     """The images anywhere below, as sorted relative POSIX paths, and those that are no files."""
     found: list[str] = []
-    problems: list[Problem] = []
+    problems: list[ImageProblem] = []
     for name, is_file in sorted(_walk(path, "", set())):
         if is_file:
             found.append(name)
         else:
-            problems.append(Problem(name, "not a regular file (a broken link?)"))
+            problems.append(ImageProblem(name, "not a regular file (a broken link?)"))
     return found, problems
 
 

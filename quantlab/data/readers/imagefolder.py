@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quantlab.data.dataset import Dataset, Problem
+from quantlab.data.dataset import Dataset, ImageProblem
 from quantlab.data.readers.classes import find_synsets, resolve
 from quantlab.data.readers.files import FileSource, folders, images_below
 
@@ -23,12 +23,12 @@ def read(path: Path, *, synsets: Path | None = None, num_classes: int | None = N
     )
     names: list[str] = []
     labels: list[int] = []
-    problems: list[Problem] = []
+    problems: list[ImageProblem] = []
     for folder, label in zip(classes, resolved.indices, strict=True):
         found, broken = images_below(path / folder)
         names += [f"{folder}/{name}" for name in found]
         labels += [label] * len(found)
-        problems += [Problem(f"{folder}/{p.name}", p.reason) for p in broken]
+        problems += [ImageProblem(f"{folder}/{p.name}", p.reason) for p in broken]
     return Dataset(
         root=str(path),
         names=tuple(names),

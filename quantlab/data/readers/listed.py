@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.data.dataset import Dataset, Problem
+from quantlab.data.dataset import Dataset, ImageProblem
 from quantlab.data.readers.classes import (
     find_synsets,
     fitting_names,
@@ -68,7 +68,7 @@ def read(
     source = FileSource(names, [folder for folder in folders if folder is not None])
     ready = all(name.endswith(".npz") for name in names)
     missing = [
-        Problem(line.name, "in the list, but there is no such file")
+        ImageProblem(line.name, "in the list, but there is no such file")
         for line, folder in zip(lines, folders, strict=True)
         if folder is None
     ]
@@ -137,9 +137,9 @@ def _check_inside(lines: Sequence[ListedImage], list_file: Path) -> None:
 
 def _without_repeats(
     lines: Sequence[ListedImage], list_file: Path
-) -> tuple[list[ListedImage], list[Problem]]:
+) -> tuple[list[ListedImage], list[ImageProblem]]:
     first: dict[str, ListedImage] = {}
-    problems: list[Problem] = []
+    problems: list[ImageProblem] = []
     for line in lines:
         known = first.setdefault(line.name, line)
         if known is line:
@@ -150,7 +150,7 @@ def _without_repeats(
                 f"{line.label} in line {line.number}.",
                 "Remove the wrong line.",
             )
-        problems.append(Problem(line.name, f"listed again in line {line.number}"))
+        problems.append(ImageProblem(line.name, f"listed again in line {line.number}"))
     return list(first.values()), problems
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from quantlab.data.dataset import Content, Dataset, Problem
+from quantlab.data.dataset import Content, Dataset, ImageProblem
 from quantlab.data.readers import datum
 from quantlab.data.readers.files import cannot_read
 from quantlab.errors import DataError, LabelError, MissingExtraError
@@ -48,13 +48,13 @@ def read(path: Path, *, labelled: bool = True) -> Dataset:
     MissingExtraError."""
     keys: list[bytes] = []
     labels: list[int | None] = []
-    problems: list[Problem] = []
+    problems: list[ImageProblem] = []
     with _reading(path) as transaction:
         for key, value in transaction.cursor():
             try:
                 label = datum.parse(value).label
             except DataError as error:
-                problems.append(Problem(name_of(bytes(key)), error.problem.removesuffix(".")))
+                problems.append(ImageProblem(name_of(bytes(key)), error.problem.removesuffix(".")))
                 continue
             keys.append(bytes(key))
             labels.append(label if labelled else None)

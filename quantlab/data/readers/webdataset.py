@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quantlab.data.dataset import NO_LABEL, Dataset, Problem
+from quantlab.data.dataset import NO_LABEL, Dataset, ImageProblem
 from quantlab.data.readers.files import MAX_FILE_BYTES, cannot_read, is_image
 from quantlab.errors import DataError
 
@@ -88,7 +88,7 @@ def read(path: Path, *, labelled: bool = True) -> Dataset:
         labels=np.array([labels[i] for i in kept], np.int64) if any_label else None,
         source=TarSource(names_kept, [places[i] for i in kept]),
         problems=tuple(
-            Problem(name, NO_LABEL)
+            ImageProblem(name, NO_LABEL)
             for name, label in zip(names, labels, strict=True)
             if any_label and label is None
         ),

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from pydantic import Field
 
 from quantlab.gate.criterion import NUMBER, Criterion, amount, plain
-from quantlab.stats.anytime import Kind
+from quantlab.stats.anytime import DeclineKind
 from quantlab.stats.paired import Interval
 
 _AMOUNT = re.compile(rf"\s*{NUMBER}\s*(%|pp|points?)\s*", re.IGNORECASE)
@@ -27,7 +27,7 @@ class DeclineCriterion(Criterion):
     needs_labels: ClassVar[bool] = True
 
     max_decline: float = Field(default=0.01, ge=0, lt=1)
-    kind: Kind = "relative"
+    kind: DeclineKind = "relative"
     metric: str
     tolerance: float = Field(default=0.0, ge=0)
 
@@ -82,7 +82,7 @@ class DeclineCriterion(Criterion):
         return cls(max_decline=fraction, kind=kind, metric=name.removesuffix(_SUFFIX))
 
 
-def decline_amount(text: str) -> tuple[float, Kind]:
+def decline_amount(text: str) -> tuple[float, DeclineKind]:
     """The fraction and the kind of ``1%`` or ``0.5pp``. Raises ValueError."""
     match = _AMOUNT.fullmatch(text)
     if match is None or float(match[1]) >= 100:

@@ -26,7 +26,7 @@ from quantlab.quantize.engine.observe import (
     spread_batches,
 )
 from quantlab.quantize.engine.plan import (
-    Plan,
+    QuantizationPlan,
     fixed_bounds,
     quantizers,
     shares_input_quantizer,
@@ -52,7 +52,7 @@ class QuantlabEngine:
 
     def __init__(self, observe: Observe = observe_tensors) -> None:
         self._observe = observe
-        self._last: tuple[tuple[str, Recipe], Calibration, Plan] | None = None
+        self._last: tuple[tuple[str, Recipe], Calibration, QuantizationPlan] | None = None
 
     def quantize(self, model: Model, recipe: Recipe, calibration: Calibration) -> onnx.ModelProto:
         """See Engine.quantize. Memory does not grow with the number of calibration images.
@@ -85,7 +85,7 @@ def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
 
 def make_plan(
     net: Net, recipe: Recipe, calibration: Calibration, observe: Observe = observe_tensors
-) -> Plan:
+) -> QuantizationPlan:
     """Everything the recipe asks for, decided on the calibration images, which ``observe`` shows
     to range estimators.
 
@@ -99,7 +99,7 @@ def make_plan(
     net = start.net
     ranges = {**start.ranges, **{n: estimator.range() for n, estimator in seen.items()}}
     dtype, zero = weight_storage(recipe)
-    plan = Plan(net, grid, dtype, zero, quantizers(net, ranges, grid), {})
+    plan = QuantizationPlan(net, grid, dtype, zero, quantizers(net, ranges, grid), {})
     if recipe.rounding == "nearest" and not recipe.bias_correction:
         plan = nearest_weights(plan, recipe)
     else:

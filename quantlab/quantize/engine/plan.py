@@ -24,7 +24,7 @@ class Rounded:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class QuantizationPlan:
     """The net, the quantizer of each tensor, the weights of each layer (by its output's name)."""
 
     net: Net

@@ -17,7 +17,7 @@ from quantlab.model import graph as g
 from quantlab.model.large import tensor_of
 from quantlab.quantize.engine.grid import Affine
 from quantlab.quantize.engine.net import Layer
-from quantlab.quantize.engine.plan import Plan, requantizer
+from quantlab.quantize.engine.plan import QuantizationPlan, requantizer
 from quantlab.quantize.operators import operators
 
 INT16_OPSET = 21
@@ -43,7 +43,7 @@ class Parts:
         self.nodes.append(helper.make_node(op, reads, makes, name=name, **more))
 
 
-def write_qdq(plan: Plan) -> onnx.ModelProto:
+def write_qdq(plan: QuantizationPlan) -> onnx.ModelProto:
     """The whole quantized model. Equal plans give equal bytes."""
     parts = Parts()
     outputs = {v.name for v in plan.net.proto.graph.output}
@@ -67,7 +67,7 @@ def write_qdq(plan: Plan) -> onnx.ModelProto:
     return assembled(plan, parts)
 
 
-def assembled(plan: Plan, parts: Parts) -> onnx.ModelProto:
+def assembled(plan: QuantizationPlan, parts: Parts) -> onnx.ModelProto:
     """The prepared model with these nodes and weights in place of its own."""
     proto = g.without_initializers(plan.net.proto)
     del proto.graph.value_info[:]
@@ -81,22 +81,22 @@ def assembled(plan: Plan, parts: Parts) -> onnx.ModelProto:
     return proto
 
 
-def raw(plan: Plan, name: str) -> str:
+def raw(plan: QuantizationPlan, name: str) -> str:
     """The name of a tensor before its quantizer."""
     return plan.net.names.tensor(name, "fp32")
 
 
-def integers(plan: Plan, name: str) -> str:
+def integers(plan: QuantizationPlan, name: str) -> str:
     """The name of a tensor as integers."""
     return plan.net.names.tensor(name, "quantized")
 
 
-def dequantized(plan: Plan, name: str) -> str:
+def dequantized(plan: QuantizationPlan, name: str) -> str:
     """The name of a tensor after its quantizer."""
     return plan.net.names.tensor(name, "dequantized")
 
 
-def add_quantize(parts: Parts, plan: Plan, name: str, source: str) -> None:
+def add_quantize(parts: Parts, plan: QuantizationPlan, name: str, source: str) -> None:
     """``source`` → the tensor's integers."""
     reads = [source, *written_quantizer(parts, plan, name)]
     parts.node(
@@ -104,19 +104,19 @@ def add_quantize(parts: Parts, plan: Plan, name: str, source: str) -> None:
     )
 
 
-def add_dequantize(parts: Parts, plan: Plan, name: str, target: str = "") -> None:
+def add_dequantize(parts: Parts, plan: QuantizationPlan, name: str, target: str = "") -> None:
     """The tensor's integers → real numbers."""
     reads = [integers(plan, name), *quantizer(parts, plan, name)]
     makes = [target or dequantized(plan, name)]
     parts.node("DequantizeLinear", reads, makes, plan.net.names.node(name, "DequantizeLinear"))
 
 
-def quantizer(parts: Parts, plan: Plan, name: str) -> list[str]:
+def quantizer(parts: Parts, plan: QuantizationPlan, name: str) -> list[str]:
     """The names of the scale and zero point with which the tensor's integers are read."""
     return _constants(parts, plan, name, "", plan.tensors[name])
 
 
-def written_quantizer(parts: Parts, plan: Plan, name: str) -> list[str]:
+def written_quantizer(parts: Parts, plan: QuantizationPlan, name: str) -> list[str]:
     """Those with which its integers are made: others only for a HardSigmoid."""
     maker = plan.net.producers.get(name)
     other = requantizer(maker, plan.grid) if maker is not None and maker.quantized else None
@@ -125,7 +125,9 @@ def written_quantizer(parts: Parts, plan: Plan, name: str) -> list[str]:
     return _constants(parts, plan, name, "requantized/", other)
 
 
-def _constants(parts: Parts, plan: Plan, name: str, prefix: str, by: Affine) -> list[str]:
+def _constants(
+    parts: Parts, plan: QuantizationPlan, name: str, prefix: str, by: Affine
+) -> list[str]:
     names = plan.net.names
     return [
         parts.constant(names.tensor(name, f"{prefix}scale"), np.array(by.scale, np.float32)),
@@ -133,7 +135,7 @@ def _constants(parts: Parts, plan: Plan, name: str, prefix: str, by: Affine) -> 
     ]
 
 
-def add_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
+def add_layer(parts: Parts, plan: QuantizationPlan, layer: Layer) -> None:
     """The layer in fp32 on dequantized inputs and weights; makes ``raw`` of quantized outputs.
 
     A quantized layer's activation is left to its output's quantizer.
@@ -164,7 +166,9 @@ def add_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
         _keep_fp32(parts, plan, parts.nodes[-1], layer.output)
 
 
-def _plus_nothing(parts: Parts, plan: Plan, layer: Layer, main: onnx.NodeProto) -> onnx.NodeProto:
+def _plus_nothing(
+    parts: Parts, plan: QuantizationPlan, layer: Layer, main: onnx.NodeProto
+) -> onnx.NodeProto:
     """An Add of zero: of the integer kernels with two quantizers the fastest."""
     names, name = plan.net.names, layer.output
     nothing = names.tensor(name, "requantized/nothing")
@@ -173,7 +177,7 @@ def _plus_nothing(parts: Parts, plan: Plan, layer: Layer, main: onnx.NodeProto) 
     return helper.make_node("Add", [main.input[0], nothing], main.output, name=main.name)
 
 
-def nothing_triple(parts: Parts, plan: Plan, layer: Layer) -> list[str]:
+def nothing_triple(parts: Parts, plan: QuantizationPlan, layer: Layer) -> list[str]:
     """Zero as an integer, with scale and zero point; of four dimensions where the layer reads a
     convolution, so that ONNX Runtime can change the layout of both."""
     source = layer.inputs[0]
@@ -184,7 +188,7 @@ def nothing_triple(parts: Parts, plan: Plan, layer: Layer) -> list[str]:
     return [parts.constant(stored, value), *quantizer(parts, plan, source)]
 
 
-def _meets_quantizer(plan: Plan, name: str) -> bool:
+def _meets_quantizer(plan: QuantizationPlan, name: str) -> bool:
     """Whether the tensor is quantized, at once or after having been moved about or clipped."""
     movers = (r for r in plan.net.consumers.get(name, []) if g.is_standard(r.node, *_PASSED))
     return name in plan.tensors or any(
@@ -192,7 +196,7 @@ def _meets_quantizer(plan: Plan, name: str) -> bool:
     )
 
 
-def _keep_fp32(parts: Parts, plan: Plan, node: onnx.NodeProto, name: str) -> None:
+def _keep_fp32(parts: Parts, plan: QuantizationPlan, node: onnx.NodeProto, name: str) -> None:
     """A Max with the least float between the node and its output's quantizer.
 
     ONNX Runtime quantizes fp32 weights by itself, to the nearest, wherever it finds a convolution
@@ -205,7 +209,7 @@ def _keep_fp32(parts: Parts, plan: Plan, node: onnx.NodeProto, name: str) -> Non
     node.output[0] = kept
 
 
-def _renamed(node: onnx.NodeProto, plan: Plan) -> onnx.NodeProto:
+def _renamed(node: onnx.NodeProto, plan: QuantizationPlan) -> onnx.NodeProto:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     reads = (name for name in g.node_reads(node) if name in plan.tensors)
@@ -213,7 +217,9 @@ def _renamed(node: onnx.NodeProto, plan: Plan) -> onnx.NodeProto:
     return copy
 
 
-def _use_quantized_weights(parts: Parts, plan: Plan, layer: Layer, main: onnx.NodeProto) -> None:
+def _use_quantized_weights(
+    parts: Parts, plan: QuantizationPlan, layer: Layer, main: onnx.NodeProto
+) -> None:
     name, names = layer.output, plan.net.names
     weight = names.tensor(name, "weight")
     zeros = np.full(len(plan.weights[name].scales), plan.weight_zero).astype(plan.weight_dtype)
@@ -232,7 +238,7 @@ def _use_quantized_weights(parts: Parts, plan: Plan, layer: Layer, main: onnx.No
         main.attribute.extend([*attributes, helper.make_attribute("transB", 1)])
 
 
-def _bias(parts: Parts, plan: Plan, name: str) -> str:
+def _bias(parts: Parts, plan: QuantizationPlan, name: str) -> str:
     names = plan.net.names
     bias = names.tensor(name, "bias")
     if not plan.integer_bias:
@@ -249,7 +255,7 @@ def _bias(parts: Parts, plan: Plan, name: str) -> str:
 
 
 def one_layer(
-    plan: Plan, layer: Layer, types: Mapping[str, np.dtype[np.generic]]
+    plan: QuantizationPlan, layer: Layer, types: Mapping[str, np.dtype[np.generic]]
 ) -> tuple[onnx.ModelProto, dict[str, str]]:
     """A model of this layer alone, and the name of its input (value) for each tensor it reads.
 

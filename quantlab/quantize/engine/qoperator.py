@@ -11,7 +11,7 @@ from onnx import helper
 
 from quantlab.errors import QuantizeError
 from quantlab.quantize.engine.net import Layer
-from quantlab.quantize.engine.plan import Plan, requantizer
+from quantlab.quantize.engine.plan import QuantizationPlan, requantizer
 from quantlab.quantize.engine.qdq import (
     Parts,
     add_dequantize,
@@ -28,7 +28,7 @@ from quantlab.quantize.engine.qdq import (
 from quantlab.quantize.operators import CONTRIB, import_contrib
 
 
-def write_qoperator(plan: Plan) -> onnx.ModelProto:
+def write_qoperator(plan: QuantizationPlan) -> onnx.ModelProto:
     """The whole quantized model. Raises QuantizeError unless the types are 8-bit ones."""
     if not plan.integer_bias:
         raise QuantizeError("format: qoperator knows 8-bit types only.", "Use format: qdq.")
@@ -49,7 +49,7 @@ def write_qoperator(plan: Plan) -> onnx.ModelProto:
     return proto
 
 
-def _add_float_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
+def _add_float_layer(parts: Parts, plan: QuantizationPlan, layer: Layer) -> None:
     made = {name for node in parts.nodes for name in node.output}
     for name in dict.fromkeys(layer.inputs):
         if name in plan.tensors and dequantized(plan, name) not in made:
@@ -60,7 +60,7 @@ def _add_float_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
             add_quantize(parts, plan, name, raw(plan, name))
 
 
-def _add_integer_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
+def _add_integer_layer(parts: Parts, plan: QuantizationPlan, layer: Layer) -> None:
     if layer.moves:
         node = onnx.NodeProto.FromString(layer.node.SerializeToString())
         node.input[0] = integers(plan, layer.inputs[0])
@@ -73,11 +73,11 @@ def _add_integer_layer(parts: Parts, plan: Plan, layer: Layer) -> None:
         _add_combining(parts, plan, layer)
 
 
-def _triple(parts: Parts, plan: Plan, name: str) -> list[str]:
+def _triple(parts: Parts, plan: QuantizationPlan, name: str) -> list[str]:
     return [integers(plan, name), *quantizer(parts, plan, name)]
 
 
-def _add_weighted(parts: Parts, plan: Plan, layer: Layer) -> None:
+def _add_weighted(parts: Parts, plan: QuantizationPlan, layer: Layer) -> None:
     name, names = layer.output, plan.net.names
     stored, scales = plan.stored_weight(name), plan.weights[name].scales
     conv = layer.kind == "Conv"
@@ -100,7 +100,7 @@ def _add_weighted(parts: Parts, plan: Plan, layer: Layer) -> None:
         parts.node("QGemm", reads, makes, layer.name, domain=CONTRIB)
 
 
-def _add_combining(parts: Parts, plan: Plan, layer: Layer) -> None:
+def _add_combining(parts: Parts, plan: QuantizationPlan, layer: Layer) -> None:
     if layer.float_output:
         _add_product(parts, plan, layer)
         return
@@ -118,7 +118,7 @@ def _add_combining(parts: Parts, plan: Plan, layer: Layer) -> None:
         parts.nodes[-1].attribute.append(helper.make_attribute("channels_last", 0))
 
 
-def _add_product(parts: Parts, plan: Plan, layer: Layer) -> None:
+def _add_product(parts: Parts, plan: QuantizationPlan, layer: Layer) -> None:
     """A MatMul of two quantized tensors that gives floats."""
     sides = (_triple(parts, plan, name) for name in layer.inputs)
     reads = [name for three in zip(*sides, strict=True) for name in three]

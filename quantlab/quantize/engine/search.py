@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quantlab.data.threads import ordered_map
 from quantlab.quantize.engine.grid import Affine, Doubles
 from quantlab.quantize.engine.net import Net
-from quantlab.quantize.engine.plan import Plan, input_takes_output_quantizer, quantizers
+from quantlab.quantize.engine.plan import QuantizationPlan, input_takes_output_quantizer, quantizers
 from quantlab.quantize.engine.qdq import write_qdq
 from quantlab.quantize.engine.ranges import Range
 from quantlab.runtime.environment import default_threads
@@ -35,7 +35,7 @@ Choice = Mapping[str, Range]
 class Trial:
     """Runs a quantized network with any ranges on a fixed set of images."""
 
-    plan: Plan
+    plan: QuantizationPlan
     images: Images
     output: str
     reference: Doubles
@@ -50,7 +50,7 @@ class Trial:
 
 
 @dataclass
-class Search:
+class RangeSearch:
     """The ranges chosen so far, with the errors that they give."""
 
     trial: Trial
@@ -81,7 +81,7 @@ def alike(first: Range, second: Range) -> bool:
 
 
 def searched(
-    plan: Plan, ranges: Choice, found: Mapping[str, Mapping[str, Range]], images: Images
+    plan: QuantizationPlan, ranges: Choice, found: Mapping[str, Mapping[str, Range]], images: Images
 ) -> dict[str, Affine]:
     """The quantizers of ``ranges``, with those of ``found`` (by tensor, by method) that answer
     better.
@@ -92,7 +92,7 @@ def searched(
     found = {
         name: by for name, by in found.items() if not input_takes_output_quantizer(plan.net, name)
     }
-    search = Search(make_trial(plan, images), dict(ranges))
+    search = RangeSearch(make_trial(plan, images), dict(ranges))
     for method in METHODS:
         search.consider({name: by[method] for name, by in found.items()})
     for names in _by_kind(plan.net, found).values():
@@ -108,7 +108,7 @@ def _by_kind(net: Net, names: Iterable[str]) -> dict[str, list[str]]:
     return kinds
 
 
-def make_trial(plan: Plan, images: Images) -> Trial:
+def make_trial(plan: QuantizationPlan, images: Images) -> Trial:
     """The trial against the fp32 network. Logits are what goes into a final Softmax."""
     net = plan.net
     output = logits(net)

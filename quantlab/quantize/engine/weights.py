@@ -20,7 +20,7 @@ from quantlab.quantize.engine.grid import Affine, Doubles, Floats, Grid, weight_
 from quantlab.quantize.engine.moments import Moments, input_moments
 from quantlab.quantize.engine.net import Layer
 from quantlab.quantize.engine.observe import fixed_batch
-from quantlab.quantize.engine.plan import Plan, Rounded, room_for_bias
+from quantlab.quantize.engine.plan import QuantizationPlan, Rounded, room_for_bias
 from quantlab.quantize.engine.qdq import integers, one_layer
 from quantlab.quantize.engine.rounding import nearest, plain_scales, round_depthwise, round_rows
 from quantlab.recipe import Recipe
@@ -36,7 +36,7 @@ Tensors = dict[str, list[NDArray[np.generic]]]
 """By name, a tensor's values on one piece of the images after the other."""
 
 
-def nearest_weights(plan: Plan, recipe: Recipe) -> Plan:
+def nearest_weights(plan: QuantizationPlan, recipe: Recipe) -> QuantizationPlan:
     """Weights to the nearest integer, biases as they are; needs no images."""
     made = {
         layer.output: round_layer(layer, None, plan, recipe)
@@ -46,7 +46,9 @@ def nearest_weights(plan: Plan, recipe: Recipe) -> Plan:
     return replace(plan, weights=made)
 
 
-def fitted_weights(plan: Plan, recipe: Recipe, images: NDArray[np.generic]) -> Plan:
+def fitted_weights(
+    plan: QuantizationPlan, recipe: Recipe, images: NDArray[np.generic]
+) -> QuantizationPlan:
     """Weights and biases by the recipe's ``rounding`` and ``bias_correction``.
 
     ``images`` are some calibration images as the model wants them, [n, …].
@@ -70,7 +72,7 @@ def fitted_weights(plan: Plan, recipe: Recipe, images: NDArray[np.generic]) -> P
     return plan
 
 
-def _first(plan: Plan, images: NDArray[np.generic]) -> NDArray[np.generic]:
+def _first(plan: QuantizationPlan, images: NDArray[np.generic]) -> NDArray[np.generic]:
     if plan.net.input not in plan.tensors:
         return images
     return quantized(np.asarray(images, np.float32), plan.tensors[plan.net.input], plan.grid)
@@ -82,7 +84,7 @@ def quantized(values: Floats, by: Affine, grid: Grid) -> NDArray[np.generic]:
     return np.asarray(np.clip(units, grid.low, grid.high), grid.dtype)
 
 
-def _run(plan: Plan, layer: Layer, held: Tensors, count: int) -> Tensors:
+def _run(plan: QuantizationPlan, layer: Layer, held: Tensors, count: int) -> Tensors:
     proto, feeds = one_layer(plan, layer, {name: held[name][0].dtype for name in layer.inputs})
     session = graph_session(proto, threads=1)
     names = [value.name for value in proto.graph.output]
@@ -103,7 +105,9 @@ def _run(plan: Plan, layer: Layer, held: Tensors, count: int) -> Tensors:
     }
 
 
-def round_layer(layer: Layer, moments: Moments | None, plan: Plan, recipe: Recipe) -> Rounded:
+def round_layer(
+    layer: Layer, moments: Moments | None, plan: QuantizationPlan, recipe: Recipe
+) -> Rounded:
     """The layer's integers, scales and bias. Without ``moments``: nearest, bias as it is.
 
     The bias is corrected for what rounding did to the mean of each output channel:
@@ -125,7 +129,9 @@ def round_layer(layer: Layer, moments: Moments | None, plan: Plan, recipe: Recip
     return Rounded(made.astype(kind).reshape(layer.weight.shape), stored, bias)
 
 
-def _by_pieces(layer: Layer, moments: Moments | None, plan: Plan, recipe: Recipe) -> Rounded:
+def _by_pieces(
+    layer: Layer, moments: Moments | None, plan: QuantizationPlan, recipe: Recipe
+) -> Rounded:
     """The same, some rows at a time."""
     assert layer.weight is not None
     assert layer.bias is not None

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-Task = dict[str, Any]
+PeerTask = dict[str, Any]
 MODEL, IMAGES, QUANTIZED = "model.onnx", "images.npy", "quantized.onnx"
 FULL = errno.ENOSPC
 
@@ -58,7 +58,7 @@ def _work() -> None:
     os.chdir(folder)
     try:
         seconds = {"inc": inc, "nncf": nncf}.get(task["peer"], offered)(task["options"])
-        answer: Task = {"seconds": seconds, "peak_rss_bytes": _peak_rss_bytes()}
+        answer: PeerTask = {"seconds": seconds, "peak_rss_bytes": _peak_rss_bytes()}
     except CriterionUnmetError as error:
         answer = {"unmet": str(error)}
     except ImportError as error:
@@ -120,7 +120,7 @@ def chunks(size: int, path: str = IMAGES) -> Iterator[Any]:
             yield batch[start : start + size]
 
 
-def inc(options: Task) -> float:
+def inc(options: PeerTask) -> float:
     """Neural Compressor. Returns the seconds it took, without its import."""
     _restore_onnx_mapping()
     errors = _Errors()
@@ -223,7 +223,7 @@ class _Judge:
         return np.concatenate(outputs).argmax(axis=1)
 
 
-def nncf(options: Task) -> float:
+def nncf(options: PeerTask) -> float:
     """NNCF. Returns the seconds it took, without its import."""
     import onnx
     from nncf import Dataset, IgnoredScope, QuantizationPreset, quantize
@@ -277,7 +277,7 @@ class _Feeds:
             yield {self._name: images}
 
 
-def offered(options: Task) -> float:
+def offered(options: PeerTask) -> float:
     """The engine of another package. Returns the seconds it took, without its import."""
     sys.path[:] = options["path"]
     import onnx

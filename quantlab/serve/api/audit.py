@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayAdminister
 from quantlab.serve.api.common import Limit, Number, Page, ServiceOf, iso, page, problems
-from quantlab.serve.audit_log import Audit, Line
+from quantlab.serve.audit_log import AuditEntry, AuditLog
 
 router = APIRouter(prefix="/audit", tags=["audit"])
 
@@ -34,10 +34,10 @@ def audit(
     after: Number = None,
 ) -> Page[AuditLine]:
     """List the audit log. Needs the scope admin."""
-    rows = Audit(service.database).lines(before=after, limit=limit + 1)
+    rows = AuditLog(service.database).lines(before=after, limit=limit + 1)
     return page(rows, limit, _view, lambda line: line.number, request, response)
 
 
-def _view(line: Line) -> AuditLine:
+def _view(line: AuditEntry) -> AuditLine:
     facts = {**vars(line), "time": iso(line.time)}
     return AuditLine(**facts)

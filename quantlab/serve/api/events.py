@@ -16,7 +16,7 @@ from quantlab.serve.access import MayRead
 from quantlab.serve.api.common import Key, ServiceOf, problems
 from quantlab.serve.api.jobs import job_view, progress_of
 from quantlab.serve.db import UnavailableError
-from quantlab.serve.queue import Event, Job, TooManyError
+from quantlab.serve.queue import Job, JobEvent, TooManyError
 from quantlab.serve.service import Service
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -27,7 +27,7 @@ PAUSES = (0.2, 2.0)
 AT_ONCE = 500
 SECONDS_TO_TAKE = 60.0
 """A client that takes nothing for so long is left."""
-Found = TypeVar("Found")
+FoundEvents = TypeVar("FoundEvents")
 _EVENT = {
     "type": "object",
     "properties": {
@@ -48,7 +48,7 @@ class Streams:
         self.open = 0
         self.threads = anyio.CapacityLimiter(4)
 
-    async def ask(self, look: Callable[[], Found]) -> Found:
+    async def ask(self, look: Callable[[], FoundEvents]) -> FoundEvents:
         """Query the database in a thread, off the event loop."""
         return await anyio.to_thread.run_sync(look, limiter=self.threads)
 
@@ -118,7 +118,7 @@ async def _events_of(
             await asyncio.sleep(pause)
 
 
-def _look(service: Service, job_id: str, after: int) -> tuple[Job, list[Event]]:
+def _look(service: Service, job_id: str, after: int) -> tuple[Job, list[JobEvent]]:
     """The job first: all that it said before it ended is then among the events."""
     return service.queue.get(job_id), service.queue.events(job_id, after, AT_ONCE)
 

@@ -24,7 +24,7 @@ from quantlab.serve.api.common import (
     page,
     problems,
 )
-from quantlab.serve.queue import Job, State
+from quantlab.serve.queue import Job, JobState
 from quantlab.serve.requests import VERBS
 from quantlab.serve.requests import Request as JobRequest
 
@@ -58,7 +58,7 @@ class JobSummary(BaseModel):
     id: str = Field(examples=["8c5c2f1d9e0a4b37"])
     verb: str
     request: dict[str, Any] = Field(description="what was asked, without defaults")
-    state: State
+    state: JobState
     cancelled: bool = Field(description="whether it was told to stop")
     attempts: int = Field(description="workers that took it up")
     progress: dict[str, Any] | None = Field(description="label, total, done, note")
@@ -165,7 +165,9 @@ def jobs(
     _: MayRead,
     request: Request,
     response: Response,
-    state: Annotated[list[State] | None, Query(max_length=5, description="one or several")] = None,
+    state: Annotated[
+        list[JobState] | None, Query(max_length=5, description="one or several")
+    ] = None,
     verb: Verb | None = None,
     limit: Limit = 50,
     after: Number = None,

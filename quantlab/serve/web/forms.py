@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from quantlab.serve.requests import REQUESTS, AnyRequest, asked_of, command_of
 from quantlab.verbs.options.option import Declared, Stored, without_flags
 
-Kind = Literal["pick", "choice", "flag", "number", "text", "lines"]
+FieldKind = Literal["pick", "choice", "flag", "number", "text", "lines"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Field:
     id: str
     name: str
     label: str
-    kind: Kind
+    kind: FieldKind
     help: str = ""
     hint: str = ""
     required: bool = False
@@ -47,7 +47,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Form:
+class VerbForm:
     """A verb's form: main fields first, then the rest."""
 
     verb: str
@@ -85,7 +85,7 @@ def about(verb: str) -> str:
     return command_of(REQUESTS[verb].OPTIONS.words()).short_help or ""
 
 
-def form(verb: str, stock: Stock, given: Given, errors: Errors) -> Form:
+def form(verb: str, stock: Stock, given: Given, errors: Errors) -> VerbForm:
     """The verb's form with what was given so far. Raises KeyError for another verb."""
     known = asked_of(REQUESTS[verb].OPTIONS)
     main: list[Field] = []
@@ -95,7 +95,7 @@ def form(verb: str, stock: Stock, given: Given, errors: Errors) -> Form:
         first, *more = _fields(each, required, stock, given.get(name, ()))
         told = replace(first, error=errors.get(name, ""))
         (main if each.option.main else rest).extend((told, *more))
-    return Form(verb, about(verb), tuple(main), tuple(rest))
+    return VerbForm(verb, about(verb), tuple(main), tuple(rest))
 
 
 def filled(verb: str, given: Given) -> Filled:

@@ -25,16 +25,16 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Point:
+class ParetoPoint:
     """A trial on the chart."""
 
     x: float
     y: float
-    row: Row
+    row: ParetoRow
 
 
 @dataclass(frozen=True)
-class Row:
+class ParetoRow:
     """A trial in words. ``file``: whether it has one that can be picked."""
 
     number: int
@@ -73,7 +73,7 @@ class Chart:
     """Trials by speed (by size where none was timed) and decline (KL without labels). ``line``
     joins the front."""
 
-    points: tuple[Point, ...]
+    points: tuple[ParetoPoint, ...]
     line: str
     across: tuple[Tick, ...]
     up: tuple[Tick, ...]
@@ -81,7 +81,7 @@ class Chart:
     up_title: str
 
 
-def rows(trials: Sequence[Trial], chosen: str | None) -> tuple[Row, ...]:
+def rows(trials: Sequence[Trial], chosen: str | None) -> tuple[ParetoRow, ...]:
     """All trials in the order they were made; ``chosen`` is the sha256 of the file that the tune
     kept."""
     front = {trial.digest for trial in pareto_front(trials)}
@@ -100,7 +100,7 @@ def chart(trials: Sequence[Trial], chosen: str | None) -> Chart | None:
     flat, steep = _scale(across, LEFT, WIDTH - RIGHT), _scale(costs, HEIGHT - BOTTOM, TOP)
     told = {row.digest: row for row in rows(trials, chosen)}
     points = tuple(
-        Point(round(flat.place(x), 1), round(steep.place(y), 1), told[trial.digest])
+        ParetoPoint(round(flat.place(x), 1), round(steep.place(y), 1), told[trial.digest])
         for trial, x, y in zip(done, across, costs, strict=True)
     )
     front = sorted((p.x, p.y) for p in points if p.row.front)
@@ -151,9 +151,9 @@ def _scale(values: Sequence[float], start: float, end: float) -> _Scale:
     return _Scale(low - room, high + room, start, end)
 
 
-def _row(trial: Trial, front: bool, chosen: bool) -> Row:
+def _row(trial: Trial, front: bool, chosen: bool) -> ParetoRow:
     found = trial.scores
-    return Row(
+    return ParetoRow(
         number=trial.number,
         digest=trial.digest,
         sha256=trial.sha256 or "",

@@ -161,7 +161,7 @@ class FileRow:
 
 
 @dataclass(frozen=True)
-class JobView:
+class JobOnPage:
     """One job. ``files`` are those outside of its run, which has its own; ``command`` does the same
     from a command line."""
 
@@ -174,7 +174,7 @@ class JobView:
     command: str
 
 
-def job_view(job: Job, address: str) -> JobView:
+def job_view(job: Job, address: str) -> JobOnPage:
     """One job; ``address`` is the service's."""
     asked = {key: value for key, value in job.request.items() if key != "verb"}
     facts = {
@@ -185,7 +185,7 @@ def job_view(job: Job, address: str) -> JobView:
         "attempts": str(job.attempts),
     }
     known = [(key, value) for key, value in facts.items() if value != NOTHING]
-    return JobView(
+    return JobOnPage(
         row=job_row(job),
         asked=Table(["", "value"], _named(job, asked), caption="What was asked", sheet=True),
         facts=Table(["", "value"], known, caption="When", sheet=True),
@@ -228,7 +228,7 @@ def _command(job: Job, address: str) -> str:
 
 
 @dataclass(frozen=True)
-class RunView:
+class RunOnPage:
     """One run. ``report`` says whether there is one to read, ``measured`` whether its model has a
     trend; ``trials``, ``more_files`` of them and their ``chart`` are a tune's."""
 
@@ -247,17 +247,17 @@ class RunView:
     report: bool
     measured: bool
     command: str
-    trials: tuple[pareto.Row, ...]
+    trials: tuple[pareto.ParetoRow, ...]
     chart: pareto.Chart | None
 
 
-def run_view(run: StoredRun) -> RunView:
+def run_view(run: StoredRun) -> RunOnPage:
     """One run. Raises RecordError for trials that cannot be read."""
     record, row = run.record, run_row(run.entry)
     output = record.results.get("output")
     kept = output.get("sha256") if isinstance(output, dict) else None
     trials = trials_of(record)
-    return RunView(
+    return RunOnPage(
         row=row,
         title=f"{row.verb.capitalize()} {row.model}",
         job=run.job.id,
@@ -335,7 +335,7 @@ class ChangeRow:
 
 
 @dataclass(frozen=True)
-class SeriesView:
+class SeriesOnPage:
     """Figures under like conditions, the newest first."""
 
     title: str
@@ -347,26 +347,26 @@ class SeriesView:
 
 
 @dataclass(frozen=True)
-class TrendView:
+class TrendOnPage:
     """A model over runs; ``alt`` tells what the picture shows."""
 
     model: str
     words: str
     alt: str
-    series: tuple[SeriesView, ...]
+    series: tuple[SeriesOnPage, ...]
 
 
-def trend_view(found: Trended) -> TrendView:
+def trend_view(found: Trended) -> TrendOnPage:
     """A model over runs."""
     series = tuple(_series(each, found) for each in found.series)
     changes = sum(len(each.changes) for each in series)
     count = "no change" if not changes else f"{changes} change{'s' * (changes != 1)}"
     titles = ", ".join(dict.fromkeys(each.title for each in series))
     alt = f"{found.model} over runs: {titles}; {count} of level. The tables below say the same."
-    return TrendView(found.model, trend_words(found.model, found.series), alt, series)
+    return TrendOnPage(found.model, trend_words(found.model, found.series), alt, series)
 
 
-def _series(each: Series, found: Trended) -> SeriesView:
+def _series(each: Series, found: Trended) -> SeriesOnPage:
     firsts = {change.index for change in each.changes}
     points = tuple(
         PointRow(
@@ -387,7 +387,7 @@ def _series(each: Series, found: Trended) -> SeriesView:
         )
         for change in each.changes
     )
-    return SeriesView(
+    return SeriesOnPage(
         METRICS[each.metric].title, each.conditions, each.metric, points[::-1], changes, each.note
     )
 

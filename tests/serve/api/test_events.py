@@ -20,7 +20,7 @@ from waiting import HANGS, until
 
 from quantlab.serve.api import events as module
 from quantlab.serve.db import UnavailableError
-from quantlab.serve.queue import Outcome, Queue
+from quantlab.serve.queue import JobOutcome, Queue
 from quantlab.serve.service import Service
 
 HELLO = [("say", "Hello"), ("warn", "Careful\nnow"), ("say", "Bye \N{SNOWMAN}")]
@@ -45,7 +45,7 @@ def told(service: Service) -> Any:
 
 
 def finish(service: Service, job: Any) -> None:
-    service.queue.finish(job, Outcome("done", 0, "out"))
+    service.queue.finish(job, JobOutcome("done", 0, "out"))
 
 
 def test_all_that_a_job_said_and_how_it_ended(client: Any, stocked: Service) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from quantlab.cli.tune import command as tune
 from quantlab.serve.requests import REQUESTS, VERBS
-from quantlab.serve.web.forms import Field, Form, Stock, about, filled, form
+from quantlab.serve.web.forms import Field, Stock, VerbForm, about, filled, form
 
 STOCK = Stock(
     models=[("net", "net (fp32)"), ("net-int8", "net-int8 (int8)")],
@@ -14,11 +14,11 @@ STOCK = Stock(
 )
 
 
-def blank(verb: str) -> Form:
+def blank(verb: str) -> VerbForm:
     return form(verb, STOCK, {}, {})
 
 
-def of(found: Form, name: str) -> list[Field]:
+def of(found: VerbForm, name: str) -> list[Field]:
     return [each for each in (*found.main, *found.more) if each.name == name]
 
 

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import PREFIX, Key, Number, ServiceOf
-from quantlab.serve.queue import OPEN, STATES, Job, State
+from quantlab.serve.queue import OPEN, STATES, Job, JobState
 from quantlab.serve.tokens import Token
 from quantlab.serve.web import views
 from quantlab.serve.web.common import ROWS, further, here, page
@@ -25,7 +25,7 @@ def jobs_page(
     request: Request,
     service: ServiceOf,
     _: MayRead,
-    state: Annotated[State | None, Query()] = None,
+    state: Annotated[JobState | None, Query()] = None,
     after: Number = None,
 ) -> Response:
     """List the queue and the jobs that have ended."""

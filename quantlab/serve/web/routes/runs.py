@@ -80,7 +80,7 @@ def run_page(
     )
 
 
-def _original(service: Service, view: views.RunView) -> str | None:
+def _original(service: Service, view: views.RunOnPage) -> str | None:
     """The sha256 of the fp32 model that a tune began with, None for another verb."""
     if not view.trials:
         return None
