@@ -216,7 +216,8 @@ def test_run_dir_keeps_what_the_command_line_keeps(
     assert {r.verb for r in records} == {"tune", "quantize", "evaluate", "compare", "bench"}
     assert all(r.status == "success" and r.results for r in records)
     compared = next(r for r in records if r.verb == "compare")
-    assert compared.results["verdict"]["criterion"] == {"most": 1.0, "tolerance": 0.0}
+    judged = {"type": "DivergenceCriterion", "most": 1.0, "tolerance": 0.0}
+    assert compared.results["verdict"]["criterion"] == judged
 
 
 def test_one_dataset_for_both_is_divided(model: Path) -> None:

@@ -108,8 +108,8 @@ def test_an_orphan_ends_by_itself() -> None:
     code = (
         "import os\n"
         "from quantlab.bench.process import Deadline, workers\n"
-        "from quantlab.bench.task import Task\n"
-        "task = Task((), 1, (), 0, ('CPUExecutionProvider',))\n"
+        "from quantlab.bench.task import BenchTask\n"
+        "task = BenchTask((), 1, (), 0, ('CPUExecutionProvider',))\n"
         "with workers([task], Deadline(600)) as (worker,):\n"
         "    worker.ask('open')\n"
         "    print(worker._process.pid, flush=True)\n"

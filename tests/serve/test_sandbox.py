@@ -173,8 +173,8 @@ def test_honest_work_is_done(work: Path) -> None:
 def test_limits_are_never_raised(work: Path) -> None:
     code = (
         "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (64, 64))\n"
-        "from quantlab.serve.sandbox import Limits, confine\n"
-        "confine([], [], Limits(10**9, 5, 5, 10**6))\n"
+        "from quantlab.serve.sandbox import SandboxLimits, confine\n"
+        "confine([], [], SandboxLimits(10**9, 5, 5, 10**6))\n"
         "names = ('CORE', 'DATA', 'CPU', 'FSIZE', 'NOFILE')\n"
         "print([r.getrlimit(getattr(r, 'RLIMIT_' + n)) for n in names])"
     )

@@ -38,7 +38,8 @@ class Variants:
 
     def __init__(self, model: Model, recipe: Recipe, calibration: Calibration) -> None:
         self._recipe = recipe.model_copy(update=PLAIN)
-        self._prepared = prepared_for(model, self._recipe)
+        named = self._recipe.model_copy(update={"exclude": recipe.exclude})
+        self._prepared = prepared_for(model, named)
         self._plan = make_plan(read_net(self._prepared, self._recipe), self._recipe, calibration)
         layers = (x for x in self._plan.net.layers if x.quantized and x.weight is not None)
         self.layers = frozenset(layer.name for layer in layers)
