@@ -1,6 +1,6 @@
 """The benchmark process: ``python -m quantlab.bench.child``.
 
-Its first line of standard input is a Task in JSON, every further one an order in JSON,
+Its first line of standard input is a BenchTask in JSON, every further one an order in JSON,
 ``{"do": NAME, …}``, a method of Sessions. Each is answered by one line: ``{"answer": …}``, or
 ``{"problem": …, "remedy": …}`` before the process ends. Between orders it waits, and takes no time
 of its CPU; when its standard input is closed it ends.

@@ -38,6 +38,7 @@ class Inspection(BaseModel):
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     layout: str
+    judged: TensorInfo
     output_kind: str
     num_classes: int
     is_quantized: bool
@@ -79,6 +80,7 @@ def inspect_model(
         inputs=model.inputs,
         outputs=model.outputs,
         layout=model.input.layout,
+        judged=model.judged,
         output_kind=model.output_kind,
         num_classes=model.num_classes,
         is_quantized=model.is_quantized,

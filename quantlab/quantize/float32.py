@@ -16,8 +16,8 @@ _TYPE_ATTRIBUTES = ("to", "dtype")
 
 
 def to_float32(proto: onnx.ModelProto) -> None:
-    """In place: weights, Casts and what depends on them become float32, and Casts that then do
-    nothing go. The graph's inputs and outputs keep their types."""
+    """In place: weights, Casts, what depends on them and the graph's inputs and outputs become
+    float32, and Casts that then do nothing go."""
     if not any(True for _ in _halves(proto.graph)):
         return
     _convert(proto.graph)
@@ -41,6 +41,9 @@ def _halves(graph: onnx.GraphProto) -> Iterator[object]:
 def _convert(graph: onnx.GraphProto) -> None:
     for tensor in graph.initializer:
         _convert_tensor(tensor)
+    for value in (*graph.input, *graph.output):
+        if value.type.tensor_type.elem_type in _HALVES:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
     for node in graph.node:
         for found in node.attribute:
             if found.name in _TYPE_ATTRIBUTES and found.i in _HALVES:

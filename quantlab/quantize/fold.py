@@ -201,12 +201,12 @@ def fold_pads(graph: onnx.GraphProto) -> None:
     kept = []
     for pad in graph.node:
         kept.append(pad)
-        before = _zero_padding(pad, weights)
+        zeros = _zero_padding(pad, weights)
         readers = read_by.get(pad.output[0], [])
-        if before is None or not readers or pad.output[0] in outputs:
+        if zeros is None or not readers or pad.output[0] in outputs:
             continue
         positive = _is_not_negative(made_by.get(pad.input[0]), weights)
-        pads = [_with_padding(node, pad.output[0], before, positive) for node in readers]
+        pads = [_with_padding(node, pad.output[0], zeros, positive, weights) for node in readers]
         if any(each is None for each in pads):
             continue
         for node, each in zip(readers, pads, strict=True):
@@ -221,8 +221,9 @@ def fold_pads(graph: onnx.GraphProto) -> None:
     g.set_nodes(graph, kept)
 
 
-def _zero_padding(pad: onnx.NodeProto, weights: _Weights) -> list[int] | None:
-    """The zeros before and after each spatial axis; None where it pads with something else."""
+def _zero_padding(pad: onnx.NodeProto, weights: _Weights) -> dict[int, tuple[int, int]] | None:
+    """The zeros before and after each axis; None where it pads with something else, or images and
+    channels too."""
     if not g.is_standard(pad, "Pad") or g.attribute(pad, "mode", "constant") != "constant":
         return None
     given = [*pad.input[1:], "", "", ""][:3]
@@ -235,16 +236,8 @@ def _zero_padding(pad: onnx.NodeProto, weights: _Weights) -> list[int] | None:
     axes = [int(n) for n in array_of(weights[given[2]])] if given[2] else list(range(half))
     if len(axes) != half or min(axes, default=0) < 0 or min(amounts, default=0) < 0:
         return None
-    rank = max(axes, default=0) + 1
-    if rank < 3:
-        return None
-    sides = []
-    for side in (amounts[:half], amounts[half:]):
-        found = dict(zip(axes, side, strict=True))
-        if found.get(0) or found.get(1):
-            return None
-        sides += [found.get(axis, 0) for axis in range(2, rank)]
-    return sides
+    sides = dict(zip(axes, zip(amounts[:half], amounts[half:], strict=True), strict=True))
+    return None if any(sides.get(0, ())) or any(sides.get(1, ())) else sides
 
 
 def _is_not_negative(node: onnx.NodeProto | None, weights: _Weights) -> bool:
@@ -257,27 +250,40 @@ def _is_not_negative(node: onnx.NodeProto | None, weights: _Weights) -> bool:
 
 
 def _with_padding(
-    node: onnx.NodeProto, name: str, zeros: list[int], positive: bool
+    node: onnx.NodeProto,
+    name: str,
+    zeros: Mapping[int, tuple[int, int]],
+    positive: bool,
+    weights: _Weights,
 ) -> list[int] | None:
     """The node's pads with these zeros besides; None where it cannot take them in."""
-    if list(node.input).count(name) != 1 or node.input[0] != name:
+    window = _window(node, weights)
+    if not window or list(node.input).count(name) != 1 or node.input[0] != name:
         return None
-    own = g.attribute(node, "pads", [0] * len(zeros))
-    if g.attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID") or len(own) != len(zeros):
+    own = g.attribute(node, "pads", [0] * 2 * len(window))
+    if g.attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return None
-    total = [a + b for a, b in zip(own, zeros, strict=True)]
-    if g.is_standard(node, "Conv"):
+    sides = [zeros.get(axis + 2, (0, 0)) for axis in range(len(window))]
+    added = [before for before, _ in sides] + [after for _, after in sides]
+    total = [a + b for a, b in zip(own, added, strict=True)]
+    if node.op_type == "Conv":
         return total
-    kernel = g.attribute(node, "kernel_shape", [0])
-    dilations = g.attribute(node, "dilations", [1] * len(kernel))
-    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    if g.attribute(node, "ceil_mode", 0) or any(
-        t >= span for t, span in zip(total, spans * 2, strict=True)
-    ):
+    reaches = any(t >= size for t, size in zip(total, window * 2, strict=True))
+    if g.attribute(node, "ceil_mode", 0) or reaches:
         return None
-    if g.is_standard(node, "MaxPool") and len(node.output) == 1:
-        return total if positive else None
-    if g.is_standard(node, "AveragePool"):
-        counted = g.attribute(node, "count_include_pad", 0) == 1 or not any(own)
-        return total if counted else None
-    return None
+    if node.op_type == "MaxPool":
+        return total if positive and len(node.output) == 1 else None
+    counted = g.attribute(node, "count_include_pad", 0) == 1 or not any(own)
+    return total if counted else None
+
+
+def _window(node: onnx.NodeProto, weights: _Weights) -> list[int]:
+    """How far a convolution or pool reaches along each spatial axis; nothing for other nodes."""
+    if g.is_standard(node, "Conv") and node.input[1] in weights:
+        kernel = [int(size) for size in weights[node.input[1]].dims[2:]]
+    elif g.is_standard(node, "MaxPool", "AveragePool"):
+        kernel = g.attribute(node, "kernel_shape", [0])
+    else:
+        return []
+    dilations = g.attribute(node, "dilations", [1] * len(kernel))
+    return [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]

@@ -214,6 +214,10 @@ def _db(value: float | None) -> str:
     return number(value, ".1f")
 
 
+def _output_words(i: Inspection) -> str:
+    return f" ({i.output_kind}, {i.num_classes} classes)"
+
+
 def inspect_summary(i: Inspection, *, scales: bool) -> str:
     """The model's outside, its operators, and what runs in int8."""
     lines = [
@@ -221,7 +225,7 @@ def inspect_summary(i: Inspection, *, scales: bool) -> str:
         f"{i.macs / 1e6:,.2f} M MACs an image",
         f"sha256   {i.sha256}",
         *(f"input    {_tensor(t)} ({i.layout})" for t in i.inputs),
-        *(f"output   {_tensor(t)} ({i.output_kind}, {i.num_classes} classes)" for t in i.outputs),
+        *(f"output   {_tensor(t)}{_output_words(i) if t == i.judged else ''}" for t in i.outputs),
         f"graph    {_census(i.op_census)}",
         f"runs as  {_census(i.executed_census)} (ONNX Runtime, optimization {i.optimization})",
         f"kernels  {len(i.of_kind('int8'))} int8, {len(i.of_kind('fp32'))} fp32, "

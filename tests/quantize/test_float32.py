@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -71,3 +72,15 @@ def test_integers_that_become_numbers_stay_so() -> None:
     assert [n.op_type for n in after.graph.node] == ["Conv", "Cast", "Cast"]
     expected, found = (ReferenceEvaluator(p).run(None, {"x": IMAGES})[0] for p in (before, after))
     np.testing.assert_allclose(found, expected, atol=1)
+
+
+def test_an_output_in_float16_becomes_one_in_float32() -> None:
+    before = half_model(mixed=False)
+    before.graph.node[-1].output[0] = "unused"
+    before.graph.output[0].name = "d"
+    before.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    after = prepare(before)
+    assert after.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    expected, found = (ReferenceEvaluator(p).run(None, {"x": IMAGES})[0] for p in (before, after))
+    np.testing.assert_allclose(found, expected, rtol=0.02, atol=0.05)
+    ort.InferenceSession(after.SerializeToString())

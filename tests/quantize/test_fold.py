@@ -164,6 +164,23 @@ def test_a_pad_of_named_axes() -> None:
     assert ops(after) == {"Conv": 1}
 
 
+@pytest.mark.parametrize("axis", [2, 3])
+def test_a_pad_of_one_axis(axis: int) -> None:
+    proto = model(
+        [node("Pad", "x p v axes", "a"), node("Conv", "a W", "y")],
+        {
+            "p": np.array([2, 1]),
+            "v": np.zeros((), np.float32),
+            "axes": np.array([axis]),
+            "W": floats(6, 4, 3, 3),
+        },
+    )
+    proto.opset_import[0].version = 18
+    after = prepare(proto)
+    same_answers(proto, after)
+    assert ops(after) == {"Conv": 1}
+
+
 def test_two_convs_and_an_average_take_the_same_pad_in() -> None:
     nodes = [
         node("Pad", "x p v", "a"),
