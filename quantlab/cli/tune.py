@@ -23,7 +23,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     The best file so far is always on disk, also after Ctrl-C. The order: meets the criterion, then
     speed, then fidelity to the fp32 model.
     """
-    from quantlab.gate.notation import USUAL, spelled_now
+    from quantlab.gate.notation import USUAL, parse_decline, spelled_now
     from quantlab.report.files import MARKDOWN
     from quantlab.report.text import tune_summary
     from quantlab.runs.record import load_record
@@ -42,7 +42,9 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         params["rules"] = loaded.config.rules.model_dump()
     else:
         params = resumed(ctx, params) | {"config": params["resume"]}
-        params["criterion"] = spelled_now(now.get("max_decline", params["criterion"] or USUAL))
+        held = spelled_now(params["criterion"] or USUAL)
+        most = now.get("max_decline")
+        params["criterion"] = held if most is None else parse_decline(most).written
         if "engine" in now:
             params["engines"] = ()
     if params["model"] is None:

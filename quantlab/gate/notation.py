@@ -92,13 +92,17 @@ def for_tuning(criterion: Criterion) -> Criterion:
 
 
 def parse_decline(text: str, metric: str = "top1", *, tolerance: float = 0.0) -> DeclineCriterion:
-    """Read the limit alone: ``1%`` (of the fp32 accuracy) or ``0.5pp`` (percentage points).
+    """Read the limit alone: ``1%`` (of the fp32 accuracy) or ``0.5pp`` (percentage points); or a
+    whole line that limits a decline, such as ``top5.decline <= 1%``.
 
     Raises RecipeError for anything else.
     """
     try:
         fraction, kind = decline_amount(text)
     except ValueError:
+        line = parse_line(text).criterion if _LINE.fullmatch(text) else None
+        if isinstance(line, DeclineCriterion):
+            return line.model_copy(update={"tolerance": tolerance})
         raise RecipeError(
             f"{text!r} is not a limit for the decline.",
             "Write 1% for one hundredth of the fp32 accuracy, or 1pp for one percentage point.",

@@ -17,7 +17,7 @@ from quantlab._util.paths import is_url
 from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.compat import translated
 from quantlab.data.preprocess import Pipeline
-from quantlab.gate.notation import USUAL, spelled_now
+from quantlab.gate.notation import USUAL, parse_decline
 from quantlab.gate.rules import DEFAULT_RULES, parse_rules
 from quantlab.recipe import Recipe
 from quantlab.verbs.options.gate import GateOptions
@@ -203,7 +203,7 @@ def effective(config: Config, flags: Mapping[str, Any]) -> dict[str, Any]:
     known = declared(TuneOptions)
     other = {name: each.option.stands_for for name, each in known.items()}
     stood = {key: value for flag, value in flags.items() if (key := other.get(flag)) is not None}
-    given = {key: spelled_now(value) for key, value in stood.items()}
+    given = {key: parse_decline(value).written for key, value in stood.items()}
     given |= {key: value for key, value in flags.items() if key in Config.model_fields}
     defaults = Config().model_dump()
     settings = config.model_dump()

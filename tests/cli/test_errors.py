@@ -199,7 +199,9 @@ def test_wrong_recipes(text: str, expected: str, cli: Any, scene: Any, tmp_path:
 
 def test_wrong_limits_and_pipelines(refused: Refused, scene: Any) -> None:
     line = ("tune", "--model", scene.model, *scene.words)
-    assert "'much' does not say what must hold" in refused(*line, "--max-decline", "much")
+    for text in ("much", "5", "kl <= 1"):
+        answer = refused(*line, "--max-decline", text)
+        assert answer.startswith(f"Error: {text!r} is not a limit for the decline.\nWrite 1% for ")
     pipeline = ("evaluate", scene.model, "--data", scene.data, "--pipeline")
     assert "Did you mean torchvision?" in refused(*pipeline, "torchvison")
     assert "nothere.yaml: no such file" in refused(*pipeline, "nothere.yaml")

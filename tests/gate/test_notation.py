@@ -162,3 +162,11 @@ def test_the_limit_of_a_decline_alone(text: str, limit: float, kind: str, shown:
     assert (found.limit, found.kind, found.limit_text) == (pytest.approx(limit), kind, shown)
     own = parse_decline(text, "m:f", tolerance=0.1)
     assert (type(own), own.metric, own.tolerance) == (MetricCriterion, "m:f", 0.1)
+
+
+def test_a_limit_alone_may_also_be_a_whole_line() -> None:
+    assert parse_decline("top5.decline <= 0.5pp", tolerance=0.01).metric == "top5"
+    assert parse_decline("top5.decline <= 0.5pp", tolerance=0.01).tolerance == 0.01
+    for text in ("kl <= 1", "5", ""):
+        with pytest.raises(RecipeError, match="is not a limit for the decline"):
+            parse_decline(text)
