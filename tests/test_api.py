@@ -27,6 +27,7 @@ from quantlab.testing import (
     fake_bench,
     fake_predictions,
     image_folder,
+    tiny_classifier,
 )
 from quantlab.testing.examples import CLASSES, SIZE, example_file
 from quantlab.verbs import bench as bench_job
@@ -184,6 +185,25 @@ def test_ready_inputs_are_given_to_the_model_as_they_are(model: Path) -> None:
     assert result.model.is_quantized
     with pytest.raises(ql.DataError, match=r"\[3, 8, 8\] is not an input of 32 x 32"):
         ql.evaluate(model, (inputs[:, :, :8, :8], labels))
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_a_model_of_one_number_an_image_has_two_classes(kind: str, tmp_path: Path) -> None:
+    path = tiny_classifier(tmp_path / "one.onnx", classes=1)
+    if kind == "probabilities":
+        proto = onnx.load(path)
+        proto.graph.node[-1].output[0] = "logit"
+        proto.graph.node.append(onnx.helper.make_node("Sigmoid", ["logit"], ["output"]))
+        onnx.save(proto, path)
+    images = np.random.default_rng(0).standard_normal((40, 3, 32, 32)).astype(np.float32)
+    with ql.Runner(path) as run:
+        chance = run(images)[:, 1]
+    labels = (chance > np.median(chance)).astype(np.int64)
+    int8 = ql.quantize(path, images)
+    assert (int8.judged.shape, int8.output_kind) == ((None, 1), kind)
+    answers = [ql.evaluate(model, (images, labels)) for model in (path, int8)]
+    comparison = ql.compare(*answers)
+    assert (comparison.num_classes, answers[1].outputs.shape) == (2, (40, 2))
 
 
 def test_ready_inputs_with_a_report(model: Path, tmp_path: Path) -> None:

@@ -145,7 +145,12 @@ class ParallelRunner:
 
     def _runner(self, threads: int) -> Runner:
         if threads not in self._runners:
-            self._runners[threads] = Runner(self._source, threads=threads, providers=self.providers)
+            self._runners[threads] = Runner(
+                self._source,
+                threads=threads,
+                providers=self.providers,
+                output_kind=self.model.output_kind,
+            )
         return self._runners[threads]
 
     def __enter__(self) -> Self:

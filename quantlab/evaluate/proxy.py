@@ -47,7 +47,8 @@ class Proxy:
 
     def logits(self, model: Model | onnx.ModelProto) -> NDArray[np.float32]:
         """A model's logits [n, classes]. Raises ModelError when it does not run."""
-        with Runner(model, threads=self.threads) as run:
+        kind = self.model.output_kind
+        with Runner(model, threads=self.threads, output_kind=kind) as run:
             starts = range(0, len(self.inputs), BATCH)
             outputs = np.concatenate([run(self.inputs[i : i + BATCH]) for i in starts])
-        return logits_of(outputs) if self.model.output_kind == "probabilities" else outputs
+        return logits_of(outputs) if kind == "probabilities" else outputs

@@ -22,6 +22,7 @@ from quantlab.inspect.pair_layers import PairLayer, read_layer, without_saturati
 from quantlab.inspect.pairs import Risks, risks
 from quantlab.inspect.steps import Steps
 from quantlab.model import graph as g
+from quantlab.model.kinds import OutputKind, of_two_classes
 from quantlab.model.large import Weights
 from quantlab.model.model import Model
 
@@ -125,8 +126,8 @@ def _few(
         yield from (batch[i : i + step] for i in range(0, len(batch), step))
 
 
-def _logits(answers: g.Array, kind: str) -> NDArray[np.float32]:
-    flat = answers.reshape(len(answers), -1).astype(np.float32)
+def _logits(answers: g.Array, kind: OutputKind) -> NDArray[np.float32]:
+    flat = of_two_classes(answers.reshape(len(answers), -1).astype(np.float32), kind)
     return logits_of(flat) if kind == "probabilities" else flat
 
 

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from pydantic import BaseModel, ConfigDict
 
 from quantlab.errors import DataError
+from quantlab.model.kinds import of_two_classes
 from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 
@@ -116,6 +117,10 @@ def _check(model: Model, run: Runner, folder: Path) -> SetCheck:
             "Give the test data of this very model.",
         )
     outputs = run(images)
+    if model.judged.shape[1:] == (1,):
+        stored = of_two_classes(
+            stored.reshape(len(images), -1).astype(np.float32), model.output_kind
+        )
     if stored.size != outputs.size:
         raise DataError(
             f"{folder / OUTPUT} holds {stored.size} values, {model.path.name} gives "

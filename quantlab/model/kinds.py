@@ -2,7 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
 
 Layout = Literal["NCHW", "NHWC"]
 OutputKind = Literal["logits", "probabilities"]
+
+_SOFTMAX = {"Softmax", "QLinearSoftmax"}
+"""LogSoftmax is none: logarithms of probabilities are logits."""
+_SIGMOID = {"Sigmoid", "QLinearSigmoid"}
+_PASS_THROUGH = {
+    "Squeeze",
+    "Unsqueeze",
+    "Reshape",
+    "Flatten",
+    "Identity",
+    "Cast",
+    "QuantizeLinear",
+    "DequantizeLinear",
+}
+
+
+def output_kinds(graph: onnx.GraphProto) -> tuple[OutputKind, ...]:
+    """What each output gives, found by walking back over shape-only nodes: probabilities where a
+    Softmax made it, or of one number an image a Sigmoid."""
+    producers = {name: node for node in graph.node for name in node.output}
+    return tuple(_kind_of(output, producers) for output in graph.output)
+
+
+def _kind_of(output: onnx.ValueInfoProto, producers: Mapping[str, onnx.NodeProto]) -> OutputKind:
+    name, dims = output.name, output.type.tensor_type.shape.dim
+    makers = _SOFTMAX | _SIGMOID if len(dims) == 2 and dims[1].dim_value == 1 else _SOFTMAX
+    while (node := producers.get(name)) is not None and node.op_type in _PASS_THROUGH:
+        name = node.input[0]
+    return "probabilities" if node is not None and node.op_type in makers else "logits"
+
+
+def of_two_classes(answers: NDArray[np.float32], kind: OutputKind) -> NDArray[np.float32]:
+    """Answers of one number an image as those of two classes [n, 2]; others as they are.
+
+    A probability p becomes 1 − p and p. Of a logit x, p is sigmoid(x), and its logits are 0 and x.
+    """
+    if answers.shape[1] != 1:
+        return answers
+    first = 1 - answers if kind == "probabilities" else np.zeros_like(answers)
+    return np.concatenate([first, answers], axis=1)

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from quantlab.errors import ModelError, OutputError, shown
 from quantlab.model import graph as g
 from quantlab.model.kinds import Layout as Layout
 from quantlab.model.kinds import OutputKind as OutputKind
+from quantlab.model.kinds import output_kinds
 from quantlab.model.large import kept_folder, load_weights, serialized
 from quantlab.model.plain import has_zero_sizes, plain
 
@@ -33,18 +34,6 @@ _QUANTIZED_OPS = {
     "ConvInteger",
     "MatMulInteger",
     "DynamicQuantizeLinear",
-}
-_SOFTMAX = {"Softmax", "QLinearSoftmax"}
-"""LogSoftmax is none: logarithms of probabilities are logits."""
-_PASS_THROUGH = {
-    "Squeeze",
-    "Unsqueeze",
-    "Reshape",
-    "Flatten",
-    "Identity",
-    "Cast",
-    "QuantizeLinear",
-    "DequantizeLinear",
 }
 
 
@@ -97,7 +86,8 @@ class _TemporaryFolder:
 
 @dataclass(frozen=True)
 class Model:
-    """An ONNX image classifier: one image input, a [N, classes] output. Never written to.
+    """An ONNX image classifier: one image input, a [N, classes] output, or [N, 1] for two classes.
+    Never written to.
 
     ``input`` and ``output_kind`` are detected from the graph; ``with_overrides`` corrects them.
     ``size`` is the height and width in pixels of images where the graph leaves them free, one
@@ -211,7 +201,7 @@ class Model:
         zero_sizes = has_zero_sizes(proto.graph)
         proto = _plain(proto, path)
         outputs = tuple(_tensor_info(v) for v in proto.graph.output)
-        kinds = _output_kinds(proto.graph)
+        kinds = output_kinds(proto.graph)
         return cls(
             path=path,
             sha256=file_sha256(*files),
@@ -596,24 +586,15 @@ def _channel_remedy(shape: tuple[int | None, ...], layout: Layout | None) -> str
 
 
 def _classes(output: TensorInfo) -> int:
-    """The number of classes of a [N, classes] output, 0 for any other."""
+    """The number of classes of a [N, classes] output, two where it is [N, 1]; 0 for any other."""
     size = output.shape[1] if len(output.shape) == 2 else None
-    return size if size is not None and size > 1 else 0
+    return 0 if size is None else max(size, 2)
 
 
 def _judged(outputs: Sequence[TensorInfo], name: str | None) -> int:
-    """The place of the output of that name, else of the first [N, classes], else 0."""
+    """The place of the output of that name, else of the first [N, classes] of more than one number,
+    else of the first [N, 1], else 0."""
     named = [i for i, output in enumerate(outputs) if output.name == name]
-    return next(iter([*named, *(i for i, output in enumerate(outputs) if _classes(output))]), 0)
-
-
-def _output_kinds(graph: onnx.GraphProto) -> tuple[OutputKind, ...]:
-    """Walks back from each output over shape-only nodes to see whether a Softmax made it."""
-    producers = {name: node for node in graph.node for name in node.output}
-    return tuple(_kind_of(output.name, producers) for output in graph.output)
-
-
-def _kind_of(name: str, producers: Mapping[str, onnx.NodeProto]) -> OutputKind:
-    while (node := producers.get(name)) is not None and node.op_type in _PASS_THROUGH:
-        name = node.input[0]
-    return "probabilities" if node is not None and node.op_type in _SOFTMAX else "logits"
+    classes = [i for i, output in enumerate(outputs) if _classes(output)]
+    several = [i for i in classes if outputs[i].shape[1] != 1]
+    return next(iter([*named, *several, *classes]), 0)

@@ -12,7 +12,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from quantlab.errors import ModelError
-from quantlab.model.model import Model
+from quantlab.model.kinds import OutputKind, of_two_classes, output_kinds
+from quantlab.model.model import Model, read_proto
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.providers import CPU
@@ -23,7 +24,8 @@ class Runner:
     """``with Runner(model) as run: logits = run(batch)``.
 
     ``model`` is a Model, a path, an onnx.ModelProto or its bytes; ``threads=0`` takes every
-    physical core that this process may use. Raises ModelError when ONNX Runtime refuses the model,
+    physical core that this process may use; ``output_kind`` is detected where it is not given.
+    Raises ModelError when ONNX Runtime refuses the model,
     a provider is unknown, or a batch does not fit.
 
     Examples:
@@ -44,6 +46,7 @@ class Runner:
         inter_threads: int = 1,
         providers: Sequence[str] = CPU,
         optimization: Optimization = "all",
+        output_kind: OutputKind | None = None,
     ) -> None:
         self.threads = threads or default_threads()
         self.providers = tuple(providers)
@@ -65,6 +68,9 @@ class Runner:
         self.input_name: str = given[0].name
         first = given[0].shape[0] if given[0].shape else None
         self.batch: int | None = first if isinstance(first, int) and first > 0 else None
+        self._kind: OutputKind = "logits"
+        if list(self._session.get_outputs()[0].shape)[1:] == [1]:
+            self._kind = output_kind or _output_kind(model)
 
     @property
     def session(self) -> ort.InferenceSession:
@@ -74,7 +80,8 @@ class Runner:
         return self._session
 
     def __call__(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        """The model's first output, float32 [n, classes], for inputs of any number n ≥ 1.
+        """The model's first output, float32 [n, classes], for inputs of any number n ≥ 1. One
+        number an image becomes the answers of two classes (see ``of_two_classes``).
 
         A model with a fixed batch size b is run on b inputs at a time (the last piece is filled up
         with copies of its last input, and their answers dropped). Raises ModelError.
@@ -89,7 +96,8 @@ class Runner:
         feed = {self.input_name: np.ascontiguousarray(batch)}
         with plain_errors("ONNX Runtime cannot run the model on this batch"):
             answer = np.asarray(self.session.run(None, feed)[0])
-        return answer.reshape(len(batch), -1).astype(np.float32, copy=False)
+        flat = answer.reshape(len(batch), -1).astype(np.float32, copy=False)
+        return of_two_classes(flat, self._kind)
 
     def close(self) -> None:
         """Frees the session; closing twice does nothing."""
@@ -100,6 +108,18 @@ class Runner:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _output_kind(model: Model | Path | str | bytes | onnx.ModelProto) -> OutputKind:
+    """What the first output gives."""
+    if isinstance(model, Model):
+        return model.output_kind
+    proto: onnx.ModelProto
+    if isinstance(model, bytes):
+        proto = onnx.ModelProto.FromString(model)
+    else:
+        proto = model if isinstance(model, onnx.ModelProto) else read_proto(Path(model))
+    return next(iter(output_kinds(proto.graph)), "logits")
 
 
 def _source(model: Model | Path | str | bytes) -> Path | bytes:

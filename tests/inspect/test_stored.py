@@ -66,6 +66,17 @@ def test_outputs_of_any_shape_of_that_size(model: Model, store: Store) -> None:
     assert check_stored(model, store("a", lambda y: y.reshape(2, 10, 1, 1))).passed
 
 
+def test_one_number_an_image(tmp_path: Path, store: Store) -> None:
+    folder = store("a", lambda y: y[:, :1])
+    proto = onnx.load(tmp_path / "m.onnx")
+    for tensor in proto.graph.initializer:
+        if tensor.name in ("fc.w", "fc.b"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:1], tensor.name))
+    proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
+    onnx.save(proto, tmp_path / "one.onnx")
+    assert check_stored(Model.load(tmp_path / "one.onnx"), folder).passed
+
+
 @pytest.mark.parametrize("factor", [0.5, 0.99, 1.01, 1.5])
 def test_the_tolerance_is_that_of_numpys_testing(factor: float) -> None:
     rng = np.random.default_rng(0)

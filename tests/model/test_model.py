@@ -38,15 +38,15 @@ def external(path: Path, location: str = "weights.bin") -> Path:
     return path
 
 
-def last_node(op: str, *more: tuple[str, dict[str, Any]]) -> onnx.ModelProto:
-    """Logits [N, 4] through this operator and others after it."""
+def last_node(op: str, *more: tuple[str, dict[str, Any]], classes: int = 4) -> onnx.ModelProto:
+    """Logits [N, classes] through this operator and others after it."""
     steps = [(op, {}), *more]
     nodes = [
         helper.make_node(kind, [f"t{i}"], [f"t{i + 1}"], **attributes)
         for i, (kind, attributes) in enumerate(steps)
     ]
-    given = helper.make_tensor_value_info("t0", TensorProto.FLOAT, ["N", 4])
-    made = helper.make_tensor_value_info(f"t{len(steps)}", TensorProto.FLOAT, ["N", 4])
+    given = helper.make_tensor_value_info("t0", TensorProto.FLOAT, ["N", classes])
+    made = helper.make_tensor_value_info(f"t{len(steps)}", TensorProto.FLOAT, ["N", classes])
     return helper.make_model(helper.make_graph(nodes, "g", [given], [made]))
 
 
@@ -153,7 +153,7 @@ def test_two_inputs_are_named(tmp_path: Path) -> None:
         _ = Model.load(saved(proto, tmp_path / "m.onnx")).input
 
 
-@pytest.mark.parametrize("shape", [["N", 1], ["N"], ["N", 10, 4], ["N", "classes"]])
+@pytest.mark.parametrize("shape", [["N"], ["N", 10, 4], ["N", "classes"]])
 def test_a_model_without_classes_is_no_classifier(tmp_path: Path, shape: list[Any]) -> None:
     proto = changed(tmp_path / "m.onnx")
     proto.graph.output[0].CopyFrom(
@@ -171,6 +171,9 @@ def test_a_model_without_classes_is_no_classifier(tmp_path: Path, shape: list[An
         (last_node("Softmax", ("Identity", {}), ("Cast", {"to": 1})), "probabilities"),
         (last_node("LogSoftmax"), "logits"),
         (last_node("Softmax", ("Log", {})), "logits"),
+        (last_node("Sigmoid"), "logits"),
+        (last_node("Sigmoid", ("Identity", {}), classes=1), "probabilities"),
+        (last_node("Relu", classes=1), "logits"),
     ],
 )
 def test_the_output_kind_is_what_makes_the_output(
@@ -183,6 +186,19 @@ def test_the_output_kind_can_be_overridden(tmp_path: Path) -> None:
     model = Model.load(tiny_classifier(tmp_path / "m.onnx", softmax=True))
     assert model.output_kind == "probabilities"
     assert model.with_overrides(output_kind="logits").output_kind == "logits"
+
+
+def test_one_number_an_image_is_two_classes(tmp_path: Path) -> None:
+    model = Model.load(tiny_classifier(tmp_path / "m.onnx", classes=1))
+    assert (model.judged.shape, model.num_classes) == ((None, 1), 2)
+
+
+def test_of_several_outputs_one_of_more_than_one_number_is_judged(tmp_path: Path) -> None:
+    proto = last_node("Relu", ("Neg", {}))
+    proto.graph.output.insert(0, helper.make_tensor_value_info("t1", TensorProto.FLOAT, ["N", 1]))
+    model = Model.load(saved(proto, tmp_path / "m.onnx"))
+    assert (model.judged.name, model.num_classes) == ("t2", 4)
+    assert model.with_overrides(output_name="t1").num_classes == 2
 
 
 @pytest.mark.parametrize("op", ["QuantizeLinear", "QLinearConv", "ConvInteger", "QLinearAdd"])

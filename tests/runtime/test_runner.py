@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import helper
 
 from quantlab.errors import ModelError
 from quantlab.model.model import Model
@@ -55,6 +56,29 @@ def test_uint8_nhwc_with_softmax(tmp_path: Path) -> None:
     batch = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
     with Runner(path) as run:
         np.testing.assert_allclose(run(batch).sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("softmax", [False, True], ids=["logit", "probability"])
+def test_one_number_an_image_becomes_two_classes(tmp_path: Path, softmax: bool) -> None:
+    path = tiny_classifier(tmp_path / "m.onnx", classes=1)
+    with Runner(path) as run:
+        logit = run(images(3))[:, 1]
+    if softmax:
+        proto = onnx.load(path)
+        proto.graph.node[-1].output[0] = "logit"
+        proto.graph.node.append(helper.make_node("Sigmoid", ["logit"], ["output"]))
+        onnx.save(proto, path)
+    expected = 1 / (1 + np.exp(-np.stack([-logit, logit], 1))) if softmax else None
+    for form in (path, path.read_bytes(), onnx.load(path), Model.load(path)):
+        with Runner(form) as run:
+            found = run(images(3))
+        if expected is None:
+            assert (found[:, 0] == 0).all()
+            assert found[:, 1].std() > 0
+        else:
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
+    with Runner(path, output_kind="logits") as run:
+        assert (run(images(3))[:, 0] == 0).all()
 
 
 def test_settings_are_explicit(path: Path) -> None:
