@@ -19,6 +19,8 @@ _FOLDABLE = {
     "Split", "Flatten", "Shape", "Size", "Equal", "Where", "ReduceProd",
 }  # fmt: skip
 _Symbolic = list[g.Dim]
+_ONE_INPUT = ("Unsqueeze", "Squeeze", "Cast", "Reshape")
+_ON_SIZES = (*_ONE_INPUT, "Gather", "Concat", "Slice", "Mul", "Equal", "Where")
 
 
 def fold_constants(proto: onnx.ModelProto) -> None:
@@ -135,7 +137,7 @@ def simplify_reshapes(proto: onnx.ModelProto) -> None:
     shapes = g.tensor_shapes(proto)
     made_by = g.producers(proto.graph)
     names = g.Names(g.tensor_names(proto.graph))
-    weights = {t.name: array_of(t) for t in proto.graph.initializer if len(t.dims) < 2}
+    weights = _small_weights(proto.graph)
     for node in proto.graph.node:
         if not g.is_standard(node, "Reshape") or g.attribute(node, "allowzero", 0):
             continue
@@ -149,6 +151,46 @@ def simplify_reshapes(proto: onnx.ModelProto) -> None:
             name = names.new(f"{node.output[0]}_shape")
             g.set_initializer(proto.graph, name, np.array([0, *target[1:]], np.int64))
             node.input[1] = name
+
+
+def simplify_sizes(proto: onnx.ModelProto) -> None:
+    """In place: a Where among sizes becomes the Concat of those that it picks, and a Reshape of
+    sizes to a list goes.
+
+    PyTorch writes ``x.expand(n, -1, -1)``, a class token's, so that −1 stands for a size of the
+    token's own; of nothing behind it the shape is known, though it is clear where the −1 are.
+    """
+    shapes = g.tensor_shapes(proto)
+    made_by = g.producers(proto.graph)
+    weights = _small_weights(proto.graph)
+    names = g.Names(g.tensor_names(proto.graph))
+    for node in proto.graph.node:
+        if g.is_standard(node, "Reshape") and len(shapes.get(node.input[0], ())) == 1:
+            if _symbolic(node.input[1], made_by, shapes, weights) == [-1]:
+                node.op_type = "Identity"
+                del node.input[1:]
+            continue
+        value = None
+        if g.is_standard(node, "Where"):
+            value = _symbolic(node.output[0], made_by, shapes, weights)
+        source = made_by.get(node.input[2]) if value is not None else None
+        if value is None or source is None or not g.is_standard(source, "Concat"):
+            continue
+        pieces = []
+        for name, size in zip(source.input, value, strict=False):
+            if _symbolic(name, made_by, shapes, weights) == [size]:
+                pieces.append(name)
+            elif isinstance(size, int):
+                pieces.append(names.new(f"{node.output[0]}_size"))
+                g.set_initializer(proto.graph, pieces[-1], np.array([size], np.int64))
+        if len(pieces) == len(value) == len(source.input):
+            label = node.name
+            node.CopyFrom(helper.make_node("Concat", pieces, node.output, name=label, axis=0))
+    g.prune(proto.graph)
+
+
+def _small_weights(graph: onnx.GraphProto) -> dict[str, g.Array]:
+    return {t.name: array_of(t) for t in graph.initializer if len(t.dims) < 2}
 
 
 def _name_unknown_dims(graph: onnx.GraphProto) -> None:
@@ -174,12 +216,23 @@ def _symbolic(
         return None
     if g.is_standard(node, "Shape"):
         return _shape_slice(node, shapes.get(node.input[0]))
-    if g.is_standard(node, "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast", "Slice"):
-        reads = node.input[:1] if node.op_type in ("Unsqueeze", "Squeeze", "Cast") else node.input
+    if g.is_standard(node, "ConstantOfShape"):
+        return _repeated(node, _symbolic(node.input[0], made_by, shapes, weights))
+    if g.is_standard(node, *_ON_SIZES):
+        reads = node.input[:1] if node.op_type in _ONE_INPUT else node.input
         values = [_symbolic(n, made_by, shapes, weights) for n in reads]
         known = [v for v in values if v is not None]
         return _combine(node.op_type, known) if len(known) == len(values) else None
     return None
+
+
+def _repeated(node: onnx.NodeProto, count: _Symbolic | None) -> _Symbolic | None:
+    """What a ConstantOfShape holds, where it is a list of integers."""
+    given = [array_of(found.t).reshape(-1) for found in node.attribute if found.name == "value"]
+    number = given[0] if given else np.zeros(1, np.float32)
+    if count is None or len(count) != 1 or not isinstance(count[0], int) or count[0] > 16:
+        return None
+    return [int(number[0])] * count[0] if number.dtype.kind == "i" else None
 
 
 def _combine(op_type: str, values: list[_Symbolic]) -> _Symbolic | None:
@@ -189,11 +242,35 @@ def _combine(op_type: str, values: list[_Symbolic]) -> _Symbolic | None:
         data, indices = values
         ok = all(isinstance(i, int) and -len(data) <= i < len(data) for i in indices)
         return [data[i] for i in indices if isinstance(i, int)] if ok else None
+    if op_type in ("Mul", "Equal"):
+        return _by_value(op_type, *values)
+    if op_type == "Where":
+        chosen = zip(*values, strict=False)
+        even = len({len(v) for v in values}) == 1
+        return [a if condition else b for condition, a, b in chosen] if even else None
     if op_type == "Slice":  # data, starts, ends, axes, steps
         bounds = [i for v in values[1:] if len(v) == 1 for i in v if isinstance(i, int)]
         ok = len(bounds) == len(values) - 1 and bounds[2:] in ([], [0], [0, 1])
         return values[0][slice(*bounds[:2])] if ok else None
     return values[0]
+
+
+def _by_value(op_type: str, first: _Symbolic, second: _Symbolic) -> _Symbolic | None:
+    """The product, or whether they are equal; a symbol, a size that is not known, is never
+    negative."""
+    count = max(len(first), len(second))
+    if {len(first), len(second)} - {1, count}:
+        return None
+    pairs = list(zip(first * (count // len(first)), second * (count // len(second)), strict=True))
+    found: _Symbolic = []
+    for a, b in pairs:
+        if isinstance(a, int) and isinstance(b, int):
+            found.append(a * b if op_type == "Mul" else int(a == b))
+        elif op_type == "Equal" and (a == b or any(isinstance(x, int) and x < 0 for x in (a, b))):
+            found.append(int(a == b))
+        else:
+            return None
+    return found
 
 
 def _same_batch(data: tuple[g.Dim, ...], target: _Symbolic) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -287,3 +287,131 @@ def _window(node: onnx.NodeProto, weights: _Weights) -> list[int]:
         return []
     dilations = g.attribute(node, "dilations", [1] * len(kernel))
     return [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """A convolution of two dimensions, or what one does: ``weight`` [out, in / groups, h, w]."""
+
+    source: str
+    weight: _Doubles
+    bias: _Doubles
+    pads: list[int]
+    strides: list[int]
+    dilations: list[int]
+    groups: int
+
+    @property
+    def outer(self) -> tuple[object, ...]:
+        """What two must share to be one."""
+        return self.source, tuple(self.strides), len(self.weight)
+
+
+def fold_branches(proto: onnx.ModelProto) -> None:
+    """Convolutions of one tensor, and its BatchNormalization, that are added become one.
+
+    RepVGG, MobileOne and their kin are trained so, and exported so by who forgets to join them.
+    """
+    graph = proto.graph
+    shapes = g.tensor_shapes(proto)
+    weights, names = g.initializers(graph), g.Names(g.tensor_names(graph))
+    made_by, read_by = g.producers(graph), g.consumers(graph)
+    outputs = {v.name for v in graph.output}
+    for node in graph.node:
+        alone = all(len(read_by.get(n, [])) == 1 and n not in outputs for n in node.input)
+        makers = [made_by[n] for n in node.input if n in made_by]
+        if not g.is_standard(node, "Add") or len(makers) != 2 or not alone:
+            continue
+        found = [_branch(maker, weights, shapes) for maker in makers]
+        joined = _joined(found[0], found[1]) if found[0] and found[1] else None
+        if joined is None or not any(g.is_standard(maker, "Conv") for maker in makers):
+            continue
+        conv = max((m for m in makers if m.op_type == "Conv"), key=lambda m: _size(m, weights))
+        dtype = helper.tensor_dtype_to_np_dtype(weights[conv.input[1]].data_type)
+        reads = [joined.source]
+        for what, value in (("weight", joined.weight), ("bias", joined.bias)):
+            reads.append(names.new(f"{node.output[0]}_{what}"))
+            g.set_initializer(graph, reads[-1], value.astype(dtype))
+        made = helper.make_node(
+            "Conv", reads, node.output, name=conv.name or node.name,
+            kernel_shape=joined.weight.shape[2:], pads=joined.pads, strides=joined.strides,
+            dilations=joined.dilations, group=joined.groups,
+        )  # fmt: skip
+        node.CopyFrom(made)
+        made_by[node.output[0]] = node
+        weights = g.initializers(graph)
+    g.prune(graph)
+
+
+def _size(conv: onnx.NodeProto, weights: _Weights) -> int:
+    return int(np.prod(weights[conv.input[1]].dims))
+
+
+def _branch(
+    node: onnx.NodeProto, weights: _Weights, shapes: Mapping[str, tuple[g.Dim, ...]]
+) -> _Branch | None:
+    ones = [1, 1]
+    if g.is_standard(node, "BatchNormalization") and len(shapes.get(node.input[0], ())) == 4:
+        affine = _normalization(node, weights)
+        if affine is None:
+            return None
+        scale = affine.factor.reshape(-1, 1, 1, 1)
+        return _Branch(node.input[0], scale, affine.offset, [0] * 4, ones, ones, len(scale))
+    if not g.is_standard(node, "Conv") or _kernel(node, weights) is None:
+        return None
+    kernel = _value(weights[node.input[1]])
+    if kernel.ndim != 4 or g.attribute(node, "auto_pad", "NOTSET") != "NOTSET":
+        return None
+    biased = len(node.input) > 2 and node.input[2] != ""
+    return _Branch(
+        node.input[0],
+        kernel,
+        _value(weights[node.input[2]]) if biased else np.zeros(len(kernel)),
+        g.attribute(node, "pads", [0] * 4),
+        g.attribute(node, "strides", ones),
+        g.attribute(node, "dilations", ones),
+        g.attribute(node, "group", 1),
+    )
+
+
+def _joined(first: _Branch, second: _Branch) -> _Branch | None:
+    """One that gives the sum of both; None where that would be a larger one than either."""
+    large, small = first, second
+    if (second.weight.shape[2:], -second.groups) > (first.weight.shape[2:], -first.groups):
+        large, small = second, first
+    dotted = small.weight.shape[2:] == (1, 1)
+    if large.outer != small.outer or small.groups % large.groups:
+        return None
+    if small.dilations != large.dilations and not dotted:
+        return None
+    sides = []
+    for axis in range(2):
+        reach = large.weight.shape[axis + 2]
+        before = large.pads[axis] - small.pads[axis]
+        after = large.pads[axis + 2] - small.pads[axis + 2]
+        start, rest = divmod(before, large.dilations[axis])
+        end = start + small.weight.shape[axis + 2]
+        spans = (
+            (reach - 1) * large.dilations[axis],
+            (small.weight.shape[axis + 2] - 1) * small.dilations[axis],
+        )
+        if rest or start < 0 or end > reach or spans[0] - spans[1] != before + after:
+            return None
+        sides.append((start, reach - end))
+    dense = _regrouped(small.weight, small.groups, large.groups)
+    weight = large.weight + np.pad(dense, ((0, 0), (0, 0), *sides))
+    return replace(large, weight=weight, bias=large.bias + small.bias)
+
+
+def _regrouped(weight: _Doubles, groups: int, fewer: int) -> _Doubles:
+    """The weights of a grouped convolution as those of one with fewer groups, zeros between."""
+    if groups == fewer:
+        return weight
+    each, inner = groups // fewer, weight.shape[1]
+    made = np.zeros((len(weight), inner * each, *weight.shape[2:]))
+    rows = len(weight) // groups
+    for group in range(groups):
+        place = group % each * inner
+        own = slice(group * rows, (group + 1) * rows)
+        made[own, place : place + inner] = weight[own]
+    return made

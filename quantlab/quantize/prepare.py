@@ -17,14 +17,16 @@ from quantlab.model import graph as g
 from quantlab.model.large import array_of, put_aside, without_weights
 from quantlab.model.model import main_opset
 from quantlab.model.plain import plain
-from quantlab.quantize.constants import fold_constants, simplify_reshapes
+from quantlab.quantize.constants import fold_constants, simplify_reshapes, simplify_sizes
 from quantlab.quantize.float32 import to_float32
-from quantlab.quantize.fold import fold_affine, fold_pads
+from quantlab.quantize.fold import fold_affine, fold_branches, fold_pads
 from quantlab.quantize.unfuse import unfuse
 
 MIN_OPSET = 13
 """Per-channel QuantizeLinear and DequantizeLinear begin here."""
 MIN_IR_VERSION = 8
+_ROUNDS = 12
+"""So often sizes are computed at most: what is known of them makes more known."""
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
 
@@ -54,14 +56,28 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
     copy = upgrade_opset(copy, min_opset)
     to_float32(copy)
     _apply(copy, _constants_to_initializers, _remove_no_ops, fold_affine, _scalar_clip_bounds)
-    fold_constants(copy)
-    simplify_reshapes(copy)
+    _compute_sizes(copy)
     shapes = g.tensor_shapes(copy)
     _matmuls_to_gemms(copy.graph, shapes)
     _explicit_pads(copy.graph, shapes)
-    _apply(copy, _remove_no_ops, fold_affine, fold_pads, g.prune, g.name_nodes)
+    _apply(copy, _remove_no_ops, fold_affine, fold_pads)
+    fold_branches(copy)
+    _apply(copy, fold_affine, g.prune, g.name_nodes)
     _drop_unused_domains(copy)
     return _checked(_with_shapes(copy))
+
+
+def _compute_sizes(proto: onnx.ModelProto) -> None:
+    before: list[tuple[str, list[str]]] = []
+    for _ in range(_ROUNDS):
+        fold_constants(proto)
+        simplify_reshapes(proto)
+        simplify_sizes(proto)
+        _remove_no_ops(proto.graph)
+        after = [(node.op_type, list(node.input)) for node in proto.graph.node]
+        if after == before:
+            break
+        before = after
 
 
 def _apply(proto: onnx.ModelProto, *steps: Callable[[onnx.GraphProto], None]) -> None:

@@ -135,6 +135,50 @@ def test_a_conv_with_another_reader_keeps_its_weights() -> None:
     assert prepared(nodes, weights) == {"Conv": 1, "Add": 1, "Sub": 1}
 
 
+def branch(groups: int, *kernel: int, **attributes: object) -> tuple[onnx.NodeProto, Arrays]:
+    made = node("Conv", "x p b", "c", group=groups, **attributes)
+    return made, {"p": floats(4, 4 // groups, *kernel), "b": floats(4)}
+
+
+BRANCHES: dict[str, tuple[onnx.NodeProto, Arrays]] = {
+    "a point": branch(2, 1, 1),
+    "a point of each channel": branch(4, 1, 1),
+    "a row": branch(2, 1, 3, pads=[0, 1, 0, 1]),
+    "a window to one side": branch(2, 2, 2, pads=[1, 0, 0, 1]),
+    "a normalization": (
+        node("BatchNormalization", "x s b m v", "c"),
+        {"s": floats(4), "b": floats(4), "m": floats(4), "v": np.abs(floats(4)) + 0.5},
+    ),
+}
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("name", BRANCHES)
+def test_branches_of_one_tensor_become_one_convolution(name: str, groups: int) -> None:
+    made, weights = BRANCHES[name]
+    others = [node("Conv", "x w", "d", pads=[1] * 4, group=groups), node("Add", "c d", "y")]
+    found = prepared([made, *others], weights | {"w": floats(4, 4 // groups, 3, 3)})
+    assert found == {"Conv": 1}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        node("Conv", "x p", "c", strides=[1, 1], dilations=[2, 2], pads=[2] * 4),
+        node("Conv", "r p", "c", pads=[1] * 4),
+        node("Identity", "x", "c"),
+    ],
+    ids=["further apart", "of another tensor", "none"],
+)
+def test_other_branches_stay(other: onnx.NodeProto) -> None:
+    nodes = [
+        *(node("Relu", "x", "r"), node("Conv", "x w", "d", pads=[1] * 4), other),
+        *(node("Add", "c d", "e"), node("Add", "e r", "y")),
+    ]
+    found = prepared(nodes, {"w": floats(4, 4, 3, 3), "p": floats(4, 4, 3, 3)})
+    assert found["Add"] == 2
+
+
 def padding(*around: int, value: float | None = 0.0) -> Arrays:
     top, left, bottom, right = around
     found: Arrays = {"p": np.array([0, 0, top, left, 0, 0, bottom, right])}

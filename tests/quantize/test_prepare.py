@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from PIL import Image
 
 from quantlab.errors import QuantizeError
+from quantlab.model import graph as g
 from quantlab.model.model import main_opset
 from quantlab.quantize.prepare import prepare
 
@@ -365,3 +366,36 @@ def real_images(data_root: Path, side: int) -> NDArray[np.float32]:
     pixels = [np.asarray(Image.open(f).convert("RGB").resize((side, side))) for f in files]
     images = (np.stack(pixels).astype(np.float32) - 117) / 58
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+def test_the_sizes_behind_a_class_token_are_known() -> None:
+    """As PyTorch writes ``token.expand(len(x), -1, -1)``, with −1 for sizes of the token's own."""
+    nodes = [
+        node("Reshape", "x rows", "r"),
+        *(
+            node("Shape", "r", "s"),
+            node("Gather", "s zero", "n"),
+            node("Unsqueeze", "n first", "u"),
+        ),
+        *(node("Concat", "u own own", "c", axis=0), node("Reshape", "c own", "d")),
+        node("ConstantOfShape", "three", "ones", value=numpy_helper.from_array(np.array([1]))),
+        *(
+            node("Mul", "ones minus", "m"),
+            node("Equal", "d m", "e"),
+            node("Where", "e ones d", "w"),
+        ),
+        *(node("Expand", "token w", "t"), node("Concat", "t r", "k", axis=1)),
+        *(node("Slice", "k first one axis", "l"), node("Flatten", "l", "f")),
+        node("Gemm", "f fc", "y"),
+    ]
+    weights: dict[str, NDArray[np.generic]] = {
+        "rows": np.array([0, 12, 16]), "zero": np.array(0), "first": np.array([0]),
+        "own": np.array([-1]), "three": np.array([3]), "minus": np.array(-1),
+        "one": np.array([1]), "axis": np.array([1]),
+        "token": floats(1, 1, 16), "fc": floats(16, 4),
+    }  # fmt: skip
+    before = model(nodes, weights, batch="N")
+    after = prepare(before)
+    assert g.tensor_shapes(after)["k"][1:] == (13, 16)
+    assert not {"Where", "Equal", "ConstantOfShape"} & set(ops(after))
+    np.testing.assert_allclose(run(after), run(before), rtol=1e-5)
