@@ -64,6 +64,8 @@ OPERATORS: dict[str, Operator] = {
     "HardSigmoid": Operator("follows", "QLinearAdd", bounds=(0.0, 1.0)),
     "Softmax": Operator("fp32", reason="attention in int8 gains no time worth its error"),
     "QuickGelu": Operator("fp32", window=(-6.5, inf), reason="faster in fp32"),
+    "Gelu": Operator("fp32", window=(-4.0, inf), reason="faster in fp32"),
+    "FastGelu": Operator("fp32", window=(-4.0, inf), reason="faster in fp32"),
     "MaxPool": Operator("moves", scales_channels=True),
     "Flatten": Operator("moves", scales_channels=True),
     "Reshape": Operator("moves"),
@@ -79,7 +81,7 @@ OPERATORS: dict[str, Operator] = {
     "Resize": Operator("moves", only=(("mode", "nearest"),)),
 }
 _DEFAULTS = {"mode": "nearest"}
-_CONTRIB_OPERATORS = {(CONTRIB, "QuickGelu")}
+_CONTRIB_OPERATORS = {(CONTRIB, name) for name in ("QuickGelu", "Gelu", "FastGelu")}
 _FP32 = Operator("fp32", reason="no int8 kernel")
 
 

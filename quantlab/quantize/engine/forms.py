@@ -15,10 +15,11 @@ import onnx
 from onnx import helper
 
 from quantlab.model import graph as g
-from quantlab.model.large import Weights, array_of
+from quantlab.model.large import array_of
 from quantlab.model.model import main_opset
+from quantlab.quantize.engine.gelus import CONTRIB_GELUS, gelus
+from quantlab.quantize.engine.rewriting import Rewriting, become
 from quantlab.quantize.fold import affine_of
-from quantlab.quantize.operators import CONTRIB, import_contrib
 
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
@@ -30,7 +31,7 @@ def to_int8_forms(proto: onnx.ModelProto) -> None:
     sums_as_adds(graph)
     limits_as_clips(graph)
     hard_sigmoids(graph)
-    silus(proto)
+    gelus(proto)
     means_as_pools(proto, shapes)
     matmuls_as_gemms(graph, shapes)
     affine_as_convs(graph, shapes)
@@ -39,44 +40,9 @@ def to_int8_forms(proto: onnx.ModelProto) -> None:
     g.prune(graph)
 
 
-class _Rewriting:
-    """A graph while nodes are replaced: what makes and reads each tensor, weights, free names."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.graph = graph
-        self.weights = Weights(graph)
-        self.made_by, self.read_by = g.producers(graph), g.consumers(graph)
-        self.outputs = {v.name for v in graph.output}
-        self.names = g.Names(g.tensor_names(graph))
-        self.node_names = g.Names(g.node_names(graph))
-
-    def only_reader(self, name: str) -> onnx.NodeProto | None:
-        """The node that alone reads the tensor, unless the tensor is an output of the graph."""
-        readers = self.read_by.get(name, [])
-        return readers[0] if len(readers) == 1 and name not in self.outputs else None
-
-    def constant(self, name: str, value: g.Array) -> str:
-        """Adds a weight; returns its name."""
-        made = self.names.new(name)
-        g.set_initializer(self.graph, made, value)
-        return made
-
-    def scalar(self, name: str) -> float | None:
-        """The number that a weight holds, None where it is no single float."""
-        value = self.weights.get(name)
-        if value is None or value.size != 1 or value.dtype.kind != "f":
-            return None
-        return float(value.item())
-
-    def other(self, node: onnx.NodeProto, name: str) -> str:
-        """What a node of two inputs reads besides the tensor; "" where it reads it twice."""
-        found = [n for n in node.input if n != name]
-        return found[0] if len(node.input) == 2 and len(found) == 1 else ""
-
-
 def sums_as_adds(graph: onnx.GraphProto) -> None:
     """Sum of several tensors becomes Add after Add."""
-    rewriting = _Rewriting(graph)
+    rewriting = Rewriting(graph)
     kept = []
     for node in graph.node:
         if not g.is_standard(node, "Sum") or len(node.input) < 2:
@@ -94,7 +60,7 @@ def sums_as_adds(graph: onnx.GraphProto) -> None:
 
 def limits_as_clips(graph: onnx.GraphProto) -> None:
     """Max and Min with one number become Clip; Relu and Clips in a row become one Clip."""
-    rewriting = _Rewriting(graph)
+    rewriting = Rewriting(graph)
     for node in graph.node:
         if not g.is_standard(node, "Max", "Min") or len(node.input) != 2:
             continue
@@ -104,12 +70,12 @@ def limits_as_clips(graph: onnx.GraphProto) -> None:
                 continue
             name = rewriting.constant(f"{node.output[0]}_bound", np.array(limit, np.float32))
             reads = [data, name] if node.op_type == "Max" else [data, "", name]
-            _become(node, "Clip", reads)
+            become(node, "Clip", reads)
             break
-    _merge_clips(_Rewriting(graph))
+    _merge_clips(Rewriting(graph))
 
 
-def _merge_clips(rewriting: _Rewriting) -> None:
+def _merge_clips(rewriting: Rewriting) -> None:
     merged = set[str]()
     for node in rewriting.graph.node:
         before = rewriting.made_by.get(node.input[0]) if node.input else None
@@ -127,14 +93,14 @@ def _merge_clips(rewriting: _Rewriting) -> None:
             else ""
             for what, bound in bounds
         ]
-        _become(node, "Clip", [before.input[0], *names])
-        rewriting.weights = Weights(rewriting.graph)
+        become(node, "Clip", [before.input[0], *names])
+        rewriting.read_weights()
         merged.add(before.output[0])
     kept = [n for n in rewriting.graph.node if not merged.intersection(n.output)]
     g.set_nodes(rewriting.graph, kept)
 
 
-def _limits(node: onnx.NodeProto, rewriting: _Rewriting) -> tuple[float, float] | None:
+def _limits(node: onnx.NodeProto, rewriting: Rewriting) -> tuple[float, float] | None:
     if g.is_standard(node, "Relu"):
         return 0.0, np.inf
     if not g.is_standard(node, "Clip"):
@@ -147,18 +113,10 @@ def _limits(node: onnx.NodeProto, rewriting: _Rewriting) -> tuple[float, float] 
     return (low if given[0] else -np.inf), high
 
 
-def _become(node: onnx.NodeProto, op_type: str, reads: list[str]) -> None:
-    """The node another operator that makes the same tensor."""
-    while reads and not reads[-1]:
-        reads.pop()
-    made = helper.make_node(op_type, reads, list(node.output), name=node.name)
-    node.CopyFrom(made)
-
-
 def hard_sigmoids(graph: onnx.GraphProto) -> None:
     """clip(x + b, 0, c), divided by c at once or after having been multiplied by x, becomes
     HardSigmoid; HardSwish becomes HardSigmoid and Mul."""
-    rewriting = _Rewriting(graph)
+    rewriting = Rewriting(graph)
     gone = set[str]()
     kept = []
     for node in graph.node:
@@ -166,21 +124,17 @@ def hard_sigmoids(graph: onnx.GraphProto) -> None:
             gate = rewriting.names.new(f"{node.output[0]}_gate")
             label = rewriting.node_names.new(f"{node.name}_gate")
             kept.append(_hard_sigmoid(node.input[0], gate, label, 1 / 6, 0.5))
-            _become(node, "Mul", [node.input[0], gate])
+            become(node, "Mul", [node.input[0], gate])
         elif g.is_standard(node, "Clip") and (found := _taken_apart(node, rewriting)) is not None:
             shift, last = found
-            limits = _limits(node, rewriting)
-            assert limits is not None
-            offset = rewriting.scalar(rewriting.other(shift.node, shift.data))
-            assert offset is not None
-            source = shift.data
             if last.before == node.output[0]:
                 made = last.node.output[0]
             else:
                 made = node.output[0]
                 _rename_output(last.before, last.node.output[0], rewriting)
             gone.add(last.node.name)
-            kept.append(_hard_sigmoid(source, made, node.name, 1 / limits[1], offset / limits[1]))
+            alpha, beta = 1 / shift.top, shift.offset / shift.top
+            kept.append(_hard_sigmoid(shift.data, made, node.name, alpha, beta))
             continue
         kept.append(node)
     g.set_nodes(graph, [node for node in kept if node.name not in gone])
@@ -189,8 +143,11 @@ def hard_sigmoids(graph: onnx.GraphProto) -> None:
 
 @dataclass(frozen=True)
 class _Shift:
-    node: onnx.NodeProto
+    """``data`` + ``offset``, clipped from zero to ``top``."""
+
     data: str
+    offset: float
+    top: float
 
 
 @dataclass(frozen=True)
@@ -199,17 +156,14 @@ class _Last:
     before: str
 
 
-def _taken_apart(clip: onnx.NodeProto, rewriting: _Rewriting) -> tuple[_Shift, _Last] | None:
-    """The Add before a Clip from 0 to c, and the division by c behind it."""
+def _taken_apart(clip: onnx.NodeProto, rewriting: Rewriting) -> tuple[_Shift, _Last] | None:
+    """A Clip from 0 to c with the Add before it, if there is one, and the division by c behind."""
     limits = _limits(clip, rewriting)
-    add = rewriting.made_by.get(clip.input[0])
-    if limits is None or limits[0] != 0 or not 0 < limits[1] < np.inf or add is None:
+    if limits is None or limits[0] != 0 or not 0 < limits[1] < np.inf:
         return None
-    if not g.is_standard(add, "Add"):
-        return None
-    data = next((n for n in add.input if rewriting.scalar(rewriting.other(add, n)) is not None), "")
+    data, offset = _shifted(clip.input[0], rewriting)
     reader = rewriting.only_reader(clip.output[0])
-    if not data or reader is None:
+    if reader is None:
         return None
     before = clip.output[0]
     if g.is_standard(reader, "Mul") and set(reader.input) == {data, before}:
@@ -217,10 +171,21 @@ def _taken_apart(clip: onnx.NodeProto, rewriting: _Rewriting) -> tuple[_Shift, _
         reader = rewriting.only_reader(before)
     if reader is None or not _divides(reader, before, limits[1], rewriting):
         return None
-    return _Shift(add, data), _Last(reader, before)
+    return _Shift(data, offset, limits[1]), _Last(reader, before)
 
 
-def _divides(node: onnx.NodeProto, name: str, by: float, rewriting: _Rewriting) -> bool:
+def _shifted(name: str, rewriting: Rewriting) -> tuple[str, float]:
+    """The tensor that an Add of a number makes this one of, with the number."""
+    maker = rewriting.made_by.get(name)
+    if maker is not None and g.is_standard(maker, "Add"):
+        for data in maker.input:
+            offset = rewriting.scalar(rewriting.other(maker, data))
+            if offset is not None:
+                return data, offset
+    return name, 0.0
+
+
+def _divides(node: onnx.NodeProto, name: str, by: float, rewriting: Rewriting) -> bool:
     constant = rewriting.scalar(rewriting.other(node, name))
     if constant is None or not constant:
         return False
@@ -229,7 +194,7 @@ def _divides(node: onnx.NodeProto, name: str, by: float, rewriting: _Rewriting) 
     return g.is_standard(node, "Mul") and bool(np.isclose(constant, 1 / by, rtol=1e-6))
 
 
-def _rename_output(old: str, new: str, rewriting: _Rewriting) -> None:
+def _rename_output(old: str, new: str, rewriting: Rewriting) -> None:
     maker = rewriting.made_by[old]
     for i, name in enumerate(maker.output):
         maker.output[i] = new if name == old else name
@@ -239,38 +204,10 @@ def _hard_sigmoid(source: str, target: str, name: str, alpha: float, beta: float
     return helper.make_node("HardSigmoid", [source], [target], name=name, alpha=alpha, beta=beta)
 
 
-def silus(proto: onnx.ModelProto) -> None:
-    """x times Sigmoid(x) becomes ONNX Runtime's QuickGelu, one fp32 kernel.
-
-    Dequantizing, QuickGelu and quantizing take two thirds of the time of an int8 Sigmoid and an
-    int8 Mul, and round once less (see docs/engine.md). ONNX Runtime itself makes a QuickGelu only
-    where Sigmoid and Mul read the very same tensor, which they do not behind a DequantizeLinear.
-    """
-    rewriting = _Rewriting(proto.graph)
-    gone = set[str]()
-    for node in proto.graph.node:
-        if not g.is_standard(node, "Mul"):
-            continue
-        for data, gate in (tuple(node.input), tuple(reversed(node.input))):
-            maker = rewriting.made_by.get(gate)
-            if maker is None or not g.is_standard(maker, "Sigmoid") or maker.input[0] != data:
-                continue
-            if rewriting.only_reader(gate) is not None:
-                _become(node, "QuickGelu", [data])
-                node.domain = CONTRIB
-                node.attribute.append(helper.make_attribute("alpha", 1.0))
-                gone.add(gate)
-                break
-    if gone:
-        kept = [n for n in proto.graph.node if not gone.intersection(n.output)]
-        g.set_nodes(proto.graph, kept)
-        import_contrib(proto)
-
-
 def means_as_pools(proto: onnx.ModelProto, shapes: _Shapes) -> None:
     """ReduceMean over height and width becomes GlobalAveragePool, with a Flatten behind it where
     the two axes go."""
-    rewriting = _Rewriting(proto.graph)
+    rewriting = Rewriting(proto.graph)
     kept = []
     for node in proto.graph.node:
         kept.append(node)
@@ -283,7 +220,7 @@ def means_as_pools(proto: onnx.ModelProto, shapes: _Shapes) -> None:
             continue
         source, target = node.input[0], node.output[0]
         if g.attribute(node, "keepdims", 1):
-            _become(node, "GlobalAveragePool", [source])
+            become(node, "GlobalAveragePool", [source])
             continue
         pooled = rewriting.names.new(f"{target}_pooled")
         pool = helper.make_node("GlobalAveragePool", [source], [pooled], name=node.name)
@@ -306,7 +243,7 @@ def matmuls_as_gemms(graph: onnx.GraphProto, shapes: _Shapes) -> None:
     constant matrix on the left is one on the right between two Transposes. What reads the product
     value by value or row by row reads it before it is reshaped, so that most Reshapes go.
     """
-    rewriting = _Rewriting(graph)
+    rewriting = Rewriting(graph)
     rows = _Rows(rewriting, shapes)
     gone = set[str]()
     nodes: list[onnx.NodeProto] = []
@@ -322,7 +259,7 @@ def matmuls_as_gemms(graph: onnx.GraphProto, shapes: _Shapes) -> None:
     g.set_nodes(graph, nodes)
 
 
-def _product(node: onnx.NodeProto, rewriting: _Rewriting, shapes: _Shapes) -> _Product | None:
+def _product(node: onnx.NodeProto, rewriting: Rewriting, shapes: _Shapes) -> _Product | None:
     if not g.is_standard(node, "MatMul"):
         return None
     left, right = (rewriting.weights.get(name) for name in node.input)
@@ -340,7 +277,7 @@ def _product(node: onnx.NodeProto, rewriting: _Rewriting, shapes: _Shapes) -> _P
 class _Rows:
     """Tensors laid out as matrices: all axes but the last are one."""
 
-    def __init__(self, rewriting: _Rewriting, shapes: _Shapes) -> None:
+    def __init__(self, rewriting: Rewriting, shapes: _Shapes) -> None:
         self._rewriting, self._known = rewriting, shapes
         self._rows: dict[str, str] = {}
         self.shapes: dict[str, str] = {}
@@ -391,7 +328,7 @@ class _Rows:
         if g.is_standard(node, "LayerNormalization"):
             last = g.attribute(node, "axis", -1) in (-1, len(whole[0] or ()) - 1)
             return last and len(node.output) == 1
-        by_value = g.is_standard(node, *_BY_VALUE) or node.op_type == "QuickGelu"
+        by_value = g.is_standard(node, *_BY_VALUE) or node.op_type in CONTRIB_GELUS
         return by_value and all(value.ndim <= 1 or value.size == 1 for value in constants)
 
 
@@ -400,7 +337,7 @@ class _Product:
 
     def __init__(
         self,
-        rewriting: _Rewriting,
+        rewriting: Rewriting,
         node: onnx.NodeProto,
         data: str,
         matrix: g.Array,
@@ -500,7 +437,7 @@ def affine_as_convs(graph: onnx.GraphProto, shapes: _Shapes) -> None:
     """What scales or shifts each channel of an image, and could not be folded into the layer
     before, becomes a depthwise convolution of one weight a channel: BatchNormalization before a
     convolution (DenseNet), constants that are added or multiplied."""
-    rewriting = _Rewriting(graph)
+    rewriting = Rewriting(graph)
     tensors = g.initializers(graph)
     for node in graph.node:
         data = next((n for n in node.input if n not in rewriting.weights), "")
@@ -524,7 +461,7 @@ def affine_as_convs(graph: onnx.GraphProto, shapes: _Shapes) -> None:
 
 def lines_as_images(graph: onnx.GraphProto) -> None:
     """A convolution of one dimension becomes one over images of height 1."""
-    rewriting = _Rewriting(graph)
+    rewriting = Rewriting(graph)
     kept = []
     for node in graph.node:
         weight = rewriting.weights.get(node.input[1]) if g.is_standard(node, "Conv") else None

@@ -116,7 +116,7 @@ FORMS: dict[str, tuple[list[onnx.NodeProto], Weights, dict[str, int]]] = {
     "perceptron": (
         block("bu"),
         BLOCK,
-        {"Gemm": 3, "MatMul": 0, "Reshape": 5, "Add": 2, "Mul": 2, "Div": 1},
+        {"Gemm": 3, "MatMul": 0, "Reshape": 5, "Add": 1, "Mul": 0, "Div": 0, "Gelu": 1},
     ),
 }
 

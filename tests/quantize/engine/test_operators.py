@@ -60,11 +60,11 @@ CASES: dict[str, Case] = {
         {"QGemm": 2},
         {"gw": floats(CHANNELS, CHANNELS), "square": ints(0, CHANNELS, 1, 1)},
     ),
-    "Add": Case(after(node("Add", "half other", "m")), {"QLinearAdd": 1}),
+    "Add": Case(after(node("Add", "half a", "m")), {"QLinearAdd": 1}),
     "Add of an image and a number a channel": Case(
         [*SQUEEZED, node("Add", "a gate", "m")], {"QLinearAdd": 1}
     ),
-    "Sum": Case(after(node("Sum", "half other a", "m")), {"QLinearAdd": 2}),
+    "Sum": Case(after(node("Sum", "half a half", "m")), {"QLinearAdd": 2}),
     "Mul": Case(after(node("Mul", "half other", "m")), {"QLinearMul": 1}),
     "Sigmoid and Mul, squeeze-excite": Case(
         [*SQUEEZED, node("Sigmoid", "gate", "s"), node("Mul", "s a", "m")],
@@ -94,6 +94,14 @@ CASES: dict[str, Case] = {
          node("GlobalAveragePool", "silu", "pooled"), node("Conv", "pooled kw", "gate"),
          node("Sigmoid", "gate", "t"), node("Mul", "silu t", "m")],
         {"QuickGelu": 1, "QLinearSigmoid": 1, "QLinearMul": 1, "QLinearGlobalAveragePool": 2},
+        floats=1,
+    ),
+    "GELU": Case(
+        after(node("Div", "half root", "d"), node("Erf", "d", "e"), node("Add", "e one", "e1"),
+              node("Mul", "half e1", "g1"), node("Mul", "g1 by", "m")),
+        {"Gelu": 1, "QLinearConv": 3},
+        {name: np.array(value, np.float32) for name, value in
+         (("root", 2**0.5), ("one", 1), ("by", 0.5))},
         floats=1,
     ),
     "LeakyRelu": Case(after(node("LeakyRelu", "half", "m", alpha=0.1)), {"QLinearLeakyRelu": 1}),
@@ -181,7 +189,7 @@ def test_rows(tmp_path: Path, name: str, form: str) -> None:
 
 def test_every_row_has_a_case() -> None:
     of_cases = Counter(n.op_type for case in CASES.values() for n in case.nodes)
-    assert set(OPERATORS) - set(of_cases) == {"QuickGelu"}
+    assert set(OPERATORS) - set(of_cases) == {"QuickGelu", "Gelu", "FastGelu"}
 
 
 @pytest.mark.parametrize(
