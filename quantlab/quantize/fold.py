@@ -140,6 +140,15 @@ def _arithmetic(
     dims = [1] * (rank - len(other.dims)) + list(other.dims)
     if any(size != 1 for axis, size in enumerate(dims) if axis != 1):
         return None
+    return _of_constant(node, first, other)
+
+
+@np.errstate(all="ignore")
+def _of_constant(
+    node: onnx.NodeProto, first: bool, other: onnx.TensorProto
+) -> ChannelAffine | None:
+    """What Add, Sub, Mul or Div of a tensor and the constant does; ``first``: the tensor comes
+    first."""
     value = _value(other).reshape(-1)
     one, none = np.ones(1), np.zeros(1)
     if node.op_type == "Add":
@@ -148,7 +157,8 @@ def _arithmetic(
         return ChannelAffine(one, -value) if first else ChannelAffine(-one, value)
     if node.op_type == "Mul":
         return ChannelAffine(value, none)
-    return ChannelAffine(1 / value, none) if first and value.all() else None
+    divides = node.op_type == "Div" and first and value.all()
+    return ChannelAffine(1 / value, none) if divides else None
 
 
 @np.errstate(all="ignore")
@@ -287,6 +297,134 @@ def _window(node: onnx.NodeProto, weights: _Weights) -> list[int]:
         return []
     dilations = g.attribute(node, "dilations", [1] * len(kernel))
     return [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+
+
+def plain_gemms(graph: onnx.GraphProto) -> None:
+    """Gemms of constant weights get an alpha and a beta of 1, which their weights and bias are
+    multiplied by, and a Transpose in place of transA."""
+    weights = g.initializers(graph)
+    names, labels = g.Names(g.tensor_names(graph)), g.Names(g.node_names(graph))
+    kept = []
+    for node in graph.node:
+        if g.is_standard(node, "Gemm") and not set(node.input[1:]) - {"", *weights}:
+            factors = [g.attribute(node, name, 1.0) for name in ("alpha", "beta")]
+            for i, factor in zip((1, 2), factors, strict=True):
+                name = node.input[i] if len(node.input) > i else ""
+                if name and factor != 1:
+                    value = array_of(weights[name])
+                    node.input[i] = names.new(f"{node.output[0]}_{'weight' if i == 1 else 'bias'}")
+                    g.set_initializer(graph, node.input[i], (value * factor).astype(value.dtype))
+            turned = g.attribute(node, "transA", 0)
+            own = [a for a in node.attribute if a.name not in ("alpha", "beta", "transA")]
+            del node.attribute[:]
+            node.attribute.extend(own)
+            if turned:
+                source, made = node.input[0], names.new(f"{node.input[0]}_turned")
+                label = labels.new(f"{node.name or made}_Transpose")
+                kept.append(
+                    helper.make_node("Transpose", [source], [made], name=label, perm=[1, 0])
+                )
+                node.input[0] = made
+        kept.append(node)
+    g.set_nodes(graph, kept)
+
+
+def fold_into_normalizations(graph: onnx.GraphProto) -> None:
+    """What multiplies or shifts a LayerNormalization's last axis becomes part of its constants."""
+    weights, names = g.initializers(graph), g.Names(g.tensor_names(graph))
+    made_by, read_by = g.producers(graph), g.consumers(graph)
+    outputs = {v.name for v in graph.output}
+    kept = []
+    for node in graph.node:
+        kept.append(node)
+        name = next((n for n in node.input if n in made_by), "")
+        maker = made_by.get(name)
+        if maker is None or len(read_by[name]) > 1 or name in outputs or len(maker.output) > 1:
+            continue
+        affine = _of_last_axis(node, name, maker, weights)
+        if affine is None:
+            continue
+        scale = _value(weights[maker.input[1]])
+        given = len(maker.input) > 2 and maker.input[2] != ""
+        shift = _value(weights[maker.input[2]]) if given else np.zeros_like(scale)
+        made = [names.new(f"{node.output[0]}_{what}") for what in ("scale", "shift")]
+        values = scale * affine.factor, shift * affine.factor + affine.offset
+        for new, value in zip(made, values, strict=True):
+            g.set_initializer(graph, new, np.asarray(value, np.float32))
+        del maker.input[1:]
+        maker.input.extend(made)
+        maker.output[0] = node.output[0]
+        made_by[node.output[0]] = maker
+        weights = g.initializers(graph)
+        kept.pop()
+    g.set_nodes(graph, kept)
+
+
+def _of_last_axis(
+    node: onnx.NodeProto, name: str, maker: onnx.NodeProto, weights: _Weights
+) -> ChannelAffine | None:
+    """What the node does to each number of the LayerNormalization's last axis."""
+    if not g.is_standard(maker, "LayerNormalization") or g.attribute(maker, "axis", -1) != -1:
+        return None
+    scale = weights.get(maker.input[1])
+    known = all(n in weights for n in maker.input[1:] if n)
+    if scale is None or not known or scale.data_type != TensorProto.FLOAT or len(node.input) != 2:
+        return None
+    other = weights.get(node.input[1 if node.input[0] == name else 0])
+    size = scale.dims[-1]
+    if other is None or list(other.dims) not in ([], [1], [size]):
+        return None
+    return _of_constant(node, node.input[0] == name, other)
+
+
+def fold_factors_ahead(graph: onnx.GraphProto) -> None:
+    """A product with a number that layers with weights alone read becomes part of their weights."""
+    weights, names = g.initializers(graph), g.Names(g.tensor_names(graph))
+    read_by = g.consumers(graph)
+    outputs = {v.name for v in graph.output}
+    gone = set[str]()
+    for node in reversed(graph.node):
+        data = next((n for n in node.input if n not in weights), "")
+        readers = read_by.get(node.output[0], [])
+        factor = _number(node, data, weights)
+        if factor is None or not readers or node.output[0] in outputs:
+            continue
+        if not all(_takes_factor(reader, node.output[0], weights) for reader in readers):
+            continue
+        for reader in readers:
+            weight = weights[reader.input[1]]
+            reader.input[0] = data
+            reader.input[1] = names.new(f"{reader.output[0]}_weight")
+            dtype = helper.tensor_dtype_to_np_dtype(weight.data_type)
+            g.set_initializer(graph, reader.input[1], (_value(weight) * factor).astype(dtype))
+        weights = g.initializers(graph)
+        read_by[data] = [*(r for r in read_by[data] if r is not node), *readers]
+        gone.add(node.output[0])
+    g.set_nodes(graph, [n for n in graph.node if not gone.intersection(n.output)])
+
+
+def _number(node: onnx.NodeProto, data: str, weights: _Weights) -> float | None:
+    """What the node multiplies the tensor by, where that is one finite number."""
+    if not g.is_standard(node, "Mul", "Div") or len(node.input) != 2 or not data:
+        return None
+    other = weights.get(node.input[1 if node.input[0] == data else 0])
+    if other is None or list(other.dims) not in ([], [1]) or other.data_type not in _FLOATS:
+        return None
+    affine = _of_constant(node, node.input[0] == data, other)
+    factor = None if affine is None else float(affine.factor.item())
+    return factor if factor is not None and np.isfinite(factor) else None
+
+
+def _takes_factor(node: onnx.NodeProto, name: str, weights: _Weights) -> bool:
+    if not g.is_standard(node, "Conv", "ConvTranspose", "Gemm", "MatMul"):
+        return False
+    weight = weights.get(node.input[1])
+    return (
+        weight is not None
+        and weight.data_type in _FLOATS
+        and node.input[0] == name
+        and list(node.input).count(name) == 1
+    )
 
 
 @dataclass(frozen=True)

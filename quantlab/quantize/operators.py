@@ -32,6 +32,7 @@ class Operator:
     None where the operator itself takes integers. ``bounds`` are those of its output, whatever it
     reads; ``window`` is the interval of its input beyond which its output changes by less than half
     of an 8-bit step. ``scales_channels``: channels scaled before it are scaled after it.
+    ``clips``: a Relu or Clip behind it is the range of its output's quantizer.
     ``gives_floats``: the integer kernel can give fp32 at no cost. ``rounds_weights``: ONNX Runtime
     quantizes its fp32 weights to the nearest between two quantizers. ``only`` are the values of
     attributes that the int8 kernel takes.
@@ -43,6 +44,7 @@ class Operator:
     bounds: tuple[float, float] | None = None
     window: tuple[float, float] = (-inf, inf)
     scales_channels: bool = False
+    clips: bool = False
     gives_floats: bool = False
     rounds_weights: bool = False
     only: tuple[tuple[str, str], ...] = ()
@@ -54,11 +56,11 @@ OPERATORS: dict[str, Operator] = {
     "Gemm": Operator("weights", "QGemm", gives_floats=True, rounds_weights=True),
     "ConvTranspose": Operator("fp32", rounds_weights=True, reason="no int8 kernel"),
     "MatMul": Operator("follows", "QLinearMatMul", "", gives_floats=True),
-    "Add": Operator("follows", "QLinearAdd", scales_channels=True),
-    "Mul": Operator("follows", "QLinearMul"),
-    "Concat": Operator("follows", "QLinearConcat"),
+    "Add": Operator("follows", "QLinearAdd", scales_channels=True, clips=True),
+    "Mul": Operator("follows", "QLinearMul", clips=True),
+    "Concat": Operator("follows", "QLinearConcat", clips=True),
     "GlobalAveragePool": Operator("follows", "QLinearGlobalAveragePool", scales_channels=True),
-    "AveragePool": Operator("follows", "QLinearAveragePool", scales_channels=True),
+    "AveragePool": Operator("follows", "QLinearAveragePool", scales_channels=True, clips=True),
     "LeakyRelu": Operator("follows", "QLinearLeakyRelu"),
     "Sigmoid": Operator("follows", "QLinearSigmoid", bounds=(0.0, 1.0), window=(-6.5, 6.5)),
     "HardSigmoid": Operator("follows", "QLinearAdd", bounds=(0.0, 1.0)),

@@ -19,7 +19,13 @@ from quantlab.model.model import main_opset
 from quantlab.model.plain import plain
 from quantlab.quantize.constants import fold_constants, simplify_reshapes, simplify_sizes
 from quantlab.quantize.float32 import to_float32
-from quantlab.quantize.fold import fold_affine, fold_branches, fold_pads
+from quantlab.quantize.fold import (
+    fold_affine,
+    fold_branches,
+    fold_into_normalizations,
+    fold_pads,
+    plain_gemms,
+)
 from quantlab.quantize.unfuse import unfuse
 
 MIN_OPSET = 13
@@ -55,14 +61,15 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
         step(copy.graph)
     copy = upgrade_opset(copy, min_opset)
     to_float32(copy)
-    _apply(copy, _constants_to_initializers, _remove_no_ops, fold_affine, _scalar_clip_bounds)
+    _apply(copy, _constants_to_initializers, _remove_no_ops, plain_gemms, fold_affine)
+    _scalar_clip_bounds(copy.graph)
     _compute_sizes(copy)
     shapes = g.tensor_shapes(copy)
     _matmuls_to_gemms(copy.graph, shapes)
     _explicit_pads(copy.graph, shapes)
     _apply(copy, _remove_no_ops, fold_affine, fold_pads)
     fold_branches(copy)
-    _apply(copy, fold_affine, g.prune, g.name_nodes)
+    _apply(copy, fold_affine, fold_into_normalizations, g.prune, g.name_nodes)
     _drop_unused_domains(copy)
     return _checked(_with_shapes(copy))
 

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from quantlab.quantize.fold import fold_factors_ahead
 from quantlab.quantize.prepare import prepare
 
 RNG = np.random.default_rng(0)
@@ -133,6 +134,61 @@ def test_a_conv_with_another_reader_keeps_its_weights() -> None:
     nodes = [node("Conv", "x W", "c"), node("Add", "c k", "d"), node("Sub", "d c", "y")]
     weights: Arrays = {"W": floats(6, 4, 3, 3), "k": floats(6, 1, 1)}
     assert prepared(nodes, weights) == {"Conv": 1, "Add": 1, "Sub": 1}
+
+
+@pytest.mark.parametrize("bias", [" b", ""], ids=["bias", "no bias"])
+def test_factors_and_turns_of_a_gemm(bias: str) -> None:
+    nodes = [
+        *(node("GlobalAveragePool", "x", "p"), node("Flatten", "p", "f")),
+        node("Transpose", "f", "t", perm=[1, 0]),
+        node("Gemm", f"t w{bias}", "y", alpha=0.5, beta=3.0, transA=1),
+    ]
+    before = model(nodes, {"w": floats(4, 5), "b": floats(5)}, rank=2)
+    after = prepare(before)
+    same_answers(before, after)
+    (gemm,) = (n for n in after.graph.node if n.op_type == "Gemm")
+    assert not gemm.attribute
+
+
+@pytest.mark.parametrize("given", ["x s b", "x s"], ids=["shift", "no shift"])
+def test_constants_behind_a_normalization(given: str) -> None:
+    nodes = [
+        *(node("LayerNormalization", given, "l"), node("Mul", "k l", "m"), node("Sub", "m k", "d")),
+        node("Div", "d two", "y"),
+    ]
+    weights = {"s": floats(9), "b": floats(9), "k": floats(9), "two": np.float32([2])}
+    assert prepared(nodes, weights) == {"LayerNormalization": 1}
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 1), (9, 1), (2, 4, 9, 9)])
+def test_other_constants_behind_a_normalization_stay(shape: tuple[int, ...]) -> None:
+    nodes = [node("LayerNormalization", "x s", "l"), node("Mul", "l k", "y")]
+    assert prepared(nodes, {"s": floats(9), "k": floats(*shape)})["Mul"] == 1
+
+
+def factored(nodes: list[onnx.NodeProto], weights: Arrays) -> Counter[str]:
+    before = model(nodes, weights, rank=4)
+    after = prepare(before)
+    fold_factors_ahead(after.graph)
+    same_answers(before, after)
+    return ops(after)
+
+
+def test_a_number_that_layers_read_becomes_part_of_them() -> None:
+    nodes = [
+        *(node("Relu", "x", "r"), node("Mul", "two r", "m"), node("Div", "m five", "d")),
+        *(node("Conv", "d w", "c"), node("MatMul", "d v", "e"), node("Add", "c e", "y")),
+    ]
+    weights = {"two": np.float32(2), "five": np.float32([5])}
+    weights |= {"w": floats(4, 4, 1, 1), "v": floats(9, 9)}
+    assert factored(nodes, weights) == {"Relu": 1, "Conv": 1, "MatMul": 1, "Add": 1}
+
+
+@pytest.mark.parametrize("read", ["Add", "MatMul", "Sub"])
+def test_a_number_that_others_read_stays(read: str) -> None:
+    nodes = [node("Relu", "x", "r"), node("Mul", "two r", "m"), node("Conv", "m w", "c")]
+    nodes.append(node(read, "c m", "y"))
+    assert factored(nodes, {"two": np.float32(2), "w": floats(4, 4, 1, 1)})["Mul"] == 1
 
 
 def branch(groups: int, *kernel: int, **attributes: object) -> tuple[onnx.NodeProto, Arrays]:

@@ -16,10 +16,10 @@ from onnx import helper
 
 from quantlab.model import graph as g
 from quantlab.model.large import array_of
-from quantlab.model.model import main_opset
+from quantlab.quantize.engine.einsums import einsums_as_matmuls
 from quantlab.quantize.engine.gelus import CONTRIB_GELUS, gelus
 from quantlab.quantize.engine.rewriting import Rewriting, become
-from quantlab.quantize.fold import affine_of
+from quantlab.quantize.fold import affine_of, fold_factors_ahead
 
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
@@ -32,10 +32,15 @@ def to_int8_forms(proto: onnx.ModelProto) -> None:
     limits_as_clips(graph)
     hard_sigmoids(graph)
     gelus(proto)
+    fold_factors_ahead(graph)
     means_as_pools(proto, shapes)
+    einsums_as_matmuls(graph, shapes)
+    shapes = g.tensor_shapes(proto)
     matmuls_as_gemms(graph, shapes)
     affine_as_convs(graph, shapes)
     lines_as_images(graph)
+    transposed_convs(graph)
+    activations_first(graph)
     classifier_as_gemm(proto)
     g.prune(graph)
 
@@ -205,28 +210,55 @@ def _hard_sigmoid(source: str, target: str, name: str, alpha: float, beta: float
 
 
 def means_as_pools(proto: onnx.ModelProto, shapes: _Shapes) -> None:
-    """ReduceMean over height and width becomes GlobalAveragePool, with a Flatten behind it where
-    the two axes go."""
+    """ReduceMean over height and width becomes GlobalAveragePool, over one of them AveragePool; the
+    largest value over both, as ReduceMax or GlobalMaxPool, MaxPool. A Flatten follows where the two
+    axes go."""
     rewriting = Rewriting(proto.graph)
     kept = []
     for node in proto.graph.node:
         kept.append(node)
-        if not g.is_standard(node, "ReduceMean") or len(shapes.get(node.input[0], ())) != 4:
+        if not g.is_standard(node, "ReduceMean", "ReduceMax", "GlobalMaxPool"):
             continue
-        axes = g.attribute(node, "axes", [0][:0])
-        if main_opset(proto) >= 18 and len(node.input) > 1:
-            axes = [int(n) for n in rewriting.weights.get(node.input[1], np.zeros(0))]
-        if sorted(axis % 4 for axis in axes) != [2, 3]:
+        shape = shapes.get(node.input[0], ())
+        pool = _pool(node, _reduced(node, shape, rewriting), shape) if len(shape) == 4 else None
+        if pool is None:
             continue
         source, target = node.input[0], node.output[0]
-        if g.attribute(node, "keepdims", 1):
-            become(node, "GlobalAveragePool", [source])
+        keeps = node.op_type == "GlobalMaxPool" or g.attribute(node, "keepdims", 1)
+        pool.input[0], pool.output[0], pool.name = source, target, node.name
+        if not keeps and pool.op_type == "AveragePool":
             continue
-        pooled = rewriting.names.new(f"{target}_pooled")
-        pool = helper.make_node("GlobalAveragePool", [source], [pooled], name=node.name)
-        label = rewriting.node_names.new(f"{node.name}_flat")
-        kept[-1:] = [pool, helper.make_node("Flatten", [pooled], [target], name=label, axis=1)]
+        kept[-1] = pool
+        if not keeps:
+            pool.output[0] = rewriting.names.new(f"{target}_pooled")
+            label = rewriting.node_names.new(f"{node.name}_flat")
+            kept.append(helper.make_node("Flatten", pool.output, [target], name=label, axis=1))
     g.set_nodes(proto.graph, kept)
+
+
+def _reduced(node: onnx.NodeProto, shape: tuple[g.Dim, ...], rewriting: Rewriting) -> list[int]:
+    """The axes that a node reduces."""
+    if node.op_type == "GlobalMaxPool":
+        return [2, 3]
+    axes = g.attribute(node, "axes", [0][:0])
+    if len(node.input) > 1:
+        axes = [int(n) for n in rewriting.weights.get(node.input[1], np.zeros(0))]
+    return sorted(axis % len(shape) for axis in axes) if shape else []
+
+
+def _pool(node: onnx.NodeProto, axes: list[int], shape: tuple[g.Dim, ...]) -> onnx.NodeProto | None:
+    """The pool over these axes, its names still to be set; None where no pool does the same or a
+    size is not known."""
+    if node.op_type == "ReduceMean" and axes == [2, 3]:
+        return helper.make_node("GlobalAveragePool", [""], [""])
+    window = [shape[axis] if axis in axes else 1 for axis in (2, 3)]
+    if not all(isinstance(size, int) for size in window) or not axes or min(axes) < 2:
+        return None
+    if node.op_type == "ReduceMean":
+        return helper.make_node("AveragePool", [""], [""], kernel_shape=window)
+    if axes != [2, 3]:
+        return None
+    return helper.make_node("MaxPool", [""], [""], kernel_shape=window)
 
 
 _BY_VALUE = (
@@ -267,10 +299,11 @@ def _product(node: onnx.NodeProto, rewriting: Rewriting, shapes: _Shapes) -> _Pr
     matrix, other = (left, right) if turned else (right, left)
     data = node.input[1 if turned else 0]
     shape = shapes.get(data, ())
-    if matrix is None or other is not None or matrix.ndim != 2 or matrix.dtype != np.float32:
+    if matrix is None or other is not None or matrix.dtype != np.float32 or matrix.ndim < 2:
         return None
-    if len(shape) < 2:
+    if any(size != 1 for size in matrix.shape[:-2]) or matrix.ndim > len(shape):
         return None
+    matrix = matrix.reshape(matrix.shape[-2:])
     return _Product(rewriting, node, data, matrix.T if turned else matrix, shape, turned)
 
 
@@ -493,6 +526,135 @@ def lines_as_images(graph: onnx.GraphProto) -> None:
             helper.make_node("Squeeze", [made, axes], [output], name=labels[1]),
         ]
     g.set_nodes(graph, kept)
+
+
+def transposed_convs(graph: onnx.GraphProto) -> None:
+    """A ConvTranspose over images becomes a Conv, a DepthToSpace and a Slice of the rest.
+
+    With strides s an output at s·q + r, r < s, is a sum over x[q − t] · w[r + s·t]: convolutions
+    with kernels of ⌈k / s⌉, one for each r, and DepthToSpace spreads what they give.
+    """
+    rewriting = Rewriting(graph)
+    kept: list[onnx.NodeProto] = []
+    for node in graph.node:
+        is_one = g.is_standard(node, "ConvTranspose")
+        weight = rewriting.weights.get(node.input[1]) if is_one else None
+        phases = None if weight is None else _phases(node, weight)
+        kept += [node] if phases is None else _spread(node, phases, rewriting)
+    g.set_nodes(graph, kept)
+
+
+@dataclass(frozen=True)
+class _Phases:
+    """The weights [out · s², in / groups, t, t] of the Conv in a ConvTranspose's place, and what
+    is left out before and after each axis."""
+
+    weight: g.Array
+    stride: int
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+
+def _phases(node: onnx.NodeProto, weight: g.Array) -> _Phases | None:
+    """None where a side is padded with what the Conv does not compute, and for unequal strides,
+    dilations and sizes given in other ways."""
+    strides = g.attribute(node, "strides", [1, 1])
+    stride, groups = strides[0], g.attribute(node, "group", 1)
+    pads, extra = g.attribute(node, "pads", [0] * 4), g.attribute(node, "output_padding", [0, 0])
+    plain = g.attribute(node, "auto_pad", "NOTSET") == "NOTSET"
+    plain = plain and not g.attribute(node, "output_shape", [0][:0])
+    if weight.ndim != 4 or weight.dtype != np.float32 or not plain or len(set(strides)) > 1:
+        return None
+    if any(d != 1 for d in g.attribute(node, "dilations", [1, 1])):
+        return None
+    taps = [-(-k // stride) for k in weight.shape[2:]]
+    after = [
+        t * stride - k - extra[i] + pads[i + 2]
+        for i, (t, k) in enumerate(zip(taps, weight.shape[2:], strict=True))
+    ]
+    if min(after) < 0:
+        return None
+    inner, outer = weight.shape[0] // groups, weight.shape[1]
+    full = np.zeros((*weight.shape[:2], taps[0] * stride, taps[1] * stride), np.float32)
+    full[:, :, : weight.shape[2], : weight.shape[3]] = weight
+    parts = full.reshape(groups, inner, outer, taps[0], stride, taps[1], stride)
+    parts = parts[:, :, :, ::-1, :, ::-1].transpose(0, 2, 4, 6, 1, 3, 5)
+    made = parts.reshape(groups * outer * stride**2, inner, *taps)
+    return _Phases(np.ascontiguousarray(made), stride, (pads[0], pads[1]), (after[0], after[1]))
+
+
+def _spread(node: onnx.NodeProto, phases: _Phases, rewriting: Rewriting) -> list[onnx.NodeProto]:
+    output, area = node.output[0], phases.stride**2
+    constant = rewriting.constant
+    reads = [node.input[0], constant(f"{output}_weight", phases.weight)]
+    if len(node.input) > 2 and node.input[2]:
+        bias = rewriting.weights.get(node.input[2])
+        if bias is None:
+            return [node]
+        reads.append(constant(f"{output}_bias", np.repeat(bias, area)))
+    taps = phases.weight.shape[2:]
+    made = [
+        helper.make_node(
+            "Conv", reads, [rewriting.names.new(f"{output}_phases")], name=node.name,
+            kernel_shape=taps, pads=[taps[0] - 1, taps[1] - 1] * 2,
+            group=g.attribute(node, "group", 1),
+        )
+    ]  # fmt: skip
+    if phases.stride > 1:
+        spread = rewriting.names.new(f"{output}_spread")
+        label = rewriting.node_names.new(f"{node.name}_DepthToSpace")
+        more: dict[str, Any] = {"blocksize": phases.stride, "mode": "CRD"}
+        made.append(helper.make_node("DepthToSpace", made[-1].output, [spread], name=label, **more))
+    if any((*phases.before, *phases.after)):
+        ends = [-n if n else np.iinfo(np.int64).max for n in phases.after]
+        values = {"starts": phases.before, "ends": ends, "axes": (2, 3)}
+        bounds = [constant(f"{output}_{k}", np.array(v, np.int64)) for k, v in values.items()]
+        label = rewriting.node_names.new(f"{node.name}_Slice")
+        cut = [made[-1].output[0], *bounds]
+        made.append(helper.make_node("Slice", cut, [rewriting.names.new(output)], name=label))
+    made[-1].output[0] = output
+    return made
+
+
+_MOVERS = (
+    "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "DepthToSpace", "MaxPool",
+)  # fmt: skip
+"""What commutes with a function of each value that never falls."""
+
+
+def activations_first(graph: onnx.GraphProto) -> None:
+    """A Relu or Clip behind operators that only move or select values goes before them, where a
+    layer with weights or a sum takes it in."""
+    rewriting = Rewriting(graph)
+    order = list(graph.node)
+    for node in graph.node:
+        if _limits(node, rewriting) is None:
+            continue
+        path: list[onnx.NodeProto] = []
+        name = node.input[0]
+        while rewriting.only_reader(name) is not None and name in rewriting.made_by:
+            maker = rewriting.made_by[name]
+            if not g.is_standard(maker, *_MOVERS) or len(maker.output) > 1:
+                break
+            path.append(maker)
+            name = maker.input[0]
+        alone = rewriting.only_reader(name) is not None
+        source = rewriting.made_by.get(name)
+        if not path or not alone or source is None or not g.is_standard(source, *_TAKES_IN):
+            continue
+        bounded = rewriting.names.new(f"{name}_bounded")
+        path[0].output[0] = node.output[0]
+        rewriting.made_by[node.output[0]] = path[0]
+        node.output[0], node.input[0] = bounded, name
+        path[-1].input[0] = bounded
+        rewriting.made_by[bounded], rewriting.read_by[bounded] = node, [path[-1]]
+        rewriting.read_by[name] = [node]
+        order.remove(node)
+        order.insert(order.index(path[-1]), node)
+    g.set_nodes(graph, order)
+
+
+_TAKES_IN = ("Conv", "Gemm", "ConvTranspose", "Add")
 
 
 def classifier_as_gemm(proto: onnx.ModelProto) -> None:

@@ -275,7 +275,7 @@ def _fold_activations(
             )
             made[layer.output] = -1
             continue
-        if layer.row.role == "weights" or layer.row.rounds_weights or layer.kind == "Add":
+        if layer.row.role == "weights" or layer.row.rounds_weights or layer.row.clips:
             made[layer.output] = len(folded)
         folded.append(layer)
     return folded

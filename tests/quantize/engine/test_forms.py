@@ -77,7 +77,7 @@ FORMS: dict[str, tuple[list[onnx.NodeProto], Weights, dict[str, int]]] = {
     "a Clip divided by another number": (
         [node("Add", "c1 three", "s"), node("Clip", "s zero six", "h"), node("Div", "h by", "m")],
         {"three": number(3), "zero": number(0), "six": number(6), "by": number(5)},
-        {"HardSigmoid": 0, "Clip": 1, "Div": 1},
+        {"HardSigmoid": 0, "Clip": 1, "Div": 0},
     ),
     "a sigmoid that others read": (
         [
@@ -119,6 +119,103 @@ FORMS: dict[str, tuple[list[onnx.NodeProto], Weights, dict[str, int]]] = {
         {"Gemm": 3, "MatMul": 0, "Reshape": 5, "Add": 1, "Mul": 0, "Div": 0, "Gelu": 1},
     ),
 }
+
+TOKENS = [node("Reshape", "a line", "l"), node("Transpose", "l", "t", perm=[0, 2, 1])]
+IMAGE = [node("Transpose", "u", "s", perm=[0, 2, 1]), node("Reshape", "s square", "m")]
+EINSUMS: dict[str, tuple[list[onnx.NodeProto], dict[str, int]]] = {
+    "bnc,cd->bnd": ([node("Einsum", "t w", "u", equation="bnc,cd->bnd")], {"Gemm": 2}),
+    "weights first": ([node("Einsum", "w t", "u", equation="dc, bnc -> bnd")], {"Gemm": 2}),
+    "any axes before": ([node("Einsum", "t w", "u", equation="...c,cd->...d")], {"Gemm": 2}),
+    "result turned": (
+        [node("Einsum", "t w", "v", equation="bnc,cd->bdn"),
+         node("Transpose", "v", "u", perm=[0, 2, 1])],
+        {"Gemm": 2},
+    ),
+    "heads": (
+        [node("Einsum", "t heads", "q", equation="bnc,chd->bhnd"),
+         node("Einsum", "q heads", "u", equation="bhnd,chd->bnc")],
+        {"Gemm": 3},
+    ),
+    "two tensors": (
+        [node("Einsum", "t t", "q", equation="bnc,bmc->bnm"),
+         node("Einsum", "q t", "u", equation="bnm,bmc->bnc")],
+        {"MatMul": 2},
+    ),
+    "a diagonal": (
+        [node("Einsum", "t t", "q", equation="bnc,bmc->bnm"),
+         node("Einsum", "q t", "u", equation="bnn,bnc->bnc")],
+        {"MatMul": 1, "Einsum": 1},
+    ),
+    "an outer product": (
+        [node("Einsum", "t w", "q", equation="bnc,de->bncd"),
+         node("ReduceSum", "q last", "u", keepdims=0)],
+        {"Einsum": 1},
+    ),
+    "a product by value": ([node("Einsum", "t t", "u", equation="bnc,bnc->bnc")], {"Einsum": 1}),
+}  # fmt: skip
+FORMS |= {
+    f"Einsum, {name}": (
+        [*TOKENS, *nodes, *IMAGE],
+        {"line": LINE, "square": SQUARE, "w": floats(8, 8), "heads": floats(8, 2, 4),
+         "last": np.array([3])},
+        {"Einsum": 0} | expected,
+    )
+    for name, (nodes, expected) in EINSUMS.items()
+}  # fmt: skip
+FORMS |= {
+    f"ConvTranspose, {name}": (
+        [node("ConvTranspose", "a kernel offset", "m", **attributes)],
+        {
+            "kernel": floats(8, 8 // attributes.get("group", 1), *kernel),
+            "offset": floats(8, 1)[:, 0],
+        },
+        {"ConvTranspose": 0},
+    )
+    for name, kernel, attributes in (
+        ("two by two", (2, 2), {"strides": [2, 2]}),
+        ("three by three", (3, 3), {"strides": [2, 2], "pads": [1] * 4}),
+        ("a row more", (3, 3), {"strides": [2, 2], "pads": [1] * 4, "output_padding": [1, 1]}),
+        ("unequal sides", (4, 5), {"strides": [3, 3], "pads": [0, 2, 1, 3]}),
+        ("stride one", (3, 2), {"pads": [1, 0, 0, 1]}),
+        ("groups", (4, 4), {"strides": [2, 2], "pads": [1] * 4, "group": 4}),
+    )
+}
+FORMS |= {
+    f"ConvTranspose, {name}": (
+        [node("ConvTranspose", "a kernel", "m", **attributes)],
+        {"kernel": floats(8, 8, 3, 3)},
+        {"ConvTranspose": 1},
+    )
+    for name, attributes in (
+        ("dilated", {"dilations": [2, 2]}),
+        ("unequal strides", {"strides": [2, 1]}),
+        ("much padding", {"strides": [3, 3], "output_padding": [1, 1]}),
+        ("a size given", {"strides": [2, 2], "output_shape": [32, 32]}),
+    )
+}
+FORMS |= {
+    "a matrix with axes of one": (
+        [*TOKENS, node("MatMul", "t w", "u"), *IMAGE],
+        {"line": LINE, "square": SQUARE, "w": floats(1, 8, 8)},
+        {"Gemm": 2, "MatMul": 0},
+    ),
+    "a Relu behind what moves": (
+        [node("Conv", "a w", "q"), node("Slice", "q two minus", "s"), node("Relu", "s", "m")],
+        {"w": SCALED["w"], "two": np.array([0, 0, 2]), "minus": np.array([99, 99, -2])},
+        {"Relu": 3},
+    ),
+    "a mean that drops its axis": (
+        [node("ReduceMean", "a rows", "q", keepdims=0), node("Unsqueeze", "q rows", "m")],
+        {"rows": np.array([2])},
+        {"ReduceMean": 1, "AveragePool": 0},
+    ),
+    "a largest value that drops its axes": (
+        [node("GlobalMaxPool", "a", "g"), node("ReduceMax", "c1 hw", "q", keepdims=0),
+         node("Reshape", "q one", "h"), node("Add", "g h", "m")],
+        {"hw": np.array([2, 3]), "one": np.array([0, 8, 1, 1])},
+        {"ReduceMax": 0, "GlobalMaxPool": 0, "MaxPool": 2},
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -167,8 +167,33 @@ CASES: dict[str, Case] = {
     ),
     # ONNX Runtime makes an integer kernel of it by itself where it stands between quantizers.
     "Softmax": Case(after(node("Softmax", "half", "m", axis=1)), {"QLinearSoftmax": 1}),
-    "ConvTranspose": Case(after(node("ConvTranspose", "half kw", "m")), {"ConvTranspose": 1},
-                          floats=1),
+    "ConvTranspose": Case(after(node("ConvTranspose", "half tw", "m", strides=[2, 2])),
+                          {"QLinearConv": 4, "DepthToSpace": 1},
+                          {"tw": floats(CHANNELS, CHANNELS, 2, 2)}),
+    "ConvTranspose of unequal strides": Case(
+        after(node("ConvTranspose", "half tw", "m", strides=[2, 1])), {"ConvTranspose": 1},
+        {"tw": floats(CHANNELS, CHANNELS, 2, 2)}, floats=1,
+    ),
+    "Relu behind a Concat": Case(
+        after(node("Concat", "half other", "k", axis=1), node("Relu", "k", "r"),
+              node("Conv", "r cw", "m")),
+        {"QLinearConcat": 1, "Relu": 0}, {"cw": floats(CHANNELS, 2 * CHANNELS, 1, 1)},
+    ),
+    "Relu behind a pool and moved": Case(
+        after(node("MaxPool", "half", "k", kernel_shape=[2, 2]),
+              node("Transpose", "k", "t", perm=[0, 1, 3, 2]), node("Relu", "t", "m")),
+        {"QLinearConv": 3, "Relu": 0},
+    ),
+    "Einsum": Case(after(node("Einsum", "half ew", "m", equation="bchw,dc->bdhw")),
+                   {"QLinearConv": 4}, {"ew": floats(CHANNELS, CHANNELS)}),
+    "the largest value of each channel": Case(
+        after(node("ReduceMax", "half hw_axes", "k"), node("Conv", "k hw", "m")),
+        {"NhwcMaxPool": 1}, {"hw_axes": ints(2, 3)},
+    ),
+    "the mean of each row": Case(
+        after(node("ReduceMean", "half w_axis", "k"), node("Conv", "k hw", "m")),
+        {"QLinearAveragePool": 1}, {"w_axis": ints(3)},
+    ),
 }  # fmt: skip
 
 
