@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import ChainMap
 from collections.abc import Mapping
 
@@ -9,15 +10,25 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from quantlab.errors import ModelError
 from quantlab.model import graph as g
 from quantlab.model.large import Weights, array_of
 from quantlab.model.model import main_opset
 
 _FOLDABLE = {
-    "Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Reciprocal", "Pow", "Abs", "Min", "Max", "Floor",
-    "Ceil", "Cast", "Concat", "Gather", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice",
-    "Split", "Flatten", "Shape", "Size", "Equal", "Where", "ReduceProd",
+    "Abs", "Add", "And", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat", "Cos", "CumSum",
+    "DepthToSpace", "Div", "Einsum", "Equal", "Erf", "Exp", "Flatten", "Floor", "Gather",
+    "GatherElements", "GatherND", "Gemm", "Greater", "GreaterOrEqual", "InstanceNormalization",
+    "LayerNormalization", "Less", "LessOrEqual", "Log", "LpNormalization", "MatMul", "Max", "Min",
+    "Mod", "Mul", "Neg", "Not", "Or", "Pad", "Pow", "Reciprocal", "ReduceL1", "ReduceL2",
+    "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu",
+    "Reshape", "Resize", "Round", "ScatterElements", "ScatterND", "Shape", "Sigmoid", "Sign", "Sin",
+    "Size", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh",
+    "Transpose", "Trilu", "Unsqueeze", "Where",
 }  # fmt: skip
+_GROWING = {"ConstantOfShape", "Expand", "Range", "Tile"}
+_SMALL = 4096
+"""So many values a node may make of less."""
 _Symbolic = list[g.Dim]
 _ONE_INPUT = ("Unsqueeze", "Squeeze", "Cast", "Reshape")
 _ON_SIZES = (*_ONE_INPUT, "Gather", "Concat", "Slice", "Mul", "Equal", "Where")
@@ -26,7 +37,7 @@ _ON_SIZES = (*_ONE_INPUT, "Gather", "Concat", "Slice", "Mul", "Equal", "Where")
 def fold_constants(proto: onnx.ModelProto) -> None:
     """Computes, in place, every node of which all inputs are weights.
 
-    Operators that could blow the file up (Expand, Tile …) and quantizers of weights stay.
+    What would blow the file up (Expand, Tile …) and quantizers of weights stay.
     """
     shapes = g.tensor_shapes(proto)
     weights = ChainMap[str, g.Array]({}, Weights(proto.graph))  # type: ignore[arg-type]
@@ -52,17 +63,39 @@ def _evaluate(
     shapes: Mapping[str, tuple[g.Dim, ...]],
     opset: int,
 ) -> dict[str, g.Array] | None:
-    if not g.is_standard(node, *_FOLDABLE):
+    if not g.is_standard(node, *_FOLDABLE, *_GROWING):
         return None
     if node.op_type == "Shape" and node.input[0] not in weights:
         return _static_shape(node, shapes)
     inputs = {name: weights[name] for name in node.input if name in weights}
-    if set(inputs) != {name for name in node.input if name}:
+    if set(inputs) != {name for name in node.input if name} or _grows(node, inputs):
         return None
-    from onnx.reference import ReferenceEvaluator  # slow to import, seldom needed
+    from quantlab.runtime.session import create_session  # seldom needed
 
-    values = ReferenceEvaluator(_one_node_model(node, inputs, opset)).run(None, inputs)
+    model = _one_node_model(node, inputs, opset)
+    try:
+        values = create_session(model.SerializeToString(), threads=1).run(None, inputs)
+    except (ModelError, RuntimeError):  # of ONNX Runtime: no kernel for these types
+        return None
     return {name: np.asarray(v) for name, v in zip(filter(None, node.output), values, strict=True)}
+
+
+def _grows(node: onnx.NodeProto, inputs: Mapping[str, g.Array]) -> bool:
+    """Whether the node would make more values than _SMALL of less."""
+    if node.op_type not in _GROWING:
+        return False
+    values = [inputs[name] for name in node.input]
+    last = [int(n) for n in values[-1].reshape(-1)]
+    match node.op_type:
+        case "ConstantOfShape":
+            return math.prod(last) > _SMALL
+        case "Range":
+            start, limit, delta = (float(value.item()) for value in values)
+            return abs(limit - start) > _SMALL * abs(delta)
+        case "Expand":
+            return math.prod(np.broadcast_shapes(values[0].shape, tuple(last))) > _SMALL
+        case _:
+            return values[0].size * math.prod(last) > _SMALL
 
 
 def _known_sizes(

@@ -399,3 +399,35 @@ def test_the_sizes_behind_a_class_token_are_known() -> None:
     assert g.tensor_shapes(after)["k"][1:] == (13, 16)
     assert not {"Where", "Equal", "ConstantOfShape"} & set(ops(after))
     np.testing.assert_allclose(run(after), run(before), rtol=1e-5)
+
+
+def test_weights_that_the_graph_computes_are_known() -> None:
+    """Weight standardization, as in NFNet."""
+    nodes = [
+        node("Reshape", "W flat", "v"),
+        *(node("ReduceMean", "v", "m", axes=[1]), node("Sub", "v m", "d")),
+        *(node("Mul", "d d", "q"), node("ReduceMean", "q", "s", axes=[1])),
+        *(node("Add", "s small", "a"), node("Sqrt", "a", "r"), node("Div", "d r", "n")),
+        *(node("Reshape", "n back", "w"), node("Conv", "x w", "c")),
+        *(node("GlobalAveragePool", "c", "p"), node("Flatten", "p", "y")),
+    ]
+    weights: dict[str, NDArray[np.generic]] = {
+        "W": floats(4, 3, 3, 3), "flat": np.array([4, -1]), "back": np.array([4, 3, 3, 3]),
+        "small": np.float32([1e-5]),
+    }  # fmt: skip
+    before = model(nodes, weights)
+    after = prepare(before)
+    assert ops(after) == {"Conv": 1, "GlobalAveragePool": 1, "Flatten": 1}
+    np.testing.assert_allclose(run(after), run(before), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "folded"), [([3], True), ([100, 100], False)], ids=["small", "large"]
+)
+@pytest.mark.parametrize("op", ["ConstantOfShape", "Expand", "Tile"])
+def test_what_makes_a_lot_of_little_stays(op: str, size: list[int], folded: bool) -> None:
+    value: NDArray[np.generic] = np.ones([1] * len(size), np.float32)
+    made = node(op, "size" if op == "ConstantOfShape" else "one size", "k")
+    nodes = [made, node("ReduceSum", "k", "t", keepdims=0), node("Add", "x t", "y")]
+    after = prepare(model(nodes, {"one": value, "size": np.array(size)}))
+    assert (op not in ops(after)) == folded
