@@ -16,7 +16,7 @@ from quantlab.model import large
 from quantlab.model.model import Model
 from quantlab.quantize import get_engine
 from quantlab.quantize.engine import QuantlabEngine, net, weights
-from quantlab.quantize.engine.forms import classifier_as_gemm
+from quantlab.quantize.engine.products import classifier_as_gemm
 from quantlab.quantize.prepare import prepare
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
