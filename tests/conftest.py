@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,17 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 DATA = os.environ.get("QUANTLAB_DATA", "")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), "")
-NEEDED = {"data": DATA, "browser": BROWSER, "postgres": server_programs()}
+FAMILIES = all(map(find_spec, ("torch", "torchvision", "timm", "onnxscript")))
+NEEDED = {
+    "data": DATA,
+    "browser": BROWSER,
+    "postgres": server_programs(),
+    "families": FAMILIES,
+}
 """By marker, what a test so marked needs."""
+LACKING_FAMILIES = (
+    "tests marked families are deselected; pip install 'quantlab[families]' runs them"
+)
 
 
 def pytest_report_header() -> list[str]:
@@ -33,6 +43,8 @@ def pytest_report_header() -> list[str]:
         f"QUANTLAB_DATA: {DATA or 'not set, tests marked data are deselected'}",
         f"Chromium: {BROWSER or 'not found, tests marked browser are deselected'}",
         f"PostgreSQL: {NEEDED['postgres'] or 'not found, tests marked postgres are deselected'}",
+        "torch, torchvision, timm: "
+        + ("found" if FAMILIES else f"not all found, {LACKING_FAMILIES}"),
     ]
 
 

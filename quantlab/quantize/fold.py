@@ -203,7 +203,8 @@ def _scaled(kernel: _Doubles, factor: _Doubles, axis: int) -> _Doubles:
 def fold_pads(graph: onnx.GraphProto) -> None:
     """A Pad with zeros before convolutions and pools alone becomes their own padding.
 
-    A MaxPool pads with the least number there is: it takes in zeros only where nothing is negative.
+    A MaxPool pads with the least number there is: it takes in a Pad with that one, and zeros only
+    where nothing is negative.
     """
     weights = g.initializers(graph)
     made_by, read_by = g.producers(graph), g.consumers(graph)
@@ -211,12 +212,18 @@ def fold_pads(graph: onnx.GraphProto) -> None:
     kept = []
     for pad in graph.node:
         kept.append(pad)
-        zeros = _zero_padding(pad, weights)
+        sides = _padding(pad, weights)
         readers = read_by.get(pad.output[0], [])
-        if zeros is None or not readers or pad.output[0] in outputs:
+        value = _pad_value(pad, weights) if sides is not None else None
+        if sides is None or value is None or not readers or pad.output[0] in outputs:
             continue
-        positive = _is_not_negative(made_by.get(pad.input[0]), weights)
-        pads = [_with_padding(node, pad.output[0], zeros, positive, weights) for node in readers]
+        least = value < 0 or _is_not_negative(made_by.get(pad.input[0]), weights)
+        pads = [
+            _with_padding(node, pad.output[0], sides, weights)
+            if (least if node.op_type == "MaxPool" else value == 0)
+            else None
+            for node in readers
+        ]
         if any(each is None for each in pads):
             continue
         for node, each in zip(readers, pads, strict=True):
@@ -231,15 +238,25 @@ def fold_pads(graph: onnx.GraphProto) -> None:
     g.set_nodes(graph, kept)
 
 
-def _zero_padding(pad: onnx.NodeProto, weights: _Weights) -> dict[int, tuple[int, int]] | None:
-    """The zeros before and after each axis; None where it pads with something else, or images and
-    channels too."""
+_LEAST = float(np.finfo(np.float32).min)
+
+
+def _pad_value(pad: onnx.NodeProto, weights: _Weights) -> float | None:
+    """What is put around: zero, or the least float or less; None for other numbers."""
+    name = pad.input[2] if len(pad.input) > 2 else ""
+    value = float(array_of(weights[name]).item()) if name else 0.0
+    return value if value == 0 or value <= _LEAST else None
+
+
+def _padding(pad: onnx.NodeProto, weights: _Weights) -> dict[int, tuple[int, int]] | None:
+    """How much is put before and after each axis; None where that is no number, or images and
+    channels are padded too."""
     if not g.is_standard(pad, "Pad") or g.attribute(pad, "mode", "constant") != "constant":
         return None
     given = [*pad.input[1:], "", "", ""][:3]
     if any(name and name not in weights for name in given) or not given[0]:
         return None
-    if given[1] and array_of(weights[given[1]]).any():
+    if given[1] and weights[given[1]].data_type not in _FLOATS:
         return None
     amounts = [int(n) for n in array_of(weights[given[0]])]
     half = len(amounts) // 2
@@ -262,18 +279,17 @@ def _is_not_negative(node: onnx.NodeProto | None, weights: _Weights) -> bool:
 def _with_padding(
     node: onnx.NodeProto,
     name: str,
-    zeros: Mapping[int, tuple[int, int]],
-    positive: bool,
+    around: Mapping[int, tuple[int, int]],
     weights: _Weights,
 ) -> list[int] | None:
-    """The node's pads with these zeros besides; None where it cannot take them in."""
+    """The node's pads with these besides; None where it cannot take them in."""
     window = _window(node, weights)
     if not window or list(node.input).count(name) != 1 or node.input[0] != name:
         return None
     own = g.attribute(node, "pads", [0] * 2 * len(window))
     if g.attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return None
-    sides = [zeros.get(axis + 2, (0, 0)) for axis in range(len(window))]
+    sides = [around.get(axis + 2, (0, 0)) for axis in range(len(window))]
     added = [before for before, _ in sides] + [after for _, after in sides]
     total = [a + b for a, b in zip(own, added, strict=True)]
     if node.op_type == "Conv":
@@ -282,7 +298,7 @@ def _with_padding(
     if g.attribute(node, "ceil_mode", 0) or reaches:
         return None
     if node.op_type == "MaxPool":
-        return total if positive and len(node.output) == 1 else None
+        return total if len(node.output) == 1 else None
     counted = g.attribute(node, "count_include_pad", 0) == 1 or not any(own)
     return total if counted else None
 

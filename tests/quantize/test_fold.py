@@ -302,11 +302,23 @@ def test_a_largest_value_takes_zeros_in_where_nothing_is_negative(positive: bool
     assert found["Pad"] == (0 if positive else 1)
 
 
+@pytest.mark.parametrize("value", [-np.inf, float(np.finfo(np.float32).min)])
+def test_a_largest_value_takes_the_least_in(value: float) -> None:
+    pool = node("MaxPool", "a", "y", kernel_shape=[3, 3], strides=[2, 2])
+    found = prepared([node("Pad", "x p v", "a"), pool], padding(0, 0, 1, 1, value=value))
+    assert found == {"MaxPool": 1}
+
+
 STAYS: dict[str, tuple[onnx.NodeProto, onnx.NodeProto, Arrays]] = {
     "another value": (
         node("Pad", "x p v", "a"),
         node("Conv", "a W", "y"),
         padding(1, 1, 1, 1, value=2.0),
+    ),
+    "the least": (
+        node("Pad", "x p v", "a"),
+        node("AveragePool", "a", "y", kernel_shape=[3, 3]),
+        padding(1, 1, 1, 1, value=float(np.finfo(np.float32).min)),
     ),
     "a mirror": (
         node("Pad", "x p", "a", mode="reflect"),

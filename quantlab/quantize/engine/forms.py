@@ -18,7 +18,11 @@ from quantlab.quantize.engine.convolutions import (
 from quantlab.quantize.engine.einsums import einsums_as_matmuls
 from quantlab.quantize.engine.gelus import gelus
 from quantlab.quantize.engine.pools import means_as_pools, sums_as_adds
-from quantlab.quantize.engine.products import classifier_as_gemm, matmuls_as_gemms
+from quantlab.quantize.engine.products import (
+    classifier_as_gemm,
+    matmuls_as_gemms,
+    normalizations_first,
+)
 from quantlab.quantize.fold import fold_factors_ahead
 
 
@@ -34,6 +38,7 @@ def to_int8_forms(proto: onnx.ModelProto) -> None:
     means_as_pools(proto, shapes)
     einsums_as_matmuls(graph, shapes)
     shapes = g.tensor_shapes(proto)
+    normalizations_first(graph, shapes)
     matmuls_as_gemms(graph, shapes)
     affine_as_convs(graph, shapes)
     lines_as_images(graph)

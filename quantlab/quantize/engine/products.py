@@ -13,6 +13,7 @@ from quantlab.model import graph as g
 from quantlab.model.large import array_of
 from quantlab.quantize.engine.gelus import CONTRIB_GELUS
 from quantlab.quantize.engine.rewriting import Rewriting
+from quantlab.quantize.fold import affine_of
 
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
@@ -22,6 +23,47 @@ _BY_VALUE = (
     "Elu", "Erf", "Tanh", "Gelu", "Mish", "Softplus", "Sqrt", "Exp", "Neg", "Abs", "Identity",
 )  # fmt: skip
 """They compute each value by itself, in whatever shape they are."""
+
+
+def normalizations_first(graph: onnx.GraphProto, shapes: _Shapes) -> None:
+    """BatchNormalization of a product's rows, behind a Reshape or Flatten to [rows, columns]
+    (LeViT), becomes a Mul and an Add of constants before it, where the product takes them in."""
+    rewriting = Rewriting(graph)
+    tensors = g.initializers(graph)
+    added: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        reshape = rewriting.made_by.get(node.input[0]) if node.input else None
+        if reshape is None or not g.is_standard(node, "BatchNormalization"):
+            continue
+        product = rewriting.made_by.get(reshape.input[0])
+        if not g.is_standard(reshape, "Reshape", "Flatten") or product is None:
+            continue
+        affine = affine_of(node, node.input[0], 2, tensors)
+        same = shapes.get(reshape.input[0], (None,))[-1] == shapes.get(node.input[0], (0,))[-1]
+        rows = len(shapes.get(node.input[0], ())) == 2
+        beside = [r for r in rewriting.read_by[reshape.input[0]] if r is not reshape]
+        alone = rewriting.only_reader(node.input[0]) is not None
+        alone = alone and all(g.is_standard(reader, "Shape") for reader in beside)
+        if affine is None or not (same and rows and alone and g.is_standard(product, "MatMul")):
+            continue
+        name, output = reshape.input[0], node.output[0]
+        made = [rewriting.names.new(f"{output}_{what}") for what in ("scaled", "shifted")]
+        values = [affine.factor, affine.offset]
+        constants = [
+            rewriting.constant(f"{output}_{what}", np.asarray(value, np.float32))
+            for what, value in zip(("scale", "shift"), values, strict=True)
+        ]
+        label = rewriting.node_names.new(f"{node.name}_Mul")
+        added[product.name] = [
+            helper.make_node("Mul", [name, constants[0]], [made[0]], name=label),
+            helper.make_node("Add", [made[0], constants[1]], [made[1]], name=node.name),
+        ]
+        for reader in (reshape, *beside):
+            reader.input[0] = made[1]
+        reshape.output[0] = output
+        node.output[0] = ""
+    kept = [node for node in graph.node if any(node.output)]
+    g.set_nodes(graph, [each for node in kept for each in (node, *added.get(node.name, []))])
 
 
 def matmuls_as_gemms(graph: onnx.GraphProto, shapes: _Shapes) -> None:

@@ -204,6 +204,17 @@ FORMS |= {
         {"w": SCALED["w"], "two": np.array([0, 0, 2]), "minus": np.array([99, 99, -2])},
         {"Relu": 3},
     ),
+    "a normalization of rows": (
+        [
+            *(*TOKENS, node("MatMul", "t w", "q"), node("Reshape", "q rows", "r")),
+            *(node("BatchNormalization", "r one gain one one", "n"),),
+            *(node("Reshape", "n back", "u"), *IMAGE),
+        ],
+        {"line": LINE, "square": SQUARE, "w": floats(8, 8), "gain": floats(8, 1)[:, 0],
+         "one": np.ones(8, np.float32), "rows": np.array([-1, 8]),
+         "back": np.array([-1, SIZE * SIZE, 8])},
+        {"Gemm": 2, "BatchNormalization": 0, "Mul": 0, "Add": 0},
+    ),
     "a mean that drops its axis": (
         [node("ReduceMean", "a rows", "q", keepdims=0), node("Unsqueeze", "q rows", "m")],
         {"rows": np.array([2])},
