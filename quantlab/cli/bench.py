@@ -87,6 +87,8 @@ _OF_EVALUATE = {
     "--list": "label_path",
     "--compat": "compat",
     "--provider": "provider",
+    "--layout": "layout",
+    "--output-name": "output_name",
     "--size": "size",
     "--runs-dir": "runs_dir",
 }

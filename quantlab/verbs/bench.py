@@ -23,7 +23,7 @@ from quantlab.report.bench import bench_page, figures_of
 from quantlab.report.export import check_exports, export
 from quantlab.runtime.providers import providers_of
 from quantlab.verbs import inputs
-from quantlab.verbs.inputs import ModelOptions, model_facts
+from quantlab.verbs.inputs import model_facts
 from quantlab.verbs.options.bench import BenchOptions as BenchOptions
 from quantlab.verbs.publish import Artifact, PageConditions, VerbResult
 
@@ -67,10 +67,8 @@ class Benched(VerbResult):
 def bench_job(spec: BenchOptions, reporter: Reporter) -> Benched:
     """Measure the named models."""
     check_exports(spec.exports)
-    options = ModelOptions(size=spec.size)
-    return measure(
-        [inputs.find_model(text, options, reporter) for text in spec.models], spec, reporter
-    )
+    models = [inputs.find_model(text, spec, reporter) for text in spec.models]
+    return measure(models, spec, reporter)
 
 
 def measure(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> Benched:
