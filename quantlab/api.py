@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, Unpack, overload
 
 import onnx
 
@@ -843,22 +843,28 @@ def _is_one(models: ModelLike | Sequence[ModelLike]) -> TypeIs[ModelLike]:
     return isinstance(models, Model | Path | str | bytes | onnx.ModelProto)
 
 
+class _Timing(TypedDict, total=False):
+    """What all kinds of benchmarks take."""
+
+    layout: Layout | None
+    output_name: str | None
+    size: SizeLike | None
+    batch_sizes: Sequence[int]
+    rounds: int | None
+    seconds: float
+    seed: int
+    provider: str | None
+    run_dir: Path | str | None
+    progress: Progress | Reporter | None
+
+
 @overload
 def bench(
     models: ModelLike | Sequence[ModelLike],
     *,
-    layout: Layout | None = None,
-    output_name: str | None = None,
-    size: SizeLike | None = None,
-    batch_sizes: Sequence[int] = (1,),
-    rounds: int | None = None,
-    seconds: float = SECONDS,
     threads: int = 1,
-    seed: int = 0,
-    provider: str | None = None,
     isolation: Isolation = "fresh",
-    run_dir: Path | str | None = None,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Timing],
 ) -> BenchResult: ...
 
 
@@ -866,18 +872,9 @@ def bench(
 def bench(
     models: ModelLike | Sequence[ModelLike],
     *,
-    layout: Layout | None = None,
-    output_name: str | None = None,
-    size: SizeLike | None = None,
     instances: int,
     cores_per_instance: int | None = None,
-    batch_sizes: Sequence[int] = (1,),
-    rounds: int | None = None,
-    seconds: float = SECONDS,
-    seed: int = 0,
-    provider: str | None = None,
-    run_dir: Path | str | None = None,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Timing],
 ) -> ThroughputResult: ...
 
 
@@ -885,20 +882,11 @@ def bench(
 def bench(
     models: ModelLike | Sequence[ModelLike],
     *,
-    layout: Layout | None = None,
-    output_name: str | None = None,
-    size: SizeLike | None = None,
     rates: Sequence[float],
     instances: int | None = None,
     cores_per_instance: int | None = None,
-    batch_sizes: Sequence[int] = (1,),
-    rounds: int | None = None,
-    seconds: float = SECONDS,
     threads: int = 1,
-    seed: int = 0,
-    provider: str | None = None,
-    run_dir: Path | str | None = None,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Timing],
 ) -> LoadResult: ...
 
 
@@ -969,22 +957,33 @@ def bench(
         return _published(bench_verb.measure(loaded, spec, reporter), run, reporter).result
 
 
+class _Reading(TypedDict, total=False):
+    """What all views take."""
+
+    layout: Layout | None
+    output_kind: OutputKind | None
+    output_name: str | None
+    size: SizeLike | None
+    run_dir: Path | str | None
+    progress: Progress | Reporter | None
+
+
+class _Looking(_Reading, total=False):
+    """What the views of images take."""
+
+    pipeline: PipelineLike | None
+    count: int | None
+    max_bad: float
+    threads: int
+
+
 @overload
 def inspect(
     model: ModelLike,
     images: ImagesLike | None = None,
     *,
     view: Literal["inspect"] = "inspect",
-    pipeline: PipelineLike | None = None,
-    layout: Layout | None = None,
-    output_kind: OutputKind | None = None,
-    output_name: str | None = None,
-    size: SizeLike | None = None,
-    count: int | None = None,
-    max_bad: float = 0.01,
-    threads: int = 0,
-    run_dir: Path | str | None = None,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Looking],
 ) -> Inspection: ...
 
 
@@ -993,12 +992,7 @@ def inspect(
     model: ModelLike,
     *,
     view: Literal["quantization"],
-    layout: Layout | None = None,
-    output_kind: OutputKind | None = None,
-    output_name: str | None = None,
-    size: SizeLike | None = None,
-    run_dir: Path | str | None = None,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Reading],
 ) -> tuple[OperatorScale, ...]: ...
 
 
@@ -1008,12 +1002,7 @@ def inspect(
     *,
     view: Literal["test-data"],
     test_data: Path | str,
-    layout: Layout | None = None,
-    output_kind: OutputKind | None = None,
-    output_name: str | None = None,
-    size: SizeLike | None = None,
-    run_dir: Path | str | None = None,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Reading],
 ) -> StoredCheck: ...
 
 
@@ -1023,16 +1012,7 @@ def inspect(
     images: ImagesLike,
     *,
     view: Literal["portability"],
-    pipeline: PipelineLike | None = None,
-    layout: Layout | None = None,
-    output_kind: OutputKind | None = None,
-    output_name: str | None = None,
-    size: SizeLike | None = None,
-    count: int | None = None,
-    max_bad: float = 0.01,
-    threads: int = 0,
-    run_dir: Path | str | None = None,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Looking],
 ) -> Portability: ...
 
 
@@ -1043,16 +1023,7 @@ def inspect(
     *,
     view: Literal["layers"],
     int8: ModelLike,
-    pipeline: PipelineLike | None = None,
-    layout: Layout | None = None,
-    output_kind: OutputKind | None = None,
-    output_name: str | None = None,
-    size: SizeLike | None = None,
-    count: int | None = None,
-    max_bad: float = 0.01,
-    threads: int = 0,
-    run_dir: Path | str | None = None,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Looking],
 ) -> LayerReport: ...
 
 
@@ -1062,16 +1033,7 @@ def inspect(
     images: ImagesLike,
     *,
     view: Literal["sensitivity"],
-    pipeline: PipelineLike | None = None,
-    layout: Layout | None = None,
-    output_kind: OutputKind | None = None,
-    output_name: str | None = None,
-    size: SizeLike | None = None,
-    count: int | None = None,
-    max_bad: float = 0.01,
-    threads: int = 0,
-    run_dir: Path | str | None = None,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Looking],
 ) -> Sensitivity: ...
 
 
@@ -1081,17 +1043,8 @@ def inspect(
     images: ImagesLike,
     *,
     view: Literal["preprocess-audit"],
-    pipeline: PipelineLike | None = None,
-    layout: Layout | None = None,
-    output_kind: OutputKind | None = None,
-    output_name: str | None = None,
-    size: SizeLike | None = None,
-    count: int | None = None,
-    max_bad: float = 0.01,
     published: float | None = None,
-    threads: int = 0,
-    run_dir: Path | str | None = None,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Looking],
 ) -> Audit: ...
 
 

@@ -30,7 +30,7 @@ from quantlab.testing import (
 )
 from quantlab.testing.examples import CLASSES, SIZE, example_file
 from quantlab.testing.models import with_boxes
-from quantlab.verbs import bench as bench_job
+from quantlab.verbs import bench as bench_verb
 
 PIPELINE: dict[str, Any] = {"pipeline": "torchvision"}
 NO_LABELS = "agreement >= 50%"
@@ -53,7 +53,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_job, "bench", fake_bench)
+    monkeypatch.setattr(bench_verb, "bench", fake_bench)
 
 
 MODELS: dict[str, Callable[[Path], Any]] = {

@@ -32,7 +32,7 @@ from quantlab.testing import fake_bench
 from quantlab.testing.formats import lmdb_folder, raw_datum, record_file
 from quantlab.testing.images import image_folder, listed_folder
 from quantlab.testing.models import taught, tiny_classifier
-from quantlab.verbs import bench as bench_job
+from quantlab.verbs import bench as bench_verb
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -195,7 +195,7 @@ def test_a_projects_page_names_its_recipes_and_their_figures(project: str) -> No
 def test_the_librarys_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its blocks are one session, in order."""
     brief = {"rounds": 2, "seconds": 0.05}
-    monkeypatch.setattr(bench_job, "bench", lambda *args, **o: bench(*args, **{**o, **brief}))
+    monkeypatch.setattr(bench_verb, "bench", lambda *args, **o: bench(*args, **{**o, **brief}))
     there: dict[str, Any] = {}
     page = ROOT / "docs" / "library.md"
     with warnings.catch_warnings():

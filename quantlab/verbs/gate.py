@@ -45,7 +45,7 @@ from quantlab.verbs.compare import (
     Compared,
     CompareOptions,
     SideBySide,
-    compare_job,
+    compare_named_models,
     int8_context,
     judge_side,
     macs_of,
@@ -53,7 +53,7 @@ from quantlab.verbs.compare import (
     warn_of_calibration_images,
 )
 from quantlab.verbs.config import Config, load_config, settled
-from quantlab.verbs.device import compare_device_job, is_answers
+from quantlab.verbs.device import compare_device_answers, is_answers
 from quantlab.verbs.evaluate import crops_and_answers
 from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.gate import GateOptions as GateOptions
@@ -149,7 +149,7 @@ class Target:
     baseline: Path | None = None
 
 
-def gate_job(spec: GateOptions, reporter: Reporter, command: str = "") -> Gated | NotGated:
+def gate_named_models(spec: GateOptions, reporter: Reporter, command: str = "") -> Gated | NotGated:
     """Compare the named models, or one with a baseline, and decide by the rules. An error about
     their order proposes the ``command`` with them exchanged."""
     usual = os.environ.get(SUMMARY_VARIABLE)
@@ -212,8 +212,8 @@ def _against_model(
     named = {"fp32": target.fp32 or "", "int8": target.int8}
     given = compare_options(spec, rules).model_copy(update=named)
     if is_answers(Path(target.int8)):
-        return gate_of(compare_device_job(given, reporter), rules)
-    return gate_of(compare_job(given, reporter, command), rules)
+        return gate_of(compare_device_answers(given, reporter), rules)
+    return gate_of(compare_named_models(given, reporter, command), rules)
 
 
 def compare_options(spec: GateOptions, rules: Iterable[Rule]) -> CompareOptions:

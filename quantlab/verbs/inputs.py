@@ -39,14 +39,11 @@ QUANTLAB_DATA = "QUANTLAB_DATA"
 
 @dataclass(frozen=True)
 class LocatedDataset:
-    """A dataset and a description of where it was found. ``embedded``: it is the twenty photos.
-
-    ``unfit``: what is wrong with its labels, where they were left aside for it.
-    """
+    """A dataset and a description of where it was found. ``unfit``: what is wrong with its labels,
+    where they were left aside for it."""
 
     dataset: Dataset
     origin: str
-    embedded: bool = False
     unfit: LabelError | None = None
 
     def of(self, part: Dataset) -> LocatedDataset:
@@ -207,9 +204,7 @@ def embedded_photos(reporter: Reporter) -> LocatedDataset:
         "No data given: using twenty embedded photos. They show that all works and how nearly the "
         "models agree; they cannot decide an accuracy. Give --data DIR."
     )
-    return LocatedDataset(
-        open_dataset(fetch_with_progress("photos", reporter)), "embedded photos", embedded=True
-    )
+    return LocatedDataset(open_dataset(fetch_with_progress("photos", reporter)), "embedded photos")
 
 
 def _open(

@@ -32,7 +32,7 @@ SECONDS = 20.0
 """No turn is begun after so long, once each model had one that counts."""
 
 
-def profile_job(
+def profile_named_models(
     spec: ProfileOptions, reporter: Reporter, beside: Mapping[str, Any] = {}
 ) -> Returned[tuple[Profile, ...]]:
     """Every model's Profile: a file with a plot; in the record ``beside`` other facts."""
