@@ -1123,7 +1123,7 @@ def inspect(
         (4, 3, 213056)
     """
     reporter = reporter_of(progress)
-    spec = options_of(inspect_verb.InspectOptions, locals(), model="", test_data=test_data)
+    spec = options_of(inspect_verb.InspectOptions, locals(), model="")
     loaded = _classifier(model, spec)
 
     def labelled() -> tuple[LocatedDataset, Pipeline]:

@@ -7,13 +7,17 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from quantlab.data.preprocess import Pipeline
 from quantlab.errors import QuantlabError, shown
 from quantlab.gate.criterion import Criterion
+from quantlab.recipe import Recipe
+from quantlab.verbs import roles
 from quantlab.verbs.options.bench import BenchOptions
 from quantlab.verbs.options.compare import CompareOptions
 from quantlab.verbs.options.evaluate import EvaluateOptions
@@ -58,6 +62,8 @@ class _OtherArguments(Options):
     timing: Annotated[bool, Option()] = True
     audit: Annotated[bool, Option()] = True
     published: Annotated[float | None, Field(gt=0, le=1), Option()] = None
+    recipe: Annotated[Recipe | Path | str | None, Option()] = None
+    pipeline: Annotated[Pipeline | dict[str, Any] | Path | str | None, Option()] = None
 
 
 _AS_OPTIONS: Mapping[str, Callable[[Any], Any]] = {
@@ -65,6 +71,8 @@ _AS_OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "audit": operator.not_,
     "published": lambda fraction: 100 * fraction,
 }
+_READ_ELSEWHERE = ("recipe", "pipeline")
+_SUBJECTS = (roles.MODEL, roles.MODEL_OR_ANSWERS, roles.DATA, roles.OTHER_DATA, roles.FETCHES)
 _FLAGS: dict[str, str] = {}
 """The argument of each flag."""
 
@@ -75,7 +83,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     signature = inspect.signature(function)
     known = declarations(function.__name__, signature.parameters)
     _FLAGS.update({flag: f"{name}=" for name, each in known.items() for flag in each.flags})
-    plain = {name: each for name, each in known.items() if _is_plain(each)}
+    plain = {name: each for name, each in known.items() if is_plain(each)}
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -106,11 +114,11 @@ def options_of(schema: type[Schema], arguments: Mapping[str, Any], **others: Any
     """A verb's options from the ``arguments`` of its function, by their names; None is no value.
     ``others`` are what no plain argument says."""
     known = declarations(_FUNCTIONS[schema], arguments)
-    named = {name: ARGUMENTS.get(name, name) for name, each in known.items() if _is_plain(each)}
     values = {
-        option: _AS_OPTIONS.get(name, _listed)(arguments[name])
-        for name, option in named.items()
-        if arguments[name] is not None and not isinstance(arguments[name], Criterion)
+        ARGUMENTS.get(name, name): _AS_OPTIONS.get(name, _listed)(value)
+        for name, each in known.items()
+        if is_plain(each) and name not in _READ_ELSEWHERE
+        if (value := arguments[name]) is not None and not isinstance(value, Criterion)
     }
     return schema.model_validate({**values, **others})
 
@@ -129,10 +137,11 @@ def without_flags(text: str) -> str:
     return re.sub(r"--[a-z]+(?:[-_][a-z]+)*", lambda flag: _FLAGS.get(flag[0], flag[0]), text)
 
 
-def _is_plain(known: Declared) -> bool:
-    """Whether it is a value: models, files and rules are checked where they are read."""
-    by_user = known.by_user or known.choices
-    return bool(by_user) and known.option.role is None and known.name != "require"
+def is_plain(known: Declared) -> bool:
+    """Whether it is a value: models, images and rules are checked where they are read."""
+    if known.option.role in _SUBJECTS or known.name == "require":
+        return False
+    return known.by_user or bool(known.choices)
 
 
 def _check(name: str, known: Declared, value: Any) -> None:
@@ -144,14 +153,14 @@ def _check(name: str, known: Declared, value: Any) -> None:
     problem = f"{name}={shown(repr(value), 60)} is not allowed"
     try:
         _validator(known.annotation).validate_python(value)
+        if reader is not None:
+            resolve_name(reader)(value)
     except ValidationError as error:
         raise QuantlabError(f"{problem}.", f"{name} is {known.allowed}.") from error
-    if reader is not None:
-        try:
-            resolve_name(reader)(value)
-        except QuantlabError as error:
-            QuantlabError.__init__(error, f"{problem}: {error.problem}", error.remedy)
-            raise
+    except QuantlabError as error:
+        remedy = error.remedy or f"{name} is {known.allowed}."
+        QuantlabError.__init__(error, f"{problem}: {error.problem}", remedy)
+        raise
 
 
 @cache

@@ -269,7 +269,7 @@ class Declared:
         elif isinstance(self.kind, type) and issubclass(self.kind, BaseModel):
             words = f"a mapping of {', '.join(self.kind.model_fields)}"
         else:
-            words = _WORDS.get(self.kind, "a mapping")
+            words = " or ".join(dict.fromkeys(_WORDS.get(kind, "a mapping") for kind in self.kinds))
         bounds = [(k, getattr(m, k)) for m in self.metadata for k in _BOUNDS if hasattr(m, k)]
         words = ", ".join([words, *(f"{_BOUNDS[name]} {bound:g}" for name, bound in bounds)])
         several = f"several of: {words}" if self.several else words
@@ -295,7 +295,13 @@ class Declared:
         return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-_WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "text",
+    Path: "a path",
+}
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import quantlab
 from quantlab.testing import example_images, example_model
-from quantlab.verbs.arguments import ARGUMENTS, OPTIONS, declarations
+from quantlab.verbs.arguments import ARGUMENTS, OPTIONS, declarations, is_plain
 from quantlab.verbs.options.bench import BenchOptions
 from quantlab.verbs.options.compare import CompareOptions
 from quantlab.verbs.options.evaluate import EvaluateOptions
@@ -124,6 +124,8 @@ def too_much(known: Declared) -> Any:
     """What the declaration does not allow: None where it allows everything of its type."""
     if known.choices or known.unit is not None or known.option.reader is not None:
         return "nope"
+    if known.several and known.kind is str:
+        return [7]
     return {int: "x", float: "x", bool: "perhaps", str: 7}.get(known.kind, 7)
 
 
@@ -151,7 +153,7 @@ BAD = [
     pytest.param(function, name, value, id=f"{function} {name}={value!r}")
     for function in FUNCTIONS
     for name, known in declarations(function, sorted(arguments(function))).items()
-    if known.option.role is None and name != "rules" and (known.by_user or known.choices)
+    if is_plain(known)
     for value in [too_much(known), *beyond(known)]
 ]
 
@@ -182,6 +184,14 @@ def test_what_an_option_would_not_take_is_said_at_once(
         (
             {"max_trials": 0},
             "max_trials=0 is not allowed.\nmax_trials is a whole number, at least 1; or None.",
+        ),
+        (
+            {"recipe": 7},
+            "recipe=7 is not allowed.\nrecipe is a mapping or a path or text",
+        ),
+        (
+            {"space": {"rangs": ["mse"]}},
+            "space={'rangs': ['mse']} is not allowed: search: unknown key rangs.\nDid you mean",
         ),
         ({"executor": "nope"}, "executor='nope' is not allowed: 'nope' is no executor.\n"),
         ({"engines": "ort"}, "engines='ort' is not allowed.\nengines is several of: text."),
