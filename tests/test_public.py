@@ -224,3 +224,17 @@ def test_a_users_script_is_type_checked(tmp_path: Path) -> None:
 def test_the_package_is_a_module_still() -> None:
     assert isinstance(quantlab, ModuleType)
     assert {*quantlab.__all__} <= {*dir(quantlab)}
+
+
+SHOWN = {"Progress"}
+"""A web page's view has the name of what it shows."""
+
+
+def test_a_class_name_means_one_thing() -> None:
+    homes: dict[str, list[Path]] = {}
+    for path in Path(quantlab.__file__).parent.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(path)
+    several = {name for name, paths in homes.items() if len(paths) > 1}
+    assert several == SHOWN, {name: homes[name] for name in several - SHOWN}
