@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import optuna
 import pytest
 from answering import evaluate
 from click.testing import CliRunner
 from onnx import numpy_helper
+from optuna.storages import InMemoryStorage
 
 from quantlab.cli import main
 from quantlab.data.crops import load_crops
@@ -35,6 +37,7 @@ from quantlab.testing import (
     taught,
     tiny_classifier,
 )
+from quantlab.tune import study
 
 PIPELINE = """
 name: tiny
@@ -201,6 +204,21 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports have no pictures, which take most of a tiny model's time."""
     monkeypatch.setattr("quantlab.verbs.publish.draw", lambda *_, **__: {})
+
+
+@pytest.fixture
+def no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's own study is kept in memory: its tables take a third of a tiny tune's time."""
+    kept = dict[str, InMemoryStorage]()
+    create = study.optuna.create_study
+
+    def created(*, storage: str, **rest: Any) -> optuna.Study:
+        own = storage.endswith("/study.db")
+        return create(
+            storage=kept.setdefault(storage, InMemoryStorage()) if own else storage, **rest
+        )
+
+    monkeypatch.setattr(study.optuna, "create_study", created)
 
 
 class FakeEngine:
