@@ -212,11 +212,10 @@ def no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = dict[str, InMemoryStorage]()
     create = study.optuna.create_study
 
-    def created(*, storage: str, **rest: Any) -> optuna.Study:
-        own = storage.endswith("/study.db")
-        return create(
-            storage=kept.setdefault(storage, InMemoryStorage()) if own else storage, **rest
-        )
+    def created(*, storage: str | None = None, **rest: Any) -> optuna.Study:
+        if storage is None or not storage.endswith("/study.db"):
+            return create(storage=storage, **rest)
+        return create(storage=kept.setdefault(storage, InMemoryStorage()), **rest)
 
     monkeypatch.setattr(study.optuna, "create_study", created)
 
