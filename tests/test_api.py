@@ -448,7 +448,7 @@ def test_instances_and_an_offered_load(model: Path) -> None:
 
 
 def test_the_gate_job_by_itself_knows_its_conditions(model: Path, tmp_path: Path) -> None:
-    from quantlab.verbs.gate import Gated, GateOptions, gate_job
+    from quantlab.verbs.gate import Gated, GateOptions, gate_named_models
 
     ql.quantize(model, example_images(seed=1), **PIPELINE).save(tmp_path / "int8.onnx")
     spec = GateOptions(
@@ -456,7 +456,7 @@ def test_the_gate_job_by_itself_knows_its_conditions(model: Path, tmp_path: Path
         data=image_folder(tmp_path / "val", CLASSES, 2),
         pipeline="torchvision",
     )
-    gated = gate_job(spec, NullReporter())
+    gated = gate_named_models(spec, NullReporter())
     assert isinstance(gated, Gated)
     assert "(" in gated.context.conditions["CPU"]
 
