@@ -56,7 +56,7 @@ from quantlab.gate.notation import (
     warn_of_old_spellings,
 )
 from quantlab.gate.rules import DEFAULT_RULES, Decision, Rule, check_rules, decide, parse_rule
-from quantlab.gate.sequential import PairedEarlyStop, watch
+from quantlab.gate.sequential import watch
 from quantlab.gate.verdict import Verdict
 from quantlab.gate.verdict import judge as judge_criterion
 from quantlab.inspect.inspection import Inspection
@@ -624,52 +624,16 @@ def compare(
     reporter = reporter_of(progress)
     judged = _criterion(criterion)
     spec = options_of(compare_verb.CompareOptions, locals(), fp32="", int8="")
-    pair = _pair(fp32, int8, images, pipeline, spec, [judged], reporter)
+    models, found, through = _pair(fp32, int8, images, pipeline, spec, [judged], reporter)
     if class_names is not None:
-        found = pair.found.of(replace(pair.found.dataset, class_names=tuple(class_names)))
-        pair = replace(pair, found=found)
+        found = found.of(replace(found.dataset, class_names=tuple(class_names)))
     test = watch(judged) if early_stop else None
-    with _recorded("compare", run_dir, reporter, pair.asked) as run:
-        side = pair.side_by_side(spec, reporter, metrics, test)
+    with _recorded("compare", run_dir, reporter, _asked(models, found)) as run:
+        side = compare_verb.side_by_side(models, found, through, spec, reporter, metrics, test)
         if run is not None:
-            publish(pair.judge(side, spec, judged), run, reporter)
+            made = compare_verb.judge_models(side, models, found, spec, judged)
+            publish(made, run, reporter)
     return side.comparison
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """Two models with the images that they are compared on."""
-
-    models: tuple[Model, Model]
-    found: LocatedDataset
-    pipeline: Pipeline
-
-    @property
-    def asked(self) -> dict[str, str]:
-        """For a record."""
-        fp32, int8 = self.models
-        return {"fp32": fp32.name, "int8": int8.name, "images": self.found.dataset.root}
-
-    def side_by_side(
-        self,
-        spec: compare_verb.CompareOptions,
-        reporter: Reporter,
-        metrics: Mapping[str, MetricFunction] | None,
-        test: PairedEarlyStop | None = None,
-    ) -> compare_verb.SideBySide:
-        """Evaluated, timed and compared."""
-        return compare_verb.side_by_side(
-            self.models, self.found, self.pipeline, spec, reporter, metrics, test
-        )
-
-    def judge(
-        self,
-        side: compare_verb.SideBySide,
-        spec: compare_verb.CompareOptions,
-        criterion: Criterion,
-    ) -> compare_verb.Compared:
-        """Judged, as a run folder has it."""
-        return compare_verb.judge_models(side, self.models, self.found, spec, criterion)
 
 
 def _pair(
@@ -680,13 +644,18 @@ def _pair(
     spec: compare_verb.CompareOptions,
     criteria: Sequence[Criterion],
     reporter: Reporter,
-) -> _Pair:
+) -> tuple[tuple[Model, Model], LocatedDataset, Pipeline]:
     """Both models, loaded, and the images, opened. Raises ModelError, DataError, RecipeError."""
     models = _classifier(fp32, spec), _classifier(int8, spec)
     compare_verb.check_comparable(*models, "Give the fp32 model first.")
     labels = any(each.needs_labels for each in criteria)
     found = _found(images, models[0], reporter, max_bad=spec.max_bad, need_labels=labels)
-    return _Pair(models, found, _pipeline(pipeline, models[0], found, reporter, models[1]))
+    return models, found, _pipeline(pipeline, models[0], found, reporter, models[1])
+
+
+def _asked(models: tuple[Model, Model], found: LocatedDataset) -> dict[str, str]:
+    """What a record says was compared."""
+    return {"fp32": models[0].name, "int8": models[1].name, "images": found.dataset.root}
 
 
 def judge(
@@ -832,10 +801,14 @@ def gate(
     if _is_one(subject) or len(subject) != 2:
         raise DataError("a gate judges a comparison or two models.", "Give (fp32, int8).")
     compared = gate_verb.compare_options(spec, parsed)
-    pair = _pair(subject[0], subject[1], images, pipeline, compared, compared.others, reporter)
-    with _recorded("gate", run_dir, reporter, pair.asked) as run:
-        side = pair.side_by_side(compared, reporter, metrics_of(*compared.others))
-        judged = pair.judge(side, compared, compared.judged)
+    fp32, int8 = subject
+    others = compared.others
+    models, found, through = _pair(fp32, int8, images, pipeline, compared, others, reporter)
+    with _recorded("gate", run_dir, reporter, _asked(models, found)) as run:
+        side = compare_verb.side_by_side(
+            models, found, through, compared, reporter, metrics_of(*others)
+        )
+        judged = compare_verb.judge_models(side, models, found, compared, compared.judged)
         return _published(gate_verb.gate_of(judged, parsed), run, reporter).decision
 
 
