@@ -106,10 +106,11 @@ def _nncf(title: str, accurate: bool) -> Contender:
 
 
 FIRST = ("mobilenetv2-12",)
+_OF_IMAGENET = tuple(s.name for s in SUBJECTS if s.calibration == Subject.calibration)
 _LOGITS_TOO = _plain(engine="ort", ranges="minmax", fp32_output=False)
 CONTENDERS = (
     Contender("quantlab", "default", Recipe()),
-    Contender("quantlab", "default, 1,000 images", Recipe(), images=1000),
+    Contender("quantlab", "default, 1,000 images", Recipe(), images=1000, only=_OF_IMAGENET),
     Contender("quantlab", "qoperator", Recipe(format="qoperator"), only=FIRST),
     Contender("quantlab", "mse ranges", Recipe(ranges="mse", range_search=False), only=FIRST),
     Contender("quantlab", "no corrections", _plain(ranges="mean")),
