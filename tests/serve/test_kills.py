@@ -18,7 +18,10 @@ JOBS, KILLS = len(KINDS), 8
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The jobs' results where nobody is killed: the database has no part in them."""
-    return undisturbed(tmp_path_factory.mktemp("calm") / "scene", JOBS)
+    folder = tmp_path_factory.mktemp("calm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUANTLAB_CACHE", str(folder / "cache"))
+        return undisturbed(folder / "scene", JOBS)
 
 
 @pytest.mark.parametrize(
