@@ -45,8 +45,8 @@ tuning: {accuracy_criterion: {relative: 0.5}, exit_policy: {timeout: 0}}
 MINDCV_YAML = "image_resize: 224\ncrop_pct: 0.875\nckpt_path: ''\nlr: 0.3\n"
 
 
-TIMED = ("README.md", "bench.md", "tutorial.md")
-"""The pages whose commands time models for real."""
+TIMED: dict[str, dict[str, Any]] = {"README.md": {}, "bench.md": {"isolation": "shared"}}
+"""The pages whose commands time models for real, and by which options."""
 GOING_ON = {"serve": "Serving http", "worker": "Working as"}
 """Commands that do not end by themselves, and what they say."""
 
@@ -133,14 +133,14 @@ def other_formats(folder: Path) -> None:
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
 @pytest.mark.usefixtures("scene")
 def test_commands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def brief(function: Any) -> Any:
-        fewer = {"rounds": 2, "seconds": 0.05}
+    def brief(function: Any, **fewer: Any) -> Any:
+        fewer |= {"rounds": 2, "seconds": 0.05}
         return lambda *args, **options: function(*args, **{**options, **fewer})
 
-    timed = page.name in TIMED
-    for function in (bench if timed else fake_bench, throughput, offered_load):
-        name = function.__name__.removeprefix("fake_")
-        monkeypatch.setattr(f"quantlab.verbs.bench.{name}", brief(function))
+    timed = brief(bench, **TIMED[page.name]) if page.name in TIMED else brief(fake_bench)
+    monkeypatch.setattr("quantlab.verbs.bench.bench", timed)
+    for function in (throughput, offered_load):
+        monkeypatch.setattr(f"quantlab.verbs.bench.{function.__name__}", brief(function))
     monkeypatch.setattr(load, "LEAST_SECONDS", 0.1)
     monkeypatch.setenv("QUANTLAB_DATA", str(tmp_path / "data"))
     if page.parent.name == "recipes":
