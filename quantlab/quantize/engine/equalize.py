@@ -228,7 +228,7 @@ def linear_scales(
     if matrices := [_columns(layer) for _, layer in consumers if not layer.depthwise]:
         shares = [m / np.maximum(m.max((1, 2), keepdims=True), 1e-30) for m in matrices]
         weight = np.sqrt(sum((share**2).sum((0, 2)) for share in shares))
-        weight = np.maximum(weight, 1e-6 * weight.max())
+        weight = np.maximum(weight, 1e-6 * (weight.max() or 1.0))
     return np.asarray(weight / np.sqrt(_relative(reach * weight, _FLOOR[False])))
 
 

@@ -297,3 +297,9 @@ def test_channels_of_a_normalization_are_scaled_for_the_products_behind_it(tmp_p
         sqnr(model, quantize(model, Images(24), equalize=wanted)) for wanted in (False, True)
     )
     assert scaled > plain + 3
+
+
+def test_a_product_of_zeros_behind_a_normalization(tmp_path: Path) -> None:
+    zeros = {"up": np.zeros((CHANNELS, 32), np.float32)}
+    model = network(tmp_path, block("bu"), BLOCK | zeros)
+    assert sqnr(model, quantize(model, Images(24))) > 20
