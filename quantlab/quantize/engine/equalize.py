@@ -167,8 +167,10 @@ def _group_scales(
     consumers = [(name, r) for name, r in pairs if r.weight is not None]
     if recipe.smooth is not None and _read_by_gemm(net, group):
         scales = smooth_scales(group, facts, consumers, recipe.smooth)
-    elif not _activations(net, group):
+    elif _normalized(net, group):
         scales = linear_scales(group, facts, consumers)
+    elif not _activations(net, group):
+        scales = _sum_scales(group, facts, consumers, steps, weight_limit(recipe))
     else:
         scales = _activation_scales(net, group, facts, consumers, steps, recipe)
     return _stable(_within_bounds(net, group, facts, scales / scales.min()))
@@ -230,6 +232,33 @@ def linear_scales(
         weight = np.sqrt(sum((share**2).sum((0, 2)) for share in shares))
         weight = np.maximum(weight, 1e-6 * (weight.max() or 1.0))
     return np.asarray(weight / np.sqrt(_relative(reach * weight, _FLOOR[False])))
+
+
+def _sum_scales(
+    group: Sequence[str],
+    facts: Mapping[str, Channels],
+    consumers: Sequence[tuple[str, Layer]],
+    steps: int,
+    limit: int,
+) -> Doubles:
+    """The power of ``linear_scales`` that makes least noise in all readers.
+
+    Each tensor of the group is rounded with a step of its own; a sum carries the rounding of those
+    before it on, so that every reader is given the noise of all.
+    """
+    scales = linear_scales(group, facts, consumers)
+    scales = scales / scales.min()
+
+    def cost(exponent: float) -> float:
+        by = scales**exponent
+        reach = np.sqrt(sum(float((facts[name].top * by).max()) ** 2 for name in group))
+        return sum(
+            noise(reader, replace(facts[name], top=reach / by), by, steps, limit)
+            for name, reader in consumers
+        )
+
+    costs = [cost(exponent) for exponent in EXPONENTS]
+    return np.asarray(scales ** EXPONENTS[int(np.argmin(costs))])
 
 
 def smooth_scales(
