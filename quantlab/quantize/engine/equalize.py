@@ -170,7 +170,7 @@ def _group_scales(
     elif _normalized(net, group):
         scales = linear_scales(group, facts, consumers)
     elif not _activations(net, group):
-        scales = _sum_scales(group, facts, consumers, steps, weight_limit(recipe))
+        scales = sum_scales(group, facts, consumers, steps, weight_limit(recipe))
     else:
         scales = _activation_scales(net, group, facts, consumers, steps, recipe)
     return _stable(_within_bounds(net, group, facts, scales / scales.min()))
@@ -234,7 +234,7 @@ def linear_scales(
     return np.asarray(weight / np.sqrt(_relative(reach * weight, _FLOOR[False])))
 
 
-def _sum_scales(
+def sum_scales(
     group: Sequence[str],
     facts: Mapping[str, Channels],
     consumers: Sequence[tuple[str, Layer]],

@@ -7,7 +7,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quantlab.quantize.engine.channels import Channels
-from quantlab.quantize.engine.equalize import linear_scales
+from quantlab.quantize.engine.equalize import linear_scales, noise, sum_scales
 from quantlab.quantize.engine.net import Layer
 
 Array = NDArray[np.float64]
@@ -44,3 +44,17 @@ def test_a_dead_channel_and_weights_of_zero_have_finite_scales() -> None:
     found = linear_scales(["x"], facts, [("x", conv(weight))])
     assert np.isfinite(found).all()
     assert (found > 0).all()
+
+
+def test_sums_are_scaled_no_further_than_makes_less_noise() -> None:
+    """A channel that seldom fires, but then far, would get a scale that widens every step."""
+    rng = np.random.default_rng(0)
+    usual = np.concatenate([np.full(15, 1.0), [1e-2]])
+    layer = conv(rng.standard_normal((24, 16, 1, 1)))
+    for peak, spared in ((1.0, True), (100.0, False)):
+        facts = {"x": Channels(usual * ([1.0] * 15 + [peak * 10]), usual, usual**2)}
+        full = linear_scales(["x"], facts, [("x", layer)])
+        found = sum_scales(["x"], facts, [("x", layer)], 255, 127)
+        made = [noise(layer, facts["x"], by / by.min(), 255, 127) for by in (found, full, full**0)]
+        assert made[0] <= min(made[1:])
+        assert np.allclose(found, full / full.min()) == spared
