@@ -292,7 +292,7 @@ def means_as_pools(proto: onnx.ModelProto, shapes: _Shapes) -> None:
     g.set_nodes(proto.graph, kept)
 
 
-_BY_VALUE = (
+BY_VALUE = (
     "Add", "Sub", "Mul", "Div", "Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish",
     "Elu", "Erf", "Tanh", "Gelu", "Mish", "Softplus", "Sqrt", "Exp", "Neg", "Abs", "Identity",
 )  # fmt: skip
@@ -391,7 +391,7 @@ class _Rows:
         if g.is_standard(node, "LayerNormalization"):
             last = g.attribute(node, "axis", -1) in (-1, len(whole[0] or ()) - 1)
             return last and len(node.output) == 1
-        by_value = g.is_standard(node, *_BY_VALUE) or node.op_type == "QuickGelu"
+        by_value = g.is_standard(node, *BY_VALUE) or node.op_type == "QuickGelu"
         return by_value and all(value.ndim <= 1 or value.size == 1 for value in constants)
 
 

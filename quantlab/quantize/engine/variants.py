@@ -12,22 +12,11 @@ from dataclasses import replace
 import onnx
 
 from quantlab.model.model import Model
-from quantlab.quantize.engine import make_plan, prepared_for
+from quantlab.quantize.engine import PLAIN, make_plan, prepared_for
 from quantlab.quantize.engine.net import read_net
 from quantlab.quantize.engine.qdq import write_qdq
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
-
-PLAIN = {
-    "engine": "quantlab",
-    "format": "qdq",
-    "equalize": False,
-    "smooth": None,
-    "bias_correction": False,
-    "rounding": "nearest",
-    "range_search": False,
-    "exclude": (),
-}
 
 
 class Variants:
