@@ -31,7 +31,7 @@ from quantlab.quantize.costs import TABLE, Cost, Costs, Work
 from quantlab.quantize.engine import PLAIN, make_plan
 from quantlab.quantize.engine.forms import to_int8_forms
 from quantlab.quantize.engine.net import read_net
-from quantlab.quantize.engine.place import tensor_sizes, work_of
+from quantlab.quantize.engine.place import FUSED, tensor_sizes, units_of, work_of
 from quantlab.quantize.engine.plan import QuantizationPlan
 from quantlab.quantize.engine.qdq import write_qdq
 from quantlab.quantize.engine.timed import NodeRun, by_layer, fp32_file, node_runs
@@ -171,12 +171,13 @@ def networks() -> Iterator[onnx.ModelProto]:
         for expand, kernel in ((6, 3), (4, 5)) if size < 100 else ((2, 3),):
             for act, gated in (("relu", False), ("hswish", True), ("silu", True)):
                 yield mobile(c, size, expand, kernel, act, gated)
-    for c, size in ((11, 24), (22, 16), (25, 14)):
+    for c, size in ((11, 24), (22, 16), (25, 14), (26, 32), (30, 56)):
         yield mobile(c, size, 4, 5, "hswish", True)
+        yield mobile(c, size, 3, 3, "silu", True)
     for c, size in ((32, 56), (64, 56), (128, 28), (256, 14), (512, 7), (64, 16)):
         for groups in (1, c // 16):
             yield residual(c, size, groups)
-    for c, size in ((116, 28), (232, 14), (464, 7), (48, 56)):
+    for c, size in ((116, 28), (232, 14), (464, 7), (48, 56), (116, 14), (52, 28), (84, 56)):
         yield shuffled(c, size)
     for c, size in ((8, 64), (16, 160), (16, 224), (32, 96), (32, 224), (64, 160), (64, 224)):
         for kernel in (3, 7):
@@ -235,6 +236,8 @@ def collect(model: onnx.ModelProto, rounds: int, rows: dict[tuple[str, str], lis
         "in turns": in_turns(plan),
         "no gates": no_gates(plan),
     }
+    units = [unit for unit in units_of(plan.net) if len(unit) > 1]
+    activating = {unit[0].name for unit in units if unit[-1].kind == "Mul"}
     runs: dict[str, list[list[NodeRun]]] = defaultdict(list)
     for _ in range(rounds):
         for how, proto in files.items():
@@ -247,7 +250,10 @@ def collect(model: onnx.ModelProto, rounds: int, rows: dict[tuple[str, str], lis
         if how in ("int8", "fp32"):
             for layer, run in by_layer(plan.net, nodes):
                 work = work_of(layer, shapes)
-                rows[work.kind, how].append((work, run.microseconds))
+                activated = how == "fp32" and layer.name in activating
+                rows[f"{FUSED} {work.kind}" if activated else work.kind, how].append(
+                    (work, run.microseconds)
+                )
         for run in nodes:
             size = int(np.prod(run.reads[0])) if run.reads else 0
             image = bool(run.reads) and len(run.reads[0]) == 4 and size > np.prod(run.reads[0][:2])
@@ -287,6 +293,8 @@ def table(rows: Mapping[tuple[str, str], Sequence[Row]]) -> Costs:
     operators: dict[str, dict[str, Cost]] = defaultdict(dict)
     parts: dict[str, Cost] = {}
     for (kind, how), found in sorted(rows.items()):
+        if kind.startswith(FUSED):
+            continue
         terms = ("start", "write") if how == "convert" else TERMS
         cost, error = fitted(found, terms)
         print(
@@ -296,6 +304,7 @@ def table(rows: Mapping[tuple[str, str], Sequence[Row]]) -> Costs:
             parts[kind] = cost
         else:
             operators[kind][how] = cost
+    operators[FUSED]["fp32"] = activations(rows, operators)
     quantize, dequantize = parts["QuantizeLinear"], parts["DequantizeLinear"]
     image = {
         "quantize": sum_of(parts["ReorderOutput"], quantize, parts["Transpose integers"]),
@@ -317,6 +326,21 @@ def table(rows: Mapping[tuple[str, str], Sequence[Row]]) -> Costs:
             "conversions": {"image": image, "matrix": matrix},
         }
     )
+
+
+def activations(
+    rows: Mapping[tuple[str, str], Sequence[Row]], operators: Mapping[str, Mapping[str, Cost]]
+) -> Cost:
+    """What a HardSwish adds to the convolution that computes it too: for each value written."""
+    fused = [
+        (Work(FUSED, 0, 0, work.writes), max(time - operators[work.kind]["fp32"].of(work), 0.1))
+        for (kind, _), found in rows.items()
+        if kind.startswith(FUSED)
+        for work, time in found
+    ]
+    cost, error = fitted(fused, ("write",))
+    print(f"{FUSED:20s} fp32     {len(fused):4d} times, {error:5.1%} off  {cost}", file=sys.stderr)
+    return cost
 
 
 def main() -> None:

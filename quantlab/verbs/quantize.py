@@ -109,7 +109,7 @@ def quantize(
         "recipe": recipe.model_dump(mode="json"),
     }
     int8 = int8_of(model, content, Path(name).name.removesuffix(".onnx"))
-    say_placement(int8, reporter)
+    say_placement(int8, Path(name).name, reporter)
     chosen = choose_images(found, sample, images, recipe, spec, reporter)
     check = self_check(model, int8, recipe, images, chosen, spec.threads)
     error = None
@@ -130,7 +130,7 @@ def int8_of(fp32: Model, content: bytes, name: str) -> Model:
     return replace(made, source=None if fp32.folder else fp32.path)
 
 
-def say_placement(int8: Model, reporter: Reporter) -> None:
+def say_placement(int8: Model, name: str, reporter: Reporter) -> None:
     """Say what the file leaves in fp32 for speed; warn where that is everything."""
     placement = read_placement(int8.metadata)
     if placement is None:
@@ -139,7 +139,7 @@ def say_placement(int8: Model, reporter: Reporter) -> None:
         if sentence := placement_sentence(placement):
             reporter.say(sentence)
     else:
-        reporter.warn(f"{int8.name}: {nothing_in_int8(placement)}")
+        reporter.warn(f"{name}: {nothing_in_int8(placement)}")
 
 
 def warn_of_speed(int8: Model, reporter: Reporter) -> None:

@@ -27,8 +27,12 @@ LEAST_GAIN, LEAST_SHARE = 20.0, 0.02
 does not tell it from nothing."""
 LEAST_REGION = 5.0
 """And so is a region that gains fewer microseconds."""
-_LANES = 16
+_BLOCK = 16
+"""ONNX Runtime computes so many channels at once, where their number is a multiple of 4."""
+_ALIGNED = 4
 _GATES = ("HardSigmoid", "Sigmoid")
+FUSED = "fused hardswish"
+"""Added to a convolution in fp32: it computes the activation behind it."""
 _POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
 
 
@@ -81,7 +85,7 @@ class _Problem:
 
     def __init__(self, net: Net, shapes: Shapes, costs: Costs, measured: Times) -> None:
         self._net, self._shapes, self._costs, self._measured = net, shapes, costs, measured
-        self.units = tuple(_units(net))
+        self.units = tuple(units_of(net))
         self._of = {layer.name: i for i, unit in enumerate(self.units) for layer in unit}
         self.operations = tuple(self._operation(unit) for unit in self.units)
         self.exchanges = tuple(self._exchanges())
@@ -98,14 +102,14 @@ class _Problem:
         return Operation(sum(self._time(layer, "int8") for layer in unit), fp32)
 
     def _fp32(self, unit: Sequence[Layer]) -> float:
-        """A convolution computes the activation behind it at no cost."""
-        first = unit[0]
-        if first.kind == "Conv" or self._measured(first, "fp32") is not None:
-            return sum(self._measured(x, "fp32") or 0.0 for x in unit) or self._time(first, "fp32")
-        if len(unit) == 2:
-            size = prod(self._shapes.get(unit[-1].output, ()))
-            return self._costs.operator(Work("hard-swish", size, size, size), "fp32")
-        return sum(self._time(layer, "fp32") for layer in unit)
+        first, last = unit[0], unit[-1]
+        if self._measured(first, "fp32") is not None:
+            return sum(self._measured(layer, "fp32") or 0.0 for layer in unit)
+        if first.kind != "Conv":
+            return sum(self._time(layer, "fp32") for layer in unit)
+        size = prod(self._shapes.get(last.output, ())) if last.kind == "Mul" else 0
+        fused = self._costs.operator(Work(FUSED, 0, 0, size), "fp32")
+        return self._time(first, "fp32") + fused
 
     def _time(self, layer: Layer, precision: Precision) -> float:
         found = self._measured(layer, precision)
@@ -173,7 +177,7 @@ def _floats(layer: Layer, shapes: Shapes) -> bool:
     return shapes.get(layer.inputs[0]) == shapes.get(layer.output)
 
 
-def _units(net: Net) -> Iterable[list[Layer]]:
+def units_of(net: Net) -> Iterable[list[Layer]]:
     """Layers that belong together: HardSigmoid with the Mul that makes a HardSwish of it, and a
     convolution with such an activation behind it."""
     units: list[list[Layer]] = []
@@ -235,22 +239,22 @@ def _convolution(layer: Layer, read: tuple[int, ...], made: tuple[int, ...]) -> 
     assert layer.weight is not None
     kernel, positions = prod(layer.weight.shape[2:]), made[0] * prod(made[2:])
     wide, narrow = _rounded(made[1]), layer.weight.shape[1]
+    odd = "odd " if (made[1] if layer.depthwise else narrow) % _ALIGNED else ""
     if layer.depthwise:
-        kind = "depthwise" if made[1] % _LANES == 0 else "uneven depthwise"
-        each = 1
+        kind, each = "depthwise", 1
+        odd = odd or ("uneven " if made[1] % _BLOCK else "")
     elif layer.groups > 1:
         kind, each = "grouped", narrow
-    elif narrow <= 4:
-        kind, each = "first", narrow
+    elif narrow < _ALIGNED and kernel > 1:
+        kind, each, odd = "first", narrow, ""
     else:
         kind, each = "pointwise" if kernel == 1 else "dense", _rounded(narrow)
     reads = read[0] * _rounded(read[1]) * prod(read[2:])
-    return Work(kind, positions, reads, positions * wide, positions * wide * each * kernel)
+    return Work(odd + kind, positions, reads, positions * wide, positions * wide * each * kernel)
 
 
 def _rounded(channels: int) -> int:
-    """Channels are computed in blocks."""
-    return -(-channels // _LANES) * _LANES
+    return -(-channels // _BLOCK) * _BLOCK
 
 
 def tensor_sizes(net: Net, images: NDArray[np.generic]) -> Shapes:
