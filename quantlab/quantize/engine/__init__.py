@@ -59,7 +59,6 @@ PLAIN = {
     "bias_correction": False,
     "rounding": "nearest",
     "range_search": False,
-    "placement": "widest",
     "exclude": (),
 }
 """What a recipe is changed by for a file that is made in no time: plain ranges, nearest weights."""
