@@ -27,7 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy.optimize import nnls
 
 from quantlab._util.files import write_whole
-from quantlab.quantize.costs import TABLE, Cost, Costs, Work
+from quantlab.quantize.costs import TABLE, Cost, Costs, Precision, Work
 from quantlab.quantize.engine import PLAIN, make_plan
 from quantlab.quantize.engine.forms import to_int8_forms
 from quantlab.quantize.engine.net import read_net
@@ -290,7 +290,7 @@ def sum_of(*costs: Cost) -> Cost:
 
 def table(rows: Mapping[tuple[str, str], Sequence[Row]]) -> Costs:
     """The fitted table; errors of each fit go to stderr."""
-    operators: dict[str, dict[str, Cost]] = defaultdict(dict)
+    operators: dict[str, dict[Precision, Cost]] = defaultdict(dict)
     parts: dict[str, Cost] = {}
     for (kind, how), found in sorted(rows.items()):
         if kind.startswith(FUSED):
@@ -303,7 +303,7 @@ def table(rows: Mapping[tuple[str, str], Sequence[Row]]) -> Costs:
         if how == "convert":
             parts[kind] = cost
         else:
-            operators[kind][how] = cost
+            operators[kind]["int8" if how == "int8" else "fp32"] = cost
     operators[FUSED]["fp32"] = activations(rows, operators)
     quantize, dequantize = parts["QuantizeLinear"], parts["DequantizeLinear"]
     image = {
@@ -329,18 +329,24 @@ def table(rows: Mapping[tuple[str, str], Sequence[Row]]) -> Costs:
 
 
 def activations(
-    rows: Mapping[tuple[str, str], Sequence[Row]], operators: Mapping[str, Mapping[str, Cost]]
+    rows: Mapping[tuple[str, str], Sequence[Row]], operators: Mapping[str, Mapping[Precision, Cost]]
 ) -> Cost:
-    """What a HardSwish adds to the convolution that computes it too: for each value written."""
-    fused = [
-        (Work(FUSED, 0, 0, work.writes), max(time - operators[work.kind]["fp32"].of(work), 0.1))
-        for (kind, _), found in rows.items()
-        if kind.startswith(FUSED)
-        for work, time in found
+    """What a HardSwish adds to the convolution that computes it too, for each value written: the
+    least squared error, as a share of both together."""
+    found = [
+        (work.writes / 1000, time, operators[work.kind]["fp32"].of(work))
+        for (kind, _), timed in rows.items()
+        if kind.startswith(FUSED) and "odd" not in kind  # these are computed apart
+        for work, time in timed
     ]
-    cost, error = fitted(fused, ("write",))
-    print(f"{FUSED:20s} fp32     {len(fused):4d} times, {error:5.1%} off  {cost}", file=sys.stderr)
-    return cost
+    writes, times, alone = (np.array(column) for column in zip(*found, strict=True))
+    weights = (times + UNSURE) ** -2
+    each = float((weights * writes * (times - alone)).sum() / (weights * writes**2).sum())
+    error = np.median(np.abs((alone + each * writes) / times - 1))
+    print(
+        f"{FUSED:20s} fp32     {len(found):4d} times, {error:5.1%} off  {each:.4f}", file=sys.stderr
+    )
+    return Cost(write=float(f"{max(each, 0.0):.4g}"))
 
 
 def main() -> None:
