@@ -127,17 +127,22 @@ def residual(c: int, size: int, groups: int) -> onnx.ModelProto:
 def shuffled(c: int, size: int) -> onnx.ModelProto:
     """Channels split, computed on one side and shuffled, as in ShuffleNet."""
     net = Network(c, size)
-    half, x = c // 2, net.node("Relu", net.conv("x", c, c))
+    half = c // 2
     shape = numpy_helper.from_array(np.array([1, 2, half, size, size]), "apart")
     back = numpy_helper.from_array(np.array([1, c, size, size]), "together")
     net.weights += [shape, back]
-    for _ in range(3):
+
+    def shuffle(a: str, b: str) -> str:
+        x = net.node("Reshape", net.node("Concat", a, b, axis=1), "apart")
+        return net.node("Reshape", net.node("Transpose", x, perm=[0, 2, 1, 3, 4]), "together")
+
+    x = shuffle(*(net.node("Relu", net.conv("x", c, half)) for _ in range(2)))
+    for _ in range(2):
         a, b = f"{x}_a", f"{x}_b"
         net.nodes.append(helper.make_node("Split", [x], [a, b], f"Split_{x}", axis=1))
         y = net.node("Relu", net.conv(b, half, half))
         y = net.node("Relu", net.conv(net.conv(y, half, half, 3, 1, half), half, half))
-        x = net.node("Reshape", net.node("Concat", a, y, axis=1), "apart")
-        x = net.node("Reshape", net.node("Transpose", x, perm=[0, 2, 1, 3, 4]), "together")
+        x = shuffle(a, y)
     x = net.node("Flatten", net.node("GlobalAveragePool", net.conv(x, c, c)))
     return net.model(net.node("Gemm", x, net.weight(c, 10)), (1, c, size, size))
 
@@ -249,7 +254,7 @@ def collect(model: onnx.ModelProto, rounds: int, rows: dict[tuple[str, str], lis
         ]
         if how in ("int8", "fp32"):
             for layer, run in by_layer(plan.net, nodes):
-                work = work_of(layer, shapes)
+                work = work_of(plan.net, layer, shapes)
                 activated = how == "fp32" and layer.name in activating
                 rows[f"{FUSED} {work.kind}" if activated else work.kind, how].append(
                     (work, run.microseconds)

@@ -16,8 +16,10 @@ from scipy.sparse.csgraph import connected_components
 from quantlab.quantize.costs import Conversion, Costs, Precision, Work
 from quantlab.quantize.engine.forms import BY_VALUE
 from quantlab.quantize.engine.net import Layer, Net
+from quantlab.quantize.engine.observe import CANNOT_RUN
 from quantlab.quantize.placement import Exchange, Operation, Placement, Region, fastest, predicted
 from quantlab.runtime.graphs import graph_session
+from quantlab.runtime.session import plain_errors
 
 Shapes = Mapping[str, tuple[int, ...]]
 Times = Callable[[Layer, Precision], float | None]
@@ -114,7 +116,7 @@ class _Problem:
     def _time(self, layer: Layer, precision: Precision) -> float:
         found = self._measured(layer, precision)
         if found is None:
-            found = self._costs.operator(work_of(layer, self._shapes), precision)
+            found = self._costs.operator(work_of(self._net, layer, self._shapes), precision)
         return found + (self._reorders(layer) if precision == "fp32" else 0.0)
 
     def _reorders(self, layer: Layer) -> float:
@@ -213,8 +215,8 @@ def _swish(net: Net) -> Callable[[Layer], bool]:
     return multiplies_its_gate
 
 
-def work_of(layer: Layer, shapes: Shapes) -> Work:
-    """What the layer does, on tensors of these shapes."""
+def work_of(net: Net, layer: Layer, shapes: Shapes) -> Work:
+    """What one of the net's layers does, on tensors of these shapes."""
     read = [shapes.get(name, ()) for name in layer.inputs]
     made = shapes.get(layer.outputs[0], ()) if layer.outputs else ()
     reads, writes = sum(prod(s) for s in read if s), prod(made) if made else 0
@@ -224,7 +226,20 @@ def work_of(layer: Layer, shapes: Shapes) -> Work:
         return Work("gemm", made[0], reads, writes, writes * layer.weight.shape[1])
     if layer.kind == "MatMul" and read and read[0]:
         return Work("matmul", writes // max(made[-1], 1), reads, writes, writes * read[0][-1])
-    return Work(_kind(layer, read), writes, reads, writes)
+    kind = "shuffle" if _shuffles(net, layer, shapes) else _kind(layer, read)
+    return Work(kind, writes, reads, writes)
+
+
+def _shuffles(net: Net, layer: Layer, shapes: Shapes) -> bool:
+    """Whether the layer transposes five dimensions of what convolutions alone make: in int8 these
+    have channels last, and ONNX Runtime brings them to the front in the same, slow, step."""
+    if layer.kind != "Transpose" or len(shapes.get(layer.inputs[0], ())) != 5:
+        return False
+    name = layer.inputs[0]
+    while (maker := net.producers.get(name)) is not None and maker.kind == "Reshape":
+        name = maker.inputs[0]
+    names = maker.inputs if maker is not None and maker.kind == "Concat" else (name,)
+    return all(n in net.producers and net.producers[n].kind == "Conv" for n in names)
 
 
 def _kind(layer: Layer, read: Sequence[tuple[int, ...]]) -> str:
@@ -265,6 +280,7 @@ def tensor_sizes(net: Net, images: NDArray[np.generic]) -> Shapes:
     names = [name for layer in net.layers for name in layer.outputs]
     proto.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in outputs)
     session = graph_session(proto, threads=1, optimization="disabled")
-    found = session.run(names, {net.input: images})
+    with plain_errors(CANNOT_RUN):
+        found = session.run(names, {net.input: images})
     made = {n: tuple(v.shape) for n, v in zip(names, found, strict=True) if hasattr(v, "shape")}
     return {**made, net.input: tuple(images.shape)}

@@ -185,7 +185,7 @@ def test_the_work_of_a_layer_follows_from_its_shapes(tmp_path: Path) -> None:
     model = network(tmp_path, [conv("a k", "m", group=CHANNELS)], DEPTHWISE)
     net = read_net(prepared_for(model, Recipe()), Recipe())
     sizes = tensor_sizes(net, np.zeros((1, 3, 16, 16), np.float32))
-    work = {layer.name: work_of(layer, sizes) for layer in net.layers}
+    work = {layer.name: work_of(net, layer, sizes) for layer in net.layers}
     assert work["c1"].kind == "first"
     assert work["c1"].macs == 16 * 16 * 16 * 3 * 9  # channels are counted in blocks of sixteen
     assert (work["m"].kind, work["m"].macs) == ("uneven depthwise", 16 * 16 * 16 * 9)
