@@ -16,18 +16,52 @@ HISTOGRAM_BYTES = 6 * 2**30
 
 @dataclass(frozen=True)
 class Subject:
-    """A model of the benchmark: a file under QUANTLAB_DATA/models, or a published name."""
+    """A model of the benchmark: a file under QUANTLAB_DATA/models, or a published name.
+
+    ``size`` is its input's height and width, one number where they are equal. ``pipeline`` is a
+    name or a pipeline's fields. The image folders lie under QUANTLAB_DATA; ``labelled``: their
+    labels are the model's classes.
+    """
 
     name: str
-    pipeline: str
-    size: int
+    pipeline: str | dict[str, Any]
+    size: int | tuple[int, int] = 224
+    calibration: str = "imagenet/calib1000"
+    evaluation: tuple[str, ...] = ("imagenet/val1300", "imagenet/imagenette500")
+    labelled: bool = True
 
 
+def _beside(name: str, images: str, pipeline: str | dict[str, Any], size: Any = 224) -> Subject:
+    """A model whose images lie beside it."""
+    folders = [f"models/modern/{images}/{part}" for part in ("calib", "eval")]
+    return Subject(f"modern/{name}", pipeline, size, folders[0], (folders[1],), labelled=False)
+
+
+_LINES = {
+    "resizer": "pillow-bilinear",
+    "resize": [48, 192],
+    "crop": [48, 192],
+    "color": "BGR",
+    "mean": [127.5] * 3,
+    "std": [127.5] * 3,
+}
+_DIGITS = {
+    "resizer": "pillow-bilinear",
+    "resize": 64,
+    "crop": 64,
+    "mean": [127.5] * 3,
+    "std": [63.75] * 3,
+}
 SUBJECTS = (
-    Subject("mobilenetv2-12", "torchvision", 224),
-    Subject("efficientnet-lite0", "lite", 224),
-    Subject("mobilenetv1-tf", "tf", 224),
+    Subject("mobilenetv2-12", "torchvision"),
+    Subject("efficientnet-lite0", "lite"),
+    Subject("mobilenetv1-tf", "tf"),
     Subject("squeezenet1.1-caffe", "caffe", 227),
+    Subject("modern/shufflenetv2-1.0", "torchvision"),
+    Subject("modern/efficientnet-b0", "torchvision", labelled=False),
+    _beside("pplcnet-x1_0", "doc", "torchvision"),
+    _beside("mobilenetv3-text", "lines", _LINES, (48, 192)),
+    _beside("mobilevit-xxs-digits", "digits", _DIGITS, 64),
 )
 
 
@@ -72,10 +106,11 @@ def _nncf(title: str, accurate: bool) -> Contender:
 
 
 FIRST = ("mobilenetv2-12",)
+_OF_IMAGENET = tuple(s.name for s in SUBJECTS if s.calibration == Subject.calibration)
 _LOGITS_TOO = _plain(engine="ort", ranges="minmax", fp32_output=False)
 CONTENDERS = (
     Contender("quantlab", "default", Recipe()),
-    Contender("quantlab", "default, 1,000 images", Recipe(), images=1000),
+    Contender("quantlab", "default, 1,000 images", Recipe(), images=1000, only=_OF_IMAGENET),
     Contender("quantlab", "qoperator", Recipe(format="qoperator"), only=FIRST),
     Contender("quantlab", "mse ranges", Recipe(ranges="mse", range_search=False), only=FIRST),
     Contender("quantlab", "no corrections", _plain(ranges="mean")),

@@ -55,6 +55,7 @@ from quantlab._util.paths import cache_dir
 from quantlab.bench.harness import bench
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline, get_pipeline
+from quantlab.evaluate.metrics import logits_of
 from quantlab.fetch import fetch
 from quantlab.model.model import Model
 from quantlab.quantize.checks import activation_bytes
@@ -63,7 +64,6 @@ from quantlab.recipe import Recipe
 from quantlab.runtime.environment import environment
 
 HERE = Path(__file__).resolve().parent
-EVALUATION = ("val1300", "imagenette500")
 TIMEOUT = 3600
 PACKAGES = {"ort": "onnxruntime", "inc": "neural-compressor", "nncf": "nncf"}
 
@@ -80,12 +80,12 @@ class Place:
     ablation: bool = False
 
     def crops(self, folder: str, pipeline: Pipeline, size: int | None = None) -> Crops:
-        """The crops of QUANTLAB_DATA/imagenet/<folder>, or a balanced sample of ``size``."""
-        return crops_of(self.data / "imagenet" / folder, pipeline, size)
+        """The crops of QUANTLAB_DATA/<folder>, or a balanced sample of ``size``."""
+        return crops_of(self.data / folder, pipeline, size)
 
 
 @dataclass(frozen=True)
-class Bout:
+class Case:
     """One model of the benchmark with everything it needs."""
 
     place: Place
@@ -95,7 +95,11 @@ class Bout:
     def model(self) -> Model:
         """The fp32 model."""
         path = self.place.data / "models" / f"{self.subject.name}.onnx"
-        return Model.load(path if path.exists() else fetch(self.subject.name))
+        return self.loaded(path if path.exists() else fetch(self.subject.name))
+
+    def loaded(self, path: Path) -> Model:
+        """A file of this model, at the size of its images."""
+        return Model.load(path).with_overrides(size=self.pipeline.shape)
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -110,28 +114,35 @@ class Bout:
     @cached_property
     def evaluation(self) -> tuple[Crops, ...]:
         """The images that judge."""
-        return tuple(self.place.crops(name, self.pipeline) for name in EVALUATION)
+        return tuple(self.place.crops(f, self.pipeline) for f in self.subject.evaluation)
 
     @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        """Their labels."""
-        return labels_of(self.evaluation)
+    def labels(self) -> NDArray[np.int64] | None:
+        """Their labels, if these are the model's classes."""
+        return labels_of(self.evaluation) if self.subject.labelled else None
+
+    @cached_property
+    def answers(self) -> NDArray[np.float32]:
+        """The fp32 model's logits of the evaluation images [n, classes]."""
+        return self.outputs(self.model.path)
 
     def outputs(self, path: Path) -> NDArray[np.float32]:
-        """A model file's answers to the evaluation images [n, classes], kept by its content."""
-        model = Model.load(path)
-        kept = self.place.work / "outputs" / f"{model.sha256[:24]}-{self.subject.name}.npy"
+        """A model file's logits of the evaluation images [n, classes], kept by its content."""
+        model = self.loaded(path)
+        name = f"{model.sha256[:24]}-{Path(self.subject.name).name}.npy"
+        kept = self.place.work / "outputs" / name
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             np.save(kept, answers_of(model, self.model, self.evaluation))
-        return np.asarray(np.load(kept), np.float32)
+        found = np.asarray(np.load(kept), np.float32)
+        return logits_of(found) if self.model.output_kind == "probabilities" else found
 
     def made(self, contender: Contender, images: int) -> tuple[Path, dict[str, Any]]:
         """The contender's file and how it went, from the work folder where it is there already."""
         task = {
             "peer": contender.peer,
             "model": str(self.model.path),
-            "pipeline": self.subject.pipeline,
+            "pipeline": self.pipeline.model_dump(mode="json"),
             "recipe": contender.recipe.model_dump(mode="json"),
             "options": self._options(contender),
         }
@@ -156,7 +167,8 @@ class Bout:
         """Quantizes in a process of its own; an answer where that left none itself."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "quantized.onnx").unlink(missing_ok=True)
-        np.save(folder / "images.npy", self.place.crops("calib1000", self.pipeline, images).array)
+        crops = self.place.crops(self.subject.calibration, self.pipeline, images)
+        np.save(folder / "images.npy", crops.array)
         (folder / "task.json").write_text(json.dumps(task, indent=1))
         python = self.place.peers["ort"] if contender.peer == "ort" else sys.executable
         died = run_one(python, folder)
@@ -196,43 +208,43 @@ def engine_digest(peer: str) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def contenders(bout: Bout) -> Sequence[Contender]:
+def contenders(case: Case) -> Sequence[Contender]:
     """Who takes part on this model."""
-    if not bout.place.ablation:
-        return chosen(bout.subject.name, ("quantlab", *bout.place.peers))
-    reference = [c for c in CONTENDERS if c.name == REFERENCE and c.peer in bout.place.peers]
+    if not case.place.ablation:
+        return chosen(case.subject.name, ("quantlab", *case.place.peers))
+    reference = [c for c in CONTENDERS if c.name == REFERENCE and c.peer in case.place.peers]
     return [*ABLATION, *reference]
 
 
-def rows_of(bout: Bout) -> list[Row]:
+def rows_of(case: Case) -> list[Row]:
     """Everybody's row on one model, without the speeds, and with the files' paths beside them."""
-    reference = bout.outputs(bout.model.path)
-    own = score(reference, reference, bout.labels)
-    rows = [Row(FP32, 0, bytes=bout.model.size_bytes, score=own, speed=1.0)]
-    paths = [bout.model.path]
-    for contender in contenders(bout):
-        images = images_for(contender, bout.place.images, bout.activation_bytes)
-        say(f"{bout.subject.name}: {contender.name}, {images} images")
-        path, answer = bout.made(contender, images)
+    reference = case.answers
+    own = score(reference, reference, case.labels)
+    rows = [Row(FP32, 0, bytes=case.model.size_bytes, score=own, speed=1.0)]
+    paths = [case.model.path]
+    for contender in contenders(case):
+        images = images_for(contender, case.place.images, case.activation_bytes)
+        say(f"{case.subject.name}: {contender.name}, {images} images")
+        path, answer = case.made(contender, images)
         row = Row(contender.name, images)
         if "problem" in answer:
             rows.append(replace(row, problem=answer["problem"]))
             say(f"  {answer['problem']}")
             continue
-        found = score(reference, bout.outputs(path), bout.labels)
+        found = score(reference, case.outputs(path), case.labels)
         say(f"  KL {found['kl']:.4f}, {found['sqnr_db']:.1f} dB, {answer['seconds']:.0f} s")
         rows.append(replace(row, score=found, bytes=path.stat().st_size, **answer))
         paths.append(path)
-    return with_speeds(bout, rows, paths)
+    return with_speeds(case, rows, paths)
 
 
-def with_speeds(bout: Bout, rows: list[Row], paths: list[Path]) -> list[Row]:
+def with_speeds(case: Case, rows: list[Row], paths: list[Path]) -> list[Row]:
     """All files of one model timed in one interleaved run (kept for the same files)."""
-    models = [Model.load(path) for path in paths]
+    models = [case.loaded(path) for path in paths]
     key = hashlib.sha256("".join(m.sha256 for m in models).encode()).hexdigest()[:24]
-    kept = bout.place.work / "speeds" / f"{key}.json"
+    kept = case.place.work / "speeds" / f"{key}.json"
     if not kept.exists():
-        say(f"{bout.subject.name}: timing {len(models)} files")
+        say(f"{case.subject.name}: timing {len(models)} files")
         result = bench(models, rounds=30, seconds=5.0 * len(models), threads=1)
         p50 = [m[0].p50 for m in result.measurements]
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -241,7 +253,7 @@ def with_speeds(bout: Bout, rows: list[Row], paths: list[Path]) -> list[Row]:
     return [row if row.score is None else replace(row, speed=next(speeds)) for row in rows]
 
 
-def throughput(bout: Bout) -> list[dict[str, Any]]:
+def throughput(case: Case) -> list[dict[str, Any]]:
     """Calibration alone: quantlab's histograms on many images, ONNX Runtime's on a hundred."""
     off = {
         "equalize": False,
@@ -250,32 +262,33 @@ def throughput(bout: Bout) -> list[dict[str, Any]]:
         "range_search": False,
     }
     wanted = [("quantlab", r, n) for r in ("percentile", "entropy", "mse") for n in (200, 1000)]
-    if "ort" in bout.place.peers:
+    if "ort" in case.place.peers:
         wanted += [("ort", ranges, 100) for ranges in ("percentile", "entropy")]
     measured = []
     for peer, ranges, images in wanted:
         recipe = Recipe(engine=peer, ranges=ranges, **off)
         contender = Contender(peer, ranges, recipe)
         say(f"calibration: {contender.name}, {images} images")
-        _, answer = bout.made(contender, images)
+        _, answer = case.made(contender, images)
         measured.append({"name": contender.name, "images": images, **answer})
     return measured
 
 
-def report(place: Place, bouts: Sequence[Bout], out: Path) -> None:
+def report(place: Place, cases: Sequence[Case], out: Path) -> None:
     """The report in Markdown, written anew after each part."""
     title = "quantlab's parts, one by one" if place.ablation else "quantlab beside its peers"
     parts = [[f"# Fidelity of int8 files: {title}", "", *conditions(place)]]
-    for bout in bouts:
-        rows = rows_of(bout)
+    for case in cases:
+        rows = rows_of(case)
         words = " ".join(filter(None, (best_of_others(rows), against_reference(rows))))
-        parts.append([f"## {bout.subject.name}", "", *table(rows), "", words])
+        judged = f"{' + '.join(case.subject.evaluation)}: {len(case.answers):,} images."
+        parts.append([f"## {case.subject.name}", "", judged, "", *table(rows), "", words])
         _write(out, parts)
     if place.ablation:
         return
-    lines = [f"## Calibration of {bouts[0].subject.name}", ""]
+    lines = [f"## Calibration of {cases[0].subject.name}", ""]
     lines += ["Ranges alone, end to end; no correction, nearest rounding.", ""]
-    parts.append(lines + throughput_table(throughput(bouts[0])))
+    parts.append(lines + throughput_table(throughput(cases[0])))
     _write(out, parts)
 
 
@@ -299,11 +312,12 @@ def conditions(place: Place) -> list[str]:
         f"- Software: quantlab {facts['quantlab']}, Python {facts['python']}, numpy "
         f"{facts['numpy']}, onnx {facts['onnx']}; {versions or 'no peers'}. Every file runs in "
         f"onnxruntime {facts['onnxruntime']}, all graph optimizations on.",
-        f"- Calibration: {place.images} images of ImageNet's training set, one a class, the same "
-        "for all but one row; quantizers that keep every activation get as many as fit into "
-        f"{HISTOGRAM_BYTES >> 30} GiB.",
-        f"- Evaluation: {' + '.join(EVALUATION)}, 1,800 validation images through each model's own "
-        "preprocessing. KL and SQNR are to the fp32 logits.",
+        f"- Calibration: {place.images} images of ImageNet's training set, one a class, or those "
+        "beside the model where there are fewer, the same for all but one row; quantizers that "
+        f"keep every activation get as many as fit into {HISTOGRAM_BYTES >> 30} GiB.",
+        "- Evaluation: the images that each model's heading names, through its own preprocessing. "
+        "KL and SQNR are to the fp32 logits. Models whose classes are not the images' have no "
+        "accuracy.",
         "- Every quantizer gets the same tidied fp32 graph: opset 13 at least, batch norm folded. "
         "The classifier's output stays in fp32, but in the row that says otherwise.",
         "- Speed: batch 1, one thread, all files of a model in one interleaved run of 30 rounds, "
@@ -345,8 +359,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = Path(os.environ["QUANTLAB_DATA"])
     place = Place(data, given.work.absolute(), peers, given.fresh, given.images, given.ablation)
     out = given.out or Path("reports", "ablation.md" if given.ablation else "fidelity.md")
-    bouts = [Bout(place, s) for s in SUBJECTS if s.name in given.models]
-    report(place, bouts, out)
+    cases = [Case(place, s) for s in SUBJECTS if s.name in given.models]
+    report(place, cases, out)
     say(f"{out} written")
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from quantlab.evaluate import metrics
 
 HEADER = (
-    "| engine · recipe | images | KL | SQNR dB | agree % | top-1 % | decline % | lost / gained "
-    "| × fp32 | MB | seconds | peak RSS MiB |",
-    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    "| engine · recipe | images | KL | SQNR dB | KL p99 | agree % | top-1 % | decline % "
+    "| lost / gained | × fp32 | MB | seconds | peak RSS MiB |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
 )
 FP32 = "fp32"
 
@@ -35,16 +35,24 @@ class Row:
 
 
 def score(
-    reference: NDArray[np.float32], outputs: NDArray[np.float32], labels: NDArray[np.int64]
+    reference: NDArray[np.float32], outputs: NDArray[np.float32], labels: NDArray[np.int64] | None
 ) -> dict[str, float]:
-    """KL in nats, SQNR in dB, the rest in percent but ``lost`` and ``gained``, which are counts."""
+    """KL in nats, SQNR in dB, the rest in percent but ``lost`` and ``gained``, which are counts.
+
+    Without labels there is no accuracy. ``kl_p99`` is the 99th percentile over the images.
+    """
     first, second = (metrics.top_k(x, 1)[:, 0] for x in (reference, outputs))
-    right, still = first == labels, second == labels
-    sqnr = metrics.sqnr_db(reference, outputs)
-    return {
-        "kl": float(metrics.kl_divergence(reference, outputs).mean()),
+    sqnr, kl = metrics.sqnr_db(reference, outputs), metrics.kl_divergence(reference, outputs)
+    found = {
+        "kl": float(kl.mean()),
+        "kl_p99": float(np.quantile(kl, 0.99)),
         "sqnr_db": float("inf") if sqnr is None else sqnr,
         "agree": 100 * float((first == second).mean()),
+    }
+    if labels is None:
+        return found
+    right, still = first == labels, second == labels
+    return found | {
         "top1": 100 * float(still.mean()),
         "decline": 100 * float((right.sum() - still.sum()) / right.sum()),
         "lost": int((right & ~still).sum()),
@@ -62,23 +70,28 @@ def table(rows: Sequence[Row]) -> list[str]:
 def _line(row: Row, best: float | None) -> str:
     name = f"| {row.name} | {row.images or '–'} |"
     if row.score is None:
-        return f"{name} {row.problem.replace('|', '/')} |" + " |" * 9
+        return f"{name} {row.problem.replace('|', '/')} |" + " |" * 10
     s = row.score
     kl = f"{s['kl']:.4f}"
     rss = "–" if row.peak_rss_bytes is None else f"{row.peak_rss_bytes / 2**20:.0f}"
     cells = (
         f"**{kl}**" if s["kl"] == best else kl,
         f"{s['sqnr_db']:.1f}" if np.isfinite(s["sqnr_db"]) else "–",
+        f"{s['kl_p99']:.3f}",
         f"{s['agree']:.1f}",
-        f"{s['top1']:.2f}",
-        f"{s['decline']:.2f}",
-        f"{s['lost']} / {s['gained']}",
+        *_accuracy(s),
         "–" if row.speed is None else f"{row.speed:.2f}",
         f"{row.bytes / 1e6:.2f}",
         f"{row.seconds:.0f}" if row.seconds else "–",
         rss,
     )
     return f"{name} {' | '.join(cells)} |"
+
+
+def _accuracy(s: Mapping[str, float]) -> tuple[str, str, str]:
+    if "top1" not in s:
+        return "–", "–", "–"
+    return f"{s['top1']:.2f}", f"{s['decline']:.2f}", f"{s['lost']} / {s['gained']}"
 
 
 def against_reference(rows: Sequence[Row]) -> str:

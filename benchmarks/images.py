@@ -20,10 +20,11 @@ BATCH = 8
 
 
 def crops_of(folder: Path, pipeline: Pipeline, size: int | None = None) -> Crops:
-    """The crops of a folder of ImageNet images, or of a balanced sample of ``size``."""
+    """The crops of a folder of images, or of a sample of ``size``, balanced over the classes."""
     dataset = open_dataset(folder)
-    if size is not None and dataset.labels is not None:
-        dataset = dataset.subset(stratified(dataset.labels, 1000, size=size))
+    if size is not None and size < len(dataset) and dataset.labels is not None:
+        classes = int(dataset.labels.max()) + 1
+        dataset = dataset.subset(stratified(dataset.labels, classes, size=size))
     return load_crops(dataset, pipeline, cache_dir=cache_dir() / "crops")
 
 

@@ -330,8 +330,10 @@ def _all_ended(jobs: Sequence[Job], scene: Scene) -> bool:
     return len(jobs) >= scene.jobs and all(job.ended for job in jobs)
 
 
-def undisturbed(scene: Scene) -> list[dict[str, Any]]:
-    """The results of the same requests, each asked once, of a service that nobody disturbs."""
+def undisturbed(root: Path, jobs: int) -> list[dict[str, Any]]:
+    """The results of as many jobs, each request asked once, of a service that nobody disturbs."""
+    scene = Scene(root, jobs)
+    build(scene)
     with Service.open(scene.settings()) as service, processes(scene) as (_, _, url, _):
         calm = replace(scene, jobs=min(scene.jobs, len(KINDS)))
         submit_all(calm, url, Seen(), threading.Event())
@@ -433,12 +435,10 @@ def left_files(scene: Scene) -> list[str]:
     return [str(path) for path in (*there, *work, *parts)]
 
 
-def judged(scene: Scene, kills: int) -> tuple[dict[str, bool], Seen, list[Job]]:
+def judged(
+    scene: Scene, kills: int, calm: Sequence[dict[str, Any]]
+) -> tuple[dict[str, bool], Seen, list[Job]]:
     """The storm, and what must hold of it."""
-    calm_scene = replace(scene, root=scene.root / "calm", workers=1, db=None)
-    build(calm_scene)
-    calm = undisturbed(calm_scene)
-    scene = replace(scene, root=scene.root / "storm")
     build(scene)
     seen = storm(scene, kills)
     found = checks(scene, seen, calm)
@@ -501,8 +501,11 @@ def main() -> int:
     parser.add_argument("--add", action="store_true", help="to the page, in place of a new one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="quantlab-kills-") as place:
-        scene = Scene(Path(place), options.jobs, options.workers, options.seed, options.db)
-        found, seen, jobs = judged(scene, options.kills)
+        calm = undisturbed(Path(place) / "calm", options.jobs)
+        scene = Scene(
+            Path(place) / "storm", options.jobs, options.workers, options.seed, options.db
+        )
+        found, seen, jobs = judged(scene, options.kills, calm)
     page = report(scene, found, seen, jobs)
     before = options.out.read_text() if options.add else "# Kills: a service under fire\n"
     write_whole(options.out, f"{before}\n{page}")

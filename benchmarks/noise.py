@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/noise.md"))
     parser.add_argument("--quick", action="store_true", help="No long run, and short ones.")
     given = parser.parse_args()
-    brief: dict[str, Any] = {"rounds": 6, "turns": 2} if given.quick else {}
+    brief: dict[str, Any] = {"rounds": 2, "turns": 2} if given.quick else {}
     path = Path(given.model)
     if not path.is_file():
         path = Path(os.environ["QUANTLAB_DATA"]) / "models" / path

@@ -47,8 +47,8 @@ def main() -> None:
 
 def quantized(folder: Path, task: Mapping[str, Any]) -> dict[str, Any]:
     """Writes the model; seconds without imports, and the peak RSS of the process that worked."""
-    model = Model.load(Path(task["model"]))
-    pipeline = get_pipeline(task["pipeline"], size=model.input.height)
+    pipeline = get_pipeline(task["pipeline"])
+    model = Model.load(Path(task["model"])).with_overrides(size=pipeline.shape)
     calibration = CalibrationImages(_crops(folder / "images.npy", pipeline), model.input)
     recipe = Recipe(**task["recipe"])
     if task["peer"] in ENGINES:

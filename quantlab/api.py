@@ -10,7 +10,8 @@ encoded file; floats [3, h, w] are ready inputs, which the model is given as the
 Nothing is written but the cache (``QUANTLAB_CACHE``), unless ``run_dir`` names a folder in which a
 run folder is kept, as the command line's ``--runs-dir`` does. Nothing is printed: ``progress`` is
 told how far the work is, and what a user should not miss is a ``QuantlabWarning``. No environment
-variable and no ``quantlab.yaml`` chooses models, images or options.
+variable and no ``quantlab.yaml`` chooses models, images or options. An argument that cannot be is a
+``QuantlabError`` before anything is read.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, Unpack, overload
 
 import onnx
 
@@ -64,13 +65,15 @@ from quantlab.inspect.output_scales import OperatorScale
 from quantlab.inspect.portability import Portability
 from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.inspect.sensitivity import Sensitivity
+from quantlab.inspect.stored import StoredCheck
+from quantlab.model.kinds import Layout, OutputKind
 from quantlab.model.model import Model, file_name
 from quantlab.recipe import Recipe
 from quantlab.report.preprocessing_audit import guessing_error
 from quantlab.runs.run import Run
-from quantlab.tune.choices import Strategy
+from quantlab.tune.choices import IncStrategy, Pick, Strategy
 from quantlab.tune.search import StopReason
-from quantlab.tune.trials import Pick, Trial, pareto_front
+from quantlab.tune.trials import Trial, pareto_front
 from quantlab.verbs import bench as bench_verb
 from quantlab.verbs import compare as compare_verb
 from quantlab.verbs import evaluate as evaluate_verb
@@ -79,7 +82,9 @@ from quantlab.verbs import inputs
 from quantlab.verbs import inspect as inspect_verb
 from quantlab.verbs import quantize as quantize_verb
 from quantlab.verbs import tune as tune_verb
+from quantlab.verbs.arguments import checked, options_of, without_flags
 from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.shared import InputOptions
 from quantlab.verbs.publish import Failed, R, publish, succeeded
 
 if TYPE_CHECKING:
@@ -92,6 +97,8 @@ ImagesLike: TypeAlias = Dataset | Path | str | tuple[Any, Any] | Indexed | Itera
 """What is taken for images: see the module's description."""
 PipelineLike: TypeAlias = Pipeline | Mapping[str, Any] | Path | str
 """A pipeline, its name, its fields, or a YAML file of them."""
+SizeLike: TypeAlias = int | str | tuple[int, int]
+"""Pixels of a square image's side; or height and width, also as "48x192"."""
 
 
 class QuantlabWarning(UserWarning):
@@ -175,15 +182,21 @@ class TuneResult:
         return tune_html(self.comparison, self.verdict, self.trials, self.best)
 
 
+@checked
 def quantize(
     model: ModelLike,
     calibration: ImagesLike,
     *,
     recipe: Recipe | str | None = None,
     pipeline: PipelineLike | None = None,
+    layout: Layout | None = None,
+    output_kind: OutputKind | None = None,
+    output_name: str | None = None,
+    size: SizeLike | None = None,
     seed: int | None = None,
     max_bad: float = 0.01,
     force: bool = False,
+    threads: int = 0,
     executor: str = INLINE,
     run_dir: Path | str | None = None,
     progress: Progress | Reporter | None = None,
@@ -198,9 +211,15 @@ def quantize(
             default: ``Recipe()``.
         pipeline: the preprocessing; default: that of the model's metadata or of the published model
             with the same bytes, else torchvision, with a warning. Ready inputs need none.
+        layout: of the model's input, "NCHW" or "NHWC", where what is detected is wrong.
+        output_kind: of the model's output, "logits" or "probabilities", likewise.
+        output_name: the output that is judged, of several; default: the first of classes.
+        size: of images in pixels, where the model leaves it free: 224, or "48x192" or (48, 192) for
+            height and width; default: 224.
         seed: of the sample, in the recipe's place.
         max_bad: the share of images, 0 to 1, that may be unreadable.
         force: return also a model whose answers are unrelated to fp32's.
+        threads: cores to use, 0 for all; these change no answer.
         executor: who looks at the calibration images: ``inline``, ``process:N`` or
             ``dask://HOST:PORT``.
         run_dir: a folder in which a run folder is kept.
@@ -234,17 +253,10 @@ def quantize(
         'tiny.int8.onnx'
     """
     reporter = reporter_of(progress)
-    fp32 = inputs.require_fp32(_classifier(model), "quantize")
+    spec = options_of(quantize_verb.QuantizeOptions, locals(), model="", output=Path())
+    fp32 = inputs.require_fp32(_classifier(model, spec), "quantize")
     found = _found(calibration, fp32, reporter, max_bad=max_bad, need_labels=False)
     through = _pipeline(pipeline, fp32, found, reporter)
-    spec = quantize_verb.QuantizeOptions(
-        model=str(fp32.path),
-        output=Path(),
-        seed=seed,
-        force=force,
-        max_bad=max_bad,
-        executor=executor,
-    )
     chosen = quantize_verb.find_recipe(recipe)
     asked = {"model": fp32.name, "calibration": found.dataset.root, "recipe": chosen.name}
     with _recorded("quantize", run_dir, reporter, asked) as run:
@@ -257,6 +269,7 @@ def quantize(
         return _published(made, run, reporter).int8
 
 
+@checked
 def tune(
     model: ModelLike,
     calibration: ImagesLike,
@@ -268,8 +281,14 @@ def tune(
     recipe: Recipe | str | None = None,
     strategy: Strategy = "ladder",
     engines: Sequence[str] = ("quantlab",),
+    inc_strategy: IncStrategy | None = None,
     space: Mapping[str, Sequence[Any]] | None = None,
+    storage: str | None = None,
     pipeline: PipelineLike | None = None,
+    layout: Layout | None = None,
+    output_kind: OutputKind | None = None,
+    output_name: str | None = None,
+    size: SizeLike | None = None,
     images_per_class: int | None = None,
     calibration_size: int | None = None,
     seed: int = 0,
@@ -278,6 +297,7 @@ def tune(
     target_speedup: float | None = None,
     pick: Pick = "best",
     timing: bool = True,
+    bench: Mapping[str, Any] | None = None,
     audit: bool = True,
     allow_overlap: bool = False,
     max_bad: float = 0.01,
@@ -302,8 +322,14 @@ def tune(
         recipe: the only recipe to set out from, instead of the ladder's.
         strategy: how recipes are searched, see docs/tune.md.
         engines: whose recipes are tried: "quantlab", "ort", "inc", "nncf".
+        inc_strategy: with the engine "inc" alone: Neural Compressor's own search.
         space: for the strategies that search one: a recipe's fields with the values to try.
+        storage: an Optuna storage URL that several machines share.
         pipeline: as for ``quantize``.
+        layout: as for ``quantize``.
+        output_kind: as for ``quantize``.
+        output_name: as for ``quantize``.
+        size: as for ``quantize``.
         images_per_class: calibration images of each class; by default one, and more where that
             makes fewer than 300 in all.
         calibration_size: or so many in all.
@@ -313,6 +339,8 @@ def tune(
         target_speedup: and once a model meets the criterion at so many times fp32's speed.
         pick: which trial becomes the model.
         timing: whether models are timed (``False``: all count as equally fast).
+        bench: how the best model is timed in the end: ``batch_sizes``, ``rounds``, ``seconds`` and
+            ``threads``.
         audit: whether a wrong pipeline is looked for, and warned of.
         allow_overlap: whether an image may both calibrate and judge.
         max_bad: the share of images, 0 to 1, that may be unreadable.
@@ -346,35 +374,10 @@ def tune(
         'tiny.int8.onnx'
     """
     reporter = reporter_of(progress)
-    warn_of_old_spellings(criterion)
+    warn_of_old_spellings(criterion, stacklevel=2)
     judged = _for_tuning(criterion, max_decline, tolerance)
-    fp32 = inputs.require_fp32(_classifier(model), "tune")
-    spec = tune_verb.TuneOptions.model_validate(
-        {
-            "model": str(fp32.path),
-            "recipe": recipe,
-            "strategy": strategy,
-            "engines": tuple(engines),
-            "space": None if space is None else {k: list(v) for k, v in space.items()},
-            "images_per_class": images_per_class,
-            "calibration_size": calibration_size,
-            "seed": seed,
-            "budget": budget,
-            "max_trials": max_trials,
-            "target_speedup": target_speedup,
-            "pick": pick,
-            "no_bench": not timing,
-            "no_audit": not audit,
-            "allow_overlap": allow_overlap,
-            "max_bad": max_bad,
-            "threads": threads,
-            "provider": provider,
-            "batch_size": batch_size,
-            "split": split,
-            "fold_preprocess": fold_preprocess,
-            "executor": executor,
-        }
-    )
+    spec = options_of(tune_verb.TuneOptions, locals(), model="", recipe=recipe)
+    fp32 = inputs.require_fp32(_classifier(model, spec), "tune")
     asked = {"model": fp32.name, "criterion": judged.written}
 
     def subject() -> tune_verb.Subject:
@@ -412,11 +415,16 @@ def tune(
         )
 
 
+@checked
 def evaluate(
     model: ModelLike,
     images: ImagesLike,
     *,
     pipeline: PipelineLike | None = None,
+    layout: Layout | None = None,
+    output_kind: OutputKind | None = None,
+    output_name: str | None = None,
+    size: SizeLike | None = None,
     max_bad: float = 0.01,
     threads: int = 0,
     provider: str | None = None,
@@ -433,6 +441,10 @@ def evaluate(
         model: fp32 or int8.
         images: with labels where the accuracy is asked for.
         pipeline: as for ``quantize``.
+        layout: as for ``quantize``.
+        output_kind: as for ``quantize``.
+        output_name: as for ``quantize``.
+        size: as for ``quantize``.
         max_bad: the share of images, 0 to 1, that may be unreadable.
         threads: cores to use, 0 for all; these change no answer.
         provider: an ONNX Runtime execution provider, by default the CPU's.
@@ -460,19 +472,10 @@ def evaluate(
         ((32, 4), 32)
     """
     reporter = reporter_of(progress)
-    loaded = _classifier(model)
-    found = _found(images, loaded, reporter)
+    spec = options_of(evaluate_verb.EvaluateOptions, locals(), model="")
+    loaded = _classifier(model, spec)
+    found = _found(images, loaded, reporter, max_bad=max_bad)
     through = _pipeline(pipeline, loaded, found, reporter)
-    spec = evaluate_verb.EvaluateOptions(
-        model=str(loaded.path),
-        max_bad=max_bad,
-        threads=threads,
-        provider=provider,
-        batch_size=batch_size,
-        split=split,
-        fold_preprocess=fold_preprocess,
-        executor=executor,
-    )
     asked = {"model": loaded.name, "images": found.dataset.root}
     with _recorded("evaluate", run_dir, reporter, asked) as run:
         _, evaluated = evaluate_verb.evaluate(loaded, found, through, spec, reporter)
@@ -497,6 +500,10 @@ def compare(
     images: ImagesLike,
     *,
     pipeline: PipelineLike | None = None,
+    layout: Layout | None = None,
+    output_kind: OutputKind | None = None,
+    output_name: str | None = None,
+    size: SizeLike | None = None,
     timing: bool = True,
     batch_sizes: Sequence[int] = (1,),
     rounds: int | None = None,
@@ -517,12 +524,17 @@ def compare(
 ) -> Comparison: ...
 
 
+@checked
 def compare(
     fp32: Predictions | ModelLike,
     int8: Predictions | ModelLike,
     images: ImagesLike | None = None,
     *,
     pipeline: PipelineLike | None = None,
+    layout: Layout | None = None,
+    output_kind: OutputKind | None = None,
+    output_name: str | None = None,
+    size: SizeLike | None = None,
     timing: bool = True,
     batch_sizes: Sequence[int] = (1,),
     rounds: int | None = None,
@@ -551,6 +563,10 @@ def compare(
         int8: the int8 model, or its answers.
         images: what models are evaluated on.
         pipeline: as for ``quantize``.
+        layout: as for ``quantize``.
+        output_kind: as for ``quantize``.
+        output_name: as for ``quantize``.
+        size: as for ``quantize``.
         timing: whether the models are timed.
         batch_sizes: at which they are timed.
         rounds: of timing; default: as many as fit into ten seconds, 8 to 15.
@@ -602,40 +618,44 @@ def compare(
         raise DataError(
             "a model cannot be compared with answers.", "Give two models, or evaluate both first."
         )
-    warn_of_old_spellings(criterion)
+    warn_of_old_spellings(criterion, stacklevel=2)
     if images is None:
         raise DataError("two models are compared on images.", "Give them: compare(fp32, int8, …).")
     reporter = reporter_of(progress)
-    models = [_classifier(fp32), _classifier(int8)]
-    spec = compare_verb.CompareOptions(
-        fp32=str(models[0].path),
-        int8=str(models[1].path),
-        batch_sizes=tuple(batch_sizes),
-        rounds=rounds,
-        no_bench=not timing,
-        early_stop=early_stop,
-        seed=seed,
-        max_bad=max_bad,
-        threads=threads,
-        provider=provider,
-        batch_size=batch_size,
-        split=split,
-        fold_preprocess=fold_preprocess,
-        executor=executor,
-    )
-    test = watch(_criterion(criterion)) if early_stop else None
-    compare_verb.check_comparable(models[0], models[1], "Give the fp32 model first.")
-    found = _found(images, models[0], reporter)
+    judged = _criterion(criterion)
+    spec = options_of(compare_verb.CompareOptions, locals(), fp32="", int8="")
+    models, found, through = _pair(fp32, int8, images, pipeline, spec, [judged], reporter)
     if class_names is not None:
         found = found.of(replace(found.dataset, class_names=tuple(class_names)))
-    through = _pipeline(pipeline, models[0], found, reporter, models[1])
-    asked = {"fp32": models[0].name, "int8": models[1].name, "images": found.dataset.root}
-    with _recorded("compare", run_dir, reporter, asked) as run:
+    test = watch(judged) if early_stop else None
+    with _recorded("compare", run_dir, reporter, _asked(models, found)) as run:
         side = compare_verb.side_by_side(models, found, through, spec, reporter, metrics, test)
         if run is not None:
-            made = compare_verb.judge_models(side, models, found, spec, _criterion(criterion))
+            made = compare_verb.judge_models(side, models, found, spec, judged)
             publish(made, run, reporter)
     return side.comparison
+
+
+def _pair(
+    fp32: ModelLike,
+    int8: ModelLike,
+    images: ImagesLike,
+    pipeline: PipelineLike | None,
+    spec: compare_verb.CompareOptions,
+    criteria: Sequence[Criterion],
+    reporter: Reporter,
+) -> tuple[tuple[Model, Model], LocatedDataset, Pipeline]:
+    """Both models, loaded, and the images, opened. Raises ModelError, DataError, RecipeError."""
+    models = _classifier(fp32, spec), _classifier(int8, spec)
+    compare_verb.check_comparable(*models, "Give the fp32 model first.")
+    labels = any(each.needs_labels for each in criteria)
+    found = _found(images, models[0], reporter, max_bad=spec.max_bad, need_labels=labels)
+    return models, found, _pipeline(pipeline, models[0], found, reporter, models[1])
+
+
+def _asked(models: tuple[Model, Model], found: LocatedDataset) -> dict[str, str]:
+    """What a record says was compared."""
+    return {"fp32": models[0].name, "int8": models[1].name, "images": found.dataset.root}
 
 
 def judge(
@@ -678,6 +698,7 @@ def judge(
     return judge_criterion(comparison, _criterion(criterion), anytime=anytime)
 
 
+@checked
 def gate(
     subject: Comparison | ModelLike | Sequence[ModelLike],
     rules: Sequence[Rule | str] | Rule | str = DEFAULT_RULES,
@@ -686,6 +707,10 @@ def gate(
     baseline: Path | str | None = None,
     allow_isa_change: bool = False,
     pipeline: PipelineLike | None = None,
+    layout: Layout | None = None,
+    output_kind: OutputKind | None = None,
+    output_name: str | None = None,
+    size: SizeLike | None = None,
     rounds: int | None = None,
     seed: int = 0,
     max_bad: float = 0.01,
@@ -695,6 +720,7 @@ def gate(
     split: str | None = None,
     fold_preprocess: bool = False,
     executor: str = INLINE,
+    run_dir: Path | str | None = None,
     progress: Progress | Reporter | None = None,
 ) -> Decision:
     """Judge a comparison, two models, or a model beside its baseline by several rules, as one
@@ -709,6 +735,10 @@ def gate(
         baseline: the file of what was accepted (``quantlab baseline update``), in fp32's place.
         allow_isa_change: judge also on another kind of CPU than the baseline's.
         pipeline: as for ``quantize``; for a baseline by default its own.
+        layout: as for ``quantize``.
+        output_kind: as for ``quantize``.
+        output_name: as for ``quantize``.
+        size: as for ``quantize``.
         rounds: of timing.
         seed: of the bootstrap.
         max_bad: the share of images, 0 to 1, that may be unreadable.
@@ -718,6 +748,7 @@ def gate(
         split: calls side by side times threads of each, such as "4x2"; default: tried out.
         fold_preprocess: whether the model itself normalizes the pixels.
         executor: who evaluates: ``inline``, ``process:N`` or ``dask://HOST:PORT``.
+        run_dir: a folder in which a run folder with the report is kept, of models.
         progress: is told how far the work is.
 
     Returns:
@@ -743,81 +774,70 @@ def gate(
         ('pass', ['pass', 'fail'])
     """
     given = [rules] if isinstance(rules, Rule | str) else rules
-    warn_of_old_spellings(*given)
+    warn_of_old_spellings(*given, stacklevel=2)
     parsed = check_rules(r if isinstance(r, Rule) else parse_rule(r) for r in given)
     if isinstance(subject, Comparison):
+        if run_dir is not None:
+            raise DataError("of a comparison there is no run.", "Give two models, or no run_dir.")
         _check_reference(subject)
         return decide(subject, parsed)
     if images is None:
         raise DataError("two models are judged on images.", "Give images=…")
-    options: dict[str, Any] = {
-        "seed": seed,
-        "max_bad": max_bad,
-        "threads": threads,
-        "provider": provider,
-        "batch_size": batch_size,
-        "split": split,
-        "fold_preprocess": fold_preprocess,
-        "executor": executor,
-    }
+    spec = options_of(gate_verb.GateOptions, locals())
+    reporter = reporter_of(progress)
     if baseline is not None:
-        return _gate_by_baseline(
-            subject, Path(baseline), parsed, images, pipeline, reporter_of(progress),
-            gate_verb.GateOptions(allow_isa_change=allow_isa_change, **options),
-        )  # fmt: skip
+        if not _is_one(subject):
+            raise DataError("a baseline stands in the place of fp32.", "Give the int8 model alone.")
+        accepted = gate_verb.accept(Path(baseline), reporter, allow_isa_change=allow_isa_change)
+        model = _classifier(subject, spec)
+        found = _found(images, model, reporter, max_bad=max_bad)
+        through = accepted.pipeline(model, pipeline)
+        asked = {"int8": model.name, "baseline": str(baseline), "images": found.dataset.root}
+        with _recorded("gate", run_dir, reporter, asked) as run:
+            gated = gate_verb.gate_by_baseline(
+                model, accepted, found, through, parsed, spec, reporter
+            )
+            return _published(gated, run, reporter).decision
     if _is_one(subject) or len(subject) != 2:
         raise DataError("a gate judges a comparison or two models.", "Give (fp32, int8).")
-    judged = [rule.criterion for rule in gate_verb.judged_rules(parsed)]
-    comparison = compare(
-        subject[0],
-        subject[1],
-        images,
-        pipeline=pipeline,
-        timing=any(each.needs_timing for each in judged),
-        rounds=rounds,
-        metrics=metrics_of(*judged),
-        progress=progress,
-        **options,
-    )
-    return decide(comparison, parsed)
-
-
-def _gate_by_baseline(
-    subject: ModelLike | Sequence[ModelLike],
-    baseline: Path,
-    rules: tuple[Rule, ...],
-    images: ImagesLike,
-    pipeline: PipelineLike | None,
-    reporter: Reporter,
-    spec: gate_verb.GateOptions,
-) -> Decision:
-    if not _is_one(subject):
-        raise DataError("a baseline stands in the place of fp32.", "Give the int8 model alone.")
-    accepted = gate_verb.accept(baseline, reporter, allow_isa_change=spec.allow_isa_change)
-    model = _classifier(subject)
-    found = _found(images, model, reporter, max_bad=spec.max_bad)
-    through = accepted.pipeline(model, pipeline)
-    gated = gate_verb.gate_by_baseline(model, accepted, found, through, rules, spec, reporter)
-    return gated.decision
+    compared = gate_verb.compare_options(spec, parsed)
+    fp32, int8 = subject
+    others = compared.others
+    models, found, through = _pair(fp32, int8, images, pipeline, compared, others, reporter)
+    with _recorded("gate", run_dir, reporter, _asked(models, found)) as run:
+        side = compare_verb.side_by_side(
+            models, found, through, compared, reporter, metrics_of(*others)
+        )
+        judged = compare_verb.judge_models(side, models, found, compared, compared.judged)
+        return _published(gate_verb.gate_of(judged, parsed), run, reporter).decision
 
 
 def _is_one(models: ModelLike | Sequence[ModelLike]) -> TypeIs[ModelLike]:
     return isinstance(models, Model | Path | str | bytes | onnx.ModelProto)
 
 
+class _Timing(TypedDict, total=False):
+    """What all kinds of benchmarks take."""
+
+    layout: Layout | None
+    output_name: str | None
+    size: SizeLike | None
+    batch_sizes: Sequence[int]
+    rounds: int | None
+    seconds: float
+    seed: int
+    provider: str | None
+    run_dir: Path | str | None
+    progress: Progress | Reporter | None
+
+
 @overload
 def bench(
     models: ModelLike | Sequence[ModelLike],
     *,
-    batch_sizes: Sequence[int] = (1,),
-    rounds: int | None = None,
-    seconds: float = SECONDS,
     threads: int = 1,
-    seed: int = 0,
-    provider: str | None = None,
     isolation: Isolation = "fresh",
-    run_dir: Path | str | None = None,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Timing],
 ) -> BenchResult: ...
 
 
@@ -827,13 +847,7 @@ def bench(
     *,
     instances: int,
     cores_per_instance: int | None = None,
-    batch_sizes: Sequence[int] = (1,),
-    rounds: int | None = None,
-    seconds: float = SECONDS,
-    seed: int = 0,
-    provider: str | None = None,
-    run_dir: Path | str | None = None,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Timing],
 ) -> ThroughputResult: ...
 
 
@@ -844,20 +858,18 @@ def bench(
     rates: Sequence[float],
     instances: int | None = None,
     cores_per_instance: int | None = None,
-    batch_sizes: Sequence[int] = (1,),
-    rounds: int | None = None,
-    seconds: float = SECONDS,
     threads: int = 1,
-    seed: int = 0,
-    provider: str | None = None,
-    run_dir: Path | str | None = None,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Timing],
 ) -> LoadResult: ...
 
 
+@checked
 def bench(
     models: ModelLike | Sequence[ModelLike],
     *,
+    layout: Layout | None = None,
+    output_name: str | None = None,
+    size: SizeLike | None = None,
     batch_sizes: Sequence[int] = (1,),
     rounds: int | None = None,
     seconds: float = SECONDS,
@@ -875,6 +887,9 @@ def bench(
 
     Args:
         models: one or several; the first is measured twice, to show what is noise.
+        layout: as for ``quantize``.
+        output_name: as for ``quantize``.
+        size: as for ``quantize``.
         batch_sizes: images a run.
         rounds: of fresh processes; default: as many as fit into ``seconds``, 8 to 15.
         seconds: that a batch size may take.
@@ -908,24 +923,31 @@ def bench(
         True
     """
     reporter = reporter_of(progress)
-    several = [models] if _is_one(models) else models
-    loaded = [_classifier(model) for model in several]
-    spec = bench_verb.BenchOptions(
-        models=(),
-        batch_sizes=tuple(batch_sizes),
-        rounds=rounds,
-        seconds=seconds,
-        threads=threads,
-        seed=seed,
-        provider=provider,
-        isolation=isolation,
-        instances=instances,
-        cores_per_instance=cores_per_instance,
-        rates=tuple(rates),
-    )
+    spec = options_of(bench_verb.BenchOptions, locals(), models=())
+    loaded = [_classifier(model, spec) for model in ([models] if _is_one(models) else models)]
     asked = {"models": ", ".join(model.name for model in loaded)}
     with _recorded("bench", run_dir, reporter, asked) as run:
         return _published(bench_verb.measure(loaded, spec, reporter), run, reporter).result
+
+
+class _Reading(TypedDict, total=False):
+    """What all views take."""
+
+    layout: Layout | None
+    output_kind: OutputKind | None
+    output_name: str | None
+    size: SizeLike | None
+    run_dir: Path | str | None
+    progress: Progress | Reporter | None
+
+
+class _Looking(_Reading, total=False):
+    """What the views of images take."""
+
+    pipeline: PipelineLike | None
+    count: int | None
+    max_bad: float
+    threads: int
 
 
 @overload
@@ -934,17 +956,27 @@ def inspect(
     images: ImagesLike | None = None,
     *,
     view: Literal["inspect"] = "inspect",
-    pipeline: PipelineLike | None = None,
-    count: int | None = None,
-    threads: int = 0,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Looking],
 ) -> Inspection: ...
 
 
 @overload
 def inspect(
-    model: ModelLike, *, view: Literal["quantization"], progress: Progress | Reporter | None = None
+    model: ModelLike,
+    *,
+    view: Literal["quantization"],
+    **options: Unpack[_Reading],
 ) -> tuple[OperatorScale, ...]: ...
+
+
+@overload
+def inspect(
+    model: ModelLike,
+    *,
+    view: Literal["test-data"],
+    test_data: Path | str,
+    **options: Unpack[_Reading],
+) -> StoredCheck: ...
 
 
 @overload
@@ -953,10 +985,7 @@ def inspect(
     images: ImagesLike,
     *,
     view: Literal["portability"],
-    pipeline: PipelineLike | None = None,
-    count: int | None = None,
-    threads: int = 0,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Looking],
 ) -> Portability: ...
 
 
@@ -967,10 +996,7 @@ def inspect(
     *,
     view: Literal["layers"],
     int8: ModelLike,
-    pipeline: PipelineLike | None = None,
-    count: int | None = None,
-    threads: int = 0,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Looking],
 ) -> LayerReport: ...
 
 
@@ -980,10 +1006,7 @@ def inspect(
     images: ImagesLike,
     *,
     view: Literal["sensitivity"],
-    pipeline: PipelineLike | None = None,
-    count: int | None = None,
-    threads: int = 0,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Looking],
 ) -> Sensitivity: ...
 
 
@@ -993,28 +1016,47 @@ def inspect(
     images: ImagesLike,
     *,
     view: Literal["preprocess-audit"],
-    pipeline: PipelineLike | None = None,
-    count: int | None = None,
     published: float | None = None,
-    threads: int = 0,
-    progress: Progress | Reporter | None = None,
+    **options: Unpack[_Looking],
 ) -> Audit: ...
 
 
+@checked
 def inspect(
     model: ModelLike,
     images: ImagesLike | None = None,
     *,
     view: Literal[
-        "inspect", "quantization", "portability", "layers", "sensitivity", "preprocess-audit"
+        "inspect",
+        "quantization",
+        "portability",
+        "layers",
+        "sensitivity",
+        "preprocess-audit",
+        "test-data",
     ] = "inspect",
     int8: ModelLike | None = None,
+    test_data: Path | str | None = None,
     pipeline: PipelineLike | None = None,
+    layout: Layout | None = None,
+    output_kind: OutputKind | None = None,
+    output_name: str | None = None,
+    size: SizeLike | None = None,
     count: int | None = None,
+    max_bad: float = 0.01,
     published: float | None = None,
     threads: int = 0,
+    run_dir: Path | str | None = None,
     progress: Progress | Reporter | None = None,
-) -> Inspection | tuple[OperatorScale, ...] | Portability | LayerReport | Sensitivity | Audit:
+) -> (
+    Inspection
+    | tuple[OperatorScale, ...]
+    | Portability
+    | LayerReport
+    | Sensitivity
+    | Audit
+    | StoredCheck
+):
     """Look into a model.
 
     Args:
@@ -1024,12 +1066,19 @@ def inspect(
             each operator's output scale and zero point. "portability": what saturates on CPUs
             without VNNI. "layers": where ``int8`` departs from ``model``. "sensitivity": what each
             group of nodes costs in int8. "preprocess-audit": which pipeline the model was trained
-            for.
+            for. "test-data": whether the model gives the outputs stored beside it.
         int8: the int8 version of ``model``, for "layers".
+        test_data: for "test-data" a ``test_data_set_0``, or the folder above.
         pipeline: as for ``quantize``.
+        layout: as for ``quantize``.
+        output_kind: as for ``quantize``.
+        output_name: as for ``quantize``.
+        size: as for ``quantize``.
         count: of images, drawn at random; each view has its own default.
+        max_bad: the share of images, 0 to 1, that may be unreadable.
         published: a top-1 as a fraction, which the right pipeline should reach.
         threads: cores to use, 0 for all.
+        run_dir: a folder in which a run folder is kept.
         progress: is told how far the work is.
 
     Returns:
@@ -1047,36 +1096,31 @@ def inspect(
         (4, 3, 213056)
     """
     reporter = reporter_of(progress)
-    loaded = _classifier(model)
-
-    spec = inspect_verb.InspectOptions(
-        model=str(loaded.path),
-        view=view,
-        images=count,
-        published=None if published is None else 100 * published,
-        threads=threads,
-    )
+    spec = options_of(inspect_verb.InspectOptions, locals(), model="")
+    loaded = _classifier(model, spec)
 
     def labelled() -> tuple[LocatedDataset, Pipeline]:
         if images is None:
             raise DataError(f"the view {view} needs images.", "Give them after the model.")
-        found = _found(images, loaded, reporter)
+        found = _found(images, loaded, reporter, max_bad=max_bad)
         return found, _pipeline(pipeline, loaded, found, reporter)
 
     def other() -> Model:
         if int8 is None:
             raise DataError("the view layers needs the int8 model.", "Give int8=…")
-        return _classifier(int8)
+        return _classifier(int8, spec)
 
     sources = inspect_verb.Sources(
         lambda: inspect_verb.decoded(loaded, *labelled(), spec, reporter), labelled, other
     )
     given = images is not None
-    found = inspect_verb.inspect(loaded, sources, spec, reporter, given=given).value
-    made = found.inspection or found.portability or found.layers or found.sensitivity or found.audit
-    return made or found.operators or ()
+    with _recorded("inspect", run_dir, reporter, {"model": loaded.name, "view": view}) as run:
+        made = inspect_verb.inspect(loaded, sources, spec, reporter, given=given)
+        found = _published(made, run, reporter).value
+    return next((each for each in vars(found).values() if each is not None), ())
 
 
+@checked
 def fetch(
     name: str,
     *,
@@ -1121,6 +1165,7 @@ class _Reporter:
 
     def warn(self, text: str) -> None:
         """Issue a QuantlabWarning that points at the line which called the library."""
+        text = without_flags(text)
         self.warnings.append(text)
         warnings.warn(text, QuantlabWarning, stacklevel=_outside())
 
@@ -1163,9 +1208,9 @@ def _for_tuning(criterion: Criterion | str | None, max_decline: str, tolerance: 
     return found.model_copy(update={"tolerance": tolerance}) if tolerance else found
 
 
-def _classifier(model: ModelLike) -> Model:
+def _classifier(model: ModelLike, options: InputOptions) -> Model:
     """Raises ModelError, also for what is no image classifier."""
-    return Model.of(model).check_classifier()
+    return inputs.read_as(Model.of(model), options).check_classifier()
 
 
 def _check_reference(comparison: Comparison) -> None:

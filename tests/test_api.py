@@ -29,7 +29,8 @@ from quantlab.testing import (
     image_folder,
 )
 from quantlab.testing.examples import CLASSES, SIZE, example_file
-from quantlab.verbs import bench as bench_job
+from quantlab.testing.models import with_boxes
+from quantlab.verbs import bench as bench_verb
 
 PIPELINE: dict[str, Any] = {"pipeline": "torchvision"}
 NO_LABELS = "agreement >= 50%"
@@ -52,7 +53,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_job, "bench", fake_bench)
+    monkeypatch.setattr(bench_verb, "bench", fake_bench)
 
 
 MODELS: dict[str, Callable[[Path], Any]] = {
@@ -336,6 +337,96 @@ def test_options_of_evaluation_change_no_answer(model: Path) -> None:
         ql.evaluate(model, example_images(), split="four", **PIPELINE)
 
 
+def detector() -> onnx.ModelProto:
+    """Of images of any size: classes and, as if it were boxes, an output of three dimensions."""
+    proto = with_boxes(example_model().proto())
+    for value in (*proto.graph.input, *proto.graph.value_info):
+        for side, dim in zip("hw", value.type.tensor_type.shape.dim[2:], strict=False):
+            dim.dim_param = side
+    del proto.graph.value_info[:]
+    return proto
+
+
+def test_a_size_and_an_output_wherever_models_are_read(quick: None) -> None:
+    fp32, images = detector(), example_images()
+    with pytest.raises(ql.ModelError, match="not an image classifier") as caught:
+        ql.evaluate(fp32, images, **PIPELINE)
+    assert "output_name= names the one" in caught.value.remedy
+    reading: dict[str, Any] = {"output_name": fp32.graph.output[0].name, "size": (24, 40)}
+    given = {**reading, **PIPELINE}
+    int8 = ql.quantize(fp32, example_images(seed=1), **given)
+    assert (int8.input.sides, int8.num_classes) == ((24, 40), CLASSES)
+    answers = [ql.evaluate(each, images, **given) for each in (fp32, int8.path)]
+    assert answers[0].outputs.shape == (32, CLASSES)
+    assert answers[0].pipeline["crop"] == [24, 40]
+    compared = ql.compare(fp32, int8, images, **given)
+    assert compared.fidelity == ql.compare(*answers).fidelity
+    assert ql.gate((fp32, int8), "agreement >= 10%", images=images, **given).status == "pass"
+    tuned = ql.tune(
+        fp32, example_images(seed=1), evaluation=images, max_trials=1, timing=False, **given
+    )
+    assert tuned.model.input.sides == (24, 40)
+    timed = ql.bench([fp32, int8], rounds=2, seconds=0.05, **reading)
+    assert [len(measured) for measured in timed.measurements] == [1, 1]
+    found = ql.inspect(int8, **reading)
+    assert found.macs < ql.inspect(int8, **(reading | {"size": "64x48"})).macs
+    shown = ql.inspect(fp32, images, view="layers", int8=int8, **given)
+    assert shown.images
+
+
+def test_a_layout_that_is_named(model: Path) -> None:
+    with pytest.raises(ql.ModelError, match="as NHWC it has 32 channels") as caught:
+        ql.evaluate(model, example_images(), layout="NHWC", **PIPELINE)
+    assert caught.value.remedy == "Leave layout= out: it is told by the shape."
+
+
+def test_labels_that_a_criterion_needs_not_are_left_aside(model: Path) -> None:
+    images = (example_images()[0], np.full(32, CLASSES))
+    int8 = ql.quantize(model, example_images(seed=1), **PIPELINE)
+    with pytest.warns(ql.QuantlabWarning, match="Labels are left aside"):
+        found = ql.compare(model, int8, images, timing=False, criterion="kl <= 1", **PIPELINE)
+    assert found.top1 is None
+    with pytest.raises(ql.DataError, match="out of range"):
+        ql.compare(model, int8, images, timing=False, **PIPELINE)
+
+
+def test_more_unreadable_images_may_be_allowed(model: Path, tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "val", CLASSES, 2)
+    next(folder.rglob("*.*")).write_bytes(b"no image")
+    with pytest.raises(ql.DataError, match="1 of 8") as caught:
+        ql.evaluate(model, folder, **PIPELINE)
+    assert "--" not in str(caught.value)
+    with pytest.warns(ql.QuantlabWarning, match="1 images were left out"):
+        assert len(ql.evaluate(model, folder, max_bad=0.2, **PIPELINE)) == 7
+
+
+def test_a_gate_and_a_look_inside_leave_runs_too(
+    model: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    runs, images = tmp_path / "runs", example_images()
+    int8 = ql.quantize(model, example_images(seed=1), **PIPELINE)
+    rules = ["agreement >= 10%", "size <= 1MB"]
+    decision = ql.gate((model, int8), rules, images=images, run_dir=runs, **PIPELINE)
+    ql.inspect(int8, run_dir=runs)
+    records = {record.verb: record for record in map(load_record, runs.iterdir())}
+    assert records.keys() == {"gate", "inspect"}
+    assert records["gate"].results["gate"] == decision.model_dump(mode="json")
+    assert {"gate.md", "report.html"} <= {
+        file.name for folder in runs.iterdir() for file in folder.iterdir()
+    }
+    assert not (tmp_path / "summary.md").exists(), "no environment variable is read"
+    with pytest.raises(ql.DataError, match="of a comparison there is no run"):
+        ql.gate(ql.compare(*pair()), run_dir=runs)
+
+
+def test_how_the_best_model_is_timed(model: Path, quick: None) -> None:
+    result = ql.tune(
+        model, example_images(), bench={"batch_sizes": (1, 4)}, max_trials=1, **PIPELINE
+    )
+    assert [speed.batch_size for speed in result.comparison.speeds] == [1, 4]
+
+
 def test_early_stop_ends_once_the_criterion_is_certain(model: Path) -> None:
     labelled = example_images(50)
     answers = ql.evaluate(model, labelled, **PIPELINE).top(1)[:, 0]
@@ -357,7 +448,7 @@ def test_instances_and_an_offered_load(model: Path) -> None:
 
 
 def test_the_gate_job_by_itself_knows_its_conditions(model: Path, tmp_path: Path) -> None:
-    from quantlab.verbs.gate import Gated, GateOptions, gate_job
+    from quantlab.verbs.gate import Gated, GateOptions, gate_named_models
 
     ql.quantize(model, example_images(seed=1), **PIPELINE).save(tmp_path / "int8.onnx")
     spec = GateOptions(
@@ -365,7 +456,7 @@ def test_the_gate_job_by_itself_knows_its_conditions(model: Path, tmp_path: Path
         data=image_folder(tmp_path / "val", CLASSES, 2),
         pipeline="torchvision",
     )
-    gated = gate_job(spec, NullReporter())
+    gated = gate_named_models(spec, NullReporter())
     assert isinstance(gated, Gated)
     assert "(" in gated.context.conditions["CPU"]
 

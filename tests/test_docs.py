@@ -32,7 +32,7 @@ from quantlab.testing import fake_bench
 from quantlab.testing.formats import lmdb_folder, raw_datum, record_file
 from quantlab.testing.images import image_folder, listed_folder
 from quantlab.testing.models import taught, tiny_classifier
-from quantlab.verbs import bench as bench_job
+from quantlab.verbs import bench as bench_verb
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -45,8 +45,8 @@ tuning: {accuracy_criterion: {relative: 0.5}, exit_policy: {timeout: 0}}
 MINDCV_YAML = "image_resize: 224\ncrop_pct: 0.875\nckpt_path: ''\nlr: 0.3\n"
 
 
-TIMED = ("README.md", "bench.md", "tutorial.md")
-"""The pages whose commands time models for real."""
+TIMED: dict[str, dict[str, Any]] = {"README.md": {}, "bench.md": {"isolation": "shared"}}
+"""The pages whose commands time models for real, and by which options."""
 GOING_ON = {"serve": "Serving http", "worker": "Working as"}
 """Commands that do not end by themselves, and what they say."""
 
@@ -133,14 +133,14 @@ def other_formats(folder: Path) -> None:
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
 @pytest.mark.usefixtures("scene")
 def test_commands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def brief(function: Any) -> Any:
-        fewer = {"rounds": 2, "seconds": 0.05}
+    def brief(function: Any, **fewer: Any) -> Any:
+        fewer |= {"rounds": 2, "seconds": 0.05}
         return lambda *args, **options: function(*args, **{**options, **fewer})
 
-    timed = page.name in TIMED
-    for function in (bench if timed else fake_bench, throughput, offered_load):
-        name = function.__name__.removeprefix("fake_")
-        monkeypatch.setattr(f"quantlab.verbs.bench.{name}", brief(function))
+    timed = brief(bench, **TIMED[page.name]) if page.name in TIMED else brief(fake_bench)
+    monkeypatch.setattr("quantlab.verbs.bench.bench", timed)
+    for function in (throughput, offered_load):
+        monkeypatch.setattr(f"quantlab.verbs.bench.{function.__name__}", brief(function))
     monkeypatch.setattr(load, "LEAST_SECONDS", 0.1)
     monkeypatch.setenv("QUANTLAB_DATA", str(tmp_path / "data"))
     if page.parent.name == "recipes":
@@ -195,7 +195,7 @@ def test_a_projects_page_names_its_recipes_and_their_figures(project: str) -> No
 def test_the_librarys_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its blocks are one session, in order."""
     brief = {"rounds": 2, "seconds": 0.05}
-    monkeypatch.setattr(bench_job, "bench", lambda *args, **o: bench(*args, **{**o, **brief}))
+    monkeypatch.setattr(bench_verb, "bench", lambda *args, **o: bench(*args, **{**o, **brief}))
     there: dict[str, Any] = {}
     page = ROOT / "docs" / "library.md"
     with warnings.catch_warnings():

@@ -65,11 +65,15 @@ def test_postgresql_is_installed_in_the_same_way() -> None:
     assert "No postgresql: $why; the tests marked postgres are left out." in said
 
 
-def test_a_tag_that_does_not_name_the_version_is_refused() -> None:
-    """With the Python that runs the tests in the place of .venv."""
-    folder = Path(sys.prefix)
+def test_a_tag_that_does_not_name_the_version_is_refused(tmp_path: Path) -> None:
+    """With the Python that runs the tests, and hatchling, in the place of .venv."""
+    folder, log = tmp_path, tmp_path / "log"
+    (tmp_path / "bin").mkdir()
+    program(tmp_path / "bin", "python", f'exec "{sys.executable}" "$@"')
+    program(tmp_path / "bin", "pip", f'echo "$@" >> {log}')
     for tag, code in ((f"v{quantlab.__version__}", 0), ("v9.9.9", 2), (quantlab.__version__, 2)):
         line = [MAKE, "-C", str(ROOT), "tag", f"TAG={tag}", f"VENV={folder}"]
         done = subprocess.run(line, capture_output=True, text=True)
         assert done.returncode == code, tag
         assert ("does not name the version" in done.stdout) == (code == 2)
+    assert set(log.read_text().splitlines()) == {"install --quiet hatchling"}

@@ -191,6 +191,8 @@ comparison.to_frame()
 comparison.report("report.html")
 timed: ql.Comparison = ql.compare("m.onnx", int8, [("a.jpg", 0)], threads=1)
 inspection: ql.Inspection = ql.inspect("m.onnx")
+layers = ql.inspect("m.onnx", "val/", view="layers", int8=int8, size="48x192", threads=1)
+loads = ql.bench("m.onnx", rates=[10.0], seconds=1, size=(48, 192))
 reveal_type(ql.inspect("m.onnx", "val/", view="sensitivity"))
 """
 BAD = """
@@ -202,6 +204,8 @@ ql.quantize("m.onnx", "train/", None)
 ql.quantize(3, "train/")
 ql.tune("m.onnx", "train/", max_decline=1)
 ql.tune.strategies
+ql.inspect("m.onnx", view="quantization", sizes=64)
+ql.bench("m.onnx", rates=[10.0], second=1)
 """
 
 
@@ -214,9 +218,23 @@ def test_a_users_script_is_type_checked(tmp_path: Path) -> None:
     assert [line for line in lines if line.startswith("good.py") and "error:" in line] == []
     assert any("Revealed type" in line and "Sensitivity" in line for line in lines), made.stdout
     wrong = {int(line.split(":")[1]) for line in lines if line.startswith("bad.py")}
-    assert wrong == {3, 5, 6, 7, 8, 9}, made.stdout
+    assert wrong == {3, 5, 6, 7, 8, 9, 10, 11}, made.stdout
 
 
 def test_the_package_is_a_module_still() -> None:
     assert isinstance(quantlab, ModuleType)
     assert {*quantlab.__all__} <= {*dir(quantlab)}
+
+
+SHOWN = {"Progress"}
+"""A web page's view has the name of what it shows."""
+
+
+def test_a_class_name_means_one_thing() -> None:
+    homes: dict[str, list[Path]] = {}
+    for path in Path(quantlab.__file__).parent.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(path)
+    several = {name for name, paths in homes.items() if len(paths) > 1}
+    assert several == SHOWN, {name: homes[name] for name in several - SHOWN}

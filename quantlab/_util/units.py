@@ -61,7 +61,11 @@ def size_bytes(value: object) -> int:
 
 
 def image_size(value: object) -> int | str:
-    """``224``, or ``48x192`` for height and width; of a square its one side. Raises ValueError."""
+    """``224``, or ``48x192`` (or the pair) for height and width; of a square its one side.
+
+    Raises ValueError.
+    """
+    value = "x".join(map(str, value)) if isinstance(value, tuple | list) else value
     whole = isinstance(value, float) and value.is_integer()
     match = _SIDES.fullmatch(f"{value:.0f}" if whole else str(value))
     found = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)

@@ -47,20 +47,19 @@ def throughput(
     seconds: float = SECONDS,
     seed: int = 0,
     providers: Sequence[str] = CPU,
-    timeout: float = TIMEOUT,
     progress: Advance | None = None,
 ) -> ThroughputResult:
     """``instances`` processes, each pinned to its own ``cores`` with as many threads, run the same
     model at the same time. A batch size takes about ``seconds``.
 
     Raises ModelError for a model that cannot run at a batch size, QuantlabError when the machine
-    has fewer CPUs, when a process dies or all takes over ``timeout`` seconds.
+    has fewer CPUs, when a process dies or all takes over ``TIMEOUT`` seconds.
     """
     rounds = rounds or ROUNDS
     check_settings(models, batch_sizes, rounds)
     task = task_of(models, instances, cores, seed=seed, providers=providers)
     cpus = split_cpus(task)
-    deadline, advance = Deadline(timeout), progress or (lambda done, note: None)
+    deadline, advance = Deadline(TIMEOUT), progress or (lambda done, note: None)
     owners = with_control(models)
     found: list[list[Throughput]] = [[] for _ in owners]
     for number, size in enumerate(batch_sizes):

@@ -48,14 +48,13 @@ def offered_load(
     seconds: float = SECONDS,
     seed: int = 0,
     providers: Sequence[str] = CPU,
-    timeout: float = TIMEOUT,
     progress: Advance | None = None,
 ) -> LoadResult:
     """Every model at every rate (images a second) and batch size, for about ``seconds`` each rate.
 
     All models get the same requests. Raises ModelError for a model that cannot run at a batch size,
     QuantlabError when the machine has fewer CPUs, when a process dies or all takes over
-    ``timeout`` seconds.
+    ``TIMEOUT`` seconds.
     """
     rounds = rounds or ROUNDS
     check_settings(models, batch_sizes, None)
@@ -63,7 +62,7 @@ def offered_load(
         raise QuantlabError("an offered load needs a rate above 0 images per second.")
     task = task_of(models, instances, cores, seed=seed, providers=providers)
     cpus, owners = split_cpus(task), with_control(models)
-    deadline, advance = Deadline(timeout), progress or (lambda done, note: None)
+    deadline, advance = Deadline(TIMEOUT), progress or (lambda done, note: None)
     found: list[list[Load]] = [[] for _ in owners]
     done = 0
     for size in batch_sizes:

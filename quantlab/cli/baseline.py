@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import VerbGroup
-from quantlab.cli.recorded_run import pick, recorded_run
+from quantlab.cli.recorded_run import options_from, recorded_run
 
 
 @click.group(
@@ -25,12 +25,12 @@ def command() -> None:
 def update(**params: Any) -> None:
     """Write what MODEL answers today, and its answers beside it as .npz."""
     from quantlab.report.gate import baseline_summary, changes_summary
-    from quantlab.verbs.baseline import BaselineUpdateOptions, update_job
+    from quantlab.verbs.baseline import BaselineUpdateOptions, update_baseline
     from quantlab.verbs.publish import publish
 
     with recorded_run("baseline", params) as (run, reporter):
-        spec = BaselineUpdateOptions(**pick(params, BaselineUpdateOptions))
-        updated = publish(update_job(spec, reporter), run, reporter)
+        spec = options_from(params, BaselineUpdateOptions)
+        updated = publish(update_baseline(spec, reporter), run, reporter)
     if not params["as_json"]:
         click.echo(baseline_summary(updated.baseline))
         if updated.changes:
@@ -42,11 +42,11 @@ def update(**params: Any) -> None:
 def show(**params: Any) -> None:
     """Print the baseline FILE."""
     from quantlab.report.gate import baseline_summary
-    from quantlab.verbs.baseline import show_job
+    from quantlab.verbs.baseline import show_baseline
     from quantlab.verbs.publish import publish
 
     with recorded_run("baseline", params) as (run, reporter):
-        baseline = publish(show_job(params["file"]), run, reporter).value
+        baseline = publish(show_baseline(params["file"]), run, reporter).value
     if not params["as_json"]:
         click.echo(baseline_summary(baseline))
 
@@ -57,12 +57,12 @@ def show(**params: Any) -> None:
 def diff(**params: Any) -> None:
     """Compare the baseline files OLD and NEW, and their answers image by image."""
     from quantlab.report.gate import changes_summary
-    from quantlab.verbs.baseline import BaselineDiffOptions, diff_job
+    from quantlab.verbs.baseline import BaselineDiffOptions, diff_baselines
     from quantlab.verbs.publish import publish
 
     with recorded_run("baseline", params) as (run, reporter):
         found = publish(
-            diff_job(BaselineDiffOptions(**pick(params, BaselineDiffOptions))), run, reporter
+            diff_baselines(options_from(params, BaselineDiffOptions)), run, reporter
         ).value
     if not params["as_json"]:
         click.echo(changes_summary(found.changes, found.comparison))

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import given, pick, recorded_run
+from quantlab.cli.recorded_run import given, options_from, recorded_run
 
 
 @click.command(
@@ -48,18 +48,20 @@ def _measure(params: dict[str, Any]) -> None:
     from quantlab.compat import inc_performance
     from quantlab.report.bench import bench_page
     from quantlab.report.profile import profile_summary
-    from quantlab.verbs.bench import BenchOptions, bench_job
-    from quantlab.verbs.profile import ProfileOptions, profile_job
+    from quantlab.verbs.bench import BenchOptions, bench_named_models
+    from quantlab.verbs.profile import ProfileOptions, profile_named_models
     from quantlab.verbs.publish import publish
 
     profiles = None
     with recorded_run("bench", params) as (run, reporter):
         found = publish(
-            bench_job(BenchOptions(**pick(params, BenchOptions)), reporter), run, reporter
+            bench_named_models(options_from(params, BenchOptions), reporter), run, reporter
         )
         if params["profile"]:
-            asked = ProfileOptions(**pick(params, ProfileOptions))
-            profiles = publish(profile_job(asked, reporter, found.facts()), run, reporter).value
+            asked = options_from(params, ProfileOptions)
+            profiles = publish(
+                profile_named_models(asked, reporter, found.facts()), run, reporter
+            ).value
     if params["as_json"]:
         return
     if params["compat"] and isinstance(found.result, BenchResult):
@@ -87,6 +89,8 @@ _OF_EVALUATE = {
     "--list": "label_path",
     "--compat": "compat",
     "--provider": "provider",
+    "--layout": "layout",
+    "--output-name": "output_name",
     "--size": "size",
     "--runs-dir": "runs_dir",
 }

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import pick, recorded_run
+from quantlab.cli.recorded_run import options_from, recorded_run
 
 
 @click.command(
@@ -23,11 +23,11 @@ def command(**params: Any) -> None:
     Fetched models stay. QUANTLAB_CACHE names the folder, QUANTLAB_CACHE_SIZE its limit (10GB).
     """
     from quantlab.report.text import cache_cleared, cache_listing
-    from quantlab.verbs.cache import CacheOptions, cache_job
+    from quantlab.verbs.cache import CacheOptions, list_or_clear
     from quantlab.verbs.publish import publish
 
     with recorded_run("cache", params) as (run, reporter):
-        result = publish(cache_job(CacheOptions(**pick(params, CacheOptions))), run, reporter).value
+        result = publish(list_or_clear(options_from(params, CacheOptions)), run, reporter).value
     if params["as_json"]:
         return
     if params["action"] == "clear":

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import given, pick, recorded_run
+from quantlab.cli.recorded_run import given, options_from, recorded_run
 
 
 @click.command(
@@ -27,18 +27,18 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     Exits with the verdict: 0 pass, 1 regression, 3 inconclusive.
     """
     from quantlab.report.text import compare_summary
-    from quantlab.verbs.compare import CompareOptions, compare_job
-    from quantlab.verbs.device import compare_device_job, is_answers
+    from quantlab.verbs.compare import CompareOptions, compare_named_models
+    from quantlab.verbs.device import compare_device_answers, is_answers
     from quantlab.verbs.publish import publish
 
     if params["criterion"] and "max_decline" in given(ctx):
         raise click.UsageError("Give --criterion or --max-decline, not both.")
     with recorded_run("compare", params) as (run, reporter):
-        spec = CompareOptions(**pick(params, CompareOptions))
+        spec = options_from(params, CompareOptions)
         if is_answers(Path(spec.int8)):
-            compared = compare_device_job(spec, reporter)
+            compared = compare_device_answers(spec, reporter)
         else:
-            compared = compare_job(spec, reporter, run.record.command)
+            compared = compare_named_models(spec, reporter, run.record.command)
         result = publish(compared, run, reporter)
     if not params["as_json"]:
         click.echo(compare_summary(result.comparison, result.verdict, result.context.early))

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import pick, recorded_run
+from quantlab.cli.recorded_run import options_from, recorded_run
 
 
 @click.command(
@@ -21,11 +21,11 @@ def command(**params: Any) -> None:
 
     Give that folder as --data to evaluate on it.
     """
-    from quantlab.verbs.data import NpzOptions, npz_job
+    from quantlab.verbs.data import NpzOptions, write_npz
     from quantlab.verbs.publish import publish
 
     with recorded_run("data", params) as (run, reporter):
-        spec = NpzOptions(**pick(params, NpzOptions))
-        images = publish(npz_job(spec, reporter), run, reporter).value
+        spec = options_from(params, NpzOptions)
+        images = publish(write_npz(spec, reporter), run, reporter).value
     if not params["as_json"]:
         click.echo(f"Wrote {images} inputs and npz_datalist.txt to {params['output']}")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import given, pick, recorded_run
+from quantlab.cli.recorded_run import given, options_from, recorded_run
 
 _OF_RESULTS = {"results", "label", "synsets", "runs_dir", "as_json", "quiet"}
 
@@ -36,15 +36,15 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         raise click.UsageError(f"--results cannot be combined with {names}.")
     from quantlab.compat import inc_accuracy
     from quantlab.report.text import accuracy_summary
-    from quantlab.verbs.device import ResultsOptions, results_job
-    from quantlab.verbs.evaluate import EvaluateOptions, evaluate_job
+    from quantlab.verbs.device import ResultsOptions, evaluate_device_answers
+    from quantlab.verbs.evaluate import EvaluateOptions, evaluate_named_model
     from quantlab.verbs.publish import publish
 
     with recorded_run("evaluate", params) as (run, reporter):
         if params["results"] is not None:
-            evaluated = results_job(ResultsOptions(**pick(params, ResultsOptions)), reporter)
+            evaluated = evaluate_device_answers(options_from(params, ResultsOptions), reporter)
         else:
-            evaluated = evaluate_job(EvaluateOptions(**pick(params, EvaluateOptions)), reporter)
+            evaluated = evaluate_named_model(options_from(params, EvaluateOptions), reporter)
         publish(evaluated, run, reporter)
     if params["as_json"]:
         return

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import pick, recorded_run
+from quantlab.cli.recorded_run import options_from, recorded_run
 
 
 @click.command(
@@ -18,11 +18,11 @@ from quantlab.cli.recorded_run import pick, recorded_run
 )
 def command(**params: Any) -> None:
     """Fetch NAME into the cache folder and print its path. quantlab recipes lists the names."""
-    from quantlab.verbs.fetch import FetchOptions, fetch_job
+    from quantlab.verbs.fetch import FetchOptions, fetch_named
     from quantlab.verbs.publish import publish
 
     with recorded_run("fetch", params) as (run, reporter):
-        spec = FetchOptions(**pick(params, FetchOptions))
-        path = publish(fetch_job(spec, reporter), run, reporter).value
+        spec = options_from(params, FetchOptions)
+        path = publish(fetch_named(spec, reporter), run, reporter).value
     if not params["as_json"]:
         click.echo(path)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import pick, recorded_run
+from quantlab.cli.recorded_run import options_from, recorded_run
 
 _YAML = (".yaml", ".yml")
 
@@ -30,7 +30,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     """
     from quantlab.errors import QuantlabError
     from quantlab.report.gate import error_annotation, gate_summary, workflow_commands
-    from quantlab.verbs.gate import GateOptions, gate_job
+    from quantlab.verbs.gate import GateOptions, gate_named_models
     from quantlab.verbs.publish import publish
 
     models, config = params["models"], params["config"]
@@ -40,10 +40,10 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         config, models = Path(models[0]), ()
     if len(models) > 2:
         raise click.UsageError("Give FP32 and INT8, INT8 alone with --baseline, or one CONFIG.")
-    spec = {**pick(params, GateOptions), "models": models, "config": config}
+    spec = options_from(params, GateOptions, models=models, config=config)
     try:
         with recorded_run("gate", params) as (run, reporter):
-            found = gate_job(GateOptions(**spec), reporter, run.record.command)
+            found = gate_named_models(spec, reporter, run.record.command)
             gated = publish(found, run, reporter)
     except QuantlabError as error:
         if params["annotations"]:

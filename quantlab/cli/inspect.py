@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import pick, recorded_run
+from quantlab.cli.recorded_run import options_from, recorded_run
 
 _VIEWS = (
     "portability",
@@ -32,12 +32,12 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     With --test-data it exits with 1 when the outputs are not the stored ones.
     """
     from quantlab.report.text import inspected_summary
-    from quantlab.verbs.inspect import InspectOptions, inspect_job
+    from quantlab.verbs.inspect import InspectOptions, inspect_named_model
     from quantlab.verbs.publish import publish
 
-    fields = {**pick(params, InspectOptions), **_view(**params)}
+    spec = options_from(params, InspectOptions, **_view(**params))
     with recorded_run("inspect", params) as (run, reporter):
-        result = publish(inspect_job(InspectOptions(**fields), reporter), run, reporter)
+        result = publish(inspect_named_model(spec, reporter), run, reporter)
     if not params["as_json"]:
         click.echo(inspected_summary(result.value, scales=params["scales"], form=params["form"]))
     ctx.exit(result.exit_code)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import pick, recorded_run
+from quantlab.cli.recorded_run import options_from, recorded_run
 
 
 @click.command(
@@ -19,11 +19,11 @@ from quantlab.cli.recorded_run import pick, recorded_run
 def command(**params: Any) -> None:
     """The best classes of each IMAGE by MODEL (a .onnx file or a published model's name)."""
     from quantlab.report.text import predict_summary
-    from quantlab.verbs.predict import PredictOptions, predict_job
+    from quantlab.verbs.predict import PredictOptions, predict_images
     from quantlab.verbs.publish import publish
 
     with recorded_run("predict", params) as (run, reporter):
-        spec = PredictOptions(**pick(params, PredictOptions))
-        answers = publish(predict_job(spec, reporter), run, reporter).value
+        spec = options_from(params, PredictOptions)
+        answers = publish(predict_images(spec, reporter), run, reporter).value
     if not params["as_json"]:
         click.echo(predict_summary(answers))

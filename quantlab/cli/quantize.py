@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import pick, recorded_run
+from quantlab.cli.recorded_run import options_from, recorded_run
 
 
 @click.command(
@@ -19,11 +19,11 @@ from quantlab.cli.recorded_run import pick, recorded_run
 def command(**params: Any) -> None:
     """Calibrate and quantize by one recipe."""
     from quantlab.verbs.publish import publish
-    from quantlab.verbs.quantize import QuantizeOptions, quantize_job
+    from quantlab.verbs.quantize import QuantizeOptions, quantize_named_model
 
-    spec = QuantizeOptions(**pick(params, QuantizeOptions))
+    spec = options_from(params, QuantizeOptions)
     with recorded_run("quantize", params) as (run, reporter):
-        made = publish(quantize_job(spec, reporter), run, reporter)
+        made = publish(quantize_named_model(spec, reporter), run, reporter)
     if not params["as_json"]:
         click.echo(made.check.line)
         click.echo(f"Wrote {spec.output} ({len(made.content) / 1e6:.2f} MB)")

@@ -20,9 +20,9 @@ def command(**params: Any) -> None:
     """Every published project's recipes, what can be fetched, and which recipes tune tries."""
     from quantlab.report.recipes import recipes_summary
     from quantlab.verbs.publish import publish
-    from quantlab.verbs.recipes import recipes_job
+    from quantlab.verbs.recipes import list_recipes
 
     with recorded_run("recipes", params) as (run, reporter):
-        listing = publish(recipes_job(), run, reporter).value
+        listing = publish(list_recipes(), run, reporter).value
     if not params["as_json"]:
         click.echo(recipes_summary(listing.published, listing.ladder))

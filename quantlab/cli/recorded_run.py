@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,11 +15,15 @@ from quantlab.cli.params import OptionsCommand
 if TYPE_CHECKING:
     from quantlab._util.reporter import Reporter
     from quantlab.runs.run import Run
+    from quantlab.verbs.options.option import Options
+
+Schema = TypeVar("Schema", bound="Options")
 
 
-def pick(params: dict[str, Any], schema: type[Any]) -> dict[str, Any]:
-    """The parameters that are fields of the schema."""
-    return {key: value for key, value in params.items() if key in schema.model_fields}
+def options_from(params: dict[str, Any], schema: type[Schema], **others: Any) -> Schema:
+    """The parameters that are fields of the schema, with ``others`` in their places, as one."""
+    fields = {key: value for key, value in params.items() if key in schema.model_fields}
+    return schema(**{**fields, **others})
 
 
 def given(ctx: click.Context) -> dict[str, Any]:

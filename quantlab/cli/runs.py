@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.files import VerbGroup
-from quantlab.cli.recorded_run import pick, recorded_run
+from quantlab.cli.recorded_run import options_from, recorded_run
 
 if TYPE_CHECKING:
     from quantlab.cli.console import ConsoleReporter
@@ -33,12 +33,12 @@ def command() -> None:
 )
 def ledger(**params: Any) -> None:
     """Every recipe with what is published of it, and what the runs of --runs-dir measured."""
-    from quantlab.verbs.ledger import LedgerOptions, ledger_job
+    from quantlab.verbs.ledger import LedgerOptions, compare_with_published
     from quantlab.verbs.publish import publish
 
     with recorded_run("runs", params) as (run, reporter):
-        spec = LedgerOptions(**pick(params, LedgerOptions))
-        page, rows = publish(ledger_job(spec, reporter), run, reporter).value
+        spec = options_from(params, LedgerOptions)
+        page, rows = publish(compare_with_published(spec, reporter), run, reporter).value
     if not params["as_json"]:
         count = sum(row.whose == "here" for row in rows)
         click.echo(f"Wrote {page} and ledger.csv: {len(rows)} rows, {count} measured here")
@@ -58,9 +58,9 @@ def _as_json(facts: Any) -> str:
 def ls(**params: Any) -> None:
     """List the runs: verb, model, verdict, top-1, decline."""
     from quantlab.report.history import listing
-    from quantlab.verbs.runs import RunsListOptions, ls_job
+    from quantlab.verbs.runs import RunsListOptions, list_runs
 
-    found = ls_job(RunsListOptions(**pick(params, RunsListOptions)), _reporter(params))
+    found = list_runs(options_from(params, RunsListOptions), _reporter(params))
     form: Form = "json" if params["as_json"] else params["form"]
     click.echo(listing(found, form, params["runs_dir"], everywhere=params["everywhere"]))
 
@@ -73,10 +73,10 @@ def ls(**params: Any) -> None:
 def show(**params: Any) -> None:
     """Print what RUN was asked, under which conditions, what came out, and what repeats it."""
     from quantlab.report.history import run_page
-    from quantlab.verbs.runs import SeveralRunsOptions, show_job
+    from quantlab.verbs.runs import SeveralRunsOptions, show_run
 
-    spec = SeveralRunsOptions(**pick(params, SeveralRunsOptions), runs=(params["run"],))
-    shown = show_job(spec, _reporter(params))
+    spec = options_from(params, SeveralRunsOptions, runs=(params["run"],))
+    shown = show_run(spec, _reporter(params))
     if params["as_json"]:
         click.echo(_as_json(shown.record.model_dump()))
     else:
@@ -92,9 +92,9 @@ def diff(**params: Any) -> None:
     Where both runs have kept their answers, these are compared image by image.
     """
     from quantlab.report.history import diff_page, diff_rows
-    from quantlab.verbs.runs import RunsDiffOptions, diff_job
+    from quantlab.verbs.runs import RunsDiffOptions, diff_runs
 
-    found = diff_job(RunsDiffOptions(**pick(params, RunsDiffOptions)), _reporter(params))
+    found = diff_runs(options_from(params, RunsDiffOptions), _reporter(params))
     sides = (found.changes, found.outcomes, found.comparison)
     if params["as_json"]:
         click.echo(_as_json(diff_rows(*sides)))
@@ -109,9 +109,9 @@ def diff(**params: Any) -> None:
 def trend(**params: Any) -> None:
     """Show MODEL (a name, as runs ls has it) over runs, with intervals and change points."""
     from quantlab.report.history import trend_page, trend_rows
-    from quantlab.verbs.runs import TrendOptions, trend_job
+    from quantlab.verbs.runs import TrendOptions, show_trend
 
-    found = trend_job(TrendOptions(**pick(params, TrendOptions)), _reporter(params))
+    found = show_trend(options_from(params, TrendOptions), _reporter(params))
     if params["as_json"]:
         click.echo(_as_json(trend_rows(found.series)))
         return
@@ -125,19 +125,17 @@ def trend(**params: Any) -> None:
 )
 def rm(**params: Any) -> None:
     """Remove the folders of RUNs from the runs folder, after asking."""
-    from quantlab.verbs.runs import HistoryOptions, SeveralRunsOptions, removable_job, rm_job
+    from quantlab.verbs.runs import HistoryOptions, SeveralRunsOptions, find_removable, remove_runs
 
-    reporter, spec = _reporter(params), SeveralRunsOptions(**pick(params, SeveralRunsOptions))
-    found = removable_job(spec, reporter)
+    reporter, spec = _reporter(params), options_from(params, SeveralRunsOptions)
+    found = find_removable(spec, reporter)
     for folder, _ in found:
         click.echo(folder, err=True)
     words = "this run" if len(found) == 1 else f"these {len(found)} runs"
     if not params["yes"] and not click.confirm(f"Remove {words}?", err=True):
         click.echo("Nothing was removed.", err=True)
         return
-    rm_job(
-        HistoryOptions(**pick(params, HistoryOptions)), [folder for folder, _ in found], reporter
-    )
+    remove_runs(options_from(params, HistoryOptions), [folder for folder, _ in found], reporter)
     names = [folder.name for folder, _ in found]
     click.echo(_as_json({"removed": names}) if params["as_json"] else f"Removed {len(names)}.")
 
@@ -147,9 +145,9 @@ def rm(**params: Any) -> None:
 )
 def index(**params: Any) -> None:
     """Read all run folders into the index again. The other verbs keep it up to date."""
-    from quantlab.verbs.runs import HistoryOptions, index_job
+    from quantlab.verbs.runs import HistoryOptions, rebuild_index
 
-    url, count = index_job(HistoryOptions(**pick(params, HistoryOptions)), _reporter(params))
+    url, count = rebuild_index(options_from(params, HistoryOptions), _reporter(params))
     found = {"index": url, "runs": count}
     click.echo(_as_json(found) if params["as_json"] else f"{count} runs in the index {url}")
 
@@ -157,9 +155,9 @@ def index(**params: Any) -> None:
 @command.command("export", short_help="Log runs with MLflow.", options="runs:ExportOptions")
 def export(**params: Any) -> None:
     """Log RUNs with MLflow: options, figures and artifacts. What is there already stays."""
-    from quantlab.verbs.runs import ExportOptions, export_job
+    from quantlab.verbs.runs import ExportOptions, export_runs
 
-    found = export_job(ExportOptions(**pick(params, ExportOptions)), _reporter(params))
+    found = export_runs(options_from(params, ExportOptions), _reporter(params))
     if params["as_json"]:
         click.echo(_as_json([vars(logged) for logged in found]))
         return

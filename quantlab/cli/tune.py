@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import given, pick, recorded_run, resumed
+from quantlab.cli.recorded_run import given, options_from, recorded_run, resumed
 
 
 @click.command(
@@ -31,7 +31,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.verbs.pick import only_picks
     from quantlab.verbs.publish import publish, write_artifacts
     from quantlab.verbs.settings import settings_files
-    from quantlab.verbs.tune import TuneOptions, resumable, tune_job
+    from quantlab.verbs.tune import TuneOptions, resumable, tune_named_model
 
     loaded, now = Loaded(), given(ctx)
     if {"criterion", "max_decline"} <= now.keys():
@@ -59,12 +59,12 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     picking = before is not None and only_picks(before, now)
     source, folder = (params["resume"], None) if picking else (None, params["resume"])
     space = params.get("search") or None
-    spec = TuneOptions(**pick(params, TuneOptions), space=space, source=source)
+    spec = options_from(params, TuneOptions, space=space, source=source)
     with recorded_run("tune", params, folder=folder) as (run, reporter):
         if before is not None and picking:
             run.record.source = before.id
         write_artifacts(run, settings_files(run.record, run.folder, loaded, reporter))
-        tuned = tune_job(spec, run.folder, reporter)
+        tuned = tune_named_model(spec, run.folder, reporter)
         with resumable(run.folder):
             result = publish(tuned, run, reporter)
     if not params["as_json"]:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import pick, recorded_run
+from quantlab.cli.recorded_run import options_from, recorded_run
 
 
 @click.command(
@@ -19,12 +19,12 @@ from quantlab.cli.recorded_run import pick, recorded_run
 def command(**params: Any) -> None:
     """Top-1 and top-5 of the configuration's model, images and preprocessing."""
     from quantlab.report.text import accuracy_summary
-    from quantlab.verbs.evaluate import evaluate_job
+    from quantlab.verbs.evaluate import evaluate_named_model
     from quantlab.verbs.publish import publish
     from quantlab.verbs.validate import ValidateOptions, evaluation_of
 
     with recorded_run("validate", params) as (run, reporter):
-        spec = evaluation_of(ValidateOptions(**pick(params, ValidateOptions)))
-        evaluated = publish(evaluate_job(spec, reporter), run, reporter)
+        spec = evaluation_of(options_from(params, ValidateOptions))
+        evaluated = publish(evaluate_named_model(spec, reporter), run, reporter)
     if not params["as_json"]:
         click.echo(accuracy_summary(evaluated.accuracy, evaluated.images))

@@ -21,7 +21,3 @@ class ShardedExecution(Execution):
     def portions(self) -> Execution:
         """The same without ``sharded``: what a worker is told."""
         return Execution(**{each.name: getattr(self, each.name) for each in fields(Execution)})
-
-
-ALL_HERE = ShardedExecution()
-"""The usual: this process, the CPU, all cores, everything tried."""

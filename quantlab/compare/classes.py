@@ -27,12 +27,11 @@ def classes_exceeding(
     return _sorted(classes, benjamini_hochberg(p))
 
 
-def changed(
-    classes: Sequence[ClassChange], q: float = FALSE_DISCOVERIES
-) -> tuple[ClassChange, ...]:
+def changed(classes: Sequence[ClassChange]) -> tuple[ClassChange, ...]:
     """The classes whose accuracy changed significantly, by McNemar's exact test, lowest p first."""
     p = [mcnemar_exact(c.lost, c.gained) for c in classes]
-    return tuple(c for c, adjusted in _sorted(classes, benjamini_hochberg(p)) if adjusted <= q)
+    found = _sorted(classes, benjamini_hochberg(p))
+    return tuple(c for c, adjusted in found if adjusted <= FALSE_DISCOVERIES)
 
 
 def _sorted(

@@ -9,7 +9,6 @@ from quantlab.inspect.kernels import Kernel, executed_graph, list_kernels
 from quantlab.inspect.levels import LevelDifference
 from quantlab.inspect.scales import QuantizedTensor, list_quantized_tensors
 from quantlab.model.model import Model, TensorInfo
-from quantlab.runtime.providers import CPU
 from quantlab.runtime.session import Optimization
 
 
@@ -60,12 +59,11 @@ def inspect_model(
     model: Model,
     *,
     optimization: Optimization = "all",
-    providers: tuple[str, ...] = CPU,
 ) -> Inspection:
     """Looks into a classifier. Raises ModelError when it is none, or ONNX Runtime refuses it."""
     model.check_classifier()
     proto = model.proto()
-    executed = executed_graph(model.runnable, optimization=optimization, providers=providers)
+    executed = executed_graph(model.runnable, optimization=optimization)
     kernels = list_kernels(executed.graph, quantized=model.is_quantized, optimization=optimization)
     census: dict[str, int] = {}
     for kernel in kernels:

@@ -279,13 +279,10 @@ def baseline_summary(baseline: Baseline) -> str:
     return table(["", "accepted"], rows)
 
 
-def changes_summary(
-    changes: Sequence[Difference], comparison: Comparison | None = None, names: str = "old new"
-) -> str:
+def changes_summary(changes: Sequence[Difference], comparison: Comparison | None = None) -> str:
     """What differs between two baselines, and both models' answers image by image."""
-    old, new = names.split()
     rows = [[c.key, c.old or NOTHING, c.new or NOTHING] for c in changes]
-    lines = [table(["key", old, new], rows) or "Nothing differs."]
+    lines = [table(["key", "old", "new"], rows) or "Nothing differs."]
     if comparison is not None:
         same = comparison.fidelity.agreement
         lines += [

@@ -47,14 +47,14 @@ class ChangePoint:
 
 
 def change_points(
-    values: Sequence[float], errors: Sequence[float] | None = None, *, alpha: float = ALPHA
+    values: Sequence[float], errors: Sequence[float] | None = None
 ) -> tuple[ChangePoint, ...]:
     """The places where the level changed, in order. ``errors`` are the values' standard errors,
     None where they are not known. Raises ValueError for an error that is not above 0, or too few of
     them."""
     series = np.asarray(values, np.float64)
     weights = np.ones(len(series)) if errors is None else _weights(errors, len(series))
-    cuts = dict(_cuts(series, weights, errors is not None, alpha, 0))
+    cuts = dict(_cuts(series, weights, errors is not None, 0))
     ends = [0, *sorted(cuts), len(series)]
     means = [
         float(np.average(series[a:b], weights=weights[a:b])) for a, b in pairwise(ends) if b > a
@@ -71,9 +71,7 @@ def _weights(errors: Sequence[float], n: int) -> Floats:
     return 1 / spread**2
 
 
-def _cuts(
-    values: Floats, weights: Floats, known: bool, alpha: float, start: int
-) -> list[tuple[int, float]]:
+def _cuts(values: Floats, weights: Floats, known: bool, start: int) -> list[tuple[int, float]]:
     """Every place where the values are to be cut, counted from ``start``, with its p."""
     if len(values) < (2 if known else LEAST):
         return []
@@ -81,10 +79,10 @@ def _cuts(
     cut = int(scores.argmax()) + 1
     height = float(scores[cut - 1])
     p = highest_p(height, weights) if known else _shuffled_p(height, values)
-    if p > alpha:
+    if p > ALPHA:
         return []
-    left = _cuts(values[:cut], weights[:cut], known, alpha, start)
-    right = _cuts(values[cut:], weights[cut:], known, alpha, start + cut)
+    left = _cuts(values[:cut], weights[:cut], known, start)
+    right = _cuts(values[cut:], weights[cut:], known, start + cut)
     return [*left, (start + cut, p), *right]
 
 

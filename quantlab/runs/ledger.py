@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, Literal, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any, Literal
 
 from quantlab.fetch.catalog import PublishedFigures, PublishedModel
 from quantlab.recipe import Recipe
+from quantlab.runs.figures import Shape, read
 from quantlab.runs.record import RunRecord
 from quantlab.stats.paired import Share
 
@@ -138,11 +137,11 @@ def _merge(known: LedgerFigure, facts: Mapping[str, Any]) -> None:
             setattr(known, name, value)
 
 
-class _Input(BaseModel):
+class _Input(Shape):
     height: int
 
 
-class _File(BaseModel):
+class _File(Shape):
     path: str
     sha256: str
     input: _Input
@@ -152,39 +151,39 @@ class _File(BaseModel):
         return {"file": PurePath(self.path).name, "resolution": self.input.height}
 
 
-class _Data(BaseModel):
+class _Data(Shape):
     root: str
 
 
-class _Accuracy(BaseModel):
+class _Accuracy(Shape):
     top1: Share
     top5: Share | None
 
 
-class _Evaluated(BaseModel):
+class _Evaluated(Shape):
     model: _File
     data: _Data
     accuracy: _Accuracy
 
 
-class _Scores(BaseModel):
+class _Scores(Shape):
     sha256: str
     top1: Share
     top5: Share | None
 
 
-class _Pair(BaseModel):
+class _Pair(Shape):
     fp32: _Scores
     int8: _Scores
 
 
-class _Compared(BaseModel):
+class _Compared(Shape):
     models: list[_File]
     data: _Data
     comparison: _Pair
 
 
-class _Figure(BaseModel):
+class _Figure(Shape):
     model: str
     batch: int
     threads: int
@@ -194,34 +193,33 @@ class _Figure(BaseModel):
     rate: float | None = None
 
 
-class _Benched(BaseModel):
+class _Benched(Shape):
     models: list[_File]
     figures: list[_Figure]
 
 
-class _Inspected(BaseModel):
+class _Inspected(Shape):
     sha256: str
     parameters: int
 
 
-class _Quantized(BaseModel):
+class _Quantized(Shape):
     model: _File
     recipe: Recipe
     output: _File
 
 
 _Facts = Iterator[tuple[str, dict[str, Any]]]
-_Shape = TypeVar("_Shape", bound=BaseModel)
 
 
 def _evaluated(record: RunRecord) -> _Facts:
-    if (run := _read(_Evaluated, record)) is not None:
+    if (run := read(_Evaluated, record)) is not None:
         scores = {"top1": run.accuracy.top1, "top5": run.accuracy.top5}
         yield run.model.sha256, {**run.model.facts, **scores, "images": _name(run.data)}
 
 
 def _compared(record: RunRecord) -> _Facts:
-    if (run := _read(_Compared, record)) is not None:
+    if (run := read(_Compared, record)) is not None:
         pair = (run.comparison.fp32, run.comparison.int8)
         for file, scores in zip(run.models, pair, strict=False):
             if file.sha256 == scores.sha256:
@@ -230,7 +228,7 @@ def _compared(record: RunRecord) -> _Facts:
 
 
 def _benched(record: RunRecord) -> _Facts:
-    run = _read(_Benched, record)
+    run = read(_Benched, record)
     for file in run.models if run else ():
         name = PurePath(file.path).stem
         if run is None or [PurePath(f.path).stem for f in run.models].count(name) > 1:
@@ -253,25 +251,17 @@ def _speed(name: str, batch: int, figures: list[_Figure], cpu: str) -> LedgerSpe
 
 
 def _inspected(record: RunRecord) -> _Facts:
-    if (run := _read(_Inspected, record)) is not None:
+    if (run := read(_Inspected, record)) is not None:
         yield run.sha256, {"parameters": run.parameters}
 
 
 def _quantized(record: RunRecord) -> _Facts:
-    if (run := _read(_Quantized, record)) is not None:
+    if (run := read(_Quantized, record)) is not None:
         made = {"made_by": run.recipe, "made_from": run.model.sha256}
         yield run.output.sha256, {**run.output.facts, **made}
 
 
 _READERS = (_evaluated, _compared, _benched, _inspected, _quantized)
-
-
-def _read(shape: type[_Shape], record: RunRecord) -> _Shape | None:
-    """The results in that shape; None for a run of another kind."""
-    try:
-        return shape.model_validate(record.results)
-    except ValidationError:
-        return None
 
 
 def _name(data: _Data) -> str:

@@ -169,6 +169,16 @@ def blind_model(source: Path, path: Path, classes: Sequence[int]) -> Path:
     return _shifted(source, path, dict.fromkeys(classes, -1000.0))
 
 
+def with_boxes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a second output of three dimensions, as detectors have for boxes."""
+    classes = model.graph.output[0].name
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2]), "axes"))
+    model.graph.node.append(helper.make_node("Unsqueeze", [classes, "axes"], ["boxes"]))
+    boxes = helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ("n", "classes", "one"))
+    model.graph.output.append(boxes)
+    return model
+
+
 def near_model(source: Path, path: Path) -> Path:
     """Writes ``source`` with a little more for every class: other outputs, the same answers.
     Returns ``path``."""

@@ -60,7 +60,7 @@ class Diff:
     comparison: Comparison | None
 
 
-def update_job(spec: BaselineUpdateOptions, reporter: Reporter) -> Updated:
+def update_baseline(spec: BaselineUpdateOptions, reporter: Reporter) -> Updated:
     """Evaluate the model for a baseline; its answers are written beside that.
 
     A baseline that cannot be read is replaced, with a warning. Raises QuantlabError.
@@ -105,13 +105,13 @@ def _before(path: Path, reporter: Reporter) -> Baseline | None:
         return None
 
 
-def show_job(path: Path) -> Returned[Baseline]:
+def show_baseline(path: Path) -> Returned[Baseline]:
     """The baseline in a file. Raises RecordError."""
     found = load_baseline(path)
     return Returned(found, {"baseline": found.model_dump(mode="json")})
 
 
-def diff_job(spec: BaselineDiffOptions) -> Returned[Diff]:
+def diff_baselines(spec: BaselineDiffOptions) -> Returned[Diff]:
     """Two baselines side by side. Raises RecordError."""
     old, new = load_baseline(spec.old), load_baseline(spec.new)
     changes = differences(old, new)

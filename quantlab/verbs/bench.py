@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from quantlab.report.bench import bench_page, figures_of
 from quantlab.report.export import check_exports, export
 from quantlab.runtime.providers import providers_of
 from quantlab.verbs import inputs
-from quantlab.verbs.inputs import ModelOptions, model_facts
+from quantlab.verbs.inputs import model_facts
 from quantlab.verbs.options.bench import BenchOptions as BenchOptions
 from quantlab.verbs.publish import Artifact, PageConditions, VerbResult
 
@@ -64,26 +65,67 @@ class Benched(VerbResult):
             reporter.say(f"Wrote {path}")
 
 
-def bench_job(spec: BenchOptions, reporter: Reporter) -> Benched:
+def bench_named_models(spec: BenchOptions, reporter: Reporter) -> Benched:
     """Measure the named models."""
     check_exports(spec.exports)
-    options = ModelOptions(size=spec.size)
-    return measure(
-        [inputs.find_model(text, options, reporter) for text in spec.models], spec, reporter
-    )
+    models = [inputs.find_model(text, spec, reporter) for text in spec.models]
+    return measure(models, spec, reporter)
 
 
 def measure(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> Benched:
     """Time the models side by side: latency, several instances at once, or an offered load."""
     result: BenchResult | ThroughputResult | LoadResult
+    cores = spec.cores_per_instance
     if spec.rates:
-        result = _loaded(models, spec, reporter)
+        waits = partial(
+            offered_load,
+            rates=spec.rates,
+            instances=spec.instances or 1,
+            cores=cores or spec.threads,
+        )
+        total = len(spec.rates) * (spec.rounds or load.ROUNDS)
+        result = _measured(waits, models, spec, reporter, "Serving", total)
     elif spec.instances is not None:
-        result = _together(models, spec, reporter)
+        together = partial(throughput, instances=spec.instances, cores=cores or 1)
+        total = spec.rounds or at_once.ROUNDS
+        result = _measured(together, models, spec, reporter, "Timing", total)
     else:
         result = timed(models, spec, reporter)
     inputs.check_all_unchanged(models)
     return Benched(tuple(models), result, spec.exports)
+
+
+def timed(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> BenchResult:
+    """Latency, with a progress bar."""
+    alone = partial(bench, threads=spec.threads, isolation=spec.isolation)
+    return _measured(alone, models, spec, reporter, "Timing", steps(1, spec.rounds))
+
+
+def _measured(
+    benchmark: Callable[..., M],
+    models: Sequence[Model],
+    spec: BenchOptions,
+    reporter: Reporter,
+    label: str,
+    steps: int,
+) -> M:
+    """The benchmark of the models, in so many steps a batch size. Warns of stolen time and of a
+    clock rate that moved."""
+    with reporter.progress(label, steps * len(spec.batch_sizes)) as advance:
+        result = benchmark(
+            models,
+            batch_sizes=spec.batch_sizes,
+            rounds=spec.rounds,
+            seconds=spec.seconds,
+            seed=spec.seed,
+            providers=providers_of(spec.provider),
+            progress=advance,
+        )
+    every = [m.conditions for m in result.noise]
+    steal = [share for c in every for share in c.steal]
+    for note in machine_notes(steal, [mhz for c in every for mhz in c.mhz]):
+        reporter.warn(note)
+    return result
 
 
 def _conditions_facts(c: measurement.Conditions) -> dict[str, Any]:
@@ -113,67 +155,3 @@ def _ratio_facts(r: Ratio) -> dict[str, Any]:
         "rounds": found.rounds,
         "rounds_needed": found.rounds_needed,
     }
-
-
-def timed(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> BenchResult:
-    """Latency, with a progress bar."""
-    total = steps(len(spec.batch_sizes), spec.rounds)
-    with reporter.progress("Timing", total) as advance:
-        result = bench(
-            models,
-            batch_sizes=spec.batch_sizes,
-            rounds=spec.rounds,
-            threads=spec.threads,
-            seconds=spec.seconds,
-            seed=spec.seed,
-            providers=providers_of(spec.provider),
-            isolation=spec.isolation,
-            progress=advance,
-        )
-    return _noted(result, reporter)
-
-
-def _together(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> ThroughputResult:
-    """Several instances, with a progress bar."""
-    total = len(spec.batch_sizes) * (spec.rounds or at_once.ROUNDS)
-    with reporter.progress("Timing", total) as advance:
-        result = throughput(
-            models,
-            instances=spec.instances or 1,
-            cores=spec.cores_per_instance or 1,
-            batch_sizes=spec.batch_sizes,
-            rounds=spec.rounds,
-            seconds=spec.seconds,
-            seed=spec.seed,
-            providers=providers_of(spec.provider),
-            progress=advance,
-        )
-    return _noted(result, reporter)
-
-
-def _loaded(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> LoadResult:
-    """An offered load, with a progress bar."""
-    total = len(spec.batch_sizes) * len(spec.rates) * (spec.rounds or load.ROUNDS)
-    with reporter.progress("Serving", total) as advance:
-        result = offered_load(
-            models,
-            spec.rates,
-            instances=spec.instances or 1,
-            cores=spec.cores_per_instance or spec.threads,
-            batch_sizes=spec.batch_sizes,
-            rounds=spec.rounds,
-            seconds=spec.seconds,
-            seed=spec.seed,
-            providers=providers_of(spec.provider),
-            progress=advance,
-        )
-    return _noted(result, reporter)
-
-
-def _noted(result: M, reporter: Reporter) -> M:
-    """Warns of stolen time and of a clock rate that moved."""
-    every = [m.conditions for m in result.noise]
-    steal = [share for c in every for share in c.steal]
-    for note in machine_notes(steal, [mhz for c in every for mhz in c.mhz]):
-        reporter.warn(note)
-    return result

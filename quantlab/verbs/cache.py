@@ -25,7 +25,7 @@ class Cached:
     stuck: int = 0
 
 
-def cache_job(spec: CacheOptions) -> Returned[Cached]:
+def list_or_clear(spec: CacheOptions) -> Returned[Cached]:
     """List the entries of one kind or of all, or remove them. Raises QuantlabError."""
     folder, limit = cache_dir(), cache_limit()
     kinds = KINDS if spec.kind is None else (spec.kind,)

@@ -96,7 +96,7 @@ class Compared(VerbResult):
         yield from comparison_report(self.comparison, self.verdict, context, self.side.crops)
 
 
-def compare_job(spec: CompareOptions, reporter: Reporter, command: str = "") -> Compared:
+def compare_named_models(spec: CompareOptions, reporter: Reporter, command: str = "") -> Compared:
     """Evaluate the named models (with ``early_stop`` until the verdict is certain), time both,
     compare, judge. An error about their order proposes the ``command`` with them exchanged."""
     judged = (spec.judged, *spec.others)

@@ -126,20 +126,6 @@ class Config(_Keys):
             validate(Pipeline, value, "pipeline")
         return value
 
-    @field_validator("search")
-    @classmethod
-    def _recipes_hold_it(
-        cls, space: dict[str, tuple[Any, ...]] | None
-    ) -> dict[str, tuple[Any, ...]]:
-        space = space or {}
-        for key, values in space.items():
-            if not values:
-                raise ValueError(f"{key}: give at least one value")
-        return {
-            key: tuple(getattr(validate(Recipe, {key: value}, "search"), key) for value in values)
-            for key, values in space.items()
-        }
-
 
 @dataclass(frozen=True)
 class Loaded:

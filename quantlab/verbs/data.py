@@ -16,7 +16,7 @@ from quantlab.verbs.publish import Returned
 from quantlab.verbs.roles import INPUTS, dataset_parts, model_parts
 
 
-def npz_job(spec: NpzOptions, reporter: Reporter) -> Returned[int]:
+def write_npz(spec: NpzOptions, reporter: Reporter) -> Returned[int]:
     """Write one ``.npz`` an image, and their list, into ``spec.output``; the number of images."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)

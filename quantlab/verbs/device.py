@@ -31,7 +31,7 @@ from quantlab.verbs.preprocessing_audit import check_reference
 _BY_NAME = "Results are matched to images by their names, folders and endings left aside."
 
 
-def results_job(spec: ResultsOptions, reporter: Reporter) -> Evaluated:
+def evaluate_device_answers(spec: ResultsOptions, reporter: Reporter) -> Evaluated:
     """The accuracy of the answers in ``spec.results``."""
     found = read_answers(spec.results)
     names, labels = _labels(spec.label, spec.synsets)
@@ -57,7 +57,7 @@ def is_answers(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() in device.FILES
 
 
-def compare_device_job(spec: CompareOptions, reporter: Reporter) -> Compared:
+def compare_device_answers(spec: CompareOptions, reporter: Reporter) -> Compared:
     """Evaluate fp32 here, read the other device's answers, compare, judge."""
     if spec.early_stop:
         raise DataError("--early-stop needs two models to evaluate.", "Leave it out.")

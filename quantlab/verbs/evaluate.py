@@ -74,7 +74,7 @@ class Evaluated(VerbResult):
             yield Artifact("predictions", "predictions.npz", self.predictions.save)
 
 
-def evaluate_job(spec: EvaluateOptions, reporter: Reporter) -> Evaluated:
+def evaluate_named_model(spec: EvaluateOptions, reporter: Reporter) -> Evaluated:
     """Evaluate the named model on the named images."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)

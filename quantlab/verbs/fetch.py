@@ -10,7 +10,7 @@ from quantlab.verbs.options.small import FetchOptions as FetchOptions
 from quantlab.verbs.publish import Returned
 
 
-def fetch_job(spec: FetchOptions, reporter: Reporter) -> Returned[Path]:
+def fetch_named(spec: FetchOptions, reporter: Reporter) -> Returned[Path]:
     """The path of the fetched file in the cache folder."""
     path = fetch_with_progress(spec.name.removesuffix(".onnx"), reporter, spec.from_dir)
     return Returned(path, {"path": str(path)})

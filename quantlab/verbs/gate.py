@@ -45,7 +45,7 @@ from quantlab.verbs.compare import (
     Compared,
     CompareOptions,
     SideBySide,
-    compare_job,
+    compare_named_models,
     int8_context,
     judge_side,
     macs_of,
@@ -53,7 +53,7 @@ from quantlab.verbs.compare import (
     warn_of_calibration_images,
 )
 from quantlab.verbs.config import Config, load_config, settled
-from quantlab.verbs.device import compare_device_job, is_answers
+from quantlab.verbs.device import compare_device_answers, is_answers
 from quantlab.verbs.evaluate import crops_and_answers
 from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.gate import GateOptions as GateOptions
@@ -84,13 +84,12 @@ class GateOutputs:
         for path, text in texts:
             if path is not None and text is not None:
                 write_whole(path, text)
-        summary = self.summary or os.environ.get(SUMMARY_VARIABLE)
-        if summary:
+        if self.summary is not None:
             try:
-                with Path(summary).open("a", encoding="utf-8") as file:
+                with self.summary.open("a", encoding="utf-8") as file:
                     file.write(page)
             except OSError as error:
-                raise OutputError(f"cannot write {summary}: {error.strerror}.") from error
+                raise OutputError(f"cannot write {self.summary}: {error.strerror}.") from error
 
 
 @dataclass(frozen=True)
@@ -150,10 +149,12 @@ class Target:
     baseline: Path | None = None
 
 
-def gate_job(spec: GateOptions, reporter: Reporter, command: str = "") -> Gated | NotGated:
+def gate_named_models(spec: GateOptions, reporter: Reporter, command: str = "") -> Gated | NotGated:
     """Compare the named models, or one with a baseline, and decide by the rules. An error about
     their order proposes the ``command`` with them exchanged."""
-    outputs = GateOutputs(spec.junit, spec.comment, spec.summary, spec.benchmark_json)
+    usual = os.environ.get(SUMMARY_VARIABLE)
+    summary = spec.summary or (Path(usual) if usual else None)
+    outputs = GateOutputs(spec.junit, spec.comment, summary, spec.benchmark_json)
     outputs.check()
     subject = Path(spec.models[-1]).stem if spec.models else "the configured model"
     try:
@@ -208,19 +209,25 @@ def _against_model(
     spec: GateOptions, target: Target, rules: tuple[Rule, ...], reporter: Reporter, command: str
 ) -> Gated:
     """``quantlab compare``, then the rules. Latency is only measured where a rule asks for it."""
+    named = {"fp32": target.fp32 or "", "int8": target.int8}
+    given = compare_options(spec, rules).model_copy(update=named)
+    if is_answers(Path(target.int8)):
+        return gate_of(compare_device_answers(given, reporter), rules)
+    return gate_of(compare_named_models(given, reporter, command), rules)
+
+
+def compare_options(spec: GateOptions, rules: Iterable[Rule]) -> CompareOptions:
+    """The comparison that the rules need, of models that are not named yet."""
     judged = judged_rules(rules)
     shared = {k: v for k, v in spec.model_dump().items() if k in CompareOptions.model_fields}
-    given = CompareOptions(
+    return CompareOptions(
         **shared,
-        fp32=target.fp32 or "",
-        int8=target.int8,
+        fp32="",
+        int8="",
         criterion=next((r.text for r in judged if r.criterion.for_tuning), None),
         no_bench=not any(rule.criterion.needs_timing for rule in judged),
         others=tuple(rule.criterion for rule in judged),
     )
-    if is_answers(Path(target.int8)):
-        return gate_of(compare_device_job(given, reporter), rules)
-    return gate_of(compare_job(given, reporter, command), rules)
 
 
 def gate_of(compared: Compared, rules: tuple[Rule, ...]) -> Gated:

@@ -11,7 +11,7 @@ from quantlab.verbs.options.small import InitOptions as InitOptions
 from quantlab.verbs.publish import Returned
 
 
-def init_job(spec: InitOptions) -> Returned[Path]:
+def write_template(spec: InitOptions) -> Returned[Path]:
     """Write the file. Raises OutputError when it is there already, unless forced."""
     if spec.path.exists() and not spec.force:
         raise OutputError(

@@ -27,6 +27,7 @@ from quantlab.verbs.executor import sharded as sharded
 from quantlab.verbs.options.shared import ConfigOptions as ConfigOptions
 from quantlab.verbs.options.shared import DataOptions as DataOptions
 from quantlab.verbs.options.shared import EvaluationOptions as EvaluationOptions
+from quantlab.verbs.options.shared import InputOptions
 from quantlab.verbs.options.shared import ModelOptions as ModelOptions
 
 if TYPE_CHECKING:
@@ -38,14 +39,11 @@ QUANTLAB_DATA = "QUANTLAB_DATA"
 
 @dataclass(frozen=True)
 class LocatedDataset:
-    """A dataset and a description of where it was found. ``embedded``: it is the twenty photos.
-
-    ``unfit``: what is wrong with its labels, where they were left aside for it.
-    """
+    """A dataset and a description of where it was found. ``unfit``: what is wrong with its labels,
+    where they were left aside for it."""
 
     dataset: Dataset
     origin: str
-    embedded: bool = False
     unfit: LabelError | None = None
 
     def of(self, part: Dataset) -> LocatedDataset:
@@ -53,7 +51,7 @@ class LocatedDataset:
         return replace(self, dataset=part)
 
 
-def find_model(text: str, options: ModelOptions, reporter: Reporter) -> Model:
+def find_model(text: str, options: InputOptions, reporter: Reporter) -> Model:
     """A classifier from a path, or from the name of a published model, fetched when it is not here.
 
     Raises ModelError or FetchError.
@@ -63,19 +61,23 @@ def find_model(text: str, options: ModelOptions, reporter: Reporter) -> Model:
     if not path.exists() and path.parent == Path() and name in catalog():
         reporter.say(f"{text} is not here: fetching the published model {name}.")
         path = fetch_with_progress(name, reporter)
-    model = Model.load(path).with_overrides(
-        layout=options.layout,
-        output_kind=options.output_kind,
-        size=sides(options.size),
-        output_name=options.output_name,
-    )
-    model.check_classifier()
+    model = read_as(Model.load(path), options).check_classifier()
     if len(model.outputs) > 1 and options.output_name is None:
         reporter.say(
             f"{text} has {len(model.outputs)} outputs: {model.judged.name} is judged "
             "(--output-name names another)."
         )
     return model
+
+
+def read_as(model: Model, options: InputOptions) -> Model:
+    """The model with what was detected wrongly set right, and what is free settled."""
+    return model.with_overrides(
+        layout=options.layout,
+        output_kind=options.output_kind if isinstance(options, ModelOptions) else None,
+        size=sides(options.size),
+        output_name=options.output_name,
+    )
 
 
 def fetch_with_progress(name: str, reporter: Reporter, from_dir: Path | None = None) -> Path:
@@ -202,9 +204,7 @@ def embedded_photos(reporter: Reporter) -> LocatedDataset:
         "No data given: using twenty embedded photos. They show that all works and how nearly the "
         "models agree; they cannot decide an accuracy. Give --data DIR."
     )
-    return LocatedDataset(
-        open_dataset(fetch_with_progress("photos", reporter)), "embedded photos", embedded=True
-    )
+    return LocatedDataset(open_dataset(fetch_with_progress("photos", reporter)), "embedded photos")
 
 
 def _open(

@@ -57,7 +57,7 @@ class Sources:
     int8: Callable[[], Model]
 
 
-def inspect_job(spec: InspectOptions, reporter: Reporter) -> Returned[Inspected]:
+def inspect_named_model(spec: InspectOptions, reporter: Reporter) -> Returned[Inspected]:
     """The view that was asked for, of the named model."""
     model = inputs.find_model(spec.model, spec, reporter)
 

@@ -17,7 +17,7 @@ from quantlab.verbs.options.runs import LedgerOptions as LedgerOptions
 from quantlab.verbs.publish import Returned
 
 
-def ledger_job(
+def compare_with_published(
     spec: LedgerOptions, reporter: Reporter
 ) -> Returned[tuple[Path, tuple[LedgerRow, ...]]]:
     """Write ``ledger.md`` and ``ledger.csv`` into the folder ``output``; the page and its rows."""

@@ -22,7 +22,7 @@ from quantlab.verbs.options.predict import PredictOptions as PredictOptions
 from quantlab.verbs.publish import Returned
 
 
-def predict_job(spec: PredictOptions, reporter: Reporter) -> Returned[tuple[ImageAnswer, ...]]:
+def predict_images(spec: PredictOptions, reporter: Reporter) -> Returned[tuple[ImageAnswer, ...]]:
     """The best classes of every image. Raises DataError for the first that cannot be read."""
     model = inputs.find_model(spec.model, spec, reporter)
     pipeline = inputs.find_pipeline(model, spec, reporter)

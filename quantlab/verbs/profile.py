@@ -23,7 +23,6 @@ from quantlab.model.model import Model
 from quantlab.report.plots import save_profiles
 from quantlab.runtime.session import create_session, plain_errors
 from quantlab.verbs import inputs
-from quantlab.verbs.inputs import ModelOptions
 from quantlab.verbs.options.bench import ProfileOptions as ProfileOptions
 from quantlab.verbs.publish import Artifact, Returned, text_file
 
@@ -33,12 +32,11 @@ SECONDS = 20.0
 """No turn is begun after so long, once each model had one that counts."""
 
 
-def profile_job(
+def profile_named_models(
     spec: ProfileOptions, reporter: Reporter, beside: Mapping[str, Any] = {}
 ) -> Returned[tuple[Profile, ...]]:
     """Every model's Profile: a file with a plot; in the record ``beside`` other facts."""
-    options = ModelOptions(size=spec.size)
-    models = [inputs.find_model(text, options, reporter) for text in spec.models]
+    models = [inputs.find_model(text, spec, reporter) for text in spec.models]
     profiles = profiled(models, spec, reporter)
     inputs.check_all_unchanged(models)
     text = TypeAdapter(tuple[Profile, ...]).dump_json(profiles, indent=1).decode()

@@ -93,7 +93,7 @@ def _end(outcome: str, words: str) -> None:
 def _judged(
     models: Sequence[str | Path], options: dict[str, Any], root: Path, runs: Path
 ) -> tuple[Decision, str]:
-    """The decision and what it says. Raises what gate_job raises, as a failure of the test."""
+    """The decision and what it says. Raises every error as a failure of the test."""
     from quantlab._util.outputs import check
     from quantlab._util.reporter import NullReporter
     from quantlab._util.yamlfile import validate
@@ -103,7 +103,7 @@ def _judged(
     from quantlab.gate.notation import warn_of_old_spellings
     from quantlab.report.gate import gate_summary
     from quantlab.runs.run import Run
-    from quantlab.verbs.gate import GateOptions, gate_job
+    from quantlab.verbs.gate import GateOptions, gate_named_models
     from quantlab.verbs.publish import publish
 
     force = bool(options.pop("force", False))
@@ -123,7 +123,7 @@ def _judged(
         check(*files_of(command, asked, asked), force=force)
         with Run("gate", spec.model_dump(mode="json"), "pytest", runs) as run:
             reporter = NullReporter()
-            gated = publish(gate_job(spec, reporter), run, reporter)
+            gated = publish(gate_named_models(spec, reporter), run, reporter)
     except QuantlabError as error:
         pytest.fail(f"quantlab gate could not judge: {error}", pytrace=False)
     return gated.decision, gate_summary(gated.decision, gated.context)

@@ -67,7 +67,7 @@ class Quantized(VerbResult):
             yield Artifact("model", f"{file_name(self.int8.name)}.onnx", self.int8.save)
 
 
-def quantize_job(spec: QuantizeOptions, reporter: Reporter) -> Quantized:
+def quantize_named_model(spec: QuantizeOptions, reporter: Reporter) -> Quantized:
     """Write the quantized model to ``spec.output``, once it was checked against fp32."""
     check_writable(spec.output)
     model = inputs.require_fp32(inputs.find_model(spec.model, spec, reporter), "quantize")

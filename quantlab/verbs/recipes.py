@@ -18,7 +18,7 @@ class RecipeListing:
     ladder: tuple[Recipe, ...]
 
 
-def recipes_job() -> Returned[RecipeListing]:
+def list_recipes() -> Returned[RecipeListing]:
     """List all published models and the ladder."""
     listing = RecipeListing(tuple(catalog().values()), ladder())
     facts = {

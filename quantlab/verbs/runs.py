@@ -84,7 +84,7 @@ class Trended:
     causes: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
-def ls_job(spec: RunsListOptions, reporter: Reporter) -> list[Listed]:
+def list_runs(spec: RunsListOptions, reporter: Reporter) -> list[Listed]:
     """The runs that pass, the newest first; warns of folders that cannot be read."""
     since = None if spec.since is None else since_of(spec.since, datetime.now(UTC))
     wanted = Filter(spec.verb, spec.model, since, spec.limit)
@@ -113,7 +113,7 @@ def since_of(text: str, now: datetime) -> str:
         ) from error
 
 
-def show_job(spec: SeveralRunsOptions, reporter: Reporter) -> Shown:
+def show_run(spec: SeveralRunsOptions, reporter: Reporter) -> Shown:
     """One run. Raises RecordError."""
     (folder,) = _found(spec, spec.runs, reporter)
     record = load_record(folder)
@@ -125,7 +125,7 @@ def show_job(spec: SeveralRunsOptions, reporter: Reporter) -> Shown:
     return Shown(folder, record, entry, sizes)
 
 
-def diff_job(spec: RunsDiffOptions, reporter: Reporter) -> Different:
+def diff_runs(spec: RunsDiffOptions, reporter: Reporter) -> Different:
     """What changed between two runs, and whose answers did. Raises RecordError."""
     old, new = _found(spec, (spec.old, spec.new), reporter)
     return different((old, new), reporter)
@@ -156,7 +156,7 @@ def _answers(folder: Path, record: RunRecord, reporter: Reporter) -> Predictions
     return None
 
 
-def trend_job(spec: TrendOptions, reporter: Reporter) -> Trended:
+def show_trend(spec: TrendOptions, reporter: Reporter) -> Trended:
     """The model's figures over runs. Raises QuantlabError for a model that no run measured."""
     from quantlab.report.plots import save_trend
 
@@ -205,7 +205,7 @@ def causes(
     return found
 
 
-def removable_job(spec: SeveralRunsOptions, reporter: Reporter) -> list[tuple[Path, Entry]]:
+def find_removable(spec: SeveralRunsOptions, reporter: Reporter) -> list[tuple[Path, Entry]]:
     """The run folders that are meant, with what they hold. Raises RecordError for any that is not
     to be removed."""
     folders = list(dict.fromkeys(_found(spec, spec.runs, reporter)))
@@ -214,7 +214,7 @@ def removable_job(spec: SeveralRunsOptions, reporter: Reporter) -> list[tuple[Pa
     return [(folder, read_entry(folder)) for folder in folders]
 
 
-def rm_job(spec: HistoryOptions, folders: Sequence[Path], reporter: Reporter) -> None:
+def remove_runs(spec: HistoryOptions, folders: Sequence[Path], reporter: Reporter) -> None:
     """Remove run folders, all or none; the index follows. Raises RecordError, OutputError."""
     try:
         remove(folders, spec.runs_dir)
@@ -223,13 +223,13 @@ def rm_job(spec: HistoryOptions, folders: Sequence[Path], reporter: Reporter) ->
             pass
 
 
-def index_job(spec: HistoryOptions, reporter: Reporter) -> tuple[str, int]:
+def rebuild_index(spec: HistoryOptions, reporter: Reporter) -> tuple[str, int]:
     """Make the index anew from the folders: its URL, and the number of runs in it."""
     with _history(spec, reporter, anew=True) as index:
         return shown(index.url), len(index.stamps())
 
 
-def export_job(spec: ExportOptions, reporter: Reporter) -> list[Logged]:
+def export_runs(spec: ExportOptions, reporter: Reporter) -> list[Logged]:
     """Log runs with MLflow. Raises QuantlabError."""
     folders = _found(spec, spec.runs, reporter)
     return [log_run(folder, to=spec.to, experiment=spec.experiment) for folder in folders]

@@ -76,7 +76,7 @@ class Subject:
     audit: bool = True
 
 
-def tune_job(spec: TuneOptions, folder: Path, reporter: Reporter) -> Tuned | NotTuned:
+def tune_named_model(spec: TuneOptions, folder: Path, reporter: Reporter) -> Tuned | NotTuned:
     """Search over recipes for the named model; a run whose ``folder`` has trials continues where it
     was."""
     if spec.criterion is None:

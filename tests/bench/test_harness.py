@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from quantlab.bench import harness
+from quantlab.bench import harness, schedule
 from quantlab.bench.harness import bench, steps
 from quantlab.bench.process import BenchProcess
 from quantlab.errors import ModelError, QuantlabError
@@ -112,9 +112,10 @@ def test_out_of_time(tiny: Model) -> None:
         bench([tiny], timeout=0.2)
 
 
-def test_rounds_follow_from_the_time(tiny: Model) -> None:
+def test_rounds_follow_from_the_time(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "LEAST_ROUNDS", 3)
     conditions = bench([tiny], seconds=0.1).noise[0].conditions
-    assert conditions.rounds == harness.plan([1.0], overhead=1.0, seconds=0.1).rounds
+    assert conditions.rounds == harness.plan([1.0], overhead=1.0, seconds=0.1).rounds == 3
 
 
 @pytest.mark.data

@@ -20,11 +20,11 @@ PLAIN = {"equalize": False, "bias_correction": False, "rounding": "nearest"}
 
 class Images:
     def __len__(self) -> int:
-        return 16
+        return 8
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         rng = np.random.default_rng(0)
-        for _ in range(4):
+        for _ in range(2):
             yield rng.standard_normal((4, 3, 224, 224)).astype(np.float32)
 
 

@@ -65,6 +65,6 @@ def test_a_row_a_contender_with_the_best_kl_in_bold(parts: SimpleNamespace) -> N
     assert lines[3].startswith(f"| quantlab default | 9 | **{scores[0]['kl']:.4f}** |")
     assert lines[5].startswith("| inc kl | 9 | crashed |")
     assert lines[2].startswith("| fp32 | – | 0.0000 | – |")
-    assert {line.count("|") for line in lines} == {13}
+    assert {line.count("|") for line in lines} == {14}
     assert "1.250 of the speed of ort minmax" in t.against_reference(rows)
     assert "best of the others: ort minmax" in t.best_of_others(rows)

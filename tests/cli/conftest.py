@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import optuna
 import pytest
 from answering import evaluate
 from click.testing import CliRunner
 from onnx import numpy_helper
+from optuna.storages import InMemoryStorage
 
 from quantlab.cli import main
 from quantlab.data.crops import load_crops
@@ -34,6 +37,7 @@ from quantlab.testing import (
     taught,
     tiny_classifier,
 )
+from quantlab.tune import study
 
 PIPELINE = """
 name: tiny
@@ -112,6 +116,8 @@ class Scene:
     model: Path
     data: Path
     pipeline: Path
+    kept: Path
+    """Where image sets are kept for the next tests that want the same."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -127,12 +133,14 @@ class Scene:
         self, name: str, count: int = 60, seed: int = 5, model: Path | None = None
     ) -> Path:
         """Images that the model, or another, is always right about."""
-        folder = listed_folder(self.folder / name, [i % 10 for i in range(count)], seed=seed)
-        lines = (folder / "val.txt").read_text().split()[::2]
-        answers = self.answers(folder, model)
-        rows = zip(lines, answers, strict=True)
-        (folder / "val.txt").write_text("".join(f"{n} {a}\n" for n, a in rows))
-        return folder
+        answering = digest(model or self.model)[:16]
+        kept = self.kept / f"{count}-{seed}-{answering}-{digest(self.pipeline)[:16]}"
+        if not kept.exists():
+            listed_folder(kept, [i % 10 for i in range(count)], seed=seed)
+            lines = (kept / "val.txt").read_text().split()[::2]
+            rows = zip(lines, self.answers(kept, model), strict=True)
+            (kept / "val.txt").write_text("".join(f"{n} {a}\n" for n, a in rows))
+        return Path(shutil.copytree(kept, self.folder / name))
 
     def near(self) -> Path:
         """A model whose outputs are nearly the model's own, and whose answers are its own."""
@@ -162,15 +170,28 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the scene that every test gets a copy of, and with image sets."""
+    folder = tmp_path_factory.mktemp("kept")
+    _scene(folder / "scene", folder, made=False)
+    return folder
+
+
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
+def scene(tmp_path: Path, kept: Path) -> Scene:
     """The scene, in a folder of its own."""
-    folder = tmp_path / "scene"
-    data = image_folder(folder / "data", 10, per_class=4, size=40)
-    (folder / "pipeline.yaml").write_text(PIPELINE)
-    made = Scene(folder, tiny_classifier(folder / "tiny.onnx"), data, folder / "pipeline.yaml")
-    made.teach(made.model)
-    return made
+    return _scene(Path(shutil.copytree(kept / "scene", tmp_path / "scene")), kept, made=True)
+
+
+def _scene(folder: Path, kept: Path, made: bool) -> Scene:
+    """What is in this folder, or will be."""
+    found = Scene(folder, folder / "tiny.onnx", folder / "data", folder / "pipeline.yaml", kept)
+    if not made:
+        image_folder(found.data, 10, per_class=4, size=40)
+        found.pipeline.write_text(PIPELINE)
+        found.teach(tiny_classifier(found.model))
+    return found
 
 
 @pytest.fixture
@@ -183,6 +204,20 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports have no pictures, which take most of a tiny model's time."""
     monkeypatch.setattr("quantlab.verbs.publish.draw", lambda *_, **__: {})
+
+
+@pytest.fixture
+def no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's own study is kept in memory: its tables take a third of a tiny tune's time."""
+    kept = dict[str, InMemoryStorage]()
+    create = study.optuna.create_study
+
+    def created(*, storage: str | None = None, **rest: Any) -> optuna.Study:
+        if storage is None or not storage.endswith("/study.db"):
+            return create(storage=storage, **rest)
+        return create(storage=kept.setdefault(storage, InMemoryStorage()), **rest)
+
+    monkeypatch.setattr(study.optuna, "create_study", created)
 
 
 class FakeEngine:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from quantlab.bench import instances, load, machine
@@ -16,6 +17,7 @@ from quantlab.bench.measurement import BenchResult
 from quantlab.cli.bench import command
 from quantlab.cli.recorded_run import repeat_command
 from quantlab.runtime.environment import available_cpus
+from quantlab.testing.models import tiny_classifier, with_boxes
 
 CPUS = len(available_cpus())
 
@@ -81,6 +83,16 @@ def test_instances(cli: Any, scene: Any) -> None:
     said = cli("bench", scene.model, scene.model, "--instances", CPUS, "--seconds", 0.1)
     assert f"{CPUS} instance" in said.out
     assert said.record.results["ratios"][0]["noise_floor"] >= 0
+
+
+def test_a_model_with_boxes_is_timed_where_its_output_is_named(
+    cli: Any, tmp_path: Path, quick: dict[str, Any]
+) -> None:
+    path = tiny_classifier(tmp_path / "boxes.onnx")
+    classes = onnx.load(path).graph.output[0].name
+    onnx.save(with_boxes(onnx.load(path)), path)
+    assert "--output-name names the one of classes" in cli("bench", path, code=2).err
+    assert cli("bench", path, "--output-name", classes).out
 
 
 def test_a_load(cli: Any, scene: Any) -> None:

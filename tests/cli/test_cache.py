@@ -14,7 +14,7 @@ from waiting import HANGS
 from quantlab.runtime.runner import Runner
 from quantlab.testing import tiny_classifier
 
-pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
+pytestmark = pytest.mark.usefixtures("no_timing", "no_database", "no_plots")
 FAIL = 1
 
 

@@ -45,7 +45,7 @@ def test_init_writes_the_defaults_and_replaces_nothing(cli: Any) -> None:
     assert load_config() == Config()
 
 
-@pytest.mark.usefixtures("no_timing")
+@pytest.mark.usefixtures("no_timing", "no_database")
 def test_the_run_folder_repeats_the_tune(
     cli: Any, scene: Any, engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +82,7 @@ def _kept(folder: Path) -> dict[str, Any]:
     return {**kept, "output": str((folder / kept["output"]).resolve())}
 
 
-@pytest.mark.usefixtures("no_timing")
+@pytest.mark.usefixtures("no_timing", "no_database")
 def test_a_named_file_stands_instead_of_the_one_here(
     cli: Any, scene: Any, engine: Any, tmp_path: Path
 ) -> None:
@@ -96,7 +96,7 @@ def test_a_named_file_stands_instead_of_the_one_here(
     assert said.record.spec["threads"] == 0
 
 
-@pytest.mark.usefixtures("no_timing")
+@pytest.mark.usefixtures("no_timing", "no_database")
 def test_neural_compressors_file_and_flags(
     cli: Any, scene: Any, engine: Any, tmp_path: Path
 ) -> None:

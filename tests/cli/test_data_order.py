@@ -66,7 +66,7 @@ def test_quantlab_yaml_names_evaluation_data_and_a_pipeline(
     assert said.record.results["pipeline"]["name"] == "tiny"
 
 
-@pytest.mark.usefixtures("no_timing", "no_plots")
+@pytest.mark.usefixtures("no_timing", "no_database", "no_plots")
 def test_tune_takes_both_from_one_place(
     cli: Any, scene: Any, places: Any, tmp_path: Path, engine: Any, monkeypatch: Any
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from quantlab.evaluate.predictions import Predictions
 
-pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
+pytestmark = pytest.mark.usefixtures("no_timing", "no_database", "no_plots")
 
 
 @pytest.fixture

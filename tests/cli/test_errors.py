@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 
 from quantlab.testing import listed_folder, npz_file, tiny_classifier, truncate
 
-pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
+pytestmark = pytest.mark.usefixtures("no_timing", "no_database", "no_plots")
 Refused = Callable[..., str]
 
 

@@ -14,7 +14,7 @@ from quantlab.evaluate.predictions import Predictions
 from quantlab.testing.cluster import FakeExecutor
 from quantlab.tune.trial_store import TrialStore
 
-pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
+pytestmark = pytest.mark.usefixtures("no_timing", "no_database", "no_plots")
 
 
 @pytest.fixture

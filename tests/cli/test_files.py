@@ -213,7 +213,7 @@ OWN = {
 
 
 @pytest.mark.parametrize("name", OWN)
-@pytest.mark.usefixtures("here", "no_timing")
+@pytest.mark.usefixtures("here", "no_timing", "no_database")
 def test_quantlab_replaces_its_own_and_nothing_else(name: str, cli: Any, scene: Any) -> None:
     """Written twice; then every file of it is somebody else's, and is only replaced when forced."""
     named = {"MODEL": [str(scene.model)], "DATA": list(scene.words)}

@@ -18,7 +18,7 @@ from quantlab.model.model import Model
 from quantlab.runtime.runner import Runner
 from quantlab.testing import tiny_classifier
 
-pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
+pytestmark = pytest.mark.usefixtures("no_timing", "no_database", "no_plots")
 
 
 def lowered(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:

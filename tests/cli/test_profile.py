@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("no_timing")
+pytestmark = pytest.mark.usefixtures("no_timing", "no_database")
 
 
 def test_it_comes_after_the_timing(cli: Any, scene: Any, tmp_path: Path) -> None:

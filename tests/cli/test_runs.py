@@ -10,7 +10,7 @@ import pytest
 
 from quantlab.fetch import catalog
 
-pytestmark = pytest.mark.usefixtures("no_timing")
+pytestmark = pytest.mark.usefixtures("no_timing", "no_database")
 
 
 def test_the_ledger_holds_what_runs_measured(cli: Any, scene: Any, tmp_path: Path) -> None:

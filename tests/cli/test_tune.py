@@ -21,7 +21,7 @@ from quantlab.tune.study import SharedStudy
 from quantlab.tune.trial_store import TrialStore
 from quantlab.verbs import tune as job
 
-pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
+pytestmark = pytest.mark.usefixtures("no_timing", "no_database", "no_plots")
 RUNGS = len(ladder())
 FIRST = cheapest_first(ladder())[0].name
 

@@ -13,7 +13,7 @@ import pytest
 from quantlab.runs.record import RunRecord
 from quantlab.testing import tiny_classifier
 
-pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
+pytestmark = pytest.mark.usefixtures("no_timing", "no_database", "no_plots")
 
 VERBS = (
     "init",

@@ -31,7 +31,7 @@ MODELS = {
     "squeezenet1.1-caffe": "caffe",
     "st-mobilenetv2-int8-nhwc-uint8": "tf",
 }
-IMAGES = 64
+IMAGES = 32
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_quantized_file(executor: Any, data_root: Path, tmp_path: Path) -> Non
     whole = open_dataset(data_root / "imagenet" / "calib1000", num_classes=1000)
     model = Model.load(data_root / "models" / "mobilenetv2-12.onnx")
     crops = load_crops(
-        whole.subset(np.arange(0, 1000, 25)), get_pipeline("torchvision"), cache_dir=tmp_path / "c"
+        whole.subset(np.arange(0, 1000, 50)), get_pipeline("torchvision"), cache_dir=tmp_path / "c"
     )
     images = CalibrationImages(crops, model.input)
     recipe = Recipe(rounding="nearest", bias_correction=False, range_search=False)

@@ -1,4 +1,4 @@
-"""benchmarks/mutants.py: a thousand damaged files of each kind, and that it would see a bug."""
+"""benchmarks/mutants.py: five hundred damaged files of each kind, and that it would see a bug."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from quantlab.errors import DataError, QuantlabError
 
 ROOT = Path(__file__).resolve().parents[2]
-COUNT = 1000
+COUNT = 500
 
 
 @pytest.fixture

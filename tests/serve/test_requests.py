@@ -56,6 +56,7 @@ MOST: dict[str, dict[str, Any]] = {
     "bench": {
         "batch_sizes": [2, 4], "rounds": 3, "seconds": 1, "threads": 2, "instances": 2,
         "cores_per_instance": 1, "rates": [1, 2.5], "size": 64, "profile": True, "seed": 1,
+        "layout": "NHWC", "output_name": "out",
     },
     "baseline": {},
 }  # fmt: skip

@@ -210,10 +210,10 @@ def test_a_tune_that_is_cancelled_keeps_its_best_file(service: Service) -> None:
 
 
 def test_a_job_that_takes_too_long_is_stopped(service: Service) -> None:
-    with working(with_settings(service, job_time=6.0)):
+    with working(with_settings(service, job_time=3.0)):
         (job,) = await_end(service, ask(service, "tune", **ENDLESS))
     assert job.state == "failed"
-    assert job.error == "it took longer than 6 s and was stopped."
+    assert job.error == "it took longer than 3 s and was stopped."
 
 
 def test_a_job_that_needs_too_much_memory_is_ended(service: Service, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from quantlab.model.model import Model
 from quantlab.runs.run import Run
 from quantlab.runtime.runner import Runner
 from quantlab.testing import image_folder, tiny_classifier
-from quantlab.verbs.evaluate import EvaluateOptions, _Running, evaluate_job, predict
+from quantlab.verbs.evaluate import EvaluateOptions, _Running, evaluate_named_model, predict
 from quantlab.verbs.publish import publish
 
 ONE_CORE = ShardedExecution(threads=1)
@@ -86,7 +86,7 @@ def test_the_predictions_are_saved_and_the_same_again(tmp_path: Path) -> None:
     for _ in range(2):
         spec = EvaluateOptions(model=str(model), data=data, pipeline="torchvision", threads=1)
         with Run("evaluate", {}, "quantlab evaluate", tmp_path / "runs") as run:
-            found = publish(evaluate_job(spec, NullReporter()), run, NullReporter())
+            found = publish(evaluate_named_model(spec, NullReporter()), run, NullReporter())
         assert found.accuracy is not None
         assert (found.images, found.accuracy.top1.n) == (10, 10)
         saved.append(Predictions.load(run.folder / run.record.artifacts["predictions"]))
@@ -102,7 +102,7 @@ def test_known_answers_run_no_inference_where_the_crops_are_gone(
     spec = EvaluateOptions(model=str(model), data=data, pipeline="torchvision", threads=1)
     for _ in range(2):
         runs.clear()
-        evaluate_job(spec, NullReporter())
+        evaluate_named_model(spec, NullReporter())
         shutil.rmtree(cache_dir() / "crops")
     assert runs == []
 

@@ -15,7 +15,7 @@ from quantlab.model.model import Model
 from quantlab.report.profile import profile_summary
 from quantlab.runs.run import Run
 from quantlab.testing import tiny_classifier
-from quantlab.verbs.profile import RUNS, TURNS, ProfileOptions, profile_job, profiled
+from quantlab.verbs.profile import RUNS, TURNS, ProfileOptions, profile_named_models, profiled
 from quantlab.verbs.publish import publish
 
 
@@ -32,7 +32,7 @@ def test_the_record_the_file_and_the_plot(files: tuple[Path, ...], tmp_path: Pat
     models = tuple(map(str, files))
     with Run("bench", {}, "quantlab bench", tmp_path / "runs") as run:
         spec, reporter = ProfileOptions(models=models, batch_sizes=(2, 1)), NullReporter()
-        found = publish(profile_job(spec, reporter, {"ratios": []}), run, reporter).value
+        found = publish(profile_named_models(spec, reporter, {"ratios": []}), run, reporter).value
     stored = json.loads((run.folder / "profile.json").read_text())
     assert tuple(Profile.model_validate(entry) for entry in stored) == found
     assert (run.folder / "profile.png").read_bytes().startswith(b"\x89PNG")

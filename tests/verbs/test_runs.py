@@ -24,21 +24,21 @@ from quantlab.verbs.runs import (
     RunsListOptions,
     SeveralRunsOptions,
     TrendOptions,
-    diff_job,
-    index_job,
-    ls_job,
-    removable_job,
-    rm_job,
-    show_job,
+    diff_runs,
+    find_removable,
+    list_runs,
+    rebuild_index,
+    remove_runs,
+    show_run,
+    show_trend,
     since_of,
-    trend_job,
 )
 
 INDEX = Path("runs/.history.db")
 
 
 def listed(reporter: NullReporter | None = None, **spec: object) -> list[str]:
-    found = ls_job(RunsListOptions.model_validate(spec), reporter or NullReporter())
+    found = list_runs(RunsListOptions.model_validate(spec), reporter or NullReporter())
     return [each.entry.folder for each in found]
 
 
@@ -124,10 +124,10 @@ def test_a_read_only_folder_is_indexed_in_memory(as_reader: Path) -> None:
     reporter = NullReporter()
     assert listed(reporter, runs_dir=as_reader) == [name]
     assert reporter.warnings == []
-    assert index_job(HistoryOptions(runs_dir=as_reader), reporter) == ("sqlite://", 1)
+    assert rebuild_index(HistoryOptions(runs_dir=as_reader), reporter) == ("sqlite://", 1)
     assert not (as_reader / ".history.db").exists()
     with pytest.raises(QuantlabError, match="cannot remove"):
-        rm_job(HistoryOptions(runs_dir=as_reader), [as_reader / name], reporter)
+        remove_runs(HistoryOptions(runs_dir=as_reader), [as_reader / name], reporter)
 
 
 def test_no_runs_folder_is_made() -> None:
@@ -156,13 +156,13 @@ def test_folders_that_share_a_database(
     newest = fake_run(Path("elsewhere"), n=50, started="2027-01-01T00:00:00+00:00").name
     assert listed(db=db, runs_dir="elsewhere") == [newest]
     assert listed(db=db) == runs
-    everywhere = ls_job(RunsListOptions(db=db, everywhere=True), NullReporter())
+    everywhere = list_runs(RunsListOptions(db=db, everywhere=True), NullReporter())
     mine = [x for x in everywhere if x.place.endswith(("/runs", "/elsewhere"))]
     assert [x.entry.folder for x in mine if x.entry.folder in (newest, *runs)] == [newest, *runs]
     spec = TrendOptions(model="tiny-int8", db=db, everywhere=True)
-    top1 = next(s for s in trend_job(spec, NullReporter()).series if s.metric == "top1")
+    top1 = next(s for s in show_trend(spec, NullReporter()).series if s.metric == "top1")
     assert {newest, *runs} <= {p.folder for p in top1.points}
-    url, count = index_job(HistoryOptions(db=db), NullReporter())
+    url, count = rebuild_index(HistoryOptions(db=db), NullReporter())
     assert count == 3
     assert "***" in url or engine == "sqlite"
 
@@ -199,7 +199,7 @@ def test_what_is_no_time(text: str) -> None:
 def test_a_run_is_shown_with_its_files(runs: list[str]) -> None:
     folder = Path("runs") / runs[0]
     (folder / "measurements.json").unlink()
-    shown = show_job(SeveralRunsOptions(runs=("latest",)), NullReporter())
+    shown = show_run(SeveralRunsOptions(runs=("latest",)), NullReporter())
     assert (shown.folder, shown.record.id) == (folder, shown.entry.id)
     assert shown.artifacts == {
         "fp32_predictions": (folder / "fp32-predictions.npz").stat().st_size,
@@ -210,13 +210,13 @@ def test_a_run_is_shown_with_its_files(runs: list[str]) -> None:
 
 def test_a_difference_is_seen_image_by_image() -> None:
     old, new = (fake_run(Path("runs"), n=300, flip_rate=rate) for rate in (0.01, 0.3))
-    found = diff_job(RunsDiffOptions(old=old.name, new=new.name), NullReporter())
+    found = diff_runs(RunsDiffOptions(old=old.name, new=new.name), NullReporter())
     assert [c.aspect for c in found.changes] == ["model"]
     assert found.comparison is not None
     assert found.comparison.n == 300
     assert found.comparison.top1 is not None
     assert found.comparison.top1.lost > found.comparison.top1.gained
-    same = diff_job(RunsDiffOptions(old=old.name, new=str(old)), NullReporter())
+    same = diff_runs(RunsDiffOptions(old=old.name, new=str(old)), NullReporter())
     assert same.changes == ()
     assert same.comparison is not None
     assert same.comparison.fidelity.identical
@@ -225,13 +225,13 @@ def test_a_difference_is_seen_image_by_image() -> None:
 def test_answers_to_other_images_or_none_are_not_compared() -> None:
     old = fake_run(Path("runs"), n=40)
     other = fake_run(Path("runs"), n=40, seed=1)
-    found = diff_job(RunsDiffOptions(old=old.name, new=other.name), NullReporter())
+    found = diff_runs(RunsDiffOptions(old=old.name, new=other.name), NullReporter())
     assert found.changes[0].aspect == "images"
     assert found.comparison is None
     assert found.unpaired
     reporter = NullReporter()
     (other / "int8-predictions.npz").write_bytes(b"PK")
-    found = diff_job(RunsDiffOptions(old=old.name, new=other.name), reporter)
+    found = diff_runs(RunsDiffOptions(old=old.name, new=other.name), reporter)
     assert (found.comparison, found.unpaired) == (None, "")
     assert "int8-predictions.npz" in reporter.warnings[0]
 
@@ -246,7 +246,9 @@ def test_a_trend_with_its_cause() -> None:
             environment={"onnxruntime": "1" if day < 5 else "2"},
             ms=5.0 if day < 5 else 8.0,
         )
-    found = trend_job(TrendOptions(model="some/tiny-int8.onnx", plot=Path("t.svg")), NullReporter())
+    found = show_trend(
+        TrendOptions(model="some/tiny-int8.onnx", plot=Path("t.svg")), NullReporter()
+    )
     top1, latency = found.series
     assert [c.index for c in top1.changes] == [4]
     assert [c.index for c in latency.changes] == [4]
@@ -258,26 +260,26 @@ def test_a_trend_with_its_cause() -> None:
 def test_runs_on_other_images_are_another_series(runs: list[str]) -> None:
     fake_run(Path("runs"), n=60)
     fake_run(Path("runs"), n=50, environment={"isa": "avx2"})
-    found = trend_job(TrendOptions(model="tiny-int8", metrics=("decline",)), NullReporter())
+    found = show_trend(TrendOptions(model="tiny-int8", metrics=("decline",)), NullReporter())
     assert sorted(len(each.points) for each in found.series) == [1, 1, 3]
 
 
 def test_models_and_metrics_that_no_run_has(runs: list[str]) -> None:
     with pytest.raises(RecordError, match="no run has measured a model called nope") as caught:
-        trend_job(TrendOptions(model="nope"), NullReporter())
+        show_trend(TrendOptions(model="nope"), NullReporter())
     assert caught.value.remedy == "Measured were: tiny, tiny-int8."
     with pytest.raises(RecordError, match="no run has kl of tiny") as caught:
-        trend_job(TrendOptions(model="tiny", metrics=("kl",)), NullReporter())
+        show_trend(TrendOptions(model="tiny", metrics=("kl",)), NullReporter())
     assert caught.value.remedy == "There is: top1, top5, latency."
     with pytest.raises(QuantlabError, match="cannot draw into"):
-        trend_job(TrendOptions(model="tiny", plot=Path("t.gif")), NullReporter())
+        show_trend(TrendOptions(model="tiny", plot=Path("t.gif")), NullReporter())
 
 
 def test_the_index_follows_a_removal(runs: list[str]) -> None:
     listed()
-    found = removable_job(SeveralRunsOptions(runs=("latest", runs[0], runs[2])), NullReporter())
+    found = find_removable(SeveralRunsOptions(runs=("latest", runs[0], runs[2])), NullReporter())
     assert [folder.name for folder, _ in found] == [runs[0], runs[2]]
-    rm_job(HistoryOptions(), [folder for folder, _ in found], NullReporter())
+    remove_runs(HistoryOptions(), [folder for folder, _ in found], NullReporter())
     with sqlite3.connect(INDEX) as index:
         rows = index.execute("SELECT folder FROM quantlab_runs_v1").fetchall()
     index.close()
@@ -287,7 +289,7 @@ def test_the_index_follows_a_removal(runs: list[str]) -> None:
 def test_a_run_elsewhere_is_not_removed(runs: list[str]) -> None:
     outside = fake_run(Path("elsewhere"), n=20)
     with pytest.raises(RecordError, match="is not a run folder in runs"):
-        removable_job(SeveralRunsOptions(runs=(runs[0], str(outside))), NullReporter())
+        find_removable(SeveralRunsOptions(runs=(runs[0], str(outside))), NullReporter())
     assert outside.is_dir()
 
 

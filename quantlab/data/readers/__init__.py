@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -128,6 +129,7 @@ def endings() -> tuple[str, ...]:
     return (*FILES, *sorted(set(_offered()) - set(FILES)))
 
 
+@cache
 def _offered() -> dict[str, EntryPoint]:
     return {f".{entry.name.lower()}": entry for entry in entry_points(group=GROUP)}
 

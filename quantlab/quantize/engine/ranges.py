@@ -15,7 +15,6 @@ from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import rel_entr
 
 from quantlab.errors import QuantizeError
 from quantlab.quantize.engine.grid import Doubles, Floats
@@ -341,6 +340,8 @@ class Entropy(Histogram):
         reference = kept.copy()
         reference[0] += counts[x < low].sum()
         reference[-1] += counts[x > high].sum()
+        from scipy.special import rel_entr  # half a second of imports, for KL ranges only
+
         return float(rel_entr(_shares(reference), _shares(self._quantized(kept))).sum())
 
     def _quantized(self, kept: Doubles) -> Doubles:

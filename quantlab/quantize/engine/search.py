@@ -32,7 +32,7 @@ Choice = Mapping[str, Range]
 
 
 @dataclass
-class Trial:
+class TriedPlan:
     """Runs a quantized network with any ranges on a fixed set of images."""
 
     plan: QuantizationPlan
@@ -53,7 +53,7 @@ class Trial:
 class RangeSearch:
     """The ranges chosen so far, with the errors that they give."""
 
-    trial: Trial
+    trial: TriedPlan
     ranges: dict[str, Range]
     errors: Doubles = field(init=False)
 
@@ -108,13 +108,13 @@ def _by_kind(net: Net, names: Iterable[str]) -> dict[str, list[str]]:
     return kinds
 
 
-def make_trial(plan: QuantizationPlan, images: Images) -> Trial:
+def make_trial(plan: QuantizationPlan, images: Images) -> TriedPlan:
     """The trial against the fp32 network. Logits are what goes into a final Softmax."""
     net = plan.net
     output = logits(net)
     proto = onnx.ModelProto()
     proto.CopyFrom(net.proto)
-    return Trial(plan, images, output, _answers(proto, net.input, output, images))
+    return TriedPlan(plan, images, output, _answers(proto, net.input, output, images))
 
 
 def logits(net: Net) -> str:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayAdminister
-from quantlab.serve.api.common import Limit, Number, Page, ServiceOf, iso, page, problems
+from quantlab.serve.api.common import Limit, ListPage, Number, ServiceOf, iso, page, problems
 from quantlab.serve.audit_log import AuditEntry, AuditLog
 
 router = APIRouter(prefix="/audit", tags=["audit"])
@@ -32,7 +32,7 @@ def audit(
     response: Response,
     limit: Limit = 100,
     after: Number = None,
-) -> Page[AuditLine]:
+) -> ListPage[AuditLine]:
     """List the audit log. Needs the scope admin."""
     rows = AuditLog(service.database).lines(before=after, limit=limit + 1)
     return page(rows, limit, _view, lambda line: line.number, request, response)

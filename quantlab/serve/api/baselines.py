@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.common import NamePath, Page, ServiceOf, address, iso, problems
+from quantlab.serve.api.common import ListPage, NamePath, ServiceOf, address, iso, problems
 from quantlab.serve.catalog import StoredBaseline
 
 router = APIRouter(prefix="/baselines", tags=["baselines"])
@@ -30,9 +30,9 @@ class BaselineView(BaseModel):
 
 
 @router.get("", summary="The baselines, by name", responses=problems())
-def baselines(service: ServiceOf, _: MayRead) -> Page[BaselineView]:
+def baselines(service: ServiceOf, _: MayRead) -> ListPage[BaselineView]:
     """List all baselines."""
-    return Page[BaselineView](
+    return ListPage[BaselineView](
         items=[_view(each) for each in service.catalog.baselines()], next=None
     )
 

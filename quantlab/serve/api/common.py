@@ -59,7 +59,7 @@ RunName = Annotated[
 FilePath = Annotated[str, Path(max_length=1000, examples=["run.json"])]
 
 
-class Page(BaseModel, Generic[Item]):
+class ListPage(BaseModel, Generic[Item]):
     """A part of a list. ``next`` is the address of the next part, null after the last."""
 
     items: list[Item]
@@ -73,7 +73,7 @@ def page(
     cursor: Callable[[Row], object],
     request: Request,
     response: Response,
-) -> Page[Item]:
+) -> ListPage[Item]:
     """The page of at most ``limit`` rows, of which one more was asked for; also sets a Link header
     (RFC 8288) to the next page."""
     after = None
@@ -81,7 +81,7 @@ def page(
         query = {**request.query_params, "after": str(cursor(rows[limit - 1]))}
         after = f"{request.url.path}?{urlencode(query)}"
         response.headers["Link"] = f'<{after}>; rel="next"'
-    return Page(items=[view(row) for row in rows[:limit]], next=after)
+    return ListPage(items=[view(row) for row in rows[:limit]], next=after)
 
 
 def problems(*statuses: int, open_to_all: bool = False) -> dict[int | str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.common import NamePath, Page, ServiceOf, iso, problems
+from quantlab.serve.api.common import ListPage, NamePath, ServiceOf, iso, problems
 from quantlab.serve.catalog import StoredDataset
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
@@ -23,9 +23,9 @@ class DatasetView(BaseModel):
 
 
 @router.get("", summary="The datasets, by name", responses=problems())
-def datasets(service: ServiceOf, _: MayRead) -> Page[DatasetView]:
+def datasets(service: ServiceOf, _: MayRead) -> ListPage[DatasetView]:
     """List all datasets."""
-    return Page(items=[_view(each) for each in service.catalog.datasets()], next=None)
+    return ListPage(items=[_view(each) for each in service.catalog.datasets()], next=None)
 
 
 @router.get("/{name}", summary="One dataset", responses=problems(404))

@@ -13,8 +13,8 @@ from quantlab.serve.api.common import (
     FilePath,
     Key,
     Limit,
+    ListPage,
     Number,
-    Page,
     ServiceOf,
     address,
     binary,
@@ -171,7 +171,7 @@ def jobs(
     verb: Verb | None = None,
     limit: Limit = 50,
     after: Number = None,
-) -> Page[JobSummary]:
+) -> ListPage[JobSummary]:
     """List jobs, without their output and files."""
     rows = service.queue.recent(states=state or (), verb=verb, before=after, limit=limit + 1)
     return page(rows, limit, job_summary, lambda job: job.number, request, response)
@@ -196,9 +196,9 @@ def cancel(service: ServiceOf, token: MaySubmit, job: Key) -> JobView:
 
 
 @router.get("/{job}/files", summary="What a job has written", responses=problems(404))
-def files(service: ServiceOf, _: MayRead, job: Key) -> Page[FileView]:
+def files(service: ServiceOf, _: MayRead, job: Key) -> ListPage[FileView]:
     """List the files of a job that has ended."""
-    return Page(items=file_views(service.queue.get(job)), next=None)
+    return ListPage(items=file_views(service.queue.get(job)), next=None)
 
 
 @router.get(

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from quantlab.serve.access import MayRead
 from quantlab.serve.api.common import (
     Limit,
+    ListPage,
     NamePath,
-    Page,
     ServiceOf,
     address,
     binary,
@@ -77,7 +77,7 @@ def models(
     response: Response,
     limit: Limit = 50,
     after: Cursor = None,
-) -> Page[ModelView]:
+) -> ListPage[ModelView]:
     """List the models that jobs can use."""
     rows = service.catalog.models(before=_place(after), limit=limit + 1)
     return page(rows, limit, model_view, _cursor, request, response)

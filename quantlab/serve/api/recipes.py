@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from quantlab.errors import RecipeError
 from quantlab.fetch import catalog as published
 from quantlab.serve.access import MayRead, MaySubmit
-from quantlab.serve.api.common import NamePath, Page, ServiceOf, address, iso, problems
+from quantlab.serve.api.common import ListPage, NamePath, ServiceOf, address, iso, problems
 from quantlab.serve.problems import TooLargeError
 from quantlab.serve.queue import NotFoundError
 
@@ -37,11 +37,11 @@ class RecipeView(BaseModel):
 
 
 @router.get("", summary="The recipes, by name", responses=problems())
-def recipes(service: ServiceOf, _: MayRead) -> Page[RecipeView]:
+def recipes(service: ServiceOf, _: MayRead) -> ListPage[RecipeView]:
     """List all recipes; an uploaded one hides the published one of its name."""
     found = {name: _view(name, None) for name, entry in published().items() if entry.recipe}
     found |= {each.name: _view(each.name, each.created) for each in service.catalog.recipes()}
-    return Page(items=[found[name] for name in sorted(found)], next=None)
+    return ListPage(items=[found[name] for name in sorted(found)], next=None)
 
 
 @router.get(

@@ -15,7 +15,7 @@ from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import (
     FilePath,
     Limit,
-    Page,
+    ListPage,
     RunName,
     RunsOf,
     ServiceOf,
@@ -123,7 +123,7 @@ def runs(
     since: Text = None,
     limit: Limit = 50,
     after: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")] = None,
-) -> Page[RunSummary]:
+) -> ListPage[RunSummary]:
     """`model`: a part of a name or sha256. `since`: a date, or an age such as 7d."""
     begun = None if since is None else since_of(since, datetime.now(UTC))
     rows = found.entries(Filter(verb, model, begun, limit + 1, after))
@@ -166,14 +166,14 @@ def file(service: ServiceOf, found: RunsOf, _: MayRead, run: RunName, path: File
 
 
 @router.get("/{run}/trials", summary="What a tune has tried", responses=problems(404))
-def trials(found: RunsOf, _: MayRead, run: RunName) -> Page[TrialView]:
+def trials(found: RunsOf, _: MayRead, run: RunName) -> ListPage[TrialView]:
     """List a tune's trials in their order; none for another verb's run."""
     record = found.get(run).record
     tried = trials_of(record)
     front = {trial.digest for trial in pareto_front(tried)}
     output: dict[str, Any] = record.results.get("output") or {}
     views = [_trial(each, each.digest in front, output.get("sha256")) for each in tried]
-    return Page(items=views, next=None)
+    return ListPage(items=views, next=None)
 
 
 @router.post(

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from quantlab.runs.metrics import METRICS
 from quantlab.runs.trend import Series
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.common import NamePath, Page, RunsOf, address, problems
+from quantlab.serve.api.common import ListPage, NamePath, RunsOf, address, problems
 from quantlab.stats.paired import Interval
 from quantlab.verbs.runs import Metric, Trended
 
@@ -70,13 +70,13 @@ class TrendView(BaseModel):
 
 
 @router.get("", summary="The models that have figures", responses=problems())
-def trends(found: RunsOf, _: MayRead) -> Page[Measured]:
+def trends(found: RunsOf, _: MayRead) -> ListPage[Measured]:
     """List the models that have figures, by name."""
     items = [
         Measured(model=name, links=TrendLinks(self=address("trends", name)))
         for name in found.models()
     ]
-    return Page(items=items, next=None)
+    return ListPage(items=items, next=None)
 
 
 @router.get("/{model}", summary="A model over runs", responses=problems(404))

@@ -10,13 +10,13 @@ from pydantic import Field
 
 from quantlab.bench.defaults import SECONDS, Isolation
 from quantlab.verbs import roles
-from quantlab.verbs.options.option import Batch, Count, Option, Options, PixelSize, Stored
+from quantlab.verbs.options.option import Batch, Count, Option, Stored
 from quantlab.verbs.options.shared import (
     MOST_ROUNDS,
     MOST_THREADS,
-    SIZE_HELP,
     Compat,
     Force,
+    InputOptions,
     PlainSeed,
     Rounds,
     RunOptions,
@@ -28,17 +28,16 @@ _other = partial(Option, group="Images")
 Rate = Annotated[float, Field(gt=0)]
 
 
-class ProfileOptions(Options):
+class ProfileOptions(InputOptions):
     """What of ``quantlab bench`` a profile needs: it is taken at the first batch size."""
 
     models: tuple[str, ...]
     batch_sizes: tuple[int, ...] = (1,)
     threads: int = 1
     seed: int = 0
-    size: PixelSize | None = None
 
 
-class BenchOptions(RunOptions):
+class BenchOptions(InputOptions, RunOptions):
     """The options of ``quantlab bench``; ``isolation`` is of latency alone."""
 
     COMMAND = "bench"
@@ -111,10 +110,13 @@ class BenchOptions(RunOptions):
         ),
     ] = ()
     provider: Annotated[
-        str | None, _load("Execution provider: cpu, openvino, cuda, ... for all models.")
+        str | None,
+        _load(
+            "Execution provider: cpu, openvino, cuda, ... for all models.",
+            reader="quantlab.runtime.providers:providers_of",
+        ),
     ] = None
     isolation: Isolation = "fresh"
-    size: Annotated[PixelSize | None, Option(SIZE_HELP, group="Model", remote=True)] = None
     compat: Compat = None
     mode: Annotated[
         Literal["performance", "accuracy"],

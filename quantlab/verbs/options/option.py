@@ -173,6 +173,10 @@ class Option:
     boxes: int = 1
 
 
+_NONE = Option()
+"""Of a field that is set by code alone."""
+
+
 class Options(BaseModel):
     """The options of a verb. Fields without an ``Option`` are set by code alone.
 
@@ -197,7 +201,7 @@ class Options(BaseModel):
 
 @dataclass(frozen=True)
 class Declared:
-    """An option with what its field's annotation says.
+    """An option, or a field that is set by code alone, with what its annotation says.
 
     ``kind`` is the type of one value (a tuple of types where there are several), without None and
     bounds; ``several`` whether it holds a tuple of them; ``metadata`` the bounds and units of one.
@@ -209,6 +213,11 @@ class Declared:
     kind: Any
     several: bool
     metadata: tuple[Any, ...]
+
+    @property
+    def by_user(self) -> bool:
+        """Whether it is an option, not a field that is set by code alone."""
+        return self.option is not _NONE
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -251,6 +260,22 @@ class Declared:
         return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
     @property
+    def allowed(self) -> str:
+        """What its value may be, in words."""
+        if self.unit is not None:
+            words = f"a {self.unit.name} such as {self.unit.example}"
+        elif self.choices:
+            words = f"one of {', '.join(self.choices)}"
+        elif isinstance(self.kind, type) and issubclass(self.kind, BaseModel):
+            words = f"a mapping of {', '.join(self.kind.model_fields)}"
+        else:
+            words = " or ".join(dict.fromkeys(_WORDS.get(kind, "a mapping") for kind in self.kinds))
+        bounds = [(k, getattr(m, k)) for m in self.metadata for k in _BOUNDS if hasattr(m, k)]
+        words = ", ".join([words, *(f"{_BOUNDS[name]} {bound:g}" for name, bound in bounds)])
+        several = f"several of: {words}" if self.several else words
+        return f"{several}; or None" if type(None) in get_args(self.field.annotation) else several
+
+    @property
     def default(self) -> Any:
         """Its default; None where it has none."""
         return (
@@ -270,12 +295,26 @@ class Declared:
         return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "text",
+    Path: "a path",
+}
+_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
 @cache
 def declared(model: type[Options]) -> dict[str, Declared]:
     """The options of a verb by their names, in the order of GROUPS; the main ones first in each."""
-    found = [_declared(name, field) for name, field in model.model_fields.items()]
-    known = [each for each in found if each is not None]
+    known = [each for each in fields_of(model).values() if each.by_user]
     return {each.name: each for each in sorted(known, key=_place)}
+
+
+def fields_of(model: type[Options]) -> dict[str, Declared]:
+    """``declared`` and the fields that are set by code alone, in the order of the model."""
+    return {name: _declared(name, field) for name, field in model.model_fields.items()}
 
 
 def _place(known: Declared) -> tuple[int, bool]:
@@ -283,13 +322,10 @@ def _place(known: Declared) -> tuple[int, bool]:
     return GROUPS.index(known.option.group), not known.option.main
 
 
-def _declared(name: str, field: FieldInfo) -> Declared | None:
-    options = [each for each in field.metadata if isinstance(each, Option)]
-    if not options:
-        return None
-    if len(options) > 1:
+def _declared(name: str, field: FieldInfo) -> Declared:
+    option, *more = [each for each in field.metadata if isinstance(each, Option)] or [_NONE]
+    if more:
         raise TypeError(f"{name} is declared twice.")
-    option = options[0]
     kind, metadata = unpacked(field.annotation, tuple(field.metadata))
     several = get_origin(kind) is tuple
     if several:

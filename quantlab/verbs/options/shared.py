@@ -55,7 +55,11 @@ FileName = Annotated[
 ]
 Executor = Annotated[
     str,
-    Option("Who computes: inline, process[:N] or dask://HOST:PORT (docs/scale.md).", group="Speed"),
+    Option(
+        "Who computes: inline, process[:N] or dask://HOST:PORT (docs/scale.md).",
+        group="Speed",
+        reader="quantlab.cluster.executor:parse_executor",
+    ),
 ]
 Force = Annotated[
     bool,
@@ -135,7 +139,18 @@ class ConfigOptions(Options):
 _model = partial(Option, group="Model", remote=True)
 
 
-class ModelOptions(ConfigOptions):
+class InputOptions(Options):
+    """How to read a model where detection is wrong, or leaves something free."""
+
+    layout: Annotated[Layout | None, _model("If detection is wrong.")] = None
+    output_name: Annotated[
+        str | None,
+        _model("The output to judge, of several; else the first of classes.", remote=Name | None),
+    ] = None
+    size: Annotated[PixelSize | None, _model(SIZE_HELP)] = None
+
+
+class ModelOptions(InputOptions, ConfigOptions):
     """How to read a model where detection is wrong, and with what to feed it."""
 
     pipeline: Annotated[
@@ -150,13 +165,7 @@ class ModelOptions(ConfigOptions):
             form_help="Preprocessing: a name such as torchvision or tf.",
         ),
     ] = None
-    layout: Annotated[Layout | None, _model("If detection is wrong.")] = None
     output_kind: Annotated[OutputKind | None, _model("If detection is wrong.")] = None
-    output_name: Annotated[
-        str | None,
-        _model("The output to judge, of several; else the first of classes.", remote=Name | None),
-    ] = None
-    size: Annotated[PixelSize | None, _model(SIZE_HELP)] = None
     threads: Annotated[int, Field(ge=0), THREADS] = 0
 
 
@@ -182,7 +191,13 @@ class EvaluationOptions(ModelOptions):
             reader="quantlab.evaluate.execution:parse_split",
         ),
     ] = None
-    provider: Annotated[str | None, _speed("Of ONNX Runtime: cpu, cuda, openvino, ...")] = None
+    provider: Annotated[
+        str | None,
+        _speed(
+            "Of ONNX Runtime: cpu, cuda, openvino, ...",
+            reader="quantlab.runtime.providers:providers_of",
+        ),
+    ] = None
     fold_preprocess: Annotated[
         bool, _speed("Let the model itself normalize pixels.", remote=True)
     ] = False

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from quantlab.bench.defaults import SHARED_ROUNDS, SHARED_SECONDS
 from quantlab.recipe import Recipe
@@ -51,6 +51,20 @@ class BenchConditions(BaseModel):
     rounds: int = Field(SHARED_ROUNDS, ge=2, description="in each every model runs, in turns")
     seconds: Seconds = Field(SHARED_SECONDS, gt=0, description="for all rounds of a batch size")
     threads: int = Field(1, ge=0, description="0: every physical core")
+
+
+def _held_by_recipes(space: dict[str, tuple[Any, ...]] | None) -> dict[str, tuple[Any, ...]]:
+    """A search space with the values as recipes have them. Raises RecipeError, ValueError."""
+    from quantlab._util.yamlfile import validate
+
+    found = {}
+    for key, values in (space or {}).items():
+        if not values:
+            raise ValueError(f"{key}: give at least one value")
+        found[key] = tuple(
+            getattr(validate(Recipe, {key: value}, "search"), key) for value in values
+        )
+    return found
 
 
 _holds = partial(Option, group="What must hold")
@@ -176,6 +190,7 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
     ] = None
     space: Annotated[
         dict[str, tuple[Any, ...]] | None,
+        AfterValidator(_held_by_recipes),
         Field(default_factory=dict),
         _search(
             "The search space: a recipe's keys, each with the values to try, for example "

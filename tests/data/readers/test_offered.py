@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -47,7 +48,7 @@ def read_nothing(path: Path, *, labelled: bool) -> str:
 
 
 @pytest.fixture(autouse=True)
-def acme(monkeypatch: pytest.MonkeyPatch) -> None:
+def acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A package that offers readers is installed."""
     module = ModuleType("acme")
     vars(module).update(read=read, read_nothing=read_nothing)
@@ -55,6 +56,9 @@ def acme(monkeypatch: pytest.MonkeyPatch) -> None:
     offered = {"stack": "read", "npz": "read", "nothing": "read_nothing", "gone": "missing"}
     entries = [EntryPoint(name, f"acme:{what}", readers.GROUP) for name, what in offered.items()]
     monkeypatch.setattr(readers, "entry_points", lambda group: entries)
+    readers._offered.cache_clear()
+    yield
+    readers._offered.cache_clear()
 
 
 @pytest.fixture
