@@ -241,7 +241,7 @@ def collect(model: onnx.ModelProto, rounds: int, rows: dict[tuple[str, str], lis
         "in turns": in_turns(plan),
         "no gates": no_gates(plan),
     }
-    units = [unit for unit in units_of(plan.net) if len(unit) > 1]
+    units = [unit for unit in units_of(plan.net, shapes) if len(unit) > 1]
     activating = {unit[0].name for unit in units if unit[-1].kind == "Mul"}
     runs: dict[str, list[list[NodeRun]]] = defaultdict(list)
     for _ in range(rounds):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from math import inf, prod
 from typing import Literal
@@ -25,10 +25,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 Times = Callable[[Layer, Precision], float | None]
 """What a layer was measured to take in microseconds, None where it was not."""
 LEAST_GAIN, LEAST_SHARE = 20.0, 0.02
-"""What gains fewer microseconds in all, or a smaller share of a run, is left in int8: the table
+"""What gains fewer microseconds an image, or a smaller share of a run, is left in int8: the table
 does not tell it from nothing."""
 LEAST_REGION = 5.0
-"""And so is a region that gains fewer microseconds."""
+"""And so is a region that gains fewer microseconds an image."""
 _BLOCK = 16
 """ONNX Runtime computes so many channels at once, where their number is a multiple of 4."""
 _ALIGNED = 4
@@ -42,20 +42,21 @@ def place(net: Net, shapes: Shapes, costs: Costs, measured: Times | None = None)
     """The fastest placement of a net in which all is quantized that can be."""
     problem = _Problem(net, shapes, costs, measured or (lambda *_: None))
     operations, exchanges = problem.operations, problem.exchanges
+    images = shapes[net.input][0]
     could = [o.int8 < inf for o in operations]
     chosen = list(fastest(operations, exchanges))
     placed, widest, fp32 = (
         predicted(operations, exchanges, choice)
         for choice in (chosen, could, [False for _ in operations])
     )
-    if widest - placed < max(LEAST_GAIN, LEAST_SHARE * widest):
+    if widest - placed < max(LEAST_GAIN * images, LEAST_SHARE * widest):
         chosen, placed = could, widest
     regions = []
     for members in _regions(exchanges, chosen):
         other = [now or (i in members and could[i]) for i, now in enumerate(chosen)]
         slower = predicted(operations, exchanges, other) - placed
         names = [x.name for i in sorted(members) for x in problem.units[i] if x.quantized]
-        if slower < LEAST_REGION:
+        if slower < LEAST_REGION * images:
             chosen, placed = other, placed + slower
         elif names:
             regions.append(Region(layers=tuple(names), slower=round(slower, 1)))
@@ -87,7 +88,7 @@ class _Problem:
 
     def __init__(self, net: Net, shapes: Shapes, costs: Costs, measured: Times) -> None:
         self._net, self._shapes, self._costs, self._measured = net, shapes, costs, measured
-        self.units = tuple(units_of(net))
+        self.units = tuple(units_of(net, shapes))
         self._of = {layer.name: i for i, unit in enumerate(self.units) for layer in unit}
         self.operations = tuple(self._operation(unit) for unit in self.units)
         self.exchanges = tuple(self._exchanges())
@@ -179,22 +180,25 @@ def _floats(layer: Layer, shapes: Shapes) -> bool:
     return shapes.get(layer.inputs[0]) == shapes.get(layer.output)
 
 
-def units_of(net: Net) -> Iterable[list[Layer]]:
-    """Layers that belong together: HardSigmoid with the Mul that makes a HardSwish of it, and a
-    convolution with such an activation behind it."""
+def units_of(net: Net, shapes: Shapes) -> list[list[Layer]]:
+    """Layers that belong together: HardSigmoid with the Mul that makes a HardSwish of it, a
+    convolution with such an activation behind it, and a channel shuffle with what it shuffles."""
     units: list[list[Layer]] = []
     of: dict[str, list[Layer]] = {}
     for layer in net.layers:
-        unit = next((of[x.name] for x in _belongs_to(net, layer) if x.name in of), None)
-        if unit is None:
-            unit = []
-            units.append(unit)
-        unit.append(layer)
-        of[layer.name] = unit
+        first, *others = [of[x.name] for x in _belongs_to(net, layer, shapes)] or [[]]
+        for other in others:
+            if other is not first:
+                first += other
+                units = [unit for unit in units if unit is not other]
+        if not first:
+            units.append(first)
+        first.append(layer)
+        of.update((member.name, first) for member in first)
     return units
 
 
-def _belongs_to(net: Net, layer: Layer) -> Iterator[Layer]:
+def _belongs_to(net: Net, layer: Layer, shapes: Shapes) -> Iterator[Layer]:
     makers = [net.producers[name] for name in layer.inputs if name in net.producers]
     if layer.kind in _GATES and len(makers) == 1 and makers[0].kind == "Conv":
         readers = net.consumers[makers[0].output]
@@ -202,6 +206,8 @@ def _belongs_to(net: Net, layer: Layer) -> Iterator[Layer]:
             yield makers[0]
     if _swish(net)(layer):
         yield from (x for x in makers if x.kind == "HardSigmoid")
+    if _shuffles(net, layer, shapes):
+        yield from reversed(_behind_convolutions(net, layer))
 
 
 def _swish(net: Net) -> Callable[[Layer], bool]:
@@ -235,11 +241,21 @@ def _shuffles(net: Net, layer: Layer, shapes: Shapes) -> bool:
     have channels last, and ONNX Runtime brings them to the front in the same, slow, step."""
     if layer.kind != "Transpose" or len(shapes.get(layer.inputs[0], ())) != 5:
         return False
-    name = layer.inputs[0]
-    while (maker := net.producers.get(name)) is not None and maker.kind == "Reshape":
-        name = maker.inputs[0]
-    names = maker.inputs if maker is not None and maker.kind == "Concat" else (name,)
-    return all(n in net.producers and net.producers[n].kind == "Conv" for n in names)
+    made = _behind_convolutions(net, layer)
+    names = made[-1].inputs if made else ()
+    return all(n in net.producers and net.producers[n].kind == "Conv" for n in names) and bool(
+        names
+    )
+
+
+def _behind_convolutions(net: Net, layer: Layer) -> list[Layer]:
+    """The Reshapes and the Concat before a layer, the last first."""
+    found: list[Layer] = []
+    maker = net.producers.get(layer.inputs[0])
+    while maker is not None and maker.kind in ("Reshape", "Concat"):
+        found.append(maker)
+        maker = net.producers.get(maker.inputs[0]) if maker.kind == "Reshape" else None
+    return found
 
 
 def _kind(layer: Layer, read: Sequence[tuple[int, ...]]) -> str:

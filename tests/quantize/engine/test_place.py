@@ -29,7 +29,7 @@ SLOW = {"int8": Cost(start=2 * SECOND), "fp32": Cost(start=SECOND)}
 NEARLY = {"int8": Cost(start=2), "fp32": Cost(start=1)}
 KINDS = (
     "first", "dense", "depthwise", "uneven depthwise", "pointwise", "gemm", "globalaveragepool",
-    "elementwise", "broadcast", "hardsigmoid", "maxpool", "move",
+    "elementwise", "broadcast", "hardsigmoid", "maxpool", "move", "shuffle", "concat",
 )  # fmt: skip
 DEPTHWISE = {"k": floats(CHANNELS, 1, 3, 3, seed=4)}
 
@@ -128,6 +128,24 @@ def test_a_hard_swish_goes_where_its_convolution_goes(tmp_path: Path, costs: Any
     proto = quantize(network(tmp_path, middle, DEPTHWISE))
     assert len(left(proto)) == 3
     assert {"d", "m"} < left(proto)
+
+
+def test_a_channel_shuffle_goes_where_what_it_shuffles_goes(tmp_path: Path, costs: Any) -> None:
+    middle = [
+        *(conv("a k", "c", group=CHANNELS), conv("a k", "d", group=CHANNELS)),
+        *(node("Concat", "c d", "cd", axis=1), node("Reshape", "cd apart", "five")),
+        *(node("Transpose", "five", "turned", perm=[0, 2, 1, 3, 4]),),
+        *(node("Reshape", "turned together", "back"), node("Conv", "back half", "m")),
+    ]
+    shapes = {"apart": np.array([0, 2, 8, 16, 16]), "together": np.array([0, 16, 16, 16])}
+    more = {**DEPTHWISE, **shapes, "half": floats(CHANNELS, 16, 1, 1)}
+    found = table()
+    operators = {**found.operators, "shuffle": {"int8": Cost(start=9 * SECOND), "fp32": Cost()}}
+    costs(found.model_copy(update={"operators": operators}))
+    model = network(tmp_path, middle, more)
+    proto = quantize(model)
+    assert left(proto) == {"cd", "five", "turned", "back"}
+    assert sqnr(model, proto) > 25
 
 
 def test_where_int8_never_pays_the_file_answers_as_fp32_does(tmp_path: Path, costs: Any) -> None:
