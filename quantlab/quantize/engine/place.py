@@ -24,7 +24,7 @@ from quantlab.runtime.session import plain_errors
 Shapes = Mapping[str, tuple[int, ...]]
 Times = Callable[[Layer, Precision], float | None]
 """What a layer was measured to take in microseconds, None where it was not."""
-LEAST_GAIN, LEAST_SHARE = 20.0, 0.02
+LEAST_GAIN, LEAST_SHARE = 75.0, 0.05
 """What gains fewer microseconds an image, or a smaller share of a run, is left in int8: the table
 does not tell it from nothing."""
 LEAST_REGION = 5.0
@@ -175,7 +175,8 @@ def _takes_floats(layer: Layer) -> bool:
 
 def _floats(layer: Layer, shapes: Shapes) -> bool:
     """Whether the layer computes value by value in fp32, in whatever layout its input has."""
-    if layer.quantized or layer.kind not in BY_VALUE or len(layer.inputs) != 1:
+    by_value = layer.kind in (*BY_VALUE, "QuickGelu")
+    if layer.quantized or not by_value or len(layer.inputs) != 1:
         return False
     return shapes.get(layer.inputs[0]) == shapes.get(layer.output)
 
