@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 RangeMethod = Literal["minmax", "mean", "moving-average", "percentile", "entropy", "mse"]
 ActivationType = Literal["u8", "s8", "u16", "s16"]
 WeightType = Literal["u8", "s8", "s4", "s16"]
+Placing = Literal["fastest", "widest", "measured"]
 
 
 class Recipe(BaseModel):
@@ -52,6 +53,11 @@ class Recipe(BaseModel):
     range_search: bool = Field(default=True, description="choose ranges by the error of the logits")
     smooth: float | None = Field(
         default=None, ge=0, le=1, description="SmoothQuant migration strength"
+    )
+    placement: Placing = Field(
+        default="fastest",
+        description="leave in fp32 what is not faster in int8, by the table of costs (fastest) or "
+        "by times measured here (measured), or nothing that can be in int8 (widest)",
     )
     exclude: tuple[str, ...] = Field(default=(), description="names of nodes that stay in fp32")
     images_per_class: int | None = Field(
@@ -102,5 +108,6 @@ _PLAIN: dict[str, Any] = {
     "bias_correction": False,
     "rounding": "nearest",
     "range_search": False,
+    "placement": "widest",
 }
 _QOPERATOR_TYPES = {("u8", "s8"), ("u8", "u8"), ("s8", "s8")}

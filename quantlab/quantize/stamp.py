@@ -8,6 +8,7 @@ import onnx
 
 from quantlab.model.large import serialized
 from quantlab.model.model import Model
+from quantlab.quantize.placement import PLACEMENT_KEY, read_placement
 from quantlab.recipe import Recipe
 
 SOURCE_KEY = "quantlab.fp32_sha256"
@@ -24,7 +25,13 @@ def stamp(
 
     It is the graph with its recipe, its fp32 model's sha256, its pipeline and (12
     hex digits each) the content digests of its calibration images. The same input, the same bytes.
+    What was placed by times measured here is stamped as excluded: that recipe makes it anew.
     """
+    metadata = {prop.key: prop.value for prop in proto.metadata_props}
+    placement = read_placement(metadata)
+    if recipe.placement == "measured" and placement is not None:
+        exclude = (*recipe.exclude, *placement.left)
+        recipe = recipe.model_copy(update={"placement": "widest", "exclude": exclude})
     proto.producer_name = "quantlab"
     proto.producer_version = ""
     del proto.metadata_props[:]
@@ -34,6 +41,8 @@ def stamp(
         RECIPE_KEY: recipe.model_dump_json(),
         SOURCE_KEY: model.sha256,
     }
+    if placement is not None:
+        facts[PLACEMENT_KEY] = metadata[PLACEMENT_KEY]
     for key, value in facts.items():
         proto.metadata_props.add(key=key, value=value)
     return serialized(proto, f"the int8 file of {model.path.name}")

@@ -26,10 +26,12 @@ from quantlab.inspect.counts import node_macs
 from quantlab.inspect.int8_share import int8_share
 from quantlab.inspect.speed_formats import slow_format
 from quantlab.model.model import Model
+from quantlab.quantize.placement import read_placement
 from quantlab.quantize.stamp import SOURCE_KEY, calibrated_on
 from quantlab.report.advice import unfinished
 from quantlab.report.context import ReportContext
 from quantlab.report.pays_off import worth
+from quantlab.report.placement import slower_in_int8
 from quantlab.verbs import inputs
 from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.cached_results import known_macs
@@ -301,6 +303,8 @@ def macs_of(int8: Model, asked: Collection[str] | None = None) -> Macs | None:
     excluded = [x for x in stamped if isinstance(x, str)] if isinstance(stamped, list) else []
     mine = excluded if asked is None else asked
     reasons = {name: EXCLUDED if name in mine else REVERTED for name in excluded}
+    if (placement := read_placement(int8.metadata)) is not None:
+        reasons.update((n, slower_in_int8(slower)) for n, slower in placement.left.items())
     proto = int8.proto()
     try:
         macs = known_macs(int8, lambda: node_macs(proto, int8.input))

@@ -20,8 +20,10 @@ from quantlab.inspect.speed_formats import slow_format
 from quantlab.model.model import Model, file_name
 from quantlab.quantize import Engine, get_engine
 from quantlab.quantize.cached_files import ENGINES, file_key, keep_model, recall_model
+from quantlab.quantize.placement import read_placement
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
+from quantlab.report.placement import nothing_in_int8, placement_sentence
 from quantlab.verbs import inputs
 from quantlab.verbs.calibration_sample import calibration_images, drawn
 from quantlab.verbs.inputs import LocatedDataset, model_facts
@@ -107,6 +109,7 @@ def quantize(
         "recipe": recipe.model_dump(mode="json"),
     }
     int8 = int8_of(model, content, Path(name).name.removesuffix(".onnx"))
+    say_placement(int8, Path(name).name, reporter)
     chosen = choose_images(found, sample, images, recipe, spec, reporter)
     check = self_check(model, int8, recipe, images, chosen, spec.threads)
     error = None
@@ -125,6 +128,18 @@ def int8_of(fp32: Model, content: bytes, name: str) -> Model:
     """The int8 file as a Model that gives what the fp32 model gives."""
     made = Model.of(content, name=name).like(fp32)
     return replace(made, source=None if fp32.folder else fp32.path)
+
+
+def say_placement(int8: Model, name: str, reporter: Reporter) -> None:
+    """Say what the file leaves in fp32 for speed; warn where that is everything."""
+    placement = read_placement(int8.metadata)
+    if placement is None:
+        return
+    if int8.is_quantized:
+        if sentence := placement_sentence(placement):
+            reporter.say(sentence)
+    else:
+        reporter.warn(f"{name}: {nothing_in_int8(placement)}")
 
 
 def warn_of_speed(int8: Model, reporter: Reporter) -> None:

@@ -19,11 +19,13 @@ from quantlab.data.readers import open_dataset
 from quantlab.errors import QuantizeError
 from quantlab.evaluate.metrics import sqnr_db
 from quantlab.model.model import Model
-from quantlab.quantize import get_engine
+from quantlab.quantize import engine, get_engine
+from quantlab.quantize.costs import Cost, Costs
 from quantlab.quantize.stamp import calibrated_on
 from quantlab.recipe import Recipe
 from quantlab.runtime.runner import Runner
 from quantlab.testing import image_folder, listed_folder, tiny_classifier
+from quantlab.verbs.compare import macs_of
 from quantlab.verbs.selfcheck import Chosen, self_check
 
 WEIGHTS = "quantlab/output/weight/quantized"
@@ -86,6 +88,53 @@ def test_the_check_is_one_line_and_in_the_record(cli: Any, scene: Any, tmp_path:
     unseen = crops.inputs(np.flatnonzero(np.array(used) == 0), int8.input)
     with Runner(scene.model) as fp32, Runner(target) as other:
         assert file["sqnr_db"] == pytest.approx(sqnr_db(fp32(unseen), other(unseen)))
+
+
+def slower(kind: str, by: float) -> Costs:
+    """A table by which int8 takes so many microseconds longer, for this kind of layer alone."""
+    nothing = dict.fromkeys(("quantize", "dequantize", "reorder", "transpose"), Cost())
+    return Costs(
+        instructions="none",
+        onnxruntime="none",
+        operators={
+            name: {"int8": Cost(start=by if name == kind else 1.0), "fp32": Cost(start=2.0)}
+            for name in ("first", "uneven depthwise", "depthwise", "pointwise", "gemm", "dense")
+        },
+        conversions={"image": nothing, "matrix": nothing},
+    )
+
+
+def test_what_stays_in_fp32_for_speed_is_said_with_its_reason(
+    cli: Any, scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "shipped_costs", lambda: slower("gemm", 102.0))
+    words = (*scene.words, "--output", tmp_path / "int8.onnx")
+    said = cli("quantize", "--model", scene.model, *words)
+    assert "Left in fp32: output (slower in int8 by 100 µs)." in said.err
+    told = said.record.results["check"]
+    assert 0 < told["int8_macs"] < 1
+    macs = macs_of(Model.load(tmp_path / "int8.onnx"))
+    assert macs is not None
+    assert [(x.op_type, x.reason) for x in macs.fp32] == [("Gemm", "slower in int8 by 100 µs")]
+
+
+def test_a_model_in_which_int8_pays_nowhere_stays_in_fp32_with_a_warning(
+    cli: Any, scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = slower("gemm", 102.0)
+    cost = {"int8": Cost(start=102.0), "fp32": Cost(start=2.0)}
+    every = every.model_copy(update={"operators": dict.fromkeys(every.operators, cost)})
+    monkeypatch.setattr(engine, "shipped_costs", lambda: every)
+    target = tmp_path / "int8.onnx"
+    said = cli("quantize", "--model", scene.model, *scene.words, "--output", target)
+    assert "int8.onnx: nothing is in int8, because int8 is slower in all of this model" in said.err
+    assert "placement: widest" in said.err
+    assert said.record.results["check"]["int8_macs"] == 0
+    (tmp_path / "r.yaml").write_text("placement: widest\n")
+    words = (*scene.words, "--recipe", tmp_path / "r.yaml", "--output", target)
+    said = cli("quantize", "--model", scene.model, *words)
+    assert "nothing is in int8" not in said.err
+    assert said.record.results["check"]["int8_macs"] == 1.0
 
 
 def test_images_that_calibrated_check_where_there_are_no_others(

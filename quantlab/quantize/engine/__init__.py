@@ -1,6 +1,6 @@
 """quantlab's own quantization engine: ranges, equalization, rounding and bias correction.
 
-    prepare → read_net → equalize → ranges → weights and biases → range search → write
+    prepare → read_net → place → equalize → ranges → weights and biases → range search → write
 
 Each part is a field of the Recipe. Nothing here needs more than numpy, scipy, onnx, onnxruntime.
 """
@@ -11,10 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from quantlab.errors import QuantizeError
 from quantlab.model.model import Model
 from quantlab.quantize.checks import check_weights
+from quantlab.quantize.costs import shipped_costs
 from quantlab.quantize.engine.equalize import Equalized, Equalizer
 from quantlab.quantize.engine.forms import to_int8_forms
 from quantlab.quantize.engine.grid import Grid, activation_grid, weight_storage
@@ -22,9 +24,11 @@ from quantlab.quantize.engine.net import Net, check_excluded, read_net
 from quantlab.quantize.engine.observe import (
     Batches,
     Observe,
+    fixed_batch,
     observe_tensors,
     spread_batches,
 )
+from quantlab.quantize.engine.place import place, tensor_sizes
 from quantlab.quantize.engine.plan import (
     QuantizationPlan,
     fixed_bounds,
@@ -35,7 +39,9 @@ from quantlab.quantize.engine.qdq import INT16_OPSET, write_qdq
 from quantlab.quantize.engine.qoperator import write_qoperator
 from quantlab.quantize.engine.ranges import Candidates, RangeEstimator, range_estimator
 from quantlab.quantize.engine.search import searched
+from quantlab.quantize.engine.timed import times_of
 from quantlab.quantize.engine.weights import fitted_weights, nearest_weights
+from quantlab.quantize.placement import Placement, write_placement
 from quantlab.quantize.prepare import MIN_OPSET, prepare
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
@@ -45,6 +51,22 @@ SOME_IMAGES = 128
 searched on the other; more gain little (see docs/engine.md)."""
 
 
+PLAIN = {
+    "engine": "quantlab",
+    "format": "qdq",
+    "equalize": False,
+    "smooth": None,
+    "bias_correction": False,
+    "rounding": "nearest",
+    "range_search": False,
+    "exclude": (),
+}
+"""What a recipe is changed by for a file that is made in no time: plain ranges, nearest weights."""
+_Made = tuple[tuple[str, Recipe], Calibration, QuantizationPlan, Placement | None]
+_FAST_TYPES = ("u8", "s8")
+"""Of activations and of weights: the table of costs holds for these."""
+
+
 class QuantlabEngine:
     """See the package's docstring."""
 
@@ -52,7 +74,7 @@ class QuantlabEngine:
 
     def __init__(self, observe: Observe = observe_tensors) -> None:
         self._observe = observe
-        self._last: tuple[tuple[str, Recipe], Calibration, QuantizationPlan] | None = None
+        self._last: _Made | None = None
 
     def quantize(self, model: Model, recipe: Recipe, calibration: Calibration) -> onnx.ModelProto:
         """See Engine.quantize. Memory does not grow with the number of calibration images.
@@ -61,10 +83,14 @@ class QuantlabEngine:
         """
         key = (model.sha256, recipe.model_copy(update={"format": "qdq", "name": ""}))
         if self._last is None or self._last[0] != key or self._last[1] is not calibration:
-            net = read_net(prepared_for(model, recipe), recipe)
-            self._last = (key, calibration, make_plan(net, recipe, calibration, self._observe))
-        plan = self._last[2]
-        return write_qdq(plan) if recipe.format == "qdq" else write_qoperator(plan)
+            net, placement = placed_net(prepared_for(model, recipe), recipe, calibration)
+            plan = make_plan(net, recipe, calibration, self._observe)
+            self._last = (key, calibration, plan, placement)
+        _, _, plan, placement = self._last
+        proto = write_qdq(plan) if recipe.format == "qdq" else write_qoperator(plan)
+        if placement is not None:
+            write_placement(proto, placement)
+        return proto
 
 
 def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
@@ -81,6 +107,35 @@ def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
     proto.ir_version = max(proto.ir_version, 10 if wide else 0)
     del proto.graph.value_info[:]
     return proto
+
+
+def placed_net(
+    prepared: onnx.ModelProto, recipe: Recipe, calibration: Calibration
+) -> tuple[Net, Placement | None]:
+    """The net with everything in int8 that the recipe's placement puts there, and the placement;
+    None where the recipe wants the widest, or types that no table of costs is for.
+
+    Raises QuantizeError when nothing can be quantized.
+    """
+    net = read_net(prepared, recipe)
+    fast = (recipe.activations, recipe.weights) == _FAST_TYPES
+    if recipe.placement == "widest" or not fast or not len(calibration):
+        return net, None
+    images = next(iter(calibration))[: fixed_batch(net) or 1]
+    measured = None
+    if recipe.placement == "measured":
+        plain = recipe.model_copy(update=PLAIN)
+        measured = times_of(make_plan(net, plain, _Once(images)), {net.input: images})
+    placement = place(net, tensor_sizes(net, images), shipped_costs(), measured)
+    left = [name for region in placement.regions for name in region.layers]
+    return read_net(prepared, recipe, left) if left else net, placement
+
+
+class _Once(list[NDArray[np.generic]]):
+    """One batch as calibration images."""
+
+    def __init__(self, images: NDArray[np.generic]) -> None:
+        super().__init__([images])
 
 
 def make_plan(

@@ -6,7 +6,7 @@ after it, which costs nothing once it is the range of the layer's output quantiz
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -198,17 +198,18 @@ def _quantized_ends(layer: Layer) -> Iterator[str]:
         yield from layer.outputs
 
 
-def read_net(prepared: onnx.ModelProto, recipe: Recipe) -> Net:
-    """The prepared graph as a Net.
+def read_net(prepared: onnx.ModelProto, recipe: Recipe, left: Collection[str] = ()) -> Net:
+    """The prepared graph as a Net, with the layers ``left`` in fp32 as well as the recipe's.
 
-    Raises QuantizeError when no node can be quantized.
+    Raises QuantizeError when no node can be quantized, ``left`` or not.
     """
+    recipe = recipe.model_copy(update={"exclude": (*recipe.exclude, *left)})
     graph = prepared.graph
     weights = Weights(graph)
     layers = [_layer(node, weights) for node in graph.node]
     layers = _fold_activations(layers, graph, weights)
     net = Net(prepared, tuple(_decide(layers, graph, recipe)))
-    if not any(layer.quantized and layer.weight is not None for layer in net.layers):
+    if not left and not any(x.quantized and x.weight is not None for x in net.layers):
         raise QuantizeError(
             "nothing to quantize: no Conv, Gemm or MatMul outside of exclude has constant float32 "
             "weights.",

@@ -20,6 +20,7 @@ from quantlab.quantize.protocol import Calibration
 from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.session import plain_errors
 
+CANNOT_RUN = "ONNX Runtime cannot run the model on the calibration images"
 _IMAGES_AT_ONCE = 2
 """Every tensor of so many images is held at a time: 55 MB for MobileNetV2."""
 
@@ -49,7 +50,7 @@ def _tensor_batches(
     # Where threads divide a tensor, some operators (Elu, Softplus, LRN) round differently.
     session = graph_session(proto, threads=1)
     for images in _small(net, batches):
-        with plain_errors("ONNX Runtime cannot run the model on the calibration images"):
+        with plain_errors(CANNOT_RUN):
             found = session.run(inner, {net.input: images}) if inner else []
         values = dict(zip(inner, found, strict=True))
         yield {**values, net.input: np.asarray(images)}

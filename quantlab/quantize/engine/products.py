@@ -18,7 +18,7 @@ from quantlab.quantize.fold import affine_of
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
 
-_BY_VALUE = (
+BY_VALUE = (
     "Add", "Sub", "Mul", "Div", "Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish",
     "Elu", "Erf", "Tanh", "Gelu", "Mish", "Softplus", "Sqrt", "Exp", "Neg", "Abs", "Identity",
 )  # fmt: skip
@@ -159,7 +159,7 @@ class _Rows:
         if g.is_standard(node, "LayerNormalization"):
             last = g.attribute(node, "axis", -1) in (-1, len(whole[0] or ()) - 1)
             return last and len(node.output) == 1
-        by_value = g.is_standard(node, *_BY_VALUE) or node.op_type in CONTRIB_GELUS
+        by_value = g.is_standard(node, *BY_VALUE) or node.op_type in CONTRIB_GELUS
         return by_value and all(value.ndim <= 1 or value.size == 1 for value in constants)
 
 

@@ -12,26 +12,16 @@ from dataclasses import replace
 import onnx
 
 from quantlab.model.model import Model
-from quantlab.quantize.engine import make_plan, prepared_for
+from quantlab.quantize.engine import PLAIN, make_plan, placed_net, prepared_for
 from quantlab.quantize.engine.net import read_net
 from quantlab.quantize.engine.qdq import write_qdq
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
 
-PLAIN = {
-    "engine": "quantlab",
-    "format": "qdq",
-    "equalize": False,
-    "smooth": None,
-    "bias_correction": False,
-    "rounding": "nearest",
-    "range_search": False,
-    "exclude": (),
-}
-
 
 class Variants:
-    """The recipe, made plain, with any nodes in fp32. Raises QuantizeError as the engine does.
+    """The recipe, made plain but placed as it wants, with any nodes in fp32. Raises QuantizeError
+    as the engine does.
 
     ``layers`` are the names of the layers with weights that it quantizes.
     """
@@ -40,7 +30,9 @@ class Variants:
         self._recipe = recipe.model_copy(update=PLAIN)
         named = self._recipe.model_copy(update={"exclude": recipe.exclude})
         self._prepared = prepared_for(model, named)
-        self._plan = make_plan(read_net(self._prepared, self._recipe), self._recipe, calibration)
+        net, placement = placed_net(self._prepared, self._recipe, calibration)
+        self._left = () if placement is None else tuple(placement.left)
+        self._plan = make_plan(net, self._recipe, calibration)
         layers = (x for x in self._plan.net.layers if x.quantized and x.weight is not None)
         self.layers = frozenset(layer.name for layer in layers)
 
@@ -49,7 +41,7 @@ class Variants:
         if self.layers <= set(nodes):
             return self._prepared
         recipe = self._recipe.model_copy(update={"exclude": tuple(nodes)})
-        net = read_net(self._prepared, recipe)
+        net = read_net(self._prepared, recipe, self._left)
         quantized = set(net.quantized_tensors)
         layers = {layer.output for layer in net.layers if layer.quantized}
         return write_qdq(

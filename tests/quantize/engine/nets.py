@@ -20,6 +20,7 @@ from quantlab.recipe import Recipe
 from quantlab.runtime.runner import Runner
 
 SIZE = 16
+CHANNELS_OF_MIDDLE = 8
 Weights = dict[str, NDArray[Any]]
 BOTH = pytest.mark.parametrize("form", ["qdq", "qoperator"])
 
