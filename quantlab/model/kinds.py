@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
 
 Layout = Literal["NCHW", "NHWC"]
 OutputKind = Literal["logits", "probabilities"]
@@ -49,5 +50,7 @@ def of_two_classes(answers: NDArray[np.float32], kind: OutputKind) -> NDArray[np
     """
     if answers.shape[1] != 1:
         return answers
+    import numpy as np  # options name the kinds: help loads no numpy
+
     first = 1 - answers if kind == "probabilities" else np.zeros_like(answers)
     return np.concatenate([first, answers], axis=1)

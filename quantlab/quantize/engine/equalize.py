@@ -77,7 +77,7 @@ class Equalizer:
             self._scale(group)
         constants = _scaled_constants(self.net, self.scales)
         layers = tuple(
-            replace(_scaled_layer(layer, self.scales), constants=constants.get(layer.name, {}))
+            _scaled_layer(layer, self.scales, constants.get(layer.name, {}))
             for layer in self.net.layers
         )
         ranges = {n: (0.0, float((p.peaks * self.scales[n]).max())) for n, p in self.peaks.items()}
@@ -141,7 +141,8 @@ def _takes_scale(layer: Layer) -> bool:
     known = layer.weight is not None or layer.row.scales_channels
     flat = layer.kind != "Flatten" or g.attribute(layer.node, "axis", 1) == 1
     unbounded = layer.low == -np.inf and layer.high == np.inf
-    return layer.quantized and known and flat and (layer.low == 0 or unbounded)
+    written = layer.quantized or layer.kind == "Conv"
+    return written and known and flat and (layer.low == 0 or unbounded)
 
 
 def _normalized(net: Net, group: Sequence[str]) -> bool:
@@ -310,9 +311,12 @@ def _scaled_constants(net: Net, scales: Mapping[str, Floats]) -> dict[str, dict[
     return found
 
 
-def _scaled_layer(layer: Layer, scales: Mapping[str, Floats]) -> Layer:
+def _scaled_layer(
+    layer: Layer, scales: Mapping[str, Floats], constants: Mapping[int, Floats]
+) -> Layer:
+    """Its weights scaled; those of a convolution in fp32 are to be read in place of its own."""
     if layer.weight is None or layer.bias is None:
-        return layer
+        return replace(layer, constants=constants)
     weight, bias = layer.weight, layer.bias
     made, read = scales.get(layer.output), scales.get(layer.inputs[0])
     if made is not None:
@@ -321,4 +325,7 @@ def _scaled_layer(layer: Layer, scales: Mapping[str, Floats]) -> Layer:
         axis = -1 if layer.depthwise else 1
         shape = (-1, *[1] * (weight.ndim - 1)) if axis == -1 else (1, -1, *[1] * (weight.ndim - 2))
         weight = weight / read.reshape(shape)
-    return replace(layer, weight=weight, bias=bias)
+    if not layer.quantized and (made is not None or read is not None):
+        given = len(layer.node.input) > 2 and layer.node.input[2]
+        constants = {**constants, 1: weight, **({2: bias} if given else {})}
+    return replace(layer, weight=weight, bias=bias, constants=constants)
