@@ -72,9 +72,9 @@ class _Facts:
         constant = self.constants.issuperset(node.output)
         if self._kind(node) != "fp32" or constant or self._is_fused(node):
             return ""
-        if not self.quantized:
-            return NOT_QUANTIZED
-        return self.excluded.get(node.name) or self._obstacle(node)
+        if reason := self.excluded.get(node.name):
+            return reason
+        return self._obstacle(node) if self.quantized else NOT_QUANTIZED
 
     def _kind(self, node: onnx.NodeProto) -> str:
         names = [name for name in (*node.input, *node.output) if name]

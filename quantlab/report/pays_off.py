@@ -21,7 +21,7 @@ def worth(c: Comparison, trials: Sequence[TrialRow] = ()) -> str:
     no MAC in int8; "" when it is faster, or nothing is known. ``trials`` are a tune's."""
     if c.fp32.sha256 == c.int8.sha256:
         return ""
-    found = _speeds(c) or _own_trial(c, trials) or _untimed(c)
+    found = _speeds(c) or _own_trial(c, trials) or _without_int8(c)
     if not found:
         return ""
     parts = [found, _others(trials), "" if c.macs is None else macs_sentence(c.macs)]
@@ -67,12 +67,12 @@ def _own_trial(c: Comparison, trials: Sequence[TrialRow]) -> str:
     )
 
 
-def _untimed(c: Comparison) -> str:
+def _without_int8(c: Comparison) -> str:
     """Of a quantized file in which no MAC is."""
-    if c.speeds or c.macs is None or c.macs.int8 > 0:
+    if c.macs is None or c.macs.int8 > 0 or all(x.reason == NOT_QUANTIZED for x in c.macs.fp32):
         return ""
-    if all(x.reason == NOT_QUANTIZED for x in c.macs.fp32):
-        return ""
+    if c.speeds:
+        return "No MAC is in int8: what is faster is the fp32 graph, as it was prepared."
     return "int8 cannot pay: nothing was timed, but no MAC is in int8."
 
 

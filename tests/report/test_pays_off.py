@@ -27,6 +27,14 @@ def test_where_int8_is_faster_nothing_is_said() -> None:
     assert worth(made(macs=MACS)) == ""
 
 
+def test_a_faster_file_without_int8_is_not_called_int8() -> None:
+    text = worth(made(macs=NONE))
+    assert text == (
+        "No MAC is in int8: what is faster is the fp32 graph, as it was prepared. 0.0% of the MACs "
+        "are in int8; left in fp32: 2 Conv (100.0% of the MACs; excluded by the recipe)."
+    )
+
+
 def test_slower_with_what_is_left_in_fp32_and_why() -> None:
     text = worth(made(int8_ms=20, macs=MACS))
     assert text.startswith(
