@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
+import pytest
+from nets import network, ops, quantize, sqnr
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
+from quantlab.model.model import Model
 from quantlab.quantize.engine.channels import Channels
 from quantlab.quantize.engine.equalize import linear_scales, noise, sum_scales
 from quantlab.quantize.engine.net import Layer
@@ -58,3 +64,23 @@ def test_sums_are_scaled_no_further_than_makes_less_noise() -> None:
         made = [noise(layer, facts["x"], by / by.min(), 255, 127) for by in (found, full, full**0)]
         assert made[0] <= min(made[1:])
         assert np.allclose(found, full / full.min()) == spared
+
+
+@pytest.mark.parametrize("left", ["c1", "c2"])
+def test_scales_pass_through_a_convolution_in_fp32(left: str, tmp_path: Path) -> None:
+    """What a model's channels came with is undone between an int8 and an fp32 convolution too."""
+    proto = network(tmp_path).proto()
+    by = np.exp2(np.array([-6, 5, -4, 3, 6, -5, 4, -3], np.float32))
+    for tensor in proto.graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        if tensor.name in ("w1", "b1"):
+            value = value * by.reshape(-1, *[1] * (value.ndim - 1))
+        if tensor.name == "w2":
+            value = value / by.reshape(1, -1, 1, 1)
+        tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float32), tensor.name))
+    onnx.save(proto, tmp_path / "uneven.onnx")
+    model = Model.load(tmp_path / "uneven.onnx")
+    plain = {"range_search": False, "bias_correction": False, "rounding": "nearest"}
+    off, on = (quantize(model, exclude=(left,), equalize=e, **plain) for e in (False, True))
+    assert ops(on).count("Conv") == 2
+    assert sqnr(model, on) > sqnr(model, off) + 10
