@@ -52,6 +52,7 @@ from numpy.typing import NDArray
 import quantlab
 from quantlab._util.files import write_whole
 from quantlab._util.paths import cache_dir
+from quantlab._util.source import source_digest
 from quantlab.bench.harness import bench
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline, get_pipeline
@@ -197,15 +198,8 @@ def run_one(python: str, folder: Path) -> dict[str, Any] | None:
 
 
 def engine_digest(peer: str) -> str:
-    """Of the source of quantlab's own quantizer: its files change with it. Empty for the others."""
-    if peer != "quantlab":
-        return ""
-    root = Path(quantlab.__file__).parent
-    shared = [root / "quantize" / name for name in ("prepare.py", "constants.py")]
-    content = b"".join(
-        p.read_bytes() for p in sorted([*shared, *root.glob("quantize/engine/*.py")])
-    )
-    return hashlib.sha256(content).hexdigest()
+    """Of quantlab's source: the files that it makes change with it. Empty for the others."""
+    return source_digest() if peer == "quantlab" else ""
 
 
 def contenders(case: Case) -> Sequence[Contender]:

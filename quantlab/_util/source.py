@@ -11,6 +11,7 @@ import quantlab
 
 @cache
 def source_digest() -> str:
-    """The sha256, in hex, of all of quantlab's Python files."""
-    sources = sorted(Path(quantlab.__file__).parent.rglob("*.py"))
+    """The sha256, in hex, of all of quantlab's Python files and tables of costs."""
+    root = Path(quantlab.__file__).parent
+    sources = [*sorted(root.rglob("*.py")), *sorted(root.rglob("costs*.json"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
