@@ -100,8 +100,8 @@ def main(server: str | None, token: str | None) -> None:
 
 
 def run() -> None:
-    """The program ``quantlab``. When all is done and written, the process ends as it is: to take
-    its libraries apart takes as long as to load them, and some hang."""
+    """The program ``quantlab``. When all is done and what was registered for the end has run, the
+    process ends as it is: to take its libraries apart takes long, and some hang."""
     code: list[int] = []
 
     def end() -> None:

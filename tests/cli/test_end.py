@@ -15,15 +15,17 @@ class Library:
     def __del__(self):
         print("taken apart")
 
-library = Library()
-atexit.register(print, "cleaned up")
-{before}
+def work(**options):
+    atexit.register(print, "cleaned up")
+    {work}
+
+library, main, cli.main = Library(), cli.main, work
 cli.run()
 """
 
 
-def ended(*words: str, before: str = "") -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-c", PROGRAM.format(before=before), *words]
+def ended(*words: str, work: str = "main(**options)") -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-c", PROGRAM.format(work=work), *words]
     return subprocess.run(line, capture_output=True, text=True, check=False)
 
 
@@ -38,7 +40,7 @@ def test_an_exit_code_is_the_end(words: tuple[str, ...], code: int) -> None:
 
 
 def test_an_error_that_nobody_foresaw_is_told_by_python() -> None:
-    done = ended(before="cli.main = lambda **_: 1 / 0")
+    done = ended(work="1 / 0")
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
     assert done.stdout.splitlines() == ["cleaned up", "taken apart"]
