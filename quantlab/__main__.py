@@ -1,3 +1,3 @@
-from quantlab.cli import main
+from quantlab.cli import run
 
-main(prog_name="quantlab")
+run()

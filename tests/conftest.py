@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -15,6 +16,9 @@ from hypothesis import HealthCheck, settings
 sys.path.insert(0, str(Path(__file__).parent))
 from postgres_server import running_server, server_programs
 from waiting import interrupts
+
+# What is imported stays: looking through it for garbage takes a third of the collection's time.
+gc.disable()
 
 # How long an example takes is the machine's affair.
 settings.register_profile("quantlab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -57,6 +61,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if needing:
         config.hook.pytest_deselected(items=needing)
         items[:] = [item for item in items if item not in needing]
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is looked for, among what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

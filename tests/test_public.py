@@ -209,11 +209,14 @@ ql.bench("m.onnx", rates=[10.0], second=1)
 """
 
 
-def test_a_users_script_is_type_checked(tmp_path: Path) -> None:
+def test_a_users_script_is_type_checked(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     for name, text in (("good", GOOD), ("bad", BAD)):
         (tmp_path / f"{name}.py").write_text(text)
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "good.py", "bad.py"]
-    made = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    known = f"--cache-dir={pytestconfig.cache.mkdir('mypy')}"
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", known]
+    made = subprocess.run(
+        [*command, "good.py", "bad.py"], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     lines = made.stdout.splitlines()
     assert [line for line in lines if line.startswith("good.py") and "error:" in line] == []
     assert any("Revealed type" in line and "Sensitivity" in line for line in lines), made.stdout

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -99,3 +103,27 @@ def main(server: str | None, token: str | None) -> None:
     Exit codes: 0 pass or done, 1 regression, 2 usage or input error, 3 inconclusive, 4 another kind
     of CPU than the baseline's.
     """
+    gc.set_threshold(10_000)  # a verb imports a lot that stays, and nothing of it is garbage
+
+
+def run() -> None:
+    """The program ``quantlab``. When all is done and what was registered for the end has run, the
+    process ends as it is: to take its libraries apart takes long, and some hang."""
+    code: list[int] = []
+
+    def end() -> None:
+        try:
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+        except OSError:
+            return  # Python tells what was lost, by its own exit code
+        if code:
+            os._exit(code[0])
+
+    atexit.register(end)  # the first to be registered is the last to be called
+    try:
+        main(prog_name="quantlab")
+    except SystemExit as ended:
+        if isinstance(ended.code, int):
+            code.append(ended.code)
+        raise

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, exp, log
+from statistics import NormalDist
 from typing import TypeVar
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from quantlab.bench.measurement import BenchResult, Measurement
@@ -205,7 +205,7 @@ def smallest_shown(interval: Interval, floor: float | None) -> float:
     """The smallest difference, as a fraction, that a run with this interval finds nine times in
     ten: its estimate must leave the interval's own reach and the noise floor behind it."""
     reach = log(interval.high / interval.low) / 2
-    sure = float(scipy.special.ndtri(POWER)) / z_value() * reach
+    sure = NormalDist().inv_cdf(POWER) / z_value() * reach
     return exp(max(reach, log(1 + (floor or 0.0))) + sure) - 1
 
 

@@ -60,12 +60,14 @@ def is_implausible(top1: Share, classes: int) -> bool:
     """Whether the accuracy is so low that the labels or the preprocessing seem wrong: below that of
     a classifier of use, and surely below halfway from there to 100%, which 0 of 4 images is not."""
     useful = useful_share(classes)
-    high = clopper_pearson(top1.count, top1.n).high
-    return top1.value < useful and high < (1 + useful) / 2
+    return top1.value < useful and clopper_pearson(top1.count, top1.n).high < (1 + useful) / 2
 
 
 def is_guessing(top1: Share, classes: int) -> bool:
     """Whether a model is no better than guessing: not surely above 1 / ``classes`` (the exact
     binomial test), and surely (at 2.5%) no classifier of use, which a few images do not show."""
+    useful = useful_share(classes)
+    if top1.value >= useful:
+        return False
     exact = clopper_pearson(top1.count, top1.n)
-    return exact.low <= 1 / classes and exact.high < useful_share(classes)
+    return exact.low <= 1 / classes and exact.high < useful

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 ALPHA = 0.05
 LEAST = 8
@@ -98,7 +98,7 @@ def _scores(values: Floats, weights: Floats) -> Floats:
 def highest_p(height: float, weights: Floats) -> float:
     """At most how likely the largest of all standardized differences, on either side, is so high
     without a change. ``weights`` [n] are inverse variances, n at least 2."""
-    tail = float(ndtr(-height))
+    tail = float(scipy.special.ndtr(-height))
     if tail == 0:
         return 0.0
     total, before = weights.sum(), weights.cumsum()[:-1]
@@ -111,10 +111,12 @@ def _both(height: float, tail: float, alike: Floats) -> Floats:
     """The chance that both of two standard normals of the correlations ``alike`` lie beyond
     ``height``, on any side, by Gauss and Legendre's rule over the first one's tail."""
     share = (_NODES + 1) / 2
-    first = -ndtri(tail * share)
+    first = -scipy.special.ndtri(tail * share)
     apart = np.sqrt(np.maximum(1 - alike**2, 1e-12))[:, None]
     second = alike[:, None] * first
-    beyond = ndtr((second - height) / apart) + ndtr((-second - height) / apart)
+    beyond = scipy.special.ndtr((second - height) / apart) + scipy.special.ndtr(
+        (-second - height) / apart
+    )
     return np.asarray(2 * tail * (beyond * _WEIGHTS / 2).sum(axis=1))
 
 

@@ -63,6 +63,7 @@ def versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
     return {name: _version(name) for name in packages}
 
 
+@cache
 def _version(package: str) -> str:
     variants = (
         (package, f"{package}-gpu", f"{package}-openvino") if package == "onnxruntime" else ()

@@ -37,7 +37,7 @@ def image_folder(
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         for i in range(per_class):
-            photo(label, seed * 1000 + i, size).save(folder / f"{i:03d}.png")
+            photo(label, seed * 1000 + i, size).save(folder / f"{i:03d}.png", compress_level=1)
     return root
 
 
@@ -55,7 +55,7 @@ def listed_folder(
     lines = []
     for i, label in enumerate(labels):
         number = label if isinstance(label, int) else sum(map(ord, label))
-        photo(number, seed * 1000 + i, size).save(folder / f"{i:03d}.png")
+        photo(number, seed * 1000 + i, size).save(folder / f"{i:03d}.png", compress_level=1)
         lines.append(f"{i:03d}.png {label}\n")
     (root / list_name).write_text("".join(lines))
     return root

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
 from quantlab.compare.comparison import ClassChange
 from quantlab.compare.origin import origin_of
+from quantlab.evaluate.predictions import Predictions
 from quantlab.testing import blind_model
 
 pytestmark = [pytest.mark.data, pytest.mark.usefixtures("no_plots")]
@@ -67,6 +69,15 @@ def test_the_zoos_int8(cli: Any, fp32: Path, zoo: Path, images: Any) -> None:
     assert said.code == {"pass": 0, "fail": 1, "inconclusive": 3}[found["status"]]
     assert found["status"] != "inconclusive" or found["images_needed"] > 1800
     assert 0.005 < found["smallest_decline"] < 0.03
+    right: list[float] = []
+    for kind in ("fp32", "int8"):
+        answers = Predictions.load(said.folder / f"{kind}-predictions.npz")
+        known = np.array([name.startswith("val1300/") for name in answers.names])
+        assert answers.labels is not None
+        assert known.sum() == 1300
+        right.append(float((answers.top(1)[:, 0] == answers.labels)[known].mean()))
+    assert round(100 * right[0], 2) == 79.69
+    assert 0.77 < right[1] < 0.80
 
 
 def test_quantlabs_int8(
@@ -76,7 +87,7 @@ def test_quantlabs_int8(
     calibration = data_root / "imagenet" / "calib1000"
     sample = tmp_path / "sample"
     sample.mkdir()
-    for folder in sorted(calibration.iterdir())[::20]:
+    for folder in sorted(calibration.iterdir())[::50]:
         (sample / folder.name).symlink_to(folder)
     output = tmp_path / "int8.onnx"
     synsets = images[2:]

@@ -77,7 +77,7 @@ def test_the_command_writes_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_mobilenet_is_the_same_bytes(data_root: Path, tmp_path: Path) -> None:
-    (tmp_path / "few.yaml").write_text("calibration_size: 32\n")
+    (tmp_path / "few.yaml").write_text("calibration_size: 8\n")
     options = (
         *("--model", data_root / "models" / "mobilenetv2-12.onnx"),
         *("--data", data_root / "imagenet" / "calib1000"),
