@@ -1,8 +1,10 @@
-"""Choose which of a net's layers to leave in fp32: the minimum cut over the layers' costs."""
+"""Choose which of a net's layers to leave in fp32: the minimum cut over the layers' costs, and the
+front of speed against accuracy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from math import inf, prod
 from typing import Literal
@@ -15,7 +17,16 @@ from quantlab.quantize.costs import Conversion, Costs, Precision, Work
 from quantlab.quantize.engine.net import Layer, Net
 from quantlab.quantize.engine.observe import CANNOT_RUN
 from quantlab.quantize.engine.products import BY_VALUE
-from quantlab.quantize.placement import Exchange, Operation, Placement, Region, fastest, predicted
+from quantlab.quantize.placement import (
+    Exchange,
+    FrontPoint,
+    Operation,
+    Placement,
+    Region,
+    fastest,
+    front,
+    predicted,
+)
 from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.session import plain_errors
 
@@ -27,6 +38,8 @@ LEAST_GAIN, LEAST_SHARE = 75.0, 0.05
 does not tell it from nothing."""
 LEAST_REGION = 5.0
 """And so is a region that gains fewer microseconds an image."""
+STEP = 0.1
+"""Each placement of a front has so much less of the error of the one before."""
 _BLOCK = 16
 """ONNX Runtime computes so many channels at once, where their number is a multiple of 4."""
 _ALIGNED = 4
@@ -36,34 +49,82 @@ FUSED = "fused hardswish"
 _POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
 
 
-def place(net: Net, shapes: Shapes, costs: Costs, measured: Times | None = None) -> Placement:
-    """The fastest placement of a net in which all is quantized that can be."""
+def place(
+    net: Net, shapes: Shapes, costs: Costs, measured: Times | None = None, *, widest: bool = False
+) -> Placement:
+    """The fastest placement of a net in which all is quantized that can be; or the ``widest``, with
+    the time that it takes."""
     problem = _Problem(net, shapes, costs, measured or (lambda *_: None))
     operations, exchanges = problem.operations, problem.exchanges
-    images = shapes[net.input][0]
     could = [o.int8 < inf for o in operations]
-    chosen = list(fastest(operations, exchanges))
-    placed, widest, fp32 = (
+    chosen = could if widest else problem.settled(operations)
+    placed, all_int8, fp32 = (
         predicted(operations, exchanges, choice)
         for choice in (chosen, could, [False for _ in operations])
     )
-    if widest - placed < max(LEAST_GAIN * images, LEAST_SHARE * widest):
-        chosen, placed = could, widest
     regions = []
     for members in _regions(exchanges, chosen):
-        other = [now or (i in members and could[i]) for i, now in enumerate(chosen)]
-        slower = predicted(operations, exchanges, other) - placed
         names = [x.name for i in sorted(members) for x in problem.units[i] if x.quantized]
-        if slower < LEAST_REGION * images:
-            chosen, placed = other, placed + slower
-        elif names:
+        if names:
+            slower = problem.slower(operations, chosen, members)
             regions.append(Region(layers=tuple(names), slower=round(slower, 1)))
     return Placement(
         regions=tuple(regions),
         placed=round(placed, 1),
-        widest=round(widest, 1),
+        widest=round(all_int8, 1),
         fp32=round(fp32, 1),
     )
+
+
+def speed_front(
+    net: Net,
+    shapes: Shapes,
+    costs: Costs,
+    measured: Times | None = None,
+    *,
+    errors: Mapping[str, float],
+    widest: bool = False,
+) -> tuple[FrontPoint, ...]:
+    """The net's placements from the fastest (or the ``widest``) on, each with at least STEP less
+    error than the one before, for as long as anything that errs is in int8. ``errors`` are those
+    that layers add by being in int8, by their names. Only such layers are excluded: without them
+    the placement leaves what goes with them in fp32 by itself."""
+    problem = _Problem(net, shapes, costs, measured or (lambda *_: None))
+    operations, exchanges = problem.operations, problem.exchanges
+    by_unit = [sum(errors.get(x.name, 0.0) for x in unit) for unit in problem.units]
+
+    def settled(left: Collection[int]) -> list[bool]:
+        """What the engine places where these are excluded."""
+        kept = [replace(o, int8=inf) if i in left else o for i, o in enumerate(operations)]
+        return [o.int8 < inf for o in kept] if widest else problem.settled(kept)
+
+    start = settled(())
+    points: list[FrontPoint] = []
+    for choice in (None, *front(operations, exchanges, by_unit)):
+        wanted = start if choice is None else choice.int8
+        left = {i for i, error in enumerate(by_unit) if error and start[i] and not wanted[i]}
+        chosen = start if choice is None else settled(left)
+        time = predicted(operations, exchanges, chosen)
+        error = sum(e for e, now in zip(by_unit, chosen, strict=True) if now)
+        if points and not 0 < error <= (1 - STEP) * points[-1].error:
+            continue
+        layers = (x for i in sorted(left) for x in problem.units[i] if x.quantized)
+        weight = (time - points[-1].time) / (points[-1].error - error) if points else 0.0
+        points.append(
+            FrontPoint(
+                exclude=tuple(sorted(name for x in layers for name in _nodes(x))),
+                time=round(time, 1),
+                error=error,
+                weight=max(weight, 0.0),
+            )
+        )
+    return tuple(points)
+
+
+def _nodes(layer: Layer) -> Iterator[str]:
+    yield layer.name
+    if layer.activation is not None:
+        yield layer.activation.name
 
 
 def _regions(exchanges: Sequence[Exchange], chosen: Sequence[bool]) -> list[set[int]]:
@@ -84,6 +145,14 @@ def _regions(exchanges: Sequence[Exchange], chosen: Sequence[bool]) -> list[set[
     return list(found.values())
 
 
+def _with(
+    operations: Sequence[Operation], chosen: Sequence[bool], members: Collection[int]
+) -> list[bool]:
+    """The choice with these operators in int8 as well, those that can be."""
+    could = [i in members and o.int8 < inf for i, o in enumerate(operations)]
+    return [now or more for now, more in zip(chosen, could, strict=True)]
+
+
 class _Problem:
     """The net as operations and exchanges. Layers that ONNX Runtime computes as one are one."""
 
@@ -93,6 +162,27 @@ class _Problem:
         self._of = {layer.name: i for i, unit in enumerate(self.units) for layer in unit}
         self.operations = tuple(self._operation(unit) for unit in self.units)
         self.exchanges = tuple(self._exchanges())
+
+    def settled(self, operations: Sequence[Operation]) -> list[bool]:
+        """The fastest choice, with what gains too little to tell left in int8."""
+        images = self._shapes[self._net.input][0]
+        could = [o.int8 < inf for o in operations]
+        chosen = list(fastest(operations, self.exchanges))
+        widest, placed = (predicted(operations, self.exchanges, c) for c in (could, chosen))
+        if widest - placed < max(LEAST_GAIN * images, LEAST_SHARE * widest):
+            return could
+        for members in _regions(self.exchanges, chosen):
+            if self.slower(operations, chosen, members) < LEAST_REGION * images:
+                chosen = _with(operations, chosen, members)
+        return chosen
+
+    def slower(
+        self, operations: Sequence[Operation], chosen: Sequence[bool], members: Collection[int]
+    ) -> float:
+        """How much more time a choice takes with these operators in int8 that can be."""
+        choices = (_with(operations, chosen, members), chosen)
+        more, now = (predicted(operations, self.exchanges, choice) for choice in choices)
+        return more - now
 
     def _operation(self, unit: Sequence[Layer]) -> Operation:
         fp32 = self._fp32(unit)
