@@ -342,11 +342,10 @@ def _front(context: ReportContext) -> Iterator[Block]:
         return
     yield comparison_tables.front(context.front)
     yield say(
-        "The first missed the criterion; those below leave more in fp32. Each takes the least time "
-        "that its error allows, as predicted: the time by the costs of operators, the error as the "
-        "sum of the KLs that groups of nodes cause when nothing else is in int8. µs a nat: what a "
-        "nat must at least be worth for it. Speed, decline and KL eval. were measured, where it "
-        "was tried."
+        "The first missed the criterion; those below leave more nodes in fp32, as counted. Each "
+        "takes the least time that its error allows, as predicted: the time by the costs of "
+        "operators, the error as the sum of the KLs that groups of nodes cause when nothing else "
+        "is in int8. The other figures were measured, where it was tried."
     )
 
 

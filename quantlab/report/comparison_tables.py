@@ -327,17 +327,13 @@ def reverted(groups: tuple[Reverted, ...]) -> Table:
 
 def front(rows: tuple[FrontRow, ...]) -> Table:
     """The placements that tune could choose from, predicted and, where tried, measured."""
-    head = [
-        *("recipe", "nodes in fp32", "ms predicted", "KL predicted", "µs a nat"),
-        *("speed", "decline", "KL eval.", "meets"),
-    ]
+    head = ["recipe", "fp32", "ms pred.", "KL pred.", "speed", "decline", "KL eval.", "meets"]
     cells = [
         [
             _mark(row.trial) + row.trial.recipe,
             str(row.nodes),
             f"{row.milliseconds:.2f}",
             f"{row.error:.4f}",
-            f"{row.weight:,.0f}",
             times(row.trial.speedup),
             percent(row.trial.decline),
             number(row.trial.kl, ".4f"),
@@ -345,7 +341,7 @@ def front(rows: tuple[FrontRow, ...]) -> Table:
         ]
         for row in rows
     ]
-    return Table(head, cells, " rrrrrrr ", "Placements from fast to accurate")
+    return Table(head, cells, " rrrrrr ", "Placements from fast to accurate")
 
 
 def _measured(value: float | None, form: str, by: str | None) -> str:

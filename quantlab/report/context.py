@@ -41,14 +41,13 @@ class TrialRow:
 @dataclass(frozen=True)
 class FrontRow:
     """A placement on the front of speed against accuracy: what was predicted of it (``error`` is a
-    KL in nats, ``weight`` microseconds a nat), how many nodes it leaves in fp32 for accuracy, and
+    KL in nats), how many nodes it leaves in fp32 for accuracy, and
     its ``trial``, without figures where it was not tried."""
 
     trial: TrialRow
     nodes: int
     milliseconds: float
     error: float
-    weight: float
 
 
 @dataclass(frozen=True)

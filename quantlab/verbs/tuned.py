@@ -227,7 +227,6 @@ def front_rows(front: Front | None, trials: Sequence[TrialRow]) -> tuple[FrontRo
             nodes=len(point.exclude),
             milliseconds=point.time / 1000,
             error=point.error,
-            weight=point.weight,
         )
         for recipe, point in zip(recipes, front.points, strict=True)
     )

@@ -87,23 +87,26 @@ def speed_front(
 ) -> tuple[FrontPoint, ...]:
     """The net's placements from the fastest (or the ``widest``) on, each with at least STEP less
     error than the one before, for as long as anything that errs is in int8. ``errors`` are those
-    that layers add by being in int8, by their names. Only such layers are excluded: without them
-    the placement leaves what goes with them in fp32 by itself."""
+    that layers add by being in int8, by their names. Beside the fastest placement only such layers
+    are excluded: without them it leaves what goes with them in fp32 by itself."""
     problem = _Problem(net, shapes, costs, measured or (lambda *_: None))
     operations, exchanges = problem.operations, problem.exchanges
     by_unit = [sum(errors.get(x.name, 0.0) for x in unit) for unit in problem.units]
 
-    def settled(left: Collection[int]) -> list[bool]:
-        """What the engine places where these are excluded."""
+    def without(left: Collection[int]) -> list[bool]:
+        """The fastest choice where these are excluded."""
         kept = [replace(o, int8=inf) if i in left else o for i, o in enumerate(operations)]
-        return [o.int8 < inf for o in kept] if widest else problem.settled(kept)
+        return problem.settled(kept)
 
-    start = settled(())
+    choices = front(operations, exchanges, by_unit)
+    if not choices[0].error:  # int8 saves no time: as many layers in it as the error allows
+        choices = front([Operation(0.0, 1.0)] * len(operations), [], by_unit)
+    start = [o.int8 < inf for o in operations] if widest else without(())
     points: list[FrontPoint] = []
-    for choice in (None, *front(operations, exchanges, by_unit)):
-        wanted = start if choice is None else choice.int8
-        left = {i for i, error in enumerate(by_unit) if error and start[i] and not wanted[i]}
-        chosen = start if choice is None else settled(left)
+    for wanted in (start, *(choice.int8 for choice in choices)):
+        out = (i for i, now in enumerate(wanted) if start[i] and not now)
+        left = {i for i in out if by_unit[i] or (widest and _has_int8(problem.units[i]))}
+        chosen = wanted if widest else without(left)
         time = predicted(operations, exchanges, chosen)
         error = sum(e for e, now in zip(by_unit, chosen, strict=True) if now)
         if points and not 0 < error <= (1 - STEP) * points[-1].error:
@@ -119,6 +122,10 @@ def speed_front(
             )
         )
     return tuple(points)
+
+
+def _has_int8(unit: Sequence[Layer]) -> bool:
+    return any(layer.quantized for layer in unit)
 
 
 def _nodes(layer: Layer) -> Iterator[str]:
@@ -191,7 +198,7 @@ class _Problem:
             size = prod(self._shapes[unit[0].output])
             both = (self._costs.conversion("matrix", c, size) for c in ("dequantize", "quantize"))
             return Operation(fp32 + sum(both) if layout == "image" else inf, fp32)
-        if not any(layer.quantized for layer in unit):
+        if not _has_int8(unit):
             return Operation(inf, fp32)
         return Operation(sum(self._time(layer, "int8") for layer in unit), fp32)
 
