@@ -13,7 +13,7 @@ time that an operator takes in int8. Each weight has its minimum cut; all of the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, inf, log2
 
 import numpy as np
@@ -81,6 +81,25 @@ def fastest(operations: Sequence[Operation], exchanges: Sequence[Exchange]) -> t
         count += 2
     on_sink_side = _sink_side(count, edges)
     return tuple(not on_sink_side[i] for i in range(2, len(operations) + 2))
+
+
+def widest(operations: Sequence[Operation], exchanges: Sequence[Exchange]) -> tuple[bool, ...]:
+    """The choice with as many operators in int8 as can be together."""
+    return fastest(*by_count(operations, exchanges))
+
+
+def by_count(
+    operations: Sequence[Operation], exchanges: Sequence[Exchange]
+) -> tuple[list[Operation], list[Exchange]]:
+    """The same with every operator in fp32 counted as one, and no other time; what cannot be still
+    cannot."""
+
+    def free(time: float) -> float:
+        return inf if time == inf else 0.0
+
+    return [Operation(free(o.int8), 1.0) for o in operations], [
+        replace(e, quantize=free(e.quantize), dequantize=free(e.dequantize)) for e in exchanges
+    ]
 
 
 @dataclass(frozen=True)

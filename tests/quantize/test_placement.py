@@ -19,6 +19,7 @@ from quantlab.quantize.placement import (
     front,
     predicted,
     read_placement,
+    widest,
     write_placement,
 )
 
@@ -52,6 +53,16 @@ def test_the_cut_takes_the_least_time_of_all_choices_and_int8_where_two_are_as_f
     best = min((predicted(operations, exchanges, c), -sum(c)) for c in every)
     found = fastest(operations, exchanges)
     assert (predicted(operations, exchanges, found), -sum(found)) == best
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_widest_choice_has_the_most_operators_of_all_that_can_be(seed: int) -> None:
+    operations, exchanges = problem(np.random.default_rng(seed))
+    every = product([False, True], repeat=len(operations))
+    most = max(sum(c) for c in every if predicted(operations, exchanges, c) < inf)
+    found = widest(operations, exchanges)
+    assert sum(found) == most
+    assert predicted(operations, exchanges, found) < inf
 
 
 def test_fractions_of_a_microsecond_and_hours_are_told_apart() -> None:

@@ -29,7 +29,14 @@ from quantlab.quantize.engine.observe import (
     observe_tensors,
     spread_batches,
 )
-from quantlab.quantize.engine.place import Shapes, Times, place, speed_front, tensor_sizes
+from quantlab.quantize.engine.place import (
+    Shapes,
+    Times,
+    place,
+    sizes_of,
+    speed_front,
+    tensor_values,
+)
 from quantlab.quantize.engine.plan import (
     QuantizationPlan,
     fixed_bounds,
@@ -123,7 +130,7 @@ def placed_net(
     fast = (recipe.activations, recipe.weights) == _FAST_TYPES
     if not fast or not len(calibration):
         return net, None
-    placement = place(*_timed(net, recipe, calibration), widest=recipe.placement == "widest")
+    placement = place(*_timed(net, recipe, calibration), all_int8=recipe.placement == "widest")
     left = list(placement.left)
     return read_net(prepared, recipe, left) if left else net, placement
 
@@ -137,7 +144,7 @@ def placements(
     """The front of speed against accuracy that begins with the recipe's own placement (see
     ``place.speed_front``). Raises QuantizeError when nothing can be quantized."""
     timed = _timed(read_net(prepared, recipe), recipe, calibration)
-    return speed_front(*timed, errors=errors, widest=recipe.placement == "widest")
+    return speed_front(*timed, errors=errors, all_int8=recipe.placement == "widest")
 
 
 def _timed(
@@ -146,11 +153,12 @@ def _timed(
     """What a placement is chosen by: the net, its tensors' shapes on an image (or a fixed batch),
     the table of costs, and what was measured, if the recipe wants that."""
     images = next(iter(calibration))[: fixed_batch(net) or 1]
+    values = tensor_values(net, images)
     measured = None
     if recipe.placement == "measured":
         plain = recipe.model_copy(update=PLAIN)
-        measured = times_of(make_plan(net, plain, _Once(images)), {net.input: images})
-    return net, tensor_sizes(net, images), shipped_costs(), measured
+        measured = times_of(net, values, lambda: make_plan(net, plain, _Once(images)))
+    return net, sizes_of(values), shipped_costs(), measured
 
 
 class _Once(list[NDArray[np.generic]]):

@@ -23,9 +23,11 @@ from quantlab.quantize.placement import (
     Operation,
     Placement,
     Region,
+    by_count,
     fastest,
     front,
     predicted,
+    widest,
 )
 from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.session import plain_errors
@@ -50,15 +52,15 @@ _POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
 
 
 def place(
-    net: Net, shapes: Shapes, costs: Costs, measured: Times | None = None, *, widest: bool = False
+    net: Net, shapes: Shapes, costs: Costs, measured: Times | None = None, *, all_int8: bool = False
 ) -> Placement:
-    """The fastest placement of a net in which all is quantized that can be; or the ``widest``, with
-    the time that it takes."""
+    """The fastest placement of a net in which all is quantized that can be; or, with ``all_int8``,
+    everything in int8, with the time that it takes."""
     problem = _Problem(net, shapes, costs, measured or (lambda *_: None))
     operations, exchanges = problem.operations, problem.exchanges
-    could = [o.int8 < inf for o in operations]
-    chosen = could if widest else problem.settled(operations)
-    placed, all_int8, fp32 = (
+    could = widest(operations, exchanges)
+    chosen = could if all_int8 else problem.settled(operations)
+    placed, most, fp32 = (
         predicted(operations, exchanges, choice)
         for choice in (chosen, could, [False for _ in operations])
     )
@@ -71,7 +73,7 @@ def place(
     return Placement(
         regions=tuple(regions),
         placed=round(placed, 1),
-        widest=round(all_int8, 1),
+        widest=round(most, 1),
         fp32=round(fp32, 1),
     )
 
@@ -83,30 +85,30 @@ def speed_front(
     measured: Times | None = None,
     *,
     errors: Mapping[str, float],
-    widest: bool = False,
+    all_int8: bool = False,
 ) -> tuple[FrontPoint, ...]:
-    """The net's placements from the fastest (or the ``widest``) on, each with at least STEP less
-    error than the one before, for as long as anything that errs is in int8. ``errors`` are those
-    that layers add by being in int8, by their names. Beside the fastest placement only such layers
-    are excluded: without them it leaves what goes with them in fp32 by itself."""
+    """The net's placements from the fastest (or that with ``all_int8``) on, each with at least STEP
+    less error than the one before, for as long as anything that errs is in int8. ``errors`` are
+    those that layers add by being in int8, by their names. Beside the fastest placement only such
+    layers are excluded: without them it leaves what goes with them in fp32 by itself."""
     problem = _Problem(net, shapes, costs, measured or (lambda *_: None))
     operations, exchanges = problem.operations, problem.exchanges
     by_unit = [sum(errors.get(x.name, 0.0) for x in unit) for unit in problem.units]
 
-    def without(left: Collection[int]) -> list[bool]:
+    def without(left: Collection[int]) -> Sequence[bool]:
         """The fastest choice where these are excluded."""
         kept = [replace(o, int8=inf) if i in left else o for i, o in enumerate(operations)]
         return problem.settled(kept)
 
     choices = front(operations, exchanges, by_unit)
     if not choices[0].error:  # int8 saves no time: as many layers in it as the error allows
-        choices = front([Operation(0.0, 1.0)] * len(operations), [], by_unit)
-    start = [o.int8 < inf for o in operations] if widest else without(())
+        choices = front(*by_count(operations, exchanges), by_unit)
+    start = widest(operations, exchanges) if all_int8 else without(())
     points: list[FrontPoint] = []
     for wanted in (start, *(choice.int8 for choice in choices)):
         out = (i for i, now in enumerate(wanted) if start[i] and not now)
-        left = {i for i in out if by_unit[i] or (widest and _has_int8(problem.units[i]))}
-        chosen = wanted if widest else without(left)
+        left = {i for i in out if by_unit[i] or (all_int8 and _has_int8(problem.units[i]))}
+        chosen = wanted if all_int8 else without(left)
         time = predicted(operations, exchanges, chosen)
         error = sum(e for e, now in zip(by_unit, chosen, strict=True) if now)
         if points and not 0 < error <= (1 - STEP) * points[-1].error:
@@ -170,13 +172,13 @@ class _Problem:
         self.operations = tuple(self._operation(unit) for unit in self.units)
         self.exchanges = tuple(self._exchanges())
 
-    def settled(self, operations: Sequence[Operation]) -> list[bool]:
+    def settled(self, operations: Sequence[Operation]) -> Sequence[bool]:
         """The fastest choice, with what gains too little to tell left in int8."""
         images = self._shapes[self._net.input][0]
-        could = [o.int8 < inf for o in operations]
-        chosen = list(fastest(operations, self.exchanges))
-        widest, placed = (predicted(operations, self.exchanges, c) for c in (could, chosen))
-        if widest - placed < max(LEAST_GAIN * images, LEAST_SHARE * widest):
+        could = widest(operations, self.exchanges)
+        chosen: Sequence[bool] = fastest(operations, self.exchanges)
+        most, placed = (predicted(operations, self.exchanges, c) for c in (could, chosen))
+        if most - placed < max(LEAST_GAIN * images, LEAST_SHARE * most):
             return could
         for members in _regions(self.exchanges, chosen):
             if self.slower(operations, chosen, members) < LEAST_REGION * images:
@@ -387,8 +389,8 @@ def _rounded(channels: int) -> int:
     return -(-channels // _BLOCK) * _BLOCK
 
 
-def tensor_sizes(net: Net, images: NDArray[np.generic]) -> Shapes:
-    """The shapes of all tensors on one image (or a fixed batch), as ONNX Runtime computes them."""
+def tensor_values(net: Net, images: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
+    """All tensors on one image (or a fixed batch), as ONNX Runtime computes them in fp32."""
     proto = onnx.ModelProto()
     proto.CopyFrom(net.proto)
     outputs = {v.name for v in proto.graph.output}
@@ -397,5 +399,10 @@ def tensor_sizes(net: Net, images: NDArray[np.generic]) -> Shapes:
     session = graph_session(proto, threads=1, optimization="disabled")
     with plain_errors(CANNOT_RUN):
         found = session.run(names, {net.input: images})
-    made = {n: tuple(v.shape) for n, v in zip(names, found, strict=True) if hasattr(v, "shape")}
-    return {**made, net.input: tuple(images.shape)}
+    made = {n: v for n, v in zip(names, found, strict=True) if hasattr(v, "shape")}
+    return {**made, net.input: images}
+
+
+def sizes_of(values: Mapping[str, NDArray[np.generic]]) -> Shapes:
+    """The tensors' shapes."""
+    return {name: tuple(value.shape) for name, value in values.items()}
