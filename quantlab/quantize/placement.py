@@ -197,6 +197,11 @@ class Placement(BaseModel):
     fp32: float
 
     @property
+    def speedup(self) -> float:
+        """Over fp32, as predicted; 1 where no time is known."""
+        return self.fp32 / self.placed if self.placed else 1.0
+
+    @property
     def left(self) -> dict[str, float]:
         """The layers left in fp32, each with what its region would take longer in int8."""
         return {name: region.slower for region in self.regions for name in region.layers}
