@@ -26,6 +26,11 @@ class Front(BaseModel):
         name = f"{self.start.name}-front-{number}"
         return self.start.model_copy(update={"exclude": tuple(sorted(exclude)), "name": name})
 
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Those of all points."""
+        return tuple(self.recipe(number) for number in range(len(self.points)))
+
     def after(self, number: int) -> int:
         """The next point with at most half of this one's error, else the last."""
         half, last = self.points[number].error / 2, len(self.points) - 1

@@ -91,11 +91,11 @@ class GroupCosts:
     def front_of(self, recipe: Recipe) -> Front:
         """The recipe's placements from fast to accurate, by the table of costs and by what each
         group costs alone (see ``ranking``)."""
+        errors = {group.name: max(cost, 0.0) for group, cost in self.ranking(recipe)}
         path = self._folder / f"front-{recipe.digest}.json"
         if path.is_file():
             self.front = Front.model_validate_json(path.read_bytes())
         else:
-            errors = {group.name: max(cost, 0.0) for group, cost in self.ranking(recipe)}
             points = GroupProbe(self._score.proxy, recipe).variants.front(errors)
             self.front = Front(start=recipe, points=points)
             write_whole(path, self.front.model_dump_json(indent=1) + "\n")

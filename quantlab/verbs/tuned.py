@@ -14,6 +14,8 @@ from quantlab._util.units import duration
 from quantlab.compare.comparison import Comparison
 from quantlab.gate.verdict import Verdict
 from quantlab.model.model import Model
+from quantlab.quantize.placement import FrontPoint
+from quantlab.recipe import Recipe
 from quantlab.report.advice import shortfall, suggestions, unfinished
 from quantlab.report.comparison_page import unjudged_page
 from quantlab.report.context import FrontRow, ReportContext, TrialRow, Unfinished
@@ -207,20 +209,15 @@ def _search_facts(
 
 def front_facts(front: Front | None) -> list[dict[str, Any]]:
     """The points of the front, each with its recipe's name and digest."""
-    points = () if front is None else front.points
-    recipes = [front.recipe(i) for i in range(len(points))] if front is not None else []
     return [
         {"recipe": recipe.name, "digest": recipe.digest, **point.model_dump(mode="json")}
-        for recipe, point in zip(recipes, points, strict=True)
+        for recipe, point in _points(front)
     ]
 
 
 def front_rows(front: Front | None, trials: Sequence[TrialRow]) -> tuple[FrontRow, ...]:
     """The report's table of the front, with what trials measured."""
-    if front is None:
-        return ()
     tried = {trial.recipe: trial for trial in trials}
-    recipes = [front.recipe(i) for i in range(len(front.points))]
     return tuple(
         FrontRow(
             trial=tried.get(recipe.name, TrialRow(recipe.name)),
@@ -228,8 +225,12 @@ def front_rows(front: Front | None, trials: Sequence[TrialRow]) -> tuple[FrontRo
             milliseconds=point.time / 1000,
             error=point.error,
         )
-        for recipe, point in zip(recipes, front.points, strict=True)
+        for recipe, point in _points(front)
     )
+
+
+def _points(front: Front | None) -> Iterable[tuple[Recipe, FrontPoint]]:
+    return () if front is None else zip(front.recipes, front.points, strict=True)
 
 
 def trial_rows(trials: Sequence[Trial], chosen: Trial | None) -> tuple[TrialRow, ...]:
