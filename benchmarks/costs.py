@@ -31,7 +31,7 @@ from quantlab.quantize.costs import TABLE, Cost, Costs, Precision, Work
 from quantlab.quantize.engine import PLAIN, make_plan
 from quantlab.quantize.engine.forms import to_int8_forms
 from quantlab.quantize.engine.net import read_net
-from quantlab.quantize.engine.place import FUSED, tensor_sizes, units_of, work_of
+from quantlab.quantize.engine.place import FUSED, sizes_of, tensor_values, units_of, work_of
 from quantlab.quantize.engine.plan import QuantizationPlan
 from quantlab.quantize.engine.qdq import write_qdq
 from quantlab.quantize.engine.timed import NodeRun, by_layer, fp32_file, node_runs
@@ -234,7 +234,7 @@ def without(plan: QuantizationPlan, kept: Sequence[bool]) -> onnx.ModelProto:
 def collect(model: onnx.ModelProto, rounds: int, rows: dict[tuple[str, str], list[Row]]) -> None:
     """Adds the times of one network's operators and conversions."""
     plan, feeds = plan_of(model)
-    shapes = tensor_sizes(plan.net, feeds["x"])
+    shapes = sizes_of(tensor_values(plan.net, feeds["x"]))
     files = {
         "int8": write_qdq(plan),
         "fp32": fp32_file(plan),

@@ -148,6 +148,11 @@ def test_the_library_and_the_command_line_make_the_same_file(model: Path, tmp_pa
     assert int8.path.read_bytes() == Path("cli.onnx").read_bytes()
 
 
+def test_a_file_that_is_predicted_to_be_slower_than_fp32_is_warned_of(model: Path) -> None:
+    with pytest.warns(ql.QuantlabWarning, match=r"predicted 2\.\d+x slower than fp32"):
+        ql.quantize(model, example_images(), **PIPELINE)
+
+
 def test_images_in_memory_answer_as_the_same_images_on_disk(model: Path, tmp_path: Path) -> None:
     images, labels = example_images()
     np.savez(tmp_path / "x.npz", images=images, labels=labels)

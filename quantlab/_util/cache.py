@@ -25,9 +25,9 @@ from quantlab._util.paths import cache_dir
 from quantlab._util.units import size_bytes
 from quantlab.errors import OutputError, QuantlabError, RecordError
 
-EntryKind = Literal["checks", "crops", "datasets", "models", "predictions"]
+EntryKind = Literal["checks", "crops", "datasets", "models", "predictions", "times"]
 KINDS: tuple[EntryKind, ...] = get_args(EntryKind)
-MADE: tuple[EntryKind, ...] = ("checks", "crops", "models", "predictions")
+MADE: tuple[EntryKind, ...] = ("checks", "crops", "models", "predictions", "times")
 """Those that can be made again at any time, and so may go at any time. Datasets are fetched, and
 whoever fetches one keeps their own bound (``data.remote``)."""
 T = TypeVar("T")

@@ -215,7 +215,7 @@ class Comparison(_Frozen):
     of all classes that have images; ``flips`` is bounded, the surest fp32 answers first; ``notes``
     are sentences for the reader, ``lead`` those that stand before everything else; ``custom`` holds
     the metrics of the user's, by name; ``macs`` are the int8 model's, None where its graph is not
-    at hand.
+    at hand; ``predicted_speedup`` is what its file says of itself, None where that is nothing.
     """
 
     n: int
@@ -236,6 +236,7 @@ class Comparison(_Frozen):
     notes: tuple[str, ...]
     custom: dict[str, ScoreChange] = {}
     macs: Macs | None = None
+    predicted_speedup: float | None = None
     lead: tuple[str, ...] = ()
 
     @property

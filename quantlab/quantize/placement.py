@@ -5,12 +5,15 @@ time too, so that the best choice is not made operator by operator: it is the mi
 graph. What lies on the source's side of the cut is in int8. An operator's time in fp32 is the
 capacity of its edge from the source, its time in int8 that of its edge to the sink, and a
 conversion that of an edge between operators.
+
+Speed is traded for accuracy by a weight: so many microseconds for a unit of error, which count as
+time that an operator takes in int8. Each weight has its minimum cut; all of them are the front.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import ceil, inf, log2
 
 import numpy as np
@@ -20,6 +23,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 PLACEMENT_KEY = "quantlab.placement"
 _NEVER = 2**30
 """Infinity in whole numbers, which a cut needs; all finite times together are half of it."""
+_ALIKE = 1e-6
+"""Sums that differ by a smaller share are taken for equal: a cut is in whole numbers."""
 _SOURCE, _SINK = 0, 1
 
 
@@ -78,6 +83,73 @@ def fastest(operations: Sequence[Operation], exchanges: Sequence[Exchange]) -> t
     return tuple(not on_sink_side[i] for i in range(2, len(operations) + 2))
 
 
+def widest(operations: Sequence[Operation], exchanges: Sequence[Exchange]) -> tuple[bool, ...]:
+    """The choice with as many operators in int8 as can be together."""
+    return fastest(*by_count(operations, exchanges))
+
+
+def by_count(
+    operations: Sequence[Operation], exchanges: Sequence[Exchange]
+) -> tuple[list[Operation], list[Exchange]]:
+    """The same with every operator in fp32 counted as one, and no other time; what cannot be still
+    cannot."""
+
+    def free(time: float) -> float:
+        return inf if time == inf else 0.0
+
+    return [Operation(free(o.int8), 1.0) for o in operations], [
+        replace(e, quantize=free(e.quantize), dequantize=free(e.dequantize)) for e in exchanges
+    ]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which operators are in int8, the time that all take, and the error that these add."""
+
+    int8: tuple[bool, ...]
+    time: float
+    error: float
+
+
+def front(
+    operations: Sequence[Operation], exchanges: Sequence[Exchange], errors: Sequence[float]
+) -> tuple[Choice, ...]:
+    """Every choice with the least time + weight × error for some weight, from the fastest to the
+    one without error; ``errors`` are those of the operators in int8."""
+    enough = 1 + sum(o.fp32 for o in operations)  # no best choice takes more
+
+    def dearer(time: float) -> float:
+        return time if time == inf else min(time, enough)
+
+    def best(weight: float) -> Choice:
+        added = [weight * error if error else 0.0 for error in errors]
+        dear = [
+            Operation(dearer(o.int8 + more), o.fp32)
+            for o, more in zip(operations, added, strict=True)
+        ]
+        int8 = fastest(dear, exchanges)
+        error = sum(e for e, chosen in zip(errors, int8, strict=True) if chosen)
+        return Choice(int8, predicted(operations, exchanges, int8), error)
+
+    first, last = best(0.0), best(inf)
+    if first.error == last.error:
+        return (first,)
+    return (first, *_between(first, last, best), last)
+
+
+def _between(first: Choice, last: Choice, best: Callable[[float], Choice]) -> Iterator[Choice]:
+    """The choices of the front between two of it: what is best at the weight at which these two
+    are equally good is one, if it is better than they are."""
+    weight = (last.time - first.time) / (first.error - last.error)
+    middle = best(max(weight, 0.0))
+    both = first.time + weight * first.error
+    better = middle.time + weight * middle.error < both * (1 - _ALIKE)
+    if better and first.error > middle.error > last.error:
+        yield from _between(first, middle, best)
+        yield middle
+        yield from _between(middle, last, best)
+
+
 def _vertex(number: int | None) -> int:
     return _SINK if number is None else number + 2
 
@@ -125,9 +197,27 @@ class Placement(BaseModel):
     fp32: float
 
     @property
+    def speedup(self) -> float:
+        """Over fp32, as predicted; 1 where no time is known."""
+        return self.fp32 / self.placed if self.placed else 1.0
+
+    @property
     def left(self) -> dict[str, float]:
         """The layers left in fp32, each with what its region would take longer in int8."""
         return {name: region.slower for region in self.regions for name in region.layers}
+
+
+class FrontPoint(BaseModel):
+    """A placement on the front of speed against accuracy: the nodes that it leaves in fp32 beside
+    what is slower in int8, its predicted microseconds and error (KL, nats), and the least
+    ``weight``, in microseconds a nat, at which it is the best."""
+
+    model_config = ConfigDict(frozen=True)
+
+    exclude: tuple[str, ...]
+    time: float
+    error: float
+    weight: float
 
 
 def write_placement(proto: onnx.ModelProto, placement: Placement) -> None:

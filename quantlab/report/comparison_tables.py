@@ -15,7 +15,7 @@ from quantlab.compare.comparison import (
 )
 from quantlab.compare.speeds import WORTH_SEEING
 from quantlab.inspect.layers import LayerReport
-from quantlab.report.context import ReportContext, TrialRow
+from quantlab.report.context import FrontRow, ReportContext, TrialRow
 from quantlab.report.document import Code, Gallery, Inline, Table
 from quantlab.report.formats import (
     NOTHING,
@@ -323,6 +323,25 @@ def reverted(groups: tuple[Reverted, ...]) -> Table:
     ]
     head = ["kept in fp32", "KL gained (by)", "top-1 gained", "time it costs (by)"]
     return Table(head, rows, " rrr", "Nodes kept in fp32")
+
+
+def front(rows: tuple[FrontRow, ...]) -> Table:
+    """The placements that tune could choose from, predicted and, where tried, measured."""
+    head = ["recipe", "fp32", "ms pred.", "KL pred.", "speed", "decline", "KL eval.", "meets"]
+    cells = [
+        [
+            _mark(row.trial) + row.trial.recipe,
+            str(row.nodes),
+            f"{row.milliseconds:.2f}",
+            f"{row.error:.4f}",
+            times(row.trial.speedup),
+            percent(row.trial.decline),
+            number(row.trial.kl, ".4f"),
+            {None: NOTHING, True: "yes", False: "no"}[row.trial.meets],
+        ]
+        for row in rows
+    ]
+    return Table(head, cells, " rrrrrr ", "Placements from fast to accurate")
 
 
 def _measured(value: float | None, form: str, by: str | None) -> str:

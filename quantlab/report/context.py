@@ -39,6 +39,18 @@ class TrialRow:
 
 
 @dataclass(frozen=True)
+class FrontRow:
+    """A placement on the front of speed against accuracy: what was predicted of it (``error`` is a
+    KL in nats), how many nodes it leaves in fp32 for accuracy, and
+    its ``trial``, without figures where it was not tried."""
+
+    trial: TrialRow
+    nodes: int
+    milliseconds: float
+    error: float
+
+
+@dataclass(frozen=True)
 class Unfinished:
     """A tune that a limit ended: which ``limit``; the recipes it did not try at all, and those it
     scored on calibration images only; what would have come ``later``; the ``command`` that goes
@@ -59,8 +71,9 @@ class ReportContext:
     comparison knows (folder, label source), ``calibration`` and ``recipe`` how the int8 model was
     made, empty when it came as a file. ``unfinished`` is None but for a tune that a limit ended.
     ``shortfall`` says by how much the best trial misses the criterion, empty when it is met, and
-    ``suggestions`` what to try then. ``reverted`` is what the
-    recipe keeps in fp32. ``portability`` is what CPUs without VNNI would make of the int8 model,
+    ``suggestions`` what to try then. ``reverted`` is what the recipe keeps in fp32, ``front`` what
+    a tune predicted of the placements that it could choose from. ``portability`` is what CPUs
+    without VNNI would make of the int8 model,
     empty when that is no question. ``early`` says after how many images a sequential test stopped
     the evaluation, empty when none was asked to. ``problems`` are all images that could not be
     used. ``layers`` is where int8 departs from fp32, None where that is not known. ``thumbnails``
@@ -75,6 +88,7 @@ class ReportContext:
     output: str = ""
     trials: tuple[TrialRow, ...] = ()
     reverted: tuple[Reverted, ...] = ()
+    front: tuple[FrontRow, ...] = ()
     unfinished: Unfinished | None = None
     shortfall: str = ""
     suggestions: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from quantlab.compare.comparison import Comparison, LeftInFp32, Macs, Speed
 from quantlab.inspect.int8_share import NOT_QUANTIZED
 from quantlab.report.context import TrialRow
 from quantlab.report.formats import percent, times, times_span
+from quantlab.report.placement import LEAST_SHARE
 
 OPERATORS_NAMED = 4
 LEAST = 0.001
@@ -17,11 +18,12 @@ LEAST = 0.001
 
 
 def worth(c: Comparison, trials: Sequence[TrialRow] = ()) -> str:
-    """Sentences for int8 that is not shown to be faster at every batch size that was timed, or has
-    no MAC in int8; "" when it is faster, or nothing is known. ``trials`` are a tune's."""
+    """Sentences for int8 that is not shown to be faster at every batch size that was timed, has no
+    MAC in int8, or was not timed and is predicted to be slower; "" when it is faster, or nothing
+    is known. ``trials`` are a tune's."""
     if c.fp32.sha256 == c.int8.sha256:
         return ""
-    found = _speeds(c) or _own_trial(c, trials) or _without_int8(c)
+    found = _speeds(c) or _own_trial(c, trials) or _without_int8(c) or _predicted(c)
     if not found:
         return ""
     parts = [found, _others(trials), "" if c.macs is None else macs_sentence(c.macs)]
@@ -74,6 +76,16 @@ def _without_int8(c: Comparison) -> str:
     if c.speeds:
         return "No MAC is in int8: what is faster is the fp32 graph, as it was prepared."
     return "int8 cannot pay: nothing was timed, but no MAC is in int8."
+
+
+def _predicted(c: Comparison) -> str:
+    """Of a file that was not timed, and says itself that it is slower."""
+    if c.speeds or c.predicted_speedup is None or c.predicted_speedup >= 1 - LEAST_SHARE:
+        return ""
+    return (
+        "int8 is predicted not to pay: nothing was timed; by the costs of operators the file is "
+        f"{times(1 / c.predicted_speedup)} slower than fp32."
+    )
 
 
 def _others(trials: Sequence[TrialRow]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from quantlab.quantize.groups import Group
 from quantlab.recipe import Recipe
+from quantlab.tune.front import Front
 from quantlab.tune.search import Proposal, Search
 from quantlab.tune.trials import Trial
 
@@ -21,6 +22,7 @@ NEAR = 2.0
 Ranked = Sequence[tuple[Group, float]]
 """Groups, the costliest first, each with what it costs in int8 (KL, nats)."""
 Ranking = Callable[[Recipe], Ranked]
+FrontOf = Callable[[Recipe], Front]
 BusyDigests = Callable[[], set[str]]
 """Gives the digests of recipes that other machines are trying now."""
 SPACE: dict[str, list[Any]] = {
@@ -33,8 +35,7 @@ SPACE: dict[str, list[Any]] = {
 """What grid, random and tpe search unless the configuration names another space."""
 
 
-REVERTING = "keeping in fp32 the groups of nodes that cost most"
-TAKING_BACK = "taking groups of nodes back to int8, one by one"
+WALKING = "leaving more layers in fp32, along the front of speed against accuracy"
 FALLING_BACK = "keeping operators in fp32, first one by one, then together"
 QUANTIZING = "quantizing more operators, while the criterion holds"
 
@@ -48,13 +49,13 @@ def _pays(trial: Trial) -> bool:
     return _met(trial) and getattr(trial.scores, "faster", None) is not False
 
 
-def ladder(rungs: Sequence[Recipe], rank: Ranking | None = None) -> Search:
+def ladder(rungs: Sequence[Recipe], front_of: FrontOf | None = None) -> Search:
     """Score every rung on calibration data, evaluate the promising ones, then, while none of them
     meets the criterion faster than fp32, the others, the nearest to fp32 first and each structure
-    before its other formats; and when none meets it at all, revert what costs most
-    (``sensitivity``)."""
+    before its other formats; and when none meets it at all, walk the front of speed against
+    accuracy (``sensitivity``)."""
     scored: list[Trial] = []
-    more = f"{REVERTING}, unless a recipe meets the criterion" if rank is not None else ""
+    more = f"{WALKING}, unless a recipe meets the criterion" if front_of is not None else ""
     for place, rung in enumerate(rungs, 1):
         rest = (*(Proposal(r, evaluate=False) for r in rungs[place:]), *_evaluations(scored))
         scored.append((yield Proposal(rung, evaluate=False, after=rest, later=more)))
@@ -72,50 +73,42 @@ def ladder(rungs: Sequence[Recipe], rank: Ranking | None = None) -> Search:
         trial, *waiting = waiting
         later = "" if any(map(_met, tried)) else more
         tried.append((yield Proposal(trial.recipe, after=_evaluations(waiting), later=later)))
-    if rank is not None and tried and not any(map(_met, tried)):
-        yield from sensitivity(tried[0].recipe, rank)
+    if front_of is not None and tried and not any(map(_met, tried)):
+        yield from sensitivity(tried[0].recipe, front_of)
 
 
 def _evaluations(trials: Iterable[Trial]) -> tuple[Proposal, ...]:
     return tuple(Proposal(t.recipe) for t in trials if t.sha256)
 
 
-def sensitivity(start: Recipe, rank: Ranking) -> Search:
-    """From ``start``, revert the costliest groups until the criterion holds, then try to take each
-    back, the cheapest first.
+def sensitivity(start: Recipe, front_of: FrontOf) -> Search:
+    """From ``start``, walk the front of speed against accuracy to the fastest placement with which
+    the criterion holds.
 
-    The number reverted is doubled until the criterion holds and then bisected, so that it takes
-    about 2 log2(groups) evaluations.
+    The predicted error is halved until the criterion holds; what is between that point and the one
+    before is bisected.
     """
-    if _met((yield Proposal(start, later=REVERTING))):
+    if _met((yield Proposal(start, later=WALKING))):
         return
-    groups = [group for group, _ in rank(start)]
-
-    def reverted(count: int) -> Proposal:
-        found = without(start, groups[:count], f"{count} costliest groups in fp32")
-        return replace(found, later=REVERTING)
-
-    low, high = 0, 1
-    while not _met((yield reverted(high))):
-        if high == len(groups):
-            return
-        low, high = high, min(2 * high, len(groups))
+    front = front_of(start)
+    low, last = 0, len(front.points) - 1
+    high = front.after(low)
+    while low < last and not _met((yield _placed(front, high))):
+        low, high = high, front.after(high)
+    if low == last:
+        return
     while high - low > 1:
         middle = (low + high) // 2
-        if _met((yield reverted(middle))):
+        if _met((yield _placed(front, middle))):
             high = middle
         else:
             low = middle
-    yield from _take_back(start, groups[:high])
 
 
-def _take_back(start: Recipe, reverted: list[Group]) -> Search:
-    kept = list(reverted)
-    for i, group in reversed(list(enumerate(reverted[:-1]))):
-        fewer = [g for g in kept if g is not group]
-        proposal = without(start, fewer, f"{group.name} back in int8")
-        if _met((yield replace(proposal, later=TAKING_BACK if i else ""))):
-            kept = fewer
+def _placed(front: Front, number: int) -> Proposal:
+    point = front.points[number]
+    note = f"predicted {point.time / 1000:.2f} ms, KL {point.error:.4f}"
+    return Proposal(front.recipe(number), note=note, later=WALKING)
 
 
 def without(recipe: Recipe, groups: Sequence[Group], note: str) -> Proposal:

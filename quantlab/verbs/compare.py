@@ -277,9 +277,9 @@ def compared(
     metrics: Mapping[str, MetricFunction] | None = None,
     asked: Collection[str] | None = None,
 ) -> Comparison:
-    """``compare`` of fp32 and int8 with their files' sizes, int8's MACs (see ``macs_of``) and,
-    where measured, their speeds."""
-    return compare(
+    """``compare`` of fp32 and int8 with their files' sizes, int8's MACs (see ``macs_of``), the
+    speedup that was predicted of it and, where measured, their speeds."""
+    found = compare(
         *predictions,
         fp32_speed=timing.measurements[0] if timing else None,
         int8_speed=timing.measurements[1] if timing else None,
@@ -291,6 +291,9 @@ def compared(
         macs=macs_of(models[1], asked),
         seed=seed,
     )
+    placement = read_placement(models[1].metadata)
+    speedup = None if placement is None else placement.speedup
+    return found.model_copy(update={"predicted_speedup": speedup})
 
 
 def macs_of(int8: Model, asked: Collection[str] | None = None) -> Macs | None:

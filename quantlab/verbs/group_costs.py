@@ -19,6 +19,7 @@ from quantlab.model.model import Model
 from quantlab.quantize.groups import Group, kernel_groups
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
+from quantlab.tune.front import Front
 from quantlab.tune.reverted_groups import Reverted, reverted_groups
 from quantlab.tune.trials import Trial
 from quantlab.verbs.cached_results import remembered
@@ -63,11 +64,13 @@ class CheapScore:
 
 class GroupCosts:
     """What each group of nodes costs in int8 (KL, nats), by the last ranking; each is on disk as
-    soon as it was measured, so that a resumed tune goes on where it was."""
+    soon as it was measured, so that a resumed tune goes on where it was. ``front`` is the last
+    front of speed against accuracy that was made of them."""
 
     def __init__(self, model: Model, score: CheapScore, folder: Path, reporter: Reporter) -> None:
         self._model, self._score, self._folder, self._reporter = model, score, folder, reporter
         self._costs: dict[str, float] = {}
+        self.front: Front | None = None
 
     def ranking(self, recipe: Recipe) -> list[tuple[Group, float]]:
         """Every group with what it costs alone in int8, the most first (see
@@ -85,12 +88,28 @@ class GroupCosts:
         ranked = [(group, costs[group.name]) for group in probe.groups]
         return sorted(ranked, key=lambda pair: (-pair[1], pair[0].name))
 
+    def front_of(self, recipe: Recipe) -> Front:
+        """The recipe's placements from fast to accurate, by the table of costs and by what each
+        group costs alone (see ``ranking``)."""
+        errors = {group.name: max(cost, 0.0) for group, cost in self.ranking(recipe)}
+        path = self._folder / f"front-{recipe.digest}.json"
+        if path.is_file():
+            self.front = Front.model_validate_json(path.read_bytes())
+        else:
+            points = GroupProbe(self._score.proxy, recipe).variants.front(errors)
+            self.front = Front(start=recipe, points=points)
+            write_whole(path, self.front.model_dump_json(indent=1) + "\n")
+        return self.front
+
     def recall(self) -> None:
-        """Load the last ranking from the folder."""
-        files = list(self._folder.glob("sensitivity-*.json"))
-        if files:
-            last = max(files, key=lambda path: path.stat().st_mtime)
+        """Load the last ranking and the last front from the folder."""
+        if (last := self._last("sensitivity-*.json")) is not None:
             self._costs = json.loads(last.read_text())
+        if (last := self._last("front-*.json")) is not None:
+            self.front = Front.model_validate_json(last.read_bytes())
+
+    def _last(self, pattern: str) -> Path | None:
+        return max(self._folder.glob(pattern), key=lambda path: path.stat().st_mtime, default=None)
 
     def reverted(self, chosen: Trial, trials: Sequence[Trial]) -> tuple[Reverted, ...]:
         """The groups that the chosen recipe keeps in fp32, with the gains and costs measured so

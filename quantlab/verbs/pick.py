@@ -21,7 +21,10 @@ OF_A_PICK = {
     *("no_audit", "threads", "batch_size", "split", "provider", "fold_preprocess", "executor"),
 }
 """Options of ``tune --resume`` that ask for no more search."""
-_KEPT = ("identity.json", "fp32-predictions.npz", "sensitivity-*.json", "trials/*", "models/*.onnx")
+_KEPT = (
+    *("identity.json", "fp32-predictions.npz", "sensitivity-*.json", "front-*.json"),
+    *("trials/*", "models/*.onnx"),
+)
 """What a search leaves in its folder. Files are written whole, never changed: links are safe."""
 
 

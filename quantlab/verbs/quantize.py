@@ -23,7 +23,7 @@ from quantlab.quantize.cached_files import ENGINES, file_key, keep_model, recall
 from quantlab.quantize.placement import read_placement
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
-from quantlab.report.placement import nothing_in_int8, placement_sentence
+from quantlab.report.placement import nothing_in_int8, placement_sentence, predicted_slower
 from quantlab.verbs import inputs
 from quantlab.verbs.calibration_sample import calibration_images, drawn
 from quantlab.verbs.inputs import LocatedDataset, model_facts
@@ -109,7 +109,7 @@ def quantize(
         "recipe": recipe.model_dump(mode="json"),
     }
     int8 = int8_of(model, content, Path(name).name.removesuffix(".onnx"))
-    say_placement(int8, Path(name).name, reporter)
+    say_placement(int8, recipe, Path(name).name, reporter)
     chosen = choose_images(found, sample, images, recipe, spec, reporter)
     check = self_check(model, int8, recipe, images, chosen, spec.threads)
     error = None
@@ -130,16 +130,19 @@ def int8_of(fp32: Model, content: bytes, name: str) -> Model:
     return replace(made, source=None if fp32.folder else fp32.path)
 
 
-def say_placement(int8: Model, name: str, reporter: Reporter) -> None:
-    """Say what the file leaves in fp32 for speed; warn where that is everything."""
+def say_placement(int8: Model, recipe: Recipe, name: str, reporter: Reporter) -> None:
+    """Say what the file leaves in fp32 for speed; warn where that is everything, and first of all
+    where the file is predicted to be slower than fp32."""
     placement = read_placement(int8.metadata)
     if placement is None:
         return
-    if int8.is_quantized:
-        if sentence := placement_sentence(placement):
-            reporter.say(sentence)
-    else:
+    if not int8.is_quantized:
         reporter.warn(f"{name}: {nothing_in_int8(placement)}")
+        return
+    if slower := predicted_slower(placement, recipe.placement):
+        reporter.warn(f"{name}: {slower}")
+    if sentence := placement_sentence(placement):
+        reporter.say(sentence)
 
 
 def warn_of_speed(int8: Model, reporter: Reporter) -> None:

@@ -35,7 +35,6 @@ from quantlab.gate.notation import parse_criterion, parse_decline
 from quantlab.gate.verdict import judge
 from quantlab.model.model import Model
 from quantlab.quantize import Engine, get_engine
-from quantlab.quantize.groups import Group
 from quantlab.quantize.peers import inc, nncf
 from quantlab.recipe import Recipe
 from quantlab.tune import strategies
@@ -61,7 +60,6 @@ from quantlab.verbs.trial_runner import Prepared, RecipeFiles, TrialRunner
 from quantlab.verbs.tuned import NotTuned, Tuned, unfinished_of
 
 IMAGES_FOR_INC = 1000
-Ranking = Callable[[Recipe], list[tuple[Group, float]]]
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def tune(
         shared = study if spec.storage else None
         score = CheapScore(prepared.model, prepared.images, execution.threads)
         costs = GroupCosts(prepared.model, score, folder, reporter)
-        search, certain = plan(spec, rungs, costs.ranking, shared)
+        search, certain = plan(spec, rungs, costs, shared)
         ahead = None
         if execution.sharded is not None:
             ahead = RecipePrefetcher(
@@ -378,7 +376,7 @@ class SearchPlan(NamedTuple):
 
 
 def plan(
-    spec: TuneOptions, rungs: Sequence[Recipe], ranking: Ranking, study: SharedStudy | None
+    spec: TuneOptions, rungs: Sequence[Recipe], costs: GroupCosts, study: SharedStudy | None
 ) -> SearchPlan:
     """What the strategy does, from the first rung on."""
     start, listed = rungs[0], cheapest_first(rungs)
@@ -386,13 +384,14 @@ def plan(
     busy = set if study is None else study.busy
     match spec.strategy:
         case "ladder":
-            return SearchPlan(strategies.ladder(listed, None if spec.recipe else ranking), listed)
+            front_of = None if spec.recipe else costs.front_of
+            return SearchPlan(strategies.ladder(listed, front_of), listed)
         case "basic":
-            return SearchPlan(strategies.basic(listed, ranking), listed)
+            return SearchPlan(strategies.basic(listed, costs.ranking), listed)
         case "sensitivity":
-            return SearchPlan(strategies.sensitivity(start, ranking))
+            return SearchPlan(strategies.sensitivity(start, costs.front_of))
         case "conservative":
-            return SearchPlan(strategies.conservative(start, ranking))
+            return SearchPlan(strategies.conservative(start, costs.ranking))
         case "grid":
             every = strategies.combinations(start, space)
             return SearchPlan(strategies.grid(start, space, busy), every)
@@ -445,6 +444,7 @@ def _finish(
         strategy=spec.strategy,
         outcome=outcome,
         reverted=reverted,
+        front=costs.front,
         ended=unfinished_of(outcome, limits, output.folder),
     )
 

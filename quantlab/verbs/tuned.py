@@ -14,11 +14,14 @@ from quantlab._util.units import duration
 from quantlab.compare.comparison import Comparison
 from quantlab.gate.verdict import Verdict
 from quantlab.model.model import Model
+from quantlab.quantize.placement import FrontPoint
+from quantlab.recipe import Recipe
 from quantlab.report.advice import shortfall, suggestions, unfinished
 from quantlab.report.comparison_page import unjudged_page
-from quantlab.report.context import ReportContext, TrialRow, Unfinished
+from quantlab.report.context import FrontRow, ReportContext, TrialRow, Unfinished
 from quantlab.report.files import MARKDOWN
 from quantlab.runs.record import RunStatus
+from quantlab.tune.front import Front
 from quantlab.tune.reverted_groups import Reverted
 from quantlab.tune.search import SearchLimits, SearchOutcome
 from quantlab.tune.trials import Trial, pareto_front
@@ -37,8 +40,8 @@ LEAST_BUDGET = 10.0
 class Tuned(VerbResult):
     """The best file, how it compares to fp32, and everything tried.
 
-    ``int8`` is the best trial's own file, of which ``output`` is a copy; ``ended`` is what a limit
-    left undone.
+    ``int8`` is the best trial's own file, of which ``output`` is a copy; ``front`` is the front of
+    speed against accuracy, None where none was walked; ``ended`` is what a limit left undone.
     """
 
     output: Path
@@ -50,6 +53,7 @@ class Tuned(VerbResult):
     strategy: str
     outcome: SearchOutcome
     reverted: tuple[Reverted, ...]
+    front: Front | None
     ended: Unfinished | None
 
     def status(self) -> RunStatus:
@@ -93,6 +97,7 @@ class Tuned(VerbResult):
             **_search_facts(self.strategy, self.outcome, self.ended),
             "recipe": recipe,
             "reverted": [group.model_dump(mode="json") for group in self.reverted],
+            "front": front_facts(self.front),
             "pareto_front": [trial.digest for trial in pareto_front(self.outcome.trials)],
         }
         context = ReportContext(
@@ -105,6 +110,7 @@ class Tuned(VerbResult):
             output=str(self.output),
             trials=self.rows,
             reverted=self.reverted,
+            front=front_rows(self.front, self.rows),
             unfinished=self.ended,
             shortfall=self.missed,
             portability=portability_words(self.int8, tuned.images.crops),
@@ -199,6 +205,32 @@ def _search_facts(
         "unfinished": None if ended is None else asdict(ended),
         "trials": [trial.model_dump(mode="json") for trial in outcome.trials],
     }
+
+
+def front_facts(front: Front | None) -> list[dict[str, Any]]:
+    """The points of the front, each with its recipe's name and digest."""
+    return [
+        {"recipe": recipe.name, "digest": recipe.digest, **point.model_dump(mode="json")}
+        for recipe, point in _points(front)
+    ]
+
+
+def front_rows(front: Front | None, trials: Sequence[TrialRow]) -> tuple[FrontRow, ...]:
+    """The report's table of the front, with what trials measured."""
+    tried = {trial.recipe: trial for trial in trials}
+    return tuple(
+        FrontRow(
+            trial=tried.get(recipe.name, TrialRow(recipe.name)),
+            nodes=len(point.exclude),
+            milliseconds=point.time / 1000,
+            error=point.error,
+        )
+        for recipe, point in _points(front)
+    )
+
+
+def _points(front: Front | None) -> Iterable[tuple[Recipe, FrontPoint]]:
+    return () if front is None else zip(front.recipes, front.points, strict=True)
 
 
 def trial_rows(trials: Sequence[Trial], chosen: Trial | None) -> tuple[TrialRow, ...]:

@@ -118,6 +118,36 @@ def test_what_stays_in_fp32_for_speed_is_said_with_its_reason(
     assert [(x.op_type, x.reason) for x in macs.fp32] == [("Gemm", "slower in int8 by 100 µs")]
 
 
+@pytest.mark.parametrize(
+    ("placing", "remedy"),
+    [
+        ("widest", "placement: fastest in the recipe leaves in fp32 what is faster there."),
+        ("fastest", "The model is too small for int8 to gain what counts: keep it in fp32."),
+    ],
+)
+def test_what_is_predicted_to_be_slower_than_fp32_is_told_first(
+    placing: str, remedy: str, cli: Any, scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "shipped_costs", lambda: slower("gemm", 42.0))
+    recipe, target = tmp_path / "recipe.yaml", tmp_path / "int8.onnx"
+    recipe.write_text(f"placement: {placing}\n")
+    words = (*scene.words, "--output", target, "--recipe", recipe)
+    said = cli("quantize", "--model", scene.model, *words)
+    warning = (
+        "int8.onnx: predicted 5.62x slower than fp32, by the costs of operators: "
+        f"0.045 ms a run against 0.008 ms. {remedy}"
+    )
+    assert said.record.warnings[0] == warning
+    again = cli("quantize", "--model", scene.model, *words)
+    assert again.record.warnings[0] == warning, "from the cache"
+    told = cli("compare", scene.model, target, *scene.words, "--no-bench", code=None)
+    sentence = "int8 is predicted not to pay: nothing was timed; by the costs of operators the file"
+    assert sentence in told.out
+    assert sentence in (told.folder / "report.md").read_text().replace("\n", " ")
+    timed = cli("compare", scene.model, target, *scene.words, code=None)
+    assert "predicted" not in timed.out, "what was measured counts"
+
+
 def test_a_model_in_which_int8_pays_nowhere_stays_in_fp32_with_a_warning(
     cli: Any, scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

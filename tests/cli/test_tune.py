@@ -215,16 +215,61 @@ def test_ctrl_c_while_reverted_groups_are_timed(
     assert kept_in_fp32(said).count("not measured |") == 3
 
 
+@pytest.mark.parametrize(
+    ("strategy", "trials", "by"), [("sensitivity", 4, "trials"), ("conservative", 1, "ranking")]
+)
 def test_reverted_groups_have_their_gain_from_the_ranking_or_from_trials(
-    tune: Any, engine: Any
+    strategy: str, trials: int, by: str, tune: Any, engine: Any
 ) -> None:
-    engine(9.0, 9.0, 9.0, 0.0)
-    said = tune("--strategy", "sensitivity", "--max-trials", 4)
+    engine(*[9.0] * (trials - 1), 0.0)
+    said = tune("--strategy", strategy, "--max-trials", trials)
     found = said.record.results["reverted"]
-    assert sorted(x["nodes"][0] for x in found) == ["depthwise", "output", "pointwise", "stem"]
-    assert sorted(x["kl_by"] for x in found) == ["ranking", "ranking", "trials", "trials"]
+    assert len(found) == 3
+    assert {x["kl_by"] for x in found} == {by}
     assert all(x["kl"] > 0 for x in found if x["kl_by"] == "ranking")
     assert {x["time_by"] for x in found} == {"plain files"}, "trials stopped early are not timed"
+
+
+def test_the_front_is_in_the_record_and_the_report_with_what_was_measured(
+    tune: Any, engine: Any, cli: Any
+) -> None:
+    engine(9.0, 9.0, 0.0)
+    said = tune("--strategy", "sensitivity")
+    results = said.record.results
+    front, trials = results["front"], {t["recipe"]["name"]: t for t in results["trials"]}
+    assert [point["recipe"] for point in front] == ["qdq", *(f"qdq-front-{i}" for i in (1, 2, 3))]
+    errors = [point["error"] for point in front]
+    assert errors == sorted(errors, reverse=True)
+    assert [len(point["exclude"]) for point in front] == sorted(len(p["exclude"]) for p in front)
+    for point in front:
+        trial = trials.get(point["recipe"])
+        assert trial is None or trial["recipe"]["exclude"] == point["exclude"]
+        assert trial is None or trial["recipe"]["placement"] == "fastest"
+    (chosen,) = (p for p in front if p["recipe"] == results["recipe"]["name"])
+    note = f"predicted {chosen['time'] / 1000:.2f} ms, KL {chosen['error']:.4f}"
+    assert trials[chosen["recipe"]]["note"] == note
+    rows = front_rows(said)
+    assert [row[0].removeprefix("→ ") for row in rows] == [p["recipe"] for p in front]
+    measured = {row[0].removeprefix("→ ") for row in rows if row[-1] != "–"}
+    assert measured == set(trials)
+    picked = cli("tune", "--resume", said.folder, "--pick", "most-accurate")
+    assert picked.record.results["front"] == front
+    assert front_rows(picked)
+
+
+def front_rows(said: Any) -> list[list[str]]:
+    """The report's table of the front."""
+    page = (said.folder / "report.md").read_text()
+    part = page[page.index("### Speed against accuracy, as predicted") :]
+    rows = re.findall(r"^\| (.*qdq.*) \|$", part[: part.index("The first missed")], re.M)
+    return [re.split(r" *\| *", row.strip()) for row in rows]
+
+
+def test_where_no_front_was_walked_there_is_none(tune: Any, engine: Any) -> None:
+    engine(0.01)
+    said = tune()
+    assert said.record.results["front"] == []
+    assert "as predicted" not in (said.folder / "report.md").read_text()
 
 
 def test_nothing_reverted_is_no_section(tune: Any, engine: Any) -> None:

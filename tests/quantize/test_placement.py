@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from math import inf
 
 import numpy as np
@@ -16,8 +16,10 @@ from quantlab.quantize.placement import (
     Placement,
     Region,
     fastest,
+    front,
     predicted,
     read_placement,
+    widest,
     write_placement,
 )
 
@@ -53,6 +55,16 @@ def test_the_cut_takes_the_least_time_of_all_choices_and_int8_where_two_are_as_f
     assert (predicted(operations, exchanges, found), -sum(found)) == best
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_widest_choice_has_the_most_operators_of_all_that_can_be(seed: int) -> None:
+    operations, exchanges = problem(np.random.default_rng(seed))
+    every = product([False, True], repeat=len(operations))
+    most = max(sum(c) for c in every if predicted(operations, exchanges, c) < inf)
+    found = widest(operations, exchanges)
+    assert sum(found) == most
+    assert predicted(operations, exchanges, found) < inf
+
+
 def test_fractions_of_a_microsecond_and_hours_are_told_apart() -> None:
     assert fastest([Operation(0.25, 0.5)], []) == (True,)
     assert fastest([Operation(0.5, 0.25)], []) == (False,)
@@ -78,3 +90,41 @@ def test_a_placement_is_kept_in_the_metadata_and_what_is_none_is_no_error() -> N
     assert placement.left == {"a": 12.5, "b": 12.5}
     assert read_placement({}) is None
     assert read_placement({PLACEMENT_KEY: "{"}) is None
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_front_is_the_lower_hull_of_all_choices(seed: int) -> None:
+    """Each is the best of all choices at some weight, none that is the best at a weight is missing,
+    and from one to the next operators only leave int8."""
+    rng = np.random.default_rng(seed)
+    operations, exchanges = problem(rng)
+    errors = [float(rng.integers(0, 20)) / 1000 for _ in operations]
+    found = front(operations, exchanges, errors)
+
+    def figures(int8: tuple[bool, ...]) -> tuple[float, float]:
+        error = sum(e for e, now in zip(errors, int8, strict=True) if now)
+        return predicted(operations, exchanges, int8), error
+
+    every = [figures(c) for c in product([False, True], repeat=len(operations))]
+    for weight in (*np.geomspace(1, 1e6, 200), 0.0):
+        least = min(time + weight * error for time, error in every)
+        assert min(c.time + weight * c.error for c in found) == pytest.approx(least, rel=1e-5)
+    weights = [(b.time - a.time) / (a.error - b.error) for a, b in pairwise(found)]
+    assert weights == sorted(weights)
+    for first, second in pairwise(found):
+        assert set(np.flatnonzero(second.int8)) < set(np.flatnonzero(first.int8))
+    assert [(c.time, c.error) for c in found] == [figures(c.int8) for c in found]
+    assert found[-1].error == 0
+
+
+def test_errors_of_all_sizes_are_traded() -> None:
+    """A weight at which the least error counts is beyond what the largest is worth."""
+    operations = [Operation(1.0, 2.0)] * 4
+    found = front(operations, [], [1e-9, 1e-5, 0.1, 10.0])
+    assert [sum(c.int8) for c in found] == [4, 3, 2, 1, 0]
+
+
+def test_without_any_error_the_front_is_the_fastest_choice() -> None:
+    operations, exchanges = problem(np.random.default_rng(0))
+    (found,) = front(operations, exchanges, [0.0] * len(operations))
+    assert found.int8 == fastest(operations, exchanges)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from quantlab.quantize.groups import Group
+from quantlab.quantize.placement import FrontPoint
 from quantlab.recipe import Recipe
+from quantlab.tune.front import Front
 from quantlab.tune.search import Proposal
 from quantlab.tune.trials import Scores, Trial
 
@@ -58,6 +60,20 @@ class FakeAttempt:
         facts = self.answer(proposal.recipe)
         status = "done" if proposal.evaluate else "scored"
         return a_trial(proposal.recipe, number=number, status=status, **facts)
+
+
+def front(count: int) -> Callable[[Recipe], Front]:
+    """Of each recipe: itself, then one more of ``groups`` in fp32 each, with half the error."""
+    points = [
+        FrontPoint(
+            exclude=tuple(n for i in range(less) for n in (f"conv{i}", f"relu{i}")),
+            time=1000.0 + 100 * less,
+            error=0.5**less,
+            weight=200.0 * less,
+        )
+        for less in range(count + 1)
+    ]
+    return lambda recipe: Front(start=recipe, points=tuple(points))
 
 
 def groups(count: int) -> list[tuple[Group, float]]:

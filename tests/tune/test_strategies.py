@@ -2,10 +2,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes import FakeAttempt, groups
+from fakes import FakeAttempt, front, groups
 
+from quantlab.quantize.placement import FrontPoint
 from quantlab.recipe import Recipe
 from quantlab.tune import strategies
+from quantlab.tune.front import Front
 from quantlab.tune.ladder import cheapest_first, ladder, ladder_of
 from quantlab.tune.sampling import sampled, suggestion
 from quantlab.tune.search import Search, SearchLimits, SearchOutcome, run_search
@@ -44,10 +46,10 @@ def test_the_ladder_scores_all_and_evaluates_the_promising(tmp_path: Path) -> No
     assert [t.status for t in outcome.trials] == ["scored", "done", "done", "scored"]
 
 
-def test_the_ladder_goes_on_while_none_meets_and_then_reverts(tmp_path: Path) -> None:
+def test_the_ladder_goes_on_while_none_meets_and_then_walks_the_front(tmp_path: Path) -> None:
     rungs = [Recipe(name=f"r{i}", seed=i) for i in range(3)]
     attempt = needs("conv0")
-    outcome = run(strategies.ladder(rungs, lambda recipe: groups(4)), attempt, tmp_path)
+    outcome = run(strategies.ladder(rungs, front(4)), attempt, tmp_path)
     assert outcome.best is not None
     assert outcome.best.recipe.exclude == ("conv0", "relu0")
     evaluated = [t for t in outcome.trials if t.status == "done"]
@@ -123,7 +125,7 @@ def left(outcome: SearchOutcome) -> list[str]:
 def test_the_ladder_knows_what_a_limit_leaves_untried(tmp_path: Path) -> None:
     rungs = cheapest_first(ladder())
     limits = SearchLimits(1e9, max_trials=1)
-    search = strategies.ladder(rungs, lambda recipe: groups(2))
+    search = strategies.ladder(rungs, front(2))
     outcome = run_search(search, of_ladder({}), TrialStore(tmp_path / "a"), limits)
     assert left(outcome) == ["ort-qdq-mean", "qoperator"]
     assert outcome.later == ""
@@ -131,7 +133,7 @@ def test_the_ladder_knows_what_a_limit_leaves_untried(tmp_path: Path) -> None:
     outcome = run_search(strategies.ladder(rungs), slow, TrialStore(tmp_path / "b"), limits)
     assert left(outcome) == ["ort-qdq-mean", "qdq-plain", "qoperator"]
     ticks = iter(range(0, 1000, 10))
-    search = strategies.ladder(rungs, lambda recipe: groups(2))
+    search = strategies.ladder(rungs, front(2))
     outcome = run_search(
         search,
         of_ladder({}),
@@ -141,7 +143,7 @@ def test_the_ladder_knows_what_a_limit_leaves_untried(tmp_path: Path) -> None:
     )
     assert outcome.stop == "budget"
     assert left(outcome) == ["qoperator", "ort-qdq-mean", "qdq-plain"]
-    assert strategies.REVERTING in outcome.later
+    assert strategies.WALKING in outcome.later
     finished = run(strategies.ladder(rungs), of_ladder({}), tmp_path / "d")
     assert (finished.untried, finished.later) == ((), "")
 
@@ -151,7 +153,7 @@ def test_the_ladder_knows_what_a_limit_leaves_untried(tmp_path: Path) -> None:
     [
         (lambda: strategies.grid(START, {"ranges": ["mean", "mse", "minmax"]}), 2, ""),
         (lambda: strategies.basic(ladder(), lambda r: groups(3)), 3, strategies.FALLING_BACK),
-        (lambda: strategies.sensitivity(START, lambda r: groups(3)), 1, strategies.REVERTING),
+        (lambda: strategies.sensitivity(START, front(3)), 1, strategies.WALKING),
         (lambda: strategies.conservative(START, lambda r: groups(3)), 1, strategies.QUANTIZING),
         (lambda: sampled(START, {"ranges": ["mean", "mse", "minmax"]}, "random", 0, list), 2, ""),
     ],
@@ -164,20 +166,51 @@ def test_every_strategy_knows_what_a_limit_leaves_untried(
     assert (len(outcome.untried), outcome.later) == (names, later)
 
 
-@pytest.mark.parametrize("costly", [["conv0"], ["conv2"], ["conv0", "conv5"], ["conv7"]])
-def test_sensitivity_ends_with_just_the_groups_that_are_needed(
-    tmp_path: Path, costly: list[str]
+@pytest.mark.parametrize("needed", range(9))
+def test_sensitivity_ends_with_the_fastest_placement_that_meets(
+    tmp_path: Path, needed: int
 ) -> None:
-    attempt = needs(*costly)
-    outcome = run(strategies.sensitivity(START, lambda recipe: groups(8)), attempt, tmp_path)
+    """Whatever number of groups the criterion needs in fp32, out of eight."""
+    attempt = needs(*(f"conv{i}" for i in range(needed)))
+    outcome = run(strategies.sensitivity(START, front(8)), attempt, tmp_path)
     assert outcome.best is not None
-    assert [n for n in outcome.best.recipe.exclude if n.startswith("conv")] == costly
+    assert outcome.best.recipe == front(8)(START).recipe(needed)
+    assert len(outcome.trials) == needed + 1, "each point has half the error of the one before"
 
 
-def test_sensitivity_gives_up_when_all_in_fp32_does_not_help(tmp_path: Path) -> None:
+def test_the_error_is_halved_and_then_bisected(tmp_path: Path) -> None:
+    """A front of thousandths: the first half is passed at once."""
+    points = tuple(
+        FrontPoint(exclude=(f"conv{i:03}",), time=i, error=(1000 - i) / 1000, weight=1.0)
+        for i in range(1000)
+    )
+
+    def answer(recipe: Recipe) -> dict[str, float]:
+        number = int(recipe.name.rpartition("-")[2]) if recipe.exclude else 0
+        return {"excess": 1.0 if number < 600 else -1.0, "speedup": 1.04**-number}
+
+    walked = strategies.sensitivity(START, lambda recipe: Front(start=recipe, points=points))
+    outcome = run(walked, FakeAttempt(answer), tmp_path)
+    assert outcome.best is not None
+    assert outcome.best.recipe.name == "start-front-600"
+    tried = [t.recipe.name.rpartition("-")[2] for t in outcome.trials]
+    assert tried[:4] == ["start", "500", "750", "625"]
+    assert len(tried) < 12
+
+
+def test_sensitivity_gives_up_at_the_end_of_the_front(tmp_path: Path) -> None:
     attempt = FakeAttempt(lambda recipe: {"excess": 1.0})
-    outcome = run(strategies.sensitivity(START, lambda recipe: groups(5)), attempt, tmp_path)
-    assert [len(t.recipe.exclude) // 2 for t in outcome.trials] == [0, 1, 2, 4, 5]
+    outcome = run(strategies.sensitivity(START, front(5)), attempt, tmp_path)
+    assert [len(t.recipe.exclude) // 2 for t in outcome.trials] == [0, 1, 2, 3, 4, 5]
+    alone = run(strategies.sensitivity(START, front(0)), attempt, tmp_path / "alone")
+    assert [t.recipe for t in alone.trials] == [START]
+
+
+def test_the_front_keeps_what_the_start_excludes() -> None:
+    start = START.model_copy(update={"exclude": ("conv9",)})
+    found = front(2)(start)
+    assert found.recipe(0) == start
+    assert found.recipe(1).exclude == ("conv0", "conv9", "relu0")
 
 
 def test_basic_falls_back_one_by_one_and_then_together(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ Each part is a field of the Recipe. Nothing here needs more than numpy, scipy, o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from quantlab.errors import QuantizeError
 from quantlab.model.model import Model
 from quantlab.quantize.checks import check_weights
-from quantlab.quantize.costs import shipped_costs
+from quantlab.quantize.costs import Costs, shipped_costs
 from quantlab.quantize.engine.equalize import Equalized, Equalizer
 from quantlab.quantize.engine.forms import to_int8_forms
 from quantlab.quantize.engine.grid import Grid, activation_grid, weight_storage
@@ -28,7 +29,14 @@ from quantlab.quantize.engine.observe import (
     observe_tensors,
     spread_batches,
 )
-from quantlab.quantize.engine.place import place, tensor_sizes
+from quantlab.quantize.engine.place import (
+    Shapes,
+    Times,
+    place,
+    sizes_of,
+    speed_front,
+    tensor_values,
+)
 from quantlab.quantize.engine.plan import (
     QuantizationPlan,
     fixed_bounds,
@@ -41,7 +49,7 @@ from quantlab.quantize.engine.ranges import Candidates, RangeEstimator, range_es
 from quantlab.quantize.engine.search import searched
 from quantlab.quantize.engine.timed import times_of
 from quantlab.quantize.engine.weights import fitted_weights, nearest_weights
-from quantlab.quantize.placement import Placement, write_placement
+from quantlab.quantize.placement import FrontPoint, Placement, write_placement
 from quantlab.quantize.prepare import MIN_OPSET, prepare
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
@@ -102,8 +110,9 @@ def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
     wide = recipe.activations in ("u16", "s16") or recipe.weights in ("s4", "s16")
     proto = prepare(model.proto(), min_opset=INT16_OPSET if wide else MIN_OPSET)
     check_weights(proto, model.path)
-    check_excluded(proto.graph, recipe)
+    names = {node.name for node in proto.graph.node}
     to_int8_forms(proto)
+    check_excluded(recipe, names | {node.name for node in proto.graph.node})
     proto.ir_version = max(proto.ir_version, 10 if wide else 0)
     del proto.graph.value_info[:]
     return proto
@@ -113,22 +122,43 @@ def placed_net(
     prepared: onnx.ModelProto, recipe: Recipe, calibration: Calibration
 ) -> tuple[Net, Placement | None]:
     """The net with everything in int8 that the recipe's placement puts there, and the placement;
-    None where the recipe wants the widest, or types that no table of costs is for.
+    None for types that no table of costs is for: they are placed the widest.
 
     Raises QuantizeError when nothing can be quantized.
     """
     net = read_net(prepared, recipe)
     fast = (recipe.activations, recipe.weights) == _FAST_TYPES
-    if recipe.placement == "widest" or not fast or not len(calibration):
+    if not fast or not len(calibration):
         return net, None
+    placement = place(*_timed(net, recipe, calibration), all_int8=recipe.placement == "widest")
+    left = list(placement.left)
+    return read_net(prepared, recipe, left) if left else net, placement
+
+
+def placements(
+    prepared: onnx.ModelProto,
+    recipe: Recipe,
+    calibration: Calibration,
+    errors: Mapping[str, float],
+) -> tuple[FrontPoint, ...]:
+    """The front of speed against accuracy that begins with the recipe's own placement (see
+    ``place.speed_front``). Raises QuantizeError when nothing can be quantized."""
+    timed = _timed(read_net(prepared, recipe), recipe, calibration)
+    return speed_front(*timed, errors=errors, all_int8=recipe.placement == "widest")
+
+
+def _timed(
+    net: Net, recipe: Recipe, calibration: Calibration
+) -> tuple[Net, Shapes, Costs, Times | None]:
+    """What a placement is chosen by: the net, its tensors' shapes on an image (or a fixed batch),
+    the table of costs, and what was measured, if the recipe wants that."""
     images = next(iter(calibration))[: fixed_batch(net) or 1]
+    values = tensor_values(net, images)
     measured = None
     if recipe.placement == "measured":
         plain = recipe.model_copy(update=PLAIN)
-        measured = times_of(make_plan(net, plain, _Once(images)), {net.input: images})
-    placement = place(net, tensor_sizes(net, images), shipped_costs(), measured)
-    left = [name for region in placement.regions for name in region.layers]
-    return read_net(prepared, recipe, left) if left else net, placement
+        measured = times_of(net, values, lambda: make_plan(net, plain, _Once(images)))
+    return net, sizes_of(values), shipped_costs(), measured
 
 
 class _Once(list[NDArray[np.generic]]):

@@ -218,9 +218,9 @@ def read_net(prepared: onnx.ModelProto, recipe: Recipe, left: Collection[str] = 
     return net
 
 
-def check_excluded(graph: onnx.GraphProto, recipe: Recipe) -> None:
-    """Raises QuantizeError when a node to exclude does not exist."""
-    unknown = sorted(set(recipe.exclude) - {node.name for node in graph.node})
+def check_excluded(recipe: Recipe, names: Collection[str]) -> None:
+    """Raises QuantizeError when a node to exclude is not among these."""
+    unknown = sorted(set(recipe.exclude).difference(names))
     if unknown:
         raise QuantizeError(
             f"exclude: the model has no node called {unknown[0]!r}.",

@@ -1,8 +1,10 @@
-"""Choose which of a net's layers to leave in fp32: the minimum cut over the layers' costs."""
+"""Choose which of a net's layers to leave in fp32: the minimum cut over the layers' costs, and the
+front of speed against accuracy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from math import inf, prod
 from typing import Literal
@@ -15,7 +17,18 @@ from quantlab.quantize.costs import Conversion, Costs, Precision, Work
 from quantlab.quantize.engine.net import Layer, Net
 from quantlab.quantize.engine.observe import CANNOT_RUN
 from quantlab.quantize.engine.products import BY_VALUE
-from quantlab.quantize.placement import Exchange, Operation, Placement, Region, fastest, predicted
+from quantlab.quantize.placement import (
+    Exchange,
+    FrontPoint,
+    Operation,
+    Placement,
+    Region,
+    by_count,
+    fastest,
+    front,
+    predicted,
+    widest,
+)
 from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.session import plain_errors
 
@@ -27,6 +40,8 @@ LEAST_GAIN, LEAST_SHARE = 75.0, 0.05
 does not tell it from nothing."""
 LEAST_REGION = 5.0
 """And so is a region that gains fewer microseconds an image."""
+STEP = 0.1
+"""Each placement of a front has so much less of the error of the one before."""
 _BLOCK = 16
 """ONNX Runtime computes so many channels at once, where their number is a multiple of 4."""
 _ALIGNED = 4
@@ -36,34 +51,89 @@ FUSED = "fused hardswish"
 _POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
 
 
-def place(net: Net, shapes: Shapes, costs: Costs, measured: Times | None = None) -> Placement:
-    """The fastest placement of a net in which all is quantized that can be."""
+def place(
+    net: Net, shapes: Shapes, costs: Costs, measured: Times | None = None, *, all_int8: bool = False
+) -> Placement:
+    """The fastest placement of a net in which all is quantized that can be; or, with ``all_int8``,
+    everything in int8, with the time that it takes."""
     problem = _Problem(net, shapes, costs, measured or (lambda *_: None))
     operations, exchanges = problem.operations, problem.exchanges
-    images = shapes[net.input][0]
-    could = [o.int8 < inf for o in operations]
-    chosen = list(fastest(operations, exchanges))
-    placed, widest, fp32 = (
+    could = widest(operations, exchanges)
+    chosen = could if all_int8 else problem.settled(operations)
+    placed, most, fp32 = (
         predicted(operations, exchanges, choice)
         for choice in (chosen, could, [False for _ in operations])
     )
-    if widest - placed < max(LEAST_GAIN * images, LEAST_SHARE * widest):
-        chosen, placed = could, widest
     regions = []
     for members in _regions(exchanges, chosen):
-        other = [now or (i in members and could[i]) for i, now in enumerate(chosen)]
-        slower = predicted(operations, exchanges, other) - placed
         names = [x.name for i in sorted(members) for x in problem.units[i] if x.quantized]
-        if slower < LEAST_REGION * images:
-            chosen, placed = other, placed + slower
-        elif names:
+        if names:
+            slower = problem.slower(operations, chosen, members)
             regions.append(Region(layers=tuple(names), slower=round(slower, 1)))
     return Placement(
         regions=tuple(regions),
         placed=round(placed, 1),
-        widest=round(widest, 1),
+        widest=round(most, 1),
         fp32=round(fp32, 1),
     )
+
+
+def speed_front(
+    net: Net,
+    shapes: Shapes,
+    costs: Costs,
+    measured: Times | None = None,
+    *,
+    errors: Mapping[str, float],
+    all_int8: bool = False,
+) -> tuple[FrontPoint, ...]:
+    """The net's placements from the fastest (or that with ``all_int8``) on, each with at least STEP
+    less error than the one before, for as long as anything that errs is in int8. ``errors`` are
+    those that layers add by being in int8, by their names. Beside the fastest placement only such
+    layers are excluded: without them it leaves what goes with them in fp32 by itself."""
+    problem = _Problem(net, shapes, costs, measured or (lambda *_: None))
+    operations, exchanges = problem.operations, problem.exchanges
+    by_unit = [sum(errors.get(x.name, 0.0) for x in unit) for unit in problem.units]
+
+    def without(left: Collection[int]) -> Sequence[bool]:
+        """The fastest choice where these are excluded."""
+        kept = [replace(o, int8=inf) if i in left else o for i, o in enumerate(operations)]
+        return problem.settled(kept)
+
+    choices = front(operations, exchanges, by_unit)
+    if not choices[0].error:  # int8 saves no time: as many layers in it as the error allows
+        choices = front(*by_count(operations, exchanges), by_unit)
+    start = widest(operations, exchanges) if all_int8 else without(())
+    points: list[FrontPoint] = []
+    for wanted in (start, *(choice.int8 for choice in choices)):
+        out = (i for i, now in enumerate(wanted) if start[i] and not now)
+        left = {i for i in out if by_unit[i] or (all_int8 and _has_int8(problem.units[i]))}
+        chosen = wanted if all_int8 else without(left)
+        time = predicted(operations, exchanges, chosen)
+        error = sum(e for e, now in zip(by_unit, chosen, strict=True) if now)
+        if points and not 0 < error <= (1 - STEP) * points[-1].error:
+            continue
+        layers = (x for i in sorted(left) for x in problem.units[i] if x.quantized)
+        weight = (time - points[-1].time) / (points[-1].error - error) if points else 0.0
+        points.append(
+            FrontPoint(
+                exclude=tuple(sorted(name for x in layers for name in _nodes(x))),
+                time=round(time, 1),
+                error=error,
+                weight=max(weight, 0.0),
+            )
+        )
+    return tuple(points)
+
+
+def _has_int8(unit: Sequence[Layer]) -> bool:
+    return any(layer.quantized for layer in unit)
+
+
+def _nodes(layer: Layer) -> Iterator[str]:
+    yield layer.name
+    if layer.activation is not None:
+        yield layer.activation.name
 
 
 def _regions(exchanges: Sequence[Exchange], chosen: Sequence[bool]) -> list[set[int]]:
@@ -84,6 +154,14 @@ def _regions(exchanges: Sequence[Exchange], chosen: Sequence[bool]) -> list[set[
     return list(found.values())
 
 
+def _with(
+    operations: Sequence[Operation], chosen: Sequence[bool], members: Collection[int]
+) -> list[bool]:
+    """The choice with these operators in int8 as well, those that can be."""
+    could = [i in members and o.int8 < inf for i, o in enumerate(operations)]
+    return [now or more for now, more in zip(chosen, could, strict=True)]
+
+
 class _Problem:
     """The net as operations and exchanges. Layers that ONNX Runtime computes as one are one."""
 
@@ -94,6 +172,27 @@ class _Problem:
         self.operations = tuple(self._operation(unit) for unit in self.units)
         self.exchanges = tuple(self._exchanges())
 
+    def settled(self, operations: Sequence[Operation]) -> Sequence[bool]:
+        """The fastest choice, with what gains too little to tell left in int8."""
+        images = self._shapes[self._net.input][0]
+        could = widest(operations, self.exchanges)
+        chosen: Sequence[bool] = fastest(operations, self.exchanges)
+        most, placed = (predicted(operations, self.exchanges, c) for c in (could, chosen))
+        if most - placed < max(LEAST_GAIN * images, LEAST_SHARE * most):
+            return could
+        for members in _regions(self.exchanges, chosen):
+            if self.slower(operations, chosen, members) < LEAST_REGION * images:
+                chosen = _with(operations, chosen, members)
+        return chosen
+
+    def slower(
+        self, operations: Sequence[Operation], chosen: Sequence[bool], members: Collection[int]
+    ) -> float:
+        """How much more time a choice takes with these operators in int8 that can be."""
+        choices = (_with(operations, chosen, members), chosen)
+        more, now = (predicted(operations, self.exchanges, choice) for choice in choices)
+        return more - now
+
     def _operation(self, unit: Sequence[Layer]) -> Operation:
         fp32 = self._fp32(unit)
         if _floats(unit[0], self._shapes):
@@ -101,7 +200,7 @@ class _Problem:
             size = prod(self._shapes[unit[0].output])
             both = (self._costs.conversion("matrix", c, size) for c in ("dequantize", "quantize"))
             return Operation(fp32 + sum(both) if layout == "image" else inf, fp32)
-        if not any(layer.quantized for layer in unit):
+        if not _has_int8(unit):
             return Operation(inf, fp32)
         return Operation(sum(self._time(layer, "int8") for layer in unit), fp32)
 
@@ -290,8 +389,8 @@ def _rounded(channels: int) -> int:
     return -(-channels // _BLOCK) * _BLOCK
 
 
-def tensor_sizes(net: Net, images: NDArray[np.generic]) -> Shapes:
-    """The shapes of all tensors on one image (or a fixed batch), as ONNX Runtime computes them."""
+def tensor_values(net: Net, images: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
+    """All tensors on one image (or a fixed batch), as ONNX Runtime computes them in fp32."""
     proto = onnx.ModelProto()
     proto.CopyFrom(net.proto)
     outputs = {v.name for v in proto.graph.output}
@@ -300,5 +399,10 @@ def tensor_sizes(net: Net, images: NDArray[np.generic]) -> Shapes:
     session = graph_session(proto, threads=1, optimization="disabled")
     with plain_errors(CANNOT_RUN):
         found = session.run(names, {net.input: images})
-    made = {n: tuple(v.shape) for n, v in zip(names, found, strict=True) if hasattr(v, "shape")}
-    return {**made, net.input: tuple(images.shape)}
+    made = {n: v for n, v in zip(names, found, strict=True) if hasattr(v, "shape")}
+    return {**made, net.input: images}
+
+
+def sizes_of(values: Mapping[str, NDArray[np.generic]]) -> Shapes:
+    """The tensors' shapes."""
+    return {name: tuple(value.shape) for name, value in values.items()}

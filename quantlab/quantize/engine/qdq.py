@@ -47,9 +47,10 @@ def write_qdq(plan: QuantizationPlan) -> onnx.ModelProto:
     """The whole quantized model. Equal plans give equal bytes."""
     parts = Parts()
     outputs = {v.name for v in plan.net.proto.graph.output}
-    if plan.net.input in plan.tensors:
-        add_quantize(parts, plan, plan.net.input, plan.net.input)
-        add_dequantize(parts, plan, plan.net.input)
+    for name in (v.name for v in plan.net.proto.graph.input):
+        if name in plan.tensors:
+            add_quantize(parts, plan, name, name)
+            add_dequantize(parts, plan, name)
     for layer in plan.net.layers:
         add_layer(parts, plan, layer)
         for name in layer.outputs:

@@ -1,27 +1,39 @@
-"""Time a net's layers in int8 and in fp32 in ONNX Runtime, by its profiler."""
+"""Time a net's layers in int8 and in fp32 in ONNX Runtime, by its profiler.
+
+What a layer took is kept in the cache folder by all that its time depends on, so that a net's next
+placement, or another net's with layers alike, measures only what is new.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
-from typing import Any
+from statistics import mean, median
+from typing import Any, get_args
 
 import onnx
 from numpy.typing import NDArray
+from onnx import helper
 
+from quantlab._util.cache import Store, key_of
 from quantlab._util.scratch import temporary_folder
+from quantlab._util.source import source_digest
+from quantlab.model import graph as g
 from quantlab.quantize.costs import Precision
 from quantlab.quantize.engine.net import Layer, Net
 from quantlab.quantize.engine.plan import QuantizationPlan
 from quantlab.quantize.engine.qdq import write_qdq
+from quantlab.runtime.environment import environment
 from quantlab.runtime.graphs import graph_session
 
+Values = Mapping[str, NDArray[Any]]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 RUNS = 60
+THREADS = 1
 PROFILING = 1.4
 """Microseconds that the profiler adds to a node's time."""
 _SUFFIXES = re.compile(r"(_token_\d+|_nchwc|/MatMulAddFusion|/QuickGeluFusion/)+$")
@@ -52,9 +64,9 @@ def fp32_file(plan: QuantizationPlan) -> onnx.ModelProto:
 
 
 def node_runs(proto: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> list[NodeRun]:
-    """The nodes that ONNX Runtime makes of a model, in running order, one thread."""
+    """The nodes that ONNX Runtime makes of a model, in running order."""
     with temporary_folder() as folder:
-        session = graph_session(proto, threads=1, profile=folder / "profile")
+        session = graph_session(proto, threads=THREADS, profile=folder / "profile")
         for _ in range(RUNS):
             session.run(None, dict(feeds))
         events = json.loads(Path(session.end_profiling()).read_bytes())
@@ -96,20 +108,109 @@ def by_layer(net: Net, runs: list[NodeRun]) -> Iterator[tuple[Layer, NodeRun]]:
 
 
 def times_of(
-    plan: QuantizationPlan, feeds: Mapping[str, NDArray[Any]]
+    net: Net, values: Values, plan: Callable[[], QuantizationPlan]
 ) -> Callable[[Layer, Precision], float | None]:
-    """What each layer takes in the plan's file and in the fp32 one, in microseconds, where ONNX
-    Runtime's profile tells it: 0 where a layer with weights computes it too."""
-    files = {"int8": write_qdq(plan), "fp32": fp32_file(plan)}
-    times: dict[str, dict[str, float]] = {}
-    for precision, proto in files.items():
-        spent = dict.fromkeys((layer.name for layer in plan.net.layers), 0.0)
-        for layer, run in by_layer(plan.net, node_runs(proto, feeds)):
-            spent[layer.name] += run.microseconds
-        times[precision] = spent
+    """What each layer takes in int8 and in fp32, in microseconds, where ONNX Runtime's profile
+    tells it: 0 where a layer with weights computes it too.
+
+    ``values`` are the net's tensors, and ``plan`` makes it quantized; it is called only for layers
+    whose times are not in the cache.
+    """
+    store, key = Store.of("times"), key_of(*_machine(), THREADS, RUNS, source_digest())
+    known = store.find(key, lambda _, facts: dict(facts["value"])) or {}
+    works = {layer.name: work_key(net, layer, values) for layer in net.layers}
+    new = {name for name, work in works.items() if work not in known}
+    if new:
+        spent = _spent(part_of(plan(), new, values), values)
+        alike = defaultdict(list)
+        for name in works:
+            if name in new:
+                alike[works[name]].append(spent[name])
+        known.update(
+            {
+                work: [mean(times) for times in zip(*found, strict=True)]
+                for work, found in alike.items()
+            }
+        )
+        subject = f"{len(known)} layers, {', '.join(_machine())}"
+        store.keep(key, subject, value=known)
 
     def time(layer: Layer, precision: Precision) -> float | None:
-        found = times[precision].get(layer.name, 0.0)
+        found = float(known[works[layer.name]][PRECISIONS.index(precision)])
         return None if layer.weight is not None and found == 0 else found
 
     return time
+
+
+def _machine() -> tuple[str, ...]:
+    facts = environment()
+    return facts["cpu"], facts["isa"], f"onnxruntime {facts['onnxruntime']}"
+
+
+def _spent(plan: QuantizationPlan, values: Values) -> dict[str, list[float]]:
+    """What each of the plan's layers takes, in int8 and in fp32."""
+    feeds = {v.name: values[v.name] for v in plan.net.proto.graph.input}
+    spent = {layer.name: [0.0, 0.0] for layer in plan.net.layers}
+    for i, proto in enumerate((write_qdq(plan), fp32_file(plan))):
+        for layer, run in by_layer(plan.net, node_runs(proto, feeds)):
+            spent[layer.name][i] += run.microseconds
+    return spent
+
+
+def work_key(net: Net, layer: Layer, values: Values) -> str:
+    """Changes with all that a layer's time depends on: its operator and activation, attributes,
+    shapes, types, and the layers around it, with which ONNX Runtime may compute it as one."""
+    constants = g.initializers(net.proto.graph)
+    makers = [net.producers.get(name) for name in layer.inputs]
+    readers = [net.consumers.get(name, []) for name in layer.outputs]
+    return key_of(
+        _form(layer),
+        sorted(a.SerializeToString(deterministic=True).hex() for a in layer.node.attribute),
+        [list(constants[name].dims) for name in layer.node.input if name in constants],
+        [_shape(values, name) for name in (*layer.inputs, *layer.outputs)],
+        [None if maker is None else _form(maker) for maker in makers],
+        [sorted(map(_form, found)) for found in readers],
+        [v.name in layer.outputs for v in net.proto.graph.output],
+    )
+
+
+def _form(layer: Layer) -> list[Any]:
+    activation = "" if layer.activation is None else layer.activation.op_type
+    return [layer.node.domain, layer.kind, activation, layer.quantized, layer.float_output]
+
+
+def _shape(values: Values, name: str) -> list[Any]:
+    return [*values[name].shape, str(values[name].dtype)] if name in values else []
+
+
+def part_of(plan: QuantizationPlan, names: Collection[str], values: Values) -> QuantizationPlan:
+    """The plan for these layers and those around them alone, as a net of its own: it reads what
+    other layers make as inputs."""
+    net = plan.net
+    around = {x.name for x in net.layers if x.name in names}
+    for layer in (x for x in net.layers if x.name in names):
+        around.update(net.producers[n].name for n in layer.inputs if n in net.producers)
+        around.update(x.name for n in layer.outputs for x in net.consumers.get(n, []))
+    layers = tuple(x for x in net.layers if x.name in around)
+    read = dict.fromkeys(n for x in layers for n in x.inputs)
+    if len(layers) == len(net.layers) or not values.keys() >= read.keys():
+        return plan
+    made = {n for x in layers for n in x.outputs if n in values}
+    proto = g.without_initializers(net.proto)
+    graph = proto.graph
+    for field in (graph.input, graph.output, graph.value_info):
+        del field[:]
+    graph.input.extend(_described(values, name) for name in read if name not in made)
+    graph.output.extend(
+        _described(values, n) for x in layers for n in x.outputs if n in made - read.keys()
+    )
+    g.set_nodes(graph, [n for x in layers for n in (x.node, x.activation) if n is not None])
+    needed = {name for node in graph.node for name in g.node_reads(node)}
+    graph.initializer.extend(t for t in net.proto.graph.initializer if t.name in needed)
+    return replace(plan, net=Net(proto, layers))
+
+
+def _described(values: Values, name: str) -> onnx.ValueInfoProto:
+    value = values[name]
+    kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+    return helper.make_tensor_value_info(name, kind, value.shape)

@@ -6,15 +6,22 @@ be made anew each time, plain ranges and nearest weights need not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import onnx
 
 from quantlab.model.model import Model
-from quantlab.quantize.engine import PLAIN, make_plan, placed_net, prepared_for
+from quantlab.quantize.engine import (
+    PLAIN,
+    make_plan,
+    placed_net,
+    placements,
+    prepared_for,
+)
 from quantlab.quantize.engine.net import read_net
 from quantlab.quantize.engine.qdq import write_qdq
+from quantlab.quantize.placement import FrontPoint
 from quantlab.quantize.protocol import Calibration
 from quantlab.recipe import Recipe
 
@@ -30,11 +37,16 @@ class Variants:
         self._recipe = recipe.model_copy(update=PLAIN)
         named = self._recipe.model_copy(update={"exclude": recipe.exclude})
         self._prepared = prepared_for(model, named)
+        self._named, self._calibration = named, calibration
         net, placement = placed_net(self._prepared, self._recipe, calibration)
         self._left = () if placement is None else tuple(placement.left)
         self._plan = make_plan(net, self._recipe, calibration)
         layers = (x for x in self._plan.net.layers if x.quantized and x.weight is not None)
         self.layers = frozenset(layer.name for layer in layers)
+
+    def front(self, errors: Mapping[str, float]) -> tuple[FrontPoint, ...]:
+        """The recipe's placement and those with less error; ``errors`` are layers' own."""
+        return placements(self._prepared, self._named, self._calibration, errors)
 
     def without(self, nodes: Sequence[str]) -> onnx.ModelProto:
         """The QDQ file that leaves these nodes in fp32; the fp32 graph when no layer is left."""

@@ -15,9 +15,9 @@ from nets import Images, conv, executed, floats, network, node, ops, quantize, s
 from quantlab.inspect.kernels import executed_graph
 from quantlab.quantize import engine
 from quantlab.quantize.costs import Cost, Costs, shipped_costs
-from quantlab.quantize.engine import placed_net, prepared_for
+from quantlab.quantize.engine import placed_net, placements, prepared_for
 from quantlab.quantize.engine.net import read_net
-from quantlab.quantize.engine.place import FUSED, place, tensor_sizes, work_of
+from quantlab.quantize.engine.place import FUSED, place, sizes_of, tensor_values, work_of
 from quantlab.quantize.placement import read_placement
 from quantlab.quantize.stamp import RECIPE_KEY, stamp
 from quantlab.recipe import Recipe
@@ -176,7 +176,7 @@ def test_what_was_measured_is_stamped_as_a_recipe_that_makes_the_same_graph(
 ) -> None:
     model = network(tmp_path, [conv("a k", "m", group=CHANNELS)], DEPTHWISE)
 
-    def times(plan: Any, feeds: Any) -> Any:
+    def times(net: Any, values: Any, plan: Any) -> Any:
         slow, fast = {"int8": 900.0, "fp32": 1.0}, {"int8": 1.0, "fp32": 900.0}
         return lambda layer, precision: (slow if layer.name == "m" else fast)[precision]
 
@@ -191,19 +191,49 @@ def test_what_was_measured_is_stamped_as_a_recipe_that_makes_the_same_graph(
     assert graph(engine.QuantlabEngine().quantize(model, stamped, Images())) == measured
 
 
-def test_layers_are_timed_here(tmp_path: Path) -> None:
-    model = network(tmp_path)
-    recipe = Recipe(placement="measured")
-    net, placement = placed_net(prepared_for(model, recipe), recipe, Images())
-    assert placement is not None
-    assert min(placement.placed, placement.widest, placement.fp32) > 0
-    assert net.layers
+@pytest.mark.parametrize("placing", ["fastest", "widest"])
+def test_each_point_of_the_front_is_what_its_recipe_is_placed_as(
+    placing: str, tmp_path: Path, costs: Any
+) -> None:
+    model = network(tmp_path, [conv("a k", "m", group=CHANNELS)], DEPTHWISE)
+    costs(table(("uneven depthwise",) if placing == "widest" else ()))
+    errors = {"c1": 0.1, "m": 0.3, "c2": 0.01, "y": 0.001}
+    recipe = Recipe(placement=placing)  # type: ignore[arg-type]
+    start, *points = placements(prepared_for(model, recipe), recipe, Images(), errors)
+    assert (start.exclude, start.error) == ((), pytest.approx(sum(errors.values())))
+    assert [point.error for point in points] == pytest.approx([0.111, 0.011, 0.001])
+    assert "m" in points[0].exclude
+    for point in (start, *points):
+        tried = recipe.model_copy(update={"exclude": point.exclude})
+        net, placement = placed_net(prepared_for(model, tried), tried, Images())
+        assert placement is not None
+        assert placement.placed == pytest.approx(point.time, abs=20), "microseconds, of seconds"
+        in_int8 = {x.name for x in net.layers if x.quantized}
+        assert sum(errors[name] for name in errors.keys() & in_int8) == pytest.approx(point.error)
+
+
+def test_where_int8_saves_no_time_the_fewest_layers_leave_it(tmp_path: Path, costs: Any) -> None:
+    costs(table(KINDS).model_copy(update={"operators": dict.fromkeys(KINDS, NEARLY)}))
+    recipe = Recipe()
+    errors = {"c1": 0.1, "c2": 0.9, "y": 0.2}
+    found = placements(prepared_for(network(tmp_path), recipe), recipe, Images(), errors)
+    assert [set(point.exclude) & errors.keys() for point in found] == [set(), {"c2"}, {"c2", "y"}]
+
+
+def test_nodes_that_the_engine_has_made_can_be_excluded(tmp_path: Path, costs: Any) -> None:
+    """What is stamped for a measured placement names them."""
+    middle = [*(conv("a k", "d", group=CHANNELS), node("HardSwish", "d", "m"))]
+    costs(table(("uneven depthwise",)))
+    model = network(tmp_path, middle, DEPTHWISE)
+    placed = quantize(model)
+    excluded = quantize(model, placement="widest", exclude=tuple(left(placed)))
+    assert graph(excluded) == graph(placed)
 
 
 def test_the_work_of_a_layer_follows_from_its_shapes(tmp_path: Path) -> None:
     model = network(tmp_path, [conv("a k", "m", group=CHANNELS)], DEPTHWISE)
     net = read_net(prepared_for(model, Recipe()), Recipe())
-    sizes = tensor_sizes(net, np.zeros((1, 3, 16, 16), np.float32))
+    sizes = sizes_of(tensor_values(net, np.zeros((1, 3, 16, 16), np.float32)))
     work = {layer.name: work_of(net, layer, sizes) for layer in net.layers}
     assert work["c1"].kind == "first"
     assert work["c1"].macs == 16 * 16 * 16 * 3 * 9  # channels are counted in blocks of sixteen
@@ -225,5 +255,5 @@ def test_what_is_too_small_to_tell_stays_in_int8(tmp_path: Path) -> None:
 
     model = Model.load(tiny_classifier(tmp_path / "m.onnx", size=16))
     net = read_net(prepared_for(model, Recipe()), Recipe())
-    sizes = tensor_sizes(net, np.zeros((1, 3, 16, 16), np.float32))
+    sizes = sizes_of(tensor_values(net, np.zeros((1, 3, 16, 16), np.float32)))
     assert place(net, sizes, shipped_costs()).regions == ()
