@@ -289,17 +289,14 @@ def _pads(node: onnx.NodeProto, mode: str, shapes: _Shapes) -> list[int] | None:
         return None
     if mode == "VALID":
         return [0, 0] * len(kernel)
+    ones = [1] * len(kernel)
+    strides = g.attribute(node, "strides", ones)
     sizes = [d for d in shapes.get(node.input[0], ())[2:] if isinstance(d, int)]
     if len(sizes) != len(kernel):
-        return None
-    ones = [1] * len(kernel)
-    windows = zip(
-        sizes,
-        kernel,
-        g.attribute(node, "strides", ones),
-        g.attribute(node, "dilations", ones),
-        strict=True,
-    )
+        if any(step != 1 for step in strides):
+            return None
+        sizes = list(kernel)  # any: with strides of 1 padding does not depend on them
+    windows = zip(sizes, kernel, strides, g.attribute(node, "dilations", ones), strict=True)
     totals = [max(0, (-(-n // s) - 1) * s + (k - 1) * d + 1 - n) for n, k, s, d in windows]
     less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
     return less + more if mode == "SAME_UPPER" else more + less

@@ -295,12 +295,25 @@ def test_automatic_padding_becomes_numbers(
     np.testing.assert_allclose(answers[1], answers[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("mode", "resolved"), [("SAME_UPPER", False), ("VALID", True)])
-def test_automatic_padding_of_unknown_sizes_stays(mode: str, resolved: bool) -> None:
-    before = model([node("Conv", "x W", "y", auto_pad=mode)], {"W": floats(4, 3, 3, 3)})
+@pytest.mark.parametrize(
+    ("mode", "stride", "resolved"),
+    [
+        ("SAME_UPPER", 2, False),
+        ("SAME_UPPER", 1, True),
+        ("SAME_LOWER", 1, True),
+        ("VALID", 2, True),
+    ],
+)
+def test_automatic_padding_of_unknown_sizes_stays_where_it_depends_on_them(
+    mode: str, stride: int, resolved: bool
+) -> None:
+    conv = node("Conv", "x W", "y", auto_pad=mode, strides=[stride] * 2)
+    before = model([conv], {"W": floats(4, 3, 4, 3)})
     before.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "width"
-    names = {a.name for a in prepare(before).graph.node[0].attribute}
-    assert names == ({"pads"} if resolved else {"auto_pad"})
+    after = prepare(before)
+    names = {a.name for a in after.graph.node[0].attribute}
+    assert names == {"strides"} | ({"pads"} if resolved else {"auto_pad"})
+    np.testing.assert_allclose(run(after), run(before), rtol=1e-5, atol=1e-5)
 
 
 def test_identities_go_and_output_names_stay() -> None:

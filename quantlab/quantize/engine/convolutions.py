@@ -17,31 +17,36 @@ from quantlab.quantize.fold import affine_of
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
 
-_SPATIAL = ("Conv", "ConvTranspose", "Concat", "Add", "MaxPool", "AveragePool", "Relu", "Clip")
+_WINDOWED = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
+_SPATIAL = (*_WINDOWED, "Concat", "Add", "Relu", "Clip")
 
 
 def affine_as_convs(graph: onnx.GraphProto, shapes: _Shapes) -> None:
-    """What scales or shifts each channel of an image, and could not be folded into the layer
-    before, becomes a depthwise convolution of one weight a channel: BatchNormalization before a
-    convolution (DenseNet), constants that are added or multiplied."""
+    """What scales or shifts each channel of an image (or a line, or a volume), and could not be
+    folded into the layer before, becomes a depthwise convolution of one weight a channel:
+    BatchNormalization before a convolution (DenseNet), constants that are added or multiplied."""
     rewriting = Rewriting(graph)
     tensors = g.initializers(graph)
     for node in graph.node:
         data = next((n for n in node.input if n not in rewriting.weights), "")
         maker, shape = rewriting.made_by.get(data), shapes.get(data, ())
-        channels = shape[1] if len(shape) == 4 else None
+        channels = shape[1] if len(shape) in (3, 4, 5) else None
         if maker is None or not isinstance(channels, int) or not g.is_standard(maker, *_SPATIAL):
             continue
-        affine = affine_of(node, data, 4, tensors)
+        normalizes = g.is_standard(node, "BatchNormalization")
+        if len(shape) != 4 and not normalizes and not g.is_standard(maker, *_WINDOWED):
+            continue  # rows of a matrix
+        affine = affine_of(node, data, len(shape), tensors)
         if affine is None or max(affine.factor.size, affine.offset.size) != channels:
             continue
         rows = np.broadcast_to(affine.factor, channels).astype(np.float32)
-        weight = rewriting.constant(f"{node.output[0]}_weight", rows.reshape(-1, 1, 1, 1))
+        ones = [1] * (len(shape) - 2)
+        weight = rewriting.constant(f"{node.output[0]}_weight", rows.reshape(-1, 1, *ones))
         offsets = np.broadcast_to(affine.offset, channels).astype(np.float32)
         bias = rewriting.constant(f"{node.output[0]}_bias", np.ascontiguousarray(offsets))
         made = helper.make_node(
             "Conv", [data, weight, bias], [node.output[0]], name=node.name,
-            group=channels, kernel_shape=[1, 1],
+            group=channels, kernel_shape=ones,
         )  # fmt: skip
         node.CopyFrom(made)
 

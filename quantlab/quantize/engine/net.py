@@ -248,7 +248,7 @@ def _layer(node: onnx.NodeProto, weights: Mapping[str, g.Array]) -> Layer:
 
 def _plain(node: onnx.NodeProto, dimensions: int) -> bool:
     if node.op_type == "Conv":
-        return dimensions == 4 and g.attribute(node, "auto_pad", "NOTSET") == "NOTSET"
+        return dimensions in (4, 5) and g.attribute(node, "auto_pad", "NOTSET") == "NOTSET"
     ones = (g.attribute(node, name, 1.0) for name in ("alpha", "beta"))
     return all(one == 1.0 for one in ones) and not g.attribute(node, "transA", 0)
 
