@@ -7,6 +7,7 @@ the same byte for byte each time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import numpy as np
 import onnx
@@ -25,6 +26,12 @@ from quantlab.quantize.fold import (
     fold_into_normalizations,
     fold_pads,
     plain_gemms,
+)
+from quantlab.quantize.normalizations import (
+    LAYER_NORMALIZATION_OPSET,
+    can_be_joined,
+    groups_as_instances,
+    join_normalizations,
 )
 from quantlab.quantize.unfuse import unfuse
 
@@ -45,7 +52,8 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
     ``min_opset``; Identity and Dropout are gone; what float16 was is float32; BatchNormalization,
     and a constant for each channel that is added or multiplied, are folded into the Conv or Gemm
     before it, and zeros that a Pad adds into the Conv or pool after it; a Reshape that flattens is
-    a Flatten (so that no Shape, Gather, Concat chain stays behind); a MatMul of rank 2 with
+    a Flatten (so that no Shape, Gather, Concat chain stays behind); a LayerNormalization or
+    InstanceNormalization in several nodes is one (and the opset 17); a MatMul of rank 2 with
     constant weights, and the Add of a bias after it, is a Gemm with the MatMul's name; ``auto_pad``
     is explicit pads where sizes are known; dead nodes and unused weights are gone; every node has a
     name of its own and every tensor its shape. Names of inputs, outputs and of nodes that have one
@@ -59,11 +67,13 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
     _raise_ir(copy)
     for step in (_constants_to_initializers, _scalar_clip_bounds):
         step(copy.graph)
+    groups_as_instances(copy)
     copy = upgrade_opset(copy, min_opset)
     to_float32(copy)
     _apply(copy, _constants_to_initializers, _remove_no_ops, plain_gemms, fold_affine)
     _scalar_clip_bounds(copy.graph)
     _compute_sizes(copy)
+    copy = _with_normalizations(copy)
     shapes = g.tensor_shapes(copy)
     _matmuls_to_gemms(copy.graph, shapes)
     _explicit_pads(copy.graph, shapes)
@@ -72,6 +82,17 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
     _apply(copy, fold_affine, fold_into_normalizations, g.prune, g.name_nodes)
     _drop_unused_domains(copy)
     return _checked(_with_shapes(copy))
+
+
+def _with_normalizations(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its normalizations in one node each, in the opset that knows them."""
+    shapes = g.tensor_shapes(proto)
+    if main_opset(proto) < LAYER_NORMALIZATION_OPSET and can_be_joined(proto, shapes):
+        with suppress(QuantizeError):  # they stay as they are
+            proto = upgrade_opset(proto, LAYER_NORMALIZATION_OPSET)
+            shapes = g.tensor_shapes(proto)
+    join_normalizations(proto, shapes)
+    return proto
 
 
 def _compute_sizes(proto: onnx.ModelProto) -> None:
