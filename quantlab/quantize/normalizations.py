@@ -8,6 +8,7 @@ InstanceNormalization of groups, and the root of mean squares so that it joins t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ from quantlab.model.model import main_opset
 from quantlab.quantize.rewriting import Rewriting, become
 
 LAYER_NORMALIZATION_OPSET = 17
+_MOST = 2**24
+"""Numbers of a scale: a file may declare any size."""
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 _Doubles = NDArray[np.float64]
 
@@ -98,7 +101,8 @@ def _can_be_written(found: _Normalized) -> bool:
     """Whether the sizes of the constants are known, and the axes are the last ones or channels."""
     sizes = [found.shape[axis] for axis in found.constant_axes]
     trailing = found.axes == tuple(range(len(found.shape)))[-len(found.axes) :]
-    whole = all(isinstance(size, int) for size in sizes)
+    known = [size for size in sizes if isinstance(size, int)]
+    whole = len(known) == len(sizes) and math.prod(known) <= _MOST
     return whole and (trailing or (found.axes == (1,) and len(found.shape) > 2))
 
 
@@ -349,6 +353,9 @@ def _of_groups(
     node: onnx.NodeProto, shape: tuple[g.Dim, ...], rewriting: Rewriting, by_channel: bool
 ) -> list[onnx.NodeProto]:
     data, output, count = node.input[0], node.output[0], g.attribute(node, "num_groups", 1)
+    scale, shift = (rewriting.weights[name] for name in node.input[1:])
+    if not 0 < count <= scale.size:
+        return [node]
     made: list[onnx.NodeProto] = []
 
     def add(op: str, *reads: str, **more: Any) -> str:
@@ -360,7 +367,6 @@ def _of_groups(
     def constant(what: str, value: g.Array) -> str:
         return rewriting.constant(f"{output}_{what}", value)
 
-    scale, shift = (rewriting.weights[name] for name in node.input[1:])
     own = scale, shift
     if by_channel:
         own = np.ones(count, scale.dtype), np.zeros(count, scale.dtype)

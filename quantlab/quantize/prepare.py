@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, shape_inference, version_converter
 
 from quantlab.errors import QuantizeError
 from quantlab.model import graph as g
-from quantlab.model.large import array_of, put_aside, without_weights
+from quantlab.model.large import array_of, put_aside, weight_bytes, without_weights
 from quantlab.model.model import main_opset
 from quantlab.model.plain import plain
 from quantlab.quantize.constants import fold_constants, simplify_reshapes, simplify_sizes
@@ -40,6 +40,8 @@ MIN_OPSET = 13
 MIN_IR_VERSION = 8
 _ROUNDS = 12
 """So often sizes are computed at most: what is known of them makes more known."""
+_FOLDED_SHARE, _FOLDED_BYTES = 4, 2**26
+"""So many times its weights, or so many bytes, may what a model computes of its weights take."""
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
 
@@ -97,8 +99,9 @@ def _with_normalizations(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _compute_sizes(proto: onnx.ModelProto) -> None:
     before: list[tuple[str, list[str]]] = []
+    left = max(_FOLDED_SHARE * weight_bytes(proto), _FOLDED_BYTES)
     for _ in range(_ROUNDS):
-        fold_constants(proto)
+        left -= fold_constants(proto, left)
         simplify_reshapes(proto)
         simplify_sizes(proto)
         _remove_no_ops(proto.graph)

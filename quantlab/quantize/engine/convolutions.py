@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,10 @@ def transposed_convs(graph: onnx.GraphProto) -> None:
     g.set_nodes(graph, kept)
 
 
+_SPREAD = 4
+"""Weights of the Conv in a ConvTranspose's place are at most so many times its own."""
+
+
 @dataclass(frozen=True)
 class _Phases:
     """The weights [out · s², in / groups, t, t] of the Conv in a ConvTranspose's place, and what
@@ -115,8 +120,8 @@ class _Phases:
 
 
 def _phases(node: onnx.NodeProto, weight: g.Array) -> _Phases | None:
-    """None where a side is padded with what the Conv does not compute, and for unequal strides,
-    dilations and sizes given in other ways."""
+    """None where a side is padded with what the Conv does not compute, for unequal strides,
+    dilations and sizes given in other ways, and where most of its weights would be zeros."""
     strides = g.attribute(node, "strides", [1, 1])
     stride, groups = strides[0], g.attribute(node, "group", 1)
     pads, extra = g.attribute(node, "pads", [0] * 4), g.attribute(node, "output_padding", [0, 0])
@@ -131,7 +136,8 @@ def _phases(node: onnx.NodeProto, weight: g.Array) -> _Phases | None:
         t * stride - k - extra[i] + pads[i + 2]
         for i, (t, k) in enumerate(zip(taps, weight.shape[2:], strict=True))
     ]
-    if min(after) < 0:
+    spread = math.prod(t * stride for t in taps)
+    if min(after) < 0 or spread > _SPREAD * math.prod(weight.shape[2:]):
         return None
     inner, outer = weight.shape[0] // groups, weight.shape[1]
     full = np.zeros((*weight.shape[:2], taps[0] * stride, taps[1] * stride), np.float32)

@@ -190,6 +190,7 @@ FORMS |= {
         ("dilated", {"dilations": [2, 2]}),
         ("unequal strides", {"strides": [2, 1]}),
         ("much padding", {"strides": [3, 3], "output_padding": [1, 1]}),
+        ("strides far beyond the kernel", {"strides": [9, 9]}),
         ("a size given", {"strides": [2, 2], "output_shape": [32, 32]}),
     )
 }
