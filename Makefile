@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL := mobilenetv2-12
 
-.PHONY: demo test lint pytest compiled docs wheel tag dev chromium postgresql reports clean
+.PHONY: demo test lint pytest compiled docs wheel tag dev chromium postgresql qemu reports clean
 
 # Thousands of processes would each compile anew what they import.
 unexport PYTHONDONTWRITEBYTECODE
@@ -29,7 +29,7 @@ compiled: dev
 	@$(BIN)/pytest --collect-only -qq >/dev/null
 
 # One of the tests builds the site, with warnings as errors.
-pytest: dev chromium postgresql
+pytest: dev chromium postgresql qemu
 	$(BIN)/pytest -n 5 --dist worksteal
 
 # The documentation site, in build/site: mkdocs.yml.
@@ -77,6 +77,11 @@ postgresql:
 	@{ command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 && exit 0; \
 	$(call apt,postgresql,postgres)
 
+# For the tests marked emulator.
+qemu:
+	@command -v qemu-x86_64-static >/dev/null && exit 0; \
+	$(call apt,qemu-user-static,emulator)
+
 # All of reports/ anew, which takes hours: docs/history.md. NNCF= names a Python that has nncf.
 reports: dev
 	@test -n "$$QUANTLAB_DATA" || { echo 'Set QUANTLAB_DATA first.'; exit 2; }
@@ -89,6 +94,7 @@ reports: dev
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/noise.py
 	$(BIN)/python benchmarks/tuning.py --inc $(abspath $(BIN)/python)
+	$(BIN)/python benchmarks/cpus.py
 	$(BIN)/python benchmarks/fidelity.py --ablation
 	$(BIN)/python benchmarks/fidelity.py $(foreach peer,ort inc,--peer $(peer)=$(abspath $(BIN)/python)) $(if $(NNCF),--peer nncf=$(NNCF))
 

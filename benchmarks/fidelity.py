@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -172,9 +173,20 @@ class Case:
         np.save(folder / "images.npy", crops.array)
         (folder / "task.json").write_text(json.dumps(task, indent=1))
         python = self.place.peers["ort"] if contender.peer == "ort" else sys.executable
+        before = cpu_seconds()
         died = run_one(python, folder)
         (folder / "images.npy").unlink()
+        if died is None:
+            answer = json.loads((folder / "answer.json").read_text())
+            answer["cpu_seconds"] = cpu_seconds() - before
+            (folder / "answer.json").write_text(json.dumps(answer))
         return died
+
+
+def cpu_seconds() -> float:
+    """Of all processes that this one has started and that have ended, user and system."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def run_one(python: str, folder: Path) -> dict[str, Any] | None:
@@ -301,8 +313,7 @@ def conditions(place: Place) -> list[str]:
         "Written by `benchmarks/fidelity.py`.",
         "",
         f"- Machine: {facts['cpu']} ({facts['isa']}), {facts['logical_cores']} logical cores, "
-        f"{facts['memory']}, {facts['os']}; shared with other work, which seconds show and ratios "
-        "of speed hardly do.",
+        f"{facts['memory']}, {facts['os']}.",
         f"- Software: quantlab {facts['quantlab']}, Python {facts['python']}, numpy "
         f"{facts['numpy']}, onnx {facts['onnx']}; {versions or 'no peers'}. Every file runs in "
         f"onnxruntime {facts['onnxruntime']}, all graph optimizations on.",
@@ -316,7 +327,8 @@ def conditions(place: Place) -> list[str]:
         "The classifier's output stays in fp32, but in the row that says otherwise.",
         "- Speed: batch 1, one thread, all files of a model in one interleaved run of 30 rounds, "
         "ratio of median latencies, higher is faster.",
-        "- Seconds are those of quantizing, without imports; peak RSS is that of the process.",
+        "- CPU seconds are those of the process that quantized and of its children, imports too; "
+        "peak RSS is that of the process.",
     ]
 
 

@@ -14,7 +14,7 @@ from quantlab.evaluate import metrics
 
 HEADER = (
     "| engine · recipe | images | KL | SQNR dB | KL p99 | agree % | top-1 % | decline % "
-    "| lost / gained | × fp32 | MB | seconds | peak RSS MiB |",
+    "| lost / gained | × fp32 | MB | CPU s | peak RSS MiB |",
     "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
 )
 FP32 = "fp32"
@@ -32,6 +32,7 @@ class Row:
     score: Mapping[str, float] | None = None
     speed: float | None = None
     problem: str = ""
+    cpu_seconds: float = 0.0
 
 
 def score(
@@ -82,7 +83,7 @@ def _line(row: Row, best: float | None) -> str:
         *_accuracy(s),
         "–" if row.speed is None else f"{row.speed:.2f}",
         f"{row.bytes / 1e6:.2f}",
-        f"{row.seconds:.0f}" if row.seconds else "–",
+        f"{row.cpu_seconds:.0f}" if row.cpu_seconds else "–",
         rss,
     )
     return f"{name} {' | '.join(cells)} |"

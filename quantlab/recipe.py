@@ -40,8 +40,12 @@ class Recipe(BaseModel):
         default=True, description="keep the classifier's output (logits) in fp32"
     )
     portable: bool = Field(
-        default=False, description="7-bit weights: no 16-bit saturation on CPUs without VNNI"
+        default=True,
+        description="the same answers on CPUs without VNNI: no sum of two products of u8 "
+        "activations and s8 weights leaves 16 bits (other engines than quantlab: by 7-bit weights, "
+        "default: false)",
     )
+    reduce_range: bool = Field(default=False, description="7-bit weights, of −63 to 63")
     equalize: bool = Field(default=True, description="cross-layer equalization")
     bias_correction: bool = Field(
         default=True, description="correct the mean error of each output channel"
@@ -78,6 +82,8 @@ class Recipe(BaseModel):
         if not isinstance(data, dict):
             return data
         defaults = {} if data.get("engine", "quantlab") == "quantlab" else _PLAIN
+        if data.get("weights", "s8") != "s8":
+            defaults = {**defaults, "portable": False}
         if data.get("activations") in ("u16", "s16"):
             defaults = {**defaults, "ranges": "minmax", "range_search": False}
         return {**defaults, **data}
@@ -85,7 +91,11 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:
         if self.portable and self.weights not in ("s8", "u8"):
-            raise ValueError("portable: true means 7-bit weights and goes with weights: s8 or u8")
+            raise ValueError("portable: true goes with weights: s8 or u8")
+        if self.reduce_range and self.weights not in ("s8", "u8"):
+            raise ValueError(
+                "reduce_range: true means 7-bit weights and goes with weights: s8 or u8"
+            )
         if self.format == "qoperator" and (self.activations, self.weights) not in _QOPERATOR_TYPES:
             raise ValueError("format: qoperator knows 8-bit activations and weights only")
         return self
@@ -109,5 +119,6 @@ _PLAIN: dict[str, Any] = {
     "rounding": "nearest",
     "range_search": False,
     "placement": "widest",
+    "portable": False,
 }
 _QOPERATOR_TYPES = {("u8", "s8"), ("u8", "u8"), ("s8", "s8")}

@@ -30,6 +30,7 @@ NEEDED = {
     "data": DATA,
     "browser": BROWSER,
     "postgres": server_programs(),
+    "emulator": shutil.which("qemu-x86_64-static"),
     "families": FAMILIES,
 }
 """By marker, what a test so marked needs."""
@@ -43,6 +44,7 @@ def pytest_report_header() -> list[str]:
         f"QUANTLAB_DATA: {DATA or 'not set, tests marked data are deselected'}",
         f"Chromium: {BROWSER or 'not found, tests marked browser are deselected'}",
         f"PostgreSQL: {NEEDED['postgres'] or 'not found, tests marked postgres are deselected'}",
+        f"qemu: {NEEDED['emulator'] or 'not found, tests marked emulator are deselected'}",
         "torch, torchvision, timm: "
         + ("found" if FAMILIES else f"not all found, {LACKING_FAMILIES}"),
     ]

@@ -22,6 +22,16 @@ def test_what_does_not_go_together_is_refused() -> None:
     with pytest.raises(ValidationError, match="8-bit"):
         Recipe(format="qoperator", activations="u16")
     with pytest.raises(ValidationError, match="7-bit"):
+        Recipe(reduce_range=True, weights="s16")
+    with pytest.raises(ValidationError, match="weights: s8 or u8"):
         Recipe(portable=True, weights="s16")
     with pytest.raises(ValidationError):
         Recipe.model_validate({"rangs": "minmax"})
+
+
+def test_files_are_portable_where_the_engine_can_do_it_for_nothing() -> None:
+    assert Recipe().portable
+    assert Recipe(activations="u16").portable
+    assert not Recipe(engine="ort").portable
+    assert not Recipe(weights="u8").portable
+    assert Recipe(engine="ort", portable=True).portable

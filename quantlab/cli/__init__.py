@@ -73,6 +73,13 @@ class Verbs(click.Group):
                 raise
             click.echo("Error: the disk is full.\nFree some space and run again.", err=True)
             ctx.exit(2)
+        except MemoryError:
+            click.echo(
+                "Error: not enough memory.\n"
+                "Free some and run again; fewer calibration images and threads need less.",
+                err=True,
+            )
+            ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(130)

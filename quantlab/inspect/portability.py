@@ -180,8 +180,8 @@ def portability_line(result: Portability) -> str:
     at_risk = len(bad) + len(result.in_state("not seen"))
     if not at_risk:
         return (
-            f"same answers on every CPU: the weights of its {total} u8s8 layers cannot bring a "
-            "pair sum over 16 bits."
+            f"same answers on every CPU: the 16-bit sums of its {total} u8s8 layers "
+            "cannot overflow."
         )
     if not bad:
         return (

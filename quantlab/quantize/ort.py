@@ -109,7 +109,7 @@ def _quantize_static(
             reader_type(),
             quant_format=q.QuantFormat.QDQ if recipe.format == "qdq" else q.QuantFormat.QOperator,
             per_channel=recipe.per_channel,
-            reduce_range=recipe.portable,
+            reduce_range=recipe.portable or recipe.reduce_range,
             activation_type=q.QuantType[_ACTIVATIONS[recipe.activations]],
             weight_type=q.QuantType[_WEIGHTS[recipe.weights]],
             nodes_to_exclude=kept,

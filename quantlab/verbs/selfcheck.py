@@ -203,7 +203,7 @@ def _minmax(model: Model, recipe: Recipe, images: CalibrationImages) -> onnx.Mod
         activations=recipe.activations,
         weights=recipe.weights,
         per_channel=recipe.per_channel,
-        portable=recipe.portable,
+        reduce_range=recipe.reduce_range,
         fp32_output=recipe.fp32_output,
         exclude=recipe.exclude,
     )

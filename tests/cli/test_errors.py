@@ -328,6 +328,21 @@ def test_enospc_anywhere(
     assert "the disk is full." in said.complaint[0]
 
 
+def short(*_: object, **__: object) -> None:
+    """What an allocation answers where memory is short; numpy's own error is a kind of it."""
+    raise MemoryError("std::bad_alloc")
+
+
+@pytest.mark.parametrize("verb", list(LINES))
+def test_memory_that_is_short(
+    verb: str, cli: Any, scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantlab.model.model.Model.load", short)
+    said = cli(*line(verb, scene, tmp_path / "o.onnx"), code=2)
+    assert len(said.complaint) == 2
+    assert "not enough memory." in said.complaint[0]
+
+
 def test_a_bound_on_file_sizes(scene: Any, tmp_path: Path) -> None:
     """The same where nothing can be mounted: no file may grow beyond 2 KiB."""
     command = [sys.executable, "-m", "quantlab", *line("quantize", scene, tmp_path / "o.onnx")]

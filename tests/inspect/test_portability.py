@@ -41,7 +41,7 @@ def test_the_line_says_what_is_the_case() -> None:
     safe, quiet = layer("a", 0, 0), layer("b", 3, 0)
     bad, worse = layer("c", 5, 10), layer("d", 5, 40)
     assert "no layer sums" in portability_line(found())
-    assert "cannot bring" in portability_line(found(safe))
+    assert "cannot overflow" in portability_line(found(safe))
     said = portability_line(found(safe, quiet))
     assert "1 of 2 u8s8 layers allow it" in said
     assert "4 images" in said
@@ -89,12 +89,20 @@ def test_batches_do_not_matter(twins: Any) -> None:
 
 @pytest.mark.parametrize("form", ["qdq", "qoperator"])
 @pytest.mark.parametrize("engine", ["ort", "quantlab"])
-def test_seven_bit_weights_need_no_images(twins: Any, engine: str, form: str) -> None:
-    pair = twins(engine, form, portable=True)
+@pytest.mark.parametrize("field", ["portable", "reduce_range"])
+def test_weights_that_cannot_overflow_need_no_images(
+    twins: Any, engine: str, form: str, field: str
+) -> None:
+    pair = twins(engine, form, **{"portable": False, field: True})
     result = check_portability(pair.int8, (1 / 0 for _ in "x"))  # type: ignore[misc]
     assert result.layers
     assert {x.state for x in result.layers} == {"impossible"}
     assert (result.images, result.kl) == (0, None)
+
+
+def test_the_bound_is_what_keeps_it_from_overflowing(twins: Any) -> None:
+    pair = twins("quantlab", "qdq", portable=False)
+    assert any(x.at_risk for x in check_portability(pair.int8, [pair.images]).layers)
 
 
 def test_unsigned_weights_and_fp32_models_have_no_pairs(twins: Any) -> None:
@@ -142,11 +150,11 @@ def test_the_zoos_int8_mobilenetv2_saturates(data_root: Path, tmp_path: Path) ->
 @pytest.mark.data
 def test_nothing_saturates_in_a_portable_file(data_root: Path, tmp_path: Path) -> None:
     model = Model.load(data_root / "models/mobilenetv2-12.onnx")
-    fields = {"equalize": False, "bias_correction": False, "rounding": "nearest"}
-    recipe = Recipe.model_validate({"engine": "ort", "portable": True, **fields})
-    proto = get_engine("ort").quantize(model, recipe, images(data_root, model, 2, tmp_path))
+    recipe = Recipe(placement="widest", range_search=False)
+    calibration = images(data_root, model, 4, tmp_path)
+    proto = get_engine("quantlab").quantize(model, recipe, calibration)
     path = tmp_path / "portable.onnx"
     onnx.save(proto, path)
     result = check_portability(Model.load(path), [])
-    assert len(result.layers) == 35
+    assert len(result.layers) == 36
     assert {x.state for x in result.layers} == {"impossible"}

@@ -29,7 +29,8 @@ class Images:
     ("types", "said"),
     [
         ({}, ""),
-        ({"portable": True}, ""),
+        ({"portable": False}, ""),
+        ({"reduce_range": True}, ""),
         ({"activations": "u16"}, "computes uint16 activations in fp32"),
         (
             {"activations": "s16", "weights": "s16"},

@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from waiting import HANGS
 
 from quantlab.runs.index import _META as HISTORY
 from quantlab.serve.db import META
@@ -128,7 +129,7 @@ def check(operation: Any, headers: dict[str, str], known: dict[str, str], mode: 
     def each(case: Any, there: bool) -> None:
         if there and mode is GenerationMode.POSITIVE:
             case.path_parameters = {name: known[name] for name in case.path_parameters or {}}
-        response = case.call(headers=headers)
+        response = case.call(headers=headers, timeout=HANGS)
         checks = [*CHECKS, *([negative_data_rejection] if is_wrong(case) else [])]
         case.validate_response(response, checks=checks, headers=headers)
 

@@ -49,8 +49,8 @@ def activation_grid(recipe: Recipe) -> Grid:
 
 
 def weight_limit(recipe: Recipe) -> int:
-    """Weights are rounded to −limit … limit: 127, 63 (portable), 7 (s4) or 32767 (s16)."""
-    bits = int(recipe.weights[1:]) - (1 if recipe.portable else 0)
+    """Weights are rounded to −limit … limit: 127, 63 (reduce_range), 7 (s4) or 32767 (s16)."""
+    bits = int(recipe.weights[1:]) - (1 if recipe.reduce_range else 0)
     return int(2 ** (bits - 1) - 1)
 
 

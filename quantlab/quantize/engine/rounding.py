@@ -8,7 +8,10 @@ rounding with error feedback (Frantar et al. 2022, after Hassibi and Stork's opt
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from quantlab.quantize.engine.grid import Doubles
 
@@ -16,8 +19,62 @@ DAMPING = 0.05
 """Added to H's diagonal, as a share of its mean: the covariance is an estimate."""
 SHRINK = np.linspace(1.0, 0.7, 13)
 """Candidate scales, as shares of the one that reaches the row's largest weight."""
+GROW = np.linspace(1.05, 2.0, 20)
+"""More of them for rows whose pairs are over the bound: with twice the scale none is."""
+PAIR = 128
+"""255 · 128 fits into 16 bits with a sign; 255 · 129 does not."""
 _SWEEPS = 2
 _BLOCK = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """The integers that a row's weights may be: −``limit`` to ``limit``, and bounded in pairs.
+
+    Each array of ``pairs`` [k] holds for each column the one that it is added to, or itself where
+    there is none. A pair's positive integers add up to at most PAIR and its negative ones to at
+    least −PAIR, so that no sum of two products with activations of 0 to 255 leaves 16 bits.
+    """
+
+    limit: int
+    pairs: tuple[NDArray[np.int64], ...] = ()
+
+    def around(self, made: Doubles, j: int) -> tuple[Doubles | int, Doubles | int]:
+        """The least and the greatest integer of column j, the others being ``made`` [r, k]."""
+        low: Doubles | int = -self.limit
+        high: Doubles | int = self.limit
+        for partner in self.pairs:
+            if partner[j] != j:
+                other = made[:, partner[j]]
+                low = np.maximum(low, -PAIR - np.minimum(other, 0))
+                high = np.minimum(high, PAIR - np.maximum(other, 0))
+        return low, high
+
+    def fitted(self, made: Doubles, weights: Doubles | None = None) -> Doubles:
+        """Integers [r, k] brought within the bound: what a pair has too much of is taken from both,
+        more from the one of less ``weights`` [k], by which squared errors count (default: alike).
+        """
+        made = np.clip(made, -self.limit, self.limit)
+        for partner in self.pairs:
+            first = np.flatnonzero(partner > np.arange(len(partner)))
+            second = partner[first]
+            a, b = made[:, first], made[:, second]
+            over = np.where(a * b > 0, np.maximum(np.abs(a + b) - PAIR, 0), 0)
+            share = 0.5 if weights is None else weights[second] / (weights[first] + weights[second])
+            taken = np.clip(np.rint(over * share), over - np.abs(b), np.abs(a))
+            made[:, first] = a - np.sign(a) * taken
+            made[:, second] = b - np.sign(b) * (over - taken)
+        return made
+
+    def breached(self, made: Doubles) -> NDArray[np.bool_]:
+        """The rows [r] of integers [r, k] that have a pair over the bound."""
+        found = np.zeros(len(made), np.bool_)
+        for partner in self.pairs:
+            other = made[:, partner]
+            alone = partner == np.arange(len(partner))
+            over = (made * other > 0) & (np.abs(made + other) > PAIR) & ~alone
+            found |= over.any(axis=1)
+        return found
 
 
 def plain_scales(rows: Doubles, limit: int) -> Doubles:
@@ -25,9 +82,9 @@ def plain_scales(rows: Doubles, limit: int) -> Doubles:
     return np.asarray(np.maximum(np.abs(rows).max(1) / limit, 1e-30))
 
 
-def nearest(rows: Doubles, scales: Doubles, limit: int) -> Doubles:
-    """The nearest integers, [r, k], within ±limit."""
-    return np.clip(np.rint(rows / scales[:, None]), -limit, limit)
+def nearest(rows: Doubles, scales: Doubles, bound: Bound) -> Doubles:
+    """The nearest integers within the bound, [r, k]."""
+    return bound.fitted(np.rint(rows / scales[:, None]))
 
 
 def damped(covariance: Doubles) -> Doubles:
@@ -37,33 +94,53 @@ def damped(covariance: Doubles) -> Doubles:
     return np.asarray(covariance + (DAMPING * level + 1e-12) * np.eye(size))
 
 
-def search_scales(rows: Doubles, H: Doubles, limit: int, least: Doubles) -> Doubles:
+def search_scales(rows: Doubles, H: Doubles | None, bound: Bound, least: Doubles) -> Doubles:
     """The candidate scale of each row with the least output error under nearest rounding, [r].
 
-    ``least`` [r] bounds the scales from below.
+    ``least`` [r] bounds the scales from below. Without H the error is the weights' own, and a row
+    within the bound keeps its plain scale.
     """
-    full = plain_scales(rows, limit)
-    best, found = np.full(len(rows), np.inf), full
-    for share in SHRINK:
-        scales = np.maximum(full * share, least)
-        error = rows - nearest(rows, scales, limit) * scales[:, None]
-        cost = ((error @ H) * error).sum(1)
-        found = np.where(cost < best, scales, found)
-        best = np.minimum(cost, best)
-    return found
+    full = plain_scales(rows, bound.limit)
+    scales = np.maximum(full, least)
+    if H is None and not bound.pairs:
+        return scales
+    best = _cost(rows, scales, H, bound)
+    over = np.flatnonzero(bound.breached(np.rint(rows / scales[:, None])))
+    every = np.arange(len(rows))
+    tried = [(share, over) for share in GROW]
+    tried += [(share, every if H is not None else over) for share in SHRINK[1:]]
+    for share, some in tried:
+        found = np.maximum(full[some] * share, least[some])
+        cost = _cost(rows[some], found, H, bound)
+        wins = cost < best[some]
+        scales[some[wins]], best[some[wins]] = found[wins], cost[wins]
+    return scales
 
 
-def gptq(rows: Doubles, H: Doubles, scales: Doubles, limit: int) -> Doubles:
+def _cost(rows: Doubles, scales: Doubles, H: Doubles | None, bound: Bound) -> Doubles:
+    weights = None if H is None else np.diag(H)
+    made = bound.fitted(np.rint(rows / scales[:, None]), weights)
+    error = rows - made * scales[:, None]
+    return np.asarray(((error if H is None else error @ H) * error).sum(1))
+
+
+def gptq(rows: Doubles, H: Doubles, scales: Doubles, bound: Bound) -> Doubles:
     """Integers [r, k]: columns are rounded one by one, by falling input power, and what each
-    loses is made up for by the columns that are still to come."""
-    order = np.argsort(-np.diag(H), kind="stable")
+    loses is made up for by the columns that are still to come. Pairs stay together."""
+    power = np.diag(H)
+    for partner in bound.pairs[:1]:
+        power = np.maximum(power, power[partner])
+    order = np.argsort(-power, kind="stable")
+    place = np.argsort(order)
+    pairs = tuple(place[partner[order]] for partner in bound.pairs)
+    inner, weights = Bound(bound.limit, pairs), np.diag(H)[order]
     upper = np.linalg.cholesky(np.linalg.inv(H[np.ix_(order, order)])).T
-    left, made = rows[:, order].copy(), np.empty_like(rows)
+    left, made = rows[:, order].copy(), np.zeros_like(rows)
     for start in range(0, rows.shape[1], _BLOCK):
         stop = min(start + _BLOCK, rows.shape[1])
         lost = np.empty((len(rows), stop - start))
         for j in range(start, stop):
-            made[:, j] = np.clip(np.rint(left[:, j] / scales), -limit, limit)
+            made[:, j] = _next(left, made, scales, j, inner, weights)
             lost[:, j - start] = (left[:, j] - made[:, j] * scales) / upper[j, j]
             left[:, j:stop] -= np.outer(lost[:, j - start], upper[j, j:stop])
         left[:, stop:] -= lost @ upper[start:stop, stop:]
@@ -72,13 +149,28 @@ def gptq(rows: Doubles, H: Doubles, scales: Doubles, limit: int) -> Doubles:
     return integers
 
 
-def descend(rows: Doubles, integers: Doubles, H: Doubles, scales: Doubles, limit: int) -> Doubles:
+def _next(
+    left: Doubles, made: Doubles, scales: Doubles, j: int, bound: Bound, weights: Doubles
+) -> Doubles:
+    """Column j's integers: the first of a pair leaves room for what the second wants to be."""
+    wanted = np.rint(left[:, j] / scales)
+    for partner in bound.pairs[:1]:
+        k = int(partner[j])
+        if k > j:
+            both = np.stack([wanted, np.rint(left[:, k] / scales)], axis=1)
+            pair = Bound(bound.limit, (np.array([1, 0]),))
+            wanted = pair.fitted(both, weights[[j, k]])[:, 0]
+    return np.clip(wanted, *bound.around(made, j))
+
+
+def descend(rows: Doubles, integers: Doubles, H: Doubles, scales: Doubles, bound: Bound) -> Doubles:
     """Coordinate descent: each integer in turn to its best value given the others, twice around."""
     made = integers.copy()
     slope = (rows - made * scales[:, None]) @ H
     for _ in range(_SWEEPS):
         for j in range(rows.shape[1]):
-            better = np.clip(made[:, j] + np.rint(slope[:, j] / (H[j, j] * scales)), -limit, limit)
+            wanted = made[:, j] + np.rint(slope[:, j] / (H[j, j] * scales))
+            better = np.clip(wanted, *bound.around(made, j))
             change = (better - made[:, j]) * scales
             if change.any():
                 made[:, j] = better
@@ -87,12 +179,12 @@ def descend(rows: Doubles, integers: Doubles, H: Doubles, scales: Doubles, limit
 
 
 def round_rows(
-    rows: Doubles, covariance: Doubles, limit: int, least: Doubles
+    rows: Doubles, covariance: Doubles, bound: Bound, least: Doubles
 ) -> tuple[Doubles, Doubles]:
     """Integers [r, k] and scales [r] for rows that share their inputs (an ordinary layer)."""
     H = damped(covariance)
-    scales = search_scales(rows, H, limit, least)
-    return descend(rows, gptq(rows, H, scales, limit), H, scales, limit), scales
+    scales = search_scales(rows, H, bound, least)
+    return descend(rows, gptq(rows, H, scales, bound), H, scales, bound), scales
 
 
 def round_depthwise(
@@ -114,7 +206,7 @@ def round_depthwise(
 
 
 def _descend_each(rows: Doubles, H: Doubles, scales: Doubles, limit: int) -> Doubles:
-    made = nearest(rows, scales, limit)
+    made = nearest(rows, scales, Bound(limit))
     slope = np.einsum("rk,rkl->rl", rows - made * scales[:, None], H)
     for _ in range(_SWEEPS + 1):
         for j in range(rows.shape[1]):

@@ -8,6 +8,7 @@ threads does not decide the file.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,14 @@ from quantlab.quantize.engine.net import Layer
 from quantlab.quantize.engine.observe import fixed_batch
 from quantlab.quantize.engine.plan import QuantizationPlan, Rounded, room_for_bias
 from quantlab.quantize.engine.qdq import integers, one_layer
-from quantlab.quantize.engine.rounding import nearest, plain_scales, round_depthwise, round_rows
+from quantlab.quantize.engine.rounding import (
+    PAIR,
+    Bound,
+    nearest,
+    round_depthwise,
+    round_rows,
+    search_scales,
+)
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.graphs import graph_session
@@ -158,17 +166,47 @@ def _by_output_error(recipe: Recipe) -> bool:
 def _integers(
     layer: Layer, rows: Doubles, moments: Moments | None, least: Doubles, recipe: Recipe
 ) -> tuple[Doubles, Doubles]:
-    limit = weight_limit(recipe)
+    bound = weight_bound(layer, recipe)
     covariance = None if moments is None else moments.covariance
     if covariance is None:
-        scales = plain_scales(rows, limit)
+        scales = search_scales(rows, None, bound, least)
         if not recipe.per_channel:
             scales = np.full(len(rows), scales.max())
-        scales = np.maximum(scales, least).astype(np.float32).astype(np.float64)
-        return nearest(rows, scales, limit), scales
+        scales = scales.astype(np.float32).astype(np.float64)
+        return nearest(rows, scales, bound), scales
     if layer.depthwise:
-        return round_depthwise(rows, covariance, limit, least)
+        return round_depthwise(rows, covariance, bound.limit, least)
     groups = np.split(rows, layer.groups), covariance, np.split(least, layer.groups)
     with threadpool_limits(1, "blas"):
-        parts = [round_rows(part, H, limit, low) for part, H, low in zip(*groups, strict=True)]
+        parts = [round_rows(part, H, bound, low) for part, H, low in zip(*groups, strict=True)]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def weight_bound(layer: Layer, recipe: Recipe) -> Bound:
+    """What the layer's integers are bound to by the recipe's types and ``portable``.
+
+    Kernels without VNNI add two neighbours in 16 bits: input channels of one kernel position, then
+    of the next (ONNX Runtime's MLAS), or within each position (oneDNN); with an even number of
+    channels that is the same. Depthwise convolutions are summed in 32 bits.
+    """
+    limit = weight_limit(recipe)
+    assert layer.weight is not None
+    pairs = recipe.portable and (recipe.activations, recipe.weights) == ("u8", "s8")
+    if not pairs or limit <= PAIR // 2 or layer.depthwise:
+        return Bound(limit)
+    channels, positions = layer.weight.shape[1], math.prod(layer.weight.shape[2:])
+    row = np.arange(channels * positions).reshape(channels, positions)
+    flat, each = row.T.reshape(-1), row.T
+    found = [_partners(flat[None])]
+    if channels % 2 and positions > 1:
+        found.append(_partners(each))
+    return Bound(limit, tuple(found))
+
+
+def _partners(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of each number in rows [n, m] the neighbour that it is added to, itself for an odd last."""
+    found = np.arange(order.size)
+    even = order.shape[1] // 2 * 2
+    first, second = order[:, :even:2].reshape(-1), order[:, 1:even:2].reshape(-1)
+    found[first], found[second] = second, first
+    return found

@@ -116,7 +116,7 @@ class IncEngine:
         return {
             "quant_format": "QDQ" if recipe.format == "qdq" else "QOperator",
             "quant_level": self._quant_level,
-            "reduce_range": recipe.portable,
+            "reduce_range": recipe.portable or recipe.reduce_range,
             "calibration_sampling_size": [images],
             "op_type_dict": _types(recipe) if fixed else None,
             "op_name_dict": _names(fp32_nodes(prepared, recipe)) or None,

@@ -66,7 +66,7 @@ class NncfEngine:
             "images": -(-len(calibration) // batch),
             "ranges": recipe.ranges,
             "per_channel": recipe.per_channel,
-            "portable": recipe.portable,
+            "portable": recipe.portable or recipe.reduce_range,
             "bias_correction": self._correction if recipe.bias_correction else "off",
             "exclude": list(recipe.exclude),
         }
