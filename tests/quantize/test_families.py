@@ -2,7 +2,7 @@
 
 The models are small, of images of few pixels, with random weights whose statistics three batches
 have set. What is asserted: no error, all products with weights in int8, answers as near to fp32's
-as a plain MinMax file's, or near.
+as a plain MinMax file's, or near. ``--every-family`` takes an hour; else a few are tested.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,25 @@ NOT_SCRIPTED = {
 """What the exporter by TorchScript does not know an operator of, at opset 17."""
 
 
+SOME = {
+    ("byobnet", "dynamo"), ("convnext", "TorchScript"), ("efficientvit_msra", "dynamo"),
+    ("lcnetv2", "TorchScript"), ("levit", "TorchScript"), ("mobilenetv3", "dynamo"),
+    ("mobilevit", "TorchScript"), ("nfnet", "TorchScript"), ("resnet18", "TorchScript"),
+    ("shufflenet_v2_x0_5", "TorchScript"), ("squeezenet1_1", "dynamo"), ("starnet", "TorchScript"),
+    ("swin_transformer", "TorchScript"), ("vision_transformer", "dynamo"),
+}  # fmt: skip
+"""Families that differ in their operators, small ones: what is tested unless every family is."""
+
+
+def exported(names: Iterable[str]) -> list[Any]:
+    """Each family with each exporter, marked unless it is one of SOME."""
+    every = product(names, ("TorchScript", "dynamo"))
+    mark = pytest.mark.every_family
+    return [
+        pytest.param(*each, marks=() if each in SOME else mark, id="-".join(each)) for each in every
+    ]
+
+
 _KEPT: list[object] = []
 """PyTorch forgets operators with the object that declared them."""
 
@@ -286,8 +306,7 @@ def check(path: Path, size: int) -> None:
             assert ours > sqnr(expected, plain(images)) - MARGIN_DB
 
 
-@pytest.mark.parametrize("exporter", ["TorchScript", "dynamo"])
-@pytest.mark.parametrize("name", TIMM)
+@pytest.mark.parametrize(("name", "exporter"), exported(TIMM))
 def test_timm(name: str, exporter: str, libraries: dict[str, Any], tmp_path: Path) -> None:
     if exporter == "TorchScript" and name in NOT_SCRIPTED:
         pytest.skip("PyTorch's exporter by TorchScript does not know an operator of it")
@@ -303,8 +322,7 @@ def test_timm(name: str, exporter: str, libraries: dict[str, Any], tmp_path: Pat
     check(path, family.size)
 
 
-@pytest.mark.parametrize("exporter", ["TorchScript", "dynamo"])
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize(("name", "exporter"), exported(TORCHVISION))
 def test_torchvision(name: str, exporter: str, libraries: dict[str, Any], tmp_path: Path) -> None:
     family = TORCHVISION[name]
 
