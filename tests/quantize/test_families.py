@@ -239,6 +239,7 @@ class Noise:
 def libraries() -> dict[str, Any]:
     """torch, torchvision and timm."""
     torch = importlib.import_module("torch")
+    torch.set_num_threads(1)  # others use the other cores
     try:
         torchvision = importlib.import_module("torchvision")
     except RuntimeError:  # its compiled operators are for another build; no classifier has one

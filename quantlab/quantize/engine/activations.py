@@ -132,9 +132,8 @@ def _gate(clip: onnx.NodeProto, rewriting: Rewriting) -> tuple[_Line, onnx.NodeP
                 last = rewriting.only_reader(reader.output[0])
                 if last is not None and _divides(last, reader.output[0], top, rewriting):
                     return line, last
-        own = [line for line in lines if _takes_share(reader, made, line.data, top, rewriting)]
-        if own:
-            return own[-1], None
+            if _takes_share(reader, made, line.data, top, rewriting):
+                return line, None
     shifted = [line for line in lines if line.offset > 0]
     return (shifted[-1], None) if shifted and top == 1 else None
 
