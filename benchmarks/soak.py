@@ -44,7 +44,6 @@ HERE = Path(__file__).resolve().parent
 MARK = "QUANTLAB_SOAK"
 FAULTY = 0.25
 """The share of recipes for which the engine fails."""
-DEADLINE = 8
 ORT_OWN = ".ses"
 """ONNX Runtime writes this file into the temporary folder as soon as it is imported."""
 DISK, BLOCK = 64 << 20, 4096
@@ -81,11 +80,13 @@ class Session:
 
 @dataclass(frozen=True)
 class Scene:
-    """Where it all lies; ``runs`` and ``temporary`` are the disks that get full."""
+    """Where it all lies; ``runs`` and ``temporary`` are the disks that get full. An engine that
+    takes longer than ``deadline`` seconds hangs."""
 
     root: Path
     trials: int
     seed: int
+    deadline: int
 
     @property
     def runs(self) -> Path:
@@ -117,7 +118,7 @@ class Scene:
             CALLS: str(self.root / "calls"),
             "TMPDIR": str(self.temporary),
             "PYTHONPATH": os.pathsep.join([str(self.root / "site"), str(HERE)]),
-            "QUANTLAB_ENGINE_TIMEOUT": f"{DEADLINE}s",
+            "QUANTLAB_ENGINE_TIMEOUT": f"{self.deadline}s",
             "QUANTLAB_CACHE": str(self.root / f"cache-{share}"),
         }
 
@@ -348,7 +349,7 @@ def report(
             f"- Machine: {facts['cpu']} ({facts['isa']}), {facts['logical_cores']} logical cores, "
             "shared with other work.",
             f"- The engine, of another package, fails for {FAULTY:.0%} of the recipes.",
-            f"- Its deadline is {DEADLINE} s.",
+            f"- Its deadline is {scene.deadline} s.",
             "- The undisturbed run has the same seed, its engine in the process and no faults.",
             "",
             "| what | figure |",
@@ -425,11 +426,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--full", type=int, default=8)
+    parser.add_argument("--deadline", type=int, default=8, help="seconds (default: 8)")
     parser.add_argument("--out", type=Path, default=Path("reports/soak.md"))
     options = parser.parse_args()
     enter_namespace()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        scene = Scene(Path(folder), options.trials, options.seed)
+        scene = Scene(Path(folder), options.trials, options.seed, options.deadline)
         build(scene)
         with disks(scene) as bounded:
             mishaps = planned(options.kills, options.full if bounded else 0, options.seed)

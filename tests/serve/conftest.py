@@ -9,12 +9,19 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from waiting import HANGS
 
 from quantlab.runs.index import with_driver
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def patient_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database on a busy machine is waited for; tests of one that does not answer wait less."""
+    monkeypatch.setattr("quantlab.serve.db.SECONDS_TO_WAIT", int(HANGS))
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
