@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL := mobilenetv2-12
 
-.PHONY: demo test lint pytest compiled docs wheel tag dev chromium postgresql qemu reports clean
+.PHONY: demo test lint pytest compiled docs wheel tag dev chromium postgresql qemu families reports clean
 
 # Thousands of processes would each compile anew what they import.
 unexport PYTHONDONTWRITEBYTECODE
@@ -31,6 +31,15 @@ compiled: dev
 # One of the tests builds the site, with warnings as errors.
 pytest: dev chromium postgresql qemu
 	$(BIN)/pytest -n 5 --dist worksteal
+
+# Families of classifiers from PyTorch, a few of them; FAMILIES=--every-family: all, for an hour. Its own environment, as torch
+# would change what other tests run. pip's default torch for Linux has CUDA and takes several GB: TORCH names a build for CPUs.
+TORCH := torch==2.13.0+cpu
+FAMILIES :=
+families:
+	$(PYTHON) -m venv build/families
+	build/families/bin/pip install --quiet --editable '.[families]' '$(TORCH)' hypothesis pytest pytest-xdist
+	build/families/bin/pytest -n 2 -p no:cacheprovider $(FAMILIES) tests/quantize/test_families.py
 
 # The documentation site, in build/site: mkdocs.yml.
 docs: dev

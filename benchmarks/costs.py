@@ -68,11 +68,12 @@ class Network:
         return name
 
     def conv(
-        self, x: str, a: int, b: int, kernel: int = 1, stride: int = 1, groups: int = 1
-    ) -> str:
-        w, bias = self.weight(b, a // groups, kernel, kernel), self.weight(b)
-        around: dict[str, Any] = {"pads": [kernel // 2] * 4, "strides": [stride] * 2}
-        return self.node("Conv", x, w, bias, kernel_shape=[kernel] * 2, group=groups, **around)
+        self, x: str, a: int, b: int, kernel: int = 1, stride: int = 1, groups: int = 1,
+        axes: int = 2,
+    ) -> str:  # fmt: skip
+        w, bias = self.weight(b, a // groups, *[kernel] * axes), self.weight(b)
+        around: dict[str, Any] = {"pads": [kernel // 2] * 2 * axes, "strides": [stride] * axes}
+        return self.node("Conv", x, w, bias, kernel_shape=[kernel] * axes, group=groups, **around)
 
     def act(self, x: str, kind: str) -> str:
         if kind == "silu":
@@ -156,6 +157,17 @@ def first(c: int, size: int, kernel: int) -> onnx.ModelProto:
     return net.model(net.node("Gemm", x, net.weight(c, 10)), (1, 3, size, size))
 
 
+def volume(c: int, size: int, groups: int) -> onnx.ModelProto:
+    """Convolutions over three axes: 3×3×3, grouped or not, and 1×1×1."""
+    net = Network(c, size)
+    x = net.node("Relu", net.conv("x", c, c, 3, 1, groups, axes=3))
+    y = net.node("Relu", net.conv(x, c, c, axes=3))
+    y = net.node("Relu", net.conv(y, c, c, 3, 2, groups, axes=3))
+    x = net.node("Relu", net.conv(y, c, 2 * c, axes=3))
+    x = net.node("Flatten", net.node("GlobalAveragePool", net.conv(x, 2 * c, c, axes=3)))
+    return net.model(net.node("Gemm", x, net.weight(c, 10)), (1, c, size, size, size))
+
+
 def perceptron(tokens: int, width: int) -> onnx.ModelProto:
     """Rows through matrices, as in a transformer's blocks."""
     net = Network(width, tokens)
@@ -187,6 +199,9 @@ def networks() -> Iterator[onnx.ModelProto]:
     for c, size in ((8, 64), (16, 160), (16, 224), (32, 96), (32, 224), (64, 160), (64, 224)):
         for kernel in (3, 7):
             yield first(c, size, kernel)
+    for c, size in ((16, 16), (32, 16), (64, 8), (64, 14), (128, 7), (256, 4)):
+        for groups in (1, c // 16, c):
+            yield volume(c, size, groups)
     for tokens, width in ((16, 64), (49, 128), (64, 64), (197, 192), (197, 384), (49, 384)):
         yield perceptron(tokens, width)
 

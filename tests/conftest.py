@@ -43,20 +43,31 @@ LACKING_FAMILIES = (
 )
 
 
-def pytest_report_header() -> list[str]:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of the tests marked families some are enough for every day."""
+    parser.addoption(
+        "--every-family",
+        action="store_true",
+        help="test every family of timm and torchvision, with both exporters: an hour",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    some = "" if config.getoption("--every-family") else ", some families: --every-family for all"
     return [
         f"QUANTLAB_DATA: {DATA or 'not set, tests marked data are deselected'}",
         f"Chromium: {BROWSER or 'not found, tests marked browser are deselected'}",
         f"PostgreSQL: {NEEDED['postgres'] or 'not found, tests marked postgres are deselected'}",
         f"qemu: {NEEDED['emulator'] or 'not found, tests marked emulator are deselected'}",
         "torch, torchvision, timm: "
-        + ("found" if FAMILIES else f"not all found, {LACKING_FAMILIES}"),
+        + (f"found{some}" if FAMILIES else f"not all found, {LACKING_FAMILIES}"),
     ]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that need what is not here are deselected, and counted so."""
-    lacking = [marker for marker, found in NEEDED.items() if not found]
+    found = {**NEEDED, "every_family": config.getoption("--every-family")}
+    lacking = [marker for marker, here in found.items() if not here]
     needing = [item for item in items if any(map(item.get_closest_marker, lacking))]
     if needing:
         config.hook.pytest_deselected(items=needing)

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, shape_inference
 
 from quantlab.errors import ModelError
 from quantlab.model import graph as g
-from quantlab.model.large import Weights, array_of
+from quantlab.model.large import Weights, array_of, tensor_of
 from quantlab.model.model import main_opset
 
 _FOLDABLE = {
@@ -34,27 +34,32 @@ _ONE_INPUT = ("Unsqueeze", "Squeeze", "Cast", "Reshape")
 _ON_SIZES = (*_ONE_INPUT, "Gather", "Concat", "Slice", "Mul", "Equal", "Where")
 
 
-def fold_constants(proto: onnx.ModelProto) -> None:
-    """Computes, in place, every node of which all inputs are weights.
+def fold_constants(proto: onnx.ModelProto, most: int) -> int:
+    """Computes, in place, every node of which all inputs are weights; returns the bytes of what was
+    computed, not more than ``most``.
 
-    What would blow the file up (Expand, Tile …) and quantizers of weights stay.
+    What would blow the file up (Expand, Tile …), results of unknown size and quantizers of weights
+    stay: a small file may ask for more than any memory holds.
     """
+    left = most
     shapes = g.tensor_shapes(proto)
     weights = ChainMap[str, g.Array]({}, Weights(proto.graph))  # type: ignore[arg-type]
     made_by = g.producers(proto.graph)
     kept = []
     for node in proto.graph.node:
-        values = _evaluate(node, weights, shapes, main_opset(proto))
+        values = _evaluate(node, weights, shapes, main_opset(proto), left)
         if values is None and g.is_standard(node, "Gather", "Slice"):
             values = _known_sizes(node, made_by, shapes, weights)
         if values is None:
             kept.append(node)
             continue
         for name, value in values.items():
+            left -= value.nbytes
             weights[name] = value
             g.set_initializer(proto.graph, name, value)
     g.set_nodes(proto.graph, kept)
     _keep_outputs_computed(proto.graph)
+    return most - left
 
 
 def _evaluate(
@@ -62,6 +67,7 @@ def _evaluate(
     weights: Mapping[str, g.Array],
     shapes: Mapping[str, tuple[g.Dim, ...]],
     opset: int,
+    most: int,
 ) -> dict[str, g.Array] | None:
     if not g.is_standard(node, *_FOLDABLE, *_GROWING):
         return None
@@ -73,6 +79,8 @@ def _evaluate(
     from quantlab.runtime.session import create_session  # seldom needed
 
     model = _one_node_model(node, inputs, opset)
+    if not 0 <= _result_bytes(model, inputs) <= most:
+        return None
     try:
         values = create_session(model.SerializeToString(), threads=1).run(None, inputs)
     except (ModelError, RuntimeError):  # of ONNX Runtime: no kernel for these types
@@ -146,6 +154,31 @@ def _one_node_model(
     made = [onnx.ValueInfoProto(name=name) for name in node.output if name]
     graph = helper.make_graph([node], "constant", given, made)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+
+
+def _result_bytes(model: onnx.ModelProto, inputs: Mapping[str, g.Array]) -> int:
+    """The bytes of what the model makes of these inputs, by shape inference; −1 where that does
+    not tell. Not the bytes that an Einsum of three tensors needs meanwhile: −1 too."""
+    node = model.graph.node[0]
+    if node.op_type == "Einsum" and len(node.input) > 2:
+        return -1
+    known = onnx.ModelProto()
+    known.CopyFrom(model)
+    small = {name: value for name, value in inputs.items() if value.size <= _SMALL}
+    known.graph.initializer.extend(tensor_of(value, name) for name, value in small.items())
+    try:
+        made = shape_inference.infer_shapes(known, data_prop=True, strict_mode=True)
+    except (shape_inference.InferenceError, RuntimeError, ValueError):
+        return -1
+    total = 0
+    for value in made.graph.output:
+        tensor = value.type.tensor_type
+        sizes = [g.dim_size(dim) for dim in tensor.shape.dim]
+        if not tensor.elem_type or not tensor.HasField("shape") or None in sizes:
+            return -1
+        width = helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+        total += width * math.prod(size or 0 for size in sizes)
+    return total
 
 
 def _keep_outputs_computed(graph: onnx.GraphProto) -> None:

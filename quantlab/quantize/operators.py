@@ -68,6 +68,18 @@ OPERATORS: dict[str, Operator] = {
     "QuickGelu": Operator("fp32", window=(-6.5, inf), reason="faster in fp32"),
     "Gelu": Operator("fp32", window=(-4.0, inf), reason="faster in fp32"),
     "FastGelu": Operator("fp32", window=(-4.0, inf), reason="faster in fp32"),
+    **dict.fromkeys(
+        ("PRelu", "Elu", "Selu", "Celu", "Mish", "Softplus"),
+        Operator("fp32", reason="in fast operators it takes less time than a table"),
+    ),
+    **dict.fromkeys(
+        ("ThresholdedRelu", "Softsign", "Tanh", "Erf"),
+        Operator("fp32", reason="no int8 kernel, and a table takes longer"),
+    ),
+    **dict.fromkeys(
+        ("LayerNormalization", "InstanceNormalization", "RMSNormalization"),
+        Operator("fp32", reason="no int8 kernel"),
+    ),
     "MaxPool": Operator("moves", scales_channels=True),
     "Flatten": Operator("moves", scales_channels=True),
     "Reshape": Operator("moves"),
@@ -92,8 +104,15 @@ def row(node: onnx.NodeProto) -> Operator:
     known = g.is_standard(node, node.op_type) or (node.domain, node.op_type) in _CONTRIB_OPERATORS
     found = OPERATORS.get(node.op_type, _FP32) if known else _FP32
     given = ((g.attribute(node, name, _DEFAULTS[name]), value) for name, value in found.only)
+    if found is OPERATORS["HardSigmoid"] and not _saturates(node):
+        return _FP32
     one_output = len([name for name in node.output if name]) == 1 or node.op_type == "Split"
     return found if one_output and all(a == b for a, b in given) else _FP32
+
+
+def _saturates(node: onnx.NodeProto) -> bool:
+    """Whether a quantizer can be the HardSigmoid: whether its zero point is on the grid."""
+    return g.attribute(node, "alpha", 0.2) > 0 and 0 <= g.attribute(node, "beta", 0.5) <= 1
 
 
 def import_contrib(proto: onnx.ModelProto) -> None:

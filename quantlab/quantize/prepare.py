@@ -7,6 +7,7 @@ the same byte for byte each time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper, shape_inference, version_converter
 
 from quantlab.errors import QuantizeError
 from quantlab.model import graph as g
-from quantlab.model.large import array_of, put_aside, without_weights
+from quantlab.model.large import array_of, put_aside, weight_bytes, without_weights
 from quantlab.model.model import main_opset
 from quantlab.model.plain import plain
 from quantlab.quantize.constants import fold_constants, simplify_reshapes, simplify_sizes
@@ -26,6 +27,12 @@ from quantlab.quantize.fold import (
     fold_pads,
     plain_gemms,
 )
+from quantlab.quantize.normalizations import (
+    LAYER_NORMALIZATION_OPSET,
+    can_be_joined,
+    groups_as_instances,
+    join_normalizations,
+)
 from quantlab.quantize.unfuse import unfuse
 
 MIN_OPSET = 13
@@ -33,6 +40,8 @@ MIN_OPSET = 13
 MIN_IR_VERSION = 8
 _ROUNDS = 12
 """So often sizes are computed at most: what is known of them makes more known."""
+_FOLDED_SHARE, _FOLDED_BYTES = 4, 2**26
+"""So many times its weights, or so many bytes, may what a model computes of its weights take."""
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
 
@@ -45,7 +54,8 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
     ``min_opset``; Identity and Dropout are gone; what float16 was is float32; BatchNormalization,
     and a constant for each channel that is added or multiplied, are folded into the Conv or Gemm
     before it, and zeros that a Pad adds into the Conv or pool after it; a Reshape that flattens is
-    a Flatten (so that no Shape, Gather, Concat chain stays behind); a MatMul of rank 2 with
+    a Flatten (so that no Shape, Gather, Concat chain stays behind); a LayerNormalization or
+    InstanceNormalization in several nodes is one (and the opset 17); a MatMul of rank 2 with
     constant weights, and the Add of a bias after it, is a Gemm with the MatMul's name; ``auto_pad``
     is explicit pads where sizes are known; dead nodes and unused weights are gone; every node has a
     name of its own and every tensor its shape. Names of inputs, outputs and of nodes that have one
@@ -59,11 +69,13 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
     _raise_ir(copy)
     for step in (_constants_to_initializers, _scalar_clip_bounds):
         step(copy.graph)
+    groups_as_instances(copy)
     copy = upgrade_opset(copy, min_opset)
     to_float32(copy)
     _apply(copy, _constants_to_initializers, _remove_no_ops, plain_gemms, fold_affine)
     _scalar_clip_bounds(copy.graph)
     _compute_sizes(copy)
+    copy = _with_normalizations(copy)
     shapes = g.tensor_shapes(copy)
     _matmuls_to_gemms(copy.graph, shapes)
     _explicit_pads(copy.graph, shapes)
@@ -74,10 +86,22 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
     return _checked(_with_shapes(copy))
 
 
+def _with_normalizations(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its normalizations in one node each, in the opset that knows them."""
+    shapes = g.tensor_shapes(proto)
+    if main_opset(proto) < LAYER_NORMALIZATION_OPSET and can_be_joined(proto, shapes):
+        with suppress(QuantizeError):  # they stay as they are
+            proto = upgrade_opset(proto, LAYER_NORMALIZATION_OPSET)
+            shapes = g.tensor_shapes(proto)
+    join_normalizations(proto, shapes)
+    return proto
+
+
 def _compute_sizes(proto: onnx.ModelProto) -> None:
     before: list[tuple[str, list[str]]] = []
+    left = max(_FOLDED_SHARE * weight_bytes(proto), _FOLDED_BYTES)
     for _ in range(_ROUNDS):
-        fold_constants(proto)
+        left -= fold_constants(proto, left)
         simplify_reshapes(proto)
         simplify_sizes(proto)
         _remove_no_ops(proto.graph)
@@ -289,17 +313,14 @@ def _pads(node: onnx.NodeProto, mode: str, shapes: _Shapes) -> list[int] | None:
         return None
     if mode == "VALID":
         return [0, 0] * len(kernel)
+    ones = [1] * len(kernel)
+    strides = g.attribute(node, "strides", ones)
     sizes = [d for d in shapes.get(node.input[0], ())[2:] if isinstance(d, int)]
     if len(sizes) != len(kernel):
-        return None
-    ones = [1] * len(kernel)
-    windows = zip(
-        sizes,
-        kernel,
-        g.attribute(node, "strides", ones),
-        g.attribute(node, "dilations", ones),
-        strict=True,
-    )
+        if any(step != 1 for step in strides):
+            return None
+        sizes = list(kernel)  # any: with strides of 1 padding does not depend on them
+    windows = zip(sizes, kernel, strides, g.attribute(node, "dilations", ones), strict=True)
     totals = [max(0, (-(-n // s) - 1) * s + (k - 1) * d + 1 - n) for n, k, s, d in windows]
     less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
     return less + more if mode == "SAME_UPPER" else more + less

@@ -2,7 +2,7 @@
 
 The models are small, of images of few pixels, with random weights whose statistics three batches
 have set. What is asserted: no error, all products with weights in int8, answers as near to fp32's
-as a plain MinMax file's, or near.
+as a plain MinMax file's, or near. ``--every-family`` takes an hour; else a few are tested.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ CLASSES = 10
 IMAGES = 16
 NEAR_DB, MARGIN_DB = 20.0, 1.0
 """The answers are near from here on; else no further from fp32 than plain MinMax by more."""
-QUICK = Recipe(ranges="minmax", range_search=False, rounding="nearest")
+QUICK = Recipe(ranges="minmax", range_search=False, rounding="nearest", placement="widest")
 PLAIN = Recipe(
     engine="ort", ranges="minmax", equalize=False, bias_correction=False, range_search=False,
     rounding="nearest",
@@ -193,6 +194,25 @@ NOT_SCRIPTED = {
 """What the exporter by TorchScript does not know an operator of, at opset 17."""
 
 
+SOME = {
+    ("byobnet", "dynamo"), ("convnext", "TorchScript"), ("efficientvit_msra", "dynamo"),
+    ("lcnetv2", "TorchScript"), ("levit", "TorchScript"), ("mobilenetv3", "dynamo"),
+    ("mobilevit", "TorchScript"), ("nfnet", "TorchScript"), ("resnet18", "TorchScript"),
+    ("shufflenet_v2_x0_5", "TorchScript"), ("squeezenet1_1", "dynamo"), ("starnet", "TorchScript"),
+    ("swin_transformer", "TorchScript"), ("vision_transformer", "dynamo"),
+}  # fmt: skip
+"""Families that differ in their operators, small ones: what is tested unless every family is."""
+
+
+def exported(names: Iterable[str]) -> list[Any]:
+    """Each family with each exporter, marked unless it is one of SOME."""
+    every = product(names, ("TorchScript", "dynamo"))
+    mark = pytest.mark.every_family
+    return [
+        pytest.param(*each, marks=() if each in SOME else mark, id="-".join(each)) for each in every
+    ]
+
+
 _KEPT: list[object] = []
 """PyTorch forgets operators with the object that declared them."""
 
@@ -219,6 +239,7 @@ class Noise:
 def libraries() -> dict[str, Any]:
     """torch, torchvision and timm."""
     torch = importlib.import_module("torch")
+    torch.set_num_threads(1)  # others use the other cores
     try:
         torchvision = importlib.import_module("torchvision")
     except RuntimeError:  # its compiled operators are for another build; no classifier has one
@@ -286,8 +307,7 @@ def check(path: Path, size: int) -> None:
             assert ours > sqnr(expected, plain(images)) - MARGIN_DB
 
 
-@pytest.mark.parametrize("exporter", ["TorchScript", "dynamo"])
-@pytest.mark.parametrize("name", TIMM)
+@pytest.mark.parametrize(("name", "exporter"), exported(TIMM))
 def test_timm(name: str, exporter: str, libraries: dict[str, Any], tmp_path: Path) -> None:
     if exporter == "TorchScript" and name in NOT_SCRIPTED:
         pytest.skip("PyTorch's exporter by TorchScript does not know an operator of it")
@@ -303,8 +323,7 @@ def test_timm(name: str, exporter: str, libraries: dict[str, Any], tmp_path: Pat
     check(path, family.size)
 
 
-@pytest.mark.parametrize("exporter", ["TorchScript", "dynamo"])
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize(("name", "exporter"), exported(TORCHVISION))
 def test_torchvision(name: str, exporter: str, libraries: dict[str, Any], tmp_path: Path) -> None:
     family = TORCHVISION[name]
 

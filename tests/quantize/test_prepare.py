@@ -295,12 +295,25 @@ def test_automatic_padding_becomes_numbers(
     np.testing.assert_allclose(answers[1], answers[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("mode", "resolved"), [("SAME_UPPER", False), ("VALID", True)])
-def test_automatic_padding_of_unknown_sizes_stays(mode: str, resolved: bool) -> None:
-    before = model([node("Conv", "x W", "y", auto_pad=mode)], {"W": floats(4, 3, 3, 3)})
+@pytest.mark.parametrize(
+    ("mode", "stride", "resolved"),
+    [
+        ("SAME_UPPER", 2, False),
+        ("SAME_UPPER", 1, True),
+        ("SAME_LOWER", 1, True),
+        ("VALID", 2, True),
+    ],
+)
+def test_automatic_padding_of_unknown_sizes_stays_where_it_depends_on_them(
+    mode: str, stride: int, resolved: bool
+) -> None:
+    conv = node("Conv", "x W", "y", auto_pad=mode, strides=[stride] * 2)
+    before = model([conv], {"W": floats(4, 3, 4, 3)})
     before.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "width"
-    names = {a.name for a in prepare(before).graph.node[0].attribute}
-    assert names == ({"pads"} if resolved else {"auto_pad"})
+    after = prepare(before)
+    names = {a.name for a in after.graph.node[0].attribute}
+    assert names == {"strides"} | ({"pads"} if resolved else {"auto_pad"})
+    np.testing.assert_allclose(run(after), run(before), rtol=1e-5, atol=1e-5)
 
 
 def test_identities_go_and_output_names_stay() -> None:
@@ -419,6 +432,40 @@ def test_weights_that_the_graph_computes_are_known() -> None:
     after = prepare(before)
     assert ops(after) == {"Conv": 1, "GlobalAveragePool": 1, "Flatten": 1}
     np.testing.assert_allclose(run(after), run(before), rtol=1e-4, atol=1e-5)
+
+
+HUGE: dict[str, tuple[onnx.NodeProto, int]] = {
+    "a product": (node("MatMul", "column row", "k"), 60_000),
+    "a sum that is spread": (node("Add", "column row", "k"), 60_000),
+    "a Pad": (node("Pad", "row pads", "k"), 3),
+    "a Gather": (node("Gather", "row places", "k"), 60_000),
+    "a Resize": (node("Resize", "row none scales", "k"), 3),
+    "an Einsum of three": (node("Einsum", "row row row", "k", equation="ai,bi,ci->abc"), 3),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_more_than_a_few_times_the_weights_is_not_computed(name: str) -> None:
+    made, size = HUGE[name]
+    weights: dict[str, NDArray[np.generic]] = {
+        "column": np.ones((size, 1), np.float32), "row": np.ones((1, size), np.float32),
+        "pads": np.array([0, 0, 10**6, 10**6]), "places": np.zeros((300, 300), np.int64),
+        "none": np.zeros(0, np.float32), "scales": np.array([1e5, 1e5], np.float32),
+    }  # fmt: skip
+    nodes = [made, node("ReduceSum", "k", "t", keepdims=0), node("Add", "x t", "y")]
+    after = prepare(model(nodes, weights))
+    assert ops(after)["ReduceSum"] == 1
+
+
+def test_many_results_are_bounded_together() -> None:
+    """Each is as large as is allowed for all."""
+    weights: dict[str, NDArray[np.generic]] = {
+        "column": np.ones((4000, 1), np.float32), "row": np.ones((1, 4000), np.float32)
+    }  # fmt: skip
+    nodes = [node("MatMul", "column row", f"k{i}") for i in range(9)]
+    nodes += [node("ReduceSum", f"k{i}", f"t{i}", keepdims=0) for i in range(9)]
+    nodes.append(node("Sum", " ".join(["x", *(f"t{i}" for i in range(9))]), "y"))
+    assert ops(prepare(model(nodes, weights)))["ReduceSum"] == 8
 
 
 @pytest.mark.parametrize(

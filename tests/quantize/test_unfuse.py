@@ -35,6 +35,8 @@ def drawn(*shape: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 WEIGHTS = {
     "w": drawn(4, 3, 3, 3), "b": drawn(4, seed=1), "z": drawn(1, 4, 8, 8, seed=2),
+    "v2": drawn(8, seed=6), "qkv": drawn(8, 24, seed=7), "qkvb": drawn(24, seed=8),
+    "v3": drawn(24, seed=9), "u": drawn(1, 24, 8, seed=10),
     "m": drawn(8, 5, seed=3), "mt": drawn(5, 8, seed=4), "c": drawn(5, seed=5), "v": drawn(8),
 }  # fmt: skip
 CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
@@ -58,17 +60,29 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "gelu": ("Gelu", ["x"], {}),
     "biased": ("BiasGelu", ["r", "v"], {}),
     "fast": ("FastGelu", ["r", "v"], {}),
+    "skip": ("SkipLayerNormalization", ["t", "u", "v", "v2"], {"epsilon": 1e-2}),
+    "skip and bias": ("SkipLayerNormalization", ["t", "u", "v", "", "v2"], {}),
+    "normalized": ("LayerNormalization", ["t", "v", "v2"], {"epsilon": 1e-2}),
+    "root mean square": ("SimplifiedLayerNormalization", ["t", "v"], {}),
+    "skip root mean square": ("SkipSimplifiedLayerNormalization", ["t", "u", "v", "v2"], {}),
+    "attention": ("Attention", ["t", "qkv", "qkvb"], {"num_heads": 2}),
+    "attention scaled": ("Attention", ["t", "qkv", "qkvb"], {"num_heads": 4, "scale": 0.7}),
+    "heads": ("MultiHeadAttention", ["t", "u", "u", "v3"], {"num_heads": 2}),
+    "heads scaled": ("MultiHeadAttention", ["t", "u", "t"], {"num_heads": 4, "scale": 0.3}),
 }  # fmt: skip
 
 
 def fused(op: str, reads: list[str], attributes: dict[str, Any], opset: int) -> onnx.ModelProto:
     if op == "FusedConv":
         attributes = {"pads": [1] * 4, **attributes}
+    own = "" if op in ("LayerNormalization", "SimplifiedLayerNormalization") else "com.microsoft"
     nodes = [
         helper.make_node("Reshape", ["x", "rows"], ["r"]),
-        helper.make_node(op, reads, ["y"], name="it", domain="com.microsoft", **attributes),
+        helper.make_node("Reshape", ["x", "tokens"], ["t"]),
+        helper.make_node(op, reads, ["y"], name="it", domain=own, **attributes),
     ]
-    values = {**WEIGHTS, "rows": np.array([-1, 8], np.int64)}
+    sizes = {"rows": np.array([-1, 8], np.int64), "tokens": np.array([0, -1, 8], np.int64)}
+    values = {**WEIGHTS, **sizes}
     graph = helper.make_graph(
         nodes,
         "fused",
@@ -97,10 +111,57 @@ def test_what_is_taken_apart_computes_the_same(case: str, opset: int) -> None:
     assert found == pytest.approx(expected, abs=2e-5)
 
 
-def test_what_cannot_be_taken_apart_stays() -> None:
-    proto = fused("FusedMatMul", ["r", "r"], {"transB": 1}, 13)
+@pytest.mark.parametrize("attributes", [{"transB": 1}, {"transA": 1, "alpha": 2.0}], ids=str)
+def test_products_of_turned_tensors(attributes: dict[str, Any]) -> None:
+    proto = fused("FusedMatMul", ["t", "u"], attributes, 13)
+    apart = prepare(proto)
+    assert "FusedMatMul" not in [n.op_type for n in apart.graph.node]
+    x = drawn(1, 3, 8, 8, seed=9)
+    expected, found = (
+        create_session(p.SerializeToString(), threads=1).run(None, {"x": x})[0]
+        for p in (proto, apart)
+    )
+    assert found == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("op", "reads", "attributes"),
+    [
+        ("FusedMatMul", ["t", "u"], {"transBatchA": 1}),
+        ("FusedConv", ["x", "w"], {"activation": "Swish"}),
+        ("Attention", ["t", "qkv", "qkvb", "mask"], {"num_heads": 2}),
+        ("MultiHeadAttention", ["t"], {"num_heads": 2}),
+        ("NhwcFusedConv", ["x", "w"], {}),
+        ("LayerNormalization", ["t", "v"], {"axis": 2}),
+    ],
+    ids=lambda v: str(v)[:20],
+)
+def test_other_forms_are_refused_by_name(
+    op: str, reads: list[str], attributes: dict[str, Any]
+) -> None:
+    with pytest.raises(QuantizeError, match=f"node it: .* this {op} of several") as caught:
+        prepare(fused(op, reads, attributes, 13))
+    assert "level basic" in caught.value.remedy
+
+
+def test_operators_that_hold_no_weights_stay() -> None:
+    proto = fused("Inverse", ["x"], {}, 13)
     unfuse(proto)
-    assert [n.op_type for n in proto.graph.node] == ["Reshape", "FusedMatMul"]
+    assert [n.op_type for n in proto.graph.node][-1] == "Inverse"
+
+
+def test_the_sum_beside_a_normalization_has_its_name() -> None:
+    proto = fused("SkipLayerNormalization", ["t", "u", "v"], {}, 17)
+    proto.graph.node[-1].output.extend(["", "", "total"])
+    proto.graph.output.append(helper.make_tensor_value_info("total", TensorProto.FLOAT, None))
+    apart = prepare(proto)
+    assert [n.op_type for n in apart.graph.node][-2:] == ["Add", "LayerNormalization"]
+    x = drawn(1, 3, 8, 8, seed=9)
+    answers = [
+        create_session(p.SerializeToString(), threads=1).run(None, {"x": x}) for p in (proto, apart)
+    ]
+    for expected, found in zip(*answers, strict=True):
+        assert found == pytest.approx(expected, abs=1e-4)
 
 
 def optimized(path: Path, level: str) -> Path:
@@ -144,7 +205,7 @@ def test_a_file_laid_out_for_one_cpu_is_refused(tmp_path: Path) -> None:
 
 def test_operators_in_subgraphs_keep_their_domain(tmp_path: Path) -> None:
     proto = fused("Gelu", ["x"], {}, 13)
-    inner = proto.graph.node[1]
+    inner = proto.graph.node[-1]
     made = helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)
     inner.output[0] = "inner"
     branch = helper.make_graph([inner], "branch", [], [made])

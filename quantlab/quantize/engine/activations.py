@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from quantlab.model import graph as g
-from quantlab.quantize.engine.rewriting import Rewriting, become
+from quantlab.quantize.rewriting import Rewriting, become
 
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
@@ -71,8 +71,9 @@ def _limits(node: onnx.NodeProto, rewriting: Rewriting) -> tuple[float, float] |
 
 
 def hard_sigmoids(graph: onnx.GraphProto) -> None:
-    """clip(x + b, 0, c), divided by c at once or after having been multiplied by x, becomes
-    HardSigmoid; HardSwish becomes HardSigmoid and Mul."""
+    """clip(α·x + β, 0, c) becomes HardSigmoid where it is divided by c, at once or after having
+    been multiplied by x, where it is multiplied by x / c, and where c is 1; HardSwish becomes
+    HardSigmoid and Mul."""
     rewriting = Rewriting(graph)
     gone = set[str]()
     kept = []
@@ -80,66 +81,99 @@ def hard_sigmoids(graph: onnx.GraphProto) -> None:
         if g.is_standard(node, "HardSwish"):
             gate = rewriting.names.new(f"{node.output[0]}_gate")
             label = rewriting.node_names.new(f"{node.name}_gate")
-            kept.append(_hard_sigmoid(node.input[0], gate, label, 1 / 6, 0.5))
+            kept.append(_hard_sigmoid(_Line(node.input[0], 1 / 6, 0.5), gate, label))
             become(node, "Mul", [node.input[0], gate])
-        elif g.is_standard(node, "Clip") and (found := _taken_apart(node, rewriting)) is not None:
-            shift, last = found
-            if last.before == node.output[0]:
-                made = last.node.output[0]
-            else:
-                made = node.output[0]
-                _rename_output(last.before, last.node.output[0], rewriting)
-            gone.add(last.node.name)
-            alpha, beta = 1 / shift.top, shift.offset / shift.top
-            kept.append(_hard_sigmoid(shift.data, made, node.name, alpha, beta))
+        elif g.is_standard(node, "Clip") and (found := _gate(node, rewriting)) is not None:
+            line, divides = found
+            made = node.output[0]
+            if divides is not None:
+                gone.add(divides.name)
+                if made in divides.input:
+                    made = divides.output[0]
+                else:
+                    product = next(n for n in divides.input if n not in rewriting.weights)
+                    _rename_output(product, divides.output[0], rewriting)
+            kept.append(_hard_sigmoid(line, made, node.name))
             continue
         kept.append(node)
     g.set_nodes(graph, [node for node in kept if node.name not in gone])
     g.prune(graph)
 
 
-@dataclass(frozen=True)
-class _Shift:
-    """``data`` + ``offset``, clipped from zero to ``top``."""
+class _Line(NamedTuple):
+    """slope · data + offset."""
 
     data: str
+    slope: float
     offset: float
-    top: float
 
 
-@dataclass(frozen=True)
-class _Last:
-    node: onnx.NodeProto
-    before: str
+_LONGEST = 4
+"""Nodes that a line may be written in."""
 
 
-def _taken_apart(clip: onnx.NodeProto, rewriting: Rewriting) -> tuple[_Shift, _Last] | None:
-    """A Clip from 0 to c with the Add before it, if there is one, and the division by c behind."""
+def _gate(clip: onnx.NodeProto, rewriting: Rewriting) -> tuple[_Line, onnx.NodeProto | None] | None:
+    """What a Clip makes a hard sigmoid of, and the division that is then done."""
     limits = _limits(clip, rewriting)
     if limits is None or limits[0] != 0 or not 0 < limits[1] < np.inf:
         return None
-    data, offset = _shifted(clip.input[0], rewriting)
-    reader = rewriting.only_reader(clip.output[0])
-    if reader is None:
-        return None
-    before = clip.output[0]
-    if g.is_standard(reader, "Mul") and set(reader.input) == {data, before}:
-        before = reader.output[0]
-        reader = rewriting.only_reader(before)
-    if reader is None or not _divides(reader, before, limits[1], rewriting):
-        return None
-    return _Shift(data, offset, limits[1]), _Last(reader, before)
+    top, made = limits[1], clip.output[0]
+    lines = [
+        _Line(line.data, line.slope / top, line.offset / top)
+        for line in _lines(clip.input[0], rewriting)
+        if line.slope > 0 and 0 <= line.offset <= top
+    ]
+    reader = rewriting.only_reader(made)
+    if reader is not None and _divides(reader, made, top, rewriting):
+        return (lines[-1], reader) if lines else None
+    if reader is not None and g.is_standard(reader, "Mul"):
+        for line in lines:
+            if set(reader.input) == {line.data, made}:
+                last = rewriting.only_reader(reader.output[0])
+                if last is not None and _divides(last, reader.output[0], top, rewriting):
+                    return line, last
+            if _takes_share(reader, made, line.data, top, rewriting):
+                return line, None
+    shifted = [line for line in lines if line.offset > 0]
+    return (shifted[-1], None) if shifted and top == 1 else None
 
 
-def _shifted(name: str, rewriting: Rewriting) -> tuple[str, float]:
-    """The tensor that an Add of a number makes this one of, with the number."""
-    maker = rewriting.made_by.get(name)
-    if maker is not None and g.is_standard(maker, "Add"):
-        for data in maker.input:
-            offset = rewriting.scalar(rewriting.other(maker, data))
-            if offset is not None:
-                return data, offset
-    return name, 0.0
+def _takes_share(
+    product: onnx.NodeProto, gate: str, data: str, top: float, rewriting: Rewriting
+) -> bool:
+    """Whether the Mul multiplies the gate by data / top. It then multiplies by data itself."""
+    other = rewriting.other(product, gate)
+    for line in _lines(other, rewriting)[1:]:
+        if line.data == data and not line.offset and np.isclose(line.slope * top, 1, rtol=1e-6):
+            g.rename_node_reads(product, {other: data})
+            return True
+    return False
+
+
+def _lines(name: str, rewriting: Rewriting) -> list[_Line]:
+    """The tensor as a line in itself, and in what it is made of by numbers, one after the other."""
+    found = [_Line(name, 1.0, 0.0)]
+    while len(found) < _LONGEST:
+        maker = rewriting.made_by.get(found[-1].data)
+        if maker is None or not g.is_standard(maker, "Add", "Sub", "Mul", "Div"):
+            break
+        data = next((n for n in maker.input if n not in rewriting.weights), "")
+        number = rewriting.scalar(rewriting.other(maker, data))
+        first = maker.input[0] == data
+        if number is None or (not first and maker.op_type in ("Sub", "Div")):
+            break
+        _, slope, offset = found[-1]
+        match maker.op_type:
+            case "Add":
+                line = _Line(data, slope, offset + slope * number)
+            case "Sub":
+                line = _Line(data, slope, offset - slope * number)
+            case "Mul":
+                line = _Line(data, slope * number, offset)
+            case _:
+                line = _Line(data, slope / number if number else 0.0, offset)
+        found.append(line)
+    return found
 
 
 def _divides(node: onnx.NodeProto, name: str, by: float, rewriting: Rewriting) -> bool:
@@ -157,8 +191,10 @@ def _rename_output(old: str, new: str, rewriting: Rewriting) -> None:
         maker.output[i] = new if name == old else name
 
 
-def _hard_sigmoid(source: str, target: str, name: str, alpha: float, beta: float) -> onnx.NodeProto:
-    return helper.make_node("HardSigmoid", [source], [target], name=name, alpha=alpha, beta=beta)
+def _hard_sigmoid(line: _Line, target: str, name: str) -> onnx.NodeProto:
+    return helper.make_node(
+        "HardSigmoid", [line.data], [target], name=name, alpha=line.slope, beta=line.offset
+    )
 
 
 _TAKES_IN = ("Conv", "Gemm", "ConvTranspose", "Add")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,37 +12,42 @@ import onnx
 from onnx import helper
 
 from quantlab.model import graph as g
-from quantlab.quantize.engine.rewriting import Rewriting
 from quantlab.quantize.fold import affine_of
+from quantlab.quantize.rewriting import Rewriting
 
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
 
-_SPATIAL = ("Conv", "ConvTranspose", "Concat", "Add", "MaxPool", "AveragePool", "Relu", "Clip")
+_WINDOWED = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
+_SPATIAL = (*_WINDOWED, "Concat", "Add", "Relu", "Clip")
 
 
 def affine_as_convs(graph: onnx.GraphProto, shapes: _Shapes) -> None:
-    """What scales or shifts each channel of an image, and could not be folded into the layer
-    before, becomes a depthwise convolution of one weight a channel: BatchNormalization before a
-    convolution (DenseNet), constants that are added or multiplied."""
+    """What scales or shifts each channel of an image (or a line, or a volume), and could not be
+    folded into the layer before, becomes a depthwise convolution of one weight a channel:
+    BatchNormalization before a convolution (DenseNet), constants that are added or multiplied."""
     rewriting = Rewriting(graph)
     tensors = g.initializers(graph)
     for node in graph.node:
         data = next((n for n in node.input if n not in rewriting.weights), "")
         maker, shape = rewriting.made_by.get(data), shapes.get(data, ())
-        channels = shape[1] if len(shape) == 4 else None
+        channels = shape[1] if len(shape) in (3, 4, 5) else None
         if maker is None or not isinstance(channels, int) or not g.is_standard(maker, *_SPATIAL):
             continue
-        affine = affine_of(node, data, 4, tensors)
+        normalizes = g.is_standard(node, "BatchNormalization")
+        if len(shape) != 4 and not normalizes and not g.is_standard(maker, *_WINDOWED):
+            continue  # rows of a matrix
+        affine = affine_of(node, data, len(shape), tensors)
         if affine is None or max(affine.factor.size, affine.offset.size) != channels:
             continue
         rows = np.broadcast_to(affine.factor, channels).astype(np.float32)
-        weight = rewriting.constant(f"{node.output[0]}_weight", rows.reshape(-1, 1, 1, 1))
+        ones = [1] * (len(shape) - 2)
+        weight = rewriting.constant(f"{node.output[0]}_weight", rows.reshape(-1, 1, *ones))
         offsets = np.broadcast_to(affine.offset, channels).astype(np.float32)
         bias = rewriting.constant(f"{node.output[0]}_bias", np.ascontiguousarray(offsets))
         made = helper.make_node(
             "Conv", [data, weight, bias], [node.output[0]], name=node.name,
-            group=channels, kernel_shape=[1, 1],
+            group=channels, kernel_shape=ones,
         )  # fmt: skip
         node.CopyFrom(made)
 
@@ -98,6 +104,10 @@ def transposed_convs(graph: onnx.GraphProto) -> None:
     g.set_nodes(graph, kept)
 
 
+_SPREAD = 4
+"""Weights of the Conv in a ConvTranspose's place are at most so many times its own."""
+
+
 @dataclass(frozen=True)
 class _Phases:
     """The weights [out · s², in / groups, t, t] of the Conv in a ConvTranspose's place, and what
@@ -110,8 +120,8 @@ class _Phases:
 
 
 def _phases(node: onnx.NodeProto, weight: g.Array) -> _Phases | None:
-    """None where a side is padded with what the Conv does not compute, and for unequal strides,
-    dilations and sizes given in other ways."""
+    """None where a side is padded with what the Conv does not compute, for unequal strides,
+    dilations and sizes given in other ways, and where most of its weights would be zeros."""
     strides = g.attribute(node, "strides", [1, 1])
     stride, groups = strides[0], g.attribute(node, "group", 1)
     pads, extra = g.attribute(node, "pads", [0] * 4), g.attribute(node, "output_padding", [0, 0])
@@ -126,7 +136,8 @@ def _phases(node: onnx.NodeProto, weight: g.Array) -> _Phases | None:
         t * stride - k - extra[i] + pads[i + 2]
         for i, (t, k) in enumerate(zip(taps, weight.shape[2:], strict=True))
     ]
-    if min(after) < 0:
+    spread = math.prod(t * stride for t in taps)
+    if min(after) < 0 or spread > _SPREAD * math.prod(weight.shape[2:]):
         return None
     inner, outer = weight.shape[0] // groups, weight.shape[1]
     full = np.zeros((*weight.shape[:2], taps[0] * stride, taps[1] * stride), np.float32)

@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from quantlab.model import graph as g
-from quantlab.quantize.engine.rewriting import Rewriting
+from quantlab.quantize.rewriting import Rewriting
 
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 

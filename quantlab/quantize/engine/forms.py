@@ -16,6 +16,7 @@ from quantlab.quantize.engine.convolutions import (
     transposed_convs,
 )
 from quantlab.quantize.engine.einsums import einsums_as_matmuls
+from quantlab.quantize.engine.functions import fast_functions
 from quantlab.quantize.engine.gelus import gelus
 from quantlab.quantize.engine.pools import means_as_pools, sums_as_adds
 from quantlab.quantize.engine.products import (
@@ -45,4 +46,5 @@ def to_int8_forms(proto: onnx.ModelProto) -> None:
     transposed_convs(graph)
     activations_first(graph)
     classifier_as_gemm(proto)
+    fast_functions(graph)
     g.prune(graph)

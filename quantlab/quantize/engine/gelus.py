@@ -20,8 +20,8 @@ from onnx import helper
 
 from quantlab.model import graph as g
 from quantlab.model.model import main_opset
-from quantlab.quantize.engine.rewriting import Rewriting, become
 from quantlab.quantize.operators import CONTRIB, import_contrib
+from quantlab.quantize.rewriting import Rewriting, become
 
 CONTRIB_GELUS = ("Gelu", "FastGelu", "QuickGelu")
 GELU_OPSET = 20

@@ -75,37 +75,38 @@ def _positions(
 
 
 def _geometry(layer: Layer) -> tuple[tuple[int, ...], list[int], list[int], list[int]]:
+    """Kernel, pads, strides and dilations; of each axis, but pads first those before all axes."""
     assert layer.weight is not None
+    kernel = layer.weight.shape[2:]
+    ones = [1] * len(kernel)
     return (
-        layer.weight.shape[2:],
-        g.attribute(layer.node, "pads", [0, 0, 0, 0]),
-        g.attribute(layer.node, "strides", [1, 1]),
-        g.attribute(layer.node, "dilations", [1, 1]),
+        kernel,
+        g.attribute(layer.node, "pads", [0] * 2 * len(kernel)),
+        g.attribute(layer.node, "strides", ones),
+        g.attribute(layer.node, "dilations", ones),
     )
 
 
-def _output_size(layer: Layer, size: tuple[int, ...]) -> tuple[int, int]:
+def _output_size(layer: Layer, size: tuple[int, ...]) -> tuple[int, ...]:
     kernel, pads, strides, dilations = _geometry(layer)
-    spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
-    made = [(size[i] + pads[i] + pads[i + 2] - spans[i]) // strides[i] + 1 for i in range(2)]
-    return made[0], made[1]
+    axes = zip(size, kernel, pads, pads[len(kernel) :], strides, dilations, strict=False)
+    return tuple((n + a + b - d * (k - 1) - 1) // s + 1 for n, k, a, b, s, d in axes)
 
 
 def patches(layer: Layer, values: Integers, where: Integers) -> Integers:
-    """The vectors that these output positions read: [groups, k, n · p] of values [n, c, h, w]."""
+    """The vectors that these output positions read: [groups, k, n · p] of values [n, c, …]."""
     if layer.kind == "Gemm":
         return values.T[None]
     kernel, pads, strides, dilations = _geometry(layer)
-    width = _output_size(layer, values.shape[2:])[1]
+    places = np.unravel_index(where, _output_size(layer, values.shape[2:]))
     if any(pads):
-        values = np.pad(values, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
-    rows, columns = where // width * strides[0], where % width * strides[1]
+        around = zip(pads, pads[len(kernel) :], strict=False)
+        values = np.pad(values, ((0, 0), (0, 0), *around))
     image = np.arange(len(values))[:, None]
-    taken = [
-        values[image, :, rows + i * dilations[0], columns + j * dilations[1]]
-        for i in range(kernel[0])
-        for j in range(kernel[1])
-    ]
+    taken = []
+    for tap in np.ndindex(*kernel):
+        axes = zip(places, strides, tap, dilations, strict=True)
+        taken.append(values[(image, slice(None), *(p * s + t * d for p, s, t, d in axes))])
     channels = values.shape[1]
     stacked = np.stack(taken).transpose(3, 0, 1, 2).reshape(channels, len(taken), -1)
     return stacked.reshape(layer.groups, channels // layer.groups * len(taken), -1)

@@ -136,7 +136,7 @@ class Net:
         while (layer := self.producers.get(name)) is not None and not layer.quantized:
             constants = [i for i, n in enumerate(layer.node.input) if self._sizes(n) == widths]
             found += [(layer, i) for i in constants]
-            if layer.kind == "LayerNormalization":
+            if layer.kind in ("LayerNormalization", "RMSNormalization"):
                 return found if len(layer.outputs) == 1 else []
             if layer.kind in ("Add", "Mul") and len(layer.inputs) == len(constants) == 1:
                 if layer.kind == "Mul":
@@ -177,7 +177,7 @@ class Net:
         return min(low for low, _ in seen), max(high for _, high in seen)
 
     def _window(self, name: str, reader: Layer) -> tuple[float, float]:
-        if reader.kind == "HardSigmoid":
+        if reader.kind == "HardSigmoid" and reader.row.bounds:
             alpha, beta = hard_sigmoid_of(reader.node)
             return -beta / alpha, (1 - beta) / alpha
         gates = [self.producers[n] for n in reader.inputs if n != name and n in self.producers]
@@ -248,7 +248,7 @@ def _layer(node: onnx.NodeProto, weights: Mapping[str, g.Array]) -> Layer:
 
 def _plain(node: onnx.NodeProto, dimensions: int) -> bool:
     if node.op_type == "Conv":
-        return dimensions == 4 and g.attribute(node, "auto_pad", "NOTSET") == "NOTSET"
+        return dimensions in (4, 5) and g.attribute(node, "auto_pad", "NOTSET") == "NOTSET"
     ones = (g.attribute(node, name, 1.0) for name in ("alpha", "beta"))
     return all(one == 1.0 for one in ones) and not g.attribute(node, "transA", 0)
 

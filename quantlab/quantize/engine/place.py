@@ -377,10 +377,12 @@ def _convolution(layer: Layer, read: tuple[int, ...], made: tuple[int, ...]) -> 
         odd = odd or ("uneven " if made[1] % _BLOCK else "")
     elif layer.groups > 1:
         kind, each = "grouped", narrow
-    elif narrow < _ALIGNED and kernel > 1:
+    elif narrow < _ALIGNED and kernel > 1 and len(read) == 4:
         kind, each, odd = "first", narrow, ""
     else:
         kind, each = "pointwise" if kernel == 1 else "dense", _rounded(narrow)
+    if len(read) > 4:
+        kind, odd = f"volume {kind}", ""
     reads = read[0] * _rounded(read[1]) * prod(read[2:])
     return Work(odd + kind, positions, reads, positions * wide, positions * wide * each * kernel)
 

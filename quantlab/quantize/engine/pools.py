@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from quantlab.model import graph as g
-from quantlab.quantize.engine.rewriting import Rewriting
+from quantlab.quantize.rewriting import Rewriting
 
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
@@ -32,21 +32,28 @@ def sums_as_adds(graph: onnx.GraphProto) -> None:
     g.set_nodes(graph, kept)
 
 
+_BY_SPACE = (
+    "Conv", "ConvTranspose", "MaxPool", "AveragePool", "BatchNormalization", "Relu", "Clip",
+)  # fmt: skip
+
+
 def means_as_pools(proto: onnx.ModelProto, shapes: _Shapes) -> None:
-    """ReduceMean over height and width becomes GlobalAveragePool, over one of them AveragePool; the
-    largest value over both, as ReduceMax or GlobalMaxPool, MaxPool. A Flatten follows where the two
-    axes go."""
+    """The mean over all of an image's axes, as ReduceMean, becomes GlobalAveragePool, over some of
+    them AveragePool; the largest value over all, as ReduceMax or GlobalMaxPool, MaxPool. A Flatten
+    follows where these axes go. Lines and volumes are what convolutions and pools make."""
     rewriting = Rewriting(proto.graph)
     kept = []
     for node in proto.graph.node:
         kept.append(node)
         if not g.is_standard(node, "ReduceMean", "ReduceMax", "GlobalMaxPool"):
             continue
-        shape = shapes.get(node.input[0], ())
-        pool = _pool(node, _reduced(node, shape, rewriting), shape) if len(shape) == 4 else None
+        source, target = node.input[0], node.output[0]
+        shape, maker = shapes.get(source, ()), rewriting.made_by.get(source)
+        if len(shape) not in (3, 5) or maker is None or not g.is_standard(maker, *_BY_SPACE):
+            shape = shape if len(shape) == 4 else ()
+        pool = _pool(node, _reduced(node, shape, rewriting), shape) if shape else None
         if pool is None:
             continue
-        source, target = node.input[0], node.output[0]
         keeps = node.op_type == "GlobalMaxPool" or g.attribute(node, "keepdims", 1)
         pool.input[0], pool.output[0], pool.name = source, target, node.name
         if not keeps and pool.op_type == "AveragePool":
@@ -62,7 +69,7 @@ def means_as_pools(proto: onnx.ModelProto, shapes: _Shapes) -> None:
 def _reduced(node: onnx.NodeProto, shape: tuple[g.Dim, ...], rewriting: Rewriting) -> list[int]:
     """The axes that a node reduces."""
     if node.op_type == "GlobalMaxPool":
-        return [2, 3]
+        return list(range(2, len(shape)))
     axes = g.attribute(node, "axes", [0][:0])
     if len(node.input) > 1:
         axes = [int(n) for n in rewriting.weights.get(node.input[1], np.zeros(0))]
@@ -72,13 +79,14 @@ def _reduced(node: onnx.NodeProto, shape: tuple[g.Dim, ...], rewriting: Rewritin
 def _pool(node: onnx.NodeProto, axes: list[int], shape: tuple[g.Dim, ...]) -> onnx.NodeProto | None:
     """The pool over these axes, its names still to be set; None where no pool does the same or a
     size is not known."""
-    if node.op_type == "ReduceMean" and axes == [2, 3]:
+    whole = list(range(2, len(shape)))
+    if node.op_type == "ReduceMean" and axes == whole:
         return helper.make_node("GlobalAveragePool", [""], [""])
-    window = [shape[axis] if axis in axes else 1 for axis in (2, 3)]
+    window = [shape[axis] if axis in axes else 1 for axis in whole]
     if not all(isinstance(size, int) for size in window) or not axes or min(axes) < 2:
         return None
     if node.op_type == "ReduceMean":
         return helper.make_node("AveragePool", [""], [""], kernel_shape=window)
-    if axes != [2, 3]:
+    if axes != whole:
         return None
     return helper.make_node("MaxPool", [""], [""], kernel_shape=window)

@@ -12,15 +12,16 @@ from onnx import helper
 from quantlab.model import graph as g
 from quantlab.model.large import array_of
 from quantlab.quantize.engine.gelus import CONTRIB_GELUS
-from quantlab.quantize.engine.rewriting import Rewriting
 from quantlab.quantize.fold import affine_of
+from quantlab.quantize.rewriting import Rewriting
 
 _Shapes = Mapping[str, tuple[g.Dim, ...]]
 
 
 BY_VALUE = (
     "Add", "Sub", "Mul", "Div", "Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish",
-    "Elu", "Erf", "Tanh", "Gelu", "Mish", "Softplus", "Sqrt", "Exp", "Neg", "Abs", "Identity",
+    "Elu", "Selu", "Celu", "Erf", "Tanh", "Gelu", "Mish", "Softplus", "Softsign", "ThresholdedRelu",
+    "Sqrt", "Exp", "Neg", "Abs", "Identity",
 )  # fmt: skip
 """They compute each value by itself, in whatever shape they are."""
 

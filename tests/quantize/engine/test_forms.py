@@ -190,6 +190,7 @@ FORMS |= {
         ("dilated", {"dilations": [2, 2]}),
         ("unequal strides", {"strides": [2, 1]}),
         ("much padding", {"strides": [3, 3], "output_padding": [1, 1]}),
+        ("strides far beyond the kernel", {"strides": [9, 9]}),
         ("a size given", {"strides": [2, 2], "output_shape": [32, 32]}),
     )
 }
@@ -226,6 +227,83 @@ FORMS |= {
         {"hw": np.array([2, 3]), "one": np.array([0, 8, 1, 1])},
         {"ReduceMax": 0, "GlobalMaxPool": 0, "MaxPool": 2},
     ),
+}  # fmt: skip
+
+THIRDS: Weights = {
+    "three": number(3), "zero": number(0), "six": number(6), "sixth": number(1 / 6),
+    "half": number(0.5), "one": number(1), "fifth": number(0.2),
+}  # fmt: skip
+SWISHES: dict[str, list[onnx.NodeProto]] = {
+    "divided before": [
+        *(node("Add", "c1 three", "s"), node("Clip", "s zero six", "h")),
+        *(node("Div", "c1 six", "d"), node("Mul", "d h", "m")),
+    ],
+    "a gate of Relu and Min": [
+        *(node("Add", "c1 three", "s"), node("Relu", "s", "r"), node("Min", "r six", "h")),
+        *(node("Mul", "sixth c1", "d"), node("Mul", "h d", "m")),
+    ],
+    "a gate from zero to one": [
+        *(node("Mul", "c1 sixth", "d"), node("Add", "d half", "s")),
+        *(node("Clip", "s zero one", "h"), node("Mul", "c1 h", "m")),
+    ],
+    "a gate that begins with a division": [
+        *(node("Add", "three c1", "s"), node("Div", "s six", "d")),
+        *(node("Max", "d zero", "h1"), node("Min", "one h1", "h"), node("Mul", "h c1", "m")),
+    ],
+    "divided twice": [
+        *(node("Add", "c1 three", "s"), node("Clip", "s zero six", "h"), node("Div", "h six", "g")),
+        node("Mul", "g c1", "m"),
+    ],
+    "HardSigmoid and Mul": [
+        node("HardSigmoid", "c1", "h", alpha=1 / 6, beta=0.5),
+        node("Mul", "h c1", "m"),
+    ],
+    "Keras' hard sigmoid": [
+        *(node("Mul", "c1 fifth", "d"), node("Add", "d half", "s")),
+        *(node("Clip", "s zero one", "h"), node("Mul", "a h", "m")),
+    ],
+}
+FORMS |= {
+    f"hard swish, {name}": (
+        nodes, THIRDS, {"HardSigmoid": 1, "Mul": 1, "Clip": 0, "Div": 0, "Add": 0}
+    )
+    for name, nodes in SWISHES.items()
+}  # fmt: skip
+FORMS |= {
+    "no hard swish, a gate of another slope": (
+        [*SWISHES["divided before"][:2], node("Mul", "c1 fifth", "d"), node("Mul", "d h", "m")],
+        THIRDS,
+        {"HardSigmoid": 0, "Clip": 1},
+    ),
+    "no hard sigmoid, saturated at zero": (
+        [node("HardSigmoid", "c1", "m", alpha=0.2, beta=1.5)], {}, {"HardSigmoid": 1}
+    ),
+}  # fmt: skip
+SLOPES = np.linspace(0, 1, CHANNELS).astype(np.float32).reshape(-1, 1, 1)
+FUNCTIONS: dict[str, tuple[list[onnx.NodeProto], dict[str, int]]] = {
+    "PRelu": ([node("PRelu", "c1 slopes", "m")], {"Mul": 1, "Max": 1}),
+    "PRelu of one slope": ([node("PRelu", "c1 fifth", "m")], {"LeakyRelu": 1}),
+    "PRelu of any slopes": ([node("PRelu", "c1 any", "m")], {"Mul": 2, "Relu": 2, "Add": 1}),
+    "PRelu of slopes that are computed": ([node("PRelu", "c1 a", "m")], {"PRelu": 1}),
+    "Elu": ([node("Elu", "c1", "m")], {"Exp": 1, "Clip": 1, "Relu": 2}),
+    "Elu with alpha": ([node("Elu", "c1", "m", alpha=0.3)], {"Exp": 1, "Mul": 1}),
+    "Selu": ([node("Selu", "c1", "m")], {"Exp": 1, "Mul": 2}),
+    "Celu": ([node("Celu", "c1", "m", alpha=0.7)], {"Exp": 1, "Div": 1}),
+    "Softplus": ([node("Softplus", "c1", "m")], {"Log": 1, "Sigmoid": 1}),
+    "Mish": ([node("Mish", "c1", "m")], {"Sigmoid": 1, "Div": 1}),
+    "Mish taken apart": (
+        [node("Softplus", "c1", "s"), node("Tanh", "s", "t"), node("Mul", "t c1", "m")],
+        {"Sigmoid": 1, "Div": 1, "Tanh": 0, "Log": 0},
+    ),
+    "Tanh of another Softplus": (
+        [node("Softplus", "a", "s"), node("Tanh", "s", "t"), node("Mul", "t c1", "m")],
+        {"Tanh": 1, "Log": 1},
+    ),
+}
+FORMS |= {
+    name: (nodes, THIRDS | {"slopes": SLOPES, "any": 2 * SLOPES - 0.5},
+           {n.op_type: 0 for n in nodes if n.op_type != "Mul"} | expected)
+    for name, (nodes, expected) in FUNCTIONS.items()
 }  # fmt: skip
 
 

@@ -54,6 +54,50 @@ CASES: dict[str, Case] = {
         {"line": ints(0, CHANNELS, -1), "square": ints(0, CHANNELS, SIZE, SIZE),
          "tw": floats(CHANNELS, CHANNELS, 4)},
     ),
+    "Conv over time, grouped, dilated and padded by name": Case(
+        [node("Reshape", "a line", "l"),
+         node("Conv", "l tw", "k", auto_pad="SAME_LOWER", group=2),
+         node("Conv", "k tw", "k2", group=2, dilations=[3], pads=[7, 2]),
+         node("Reshape", "k2 square", "m")],
+        {"QLinearConv": 4},
+        {"line": ints(0, CHANNELS, -1), "square": ints(0, CHANNELS, SIZE, SIZE),
+         "tw": floats(CHANNELS, CHANNELS // 2, 4)},
+    ),
+    "pools over time": Case(
+        [node("Reshape", "a line", "l"), node("Conv", "l tw", "k"), node("Relu", "k", "r"),
+         node("MaxPool", "r", "p1", kernel_shape=[3], strides=[2]),
+         node("Conv", "p1 tw", "k2"), node("BatchNormalization", "k2 up up up up", "n"),
+         node("AveragePool", "n", "p2", kernel_shape=[2]),
+         node("ReduceMean", "p2 last", "p3"), node("Reshape", "p3 pixel", "m")],
+        {"QLinearConv": 4, "QLinearAveragePool": 1, "QLinearGlobalAveragePool": 2},
+        {"line": ints(0, CHANNELS, -1), "pixel": ints(0, CHANNELS, 1, 1), "last": ints(-1),
+         "tw": floats(CHANNELS, CHANNELS, 4), "up": np.linspace(0.5, 2, CHANNELS)},
+    ),
+    "Conv over volumes": Case(
+        [node("Reshape", "a cube", "l"), node("Conv", "l vw", "k", pads=[1, 0, 2, 1, 1, 0]),
+         node("Relu", "k", "r"),
+         node("Conv", "r gw", "k2", group=2, dilations=[1, 2, 1], pads=[0, 1, 1, 1, 1, 0]),
+         node("Conv", "k2 ow", "k3", group=CHANNELS, auto_pad="SAME_UPPER"),
+         node("Reshape", "k3 square", "m")],
+        {"QLinearConv": 5},
+        {"cube": ints(0, CHANNELS, 4, 8, 8), "square": ints(0, CHANNELS, SIZE, SIZE),
+         "vw": floats(CHANNELS, CHANNELS, 3, 2, 3), "gw": floats(CHANNELS, CHANNELS // 2, 2, 2, 2),
+         "ow": floats(CHANNELS, 1, 1, 2, 3)},
+    ),
+    "pools over volumes": Case(
+        [node("Reshape", "a cube", "l"), node("Conv", "l vw", "k"), node("Conv", "l vw2", "kk"),
+         node("MaxPool", "k", "p1", kernel_shape=[2, 2, 2]),
+         node("AveragePool", "kk", "p2", kernel_shape=[2, 2, 2]),
+         node("Concat", "p1 p2", "p3", axis=1),
+         node("BatchNormalization", "p3 up up up up", "n"),
+         node("Conv", "n vw3", "k3"),
+         node("GlobalAveragePool", "k3", "q"), node("Reshape", "q pixel", "m")],
+        {"QLinearConv": 6},
+        {"cube": ints(0, CHANNELS, 4, 8, 8), "pixel": ints(0, CHANNELS, 1, 1),
+         "up": np.linspace(0.5, 2, 2 * CHANNELS),
+         "vw": floats(CHANNELS, CHANNELS, 1, 1, 1), "vw2": floats(CHANNELS, CHANNELS, 1, 1, 1),
+         "vw3": floats(CHANNELS, 2 * CHANNELS, 1, 1, 1)},
+    ),
     "Gemm": Case(
         [*SQUEEZED[:1], node("Flatten", "pooled", "f1"), node("Gemm", "f1 gw", "g1"),
          node("Reshape", "g1 square", "m")],
@@ -174,6 +218,70 @@ CASES: dict[str, Case] = {
         after(node("ConvTranspose", "half tw", "m", strides=[2, 1])), {"ConvTranspose": 1},
         {"tw": floats(CHANNELS, CHANNELS, 2, 2)}, floats=1,
     ),
+    "PRelu": Case(after(node("PRelu", "half slopes", "m")), {"QLinearConv": 3, "Max": 1},
+                  {"slopes": np.linspace(0, 0.5, CHANNELS).reshape(-1, 1, 1)}, floats=2),
+    "PRelu of one slope": Case(after(node("PRelu", "half slope", "m")), {"QLinearLeakyRelu": 1},
+                               {"slope": np.full((1, 1, 1), 0.25, np.float32)}),
+    "Elu": Case(after(node("Elu", "half", "m")), {"QLinearConv": 3, "Exp": 1}, floats=2),
+    "Selu": Case(after(node("Selu", "half", "m")), {"QLinearConv": 3, "Exp": 1}, floats=2),
+    "Celu": Case(after(node("Celu", "half", "m", alpha=0.5)), {"QLinearConv": 3, "Exp": 1},
+                 floats=2),
+    "Mish": Case(after(node("Mish", "half", "m")), {"QLinearConv": 3, "Softplus": 0}, floats=1),
+    "Mish taken apart": Case(
+        after(node("Softplus", "half", "s"), node("Tanh", "s", "t"), node("Mul", "half t", "m")),
+        {"QLinearConv": 3, "Softplus": 0}, floats=1,
+    ),
+    "Softplus": Case(after(node("Softplus", "half", "m")), {"QLinearConv": 3, "Log": 1}, floats=2),
+    "Softsign": Case(after(node("Softsign", "half", "m")), {"QLinearConv": 3, "Softsign": 1},
+                     floats=1),
+    "ThresholdedRelu": Case(after(node("ThresholdedRelu", "half", "m", alpha=0.1)),
+                            {"QLinearConv": 3, "ThresholdedRelu": 1}, floats=1),
+    "Tanh": Case(after(node("Tanh", "half", "m")), {"QLinearConv": 3, "Tanh": 1}, floats=1),
+    "Erf": Case(after(node("Erf", "half", "m")), {"QLinearConv": 3, "Erf": 1}, floats=1),
+    "LayerNormalization": Case(
+        after(node("LayerNormalization", "half gain", "m")),
+        {"QLinearConv": 3, "LayerNormalization": 1}, {"gain": np.linspace(0.5, 2, SIZE)}, floats=1,
+    ),
+    "LayerNormalization of channels taken apart": Case(
+        after(node("ReduceMean", "half one_axis", "v"), node("Sub", "half v", "d"),
+              node("Mul", "d d", "p1"), node("ReduceMean", "p1 one_axis", "u"),
+              node("Add", "u eps", "e"), node("Sqrt", "e", "s"), node("Div", "d s", "n"),
+              node("Mul", "n up", "m")),
+        {"QLinearConv": 3, "LayerNormalization": 1, "ReduceMean": 0},
+        {"one_axis": ints(1), "eps": np.array(1e-5, np.float32),
+         "up": np.linspace(0.5, 2, CHANNELS).reshape(-1, 1, 1)}, floats=1,
+    ),
+    "InstanceNormalization": Case(
+        after(node("InstanceNormalization", "half up up", "m")),
+        {"QLinearConv": 3, "InstanceNormalization": 1}, {"up": np.linspace(0.5, 2, CHANNELS)},
+        floats=1,
+    ),
+    "GroupNormalization as PyTorch writes it": Case(
+        after(node("Reshape", "half groups", "l"), node("InstanceNormalization", "l one none", "n"),
+              node("Reshape", "n square", "s"), node("Mul", "s up", "g"), node("Add", "g up", "m")),
+        {"QLinearConv": 3, "InstanceNormalization": 1},
+        {"groups": ints(0, 2, -1), "square": ints(0, CHANNELS, SIZE, SIZE),
+         "one": np.ones(2, np.float32), "none": np.zeros(2, np.float32),
+         "up": np.linspace(0.5, 2, CHANNELS).reshape(-1, 1, 1)}, floats=1,
+    ),
+    "GroupNormalization": Case(
+        after(node("GroupNormalization", "half one none", "m", num_groups=2)),
+        {"QLinearConv": 3, "InstanceNormalization": 1},
+        {"one": np.ones(2, np.float32), "none": np.zeros(2, np.float32)},
+        floats=1,
+    ),
+    "root mean square": Case(
+        [node("Reshape", "a line", "l"), node("Transpose", "l", "t", perm=[0, 2, 1]),
+         node("MatMul", "t square", "q"), node("Softsign", "q", "x1"),
+         node("Mul", "x1 x1", "p1"), node("ReduceMean", "p1 last", "u"), node("Add", "u eps", "e"),
+         node("Sqrt", "e", "s"), node("Reciprocal", "s", "r"), node("Mul", "x1 r", "n"),
+         node("Mul", "n up", "scaled"), node("MatMul", "scaled square", "w"),
+         node("Transpose", "w", "v", perm=[0, 2, 1]), node("Reshape", "v image", "m")],
+        {"QGemm": 3, "SimplifiedLayerNormalization": 1},
+        {"line": ints(0, CHANNELS, -1), "square": floats(CHANNELS, CHANNELS), "last": ints(-1),
+         "image": ints(0, CHANNELS, SIZE, SIZE), "eps": np.array(1e-5, np.float32),
+         "up": np.linspace(0.5, 2, CHANNELS)},
+    ),
     "Relu behind a Concat": Case(
         after(node("Concat", "half other", "k", axis=1), node("Relu", "k", "r"),
               node("Conv", "r cw", "m")),
@@ -214,7 +322,9 @@ def test_rows(tmp_path: Path, name: str, form: str) -> None:
 
 def test_every_row_has_a_case() -> None:
     of_cases = Counter(n.op_type for case in CASES.values() for n in case.nodes)
-    assert set(OPERATORS) - set(of_cases) == {"QuickGelu", "Gelu", "FastGelu"}
+    assert set(OPERATORS) - set(of_cases) == {
+        *("QuickGelu", "Gelu", "FastGelu", "RMSNormalization")
+    }
 
 
 @pytest.mark.parametrize(

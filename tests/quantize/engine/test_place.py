@@ -257,3 +257,25 @@ def test_what_is_too_small_to_tell_stays_in_int8(tmp_path: Path) -> None:
     net = read_net(prepared_for(model, Recipe()), Recipe())
     sizes = sizes_of(tensor_values(net, np.zeros((1, 3, 16, 16), np.float32)))
     assert place(net, sizes, shipped_costs()).regions == ()
+
+
+def test_convolutions_over_volumes_have_costs_of_their_own(tmp_path: Path) -> None:
+    """Those over images tell nothing of them."""
+    cube = {"cube": np.array([0, CHANNELS, 4, 8, 8]), "square": np.array([0, CHANNELS, 16, 16])}
+    kernels = {
+        "dense": floats(CHANNELS, CHANNELS, 1, 3, 1),
+        "pointwise": floats(CHANNELS, CHANNELS, 1, 1, 1),
+        "grouped": floats(CHANNELS, 2, 1, 3, 1), "depthwise": floats(CHANNELS, 1, 1, 3, 1),
+    }  # fmt: skip
+    nodes, name = [node("Reshape", "a cube", "v0")], "v0"
+    for kind, kernel in kernels.items():
+        groups = CHANNELS // kernel.shape[1]
+        pads = [0, kernel.shape[3] // 2, 0] * 2
+        nodes.append(node("Conv", f"{name} {kind}", f"v{kind}", group=groups, pads=pads))
+        name = f"v{kind}"
+    nodes.append(node("Reshape", f"{name} square", "m"))
+    net = read_net(prepared_for(network(tmp_path, nodes, cube | kernels), Recipe()), Recipe())
+    sizes = sizes_of(tensor_values(net, next(iter(Images(1, 1)))))
+    work = {layer.name: work_of(net, layer, sizes) for layer in net.layers}
+    assert all(work[f"v{kind}"].kind == f"volume {kind}" for kind in kernels)
+    assert {w.kind for w in work.values() if "volume" in w.kind} <= set(shipped_costs().operators)
