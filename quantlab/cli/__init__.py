@@ -78,6 +78,8 @@ class Verbs(click.Group):
             click.echo("Error: the disk is full.\nFree some space and run again.", err=True)
             ctx.exit(2)
         except MemoryError:
+            if ctx.obj is not None:  # a job of the service, which says how much it may have
+                raise
             click.echo(
                 "Error: not enough memory.\n"
                 "Free some and run again; fewer calibration images and threads need less.",

@@ -47,7 +47,7 @@ TIMES = {"times": np.array(1), "go": np.array(True), "half": np.array(0.5, np.fl
 EXOTIC: dict[str, tuple[list[onnx.NodeProto], Weights]] = {
     "Erf": ([node("Erf", "a", "m")], {}),
     "Einsum": ([node("Einsum", "a a", "m", equation="nchw,nchw->nchw")], {}),
-    "Mish": ([node("Mish", "a", "m")], {}),
+    "Atan": ([node("Atan", "a", "m")], {}),
     "LRN": ([node("LRN", "a", "m", size=3)], {}),
     "Loop": ([node("Loop", "times go a", "m", body=body("half"))], TIMES),
     "Loop over a quantized tensor": ([node("Loop", "times go a", "m", body=body("a"))], TIMES),
@@ -99,17 +99,17 @@ def test_a_sequence_is_refused_in_one_line_and_plain_rounding_takes_it(tmp_path:
 
 
 GEMM = [node("GlobalAveragePool", "a", "ga"), node("Flatten", "ga", "gf")]
-SAME = node("Conv", "a k", "m", auto_pad="SAME_UPPER")
+SAME = node("Conv", "a k", "m", auto_pad="SAME_UPPER", strides=[2, 2])
 LEFT: dict[str, tuple[list[onnx.NodeProto], Weights, tuple[int | str | None, ...]]] = {
     "Conv": ([SAME], {"k": floats(8, 8, 3, 3)}, ("N", 3, None, None)),
     "Conv and Relu": (
-        [node("Conv", "a k", "k1", auto_pad="SAME_UPPER"), node("Relu", "k1", "m")],
+        [node("Conv", "a k", "k1", auto_pad="SAME_UPPER", strides=[2, 2]), node("Relu", "k1", "m")],
         {"k": floats(8, 8, 3, 3)},
         ("N", 3, None, None),
     ),
     "Conv and MaxPool": (
         [
-            node("Conv", "a k", "k1", auto_pad="SAME_UPPER"),
+            node("Conv", "a k", "k1", auto_pad="SAME_UPPER", strides=[2, 2]),
             node("MaxPool", "k1", "m", kernel_shape=[2, 2]),
         ],
         {"k": floats(8, 8, 3, 3)},
