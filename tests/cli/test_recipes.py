@@ -9,7 +9,7 @@ import pytest
 
 from quantlab.fetch import catalog
 
-IMAGES = 16
+IMAGES = 32
 
 
 def test_a_model_that_is_not_here_says_how_to_get_it(cli: Any) -> None:
