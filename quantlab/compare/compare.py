@@ -168,11 +168,15 @@ class _View:
             a, b = _log_probabilities(a), _log_probabilities(b)
         divergences = figures.kl_divergence(a, b)
         kl = _finite(divergences.mean()) if len(a) else None
+        sqnr = figures.sqnr_db(a, b)
         return Fidelity(
             agreement=_share(self.agree, clopper_pearson),
             kl=kl,
             kl_interval=self._kl_interval(divergences) if kl is not None else None,
-            sqnr_db=figures.sqnr_db(a, b),
+            kl_p99=None if kl is None else float(np.quantile(divergences, 0.99)),
+            kl_max=None if kl is None else float(divergences.max()),
+            sqnr_db=sqnr,
+            sqnr_p1_db=None if sqnr is None else _first_percentile(figures.image_sqnr_db(a, b)),
             compared="logits" if kinds == {"logits"} else "log-probabilities",
             identical=self._identical,
             unchanged=self._unchanged,
@@ -321,6 +325,10 @@ def _log_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def _first_percentile(decibels: NDArray[np.float64]) -> float:
+    return float(np.quantile(decibels, 0.01))
 
 
 def _share(which: Bools, interval: Callable[[int, int], Interval] = wilson) -> Share:

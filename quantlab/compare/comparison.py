@@ -62,7 +62,9 @@ class Fidelity(_Frozen):
     ``agreement`` is the share of images with the same first answer; ``kl`` the mean
     KL(softmax fp32 || softmax int8) in nats; ``sqnr_db`` the signal to noise ratio over the
     ``compared`` values, None when there is no noise (``identical``) or no finite output.
-    ``kl_interval`` is the KL's bootstrap interval over images, None for fewer than 50.
+    ``kl_interval`` is the KL's bootstrap interval over images, None for fewer than 50. Of single
+    images, ``kl_p99`` is the 99th percentile of the KL, ``kl_max`` the largest, ``sqnr_p1_db`` the
+    1st percentile of the SQNR; None as the whole's.
     ``identical``: every output is the same, bit for bit; ``unchanged``: the same but for float32
     rounding, with the same best classes in the same order.
     """
@@ -73,6 +75,9 @@ class Fidelity(_Frozen):
     compared: Literal["logits", "log-probabilities"]
     identical: bool
     kl_interval: Interval | None = None
+    kl_p99: float | None = None
+    kl_max: float | None = None
+    sqnr_p1_db: float | None = None
     unchanged: bool = False
 
 

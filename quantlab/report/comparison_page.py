@@ -313,7 +313,7 @@ def _trials(context: ReportContext) -> Iterator[Block]:
     yield say(
         f"→ marks the recipe that was kept{crosses}. KL calib. is the mean KL to fp32 on some "
         "calibration images, by which recipes are ranked before they are evaluated; KL eval. and "
-        "the figures beside it are of the evaluation images."
+        "the figures beside it are of the evaluation images, KL p99 the 99th percentile over them."
     )
     if failed:
         yield Bullets(tuple((Code(t.recipe), f" failed: {t.error}") for t in failed))

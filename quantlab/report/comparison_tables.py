@@ -156,17 +156,28 @@ def fidelity(c: Comparison) -> Table:
     """How near int8 stays to fp32."""
     f = c.fidelity
     same = f.agreement
-    sqnr = "no difference at all" if f.identical else number(f.sqnr_db, ".2f") + " dB"
-    kl = NOTHING if f.kl is None else f"{f.kl:.5f} nats"
+    sqnr = "no difference at all" if f.identical else _decibels(f.sqnr_db)
+    kl = _nats(f.kl)
     if f.kl_interval is not None:
         kl += f" ({f.kl_interval.low:.5f} to {f.kl_interval.high:.5f})"
     rows = [
         ["Same first answer", f"{percent(same.value)} ({percents(same.interval)})"],
         ["KL(fp32 ‖ int8), mean", kl],
-        [f"SQNR of the {f.compared}", NOTHING if f.sqnr_db is None and not f.identical else sqnr],
+        ["  99th percentile of the images", _nats(f.kl_p99)],
+        ["  largest of an image", _nats(f.kl_max)],
+        [f"SQNR of the {f.compared}", sqnr],
+        ["  1st percentile of the images", _decibels(f.sqnr_p1_db)],
     ]
     head = ["int8 against fp32", "value (95% interval)"]
     return Table(head, rows, " r", "How near int8 stays to fp32", sheet=True)
+
+
+def _nats(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.5f} nats"
+
+
+def _decibels(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.2f} dB"
 
 
 def metrics(c: Comparison) -> Table:
@@ -286,7 +297,8 @@ def trials(rows: tuple[TrialRow, ...]) -> Table:
 
 
 TRIAL_FIGURES = (
-    "KL calib.", "images", "top-1", "decline", "agree", "KL eval.", "speed", "MB", "int8 MACs",
+    "KL calib.", "images", "top-1", "decline", "agree", "KL eval.", "KL p99", "speed", "MB",
+    "int8 MACs",
 )  # fmt: skip
 """Columns of figures; those without any are left out, and the number of images where all trials saw
 the same."""
@@ -300,6 +312,7 @@ def _figures_of(t: TrialRow) -> list[str]:
         percent(t.decline),
         percent(t.agreement, 1),
         number(t.kl, ".4f"),
+        number(t.kl_p99, ".4f"),
         times(t.speedup),
         number(None if t.size_bytes is None else t.size_bytes / 1e6, ".2f"),
         percent(t.int8_macs, 1),

@@ -15,10 +15,10 @@ class TrialRow:
     """One recipe that tuning tried. Rates are fractions; None where it was not measured.
 
     ``calibration_kl`` is the mean KL on calibration images, the cheap score; all other figures are
-    of ``images`` evaluation images, ``kl`` their mean KL. ``decline`` is the ratio (fp32 - int8) /
-    fp32, ``faster`` whether the file is surely faster than fp32, ``int8_macs`` the share of its
-    MACs in int8; ``front``: no other trial beats it in decline, speed and size together; ``error``
-    says why a trial failed.
+    of ``images`` evaluation images, ``kl`` their mean KL and ``kl_p99`` its 99th percentile.
+    ``decline`` is the ratio (fp32 - int8) / fp32, ``faster`` whether the file is surely faster than
+    fp32, ``int8_macs`` the share of its MACs in int8; ``front``: no other trial beats it in
+    decline, speed and size together; ``error`` says why a trial failed.
     """
 
     recipe: str
@@ -28,6 +28,7 @@ class TrialRow:
     decline: float | None = None
     agreement: float | None = None
     kl: float | None = None
+    kl_p99: float | None = None
     speedup: float | None = None
     size_bytes: int | None = None
     int8_macs: float | None = None

@@ -48,7 +48,10 @@ def comparison_frame(c: Comparison) -> pd.DataFrame:
         ),
         ("agreement", "fraction", None, fidelity.agreement.value, fidelity.agreement.interval),
         ("KL", "nats", None, fidelity.kl, fidelity.kl_interval),
+        ("KL, 99th percentile", "nats", None, fidelity.kl_p99, None),
+        ("KL, largest", "nats", None, fidelity.kl_max, None),
         ("SQNR", "dB", None, fidelity.sqnr_db, None),
+        ("SQNR, 1st percentile", "dB", None, fidelity.sqnr_p1_db, None),
         ("size", "bytes", c.fp32.size_bytes, c.int8.size_bytes, None),
     ]
     for speed in c.speeds:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from quantlab._util.cache import CacheEntry
-from quantlab.compare.comparison import Comparison
+from quantlab.compare.comparison import Comparison, Fidelity
 from quantlab.evaluate.accuracy import Accuracy
 from quantlab.evaluate.guesses import ImageAnswer
 from quantlab.gate.verdict import Verdict
@@ -57,11 +57,21 @@ def _judged(comparison: Comparison, verdict: Verdict, pays: str = "", early: str
     lines += ["", table_of(comparison_tables.summary(comparison)), ""]
     lines += [
         f"Agreement {percent(fidelity.agreement.value)} "
-        f"({percents(fidelity.agreement.interval)}), KL {number(fidelity.kl, '.4f')}, SQNR {noise}"
+        f"({percents(fidelity.agreement.interval)}), KL {number(fidelity.kl, '.4f')}, SQNR {noise}",
+        *_single_images(fidelity),
     ]
     lines += [comparison_tables.speed_sentence(s) for s in comparison.speeds]
     lines += ["", table_of(comparison_tables.zoo(comparison)), "", zoo_sentence(comparison)]
     return "\n".join(lines).strip()
+
+
+def _single_images(fidelity: Fidelity) -> Iterator[str]:
+    """What the mean hides: the images that int8 answers worst."""
+    if fidelity.kl_p99 is not None and fidelity.sqnr_p1_db is not None:
+        yield (
+            f"Image by image: KL 99th percentile {fidelity.kl_p99:.4f}, largest "
+            f"{fidelity.kl_max:.4f}; SQNR 1st percentile {fidelity.sqnr_p1_db:.1f} dB"
+        )
 
 
 def tune_summary(

@@ -26,7 +26,8 @@ class Scores(BaseModel):
     ``excess`` is how far the measured figure is beyond the criterion's limit, as a fraction of it
     (0 or less: met). Rates are fractions; ``speedup`` is over fp32, with its 95% interval, and
     ``faster`` whether that is surely more than 1, all None when it was not timed. ``int8_macs`` is
-    the share of the MACs that the file computes in int8, None where that is not known.
+    the share of the MACs that the file computes in int8, None where that is not known. ``kl_p99``
+    is the 99th percentile of the images' KL.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +40,7 @@ class Scores(BaseModel):
     decline: float | None
     agreement: float
     kl: float | None
+    kl_p99: float | None = None
     speedup: float | None
     speed_interval: Interval | None = None
     faster: bool | None = None
@@ -107,6 +109,7 @@ def scores(comparison: Comparison, verdict: Verdict) -> Scores:
         decline=comparison.top1.ratio if comparison.top1 else None,
         agreement=comparison.fidelity.agreement.value,
         kl=comparison.fidelity.kl,
+        kl_p99=comparison.fidelity.kl_p99,
         speedup=comparison.speedup,
         speed_interval=None if comparison.speed is None else comparison.speed.interval,
         faster=None if comparison.speed is None else comparison.speed.conclusion == "faster",

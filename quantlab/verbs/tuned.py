@@ -259,6 +259,7 @@ def _row(trial: Trial) -> TrialRow:
         decline=found.decline,
         agreement=found.agreement,
         kl=found.kl,
+        kl_p99=found.kl_p99,
         speedup=found.speedup,
         int8_macs=found.int8_macs,
         faster=found.faster,

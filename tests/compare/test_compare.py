@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.linalg import norm
 from numpy.typing import NDArray
 
 from quantlab.bench.measurement import Conditions, Measurement
@@ -47,8 +48,20 @@ def _judges_figures(fp32: Predictions, int8: Predictions) -> dict[str, float]:
         "gained": (ok2 & ~ok1).sum(),
         "agree": (first[:, 0] == second[:, 0]).mean(),
         "kl": np.mean(divergence),
+        "kl_p99": _percentile(divergence, 99),
+        "kl_max": sorted(divergence)[-1],
         "sqnr": 10 * np.log10((a**2).sum() / ((a - b) ** 2).sum()),
+        "sqnr_p1": _percentile(
+            [20 * np.log10(norm(x) / norm(x - y)) for x, y in zip(a, b, strict=True)], 1
+        ),
     }
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    """Sorted, with the two nearest in proportion."""
+    ordered, place = sorted(values), percent / 100 * (len(values) - 1)
+    low, part = int(place), place % 1
+    return ordered[low] + part * (ordered[low + 1] - ordered[low])
 
 
 def test_figures_equal_an_independent_judges() -> None:
@@ -65,7 +78,10 @@ def test_figures_equal_an_independent_judges() -> None:
         "gained": c.top1.gained,
         "agree": c.fidelity.agreement.value,
         "kl": c.fidelity.kl,
+        "kl_p99": c.fidelity.kl_p99,
+        "kl_max": c.fidelity.kl_max,
         "sqnr": c.fidelity.sqnr_db,
+        "sqnr_p1": c.fidelity.sqnr_p1_db,
     }
     assert got == pytest.approx(expected, rel=1e-5)
     assert c.top1.difference in c.top1.difference_interval
@@ -103,6 +119,8 @@ def test_a_model_with_itself() -> None:
     assert c.fidelity.identical
     assert c.fidelity.kl == pytest.approx(0, abs=1e-12)
     assert c.fidelity.sqnr_db is None
+    assert c.fidelity.sqnr_p1_db is None
+    assert c.fidelity.kl_max == pytest.approx(0, abs=1e-12)
     assert not c.flips
     assert not c.notes
 
@@ -171,6 +189,8 @@ def test_answers_that_are_not_numbers_count_as_wrong_and_are_told() -> None:
     assert Comparison.model_validate_json(c.model_dump_json()) == c
     everything = compare(fp32, replace(int8, outputs=np.full_like(broken, np.nan)))
     assert everything.fidelity.kl is None
+    assert everything.fidelity.kl_p99 is None
+    assert everything.fidelity.sqnr_p1_db is None
 
 
 def test_notes_name_what_makes_the_figures_doubtful() -> None:

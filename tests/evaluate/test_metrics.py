@@ -68,6 +68,13 @@ def test_kl_equals_scipys() -> None:
     assert metrics.kl_divergence(a, a).max() < 1e-12
 
 
+def test_sqnr_of_single_images() -> None:
+    signal = np.array([[3, 4], [10, 0], [0, 0]], np.float32)
+    noise = np.array([[0, 0.5], [0, 0], [0, 0]], np.float32)
+    found = metrics.image_sqnr_db(signal, signal + noise)
+    assert found == pytest.approx([20.0, metrics.QUIET_DB, metrics.QUIET_DB])
+
+
 def test_sqnr_of_known_noise() -> None:
     signal = np.full((5000, 4), 10.0, np.float32)
     assert metrics.sqnr_db(signal, signal + np.float32(1)) == pytest.approx(20.0)

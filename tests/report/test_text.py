@@ -80,7 +80,19 @@ def test_a_file_that_grew_is_not_called_smaller() -> None:
 
 
 def test_identical_answers_have_no_noise() -> None:
-    assert "SQNR no noise" in summary(comparison(0.0))
+    text = summary(comparison(0.0))
+    assert "SQNR no noise" in text
+    assert "Image by image" not in text
+
+
+def test_the_worst_images_are_told_beside_the_means() -> None:
+    c = comparison()
+    f = c.fidelity
+    line = next(x for x in summary(c).splitlines() if x.startswith("Image by image"))
+    assert line == (
+        f"Image by image: KL 99th percentile {f.kl_p99:.4f}, largest {f.kl_max:.4f}; "
+        f"SQNR 1st percentile {f.sqnr_p1_db:.1f} dB"
+    )
 
 
 def test_tune_lists_the_trials_and_the_places() -> None:
