@@ -27,6 +27,7 @@ from quantlab.quantize.engine.rounding import (
     PAIR,
     Bound,
     nearest,
+    plain_scales,
     round_depthwise,
     round_rows,
     search_scales,
@@ -169,7 +170,10 @@ def _integers(
     bound = weight_bound(layer, recipe)
     covariance = None if moments is None else moments.covariance
     if covariance is None:
-        scales = search_scales(rows, None, bound, least)
+        if rows.shape[1] > WIDEST:  # a pair among so many is not worth another scale for all
+            scales = np.maximum(plain_scales(rows, bound.limit), least)
+        else:
+            scales = search_scales(rows, None, bound, least)
         if not recipe.per_channel:
             scales = np.full(len(rows), scales.max())
         scales = scales.astype(np.float32).astype(np.float64)
