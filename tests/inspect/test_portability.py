@@ -100,6 +100,11 @@ def test_weights_that_cannot_overflow_need_no_images(
     assert (result.images, result.kl) == (0, None)
 
 
+def test_one_scale_for_a_whole_tensor_keeps_the_bound_too(twins: Any) -> None:
+    pair = twins("quantlab", "qdq", per_channel=False)
+    assert not any(x.at_risk for x in check_portability(pair.int8, [pair.images]).layers)
+
+
 def test_the_bound_is_what_keeps_it_from_overflowing(twins: Any) -> None:
     pair = twins("quantlab", "qdq", portable=False)
     assert any(x.at_risk for x in check_portability(pair.int8, [pair.images]).layers)

@@ -170,7 +170,8 @@ def _integers(
     bound = weight_bound(layer, recipe)
     covariance = None if moments is None else moments.covariance
     if covariance is None:
-        if rows.shape[1] > WIDEST:  # a pair among so many is not worth another scale for all
+        # A single pair is not worth another scale for a very wide row, or for the whole tensor.
+        if rows.shape[1] > WIDEST or not recipe.per_channel:
             scales = np.maximum(plain_scales(rows, bound.limit), least)
         else:
             scales = search_scales(rows, None, bound, least)
