@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 RangeMethod = Literal["minmax", "mean", "moving-average", "percentile", "entropy", "mse"]
-ActivationType = Literal["u8", "s8", "u16", "s16"]
+ActivationType = Literal["u8", "s8", "u16", "s16", "dynamic"]
 WeightType = Literal["u8", "s8", "s4", "s16"]
 Placing = Literal["fastest", "widest", "measured"]
 
@@ -31,7 +31,10 @@ class Recipe(BaseModel):
     name: str = "default"
     engine: str = Field(default="quantlab", description="who quantizes: quantlab or ort")
     format: Literal["qdq", "qoperator"] = "qdq"
-    activations: ActivationType = "u8"
+    activations: ActivationType = Field(
+        default="u8",
+        description="dynamic: u8 by the range of each batch, in matrix products alone",
+    )
     weights: WeightType = "s8"
     per_channel: bool = True
     ranges: RangeMethod = Field(default="mean", description="how activation ranges are estimated")
@@ -84,7 +87,7 @@ class Recipe(BaseModel):
         defaults = {} if data.get("engine", "quantlab") == "quantlab" else _PLAIN
         if data.get("weights", "s8") != "s8":
             defaults = {**defaults, "portable": False}
-        if data.get("activations") in ("u16", "s16"):
+        if data.get("activations") in ("u16", "s16", "dynamic"):
             defaults = {**defaults, "ranges": "minmax", "range_search": False}
         return {**defaults, **data}
 
@@ -95,6 +98,12 @@ class Recipe(BaseModel):
         if self.reduce_range and self.weights not in ("s8", "u8"):
             raise ValueError(
                 "reduce_range: true means 7-bit weights and goes with weights: s8 or u8"
+            )
+        if self.activations == "dynamic" and self.engine != "quantlab":
+            raise ValueError("activations: dynamic goes with engine: quantlab")
+        if self.activations == "dynamic" and (self.weights not in ("s8", "u8") or self.range_search):
+            raise ValueError(
+                "activations: dynamic goes with weights: s8 or u8 and range_search: false"
             )
         if self.format == "qoperator" and (self.activations, self.weights) not in _QOPERATOR_TYPES:
             raise ValueError("format: qoperator knows 8-bit activations and weights only")

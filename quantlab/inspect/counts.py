@@ -94,6 +94,15 @@ def node_macs(proto: onnx.ModelProto, spec: InputSpec) -> dict[str, int]:
     return {n.output[0]: _node_macs(n, shapes) for n in nodes}
 
 
+def product_share(proto: onnx.ModelProto, spec: InputSpec) -> float:
+    """The share of the MACs that MatMul and Gemm have, 0 to 1. Raises ModelError."""
+    of = {n.output[0] for n in proto.graph.node if n.op_type in ("MatMul", "Gemm")}
+    if not any(n.op_type == "MatMul" for n in proto.graph.node):
+        return 0.0  # a classifier behind convolutions
+    macs = node_macs(proto, spec)
+    return sum(macs[name] for name in of) / max(sum(macs.values()), 1)
+
+
 def _matrices(node: onnx.NodeProto) -> tuple[str, ...]:
     return (node.input[0], node.input[_WEIGHT_POSITION[node.op_type]])
 

@@ -21,6 +21,10 @@ def ladder() -> tuple[Recipe, ...]:
     )
 
 
+DYNAMIC = Recipe(name="dynamic", activations="dynamic")
+"""One more rung, for models whose work is matrix products."""
+
+
 def ladder_of(engine: str) -> tuple[Recipe, ...]:
     """The recipes for one engine; quantlab's end with ONNX Runtime's own quantizer."""
     if engine == "quantlab":

@@ -53,7 +53,7 @@ def ladder(rungs: Sequence[Recipe], front_of: FrontOf | None = None) -> Search:
     """Score every rung on calibration data, evaluate the promising ones, then, while none of them
     meets the criterion faster than fp32, the others, the nearest to fp32 first and each structure
     before its other formats; and when none meets it at all, walk the front of speed against
-    accuracy (``sensitivity``)."""
+    accuracy (``sensitivity``). A rung with dynamic ranges is always evaluated."""
     scored: list[Trial] = []
     more = f"{WALKING}, unless a recipe meets the criterion" if front_of is not None else ""
     for place, rung in enumerate(rungs, 1):
@@ -65,6 +65,8 @@ def ladder(rungs: Sequence[Recipe], front_of: FrontOf | None = None) -> Search:
     waiting = sorted(scored, key=lambda t: first[t.recipe.structure] is not t)
 
     def promising(trial: Trial) -> bool:
+        if trial.recipe.activations == "dynamic":
+            return True
         near = trial.divergence <= NEAR * scored[0].divergence
         return near and trial.recipe.structure in structures[:PROMISING]
 

@@ -33,12 +33,13 @@ from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
 from quantlab.gate.notation import parse_criterion, parse_decline
 from quantlab.gate.verdict import judge
+from quantlab.inspect.counts import product_share
 from quantlab.model.model import Model
 from quantlab.quantize import Engine, get_engine
 from quantlab.quantize.peers import inc, nncf
 from quantlab.recipe import Recipe
 from quantlab.tune import strategies
-from quantlab.tune.ladder import cheapest_first, ladder_of
+from quantlab.tune.ladder import DYNAMIC, cheapest_first, ladder_of
 from quantlab.tune.search import Search, SearchLimits, SearchOutcome, run_search
 from quantlab.tune.space import default_space
 from quantlab.tune.study import SharedStudy
@@ -122,7 +123,8 @@ def tune(
             reporter.say(f"Picking from {spec.source}, which stays as it is.")
         store = TrialStore(folder)
         prepared = _prepare(spec, criterion, find(), listed, store, reporter, execution)
-        rungs = [_sampled(rung, prepared.sampling) for rung in listed]
+        every = [*listed, *_dynamic_rungs(spec, prepared.model)]
+        rungs = [_sampled(rung, prepared.sampling) for rung in every]
         study = SharedStudy(spec.storage, folder, prepared.identity)
         study.sync(store.trials())
         shared = study if spec.storage else None
@@ -366,6 +368,16 @@ def _rungs(spec: TuneOptions) -> list[Recipe]:
     if not rungs:
         raise RecipeError("no recipe keeps to the search space.", "Allow more values in search.")
     return rungs
+
+
+def _dynamic_rungs(spec: TuneOptions, model: Model) -> list[Recipe]:
+    """Dynamic ranges, as a rung of quantlab's ladder where most of the MACs are matrix products."""
+    climbs = not spec.recipe and spec.strategy == "ladder"
+    if not climbs or "quantlab" not in (spec.engines or (spec.engine,)):
+        return []
+    if product_share(model.proto(), model.input) <= 0.5:
+        return []
+    return list(narrowed([DYNAMIC], spec.space or {}))
 
 
 class SearchPlan(NamedTuple):

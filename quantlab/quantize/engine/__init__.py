@@ -7,7 +7,7 @@ Each part is a field of the Recipe. Nothing here needs more than numpy, scipy, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from quantlab.errors import QuantizeError
 from quantlab.model.model import Model
 from quantlab.quantize.checks import check_weights
 from quantlab.quantize.costs import Costs, shipped_costs
+from quantlab.quantize.engine.dynamic import write_dynamic
 from quantlab.quantize.engine.equalize import Equalized, Equalizer
 from quantlab.quantize.engine.forms import to_int8_forms
 from quantlab.quantize.engine.grid import Grid, activation_grid, weight_storage
@@ -95,10 +96,16 @@ class QuantlabEngine:
             plan = make_plan(net, recipe, calibration, self._observe)
             self._last = (key, calibration, plan, placement)
         _, _, plan, placement = self._last
-        proto = write_qdq(plan) if recipe.format == "qdq" else write_qoperator(plan)
+        proto = _writer(recipe)(plan)
         if placement is not None:
             write_placement(proto, placement)
         return proto
+
+
+def _writer(recipe: Recipe) -> Callable[[QuantizationPlan], onnx.ModelProto]:
+    if recipe.activations == "dynamic":
+        return write_dynamic
+    return write_qdq if recipe.format == "qdq" else write_qoperator
 
 
 def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:

@@ -25,8 +25,8 @@ from quantlab.quantize.engine.ranges import ChannelPeaks, Range
 from quantlab.recipe import Recipe
 
 EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-WEIGHT_NOISE = 0.3
-"""What is left of the rounding noise of weights once they are rounded by output error."""
+WEIGHT_NOISE = {"nearest": 1.0, "output-error": 0.3}
+"""What is left of the rounding noise of weights, by how they are rounded."""
 _FLOOR = {True: 1e-3, False: 1e-2}
 
 
@@ -90,8 +90,7 @@ class Equalizer:
         return wanted and _can_scale(self.net, group)
 
     def _scale(self, group: Sequence[str]) -> None:
-        steps = activation_grid(self.recipe).steps
-        by = _group_scales(self.net, group, self.facts, steps, self.recipe)
+        by = _group_scales(self.net, group, self.facts, self.recipe)
         self.scales.update(dict.fromkeys(group, by))
 
 
@@ -161,19 +160,18 @@ def _activations(net: Net, group: Sequence[str]) -> bool:
 
 
 def _group_scales(
-    net: Net, group: Sequence[str], facts: Mapping[str, Channels], steps: int, recipe: Recipe
+    net: Net, group: Sequence[str], facts: Mapping[str, Channels], recipe: Recipe
 ) -> Floats:
     """Scales ≥ 1 of a group's channels, float32 [channels]."""
+    noise = Noise.of_recipe(recipe)
     pairs = [(name, r) for name in group for r in net.consumers.get(name, [])]
     consumers = [(name, r) for name, r in pairs if r.weight is not None]
     if recipe.smooth is not None and _read_by_gemm(net, group):
         scales = smooth_scales(group, facts, consumers, recipe.smooth)
-    elif _normalized(net, group):
-        scales = linear_scales(group, facts, consumers)
     elif not _activations(net, group):
-        scales = sum_scales(group, facts, consumers, steps, weight_limit(recipe))
+        scales = sum_scales(group, facts, consumers, noise)
     else:
-        scales = _activation_scales(net, group, facts, consumers, steps, recipe)
+        scales = _activation_scales(net, group, facts, consumers, noise)
     return _stable(_within_bounds(net, group, facts, scales / scales.min()))
 
 
@@ -193,17 +191,13 @@ def _activation_scales(
     group: Sequence[str],
     facts: Mapping[str, Channels],
     consumers: Sequence[tuple[str, Layer]],
-    steps: int,
-    recipe: Recipe,
+    noise: Noise,
 ) -> Doubles:
     """Of tensors that are never negative: the power of what channels reach that makes least noise
     in all readers."""
     reach = np.max([facts[n].top for n in group if net.never_negative(n)], axis=0)
     reach = _relative(reach, _FLOOR[True])
-    limit = weight_limit(recipe)
-    costs = [
-        sum(noise(r, facts[n], reach**-a, steps, limit) for n, r in consumers) for a in EXPONENTS
-    ]
+    costs = [sum(noise(r, facts[n], reach**-a) for n, r in consumers) for a in EXPONENTS]
     return np.asarray(reach ** -EXPONENTS[int(np.argmin(costs))])
 
 
@@ -239,8 +233,7 @@ def sum_scales(
     group: Sequence[str],
     facts: Mapping[str, Channels],
     consumers: Sequence[tuple[str, Layer]],
-    steps: int,
-    limit: int,
+    noise: Noise,
 ) -> Doubles:
     """The power of ``linear_scales`` that makes least noise in all readers.
 
@@ -254,7 +247,7 @@ def sum_scales(
         by = scales**exponent
         reach = np.sqrt(sum(float((facts[name].top * by).max()) ** 2 for name in group))
         return sum(
-            noise(reader, replace(facts[name], top=reach / by), by, steps, limit)
+            noise(reader, replace(facts[name], top=reach / by), by)
             for name, reader in consumers
         )
 
@@ -283,21 +276,36 @@ def _columns(layer: Layer) -> Doubles:
     return weight.reshape(*weight.shape[:2], -1)
 
 
-def noise(reader: Layer, facts: Channels, scales: Doubles, steps: int, limit: int) -> float:
-    """Output noise over output power of a layer that reads channels scaled so: that of rounding its
-    inputs and, unless it is depthwise, its weights."""
-    step = float((facts.top * scales).max()) / steps
-    weight = _columns(reader)
-    energy = (weight**2).sum(2)
-    if reader.depthwise:
-        energy = energy.T
-    power = float((energy * facts.power).sum()) + 1e-30
-    rounding = float((energy / scales**2).sum()) * step**2 / 12
-    if reader.depthwise:
-        return rounding / power
-    row_steps = (weight / scales[:, None]).max((1, 2)) / limit
-    inputs = float((scales**2 * facts.power).sum()) * weight.shape[2]
-    return float((rounding + WEIGHT_NOISE * (row_steps**2).sum() / 12 * inputs) / power)
+@dataclass(frozen=True)
+class Noise:
+    """What rounding to ``steps`` intervals of an input, and to ``limit`` on either side of zero of
+    a weight, does to a layer's output; ``weights`` is the share of the latter that is left."""
+
+    steps: int
+    limit: int
+    weights: float
+
+    @classmethod
+    def of_recipe(cls, recipe: Recipe) -> Noise:
+        """By the recipe's types and rounding."""
+        steps, limit = activation_grid(recipe).steps, weight_limit(recipe)
+        return cls(steps, limit, WEIGHT_NOISE[recipe.rounding])
+
+    def __call__(self, reader: Layer, facts: Channels, scales: Doubles) -> float:
+        """Output noise over output power of a layer that reads channels scaled so: that of rounding
+        its inputs and, unless it is depthwise, its weights."""
+        step = float((facts.top * scales).max()) / self.steps
+        weight = _columns(reader)
+        energy = (weight**2).sum(2)
+        if reader.depthwise:
+            energy = energy.T
+        power = float((energy * facts.power).sum()) + 1e-30
+        rounding = float((energy / scales**2).sum()) * step**2 / 12
+        if reader.depthwise:
+            return rounding / power
+        row_steps = (weight / scales[:, None]).max((1, 2)) / self.limit
+        inputs = float((scales**2 * facts.power).sum()) * weight.shape[2]
+        return float((rounding + self.weights * (row_steps**2).sum() / 12 * inputs) / power)
 
 
 def _scaled_constants(net: Net, scales: Mapping[str, Floats]) -> dict[str, dict[int, Floats]]:

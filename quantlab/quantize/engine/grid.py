@@ -41,9 +41,9 @@ class Affine:
 
 
 def activation_grid(recipe: Recipe) -> Grid:
-    """All 2⁸ or 2¹⁶ integers of the recipe's activation type."""
-    bits = int(recipe.activations[1:])
-    signed = recipe.activations[0] == "s"
+    """All 2⁸ or 2¹⁶ integers of the recipe's activation type; dynamic ones are u8."""
+    kind = "u8" if recipe.activations == "dynamic" else recipe.activations
+    bits, signed = int(kind[1:]), kind[0] == "s"
     low = -(2 ** (bits - 1)) if signed else 0
     return Grid(np.dtype(f"{'' if signed else 'u'}int{bits}"), low, low + 2**bits - 1)
 

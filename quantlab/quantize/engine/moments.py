@@ -12,13 +12,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
+from quantlab.data.threads import ordered_map
 from quantlab.model import graph as g
 from quantlab.quantize.engine.grid import Affine, Doubles
 from quantlab.quantize.engine.net import Layer
+from quantlab.runtime.environment import default_threads
 
-POSITIONS = 12288
-DEPTHWISE_POSITIONS = 4096
+POSITIONS = 4096
+"""Of all images together, and POSITIONS_PER_INPUT for each input of a row where that is more."""
+POSITIONS_PER_INPUT = 8
+_EXACT = 1024
+"""128 · 128 · 1024 = 2²⁴: every whole number up to it is a float32."""
+_AT_ONCE = 1280
+"""Covariances of more inputs, 13 MB, are made one by one."""
 Integers = NDArray[np.integer]
 
 
@@ -45,26 +53,55 @@ def input_moments(
 
     ``pieces`` hold stored integers, [n, …].
     """
+    shift = _shift(pieces[0].dtype)
+    where = list(_positions(layer, pieces, rng))
+
+    def sums(i: int) -> tuple[int, Doubles, Doubles]:
+        vectors = patches(layer, pieces[i], where[i], scale.zero)
+        outer = _outer(vectors, shift) if second else np.zeros(1)
+        return vectors.shape[2], vectors.sum(2, dtype=np.int64).astype(np.float64), outer
+
     count, total, outer = 0, np.zeros(1), np.zeros(1)
-    for piece, where in zip(pieces, _positions(layer, pieces, rng), strict=True):
-        centred = piece.astype(np.int32) - scale.zero
-        vectors = patches(layer, centred, where).astype(np.float64)
-        total = total + vectors.sum(2)
-        if second:
-            outer = outer + vectors @ vectors.transpose(0, 2, 1)
-        count += vectors.shape[2]
+    many = len(pieces)
+    large = second and layer.weight is not None and layer.weight[0].size > _AT_ONCE
+    with threadpool_limits(1, "blas"):
+        parts = map(sums, range(many)) if large else ordered_map(sums, many, default_threads())
+        for part in parts:
+            count, total, outer = count + part[0], total + part[1], outer + part[2]
     mean = total / count
+    real = (mean - scale.zero) * scale.scale
     if not second:
-        return Moments(mean * scale.scale, None)
+        return Moments(real, None)
+    mean = mean - shift
     covariance = outer / count - mean[:, :, None] * mean[:, None, :]
-    return Moments(mean * scale.scale, covariance * scale.scale**2)
+    return Moments(real, covariance * scale.scale**2)
+
+
+def _shift(dtype: np.dtype[np.generic]) -> int:
+    """What brings the integers of a type around zero."""
+    return 1 << (8 * dtype.itemsize - 1) if dtype.kind == "u" else 0
+
+
+def _outer(vectors: Integers, shift: int) -> Doubles:
+    """The sum of v · vᵀ of v = ``vectors`` [groups, k, n] − shift: [groups, k, k], exactly.
+
+    Sums of _EXACT products of 8-bit integers are exact in float32, which is twice as fast.
+    """
+    small = vectors.dtype.itemsize == 1
+    kind, step = (np.float32, _EXACT) if small else (np.float64, vectors.shape[2])
+    total = np.zeros((*vectors.shape[:2], vectors.shape[1]))
+    for start in range(0, vectors.shape[2], step):
+        part = vectors[:, :, start : start + step].astype(kind) - kind(shift)
+        total += part @ part.transpose(0, 2, 1)
+    return total
 
 
 def _positions(
     layer: Layer, pieces: Sequence[Integers], rng: np.random.Generator
 ) -> Iterator[Integers]:
     """Flat output positions of each image of each piece, [n, p]."""
-    wanted = DEPTHWISE_POSITIONS if layer.depthwise else POSITIONS
+    assert layer.weight is not None
+    wanted = max(POSITIONS, POSITIONS_PER_INPUT * layer.weight[0].size)
     each = -(-wanted // sum(map(len, pieces)))
     for piece in pieces:
         if layer.kind == "Gemm":
@@ -93,20 +130,25 @@ def _output_size(layer: Layer, size: tuple[int, ...]) -> tuple[int, ...]:
     return tuple((n + a + b - d * (k - 1) - 1) // s + 1 for n, k, a, b, s, d in axes)
 
 
-def patches(layer: Layer, values: Integers, where: Integers) -> Integers:
-    """The vectors that these output positions read: [groups, k, n · p] of values [n, c, …]."""
+def patches(layer: Layer, values: Integers, where: Integers, fill: int = 0) -> Integers:
+    """The vectors that these output positions read: [groups, k, n · p] of values [n, c, …];
+    ``fill`` is what is read beyond the edges."""
     if layer.kind == "Gemm":
         return values.T[None]
     kernel, pads, strides, dilations = _geometry(layer)
-    places = np.unravel_index(where, _output_size(layer, values.shape[2:]))
-    if any(pads):
-        around = zip(pads, pads[len(kernel) :], strict=False)
-        values = np.pad(values, ((0, 0), (0, 0), *around))
+    size = values.shape[2:]
+    places = np.unravel_index(where, _output_size(layer, size))
+    rows = np.moveaxis(values, 1, -1)
     image = np.arange(len(values))[:, None]
     taken = []
     for tap in np.ndindex(*kernel):
-        axes = zip(places, strides, tap, dilations, strict=True)
-        taken.append(values[(image, slice(None), *(p * s + t * d for p, s, t, d in axes))])
+        steps = zip(places, strides, tap, dilations, pads, strict=False)
+        axes = [p * s + t * d - before for p, s, t, d, before in steps]
+        inside = [(0 <= axis) & (axis < n) for axis, n in zip(axes, size, strict=True)]
+        near = (np.clip(axis, 0, n - 1) for axis, n in zip(axes, size, strict=True))
+        read = rows[(image, *near)]
+        read[~np.logical_and.reduce(inside)] = fill
+        taken.append(read)
     channels = values.shape[1]
-    stacked = np.stack(taken).transpose(3, 0, 1, 2).reshape(channels, len(taken), -1)
+    stacked = np.stack(taken).reshape(len(taken), -1, channels).transpose(2, 0, 1)
     return stacked.reshape(layer.groups, channels // layer.groups * len(taken), -1)

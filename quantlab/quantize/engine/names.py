@@ -14,10 +14,12 @@ _TENSORS = (
     "constant/0", "constant/1", "constant/2",
     "weight", "weight/quantized", "weight/scale", "weight/zero",
     "bias", "bias/quantized", "bias/scale", "bias/zero",
+    "product", "product/sums", "product/floats", "product/scale",
 )  # fmt: skip
 _NODES = (
     "QuantizeLinear", "DequantizeLinear", "weight/DequantizeLinear", "bias/DequantizeLinear",
     "fp32/Max", "copy", "requantized/DequantizeLinear",
+    "DynamicQuantizeLinear", "product/Cast", "product/scale/Mul", "product/Mul", "product/Add",
 )  # fmt: skip
 
 

@@ -300,7 +300,15 @@ def _bounds(node: onnx.NodeProto, weights: Mapping[str, g.Array]) -> tuple[float
 def _decide(layers: list[Layer], graph: onnx.GraphProto, recipe: Recipe) -> list[Layer]:
     """Marks the layers to quantize. What only fp32 reads is then left in floats, where it can be:
     a Gemm gives fp32 at the same speed, and an Add behind it need not round. Where a sum or a
-    product for an int8 layer reads one int8 tensor and one of floats, the latter is quantized."""
+    product for an int8 layer reads one int8 tensor and one of floats, the latter is quantized.
+    With dynamic activations products alone are quantized, and give fp32."""
+    if recipe.activations == "dynamic":
+        wanted = (x.kind == "Gemm" and x.weight is not None for x in layers)
+        wanted = (w and x.name not in recipe.exclude for w, x in zip(wanted, layers, strict=True))
+        return [
+            replace(layer, quantized=each, float_output=each)
+            for layer, each in zip(layers, wanted, strict=True)
+        ]
     decided = _marked(layers, graph, recipe, set(), set())
     floats = _not_wanted(decided, graph, recipe)
     taken = _also_quantized(decided) - floats

@@ -15,7 +15,7 @@ from quantlab.errors import QuantizeError
 from quantlab.model import graph as g
 from quantlab.quantize.engine.grid import Floats
 from quantlab.quantize.engine.net import Net
-from quantlab.quantize.engine.ranges import Observer
+from quantlab.quantize.engine.ranges import ChannelPeaks, Observer
 from quantlab.quantize.protocol import Calibration
 from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.session import plain_errors
@@ -75,8 +75,10 @@ def observe_tensors(
     for values in tensor_batches(net, names, batches) if names else ():
         count = len(values[net.input])
         for name, estimator in estimators.items():
+            found = scaled(values[name], scales.get(name))
             with naming(name):
-                estimator.update(by_image(scaled(values[name], scales.get(name)), count))
+                by_channel = isinstance(estimator, ChannelPeaks)
+                estimator.update(found if by_channel else by_image(found, count))
 
 
 def by_image(values: Floats, count: int) -> Floats:

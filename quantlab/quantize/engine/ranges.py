@@ -38,6 +38,9 @@ class Observer(Protocol):
 class RangeEstimator(Observer, Protocol):
     """See the module's docstring."""
 
+    def add(self, values: Floats, low: Doubles, high: Doubles) -> None:
+        """See Estimator."""
+
     def range(self) -> Range:
         """(low, high) of the values received so far."""
 
@@ -78,14 +81,26 @@ def image_extremes(values: Floats) -> tuple[Doubles, Doubles]:
     return low, high
 
 
-class MinMax:
+class Estimator:
+    """An observer that is given each image's extremes [n] with its values: several that look at
+    one tensor need them once."""
+
+    def update(self, values: Floats) -> None:
+        """See Observer."""
+        self.add(values, *image_extremes(values))
+
+    def add(self, values: Floats, low: Doubles, high: Doubles) -> None:
+        """The same; ``low`` and ``high`` are from ``image_extremes``."""
+        raise NotImplementedError
+
+
+class MinMax(Estimator):
     """The least and the greatest value of all images."""
 
     def __init__(self) -> None:
         self.low, self.high = np.inf, -np.inf
 
-    def update(self, values: Floats) -> None:
-        low, high = image_extremes(values)
+    def add(self, values: Floats, low: Doubles, high: Doubles) -> None:
         self.low, self.high = min(self.low, low.min()), max(self.high, high.max())
 
     def merge(self, other: Self) -> None:
@@ -114,14 +129,13 @@ class ExactSum:
         return self.units / (count << _UNIT)
 
 
-class MeanOfImages:
+class MeanOfImages(Estimator):
     """The mean over images of each image's minimum and maximum: rare outliers are clipped."""
 
     def __init__(self) -> None:
         self.low, self.high, self.images = ExactSum(), ExactSum(), 0
 
-    def update(self, values: Floats) -> None:
-        low, high = image_extremes(values)
+    def add(self, values: Floats, low: Doubles, high: Doubles) -> None:
         self.low.add(low)
         self.high.add(high)
         self.images += len(values)
@@ -135,7 +149,7 @@ class MeanOfImages:
         return self.low.over(self.images), self.high.over(self.images)
 
 
-class MovingAverage:
+class MovingAverage(Estimator):
     """Exponential average of each image's extremes: r ← r + c · (image − r), c = 0.01; the first
     image sets it (Jacob et al. 2018, Quantization and training of neural networks).
 
@@ -145,8 +159,8 @@ class MovingAverage:
         self.keep = 1 - constant
         self.extremes: list[Floats] = []
 
-    def update(self, values: Floats) -> None:
-        self.extremes.append(np.stack(image_extremes(values), 1).astype(np.float32))
+    def add(self, values: Floats, low: Doubles, high: Doubles) -> None:
+        self.extremes.append(np.stack((low, high), 1).astype(np.float32))
 
     def merge(self, other: Self) -> None:
         self.extremes += other.extremes
@@ -158,7 +172,7 @@ class MovingAverage:
         return float(found[0]), float(found[1])
 
 
-class Histogram:
+class Histogram(Estimator):
     """Counts over a symmetric interval that doubles, by joining neighbouring bins, when a value
     falls outside: ``bins`` equal bins on [−reach, reach]. Exact extremes are kept beside it.
 
@@ -172,8 +186,7 @@ class Histogram:
         self.reach = 0.0
         self.low, self.high = np.inf, -np.inf
 
-    def update(self, values: Floats) -> None:
-        low, high = image_extremes(values)
+    def add(self, values: Floats, low: Doubles, high: Doubles) -> None:
         self.low, self.high = min(self.low, low.min()), max(self.high, high.max())
         self._grow(_above(max(abs(low.min()), abs(high.max()))))
         bins = sampled(values) * np.float32(len(self.counts) / (2 * self.reach))
@@ -262,17 +275,17 @@ class LeastSquares(Histogram):
         return float(lows[i]), float(highs[j])
 
 
-class Candidates:
+class Candidates(Estimator):
     """``own`` estimator, and beside its range every other one worth trying, from one pass."""
 
     def __init__(self, own: RangeEstimator, steps: int, percentile: float) -> None:
         self.own, self.percentile = own, percentile
         self.mean, self.counted = MeanOfImages(), LeastSquares(steps)
 
-    def update(self, values: Floats) -> None:
-        self.own.update(values)
-        self.mean.update(values)
-        self.counted.update(values)
+    def add(self, values: Floats, low: Doubles, high: Doubles) -> None:
+        self.own.add(values, low, high)
+        self.mean.add(values, low, high)
+        self.counted.add(values, low, high)
 
     def merge(self, other: Self) -> None:
         self.own.merge(other.own)

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantlab.quantize.engine.grid import Doubles
+from quantlab.quantize.engine.grid import Doubles, Floats
 
 DAMPING = 0.05
 """Added to H's diagonal, as a share of its mean: the covariance is an estimate."""
 SHRINK = np.linspace(1.0, 0.7, 13)
 """Candidate scales, as shares of the one that reaches the row's largest weight."""
-GROW = np.linspace(1.05, 2.0, 20)
-"""More of them for rows whose pairs are over the bound: with twice the scale none is."""
+GROW = np.linspace(0.2, 1.0, 5)
+"""More of them for rows whose pairs are over the bound: so much of the way to the scale with which
+none is."""
 PAIR = 128
 """255 · 128 fits into 16 bits with a sign; 255 · 129 does not."""
 _SWEEPS = 2
@@ -66,6 +67,12 @@ class Bound:
             made[:, second] = b - np.sign(b) * (over - taken)
         return made
 
+    def free_scales(self, rows: Doubles) -> Doubles:
+        """The scale of each row [r] of weights [r, k] from which on no pair is over the bound."""
+        both = [np.abs(rows + rows[:, p]) * (rows * rows[:, p] > 0) for p in self.pairs]
+        alone = [np.where(p == np.arange(len(p)), 0.0, b) for p, b in zip(self.pairs, both)]
+        return np.max([b.max(1) for b in alone], axis=0) / (PAIR - 1)
+
     def breached(self, made: Doubles) -> NDArray[np.bool_]:
         """The rows [r] of integers [r, k] that have a pair over the bound."""
         found = np.zeros(len(made), np.bool_)
@@ -98,30 +105,50 @@ def search_scales(rows: Doubles, H: Doubles | None, bound: Bound, least: Doubles
     """The candidate scale of each row with the least output error under nearest rounding, [r].
 
     ``least`` [r] bounds the scales from below. Without H the error is the weights' own, and a row
-    within the bound keeps its plain scale.
+    within the bound keeps its plain scale. Of SHRINK every third is tried, then the best one's
+    neighbours.
     """
     full = plain_scales(rows, bound.limit)
     scales = np.maximum(full, least)
     if H is None and not bound.pairs:
         return scales
+    H = None if H is None else H.astype(np.float32)
     best = _cost(rows, scales, H, bound)
     over = np.flatnonzero(bound.breached(np.rint(rows / scales[:, None])))
-    every = np.arange(len(rows))
-    tried = [(share, over) for share in GROW]
-    tried += [(share, every if H is not None else over) for share in SHRINK[1:]]
-    for share, some in tried:
-        found = np.maximum(full[some] * share, least[some])
+    every = over if H is None else np.arange(len(rows))
+
+    chosen = np.zeros(len(rows), np.int64)
+
+    def consider(some: NDArray[np.int64], tried: Doubles, place: NDArray[np.int64] | int) -> None:
+        found = np.maximum(tried, least[some])
         cost = _cost(rows[some], found, H, bound)
         wins = cost < best[some]
-        scales[some[wins]], best[some[wins]] = found[wins], cost[wins]
+        won = some[wins]
+        scales[won], best[won] = found[wins], cost[wins]
+        chosen[won] = place if isinstance(place, int) else place[wins]
+
+    if len(over):
+        more = np.maximum(bound.free_scales(rows[over]) - full[over], 0.0)
+        for part in GROW:
+            consider(over, full[over] + part * more, 0)
+    for i in range(3, len(SHRINK), 3):
+        consider(every, full[every] * SHRINK[i], i)
+    coarse = chosen[every].copy()
+    for step in (-1, 1):
+        near = np.clip(coarse + step, 1, len(SHRINK) - 1)
+        consider(every, full[every] * SHRINK[near], near)
     return scales
 
 
-def _cost(rows: Doubles, scales: Doubles, H: Doubles | None, bound: Bound) -> Doubles:
-    weights = None if H is None else np.diag(H)
+def _cost(rows: Doubles, scales: Doubles, H: Floats | None, bound: Bound) -> Doubles:
+    """Each row's error, [r]; with H in float32: it only ranks candidates."""
+    weights = None if H is None else np.diag(H).astype(np.float64)
     made = bound.fitted(np.rint(rows / scales[:, None]), weights)
     error = rows - made * scales[:, None]
-    return np.asarray(((error if H is None else error @ H) * error).sum(1))
+    if H is None:
+        return np.asarray((error**2).sum(1))
+    single = error.astype(np.float32)
+    return np.asarray(np.einsum("rk,rk->r", single @ H, single), np.float64)
 
 
 def gptq(rows: Doubles, H: Doubles, scales: Doubles, bound: Bound) -> Doubles:
@@ -164,17 +191,24 @@ def _next(
 
 
 def descend(rows: Doubles, integers: Doubles, H: Doubles, scales: Doubles, bound: Bound) -> Doubles:
-    """Coordinate descent: each integer in turn to its best value given the others, twice around."""
+    """Coordinate descent: each integer in turn to its best value given the others, twice around.
+
+    Within a block of columns only that block's slopes are kept up to date; what it changed reaches
+    the others in one product.
+    """
     made = integers.copy()
     slope = (rows - made * scales[:, None]) @ H
-    for _ in range(_SWEEPS):
-        for j in range(rows.shape[1]):
-            wanted = made[:, j] + np.rint(slope[:, j] / (H[j, j] * scales))
+    for start in [*range(0, rows.shape[1], _BLOCK)] * _SWEEPS:
+        stop = min(start + _BLOCK, rows.shape[1])
+        inside, changes = slope[:, start:stop].copy(), np.zeros((len(rows), stop - start))
+        for j in range(start, stop):
+            wanted = made[:, j] + np.rint(inside[:, j - start] / (H[j, j] * scales))
             better = np.clip(wanted, *bound.around(made, j))
             change = (better - made[:, j]) * scales
             if change.any():
-                made[:, j] = better
-                slope -= np.outer(change, H[j])
+                made[:, j], changes[:, j - start] = better, change
+                inside -= np.outer(change, H[j, start:stop])
+        slope -= changes @ H[start:stop]
     return made
 
 

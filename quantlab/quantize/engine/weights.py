@@ -196,7 +196,7 @@ def weight_bound(layer: Layer, recipe: Recipe) -> Bound:
     """
     limit = weight_limit(recipe)
     assert layer.weight is not None
-    pairs = recipe.portable and (recipe.activations, recipe.weights) == ("u8", "s8")
+    pairs = recipe.portable and recipe.activations in ("u8", "dynamic") and recipe.weights == "s8"
     if not pairs or limit <= PAIR // 2 or layer.depthwise:
         return Bound(limit)
     channels, positions = layer.weight.shape[1], math.prod(layer.weight.shape[2:])

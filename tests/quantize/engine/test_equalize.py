@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from quantlab.model.model import Model
 from quantlab.quantize.engine.channels import Channels
-from quantlab.quantize.engine.equalize import linear_scales, noise, sum_scales
+from quantlab.quantize.engine.equalize import Noise, linear_scales, sum_scales
 from quantlab.quantize.engine.net import Layer
 
 Array = NDArray[np.float64]
@@ -60,8 +60,9 @@ def test_sums_are_scaled_no_further_than_makes_less_noise() -> None:
     for peak, spared in ((1.0, True), (100.0, False)):
         facts = {"x": Channels(usual * ([1.0] * 15 + [peak * 10]), usual, usual**2)}
         full = linear_scales(["x"], facts, [("x", layer)])
-        found = sum_scales(["x"], facts, [("x", layer)], 255, 127)
-        made = [noise(layer, facts["x"], by / by.min(), 255, 127) for by in (found, full, full**0)]
+        noise = Noise(255, 127, 0.3)
+        found = sum_scales(["x"], facts, [("x", layer)], noise)
+        made = [noise(layer, facts["x"], by / by.min()) for by in (found, full, full**0)]
         assert made[0] <= min(made[1:])
         assert np.allclose(found, full / full.min()) == spared
 
