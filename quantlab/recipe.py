@@ -101,7 +101,9 @@ class Recipe(BaseModel):
             )
         if self.activations == "dynamic" and self.engine != "quantlab":
             raise ValueError("activations: dynamic goes with engine: quantlab")
-        if self.activations == "dynamic" and (self.weights not in ("s8", "u8") or self.range_search):
+        if self.activations == "dynamic" and (
+            self.weights not in ("s8", "u8") or self.range_search
+        ):
             raise ValueError(
                 "activations: dynamic goes with weights: s8 or u8 and range_search: false"
             )

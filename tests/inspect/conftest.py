@@ -53,10 +53,11 @@ def twins(tmp_path: Path) -> Make:
 
     def make(engine: str, form: str, *, relu6: bool = True, **fields: Any) -> Twins:
         fp32 = Model.load(tiny_classifier(tmp_path / "tiny.onnx", relu6=relu6))
-        images = np.random.default_rng(0).standard_normal((8, 3, 32, 32)).astype(np.float32)
+        drawn = np.random.default_rng(0).standard_normal((64, 3, 32, 32)).astype(np.float32)
+        images = drawn[:8]
         recipe = Recipe.model_validate({"engine": engine, "format": form, **PLAIN, **fields})
         path = tmp_path / f"{engine}-{form}.onnx"
-        onnx.save(get_engine(engine).quantize(fp32, recipe, Batches([images])), path)
+        onnx.save(get_engine(engine).quantize(fp32, recipe, Batches([drawn])), path)
         return Twins(fp32, Model.load(path), images)
 
     return make

@@ -46,9 +46,16 @@ from quantlab.quantize.engine.plan import (
 )
 from quantlab.quantize.engine.qdq import INT16_OPSET, write_qdq
 from quantlab.quantize.engine.qoperator import write_qoperator
-from quantlab.quantize.engine.ranges import Candidates, RangeEstimator, range_estimator
+from quantlab.quantize.engine.ranges import (
+    Candidates,
+    MinMax,
+    Range,
+    RangeEstimator,
+    range_estimator,
+)
 from quantlab.quantize.engine.search import searched
 from quantlab.quantize.engine.timed import times_of
+from quantlab.quantize.engine.trial import clearly_less, make_trial
 from quantlab.quantize.engine.weights import fitted_weights, nearest_weights
 from quantlab.quantize.placement import FrontPoint, Placement, write_placement
 from quantlab.quantize.prepare import MIN_OPSET, prepare
@@ -60,6 +67,10 @@ SOME_IMAGES = 128
 searched on the other; more gain little (see docs/engine.md)."""
 
 
+TRIED = 32
+"""Images that judge equalization, and as many for the ranges beside it."""
+LEAST_GAIN = 0.8
+"""Equalization is left off when the error without it is clearly less than this share."""
 PLAIN = {
     "engine": "quantlab",
     "format": "qdq",
@@ -187,39 +198,73 @@ def make_plan(
         raise QuantizeError("there is no calibration image.")
     grid = activation_grid(recipe)
     some = spread_batches(net, calibration, SOME_IMAGES)
-    start, seen = _observed(net, recipe, grid, calibration, some, observe)
-    net = start.net
-    ranges = {**start.ranges, **{n: estimator.range() for n, estimator in seen.items()}}
+    fitting, judging = some[::2], some[1::2] or some
+    equalizer = Equalizer(net, recipe, some)
+    if recipe.equalize and _equalization_harms(equalizer, some):
+        equalizer = Equalizer(net, recipe.model_copy(update={"equalize": False}), some)
+    start, seen = _observed(equalizer, recipe, calibration, some, observe)
+    net, ranges = start.net, _ranges(start, seen)
     dtype, zero = weight_storage(recipe)
     plan = QuantizationPlan(net, grid, dtype, zero, quantizers(net, ranges, grid), {})
     if recipe.rounding == "nearest" and not recipe.bias_correction:
         plan = nearest_weights(plan, recipe)
     else:
-        plan = fitted_weights(plan, recipe, np.concatenate(some[::2]))
+        plan = fitted_weights(plan, recipe, np.concatenate(fitting))
     found = {n: e.ranges() for n, e in seen.items() if isinstance(e, Candidates)}
     if not found:
         return plan
-    return replace(plan, tensors=searched(plan, ranges, found, some[1::2] or some))
+    return replace(plan, tensors=searched(plan, ranges, found, make_trial(net, judging)))
+
+
+@np.errstate(all="ignore")  # what is not finite is refused, by name, once all images are seen
+def _equalization_harms(equalizer: Equalizer, some: Batches) -> bool:
+    """Whether the network clearly answers better without equalization to images that the channels'
+    scales were not made of: tried with min-max ranges and nearest weights."""
+    net, batches = equalizer.net, list(some)
+    few = TRIED // len(batches[0])
+    part = np.repeat(np.arange(len(batches)) % 2, [len(batch) for batch in batches])
+    start, plain = equalizer.tried(np.flatnonzero(part == 0))
+    if not any(np.ptp(by) for by in start.scales.values()):
+        return False
+    recipe = equalizer.recipe.model_copy(update={"portable": False})
+    grid, (dtype, zero) = activation_grid(recipe), weight_storage(recipe)
+    seen = {name: MinMax() for name in _open_tensors(net) if name not in plain}
+    observe_tensors(net, {}, seen, batches[::2][:few])
+    ranges = {name: extremes.range() for name, extremes in seen.items()}
+    trial = make_trial(net, batches[1::2][:few] or batches)
+    errors = []
+    for tried, more in ((net, plain), (start.net, start.ranges)):
+        tensors = quantizers(tried, {**ranges, **more}, grid)
+        made = QuantizationPlan(tried, grid, dtype, zero, tensors, {})
+        errors.append(trial.errors(nearest_weights(made, recipe)))
+    without, equalized = errors
+    return clearly_less(without, equalized * LEAST_GAIN)
+
+
+def _ranges(start: Equalized, seen: Mapping[str, RangeEstimator]) -> dict[str, Range]:
+    return {**start.ranges, **{name: estimator.range() for name, estimator in seen.items()}}
+
+
+def _open_tensors(net: Net) -> list[str]:
+    """The tensors whose range is not given by the network."""
+    return [
+        name
+        for name in net.quantized_tensors
+        if not shares_input_quantizer(net, name) and fixed_bounds(net, name) is None
+    ]
 
 
 def _observed(
-    net: Net,
+    equalizer: Equalizer,
     recipe: Recipe,
-    grid: Grid,
-    calibration: Calibration,
+    calibration: Batches,
     some: Batches,
     observe: Observe,
 ) -> tuple[Equalized, dict[str, RangeEstimator]]:
     """The net equalized, and what was seen of each tensor whose range that leaves open: one pass
     over all images, and ``some`` of them again."""
-    equalizer = Equalizer(net, recipe, some)
-    names = [
-        n
-        for n in net.quantized_tensors
-        if n not in equalizer.peaks
-        and not shares_input_quantizer(net, n)
-        and fixed_bounds(net, n) is None
-    ]
+    net, grid = equalizer.net, activation_grid(recipe)
+    names = [name for name in _open_tensors(net) if name not in equalizer.peaks]
     seen = {name: _estimator(recipe, grid) for name in names}
     late = {name: seen[name] for name in names if name in equalizer.waiting}
     early = {name: seen[name] for name in names if name not in late}

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from quantlab.quantize.engine.grid import Doubles
+from quantlab.quantize.engine.grid import Doubles, Floats
 from quantlab.quantize.engine.net import Net
 from quantlab.quantize.engine.observe import Batches, tensor_batches
+from quantlab.quantize.engine.ranges import Range
 
 USUAL = 0.75
 """A channel's usual reach: this quantile over images of its largest magnitude."""
@@ -25,21 +27,42 @@ class Channels:
     power: Doubles
 
 
-def channel_facts(net: Net, names: Sequence[str], batches: Batches) -> dict[str, Channels]:
-    """The facts of these tensors on these images, in one pass."""
-    peaks: dict[str, list[Doubles]] = {name: [] for name in names}
-    power: dict[str, list[Doubles]] = {name: [] for name in names}
+@dataclass(frozen=True, eq=False)
+class ImageChannels:
+    """A tensor's channels by image, float64 [n, channels] each: the least and the largest value,
+    and the mean square."""
+
+    low: Doubles
+    high: Doubles
+    power: Doubles
+
+    def of(self, rows: NDArray[np.int64]) -> ImageChannels:
+        """The same of these images alone."""
+        return ImageChannels(self.low[rows], self.high[rows], self.power[rows])
+
+    @property
+    def facts(self) -> Channels:
+        """Of all images."""
+        peak = np.maximum(self.high, -self.low)
+        top = np.maximum(peak.max(0), 1e-9)
+        return Channels(top, np.quantile(peak, USUAL, axis=0), self.power.mean(0))
+
+    def extremes(self, scales: Floats | None = None) -> Range:
+        """The least and the greatest value, channels times ``scales``."""
+        by = 1.0 if scales is None else scales.astype(np.float64)
+        return float((self.low.min(0) * by).min()), float((self.high.max(0) * by).max())
+
+
+def image_channels(net: Net, names: Sequence[str], batches: Batches) -> dict[str, ImageChannels]:
+    """The channels of these tensors on these images, in one pass."""
+    found: dict[str, list[tuple[Doubles, ...]]] = {name: [] for name in names}
     for values in tensor_batches(net, names, batches):
         for name in names:
             flat = values[name].reshape(*values[name].shape[:2], -1)
-            peaks[name].append(np.maximum(flat.max(2), -flat.min(2)).astype(np.float64))
-            power[name].append(np.einsum("ncp,ncp->nc", flat, flat) / flat.shape[2])
-    peak = {name: np.concatenate(parts) for name, parts in peaks.items()}
+            power = np.einsum("ncp,ncp->nc", flat, flat) / flat.shape[2]
+            parts = (flat.min(2), flat.max(2), power)
+            found[name].append(tuple(part.astype(np.float64) for part in parts))
     return {
-        name: Channels(
-            np.maximum(peak[name].max(0), 1e-9),
-            np.quantile(peak[name], USUAL, axis=0),
-            np.concatenate(power[name]).mean(0).astype(np.float64),
-        )
-        for name in names
+        name: ImageChannels(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        for name, parts in found.items()
     }

@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantlab.model import graph as g
 from quantlab.model.large import Weights
-from quantlab.quantize.engine.channels import Channels, channel_facts
+from quantlab.quantize.engine.channels import Channels, image_channels
 from quantlab.quantize.engine.grid import Doubles, Floats, activation_grid, weight_limit
 from quantlab.quantize.engine.net import Layer, Net
 from quantlab.quantize.engine.observe import Batches
@@ -54,13 +55,12 @@ class Equalizer:
         self.net, self.recipe = net, recipe
         groups = [group for group in tensor_groups(net) if self._wanted(group)]
         names = [name for group in groups for name in group]
-        self.facts = channel_facts(net, names, some) if names else {}
-        groups = [g for g in groups if len({len(self.facts[name].top) for name in g}) == 1]
+        self.channels = image_channels(net, names, some) if names else {}
+        facts = {name: channels.facts for name, channels in self.channels.items()}
+        groups = [g for g in groups if len({len(facts[name].top) for name in g}) == 1]
         self._waiting = [group for group in groups if _activations(net, group)]
-        self.scales: dict[str, Floats] = {}
-        for group in groups:
-            if group not in self._waiting:
-                self._scale(group)
+        self._groups, self._facts = groups, facts
+        self.scales = self._scales([g for g in groups if g not in self._waiting], facts)
         bounded = (name for name in self.waiting if net.never_negative(name))
         self.peaks = {name: ChannelPeaks() for name in bounded}
 
@@ -71,27 +71,33 @@ class Equalizer:
 
     def finish(self) -> Equalized:
         """All scales, the ranges of activations, and the weights scaled."""
+        facts = dict(self._facts)
         for name, seen in self.peaks.items():
-            self.facts[name] = replace(self.facts[name], top=seen.peaks)
-        for group in self._waiting:
-            self._scale(group)
-        constants = _scaled_constants(self.net, self.scales)
-        layers = tuple(
-            _scaled_layer(layer, self.scales, constants.get(layer.name, {}))
-            for layer in self.net.layers
-        )
-        ranges = {n: (0.0, float((p.peaks * self.scales[n]).max())) for n, p in self.peaks.items()}
-        return Equalized(Net(self.net.proto, layers), self.scales, ranges)
+            facts[name] = replace(facts[name], top=seen.peaks)
+        scales = self.scales | self._scales(self._waiting, facts)
+        ranges = {n: (0.0, float((p.peaks * scales[n]).max())) for n, p in self.peaks.items()}
+        return Equalized(_scaled_net(self.net, scales), scales, ranges)
+
+    def tried(self, rows: NDArray[np.int64]) -> tuple[Equalized, dict[str, Range]]:
+        """What it would be if there were no images but these of ``some``, with the tensors' min-max
+        ranges on them, and those that they have without equalization."""
+        part = {name: channels.of(rows) for name, channels in self.channels.items()}
+        scales = self._scales(self._groups, {name: seen.facts for name, seen in part.items()})
+        ranges = {name: part[name].extremes(by) for name, by in scales.items()}
+        plain = {name: part[name].extremes() for name in scales}
+        return Equalized(_scaled_net(self.net, scales), scales, ranges), plain
+
+    def _scales(
+        self, groups: Sequence[Sequence[str]], facts: Mapping[str, Channels]
+    ) -> dict[str, Floats]:
+        by = {tuple(group): _group_scales(self.net, group, facts, self.recipe) for group in groups}
+        return {name: scales for group, scales in by.items() for name in group}
 
     def _wanted(self, group: Sequence[str]) -> bool:
         wanted = self.recipe.equalize
         if self.recipe.smooth is not None:
             wanted = wanted or _read_by_gemm(self.net, group)
         return wanted and _can_scale(self.net, group)
-
-    def _scale(self, group: Sequence[str]) -> None:
-        by = _group_scales(self.net, group, self.facts, self.recipe)
-        self.scales.update(dict.fromkeys(group, by))
 
 
 def tensor_groups(net: Net) -> list[list[str]]:
@@ -247,8 +253,7 @@ def sum_scales(
         by = scales**exponent
         reach = np.sqrt(sum(float((facts[name].top * by).max()) ** 2 for name in group))
         return sum(
-            noise(reader, replace(facts[name], top=reach / by), by)
-            for name, reader in consumers
+            noise(reader, replace(facts[name], top=reach / by), by) for name, reader in consumers
         )
 
     costs = [cost(exponent) for exponent in EXPONENTS]
@@ -306,6 +311,12 @@ class Noise:
         row_steps = (weight / scales[:, None]).max((1, 2)) / self.limit
         inputs = float((scales**2 * facts.power).sum()) * weight.shape[2]
         return float((rounding + self.weights * (row_steps**2).sum() / 12 * inputs) / power)
+
+
+def _scaled_net(net: Net, scales: Mapping[str, Floats]) -> Net:
+    constants = _scaled_constants(net, scales)
+    layers = (_scaled_layer(layer, scales, constants.get(layer.name, {})) for layer in net.layers)
+    return Net(net.proto, tuple(layers))
 
 
 def _scaled_constants(net: Net, scales: Mapping[str, Floats]) -> dict[str, dict[int, Floats]]:

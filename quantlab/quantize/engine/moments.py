@@ -88,10 +88,11 @@ def _outer(vectors: Integers, shift: int) -> Doubles:
     Sums of _EXACT products of 8-bit integers are exact in float32, which is twice as fast.
     """
     small = vectors.dtype.itemsize == 1
-    kind, step = (np.float32, _EXACT) if small else (np.float64, vectors.shape[2])
+    kind: type[np.float32 | np.float64] = np.float32 if small else np.float64
+    step = _EXACT if small else vectors.shape[2]
     total = np.zeros((*vectors.shape[:2], vectors.shape[1]))
     for start in range(0, vectors.shape[2], step):
-        part = vectors[:, :, start : start + step].astype(kind) - kind(shift)
+        part = np.subtract(vectors[:, :, start : start + step], shift, dtype=kind)
         total += part @ part.transpose(0, 2, 1)
     return total
 
@@ -144,7 +145,7 @@ def patches(layer: Layer, values: Integers, where: Integers, fill: int = 0) -> I
     for tap in np.ndindex(*kernel):
         steps = zip(places, strides, tap, dilations, pads, strict=False)
         axes = [p * s + t * d - before for p, s, t, d, before in steps]
-        inside = [(0 <= axis) & (axis < n) for axis, n in zip(axes, size, strict=True)]
+        inside = [(axis >= 0) & (axis < n) for axis, n in zip(axes, size, strict=True)]
         near = (np.clip(axis, 0, n - 1) for axis, n in zip(axes, size, strict=True))
         read = rows[(image, *near)]
         read[~np.logical_and.reduce(inside)] = fill

@@ -69,9 +69,12 @@ class Bound:
 
     def free_scales(self, rows: Doubles) -> Doubles:
         """The scale of each row [r] of weights [r, k] from which on no pair is over the bound."""
-        both = [np.abs(rows + rows[:, p]) * (rows * rows[:, p] > 0) for p in self.pairs]
-        alone = [np.where(p == np.arange(len(p)), 0.0, b) for p, b in zip(self.pairs, both)]
-        return np.max([b.max(1) for b in alone], axis=0) / (PAIR - 1)
+        most = np.zeros(len(rows))
+        for partner in self.pairs:
+            other = rows[:, partner]
+            paired = (rows * other > 0) & (partner != np.arange(len(partner)))
+            most = np.maximum(most, (np.abs(rows + other) * paired).max(1))
+        return most / (PAIR - 1)
 
     def breached(self, made: Doubles) -> NDArray[np.bool_]:
         """The rows [r] of integers [r, k] that have a pair over the bound."""
@@ -112,16 +115,16 @@ def search_scales(rows: Doubles, H: Doubles | None, bound: Bound, least: Doubles
     scales = np.maximum(full, least)
     if H is None and not bound.pairs:
         return scales
-    H = None if H is None else H.astype(np.float32)
-    best = _cost(rows, scales, H, bound)
+    single = None if H is None else H.astype(np.float32)
+    best = _cost(rows, scales, single, bound)
     over = np.flatnonzero(bound.breached(np.rint(rows / scales[:, None])))
-    every = over if H is None else np.arange(len(rows))
+    every = over if single is None else np.arange(len(rows))
 
     chosen = np.zeros(len(rows), np.int64)
 
     def consider(some: NDArray[np.int64], tried: Doubles, place: NDArray[np.int64] | int) -> None:
         found = np.maximum(tried, least[some])
-        cost = _cost(rows[some], found, H, bound)
+        cost = _cost(rows[some], found, single, bound)
         wins = cost < best[some]
         won = some[wins]
         scales[won], best[won] = found[wins], cost[wins]

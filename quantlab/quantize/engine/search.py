@@ -7,58 +7,35 @@ what counts is the squared error of its logits to the fp32 network's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
-
-from quantlab.data.threads import ordered_map
 from quantlab.quantize.engine.grid import Affine, Doubles
 from quantlab.quantize.engine.net import Net
 from quantlab.quantize.engine.plan import QuantizationPlan, input_takes_output_quantizer, quantizers
-from quantlab.quantize.engine.qdq import write_qdq
 from quantlab.quantize.engine.ranges import Range
-from quantlab.runtime.environment import default_threads
-from quantlab.runtime.graphs import graph_session
+from quantlab.quantize.engine.trial import Trial, clearly_less
 
 METHODS = ("mean", "minmax", "percentile", "mse")
-CLEAR = 1.0
-"""A change must gain so many standard errors of its gain, image by image."""
 _ALIKE = 0.01
-Images = Sequence[NDArray[np.generic]]
 Choice = Mapping[str, Range]
-
-
-@dataclass
-class TriedPlan:
-    """Runs a quantized network with any ranges on a fixed set of images."""
-
-    plan: QuantizationPlan
-    images: Images
-    output: str
-    reference: Doubles
-
-    def errors(self, ranges: Choice) -> Doubles:
-        """Each image's squared error of the logits, as a share of the logits' power, [n]."""
-        net = self.plan.net
-        plan = replace(self.plan, tensors=quantizers(net, ranges, self.plan.grid))
-        made = _answers(write_qdq(plan), net.input, self.output, self.images)
-        power = max((self.reference**2).sum(1).mean(), 1e-30)
-        return np.asarray(((made - self.reference) ** 2).sum(1) / power)
 
 
 @dataclass
 class RangeSearch:
     """The ranges chosen so far, with the errors that they give."""
 
-    trial: TriedPlan
+    trial: Trial
+    plan: QuantizationPlan
     ranges: dict[str, Range]
     errors: Doubles = field(init=False)
 
     def __post_init__(self) -> None:
-        self.errors = self.trial.errors(self.ranges)
+        self.errors = self._errors(self.ranges)
+
+    def _errors(self, ranges: Choice) -> Doubles:
+        tensors = quantizers(self.plan.net, ranges, self.plan.grid)
+        return self.trial.errors(replace(self.plan, tensors=tensors))
 
     def consider(self, change: Choice) -> bool:
         """Adopt the change when it clearly lowers the error."""
@@ -66,9 +43,8 @@ class RangeSearch:
         if not change:
             return False
         ranges = {**self.ranges, **change}
-        errors = self.trial.errors(ranges)
-        gain = self.errors - errors
-        if gain.mean() <= CLEAR * gain.std() / np.sqrt(len(gain)):
+        errors = self._errors(ranges)
+        if not clearly_less(errors, self.errors):
             return False
         self.ranges, self.errors = ranges, errors
         return True
@@ -81,7 +57,7 @@ def alike(first: Range, second: Range) -> bool:
 
 
 def searched(
-    plan: QuantizationPlan, ranges: Choice, found: Mapping[str, Mapping[str, Range]], images: Images
+    plan: QuantizationPlan, ranges: Choice, found: Mapping[str, Mapping[str, Range]], trial: Trial
 ) -> dict[str, Affine]:
     """The quantizers of ``ranges``, with those of ``found`` (by tensor, by method) that answer
     better.
@@ -92,7 +68,7 @@ def searched(
     found = {
         name: by for name, by in found.items() if not input_takes_output_quantizer(plan.net, name)
     }
-    search = RangeSearch(make_trial(plan, images), dict(ranges))
+    search = RangeSearch(trial, plan, dict(ranges))
     for method in METHODS:
         search.consider({name: by[method] for name, by in found.items()})
     for names in _by_kind(plan.net, found).values():
@@ -106,34 +82,3 @@ def _by_kind(net: Net, names: Iterable[str]) -> dict[str, list[str]]:
     for name in names:
         kinds.setdefault(net.producers[name].kind if name in net.producers else "", []).append(name)
     return kinds
-
-
-def make_trial(plan: QuantizationPlan, images: Images) -> TriedPlan:
-    """The trial against the fp32 network. Logits are what goes into a final Softmax."""
-    net = plan.net
-    output = logits(net)
-    proto = onnx.ModelProto()
-    proto.CopyFrom(net.proto)
-    return TriedPlan(plan, images, output, _answers(proto, net.input, output, images))
-
-
-def logits(net: Net) -> str:
-    """The network's first output, or what the Softmax before it reads."""
-    name = str(net.proto.graph.output[0].name)
-    maker = net.producers.get(name)
-    return maker.inputs[0] if maker is not None and maker.kind == "Softmax" else name
-
-
-def _answers(proto: onnx.ModelProto, source: str, output: str, images: Images) -> Doubles:
-    del proto.graph.output[1:]
-    proto.graph.output[0].CopyFrom(
-        onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)
-    )
-    session = graph_session(proto, threads=1)
-
-    def answers(i: int) -> NDArray[np.generic]:
-        made = np.asarray(session.run([output], {source: images[i]})[0])
-        return made.reshape(len(made), -1)
-
-    made = list(ordered_map(answers, len(images), default_threads()))
-    return np.concatenate(made).astype(np.float64)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from nets import network, ops, quantize, sqnr
+from nets import floats, network, ops, quantize, sqnr
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -85,3 +87,39 @@ def test_scales_pass_through_a_convolution_in_fp32(left: str, tmp_path: Path) ->
     off, on = (quantize(model, exclude=(left,), equalize=e, **plain) for e in (False, True))
     assert ops(on).count("Conv") == 2
     assert sqnr(model, on) > sqnr(model, off) + 10
+
+
+class Pairs:
+    """Noise, two images at a time; of every other two the last colour is nearly black."""
+
+    def __init__(self, dark: float) -> None:
+        self.array = np.random.default_rng(3).standard_normal((16, 3, 16, 16)).astype(np.float32)
+        self.array[np.arange(16) % 4 < 2, 2] *= dark
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __iter__(self) -> Iterator[NDArray[np.generic]]:
+        yield from np.split(self.array, 8)
+
+
+@pytest.mark.parametrize(("dark", "kept"), [(1e-3, False), (1.0, True)])
+def test_it_is_kept_only_where_images_that_it_was_not_made_of_agree(
+    tmp_path: Path, dark: float, kept: bool
+) -> None:
+    """Channels that are quiet on some images are not scaled up for those alone."""
+    images: Any = Pairs(dark)
+    colors = np.eye(3, dtype=np.float32)[[0, 0, 0, 1, 1, 1, 2, 2], :, None, None]
+    scale = np.geomspace(0.01, 1, 8, dtype=np.float32)
+    more = {
+        "w1": np.abs(floats(8, 3, 3, 3)) * colors * scale[:, None, None, None],
+        "b1": np.zeros(8, np.float32),
+        "w2": floats(8, 8, 3, 3, seed=1) / scale[:, None, None],
+    }
+    model = network(tmp_path, more=more)
+    plain = {"rounding": "nearest", "range_search": False, "bias_correction": False}
+    tried, off = (
+        quantize(model, images, equalize=equalize, placement="widest", **plain)
+        for equalize in (True, False)
+    )
+    assert (tried.SerializeToString() != off.SerializeToString()) == kept

@@ -50,3 +50,25 @@ def test_the_vectors_of_a_convolution(
     assert np.array_equal(found, np.take_along_axis(flat, positions[:, None], 2))
     moments = input_moments(layer, [integers], Affine(0.5, 0), rng)
     assert np.allclose((rows @ moments.mean[:, :, None]).ravel(), 0.5 * flat.mean((0, 2)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "zero"), [("uint8", 0), ("uint8", 131), ("int8", -7), ("uint16", 40000)]
+)
+@pytest.mark.parametrize("groups", [1, 4])
+def test_moments_are_those_of_all_inputs(dtype: str, zero: int, groups: int) -> None:
+    """Against NumPy's covariance, over more positions than one exact sum in float32 holds."""
+    rng = np.random.default_rng(1)
+    info = np.iinfo(dtype)
+    values = rng.integers(info.min, info.max, (3, 4, 30, 30), dtype=dtype, endpoint=True)
+    weight = np.zeros((4, 4 // groups, 3, 3), np.float32)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4, group=groups)
+    layer = Layer(node, ("x",), ("y",), weight=weight, bias=np.zeros(4, np.float32))
+    moments = input_moments(layer, [values], Affine(0.25, zero), rng)
+    padded = np.pad(values, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=zero)
+    real = (padded.astype(np.float64) - zero) * 0.25
+    windows = np.lib.stride_tricks.sliding_window_view(real, (3, 3), axis=(2, 3))
+    vectors = windows.transpose(1, 4, 5, 0, 2, 3).reshape(groups, 36 // groups, -1)
+    assert np.allclose(moments.mean, vectors.mean(2))
+    expected = [np.cov(v, bias=True) for v in vectors]
+    assert np.allclose(moments.covariance, expected, rtol=1e-9, atol=1e-6)

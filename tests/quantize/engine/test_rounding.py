@@ -123,3 +123,22 @@ def test_too_much_is_taken_from_the_weight_that_counts_less() -> None:
     assert made.tolist() == [[64, 64], [-64, -64], [100, -100]]
     made = bound.fitted(np.array([[100.0, 100.0]]), np.array([1.0, 8.0]))
     assert made.tolist() == [[36, 92]]
+
+
+@pytest.mark.parametrize("pairs", [(), (np.arange(96) ^ 1,)], ids=["free", "pairs"])
+def test_the_scale_that_is_found_is_nearly_the_best_of_all(pairs: tuple[np.ndarray, ...]) -> None:
+    """Few candidates are tried: they cost little more than the best of many."""
+    rng, bound = np.random.default_rng(0), r.Bound(127, pairs)
+    rows = rng.standard_t(4, (64, 96))
+    mixed = rng.standard_normal((96, 96))
+    H = r.damped(mixed @ mixed.T)
+
+    def costs(scales: np.ndarray) -> np.ndarray:
+        error = rows - r.nearest(rows, scales, bound) * scales[:, None]
+        return np.asarray(((error @ H) * error).sum(1))
+
+    plain = r.plain_scales(rows, 127)
+    best = np.min([costs(plain * share) for share in (*r.SHRINK, *np.linspace(1, 2, 21))], axis=0)
+    found = costs(r.search_scales(rows, H, bound, np.zeros(64)))
+    assert (found <= costs(plain) * (1 + 1e-5)).all()
+    assert found.sum() < 1.05 * best.sum()
