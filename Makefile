@@ -33,12 +33,14 @@ pytest: dev chromium postgresql qemu
 	$(BIN)/pytest -n 5 --dist worksteal
 
 # Families of classifiers from PyTorch, a few of them; FAMILIES=--every-family: all, for an hour. Its own environment, as torch
-# would change what other tests run. pip's default torch for Linux has CUDA and takes several GB: TORCH names a build for CPUs.
+# would change what other tests run. pip's default torch for Linux has CUDA and takes several GB: TORCH names a build for CPUs,
+# where pip's index has one.
 TORCH := torch==2.13.0+cpu
 FAMILIES :=
+FAMILIES_NEED := --quiet --editable '.[families]' hypothesis pytest pytest-xdist
 families:
 	$(PYTHON) -m venv build/families
-	build/families/bin/pip install --quiet --editable '.[families]' '$(TORCH)' hypothesis pytest pytest-xdist
+	build/families/bin/pip install '$(TORCH)' $(FAMILIES_NEED) || build/families/bin/pip install $(FAMILIES_NEED)
 	build/families/bin/pytest -n 2 -p no:cacheprovider $(FAMILIES) tests/quantize/test_families.py
 
 # The documentation site, in build/site: mkdocs.yml.

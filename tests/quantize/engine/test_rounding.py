@@ -128,8 +128,8 @@ def test_too_much_is_taken_from_the_weight_that_counts_less() -> None:
 @pytest.mark.parametrize("pairs", [(), (np.arange(96) ^ 1,)], ids=["free", "pairs"])
 def test_the_scale_that_is_found_is_nearly_the_best_of_all(pairs: tuple[np.ndarray, ...]) -> None:
     """Few candidates are tried: they cost little more than the best of many."""
-    rng, bound = np.random.default_rng(0), r.Bound(127, pairs)
-    rows = rng.standard_t(4, (64, 96))
+    rng, bound = np.random.default_rng(0), r.Bound(127 if pairs else 7, pairs)
+    rows = rng.standard_normal((64, 96))
     mixed = rng.standard_normal((96, 96))
     H = r.damped(mixed @ mixed.T)
 
@@ -137,8 +137,10 @@ def test_the_scale_that_is_found_is_nearly_the_best_of_all(pairs: tuple[np.ndarr
         error = rows - r.nearest(rows, scales, bound) * scales[:, None]
         return np.asarray(((error @ H) * error).sum(1))
 
-    plain = r.plain_scales(rows, 127)
-    best = np.min([costs(plain * share) for share in (*r.SHRINK, *np.linspace(1, 2, 21))], axis=0)
+    plain = r.plain_scales(rows, bound.limit)
+    shares = (*r.SHRINK, *(np.linspace(1.05, 2, 20) if pairs else ()))
+    best = np.min([costs(plain * share) for share in shares], axis=0)
     found = costs(r.search_scales(rows, H, bound, np.zeros(64)))
     assert (found <= costs(plain) * (1 + 1e-5)).all()
-    assert found.sum() < 1.05 * best.sum()
+    assert found.sum() < 1.15 * best.sum()
+    assert best.sum() < 0.8 * costs(plain).sum()
