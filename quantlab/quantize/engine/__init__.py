@@ -22,6 +22,7 @@ from quantlab.quantize.engine.dynamic import write_dynamic
 from quantlab.quantize.engine.equalize import Equalized, Equalizer
 from quantlab.quantize.engine.forms import to_int8_forms
 from quantlab.quantize.engine.grid import Grid, activation_grid, weight_storage
+from quantlab.quantize.engine.held_out import clearly_less, held_out_images
 from quantlab.quantize.engine.net import Net, check_excluded, read_net
 from quantlab.quantize.engine.observe import (
     Batches,
@@ -55,7 +56,6 @@ from quantlab.quantize.engine.ranges import (
 )
 from quantlab.quantize.engine.search import searched
 from quantlab.quantize.engine.timed import times_of
-from quantlab.quantize.engine.trial import clearly_less, make_trial
 from quantlab.quantize.engine.weights import fitted_weights, nearest_weights
 from quantlab.quantize.placement import FrontPoint, Placement, write_placement
 from quantlab.quantize.prepare import MIN_OPSET, prepare
@@ -213,7 +213,7 @@ def make_plan(
     found = {n: e.ranges() for n, e in seen.items() if isinstance(e, Candidates)}
     if not found:
         return plan
-    return replace(plan, tensors=searched(plan, ranges, found, make_trial(net, judging)))
+    return replace(plan, tensors=searched(plan, ranges, found, held_out_images(net, judging)))
 
 
 @np.errstate(all="ignore")  # what is not finite is refused, by name, once all images are seen
@@ -231,7 +231,7 @@ def _equalization_harms(equalizer: Equalizer, some: Batches) -> bool:
     seen = {name: MinMax() for name in _open_tensors(net) if name not in plain}
     observe_tensors(net, {}, seen, batches[::2][:few])
     ranges = {name: extremes.range() for name, extremes in seen.items()}
-    trial = make_trial(net, batches[1::2][:few] or batches)
+    trial = held_out_images(net, batches[1::2][:few] or batches)
     errors = []
     for tried, more in ((net, plain), (start.net, start.ranges)):
         tensors = quantizers(tried, {**ranges, **more}, grid)

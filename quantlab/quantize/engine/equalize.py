@@ -169,7 +169,7 @@ def _group_scales(
     net: Net, group: Sequence[str], facts: Mapping[str, Channels], recipe: Recipe
 ) -> Floats:
     """Scales ≥ 1 of a group's channels, float32 [channels]."""
-    noise = Noise.of_recipe(recipe)
+    noise = RoundingNoise.of_recipe(recipe)
     pairs = [(name, r) for name in group for r in net.consumers.get(name, [])]
     consumers = [(name, r) for name, r in pairs if r.weight is not None]
     if recipe.smooth is not None and _read_by_gemm(net, group):
@@ -197,7 +197,7 @@ def _activation_scales(
     group: Sequence[str],
     facts: Mapping[str, Channels],
     consumers: Sequence[tuple[str, Layer]],
-    noise: Noise,
+    noise: RoundingNoise,
 ) -> Doubles:
     """Of tensors that are never negative: the power of what channels reach that makes least noise
     in all readers."""
@@ -239,7 +239,7 @@ def sum_scales(
     group: Sequence[str],
     facts: Mapping[str, Channels],
     consumers: Sequence[tuple[str, Layer]],
-    noise: Noise,
+    noise: RoundingNoise,
 ) -> Doubles:
     """The power of ``linear_scales`` that makes least noise in all readers.
 
@@ -282,7 +282,7 @@ def _columns(layer: Layer) -> Doubles:
 
 
 @dataclass(frozen=True)
-class Noise:
+class RoundingNoise:
     """What rounding to ``steps`` intervals of an input, and to ``limit`` on either side of zero of
     a weight, does to a layer's output; ``weights`` is the share of the latter that is left."""
 
@@ -291,7 +291,7 @@ class Noise:
     weights: float
 
     @classmethod
-    def of_recipe(cls, recipe: Recipe) -> Noise:
+    def of_recipe(cls, recipe: Recipe) -> RoundingNoise:
         """By the recipe's types and rounding."""
         steps, limit = activation_grid(recipe).steps, weight_limit(recipe)
         return cls(steps, limit, WEIGHT_NOISE[recipe.rounding])

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from quantlab.quantize.engine.grid import Affine, Doubles
+from quantlab.quantize.engine.held_out import HeldOut, clearly_less
 from quantlab.quantize.engine.net import Net
 from quantlab.quantize.engine.plan import QuantizationPlan, input_takes_output_quantizer, quantizers
 from quantlab.quantize.engine.ranges import Range
-from quantlab.quantize.engine.trial import Trial, clearly_less
 
 METHODS = ("mean", "minmax", "percentile", "mse")
 _ALIKE = 0.01
@@ -25,7 +25,7 @@ Choice = Mapping[str, Range]
 class RangeSearch:
     """The ranges chosen so far, with the errors that they give."""
 
-    trial: Trial
+    trial: HeldOut
     plan: QuantizationPlan
     ranges: dict[str, Range]
     errors: Doubles = field(init=False)
@@ -57,7 +57,7 @@ def alike(first: Range, second: Range) -> bool:
 
 
 def searched(
-    plan: QuantizationPlan, ranges: Choice, found: Mapping[str, Mapping[str, Range]], trial: Trial
+    plan: QuantizationPlan, ranges: Choice, found: Mapping[str, Mapping[str, Range]], trial: HeldOut
 ) -> dict[str, Affine]:
     """The quantizers of ``ranges``, with those of ``found`` (by tensor, by method) that answer
     better.

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from quantlab.errors import QuantizeError
 from quantlab.model.model import Model
-from quantlab.quantize.engine import QuantlabEngine, trial, weights
+from quantlab.quantize.engine import QuantlabEngine, held_out, weights
 from quantlab.recipe import Recipe
 from quantlab.testing.models import tiny_classifier
 
@@ -119,7 +119,7 @@ def test_same_seed_same_bytes_whatever_the_threads(
 ) -> None:
     made = []
     for threads in (1, 2):
-        for module in (trial, weights):
+        for module in (held_out, weights):
             monkeypatch.setattr(module, "default_threads", lambda threads=threads: threads)
         made.append(quantize(model, **BEST).SerializeToString(deterministic=True))
     assert made[0] == made[1]

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from quantlab.model.model import Model
 from quantlab.quantize.engine.channels import Channels
-from quantlab.quantize.engine.equalize import Noise, linear_scales, sum_scales
+from quantlab.quantize.engine.equalize import RoundingNoise, linear_scales, sum_scales
 from quantlab.quantize.engine.net import Layer
 
 Array = NDArray[np.float64]
@@ -62,7 +62,7 @@ def test_sums_are_scaled_no_further_than_makes_less_noise() -> None:
     for peak, spared in ((1.0, True), (100.0, False)):
         facts = {"x": Channels(usual * ([1.0] * 15 + [peak * 10]), usual, usual**2)}
         full = linear_scales(["x"], facts, [("x", layer)])
-        noise = Noise(255, 127, 0.3)
+        noise = RoundingNoise(255, 127, 0.3)
         found = sum_scales(["x"], facts, [("x", layer)], noise)
         made = [noise(layer, facts["x"], by / by.min()) for by in (found, full, full**0)]
         assert made[0] <= min(made[1:])
@@ -90,7 +90,7 @@ def test_scales_pass_through_a_convolution_in_fp32(left: str, tmp_path: Path) ->
 
 
 class Pairs:
-    """Noise, two images at a time; of every other two the last colour is nearly black."""
+    """RoundingNoise, two images at a time; of every other two the last colour is nearly black."""
 
     def __init__(self, dark: float) -> None:
         self.array = np.random.default_rng(3).standard_normal((16, 3, 16, 16)).astype(np.float32)

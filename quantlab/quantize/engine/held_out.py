@@ -1,4 +1,4 @@
-"""Trial: the quantized network's answers on calibration images beside the fp32 network's."""
+"""Held-out images: answers of the quantized network beside those of the fp32 network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def clearly_less(new: Doubles, old: Doubles) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class HeldOut:
     """Images, and the fp32 network's logits ``reference`` [n, classes] of them."""
 
     images: Images
@@ -44,12 +44,12 @@ class Trial:
         return np.asarray(((made - self.reference) ** 2).sum(1) / power)
 
 
-def make_trial(net: Net, images: Images) -> Trial:
-    """The trial against the fp32 network. Logits are what goes into a final Softmax."""
+def held_out_images(net: Net, images: Images) -> HeldOut:
+    """These images with the fp32 network's logits, which are what goes into a final Softmax."""
     output = _logits(net)
     proto = onnx.ModelProto()
     proto.CopyFrom(net.proto)
-    return Trial(images, output, _answers(proto, net.input, output, images))
+    return HeldOut(images, output, _answers(proto, net.input, output, images))
 
 
 def _logits(net: Net) -> str:
