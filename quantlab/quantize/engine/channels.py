@@ -57,8 +57,9 @@ def image_channels(net: Net, names: Sequence[str], batches: Batches) -> dict[str
     """The channels of these tensors on these images, in one pass."""
     found: dict[str, list[tuple[Doubles, ...]]] = {name: [] for name in names}
     for values in tensor_batches(net, names, batches):
+        count = len(values[net.input])
         for name in names:
-            flat = values[name].reshape(*values[name].shape[:2], -1)
+            flat = _by_channel(values[name], count)
             power = np.einsum("ncp,ncp->nc", flat, flat) / flat.shape[2]
             parts = (flat.min(2), flat.max(2), power)
             found[name].append(tuple(part.astype(np.float64) for part in parts))
@@ -66,3 +67,11 @@ def image_channels(net: Net, names: Sequence[str], batches: Batches) -> dict[str
         name: ImageChannels(*(np.concatenate(part) for part in zip(*parts, strict=True)))
         for name, parts in found.items()
     }
+
+
+def _by_channel(values: Floats, count: int) -> Floats:
+    """[n, channels, positions] of a tensor of ``count`` images: what is a matrix with a row for
+    each position of each image has its channels last."""
+    if len(values) != count and len(values) % count == 0:
+        return values.reshape(count, -1, values.shape[1]).transpose(0, 2, 1)
+    return values.reshape(*values.shape[:2], -1)

@@ -60,11 +60,13 @@ class Bound:
             first = np.flatnonzero(partner > np.arange(len(partner)))
             second = partner[first]
             a, b = made[:, first], made[:, second]
-            over = np.where(a * b > 0, np.maximum(np.abs(a + b) - PAIR, 0), 0)
-            share = 0.5 if weights is None else weights[second] / (weights[first] + weights[second])
+            row, pair = np.nonzero((np.abs(a + b) > PAIR) & (a * b > 0))
+            a, b, i, j = a[row, pair], b[row, pair], first[pair], second[pair]
+            over = np.abs(a + b) - PAIR
+            share = 0.5 if weights is None else weights[j] / (weights[i] + weights[j])
             taken = np.clip(np.rint(over * share), over - np.abs(b), np.abs(a))
-            made[:, first] = a - np.sign(a) * taken
-            made[:, second] = b - np.sign(b) * (over - taken)
+            made[row, i] = a - np.sign(a) * taken
+            made[row, j] = b - np.sign(b) * (over - taken)
         return made
 
     def free_scales(self, rows: Doubles) -> Doubles:
