@@ -537,12 +537,21 @@ WRONG_CALLS: dict[str, tuple[Callable[[Path, Any], Any], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The model, and an int8 one made of it, for calls that make nothing."""
+    folder = tmp_path_factory.mktemp("both")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUANTLAB_CACHE", str(folder / "cache"))
+        model = example_file(folder / "tiny.onnx")
+        return model, ql.quantize(model, example_images(), **PIPELINE)
+
+
 @pytest.mark.parametrize("case", WRONG_CALLS)
-def test_wrong_calls_are_said(case: str, model: Path) -> None:
+def test_wrong_calls_are_said(case: str, both: tuple[Path, Any]) -> None:
     call, words = WRONG_CALLS[case]
-    int8 = ql.quantize(model, example_images(), **PIPELINE)
     with pytest.raises(ql.QuantlabError, match=words):
-        call(model, int8)
+        call(*both)
 
 
 VIEWS = ["portability", "layers", "sensitivity", "preprocess-audit", "quantization"]
