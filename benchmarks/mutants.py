@@ -242,7 +242,8 @@ def onnx_files(folder: Path) -> Corpus:
 
 
 def read_onnx(path: Path, folder: Path) -> None:
-    from quantlab.serve.checks import Bounds, check_upload
+    from quantlab.serve.checks import check_upload
+    from quantlab.serve.packed import Bounds
 
     check_upload(path, folder, Bounds(max_bytes=10**7))
 

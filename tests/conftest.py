@@ -26,6 +26,7 @@ settings.load_profile("quantlab")
 
 # Tests share the CPUs: threads of BLAS that wait for each other would only wait longer.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+SERVICE = Path(__file__).parent / "serve"
 DATA = os.environ.get("QUANTLAB_DATA", "")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), "")
@@ -65,13 +66,15 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that need what is not here are deselected, and counted so."""
+    """Tests that need what is not here are deselected, and counted so. The service's come first:
+    they wait most, and others have the CPUs meanwhile."""
     found = {**NEEDED, "every_family": config.getoption("--every-family")}
     lacking = [marker for marker, here in found.items() if not here]
     needing = [item for item in items if any(map(item.get_closest_marker, lacking))]
     if needing:
         config.hook.pytest_deselected(items=needing)
         items[:] = [item for item in items if item not in needing]
+    items.sort(key=lambda item: SERVICE not in item.path.parents)
 
 
 def pytest_collection_finish() -> None:

@@ -19,6 +19,7 @@ import pytest
 import quantlab as ql
 from quantlab._util.paths import cache_dir
 from quantlab._util.reporter import NullReporter
+from quantlab.bench import instances, load
 from quantlab.data.dataset import Dataset
 from quantlab.runs.record import load_record
 from quantlab.testing import (
@@ -465,11 +466,14 @@ def test_early_stop_ends_once_the_criterion_is_certain(model: Path) -> None:
         ql.compare(model, int8, data, criterion="kl <= 1", **options)
 
 
-def test_instances_and_an_offered_load(model: Path) -> None:
+def test_instances_and_an_offered_load(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instances, "LEAST_SECONDS", 0.01)
+    monkeypatch.setattr(load, "LEAST_SECONDS", 0.3)
+    monkeypatch.setattr(load, "LEAST_REQUESTS", 1)
     together = ql.bench(model, instances=1, rounds=2, seconds=0.1)
     assert together.measurements[0][0].images_per_second > 0
     loaded = ql.bench(model, rates=[20], rounds=2, seconds=0.3)
-    assert [load.rate for load in loaded.measurements[0]] == [20]
+    assert [measured.rate for measured in loaded.measurements[0]] == [20]
 
 
 def test_the_gate_job_by_itself_knows_its_conditions(model: Path, tmp_path: Path) -> None:
@@ -533,12 +537,21 @@ WRONG_CALLS: dict[str, tuple[Callable[[Path, Any], Any], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The model, and an int8 one made of it, for calls that make nothing."""
+    folder = tmp_path_factory.mktemp("both")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUANTLAB_CACHE", str(folder / "cache"))
+        model = example_file(folder / "tiny.onnx")
+        return model, ql.quantize(model, example_images(), **PIPELINE)
+
+
 @pytest.mark.parametrize("case", WRONG_CALLS)
-def test_wrong_calls_are_said(case: str, model: Path) -> None:
+def test_wrong_calls_are_said(case: str, both: tuple[Path, Any]) -> None:
     call, words = WRONG_CALLS[case]
-    int8 = ql.quantize(model, example_images(), **PIPELINE)
     with pytest.raises(ql.QuantlabError, match=words):
-        call(model, int8)
+        call(*both)
 
 
 VIEWS = ["portability", "layers", "sensitivity", "preprocess-audit", "quantization"]

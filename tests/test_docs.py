@@ -20,7 +20,7 @@ from processes import started
 
 import quantlab
 from quantlab import QuantlabWarning
-from quantlab.bench import load
+from quantlab.bench import instances, load
 from quantlab.bench.harness import bench
 from quantlab.bench.instances import throughput
 from quantlab.bench.load import offered_load
@@ -141,7 +141,9 @@ def test_commands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("quantlab.verbs.bench.bench", timed)
     for function in (throughput, offered_load):
         monkeypatch.setattr(f"quantlab.verbs.bench.{function.__name__}", brief(function))
+    monkeypatch.setattr(instances, "LEAST_SECONDS", 0.01)
     monkeypatch.setattr(load, "LEAST_SECONDS", 0.1)
+    monkeypatch.setattr(load, "LEAST_REQUESTS", 1)
     monkeypatch.setenv("QUANTLAB_DATA", str(tmp_path / "data"))
     if page.parent.name == "recipes":
         other_formats(tmp_path)

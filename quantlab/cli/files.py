@@ -131,16 +131,17 @@ def _effective(
 
     What cannot be read is left to the verb, which says so.
     """
-    from quantlab.runs.record import load_record
-    from quantlab.verbs.config import FILE_NAME, effective, load_config
-
     values, names = dict(params), {param.name for param in command.params}
     if values.get("resume") is not None:
+        from quantlab.runs.record import load_record
+
         with suppress(QuantlabError):
             values = {**values, **load_record(Path(values["resume"])).spec, **now}
         return values, None, None
     if "pipeline" not in names:
         return values, None, None
+    from quantlab.verbs.config import FILE_NAME, effective, load_config
+
     path, config = values.get("config") or _first_yaml(values.get("models")), None
     path = Path(FILE_NAME) if path is None else Path(path)
     path = path / FILE_NAME if path.is_dir() else path

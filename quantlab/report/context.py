@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from quantlab.data.dataset import ImageProblem
-from quantlab.inspect.layers import LayerReport
-from quantlab.tune.reverted_groups import Reverted
+if TYPE_CHECKING:
+    from quantlab.data.dataset import ImageProblem
+    from quantlab.inspect.layers import LayerReport
+    from quantlab.tune.reverted_groups import Reverted
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from quantlab._util.files import write_whole
-from quantlab.compare.comparison import Comparison
-from quantlab.report.context import ReportContext
 from quantlab.report.plot_metadata import marked_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from quantlab.compare.comparison import Comparison
     from quantlab.inspect.layers import LayerReport
     from quantlab.inspect.profile import Profile
     from quantlab.inspect.sensitivity import Sensitivity
+    from quantlab.report.context import ReportContext
     from quantlab.runs.trend import Series
 
 PlotFacts = list[object]

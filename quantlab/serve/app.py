@@ -13,12 +13,12 @@ from quantlab import __version__
 from quantlab.serve import problems, responses
 from quantlab.serve.api.common import PREFIX
 from quantlab.serve.api.events import Streams
-from quantlab.serve.api.router import router as api
+from quantlab.serve.api.router import routes as api
 from quantlab.serve.guard import Guard
 from quantlab.serve.runs import Runs
 from quantlab.serve.service import Service
 from quantlab.serve.uploads import Uploads
-from quantlab.serve.web.router import router as pages
+from quantlab.serve.web.router import routes as pages
 
 DESCRIPTION = """\
 Quantize ONNX image classifiers to int8 on the server's machines, judge what that cost, and watch it
@@ -41,6 +41,7 @@ def create_app(service: Service) -> FastAPI:
             yield
 
     app = FastAPI(
+        routes=[*api, *pages],  # as they are: what is included is built again for each application
         title="quantlab",
         version=__version__,
         description=DESCRIPTION,
@@ -55,8 +56,6 @@ def create_app(service: Service) -> FastAPI:
     app.state.uploads, app.state.streams = Uploads(service), Streams()
     app.add_middleware(Guard, service=service)
     responses.install(app)
-    app.include_router(api)
-    app.include_router(pages)
     app.openapi = partial(_document, app.openapi)  # type: ignore[method-assign]
     return app
 

@@ -10,50 +10,23 @@ from __future__ import annotations
 
 import math
 import shutil
-import stat
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import onnx
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from quantlab.errors import ModelError, shown
 from quantlab.model.graph import dim_size
 from quantlab.model.model import Model, external_files, external_location, read_proto
 from quantlab.model.plain import expanded_nodes
+from quantlab.serve.packed import REMEDY, Bounds, is_packed, plain_name, too_large, unpack
 
-DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 LOOPS = frozenset({"Loop", "Scan", "SequenceMap"})
 FOLDER = "model"
 """In it the files of the upload are put; the model's name in it is the upload's own, or this."""
 MAX_NAME = 1_000
-_ZIP = b"PK\x03\x04"
-_REMEDY = "Export it again, or upload another file."
-
-
-class Bounds(BaseModel):
-    """Limits on an uploaded model: size, nodes, dimensions, operator domains.
-
-    ``domains`` are of operators; ``""`` and ``ai.onnx`` are ONNX's own, com.microsoft has the
-    quantized operators of ONNX Runtime. ``loops``: whether Loop, Scan and SequenceMap are let
-    through; no image classifier known to us has one, and they compute for as long as they like. If
-    is always: both branches are looked at.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_bytes: int = Field(512 * 10**6, gt=0, description="all files together, unpacked")
-    max_files: int = Field(64, gt=0, description="the model and its external data")
-    max_elements: int = Field(10**9, gt=0, description="of one tensor, stored or between operators")
-    max_dimensions: int = Field(8, gt=0, description="of one tensor")
-    max_nodes: int = Field(100_000, gt=0, description="with those of all subgraphs")
-    max_depth: int = Field(8, gt=0, description="subgraphs in subgraphs")
-    max_opset: int = Field(64, gt=0, description="of any domain")
-    domains: tuple[str, ...] = DOMAINS
-    loops: bool = False
 
 
 class ModelFacts(BaseModel):
@@ -90,88 +63,10 @@ def check_upload(file: Path, folder: Path, bounds: Bounds, name: str = "model.on
         path = unpack(file, place, bounds)
     else:
         if file.stat().st_size > bounds.max_bytes:
-            raise _too_large(bounds)
+            raise too_large(bounds)
         path = place / name
         shutil.copyfile(file, path)
     return check_model(path, place, bounds)
-
-
-def is_packed(file: Path) -> bool:
-    """Whether an upload is a zip file."""
-    with file.open("rb") as opened:
-        return opened.read(len(_ZIP)) == _ZIP
-
-
-def unpack(file: Path, folder: Path, bounds: Bounds) -> Path:
-    """Unpacks a zip of one model and its external data; the model's path.
-
-    Links, absolute names, names that lead out, encrypted members and more than the bounds allow
-    are refused before anything is written. Raises ModelError.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = _members(archive, bounds)
-            left = bounds.max_bytes
-            for member in members:
-                target = folder / member.filename
-                target.parent.mkdir(parents=True, exist_ok=True)
-                left -= _copy(archive, member, target, left, bounds)
-    except ModelError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        raise ModelError("the upload is a damaged zip file.", _REMEDY) from error
-    except (NotImplementedError, RuntimeError, OSError) as error:
-        # lzma and bz2 have errors of their own; a file and a folder of one name clash
-        raise ModelError(f"the zip file cannot be unpacked: {error}.", _REMEDY) from error
-    models = [m.filename for m in members if m.filename.lower().endswith(".onnx")]
-    if len(models) != 1:
-        raise ModelError(
-            f"the zip file holds {len(models)} .onnx files, not one.",
-            "Zip one model with its external data.",
-        )
-    return folder / models[0]
-
-
-def _members(archive: zipfile.ZipFile, bounds: Bounds) -> list[zipfile.ZipInfo]:
-    members = [m for m in archive.infolist() if not m.filename.endswith("/")]
-    if len(members) > bounds.max_files:
-        raise ModelError(f"the zip file holds more than {bounds.max_files} files.", _REMEDY)
-    if sum(member.file_size for member in members) > bounds.max_bytes:
-        raise _too_large(bounds)
-    if len({member.filename for member in members}) != len(members):
-        raise ModelError("the zip file holds two files of one name.", _REMEDY)
-    for member in members:
-        kind = stat.S_IFMT(member.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG) or member.flag_bits & 1:
-            raise ModelError("the zip file holds a link or an encrypted file.", _REMEDY)
-        if not plain_name(member.filename):
-            raise ModelError("the zip file holds a name that leads out of its folder.", _REMEDY)
-    return members
-
-
-def plain_name(name: str) -> bool:
-    """Whether a name stays in the folder it is put in, on every system."""
-    parts = PurePosixPath(name).parts
-    bad = any(ord(letter) < 32 or letter in '\\:*?"<>|' for letter in name)
-    return bool(parts) and not bad and not name.startswith("/") and ".." not in parts
-
-
-def _copy(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, left: int, bounds: Bounds
-) -> int:
-    """Unpacks a member of at most ``left`` bytes, whatever it promised; how many it had."""
-    size = 0
-    with archive.open(member) as source, target.open("xb") as copy:
-        while chunk := source.read(1 << 20):
-            size += len(chunk)
-            if size > left:
-                raise _too_large(bounds)
-            copy.write(chunk)
-    return size
-
-
-def _too_large(bounds: Bounds) -> ModelError:
-    return ModelError(f"the model has more than {bounds.max_bytes / 1e6:,.0f} MB.", _REMEDY)
 
 
 def check_model(path: Path, folder: Path, bounds: Bounds) -> ModelFacts:
@@ -206,18 +101,18 @@ def _check_graphs(proto: onnx.ModelProto, path: Path, bounds: Bounds) -> None:
     if proto.training_info:
         raise ModelError(f"{path} holds a training graph.", "Export it for inference.")
     if any(opset.version > bounds.max_opset for opset in proto.opset_import):
-        raise ModelError(f"{path} needs an opset above {bounds.max_opset}.", _REMEDY)
+        raise ModelError(f"{path} needs an opset above {bounds.max_opset}.", REMEDY)
     for function in proto.functions:
         _check_domain(function.domain, function.name, path, bounds)
     for value in (*proto.graph.input, *proto.graph.output):
         if len(value.name) > MAX_NAME:
-            raise ModelError(f"{path}: a name has more than {MAX_NAME} characters.", _REMEDY)
+            raise ModelError(f"{path}: a name has more than {MAX_NAME} characters.", REMEDY)
     for count, node in enumerate(_nodes(proto, path, bounds.max_depth), 1):
         if count > bounds.max_nodes:
-            raise ModelError(f"{path} has more than {bounds.max_nodes:,} nodes.", _REMEDY)
+            raise ModelError(f"{path} has more than {bounds.max_nodes:,} nodes.", REMEDY)
         _check_domain(node.domain, node.op_type, path, bounds)
         if node.op_type in LOOPS and not bounds.loops:
-            raise ModelError(f"{path} has a {node.op_type}: loops are not let through.", _REMEDY)
+            raise ModelError(f"{path} has a {node.op_type}: loops are not let through.", REMEDY)
     for tensor in _tensors(proto, path, bounds.max_depth):
         _check_tensor(tensor, path, bounds)
     for value in _values(proto, path, bounds.max_depth):
@@ -225,7 +120,7 @@ def _check_graphs(proto: onnx.ModelProto, path: Path, bounds: Bounds) -> None:
         _check_sizes([size or 1 for size in sizes], value.name, path, bounds)
     if expanded_nodes(proto) > bounds.max_nodes:
         raise ModelError(
-            f"{path}: its functions unfold to more than {bounds.max_nodes:,} nodes.", _REMEDY
+            f"{path}: its functions unfold to more than {bounds.max_nodes:,} nodes.", REMEDY
         )
 
 
@@ -272,7 +167,7 @@ def _graphs(proto: onnx.ModelProto, path: Path, depth: int) -> Iterator[onnx.Gra
         yield from level
         level = [*_inside(n for graph in level for n in graph.node), *inner]
         inner = []
-    raise ModelError(f"{path} has graphs in graphs, more than {depth} deep.", _REMEDY)
+    raise ModelError(f"{path} has graphs in graphs, more than {depth} deep.", REMEDY)
 
 
 def _inside(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
@@ -312,7 +207,7 @@ def _check_validity(path: Path) -> None:
         onnx.checker.check_model(str(path))
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         reason = shown(str(error).strip().partition("\n")[0], 300).rstrip(".")
-        raise ModelError(f"{path} is not valid ONNX: {reason}.", _REMEDY) from error
+        raise ModelError(f"{path} is not valid ONNX: {reason}.", REMEDY) from error
 
 
 def _check_answer(model: Model) -> None:
@@ -325,5 +220,5 @@ def _check_answer(model: Model) -> None:
     if answer.shape != (1, model.num_classes):
         raise ModelError(
             f"{model.path} promises {model.num_classes} classes, but answers {answer.shape[1]}.",
-            _REMEDY,
+            REMEDY,
         )

@@ -143,7 +143,8 @@ def run_verb(task: dict[str, Any], writer: EventWriter) -> int:
 
 def run_check(task: dict[str, Any], writer: EventWriter) -> int:
     """Check the upload ``file``; writes a ``result`` event with the facts of the model."""
-    from quantlab.serve.checks import Bounds, check_upload
+    from quantlab.serve.checks import check_upload
+    from quantlab.serve.packed import Bounds
 
     bounds = Bounds.model_validate(task["bounds"])
     facts = check_upload(Path(task["file"]), Path(), bounds)

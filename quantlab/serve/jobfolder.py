@@ -14,8 +14,8 @@ from quantlab.data.readers import NPZ_LIST
 from quantlab.data.readers.classes import find_synsets
 from quantlab.errors import DataError
 from quantlab.runs.folders import RECORD
-from quantlab.serve.checks import Bounds, is_packed, unpack
 from quantlab.serve.objects import Objects, is_key
+from quantlab.serve.packed import Bounds, is_packed, unpack
 from quantlab.serve.queue import Job
 from quantlab.serve.requests import AnyRequest, Places, command_line
 from quantlab.serve.service import request_of

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from quantlab._util import units
 from quantlab._util.yamlfile import read_yaml, validate
-from quantlab.serve.checks import DOMAINS, Bounds
+from quantlab.serve.packed import DOMAINS, Bounds
 from quantlab.serve.sandbox import SandboxLimits
 from quantlab.verbs.options.option import Seconds
 

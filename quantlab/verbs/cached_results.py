@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantlab._util.cache import Store, key_of
 from quantlab._util.source import source_digest
 from quantlab.data.crops import CROPS_FORMAT, Crops, decoder
-from quantlab.inspect.layers import LayerReport
 from quantlab.model.model import Model
 from quantlab.runtime.environment import environment, versions
+
+if TYPE_CHECKING:
+    from quantlab.inspect.layers import LayerReport
 
 
 def remembered(
@@ -52,6 +54,8 @@ def keep_layers(fp32: str, int8: str, found: LayerReport) -> None:
 
 def known_layers(fp32: str, int8: str) -> LayerReport | None:
     """The cached layer report of these two models, if ``inspect --layers`` has made one."""
+    from quantlab.inspect.layers import LayerReport
+
     return Store.of("checks").find(
         _key("layers", [fp32, int8]),
         lambda _, facts: LayerReport.model_validate(facts["value"]),

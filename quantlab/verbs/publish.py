@@ -8,23 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from quantlab._util.files import write_whole
 from quantlab._util.reporter import Reporter
-from quantlab.compare.comparison import Comparison
-from quantlab.data.crops import Crops
-from quantlab.data.thumbnails import thumbnails
-from quantlab.gate.verdict import Verdict
-from quantlab.report.comparison_page import report_page
-from quantlab.report.comparison_tables import shown_flips
-from quantlab.report.context import ReportContext
-from quantlab.report.document import Page
-from quantlab.report.files import HTML, MARKDOWN, write_page
 from quantlab.report.plots import draw
 from quantlab.runs.record import RunStatus
 from quantlab.runs.run import Run
 from quantlab.verbs.cached_results import known_layers, known_plot
+
+if TYPE_CHECKING:  # most verbs have no report
+    from quantlab.compare.comparison import Comparison
+    from quantlab.data.crops import Crops
+    from quantlab.gate.verdict import Verdict
+    from quantlab.report.context import ReportContext
+    from quantlab.report.document import Page
 
 T = TypeVar("T")
 R = TypeVar("R", bound="VerbResult")
@@ -161,6 +159,8 @@ def text_file(name: str, file: str, text: str) -> Artifact:
 
 def report_files(page: Page, plots: Mapping[str, bytes] = {}) -> list[Artifact]:
     """Any page as the run's report; ``plots`` are SVG files by name, which lie beside it."""
+    from quantlab.report.files import HTML, MARKDOWN, write_page
+
     return [
         Artifact("report", MARKDOWN, lambda path: write_page(path.parent, page, plots)),
         Artifact("html_report", HTML, lambda path: None),  # written with the other
@@ -172,6 +172,10 @@ def comparison_report(
 ) -> list[Artifact]:
     """A comparison's report, with thumbnails of the ``crops`` that int8 lost, and with the error
     of layers if it was measured."""
+    from quantlab.data.thumbnails import thumbnails
+    from quantlab.report.comparison_page import report_page
+    from quantlab.report.comparison_tables import shown_flips
+
     shown = {flip.image for flip in shown_flips(comparison)}
     layers = known_layers(comparison.fp32.sha256, comparison.int8.sha256)
     context = replace(context, thumbnails=thumbnails(crops, shown), layers=layers)

@@ -13,16 +13,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import URL
 
 from quantlab._util import units
 from quantlab._util.files import check_writable
 from quantlab._util.reporter import Reporter
-from quantlab.compare.compare import compare
-from quantlab.compare.comparison import Comparison
 from quantlab.errors import DataError, QuantlabError, RecordError
-from quantlab.evaluate.predictions import Predictions
 from quantlab.runs.difference import DifferenceOutcome, FieldChange, cause, changes, outcomes
 from quantlab.runs.entry import Entry, Listed, entry_of
 from quantlab.runs.folders import (
@@ -46,6 +44,10 @@ from quantlab.verbs.options.runs import RunsDiffOptions as RunsDiffOptions
 from quantlab.verbs.options.runs import RunsListOptions as RunsListOptions
 from quantlab.verbs.options.runs import SeveralRunsOptions as SeveralRunsOptions
 from quantlab.verbs.options.runs import TrendOptions as TrendOptions
+
+if TYPE_CHECKING:
+    from quantlab.compare.comparison import Comparison
+    from quantlab.evaluate.predictions import Predictions
 
 VARIABLE = "QUANTLAB_DB"
 FILE_NAME = ".history.db"
@@ -138,6 +140,8 @@ def different(folders: tuple[Path, Path], reporter: Reporter) -> Different:
     answers = [_answers(*pair, reporter) for pair in zip(folders, (old, new), strict=True)]
     if answers[0] is None or answers[1] is None:
         return found
+    from quantlab.compare.compare import compare
+
     try:
         comparison, unpaired = compare(answers[0], answers[1]), ""
     except DataError as error:
@@ -147,6 +151,8 @@ def different(folders: tuple[Path, Path], reporter: Reporter) -> Different:
 
 def _answers(folder: Path, record: RunRecord, reporter: Reporter) -> Predictions | None:
     """The predictions of what the run is about."""
+    from quantlab.evaluate.predictions import Predictions
+
     for name in ("int8_predictions", "predictions"):
         if (path := artifact(folder, record, name)) is not None:
             try:

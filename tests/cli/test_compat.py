@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from quantlab.bench import instances
 from quantlab.bench.harness import bench
 from quantlab.model.model import Model
 
@@ -18,6 +19,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         "quantlab.verbs.bench.bench",
         lambda *args, **options: bench(*args, **{**options, "rounds": 2, "turns": 2}),
     )
+    monkeypatch.setattr(instances, "LEAST_SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -125,6 +125,7 @@ def test_what_stays_in_fp32_for_speed_is_said_with_its_reason(
         ("fastest", "The model is too small for int8 to gain what counts: keep it in fp32."),
     ],
 )
+@pytest.mark.usefixtures("no_timing")
 def test_what_is_predicted_to_be_slower_than_fp32_is_told_first(
     placing: str, remedy: str, cli: Any, scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

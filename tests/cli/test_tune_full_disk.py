@@ -101,7 +101,7 @@ def test_a_report_without_room_says_how_to_go_on(
 ) -> None:
     fake = engine(*AMOUNTS)
     with monkeypatch.context() as patch:
-        patch.setattr("quantlab.verbs.publish.write_page", full)
+        patch.setattr("quantlab.report.files.write_page", full)
         said = tuned(2)
     run = only(tmp_path / "runs")
     assert said.complaint[-2] == "Error: the disk is full."

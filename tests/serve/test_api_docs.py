@@ -14,7 +14,7 @@ from holdings import add_dataset, add_model, ask
 from served import served
 from waiting import HANGS
 
-from quantlab.serve.api.router import router
+from quantlab.serve.api.common import PREFIX
 from quantlab.serve.app import create_app
 from quantlab.serve.service import Service
 from quantlab.serve.tokens import Tokens
@@ -48,7 +48,7 @@ def test_every_operation_is_on_the_page(sqlite_service: Service) -> None:
     app = create_app(sqlite_service)
     paths = client_of(app).get("/api/v1/openapi.json").json()["paths"]
     app.state.runs.close()
-    assert router.prefix == "/api/v1"
+    assert PREFIX == "/api/v1"
     text = PAGE.read_text()
     for path in paths:
         short = re.sub(r"\{(\w+)\}", lambda m: _WORDS.get(m[1], "ID"), path.removeprefix("/api/v1"))

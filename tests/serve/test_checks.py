@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantlab.errors import ModelError, QuantlabError
 from quantlab.model.model import Model
-from quantlab.serve.checks import FOLDER, Bounds, ModelFacts, check_upload, plain_name, unpack
+from quantlab.serve.checks import FOLDER, ModelFacts, check_upload
+from quantlab.serve.packed import Bounds, plain_name, unpack
 from quantlab.serve.process import run_task
 from quantlab.testing.models import tiny_classifier
 

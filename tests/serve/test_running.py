@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -49,6 +50,8 @@ def test_a_server_says_where_it_is_and_ends_when_told(tmp_path: Path) -> None:
         assert get(f"{url}/api/v1/health")["status"] == "ok"
         assert "There are no tokens" in server.said
         assert "Jobs: " in server.said
+        loaded = {Path(each.path).name for each in psutil.Process(server.process.pid).memory_maps()}
+        assert not [name for name in loaded if "onnx" in name], "what opens models is confined"
         assert server.end() == 0
     assert "Traceback" not in server.said
     assert [path.name for path in (tmp_path / "home" / "work").iterdir()] == ["starting"]

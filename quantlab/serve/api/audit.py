@@ -6,10 +6,19 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayAdminister
-from quantlab.serve.api.common import Limit, ListPage, Number, ServiceOf, iso, page, problems
+from quantlab.serve.api.common import (
+    PREFIX,
+    Limit,
+    ListPage,
+    Number,
+    ServiceOf,
+    iso,
+    page,
+    problems,
+)
 from quantlab.serve.audit_log import AuditEntry, AuditLog
 
-router = APIRouter(prefix="/audit", tags=["audit"])
+router = APIRouter(prefix=f"{PREFIX}/audit", tags=["audit"])
 
 
 class AuditLine(BaseModel):

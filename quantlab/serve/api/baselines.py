@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.common import ListPage, NamePath, ServiceOf, address, iso, problems
+from quantlab.serve.api.common import PREFIX, ListPage, NamePath, ServiceOf, address, iso, problems
 from quantlab.serve.catalog import StoredBaseline
 
-router = APIRouter(prefix="/baselines", tags=["baselines"])
+router = APIRouter(prefix=f"{PREFIX}/baselines", tags=["baselines"])
 
 
 class BaselineLinks(BaseModel):

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.common import ListPage, NamePath, ServiceOf, iso, problems
+from quantlab.serve.api.common import PREFIX, ListPage, NamePath, ServiceOf, iso, problems
 from quantlab.serve.catalog import StoredDataset
 
-router = APIRouter(prefix="/datasets", tags=["datasets"])
+router = APIRouter(prefix=f"{PREFIX}/datasets", tags=["datasets"])
 
 
 class DatasetView(BaseModel):

@@ -13,13 +13,13 @@ from fastapi import APIRouter, Header, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.common import Key, ServiceOf, problems
+from quantlab.serve.api.common import PREFIX, Key, ServiceOf, problems
 from quantlab.serve.api.jobs import job_view, progress_of
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.queue import Job, JobEvent, TooManyError
 from quantlab.serve.service import Service
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix=f"{PREFIX}/jobs", tags=["jobs"])
 MOST_STREAMS = 200
 """At a time."""
 PAUSES = (0.2, 2.0)

@@ -8,9 +8,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from quantlab import __version__
-from quantlab.serve.api.common import ServiceOf, problems
+from quantlab.serve.api.common import PREFIX, ServiceOf, problems
 
-router = APIRouter(tags=["health"])
+router = APIRouter(prefix=PREFIX, tags=["health"])
 
 
 class Health(BaseModel):

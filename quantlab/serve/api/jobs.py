@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import (
+    PREFIX,
     FilePath,
     Key,
     Limit,
@@ -28,7 +29,7 @@ from quantlab.serve.queue import Job, JobState
 from quantlab.serve.requests import VERBS
 from quantlab.serve.requests import Request as JobRequest
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix=f"{PREFIX}/jobs", tags=["jobs"])
 if TYPE_CHECKING:
     Verb: TypeAlias = str
 else:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayRead
 from quantlab.serve.api.common import (
+    PREFIX,
     Limit,
     ListPage,
     NamePath,
@@ -22,7 +23,7 @@ from quantlab.serve.api.common import (
 )
 from quantlab.serve.catalog import StoredModel
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix=f"{PREFIX}/models", tags=["models"])
 
 
 class ModelLinks(BaseModel):

@@ -11,11 +11,11 @@ from pydantic import BaseModel, Field
 from quantlab.errors import RecipeError
 from quantlab.fetch import catalog as published
 from quantlab.serve.access import MayRead, MaySubmit
-from quantlab.serve.api.common import ListPage, NamePath, ServiceOf, address, iso, problems
+from quantlab.serve.api.common import PREFIX, ListPage, NamePath, ServiceOf, address, iso, problems
 from quantlab.serve.problems import TooLargeError
 from quantlab.serve.queue import NotFoundError
 
-router = APIRouter(prefix="/recipes", tags=["recipes"])
+router = APIRouter(prefix=f"{PREFIX}/recipes", tags=["recipes"])
 MEDIA_TYPE = "application/yaml"
 MOST_BYTES = 64 * 1024
 """Reading YAML takes its time."""

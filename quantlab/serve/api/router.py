@@ -1,8 +1,6 @@
-"""The API: all resources under one prefix."""
+"""The API: the routes of all resources."""
 
 from __future__ import annotations
-
-from fastapi import APIRouter
 
 from quantlab.serve.api import (
     audit,
@@ -17,20 +15,21 @@ from quantlab.serve.api import (
     trends,
     uploads,
 )
-from quantlab.serve.api.common import PREFIX
 
-router = APIRouter(prefix=PREFIX)
-for resource in (
-    health,
-    uploads,
-    models,
-    datasets,
-    recipes,
-    jobs,
-    events,
-    runs,
-    baselines,
-    trends,
-    audit,
-):
-    router.include_router(resource.router)
+routes = [
+    route
+    for resource in (
+        health,
+        uploads,
+        models,
+        datasets,
+        recipes,
+        jobs,
+        events,
+        runs,
+        baselines,
+        trends,
+        audit,
+    )
+    for route in resource.router.routes
+]

@@ -13,6 +13,7 @@ from quantlab.runs.index import Filter
 from quantlab.runs.record import RunRecord
 from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import (
+    PREFIX,
     FilePath,
     Limit,
     ListPage,
@@ -32,7 +33,7 @@ from quantlab.serve.runs import StoredRun, trials_of
 from quantlab.tune.trials import Scores, Trial, pareto_front
 from quantlab.verbs.runs import since_of
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = APIRouter(prefix=f"{PREFIX}/runs", tags=["runs"])
 REPORT = "report.html"
 REPORT_HEADERS = {
     "Content-Disposition": "inline",

@@ -10,11 +10,11 @@ from pydantic import BaseModel, Field
 from quantlab.runs.metrics import METRICS
 from quantlab.runs.trend import Series
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.common import ListPage, NamePath, RunsOf, address, problems
+from quantlab.serve.api.common import PREFIX, ListPage, NamePath, RunsOf, address, problems
 from quantlab.stats.paired import Interval
 from quantlab.verbs.runs import Metric, Trended
 
-router = APIRouter(prefix="/trends", tags=["trends"])
+router = APIRouter(prefix=f"{PREFIX}/trends", tags=["trends"])
 
 
 class TrendLinks(BaseModel):

@@ -11,12 +11,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from quantlab.serve.access import MaySubmit
-from quantlab.serve.api.common import Key, ServiceOf, problems
+from quantlab.serve.api.common import PREFIX, Key, ServiceOf, problems
 from quantlab.serve.api.models import ModelView, model_view
 from quantlab.serve.uploads import Upload, Uploads
 from quantlab.verbs.options.option import Name
 
-router = APIRouter(prefix="/uploads", tags=["uploads"])
+router = APIRouter(prefix=f"{PREFIX}/uploads", tags=["uploads"])
 _RAW = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {}}}}}
 
 

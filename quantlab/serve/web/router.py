@@ -1,8 +1,6 @@
-"""The pages of a service, as one router."""
+"""The pages of a service, as routes."""
 
 from __future__ import annotations
-
-from fastapi import APIRouter
 
 from quantlab.serve.web.routes import (
     account,
@@ -15,6 +13,8 @@ from quantlab.serve.web.routes import (
     trends,
 )
 
-router = APIRouter(include_in_schema=False)
-for part in (static, account, runs, compare, trends, jobs, submit, stock):
-    router.include_router(part.router)
+routes = [
+    route
+    for part in (static, account, runs, compare, trends, jobs, submit, stock)
+    for route in part.router.routes
+]
