@@ -8,10 +8,11 @@ pair sums that would saturate, and with saturation in all layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -26,7 +27,7 @@ from quantlab.model.kinds import OutputKind, of_two_classes
 from quantlab.model.large import Weights
 from quantlab.model.model import Model
 
-AccumulatorState = Literal["impossible", "not seen", "saturates"]
+AccumulatorState = Literal["impossible", "not seen", "not emulated", "saturates"]
 
 
 class LayerSaturation(BaseModel):
@@ -34,6 +35,7 @@ class LayerSaturation(BaseModel):
 
     ``weight_pairs`` at risk could saturate for some input; with none, nothing was computed.
     ``sqnr_db`` is the layer's output with saturation against without, given the same input.
+    Of ``dynamic`` layers, whose activations are quantized by each batch, only the weights are read.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,12 +47,15 @@ class LayerSaturation(BaseModel):
     pair_sums: int = 0
     saturated: int = 0
     sqnr_db: float | None = None
+    dynamic: bool = False
 
     @property
     def state(self) -> AccumulatorState:
         """Whether it saturates, has not on these images, or never can."""
         if self.saturated:
             return "saturates"
+        if self.dynamic and self.at_risk:
+            return "not emulated"
         return "not seen" if self.at_risk else "impossible"
 
     @property
@@ -97,9 +102,11 @@ def check_portability(model: Model, batches: Iterable[NDArray[np.generic]]) -> P
     constants = Weights(proto.graph)
     found = (read_layer(node, constants, types) for node in proto.graph.node)
     layers = [_CountedLayer(layer) for layer in found if layer is not None]
+    dynamic = [layer for node in proto.graph.node if (layer := _dynamic(node, constants))]
     risky = {one.layer.output: one for one in layers if one.at_risk}
     if not risky:
-        return Portability(name=model.name, images=0, layers=tuple(x.result() for x in layers))
+        known = (*(one.result() for one in layers), *dynamic)
+        return Portability(name=model.name, images=0, layers=known)
     without_saturation(proto.graph, [one.layer for one in risky.values()])
     steps = Steps(proto, list(risky))
     exact, saturated = [], []
@@ -110,10 +117,28 @@ def check_portability(model: Model, batches: Iterable[NDArray[np.generic]]) -> P
     return Portability(
         name=model.name,
         images=len(answers[0]),
-        layers=tuple(one.result() for one in layers),
+        layers=(*(one.result() for one in layers), *dynamic),
         agreement=float((answers[0].argmax(axis=1) == answers[1].argmax(axis=1)).mean()),
         kl=float(kl_divergence(answers[0], answers[1]).mean()),
         sqnr_db=sqnr_db(answers[0], answers[1]),
+    )
+
+
+def _dynamic(node: onnx.NodeProto, constants: Mapping[str, g.Array]) -> LayerSaturation | None:
+    """What the weights of a product with dynamic activation ranges allow; None for other nodes."""
+    if node.op_type not in ("DynamicQuantizeMatMul", "MatMulInteger"):
+        return None
+    weight = constants.get(node.input[1])
+    if weight is None or weight.dtype != np.int8 or weight.ndim != 2:
+        return None
+    k, out = weight.shape
+    at_risk = len(risks(weight.astype(np.int32)))
+    return LayerSaturation(
+        name=node.name,
+        op_type=node.op_type,
+        weight_pairs=(k + 1) // 2 * out,
+        at_risk=at_risk,
+        dynamic=True,
     )
 
 
@@ -177,11 +202,16 @@ def portability_line(result: Portability) -> str:
     total, bad = len(result.layers), result.in_state("saturates")
     if not total:
         return "same answers on every CPU: no layer sums u8s8 products in pairs."
-    at_risk = len(bad) + len(result.in_state("not seen"))
+    at_risk = total - len(result.in_state("impossible"))
     if not at_risk:
         return (
             f"same answers on every CPU: the 16-bit sums of its {total} u8s8 layers "
             "cannot overflow."
+        )
+    if not bad and (unknown := len(result.in_state("not emulated"))):
+        return (
+            f"the weights of {unknown} of {total} u8s8 layers allow sums over 16 bits; with "
+            f"dynamic activation ranges they are not emulated; for certainty {REMEDY}."
         )
     if not bad:
         return (

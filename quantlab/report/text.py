@@ -160,6 +160,7 @@ def portability_summary(found: Portability) -> str:
 
 
 _STATES: dict[AccumulatorState, str] = {
+    "not emulated": "Layers with dynamic activation ranges whose weights allow saturation",
     "not seen": "Layers whose weights allow saturation, but these images did not cause it",
     "impossible": "Layers whose weights make saturation impossible",
 }

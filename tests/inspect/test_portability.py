@@ -45,6 +45,8 @@ def test_the_line_says_what_is_the_case() -> None:
     said = portability_line(found(safe, quiet))
     assert "1 of 2 u8s8 layers allow it" in said
     assert "4 images" in said
+    unknown = layer("e", 5, 0).model_copy(update={"dynamic": True})
+    assert "1 of 2 u8s8 layers allow sums over 16 bits" in portability_line(found(safe, unknown))
     said = portability_line(found(safe, bad, worse, agreement=0.75, kl=0.5, sqnr_db=9.0))
     assert said.startswith("not portable")
     assert "2.5000% of all pair sums saturate, in 2 of 3 u8s8 layers (worst d, 4.000%)" in said
@@ -163,3 +165,32 @@ def test_nothing_saturates_in_a_portable_file(data_root: Path, tmp_path: Path) -
     result = check_portability(Model.load(path), [])
     assert len(result.layers) == 36
     assert {x.state for x in result.layers} == {"impossible"}
+
+
+@pytest.mark.parametrize("portable", [True, False])
+def test_products_with_dynamic_ranges_are_judged_by_their_weights(
+    tmp_path: Path, portable: bool
+) -> None:
+    """ONNX Runtime fuses DynamicQuantizeLinear and MatMulInteger into one operator."""
+    rng = np.random.default_rng(0)
+    weight = rng.choice(np.array([-127, 127] if not portable else [-64, 64], np.int8), (16, 4))
+    nodes = [
+        onnx.helper.make_node("Flatten", ["x"], ["f"]),
+        onnx.helper.make_node("DynamicQuantizeLinear", ["f"], ["q", "s", "z"]),
+        onnx.helper.make_node("MatMulInteger", ["q", "w", "z"], ["i"], name="product"),
+        onnx.helper.make_node("Cast", ["i"], ["c"], to=1),
+        onnx.helper.make_node("Mul", ["s", "ws"], ["k"]),
+        onnx.helper.make_node("Mul", ["c", "k"], ["y"]),
+    ]
+    given = onnx.helper.make_tensor_value_info("x", 1, ["N", 1, 4, 4])
+    made = onnx.helper.make_tensor_value_info("y", 1, ["N", 4])
+    tensors = {"w": weight, "ws": np.full(4, 0.01, np.float32)}
+    weights = [onnx.numpy_helper.from_array(v, k) for k, v in tensors.items()]
+    graph = onnx.helper.make_graph(nodes, "g", [given], [made], weights)
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    path = tmp_path / "dynamic.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    result = check_portability(Model.load(path), [])
+    (only,) = result.layers
+    assert only.state == ("impossible" if portable else "not emulated")
+    assert ("cannot overflow" in portability_line(result)) == portable
