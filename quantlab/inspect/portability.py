@@ -102,7 +102,7 @@ def check_portability(model: Model, batches: Iterable[NDArray[np.generic]]) -> P
     constants = Weights(proto.graph)
     found = (read_layer(node, constants, types) for node in proto.graph.node)
     layers = [_CountedLayer(layer) for layer in found if layer is not None]
-    dynamic = [layer for node in proto.graph.node if (layer := _dynamic(node, constants))]
+    dynamic = [layer for node in proto.graph.node if (layer := _dynamic(node, constants, types))]
     risky = {one.layer.output: one for one in layers if one.at_risk}
     if not risky:
         known = (*(one.result() for one in layers), *dynamic)
@@ -124,9 +124,13 @@ def check_portability(model: Model, batches: Iterable[NDArray[np.generic]]) -> P
     )
 
 
-def _dynamic(node: onnx.NodeProto, constants: Mapping[str, g.Array]) -> LayerSaturation | None:
+def _dynamic(
+    node: onnx.NodeProto, constants: Mapping[str, g.Array], types: Mapping[str, int]
+) -> LayerSaturation | None:
     """What the weights of a product with dynamic activation ranges allow; None for other nodes."""
     if node.op_type not in ("DynamicQuantizeMatMul", "MatMulInteger"):
+        return None
+    if types.get(node.input[0]) == onnx.TensorProto.INT8:  # signed ones are not summed in pairs
         return None
     weight = constants.get(node.input[1])
     if weight is None or weight.dtype != np.int8 or weight.ndim != 2:

@@ -221,7 +221,7 @@ def _equalization_harms(equalizer: Equalizer, some: Batches) -> bool:
     """Whether the network clearly answers better without equalization to images that the channels'
     scales were not made of: tried with min-max ranges and nearest weights."""
     net, batches = equalizer.net, list(some)
-    few = TRIED // len(batches[0])
+    few = max(1, TRIED // len(batches[0]))
     part = np.repeat(np.arange(len(batches)) % 2, [len(batch) for batch in batches])
     start, plain = equalizer.tried(np.flatnonzero(part == 0))
     if not any(np.ptp(by) for by in start.scales.values()):

@@ -303,8 +303,10 @@ def _decide(layers: list[Layer], graph: onnx.GraphProto, recipe: Recipe) -> list
     product for an int8 layer reads one int8 tensor and one of floats, the latter is quantized.
     With dynamic activations products alone are quantized, and give fp32."""
     if recipe.activations == "dynamic":
-        wanted = (x.kind == "Gemm" and x.weight is not None for x in layers)
-        wanted = (w and x.name not in recipe.exclude for w, x in zip(wanted, layers, strict=True))
+        wanted = [
+            x.kind == "Gemm" and x.weight is not None and x.name not in recipe.exclude
+            for x in layers
+        ]
         return [
             replace(layer, quantized=each, float_output=each)
             for layer, each in zip(layers, wanted, strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from nets import floats, network, ops, quantize, sqnr
+from nets import Images, floats, network, ops, quantize, sqnr
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -123,3 +123,9 @@ def test_it_is_kept_only_where_images_that_it_was_not_made_of_agree(
         for equalize in (True, False)
     )
     assert (tried.SerializeToString() != off.SerializeToString()) == kept
+
+
+def test_a_fixed_batch_larger_than_what_judges_is_no_hindrance(tmp_path: Path) -> None:
+    images: Any = Images(96, batch=48)
+    model = network(tmp_path, shape=(48, 3, 16, 16))
+    assert sqnr(model, quantize(model, images), images.array[:48]) > 25
