@@ -102,7 +102,8 @@ def compare_named_models(spec: CompareOptions, reporter: Reporter, command: str 
     judged = (spec.judged, *spec.others)
     test = watch(spec.judged) if spec.early_stop else None
     metrics = metrics_of(*judged)
-    models = [inputs.find_model(text, spec, reporter) for text in (spec.fp32, spec.int8)]
+    named = ((spec.fp32, spec.fp32_runtime), (spec.int8, None))
+    models = [inputs.find_model(text, spec, reporter, runtime) for text, runtime in named]
     check_comparable(models[0], models[1], _exchanged(command, spec.fp32, spec.int8))
     pipeline = inputs.find_pipeline(models[0], spec, reporter)
     found = inputs.find_evaluation_data(
