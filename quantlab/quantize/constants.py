@@ -62,6 +62,34 @@ def fold_constants(proto: onnx.ModelProto, most: int) -> int:
     return most - left
 
 
+def choose_branches(graph: onnx.GraphProto) -> None:
+    """An If whose condition is a weight becomes the nodes of the branch that it takes."""
+    conditions, names = g.initializers(graph), g.Names(g.tensor_names(graph))
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        condition = conditions.get(node.input[0]) if g.is_standard(node, "If") else None
+        if condition is None:
+            nodes.append(node)
+            continue
+        wanted = "then_branch" if array_of(condition).any() else "else_branch"
+        branch = next(found.g for found in node.attribute if found.name == wanted)
+        made = [t.name for t in branch.initializer]
+        made += [name for inner in branch.node for name in inner.output if name]
+        renamed = {name: names.new(name) for name in made}
+        for tensor in branch.initializer:
+            tensor.name = renamed[tensor.name]
+            graph.initializer.append(tensor)
+        for inner in branch.node:
+            g.rename_node_reads(inner, renamed)
+            for i, name in enumerate(inner.output):
+                inner.output[i] = renamed.get(name, name)
+            nodes.append(inner)
+        for value, target in zip(branch.output, node.output, strict=True):
+            reads = [renamed.get(value.name, value.name)]
+            nodes.append(helper.make_node("Identity", reads, [target]))
+    g.set_nodes(graph, nodes)
+
+
 def _evaluate(
     node: onnx.NodeProto,
     weights: Mapping[str, g.Array],
