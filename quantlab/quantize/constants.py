@@ -90,6 +90,28 @@ def choose_branches(graph: onnx.GraphProto) -> None:
     g.set_nodes(graph, nodes)
 
 
+def sequences_as_splits(graph: onnx.GraphProto) -> None:
+    """A SplitToSequence of known sizes, of which SequenceAt alone read known parts, becomes a
+    Split."""
+    weights, names = Weights(graph), g.Names(g.tensor_names(graph))
+    read_by, outputs = g.consumers(graph), {v.name for v in graph.output}
+    for node in graph.node:
+        sizes = weights.get(node.input[1]) if len(node.input) > 1 else None
+        if not g.is_standard(node, "SplitToSequence") or sizes is None or sizes.ndim != 1:
+            continue
+        readers = read_by.get(node.output[0], [])
+        known = all(g.is_standard(r, "SequenceAt") and r.input[1] in weights for r in readers)
+        if not known or node.output[0] in outputs:
+            continue
+        parts = [names.new(f"{node.output[0]}_part") for _ in sizes]
+        for reader in readers:
+            part = parts[int(weights[reader.input[1]].item())]
+            reader.CopyFrom(helper.make_node("Identity", [part], reader.output, name=reader.name))
+        axis = g.attribute(node, "axis", 0)
+        made = helper.make_node("Split", node.input, parts, name=node.name, axis=axis)
+        node.CopyFrom(made)
+
+
 def _evaluate(
     node: onnx.NodeProto,
     weights: Mapping[str, g.Array],

@@ -21,6 +21,7 @@ from quantlab.model.plain import plain
 from quantlab.quantize.constants import (
     choose_branches,
     fold_constants,
+    sequences_as_splits,
     simplify_reshapes,
     simplify_sizes,
 )
@@ -109,6 +110,7 @@ def _compute_sizes(proto: onnx.ModelProto) -> None:
         left -= fold_constants(proto, left)
         choose_branches(proto.graph)
         _constants_to_initializers(proto.graph)
+        sequences_as_splits(proto.graph)
         simplify_reshapes(proto)
         simplify_sizes(proto)
         _remove_no_ops(proto.graph)
@@ -356,5 +358,8 @@ def _checked(proto: onnx.ModelProto) -> onnx.ModelProto:
         without_weights(_valid, proto)
     except onnx.checker.ValidationError as error:
         reason = str(error).strip().splitlines()[0]
-        raise QuantizeError(f"The model is not valid ONNX: {reason}") from error
+        raise QuantizeError(
+            f"The model is not valid ONNX: {reason}",
+            "Export it again; with torch.onnx.export, also try optimize=False.",
+        ) from error
     return proto

@@ -518,3 +518,29 @@ def test_a_branch_that_the_image_decides_stays() -> None:
         node("If", "more", "y", then_branch=branch("Relu"), else_branch=branch("Abs")),
     ]
     assert ops(prepare(model(nodes, {"two": np.float32(2)})))["If"] == 1
+
+
+@pytest.mark.parametrize("last", [-1, 2])
+def test_a_split_into_a_sequence_of_known_parts_is_a_split(last: int) -> None:
+    nodes = [
+        node("SplitToSequence", "x sizes", "parts", axis=2),
+        *(node("SequenceAt", f"parts {at}", at.upper()) for at in ("first", "last")),
+        node("Concat", "FIRST LAST", "y", axis=2),
+    ]
+    places = {"first": np.array(0), "last": np.array(last)}
+    before = model(nodes, {"sizes": np.array([1, 2, 5])} | places)
+    after = prepare(before)
+    assert ops(after) == {"Split": 1, "Concat": 1}
+    np.testing.assert_array_equal(run(after), run(before))
+
+
+def test_a_part_that_the_image_decides_stays_in_a_sequence() -> None:
+    nodes = [
+        node("SplitToSequence", "x sizes", "parts", axis=2),
+        node("ReduceMax", "x", "top", keepdims=0),
+        node("Greater", "top two", "more"),
+        node("Cast", "more", "place", to=TensorProto.INT64),
+        node("SequenceAt", "parts place", "y"),
+    ]
+    weights = {"sizes": np.array([4, 4]), "two": np.float32(2)}
+    assert "SplitToSequence" in ops(prepare(model(nodes, weights)))
