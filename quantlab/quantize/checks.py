@@ -22,6 +22,11 @@ _CORRECTIONS: Mapping[str, Collection[object]] = {
     "range_search": (False,),
     "smooth": (None,),
     "rounding": ("nearest",),
+    "symmetric": (False,),
+    "bias": ("auto",),
+    "operators": ("onnxruntime",),
+    "fused_sums": (False,),
+    "shared_scales": (False,),
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from quantlab.errors import RecipeError
 from quantlab.quantize.groups import Group
 from quantlab.recipe import Recipe
 from quantlab.tune.front import Front
@@ -159,10 +160,10 @@ def combinations(base: Recipe, space: Mapping[str, Sequence[Any]]) -> list[Recip
 def variant(base: Recipe, changes: Mapping[str, Any]) -> Recipe | None:
     """``base`` with these fields changed, or None when they do not go together."""
     named = "-".join(str(value) for value in changes.values())
-    fields = base.model_dump(exclude_unset=True) | dict(changes) | {"name": named[:60]}
+    fields = base.given | dict(changes) | {"name": named[:60]}
     try:
         return Recipe.model_validate(fields)
-    except ValueError:
+    except (ValueError, RecipeError):
         return None
 
 

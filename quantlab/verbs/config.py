@@ -17,6 +17,7 @@ from quantlab._util.paths import is_url
 from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.compat import translated
 from quantlab.data.preprocess import Pipeline
+from quantlab.errors import RecipeError
 from quantlab.gate.notation import USUAL, parse_decline
 from quantlab.gate.rules import DEFAULT_RULES, parse_rules
 from quantlab.recipe import Recipe
@@ -281,11 +282,10 @@ def narrowed(recipes: Sequence[Recipe], search: Mapping[str, Sequence[Any]]) -> 
     """
     kept: dict[str, Recipe] = {}
     for recipe in recipes:
-        fields = recipe.model_dump()
-        outside = {k: v[0] for k, v in search.items() if fields[k] not in v}
+        outside = {k: v[0] for k, v in search.items() if getattr(recipe, k) not in v}
         try:
-            fitting = Recipe.model_validate({**recipe.model_dump(exclude_unset=True), **outside})
-        except ValueError:
+            fitting = Recipe.model_validate({**recipe.given, **outside})
+        except (ValueError, RecipeError):
             continue
         kept.setdefault(fitting.digest, fitting)
     return tuple(kept.values())

@@ -129,7 +129,7 @@ def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
     proto = prepare(model.proto(), min_opset=INT16_OPSET if wide else MIN_OPSET)
     check_weights(proto, model.path)
     names = {node.name for node in proto.graph.node}
-    to_int8_forms(proto)
+    to_int8_forms(proto, standard=recipe.operators == "standard")
     check_excluded(recipe, names | {node.name for node in proto.graph.node})
     proto.ir_version = max(proto.ir_version, 10 if wide else 0)
     del proto.graph.value_info[:]
@@ -205,7 +205,7 @@ def make_plan(
     start, seen = _observed(equalizer, recipe, calibration, some, observe)
     net, ranges = start.net, _ranges(start, seen)
     dtype, zero = weight_storage(recipe)
-    plan = QuantizationPlan(net, grid, dtype, zero, quantizers(net, ranges, grid), {})
+    plan = QuantizationPlan(net, grid, dtype, zero, quantizers(net, ranges, grid), {}, recipe.bias)
     if recipe.rounding == "nearest" and not recipe.bias_correction:
         plan = nearest_weights(plan, recipe)
     else:
@@ -235,7 +235,7 @@ def _equalization_harms(equalizer: Equalizer, some: Batches) -> bool:
     errors = []
     for tried, more in ((net, plain), (start.net, start.ranges)):
         tensors = quantizers(tried, {**ranges, **more}, grid)
-        made = QuantizationPlan(tried, grid, dtype, zero, tensors, {})
+        made = QuantizationPlan(tried, grid, dtype, zero, tensors, {}, recipe.bias)
         errors.append(trial.errors(nearest_weights(made, recipe)))
     without, equalized = errors
     return clearly_less(without, equalized * LEAST_GAIN)

@@ -27,14 +27,14 @@ from quantlab.quantize.engine.products import (
 from quantlab.quantize.fold import fold_factors_ahead
 
 
-def to_int8_forms(proto: onnx.ModelProto) -> None:
-    """Every rewriting, in the order that they need."""
+def to_int8_forms(proto: onnx.ModelProto, *, standard: bool = False) -> None:
+    """Every rewriting, in the order that they need; ``standard``: to standard operators alone."""
     graph = proto.graph
     shapes = g.tensor_shapes(proto)
     sums_as_adds(graph)
     limits_as_clips(graph)
     hard_sigmoids(graph)
-    gelus(proto)
+    gelus(proto, standard=standard)
     fold_factors_ahead(graph)
     means_as_pools(proto, shapes)
     einsums_as_matmuls(graph, shapes)
