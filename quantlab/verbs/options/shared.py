@@ -45,6 +45,17 @@ FP32 = Option(
     form_help="",
     main=True,
 )
+TargetName = Annotated[
+    str | None,
+    Option(
+        "Where the int8 file is to run: x86, x86-vnni, arm64, openvino, tensorrt, qnn, tflite or "
+        "widest (docs/targets.md). Default: the recipe's, else x86.",
+        group="Calibration",
+        config="target",
+        remote=Name | None,
+        reader="quantlab.targets:find_target",
+    ),
+]
 THREADS = Option("For evaluation; 0: all cores.", group="Speed", remote=True, most=MOST_THREADS)
 FileName = Annotated[
     str,

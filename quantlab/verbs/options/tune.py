@@ -39,6 +39,7 @@ from quantlab.verbs.options.shared import (
     NoBench,
     RunOptions,
     ShardedOptions,
+    TargetName,
 )
 
 
@@ -152,6 +153,7 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
             form_help="Only this recipe.",
         ),
     ] = None
+    target: TargetName = None
     quant_format: Annotated[
         Literal["QDQ", "QOperator", "default"] | None,
         _search(

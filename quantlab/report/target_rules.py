@@ -1,0 +1,30 @@
+"""What ``quantlab inspect --target`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from quantlab.inspect.target_rules import TargetReport
+
+
+def target_summary(found: TargetReport) -> str:
+    """Pass or fail, then by rule the remedy and every place."""
+    return "\n".join(_lines(found))
+
+
+def _lines(found: TargetReport) -> Iterator[str]:
+    subject = f"{found.name} for target {found.target}"
+    if found.passed:
+        yield f"PASS: {subject}: none of its {len(found.rules)} rules is breached."
+        return
+    broken = len({breach.rule for breach in found.breaches})
+    places = len(found.breaches)
+    yield (
+        f"FAIL: {subject}: {broken} of {len(found.rules)} rules breached, in {places} "
+        f"place{'s' if places > 1 else ''}."
+    )
+    for rule, group in groupby(found.breaches, lambda breach: breach.rule):
+        breaches = list(group)
+        yield f"\n{rule} ({len(breaches)}): {breaches[0].remedy}"
+        yield from (f"  {breach.node}: {breach.problem}" for breach in breaches)
