@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from quantlab.inspect.target_rules import TargetReport
+from quantlab.targets import Target, find_target
 
 
 def target_summary(found: TargetReport) -> str:
@@ -13,10 +14,20 @@ def target_summary(found: TargetReport) -> str:
     return "\n".join(_lines(found))
 
 
+def _proof(target: Target) -> str:
+    """For what the target stands, and what is known of its rules."""
+    sources = ", ".join(document.title for document in target.documents)
+    known = (
+        "such files were run there" if target.proof == "run" else "by rule: nothing was run there"
+    )
+    return f"{target.summary} ({known}; {sources})."
+
+
 def _lines(found: TargetReport) -> Iterator[str]:
     subject = f"{found.name} for target {found.target}"
     if found.passed:
         yield f"PASS: {subject}: none of its {len(found.rules)} rules is breached."
+        yield _proof(find_target(found.target))
         return
     broken = len({breach.rule for breach in found.breaches})
     places = len(found.breaches)

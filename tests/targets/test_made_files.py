@@ -9,6 +9,7 @@ import onnx
 import pytest
 from nets import SIZE, Weights, conv, floats, network, node, ops, quantize, sqnr
 
+from quantlab.fetch import published
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
 from quantlab.targets import TARGETS
@@ -111,6 +112,22 @@ def test_x86_is_what_is_made_without_a_target(tmp_path: Path) -> None:
     recipes = Recipe(target="x86"), Recipe()
     stamped = [stamp(p, model, r, "", ()) for p, r in zip((named, unnamed), recipes, strict=True)]
     assert stamped[0] == stamped[1]
+
+
+def test_the_npu_recipe_is_the_widest_with_percentiles(tmp_path: Path) -> None:
+    """What it was before it named its target is known by its digest, and what makes the same file
+    in every byte needs no target."""
+    nodes, weights = NETWORKS["depthwise and a residual"]
+    model = network(tmp_path, nodes, weights)
+    entry = published("npu-timm")
+    assert entry.recipe is not None
+    assert (entry.recipe.target, entry.recipe.placement) == ("widest", "widest")
+    before = Recipe(ranges="percentile", range_search=False, images_per_class=1)
+    assert entry.former_recipes == (before.digest,)
+    now = quantize(model, **entry.recipe.given)
+    same = quantize(model, **before.given, placement="widest")
+    assert now.SerializeToString() == same.SerializeToString()
+    assert TARGETS["widest"].breaches(now) == ()
 
 
 def test_a_symmetric_file_keeps_its_relu(tmp_path: Path) -> None:
