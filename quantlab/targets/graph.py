@@ -158,6 +158,11 @@ class QuantizedGraph:
             return None
         return maker.input[0] if self.is_constant(maker.input[0]) else None
 
+    def rank(self, layer: WeightedLayer) -> int:
+        """The dimensions of a layer's weights."""
+        found = self.integers(layer.weight) if layer.weight is not None else None
+        return 0 if found is None else found.ndim
+
     def integers(self, found: Encoding) -> NDArray[np.int64] | None:
         """The integers of a weight, as stored or as the model will make them of its floats."""
         stored = self.array(found.tensor)
@@ -180,10 +185,15 @@ class QuantizedGraph:
         return self._of_node.get(id(self.made_by.get(name)))
 
     def comes_from(self, name: str) -> Encoding | None:
-        """The same, also where the numbers were moved about since."""
+        """The same, also where the numbers were moved about since, or joined with others of the
+        same scale."""
         maker = self.made_by.get(name)
         if maker is not None and g.is_standard(maker, *MOVERS):
             return self.comes_from(maker.input[0])
+        if maker is not None and g.is_standard(maker, "Concat"):
+            first, *more = (self.comes_from(each) for each in maker.input)
+            alike = first is not None and all(q is not None and q.same_as(first) for q in more)
+            return first if alike else None
         return self.read_from(name)
 
     def goes_to(self, name: str) -> tuple[Encoding, ...]:

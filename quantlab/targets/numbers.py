@@ -91,7 +91,7 @@ def _other_axis(graph: QuantizedGraph) -> Iterator[Found]:
             continue
         turned = any(a.name == "transB" and a.i for a in layer.node.attribute)
         wanted = {"Conv": 0, "Gemm": 0 if turned else 1}.get(layer.node.op_type)
-        if wanted is not None and layer.weight.axis != wanted:
+        if wanted is not None and layer.weight.axis not in (wanted, wanted - graph.rank(layer)):
             yield (
                 layer.node.name,
                 f"the scales of {layer.weight.tensor} lie along axis {layer.weight.axis}, not "

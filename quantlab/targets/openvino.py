@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from quantlab.targets.numbers import (
     activation_types,
-    activations_per_tensor,
     pair_sums,
     per_output_channel,
     symmetric_weights,
@@ -33,7 +32,6 @@ OPENVINO = Target(
         activation_types("u8", "s8"),
         weight_types("s8"),
         symmetric_weights,
-        activations_per_tensor,
         per_output_channel,
         whole_layers,
         pair_sums(across_positions=False),

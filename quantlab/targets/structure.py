@@ -78,8 +78,9 @@ one_encoding = TargetRule(
 def _half_quantized(graph: QuantizedGraph) -> Iterator[Found]:
     for layer in graph.layers:
         data, weight = graph.comes_from(layer.data), layer.weight
-        if weight is None and data is not None:
-            yield _name(layer.node), "its input is quantized, but its weights are in floats"
+        between = data is not None and any(map(graph.goes_to, layer.node.output))
+        if weight is None and between:
+            yield _name(layer.node), "it stands between two quantizers with weights in floats"
         if weight is not None and data is None:
             yield _name(layer.node), "its weights are quantized, but its input is in floats"
 

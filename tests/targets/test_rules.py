@@ -100,6 +100,10 @@ def scales_along_inputs(proto: onnx.ModelProto) -> None:
     second.attribute[0].i = 1
 
 
+def axis_from_the_end(proto: onnx.ModelProto) -> None:
+    weight_of(proto).attribute[0].i = -4
+
+
 def scales_of_an_activation(proto: onnx.ModelProto) -> None:
     written = nodes_of(proto, "QuantizeLinear")[1]
     rewrite(proto, written.input[1], lambda scale: np.full(C, scale, np.float32))
@@ -179,6 +183,9 @@ CASES: dict[str, tuple[str, Made, Made]] = {
     ),
     "activations-per-tensor": ("widest", made(), made(change=scales_of_an_activation)),
     "per-output-channel": ("widest", made(), made(change=scales_along_inputs)),
+    "an axis counted from the end": ("widest", made(change=axis_from_the_end), made(
+        change=scales_along_inputs
+    )),
     "channel-weights": ("tensorrt", made(), made(change=one_scale)),
     "integer-bias": ("x86", made(), made(bias="fp32")),
     "a bias with another scale": ("tflite", made(), made(change=bias_with_another_scale)),
@@ -210,6 +217,7 @@ CASES: dict[str, tuple[str, Made, Made]] = {
     ),
 }  # fmt: skip
 OF_RULE = {
+    "an axis counted from the end": "per-output-channel",
     "a bias with another scale": "integer-bias",
     "pair sums in OpenVINO": "pair-sums",
     "whole layers whose input is in floats": "whole-layers",
