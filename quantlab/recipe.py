@@ -128,16 +128,17 @@ class Recipe(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _target_decides(cls, data: Any, make: ModelWrapValidatorHandler[Self]) -> Self:
-        """What the target decides is as little set as a default; what is set must suit a target
-        that is named. Raises RecipeError."""
+        """What a target that is named decides is as little set as a default; what is set must suit
+        it. Raises RecipeError."""
         if not isinstance(data, dict):
             return make(data)
-        target = find_target(str(data.get("target", DEFAULT)))
+        decided: dict[str, Any] = {}
         if "target" in data:
+            target = find_target(str(data["target"]))
             target.check(data)
-        decided = {key: value for key, value in target.decides.items() if key not in data}
+            decided = {key: value for key, value in target.decides.items() if key not in data}
         found = make({**decided, **data})
-        found.model_fields_set.difference_update(decided)
+        found.model_fields_set.intersection_update(data)
         return found
 
     @model_serializer(mode="wrap")
@@ -157,7 +158,7 @@ class Recipe(BaseModel):
 
     @property
     def given(self) -> dict[str, Any]:
-        """The fields that are set, without those that the target decides."""
+        """The fields that are set, without what follows of them."""
         return {name: getattr(self, name) for name in self.model_fields_set}
 
     @model_validator(mode="after")

@@ -43,7 +43,8 @@ def weight_types(*types: str) -> TargetRule:
 def _asymmetric_activations(graph: QuantizedGraph) -> Iterator[Found]:
     for found in graph.of_role("activation"):
         if found.zero.any():
-            yield _name(found), f"the zero point of {found.tensor} is {found.zero[0]}, not 0"
+            first = found.zero[found.zero != 0][0]
+            yield _name(found), f"the zero point of {found.tensor} is {first}, not 0"
 
 
 symmetric_activations = TargetRule(

@@ -36,7 +36,7 @@ OPENVINO = Target(
         whole_layers,
         pair_sums(across_positions=False),
     ),
-    decides={"placement": "widest"},
+    decides={"placement": "widest", "portable": True},
     allows={
         "format": ("qdq",),
         "activations": ("u8", "s8"),

@@ -39,6 +39,7 @@ X86 = Target(
     ),
     proof="run",
     rules=(*FUSED, pair_sums(across_positions=True)),
+    decides={"portable": True},
     allows={
         "activations": ("u8", "dynamic"),
         "weights": ("s8",),

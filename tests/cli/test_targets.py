@@ -125,7 +125,7 @@ def test_the_library_takes_targets_too() -> None:
 def test_a_recipe_takes_what_the_target_decides_as_defaults() -> None:
     recipe = Recipe(target="qnn", activations="u16")
     assert (recipe.activations, recipe.bias, recipe.ranges) == ("u16", "int32", "minmax")
-    assert not {"bias", "portable", "operators"}.intersection(recipe.given)
+    assert recipe.given == {"target": "qnn", "activations": "u16"}
     assert Recipe.model_validate(recipe.model_dump()) == recipe
     with pytest.raises(RecipeError, match="target: tflite contradicts activations: u16"):
         recipe.aimed_at("tflite")
@@ -135,6 +135,8 @@ def test_a_recipe_takes_what_the_target_decides_as_defaults() -> None:
 def test_recipes_without_a_target_keep_their_digests() -> None:
     assert Recipe().digest == Recipe(target="x86").digest == "093dfec2f838"
     assert "target" not in Recipe(portable=False).model_dump()
+    assert Recipe(engine="ort").portable is False
+    assert Recipe(engine="ort").aimed_at("x86").portable is True
     with pytest.raises(RecipeError, match="target: x86 contradicts portable: false"):
         Recipe(target="x86", portable=False)
 

@@ -37,6 +37,7 @@ eval_list: val.txt
 synsets: words.txt
 pipeline: {resizer: pillow-bilinear, resize: 36, crop: 32, mean: [0, 0, 0], std: [1, 1, 1]}
 recipe: r.yaml
+target: openvino
 output: out/int8.onnx
 criterion: agreement >= 96%
 tolerance: 0.1%
