@@ -67,7 +67,7 @@ from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.stored import StoredCheck
 from quantlab.inspect.target_rules import TargetReport
-from quantlab.model.kinds import Layout, OutputKind
+from quantlab.model.kinds import Layout, OutputKind, RuntimeName, with_runtime
 from quantlab.model.model import Model, file_name
 from quantlab.recipe import Recipe
 from quantlab.report.preprocessing_audit import guessing_error
@@ -195,6 +195,7 @@ def quantize(
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
     seed: int | None = None,
     max_bad: float = 0.01,
     force: bool = False,
@@ -220,6 +221,8 @@ def quantize(
         output_name: the output that is judged, of several; default: the first of classes.
         size: of images in pixels, where the model leaves it free: 224, or "48x192" or (48, 192) for
             height and width; default: 224.
+        runtime: what runs models, "onnxruntime" or "openvino"; default: the Model's own, which is
+            onnxruntime.
         seed: of the sample, in the recipe's place.
         max_bad: the share of images, 0 to 1, that may be unreadable.
         force: return also a model whose answers are unrelated to fp32's.
@@ -265,7 +268,7 @@ def quantize(
     asked = {"model": fp32.name, "calibration": found.dataset.root, "recipe": chosen.name}
     with _recorded("quantize", run_dir, reporter, asked) as run:
         made = quantize_verb.quantize(
-            fp32, chosen, found, through, spec, reporter, f"{fp32.name}.int8"
+            fp32, chosen, found, through, spec, reporter, f"{fp32.title}.int8"
         )
         if made.error is None:
             quantize_verb.warn_of_speed(made.int8, reporter)
@@ -294,6 +297,7 @@ def tune(
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
     images_per_class: int | None = None,
     calibration_size: int | None = None,
     seed: int = 0,
@@ -336,6 +340,7 @@ def tune(
         output_kind: as for ``quantize``.
         output_name: as for ``quantize``.
         size: as for ``quantize``.
+        runtime: as for ``quantize``.
         images_per_class: calibration images of each class; by default one, and more where that
             makes fewer than 300 in all.
         calibration_size: or so many in all.
@@ -404,14 +409,14 @@ def tune(
         return tune_verb.Subject(fp32, through, first, second, audit=not first.dataset.ready)
 
     with temporary_folder() as work, _recorded("tune", run_dir, reporter, asked) as run:
-        output = work / f"{file_name(fp32.name)}.int8.onnx"
+        output = work / f"{file_name(fp32.title)}.int8.onnx"
         folder = work / "run" if run is None else run.folder
         folder.mkdir(exist_ok=True)
         tuned = tune_verb.tune(spec, judged, subject, output, folder, reporter)
         with tune_verb.resumable(folder):
             found = _published(tuned, run, reporter)
         return TuneResult(
-            model=quantize_verb.int8_of(fp32, output.read_bytes(), f"{fp32.name}.int8"),
+            model=quantize_verb.int8_of(fp32, output.read_bytes(), f"{fp32.title}.int8"),
             verdict=found.verdict,
             comparison=found.comparison,
             best=found.best,
@@ -431,6 +436,7 @@ def evaluate(
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
     max_bad: float = 0.01,
     threads: int = 0,
     provider: str | None = None,
@@ -451,6 +457,7 @@ def evaluate(
         output_kind: as for ``quantize``.
         output_name: as for ``quantize``.
         size: as for ``quantize``.
+        runtime: as for ``quantize``.
         max_bad: the share of images, 0 to 1, that may be unreadable.
         threads: cores to use, 0 for all; these change no answer.
         provider: an ONNX Runtime execution provider, by default the CPU's.
@@ -510,6 +517,8 @@ def compare(
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
+    fp32_runtime: RuntimeName | None = None,
     timing: bool = True,
     batch_sizes: Sequence[int] = (1,),
     rounds: int | None = None,
@@ -541,6 +550,8 @@ def compare(
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
+    fp32_runtime: RuntimeName | None = None,
     timing: bool = True,
     batch_sizes: Sequence[int] = (1,),
     rounds: int | None = None,
@@ -573,6 +584,9 @@ def compare(
         output_kind: as for ``quantize``.
         output_name: as for ``quantize``.
         size: as for ``quantize``.
+        runtime: as for ``quantize``.
+        fp32_runtime: of the fp32 model, where that is another: the gain of the runtime is then
+            told apart from quantization's.
         timing: whether the models are timed.
         batch_sizes: at which they are timed.
         rounds: of timing; default: as many as fit into ten seconds, 8 to 15.
@@ -652,7 +666,7 @@ def _pair(
     reporter: Reporter,
 ) -> tuple[tuple[Model, Model], LocatedDataset, Pipeline]:
     """Both models, loaded, and the images, opened. Raises ModelError, DataError, RecipeError."""
-    models = _classifier(fp32, spec), _classifier(int8, spec)
+    models = _classifier(fp32, spec, spec.fp32_runtime), _classifier(int8, spec)
     compare_verb.check_comparable(*models, "Give the fp32 model first.")
     labels = any(each.needs_labels for each in criteria)
     found = _found(images, models[0], reporter, max_bad=spec.max_bad, need_labels=labels)
@@ -717,6 +731,8 @@ def gate(
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
+    fp32_runtime: RuntimeName | None = None,
     rounds: int | None = None,
     seed: int = 0,
     max_bad: float = 0.01,
@@ -745,6 +761,8 @@ def gate(
         output_kind: as for ``quantize``.
         output_name: as for ``quantize``.
         size: as for ``quantize``.
+        runtime: as for ``quantize``.
+        fp32_runtime: as for ``compare``.
         rounds: of timing.
         seed: of the bootstrap.
         max_bad: the share of images, 0 to 1, that may be unreadable.
@@ -828,6 +846,7 @@ class _Timing(TypedDict, total=False):
     layout: Layout | None
     output_name: str | None
     size: SizeLike | None
+    runtime: RuntimeName | None
     batch_sizes: Sequence[int]
     rounds: int | None
     seconds: float
@@ -876,6 +895,7 @@ def bench(
     layout: Layout | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
     batch_sizes: Sequence[int] = (1,),
     rounds: int | None = None,
     seconds: float = SECONDS,
@@ -896,6 +916,7 @@ def bench(
         layout: as for ``quantize``.
         output_name: as for ``quantize``.
         size: as for ``quantize``.
+        runtime: as for ``quantize``.
         batch_sizes: images a run.
         rounds: of fresh processes; default: as many as fit into ``seconds``, 8 to 15.
         seconds: that a batch size may take.
@@ -943,6 +964,7 @@ class _Reading(TypedDict, total=False):
     output_kind: OutputKind | None
     output_name: str | None
     size: SizeLike | None
+    runtime: RuntimeName | None
     run_dir: Path | str | None
     progress: Progress | Reporter | None
 
@@ -1060,6 +1082,7 @@ def inspect(
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
     count: int | None = None,
     max_bad: float = 0.01,
     published: float | None = None,
@@ -1095,6 +1118,7 @@ def inspect(
         output_kind: as for ``quantize``.
         output_name: as for ``quantize``.
         size: as for ``quantize``.
+        runtime: as for ``quantize``.
         count: of images, drawn at random; each view has its own default.
         max_bad: the share of images, 0 to 1, that may be unreadable.
         published: a top-1 as a fraction, which the right pipeline should reach.
@@ -1229,9 +1253,15 @@ def _for_tuning(criterion: Criterion | str | None, max_decline: str, tolerance: 
     return found.model_copy(update={"tolerance": tolerance}) if tolerance else found
 
 
-def _classifier(model: ModelLike, options: InputOptions) -> Model:
+def _classifier(
+    model: ModelLike, options: InputOptions, runtime: RuntimeName | None = None
+) -> Model:
     """Raises ModelError, also for what is no image classifier."""
-    return inputs.read_as(Model.of(model), options).check_classifier()
+    named = None
+    if isinstance(model, str):
+        model, named = with_runtime(model)
+    found = inputs.read_as(Model.of(model), options).check_classifier()
+    return found.with_overrides(runtime=named or runtime)
 
 
 def _check_reference(comparison: Comparison) -> None:

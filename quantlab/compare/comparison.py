@@ -194,6 +194,23 @@ class Speed(_Frozen):
         return self.conclusion == "too noisy"
 
 
+class RuntimeGain(_Frozen):
+    """A speedup of two models in different runtimes, taken apart, at one batch size.
+
+    ``by_runtime`` says how many times faster the fp32 model is in int8's ``runtime`` than in its
+    own, ``fp32_runtime``; ``by_quantization`` how many times faster int8 is than fp32 there. The
+    intervals are 95%, as in Speed.
+    """
+
+    batch_size: int
+    fp32_runtime: str
+    runtime: str
+    by_runtime: float
+    by_runtime_interval: Interval
+    by_quantization: float
+    by_quantization_interval: Interval
+
+
 class LeftInFp32(_Frozen):
     """Nodes of one operator that compute in fp32: how many, which share of all MACs they are, and
     why."""
@@ -218,7 +235,8 @@ class Comparison(_Frozen):
 
     ``unmatched`` counts the images that only one of them was evaluated on; ``classes`` is the table
     of all classes that have images; ``flips`` is bounded, the surest fp32 answers first; ``notes``
-    are sentences for the reader, ``lead`` those that stand before everything else; ``custom`` holds
+    are sentences for the reader, ``lead`` those that stand before everything else;
+    ``runtime_gains`` are of models that ran in different runtimes; ``custom`` holds
     the metrics of the user's, by name; ``macs`` are the int8 model's, None where its graph is not
     at hand; ``predicted_speedup`` is what its file says of itself, None where that is nothing.
     """
@@ -239,6 +257,7 @@ class Comparison(_Frozen):
     confidence: Confidence
     speeds: tuple[Speed, ...]
     notes: tuple[str, ...]
+    runtime_gains: tuple[RuntimeGain, ...] = ()
     custom: dict[str, ScoreChange] = {}
     macs: Macs | None = None
     predicted_speedup: float | None = None

@@ -277,6 +277,7 @@ def _speed(c: Comparison, plots: Collection[str]) -> Iterator[Block]:
     if not c.speeds:
         return
     yield comparison_tables.ratios(c)
+    yield from map(say, map(comparison_tables.runtime_sentence, c.runtime_gains))
     yield comparison_tables.speed(c)
     yield say(
         f"The models ran in turns, {len(c.speeds[0].fp32.samples)} timed runs each. The speedup is "

@@ -62,6 +62,7 @@ def _judged(comparison: Comparison, verdict: Verdict, pays: str = "", early: str
         *_single_images(fidelity),
     ]
     lines += [comparison_tables.speed_sentence(s) for s in comparison.speeds]
+    lines += map(comparison_tables.runtime_sentence, comparison.runtime_gains)
     lines += ["", table_of(comparison_tables.zoo(comparison)), "", zoo_sentence(comparison)]
     return "\n".join(lines).strip()
 

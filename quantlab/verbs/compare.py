@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from quantlab.compare.compare import compare, with_speeds
 from quantlab.compare.comparison import Comparison, Macs
 from quantlab.compare.origin import origin_of
 from quantlab.compare.pairing import Named, check_order, check_related, lead_of
+from quantlab.compare.speeds import runtime_gains
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError, ModelError
@@ -102,7 +103,8 @@ def compare_named_models(spec: CompareOptions, reporter: Reporter, command: str 
     judged = (spec.judged, *spec.others)
     test = watch(spec.judged) if spec.early_stop else None
     metrics = metrics_of(*judged)
-    models = [inputs.find_model(text, spec, reporter) for text in (spec.fp32, spec.int8)]
+    named = ((spec.fp32, spec.fp32_runtime), (spec.int8, None))
+    models = [inputs.find_model(text, spec, reporter, runtime) for text, runtime in named]
     check_comparable(models[0], models[1], _exchanged(command, spec.fp32, spec.int8))
     pipeline = inputs.find_pipeline(models[0], spec, reporter)
     found = inputs.find_evaluation_data(
@@ -147,9 +149,14 @@ def side_by_side(
     if comparison.same_file:
         reporter.say("One file takes as long as itself: nothing is timed.")
     elif not spec.no_bench:
-        timing = timed(models, bench_spec(spec), reporter)
-        fp32_times, int8_times, *_ = timing.measurements
+        runtimes = models[0].runtime, models[1].runtime
+        moved = [models[0].with_overrides(runtime=runtimes[1])] if len({*runtimes}) > 1 else []
+        timing = timed([*models, *moved], bench_spec(spec), reporter)
+        fp32_times, int8_times, *there = timing.measurements
         comparison = with_speeds(comparison, fp32_times, int8_times, timing.noise)
+        if there:
+            gains = runtime_gains(fp32_times, there[0], int8_times, runtimes)
+            comparison = comparison.model_copy(update={"runtime_gains": gains})
     inputs.check_all_unchanged(models)
     return SideBySide(comparison, tuple(predictions), timing, crops, early)
 
@@ -244,7 +251,15 @@ def _lead(
         (first, second),
         lambda: origin_of(fp32.proto().graph, int8.proto().graph),
     )
-    return (*lead_of(*pair), *([apart] if apart else []))
+    return (*lead_of(*pair), *([apart] if apart else []), *_of_two_runtimes(fp32, int8))
+
+
+def _of_two_runtimes(fp32: Model, int8: Model) -> Iterator[str]:
+    if fp32.runtime != int8.runtime:
+        yield (
+            f"fp32 ran in {fp32.runtime} and int8 in {int8.runtime}: what differs is the "
+            "quantization's and the runtime's together."
+        )
 
 
 def warn_of_calibration_images(int8: Model, crops: Crops, reporter: Reporter) -> None:

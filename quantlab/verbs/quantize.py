@@ -64,7 +64,7 @@ class Quantized(VerbResult):
     def artifacts(self, conditions: PageConditions) -> Iterable[Artifact]:
         """The file, where it is kept there."""
         if self.output is self.int8:
-            yield Artifact("model", f"{file_name(self.int8.name)}.onnx", self.int8.save)
+            yield Artifact("model", f"{file_name(self.int8.title)}.onnx", self.int8.save)
 
 
 def quantize_named_model(spec: QuantizeOptions, reporter: Reporter) -> Quantized:

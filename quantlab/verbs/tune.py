@@ -97,7 +97,7 @@ def tune_named_model(spec: TuneOptions, folder: Path, reporter: Reporter) -> Tun
         )
         return Subject(model, pipeline, *both)
 
-    output = spec.output or Path(f"{model.name}.int8.onnx")
+    output = spec.output or Path(f"{model.title}.int8.onnx")
     return tune(spec, criterion, subject, output, folder, reporter)
 
 

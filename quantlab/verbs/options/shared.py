@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from quantlab.cluster.executor import INLINE
-from quantlab.model.kinds import Layout, OutputKind
+from quantlab.errors import QuantlabError
+from quantlab.model.kinds import ONNX_RUNTIME, Layout, OutputKind, RuntimeName
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import (
     Batch,
@@ -148,6 +149,12 @@ class ConfigOptions(Options):
 
 
 _model = partial(Option, group="Model", remote=True)
+RUNTIME = Option(
+    "What runs models: onnxruntime or openvino. Default: onnxruntime.",
+    group="Speed",
+    remote=True,
+    config="runtime",
+)
 
 
 class InputOptions(Options):
@@ -159,6 +166,7 @@ class InputOptions(Options):
         _model("The output to judge, of several; else the first of classes.", remote=Name | None),
     ] = None
     size: Annotated[PixelSize | None, _model(SIZE_HELP)] = None
+    runtime: Annotated[RuntimeName | None, RUNTIME] = None
 
 
 class ModelOptions(InputOptions, ConfigOptions):
@@ -181,6 +189,14 @@ class ModelOptions(InputOptions, ConfigOptions):
 
 
 _speed = partial(Option, group="Speed")
+
+
+def check_provider(provider: str | None, *runtimes: RuntimeName | None) -> None:
+    """Raises QuantlabError where a provider of ONNX Runtime is named for another runtime."""
+    if provider is not None and {*runtimes} - {None, ONNX_RUNTIME}:
+        raise QuantlabError(
+            "--provider is of ONNX Runtime, and a model is run by OpenVINO.", "Leave one out."
+        )
 
 
 class EvaluationOptions(ModelOptions):
@@ -220,6 +236,7 @@ class EvaluationOptions(ModelOptions):
         from quantlab.evaluate.execution import parse_split
         from quantlab.runtime.providers import providers_of
 
+        check_provider(self.provider, self.runtime)
         return ShardedExecution(
             threads=self.threads,
             batch=self.batch_size,
