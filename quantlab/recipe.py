@@ -129,7 +129,7 @@ class Recipe(BaseModel):
     @classmethod
     def _target_decides(cls, data: Any, make: ModelWrapValidatorHandler[Self]) -> Self:
         """What a target that is named decides is as little set as a default; what is set must suit
-        it. Raises RecipeError."""
+        it."""
         if not isinstance(data, dict):
             return make(data)
         decided: dict[str, Any] = {}

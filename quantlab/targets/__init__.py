@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 
-from quantlab.errors import RecipeError
 from quantlab.targets.arm64 import ARM64
 from quantlab.targets.openvino import OPENVINO
 from quantlab.targets.qnn import QNN
-from quantlab.targets.target import Breach, Target
+from quantlab.targets.target import Breach, Target, TargetError
 from quantlab.targets.tensorrt import TENSORRT
 from quantlab.targets.tflite import TFLITE
 from quantlab.targets.widest import WIDEST
@@ -23,12 +22,12 @@ TARGETS = {
 
 
 def find_target(name: str) -> Target:
-    """The target of that name. Raises RecipeError with the nearest."""
+    """The target of that name. Raises TargetError with the nearest."""
     if (found := TARGETS.get(name)) is not None:
         return found
     near = difflib.get_close_matches(name, TARGETS, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
-    raise RecipeError(f"no target is called {name!r}.", f"{hint}Targets: {', '.join(TARGETS)}.")
+    raise TargetError(f"no target is called {name!r}.", f"{hint}Targets: {', '.join(TARGETS)}.")
 
 
-__all__ = ["DEFAULT", "TARGETS", "Breach", "Target", "find_target"]
+__all__ = ["DEFAULT", "TARGETS", "Breach", "Target", "TargetError", "find_target"]

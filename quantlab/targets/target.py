@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
     from quantlab.targets.graph import QuantizedGraph
 
+
+class TargetError(RecipeError, ValueError):
+    """There is no such target, or a recipe contradicts it: for pydantic a value that cannot be."""
+
+
 Found: TypeAlias = tuple[str, str]
 """A node (or tensor) that breaches a rule, and what is wrong with it."""
 Proof = Literal["run", "by rule"]
@@ -68,11 +73,11 @@ class Target:
     allows: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def check(self, fields: Mapping[str, Any]) -> None:
-        """Raises RecipeError where one of a recipe's fields contradicts the target."""
+        """Raises TargetError where one of a recipe's fields contradicts the target."""
         for key, values in self.allows.items():
             if key in fields and fields[key] not in values:
                 wrong, right = _yaml(fields[key]), " or ".join(map(_yaml, values))
-                raise RecipeError(
+                raise TargetError(
                     f"target: {self.name} contradicts {key}: {wrong}.",
                     f"With this target {key} is {right}: leave {key} out, or name another target.",
                 )

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from quantlab.errors import RecipeError
 from quantlab.quantize.groups import Group
 from quantlab.recipe import Recipe
 from quantlab.tune.front import Front
@@ -163,7 +162,7 @@ def variant(base: Recipe, changes: Mapping[str, Any]) -> Recipe | None:
     fields = base.given | dict(changes) | {"name": named[:60]}
     try:
         return Recipe.model_validate(fields)
-    except (ValueError, RecipeError):
+    except ValueError:
         return None
 
 

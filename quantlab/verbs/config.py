@@ -17,7 +17,6 @@ from quantlab._util.paths import is_url
 from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.compat import translated
 from quantlab.data.preprocess import Pipeline
-from quantlab.errors import RecipeError
 from quantlab.gate.notation import USUAL, parse_decline
 from quantlab.gate.rules import DEFAULT_RULES, parse_rules
 from quantlab.recipe import Recipe
@@ -285,7 +284,7 @@ def narrowed(recipes: Sequence[Recipe], search: Mapping[str, Sequence[Any]]) -> 
         outside = {k: v[0] for k, v in search.items() if getattr(recipe, k) not in v}
         try:
             fitting = Recipe.model_validate({**recipe.given, **outside})
-        except (ValueError, RecipeError):
+        except ValueError:
             continue
         kept.setdefault(fitting.digest, fitting)
     return tuple(kept.values())

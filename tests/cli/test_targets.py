@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from pydantic import ValidationError
 
 import quantlab
 from quantlab import Recipe
@@ -92,6 +93,14 @@ def test_a_recipe_that_contradicts_the_target_names_both() -> None:
 
 
 @pytest.mark.usefixtures("scene")
+def test_a_recipe_file_whose_target_there_is_not_names_the_nearest() -> None:
+    Path("mine.yaml").write_text("name: mine\ntarget: qn\n")
+    found = quantized("--recipe", "mine.yaml")
+    assert found.exit_code == 2
+    assert "Error: mine.yaml: no target is called 'qn'.\nDid you mean qnn? " in found.output
+
+
+@pytest.mark.usefixtures("scene")
 def test_a_file_for_x86_is_the_one_without_a_target() -> None:
     assert quantized().exit_code == quantized("--target", "x86", output="x86.onnx").exit_code == 0
     assert Path("int8.onnx").read_bytes() == Path("x86.onnx").read_bytes()
@@ -137,7 +146,7 @@ def test_recipes_without_a_target_keep_their_digests() -> None:
     assert "target" not in Recipe(portable=False).model_dump()
     assert Recipe(engine="ort").portable is False
     assert Recipe(engine="ort").aimed_at("x86").portable is True
-    with pytest.raises(RecipeError, match="target: x86 contradicts portable: false"):
+    with pytest.raises(ValidationError, match="target: x86 contradicts portable: false"):
         Recipe(target="x86", portable=False)
 
 
