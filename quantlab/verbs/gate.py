@@ -141,7 +141,7 @@ class NotGated(Failed):
 
 
 @dataclass(frozen=True)
-class Target:
+class JudgedPair:
     """What is judged, and against what: the first model, or a baseline in its place."""
 
     int8: str
@@ -174,7 +174,7 @@ def gate_named_models(spec: GateOptions, reporter: Reporter, command: str = "") 
     return replace(gated, outputs=outputs)
 
 
-def _target(spec: GateOptions, config: Config) -> Target:
+def _target(spec: GateOptions, config: Config) -> JudgedPair:
     """From the models that were named, else from the configuration. Raises RecipeError."""
     if len(spec.models) == 2:
         if spec.baseline is not None:
@@ -182,7 +182,7 @@ def _target(spec: GateOptions, config: Config) -> Target:
                 "a baseline stands in the place of FP32, and both were given.",
                 "Give one: quantlab gate FP32 INT8, or quantlab gate INT8 --baseline FILE",
             )
-        return Target(spec.models[1], fp32=spec.models[0])
+        return JudgedPair(spec.models[1], fp32=spec.models[0])
     baseline = spec.baseline or config.rules.baseline
     if spec.models and baseline is None:
         raise RecipeError(
@@ -190,14 +190,14 @@ def _target(spec: GateOptions, config: Config) -> Target:
             "Give FP32 INT8, or INT8 --baseline FILE, or a configuration (docs/gate.md).",
         )
     if spec.models:
-        return Target(spec.models[0], baseline=baseline)
+        return JudgedPair(spec.models[0], baseline=baseline)
     if config.model is None and (config.output is None or baseline is None):
         raise RecipeError(
             "the gate does not know which models to compare.",
             "Give FP32 INT8, or name them in quantlab.yaml: model and output.",
         )
     int8 = str(config.output or f"{Path(config.model or '').stem}.int8.onnx")
-    return Target(int8, baseline=baseline) if baseline else Target(int8, fp32=config.model)
+    return JudgedPair(int8, baseline=baseline) if baseline else JudgedPair(int8, fp32=config.model)
 
 
 def judged_rules(rules: Iterable[Rule]) -> list[Rule]:
@@ -206,7 +206,7 @@ def judged_rules(rules: Iterable[Rule]) -> list[Rule]:
 
 
 def _against_model(
-    spec: GateOptions, target: Target, rules: tuple[Rule, ...], reporter: Reporter, command: str
+    spec: GateOptions, target: JudgedPair, rules: tuple[Rule, ...], reporter: Reporter, command: str
 ) -> Gated:
     """``quantlab compare``, then the rules. Latency is only measured where a rule asks for it."""
     named = {"fp32": target.fp32 or "", "int8": target.int8}

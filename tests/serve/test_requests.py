@@ -41,9 +41,11 @@ MOST: dict[str, dict[str, Any]] = {
         "calibration_size": 8, "seed": 1, "budget": 60, "tolerance": 0.01, "strategy": "random",
         "engine": "ort", "quant_format": "QDQ", "max_trials": 3, "target_speedup": 1.5,
         "pick": "fastest", "no_bench": True, "no_audit": True, "allow_overlap": True, "gate": True,
-        "inc_strategy": "basic", "output": "best.onnx",
+        "inc_strategy": "basic", "output": "best.onnx", "target": "openvino",
     },
-    "quantize": {"recipe": "r", "seed": 1, "output": "best.onnx", "force": True},
+    "quantize": {
+        "recipe": "r", "seed": 1, "output": "best.onnx", "force": True, "target": "qnn"
+    },
     "evaluate": {"log_interval": 10},
     "compare": {
         "max_decline": "1%", "batch_sizes": [1, 8], "rounds": 3, "no_bench": True,
@@ -231,7 +233,7 @@ def test_no_text_becomes_an_option_or_a_path(where: tuple[str, str], text: str) 
         {"images_per_class": 0}, {"budget": 0}, {"budget": "inf"}, {"budget": "nan"},
         {"strategy": "other"}, {"engine": "a/b"}, {"criterion": "os:abort 1%"}, {"verb": "serve"},
         {"criterion": "--help"}, {"pipeline": "../p.yaml"}, {"max_decline": "1%\n"}, {"verb": None},
-        {"recipe": "-r"}, {"threads": "1 --help"}, {"output": "x"}, {"storage": "sqlite:////x"},
+        {"recipe": "-r"}, {"target": "--help"}, {"threads": "1 --help"}, {"output": "x"}, {"storage": "sqlite:////x"},
     ],
     ids=str,
 )  # fmt: skip
