@@ -97,6 +97,11 @@ class Recipe(BaseModel):
         description="a convolution whose output is only added to another tensor is not rounded "
         "before that",
     )
+    fused_activations: bool = Field(
+        default=False,
+        description="what a function of single values alone reads of a convolution or product is "
+        "not rounded before that",
+    )
     shared_scales: bool = Field(
         default=False, description="Concat and AveragePool make the scale that they read"
     )
@@ -181,8 +186,11 @@ class Recipe(BaseModel):
             raise ValueError("format: qoperator knows 8-bit activations and weights only")
         if self.format == "qoperator" and self.bias == "fp32":
             raise ValueError("format: qoperator goes with bias: int32")
-        if self.format == "qoperator" and (self.symmetric or self.fused_sums or self.shared_scales):
-            raise ValueError("symmetric, fused_sums and shared_scales go with format: qdq")
+        of_qdq = (self.symmetric, self.fused_sums, self.fused_activations, self.shared_scales)
+        if self.format == "qoperator" and any(of_qdq):
+            raise ValueError(
+                "symmetric, fused_sums, fused_activations and shared_scales go with format: qdq"
+            )
         if self.symmetric and self.activations not in ("s8", "s16"):
             raise ValueError("symmetric: true goes with activations: s8 or s16")
         return self
@@ -200,7 +208,15 @@ class Recipe(BaseModel):
         return self.model_copy(update={"format": "qdq"}).digest
 
 
-_LATER = ("target", "symmetric", "bias", "operators", "fused_sums", "shared_scales")
+_LATER = (
+    "target",
+    "symmetric",
+    "bias",
+    "operators",
+    "fused_sums",
+    "fused_activations",
+    "shared_scales",
+)
 _PLAIN: dict[str, Any] = {
     "equalize": False,
     "bias_correction": False,

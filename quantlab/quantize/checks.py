@@ -26,6 +26,7 @@ _CORRECTIONS: Mapping[str, Collection[object]] = {
     "bias": ("auto",),
     "operators": ("onnxruntime",),
     "fused_sums": (False,),
+    "fused_activations": (False,),
     "shared_scales": (False,),
 }
 

@@ -42,5 +42,6 @@ ARM64 = Target(
         "weights": ("s8", "u8"),
         "bias": ("auto", "int32"),
         "fused_sums": (False,),
+        "fused_activations": (False,),
     },
 )

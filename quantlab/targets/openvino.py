@@ -36,7 +36,12 @@ OPENVINO = Target(
         whole_layers,
         pair_sums(across_positions=False),
     ),
-    decides={"placement": "widest", "portable": True},
+    decides={
+        "placement": "widest",
+        "portable": True,
+        "operators": "standard",
+        "fused_activations": True,
+    },
     allows={
         "format": ("qdq",),
         "activations": ("u8", "s8"),

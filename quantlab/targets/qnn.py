@@ -75,6 +75,7 @@ QNN = Target(
         "bias": ("int32",),
         "operators": ("standard",),
         "fused_sums": (False,),
+        "fused_activations": (False,),
         "placement": ("widest",),
     },
 )

@@ -85,6 +85,7 @@ TFLITE = Target(
         "operators": ("standard",),
         "shared_scales": (True,),
         "fused_sums": (False,),
+        "fused_activations": (False,),
         "placement": ("widest",),
     },
 )

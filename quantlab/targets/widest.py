@@ -44,6 +44,7 @@ WIDEST = Target(
         "activations": ("u8", "s8", "u16", "s16"),
         "operators": ("standard",),
         "fused_sums": (False,),
+        "fused_activations": (False,),
         "placement": ("widest",),
     },
 )

@@ -47,5 +47,6 @@ X86 = Target(
         "symmetric": (False,),
         "bias": ("auto", "int32"),
         "fused_sums": (False,),
+        "fused_activations": (False,),
     },
 )

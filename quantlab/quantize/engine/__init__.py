@@ -18,6 +18,7 @@ from quantlab.errors import QuantizeError
 from quantlab.model.model import Model
 from quantlab.quantize.checks import check_weights
 from quantlab.quantize.costs import Costs, shipped_costs
+from quantlab.quantize.engine.activations import HARD_SWISH_OPSET
 from quantlab.quantize.engine.dynamic import write_dynamic
 from quantlab.quantize.engine.equalize import Equalized, Equalizer
 from quantlab.quantize.engine.forms import to_int8_forms
@@ -126,10 +127,12 @@ def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
     exclude does not exist.
     """
     wide = recipe.activations in ("u16", "s16") or recipe.weights in ("s4", "s16")
-    proto = prepare(model.proto(), min_opset=INT16_OPSET if wide else MIN_OPSET)
+    usual = HARD_SWISH_OPSET if recipe.fused_activations else MIN_OPSET
+    proto = prepare(model.proto(), min_opset=INT16_OPSET if wide else usual)
     check_weights(proto, model.path)
     names = {node.name for node in proto.graph.node}
-    to_int8_forms(proto, standard=recipe.operators == "standard")
+    standard = recipe.operators == "standard"
+    to_int8_forms(proto, standard=standard, fused=recipe.fused_activations)
     check_excluded(recipe, names | {node.name for node in proto.graph.node})
     proto.ir_version = max(proto.ir_version, 10 if wide else 0)
     del proto.graph.value_info[:]

@@ -220,6 +220,8 @@ def read_net(prepared: onnx.ModelProto, recipe: Recipe, left: Collection[str] = 
     decided = _decide(layers, graph, recipe)
     if recipe.fused_sums:
         decided = _sums_fused(decided, graph)
+    if recipe.fused_activations:
+        decided = _activations_fused(decided, graph)
     net = Net(prepared, tuple(decided), recipe.operators == "standard", recipe.shared_scales)
     if not left and not any(x.quantized and x.weight is not None for x in net.layers):
         raise QuantizeError(
@@ -357,6 +359,44 @@ def _sums_fused(layers: list[Layer], graph: onnx.GraphProto) -> list[Layer]:
         replace(layer, float_output=True) if layer.outputs and layer.output in floats else layer
         for layer in layers
     ]
+
+
+def _activations_fused(layers: list[Layer], graph: onnx.GraphProto) -> list[Layer]:
+    """Functions of what one layer with weights makes, value by value, are computed in fp32 of its
+    unrounded output, where nothing else reads that."""
+    source: dict[str, str] = {}
+    outputs = {v.name for v in graph.output}
+    for layer in layers:
+        if layer.quantized and layer.weight is not None and layer.activation is None:
+            source[layer.output] = layer.output
+        elif _by_value(layer) and len({source.get(name) for name in layer.inputs}) == 1:
+            found = source.get(layer.inputs[0])
+            if found is not None:
+                source[layer.output] = found
+    inside = {name for name, root in source.items() if name != root}
+    read_outside = {
+        name for layer in layers if layer.output not in inside for name in layer.inputs
+    } | outputs
+    roots = {source[name] for name in inside} - read_outside
+    return [
+        replace(layer, float_output=True)
+        if layer.output in roots
+        else replace(layer, quantized=False, float_output=False)
+        if layer.output in inside and source[layer.output] in roots
+        else layer
+        for layer in layers
+    ]
+
+
+_BY_VALUE = (
+    "Add", "Sub", "Mul", "Div", "Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid",
+    "HardSwish", "QuickGelu", "Gelu", "FastGelu", "Tanh", "Erf", "Elu", "Selu", "Celu", "Mish",
+    "Softplus", "Softsign", "ThresholdedRelu",
+)  # fmt: skip
+
+
+def _by_value(layer: Layer) -> bool:
+    return layer.kind in _BY_VALUE and len(layer.outputs) == 1 and bool(layer.inputs)
 
 
 def _also_quantized(layers: list[Layer]) -> set[str]:
