@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from quantlab.model import graph as g
 from quantlab.model.large import array_of
 from quantlab.model.operands import Operand, operands
+from quantlab.targets.operators import KEEPING
 
 TensorRole = Literal["activation", "weight", "bias"]
 _TYPES = {
@@ -22,11 +23,6 @@ _TYPES = {
     "uint4": "u4", "int4": "s4",
 }  # fmt: skip
 _ACTIVATIONS = ("Relu", "Clip")
-MOVERS = (
-    "MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather",
-    "Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Identity",
-)  # fmt: skip
-"""Operators that only move or select numbers."""
 _INTEGER_WEIGHTS = {
     "QLinearConv": (0, 3), "QLinearMatMul": (0, 3), "QGemm": (0, 3), "ConvInteger": (0, 1),
     "MatMulInteger": (0, 1), "MatMulIntegerToFloat": (0, 1), "DynamicQuantizeMatMul": (0, 1),
@@ -188,7 +184,7 @@ class QuantizedGraph:
         """The same, also where the numbers were moved about since, or joined with others of the
         same scale."""
         maker = self.made_by.get(name)
-        if maker is not None and g.is_standard(maker, *MOVERS):
+        if maker is not None and g.is_standard(maker, *KEEPING, "Identity"):
             return self.comes_from(maker.input[0])
         if maker is not None and g.is_standard(maker, "Concat"):
             first, *more = (self.comes_from(each) for each in maker.input)
@@ -202,7 +198,10 @@ class QuantizedGraph:
         for reader in self.read_by.get(name, []):
             if id(reader) in self._of_node and reader.op_type == "QuantizeLinear":
                 found.append(self._of_node[id(reader)])
-            elif g.is_standard(reader, *_ACTIVATIONS, *MOVERS) and reader.input[0] == name:
+            elif (
+                g.is_standard(reader, *_ACTIVATIONS, *KEEPING, "Identity")
+                and reader.input[0] == name
+            ):
                 found += self.goes_to(reader.output[0])
         return tuple(found)
 
