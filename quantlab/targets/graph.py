@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from quantlab.model import graph as g
 from quantlab.model.large import array_of
@@ -100,9 +99,7 @@ class QuantizedGraph:
     def array(self, name: str) -> g.Array | None:
         """A constant's numbers."""
         tensor = self._tensors.get(name)
-        if tensor is None:
-            return None
-        return array_of(tensor) if tensor.name == name else numpy_helper.to_array(tensor)
+        return None if tensor is None else array_of(tensor)
 
     @cached_property
     def encodings(self) -> tuple[Encoding, ...]:
@@ -120,7 +117,8 @@ class QuantizedGraph:
 
     def _encoding(self, node: onnx.NodeProto, operand: Operand) -> Encoding | None:
         scale, zero = self.array(operand.scale), self.array(operand.zero_point)
-        if scale is None:
+        count = 0 if scale is None else scale.size
+        if scale is None or not count or (zero is not None and zero.size not in (1, count)):
             return None
         stored = self._tensors.get(operand.tensor)
         kind = "uint8" if zero is None else str(zero.dtype)
@@ -160,7 +158,8 @@ class QuantizedGraph:
         return 0 if found is None else found.ndim
 
     def integers(self, found: Encoding) -> NDArray[np.int64] | None:
-        """The integers of a weight, as stored or as the model will make them of its floats."""
+        """The integers of a weight, as stored or as the model will make them of its floats; None
+        where its scales do not fit it."""
         stored = self.array(found.tensor)
         if stored is not None:
             return np.asarray(stored).astype(np.int64)
@@ -169,6 +168,8 @@ class QuantizedGraph:
             return None
         shape = [1] * floats.ndim
         if len(found.scale) > 1:
+            if floats.shape[found.axis : found.axis + 1 or None] != found.scale.shape:
+                return None
             shape[found.axis] = -1
         scale = found.scale.reshape(shape)
         zero = np.broadcast_to(found.zero, found.scale.shape).reshape(shape)
