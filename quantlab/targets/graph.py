@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from quantlab.model import graph as g
 from quantlab.model.large import array_of
 from quantlab.model.operands import Operand, operands
+from quantlab.targets.operators import KEEPING
 
 TensorRole = Literal["activation", "weight", "bias"]
 _TYPES = {
@@ -22,11 +22,6 @@ _TYPES = {
     "uint4": "u4", "int4": "s4",
 }  # fmt: skip
 _ACTIVATIONS = ("Relu", "Clip")
-MOVERS = (
-    "MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather",
-    "Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Identity",
-)  # fmt: skip
-"""Operators that only move or select numbers."""
 _INTEGER_WEIGHTS = {
     "QLinearConv": (0, 3), "QLinearMatMul": (0, 3), "QGemm": (0, 3), "ConvInteger": (0, 1),
     "MatMulInteger": (0, 1), "MatMulIntegerToFloat": (0, 1), "DynamicQuantizeMatMul": (0, 1),
@@ -104,9 +99,7 @@ class QuantizedGraph:
     def array(self, name: str) -> g.Array | None:
         """A constant's numbers."""
         tensor = self._tensors.get(name)
-        if tensor is None:
-            return None
-        return array_of(tensor) if tensor.name == name else numpy_helper.to_array(tensor)
+        return None if tensor is None else array_of(tensor)
 
     @cached_property
     def encodings(self) -> tuple[Encoding, ...]:
@@ -124,7 +117,8 @@ class QuantizedGraph:
 
     def _encoding(self, node: onnx.NodeProto, operand: Operand) -> Encoding | None:
         scale, zero = self.array(operand.scale), self.array(operand.zero_point)
-        if scale is None:
+        count = 0 if scale is None else scale.size
+        if scale is None or not count or (zero is not None and zero.size not in (1, count)):
             return None
         stored = self._tensors.get(operand.tensor)
         kind = "uint8" if zero is None else str(zero.dtype)
@@ -164,7 +158,8 @@ class QuantizedGraph:
         return 0 if found is None else found.ndim
 
     def integers(self, found: Encoding) -> NDArray[np.int64] | None:
-        """The integers of a weight, as stored or as the model will make them of its floats."""
+        """The integers of a weight, as stored or as the model will make them of its floats; None
+        where its scales do not fit it."""
         stored = self.array(found.tensor)
         if stored is not None:
             return np.asarray(stored).astype(np.int64)
@@ -173,6 +168,8 @@ class QuantizedGraph:
             return None
         shape = [1] * floats.ndim
         if len(found.scale) > 1:
+            if floats.shape[found.axis : found.axis + 1 or None] != found.scale.shape:
+                return None
             shape[found.axis] = -1
         scale = found.scale.reshape(shape)
         zero = np.broadcast_to(found.zero, found.scale.shape).reshape(shape)
@@ -188,7 +185,7 @@ class QuantizedGraph:
         """The same, also where the numbers were moved about since, or joined with others of the
         same scale."""
         maker = self.made_by.get(name)
-        if maker is not None and g.is_standard(maker, *MOVERS):
+        if maker is not None and g.is_standard(maker, *KEEPING, "Identity"):
             return self.comes_from(maker.input[0])
         if maker is not None and g.is_standard(maker, "Concat"):
             first, *more = (self.comes_from(each) for each in maker.input)
@@ -202,7 +199,10 @@ class QuantizedGraph:
         for reader in self.read_by.get(name, []):
             if id(reader) in self._of_node and reader.op_type == "QuantizeLinear":
                 found.append(self._of_node[id(reader)])
-            elif g.is_standard(reader, *_ACTIVATIONS, *MOVERS) and reader.input[0] == name:
+            elif (
+                g.is_standard(reader, *_ACTIVATIONS, *KEEPING, "Identity")
+                and reader.input[0] == name
+            ):
                 found += self.goes_to(reader.output[0])
         return tuple(found)
 

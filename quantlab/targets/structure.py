@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from quantlab.targets.operators import KEEPING, TABLE
 from quantlab.targets.target import Found, TargetRule
 
 if TYPE_CHECKING:
@@ -13,16 +14,6 @@ if TYPE_CHECKING:
     from quantlab.targets.graph import Encoding, QuantizedGraph
 
 STANDARD = ("", "ai.onnx")
-_INTEGER = ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul")
-_TABLE = (
-    "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid", "MaxPool",
-    "MatMul", "Reshape", "Flatten", "Transpose", "Split", "Slice", "Resize", "DepthToSpace",
-)  # fmt: skip
-_KEEPING = (
-    "MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather",
-    "Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Resize",
-)  # fmt: skip
-"""Operators whose outputs are inputs."""
 
 
 def _name(node: onnx.NodeProto) -> str:
@@ -31,11 +22,8 @@ def _name(node: onnx.NodeProto) -> str:
 
 def _integer_operators(graph: QuantizedGraph) -> Iterator[Found]:
     for node in graph.nodes:
-        if (
-            node.op_type.startswith(("QLinear", "QGemm"))
-            or "Integer" in node.op_type
-            or (node.op_type in _INTEGER)
-        ):
+        integer = node.op_type.startswith(("QLinear", "QGemm", "DynamicQuantize"))
+        if integer or "Integer" in node.op_type:
             yield _name(node), f"{node.op_type} is an operator on integers"
 
 
@@ -122,7 +110,7 @@ def _gaps(graph: QuantizedGraph) -> Iterator[Found]:
     """Operators between integers that are not quantized themselves: their inputs are, and what
     another such operator makes of their output is."""
     for node in graph.nodes:
-        if node.op_type not in _TABLE or node.domain not in STANDARD or not graph.data_inputs(node):
+        if node.op_type not in TABLE or node.domain not in STANDARD or not graph.data_inputs(node):
             continue
         reads = [graph.read_from(name) for name in graph.data_inputs(node)]
         whole = all(q is not None for q in reads)
@@ -133,7 +121,7 @@ def _gaps(graph: QuantizedGraph) -> Iterator[Found]:
 def _meets_more(graph: QuantizedGraph, node: onnx.NodeProto) -> bool:
     readers = [r for name in node.output for r in graph.read_by.get(name, [])]
     return any(
-        reader.op_type in _TABLE
+        reader.op_type in TABLE
         and (any(map(graph.goes_to, reader.output)) or _meets_more(graph, reader))
         for reader in readers
     )
@@ -207,7 +195,7 @@ def _changed_scales(graph: QuantizedGraph, operators: tuple[str, ...]) -> Iterat
 same_scale_moves = TargetRule(
     "same-scale-moves",
     "give what only moves or selects numbers its input's scale and zero point",
-    lambda graph: _changed_scales(graph, _KEEPING),
+    lambda graph: _changed_scales(graph, (*KEEPING, "Resize")),
 )
 same_scale_joins = TargetRule(
     "same-scale-joins",

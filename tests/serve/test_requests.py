@@ -233,7 +233,8 @@ def test_no_text_becomes_an_option_or_a_path(where: tuple[str, str], text: str) 
         {"images_per_class": 0}, {"budget": 0}, {"budget": "inf"}, {"budget": "nan"},
         {"strategy": "other"}, {"engine": "a/b"}, {"criterion": "os:abort 1%"}, {"verb": "serve"},
         {"criterion": "--help"}, {"pipeline": "../p.yaml"}, {"max_decline": "1%\n"}, {"verb": None},
-        {"recipe": "-r"}, {"target": "--help"}, {"threads": "1 --help"}, {"output": "x"}, {"storage": "sqlite:////x"},
+        {"recipe": "-r"}, {"threads": "1 --help"}, {"output": "x"}, {"storage": "sqlite:////x"},
+        {"target": "--help"}, {"target": "tensort"},
     ],
     ids=str,
 )  # fmt: skip

@@ -104,6 +104,15 @@ def test_qnn_takes_16_bits_too(activations: str, tmp_path: Path) -> None:
     assert sqnr(model, proto) > (30 if activations == "u16" else 20)
 
 
+def test_qnn_takes_one_scale_for_all_weights(tmp_path: Path) -> None:
+    model = network(tmp_path)
+    proto = quantize(model, target="qnn", per_channel=False)
+    assert TARGETS["qnn"].breaches(proto) == ()
+    assert {len(q.scale) for q in QuantizedGraph(proto).of_role("weight")} == {1}
+    assert {len(q.scale) for q in QuantizedGraph(proto).of_role("bias")} == {1}
+    assert sqnr(model, proto) > 20
+
+
 def test_x86_is_what_is_made_without_a_target(tmp_path: Path) -> None:
     nodes, weights = NETWORKS["depthwise and a residual"]
     model = network(tmp_path, nodes, weights)

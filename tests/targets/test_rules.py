@@ -254,6 +254,30 @@ def test_every_rule_has_a_case() -> None:
     assert rules == {OF_RULE.get(name, name) for name in CASES}
 
 
+def scales_that_do_not_fit(proto: onnx.ModelProto) -> None:
+    """As many scales as no tensor has channels, no scale at all, and fewer zero points."""
+    convs = nodes_of(proto, "Conv")
+    rewrite(proto, dequantizer(proto, convs[0].input[2]).input[1], lambda _: np.ones(5, np.float32))
+    rewrite(proto, weight_of(proto).input[1], lambda _: np.ones(3, np.float32))
+    rewrite(proto, nodes_of(proto, "QuantizeLinear")[0].input[1], lambda _: np.ones(0, np.float32))
+    second = dequantizer(proto, convs[1].input[1])
+    weight = stored(proto, second.input[0])
+    floats_of = numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float32), "floats")
+    proto.graph.initializer.append(floats_of)
+    made = helper.make_node(
+        "QuantizeLinear", ["floats", "odd", *second.input[2:]], ["made"], name="made", axis=7
+    )
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones(8, np.float32), "odd"))
+    second.input[0], second.input[1] = "made", "odd"
+    proto.graph.node.insert(0, made)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_file_whose_scales_do_not_fit_ends_no_rule(target: str, tmp_path: Path) -> None:
+    broken = made(change=scales_that_do_not_fit)(tmp_path)
+    assert isinstance(TARGETS[target].breaches(broken), tuple)
+
+
 @pytest.mark.parametrize("form", ["qdq", "qoperator"])
 def test_integers_are_read_in_both_formats(form: str, tmp_path: Path) -> None:
     """What portable: false makes, the rule of pair sums sees by QLinearConv as by Conv."""

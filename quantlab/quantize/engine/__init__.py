@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -208,7 +209,9 @@ def make_plan(
     start, seen = _observed(equalizer, recipe, calibration, some, observe)
     net, ranges = start.net, _ranges(start, seen)
     dtype, zero = weight_storage(recipe)
-    plan = QuantizationPlan(net, grid, dtype, zero, quantizers(net, ranges, grid), {}, recipe.bias)
+    plan = QuantizationPlan(
+        net, grid, dtype, zero, quantizers(net, ranges, grid), {}, *_written(recipe)
+    )
     if recipe.rounding == "nearest" and not recipe.bias_correction:
         plan = nearest_weights(plan, recipe)
     else:
@@ -217,6 +220,11 @@ def make_plan(
     if not found:
         return plan
     return replace(plan, tensors=searched(plan, ranges, found, held_out_images(net, judging)))
+
+
+def _written(recipe: Recipe) -> tuple[Literal["auto", "int32", "fp32"], bool]:
+    """How biases are written, and whether weights have one number as their scale."""
+    return recipe.bias, recipe.operators == "standard" and not recipe.per_channel
 
 
 @np.errstate(all="ignore")  # what is not finite is refused, by name, once all images are seen
@@ -238,7 +246,7 @@ def _equalization_harms(equalizer: Equalizer, some: Batches) -> bool:
     errors = []
     for tried, more in ((net, plain), (start.net, start.ranges)):
         tensors = quantizers(tried, {**ranges, **more}, grid)
-        made = QuantizationPlan(tried, grid, dtype, zero, tensors, {}, recipe.bias)
+        made = QuantizationPlan(tried, grid, dtype, zero, tensors, {}, *_written(recipe))
         errors.append(trial.errors(nearest_weights(made, recipe)))
     without, equalized = errors
     return clearly_less(without, equalized * LEAST_GAIN)

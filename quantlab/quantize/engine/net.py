@@ -106,7 +106,7 @@ class Net:
     @cached_property
     def quantized_tensors(self) -> tuple[str, ...]:
         """Every tensor that gets a quantizer, in order of appearance."""
-        floats = {n for layer in self.layers if layer.float_output for n in layer.outputs}
+        floats = {x.output for x in self.layers if x.float_output and x.kind == "Conv"}
         return tuple(name for name in self.exchanged_tensors if name not in floats)
 
     @cached_property

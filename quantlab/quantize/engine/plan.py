@@ -26,7 +26,10 @@ class Rounded:
 
 @dataclass(frozen=True, eq=False)
 class QuantizationPlan:
-    """The net, the quantizer of each tensor, the weights of each layer (by its output's name)."""
+    """The net, the quantizer of each tensor, the weights of each layer (by its output's name).
+
+    ``per_tensor``: scales of weights are written as the one number that they all are.
+    """
 
     net: Net
     grid: Grid
@@ -35,6 +38,7 @@ class QuantizationPlan:
     tensors: Mapping[str, Affine]
     weights: Mapping[str, Rounded]
     bias: Literal["auto", "int32", "fp32"] = "auto"
+    per_tensor: bool = False
 
     @property
     def integer_bias(self) -> bool:

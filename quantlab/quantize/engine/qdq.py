@@ -5,7 +5,7 @@ ONNX Runtime fuses each such group into one integer kernel when it loads the fil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -261,14 +261,9 @@ def _use_quantized_weights(
 ) -> None:
     name, names = layer.output, plan.net.names
     weight = names.tensor(name, "weight")
-    zeros = np.full(len(plan.weights[name].scales), plan.weight_zero).astype(plan.weight_dtype)
-    reads = [
-        parts.constant(names.tensor(name, "weight/quantized"), plan.stored_weight(name)),
-        parts.constant(names.tensor(name, "weight/scale"), plan.weights[name].scales),
-        parts.constant(names.tensor(name, "weight/zero"), zeros),
-    ]
-    label = names.node(name, "weight/DequantizeLinear")
-    parts.node("DequantizeLinear", reads, [weight], label, axis=0)
+    stored, scales = plan.stored_weight(name), plan.weights[name].scales
+    zeros = np.full(len(scales), plan.weight_zero).astype(plan.weight_dtype)
+    _add_constant(parts, plan, name, "weight", (stored, scales, zeros))
     del main.input[1:]
     main.input.extend([weight, _bias(parts, plan, name)])
     if main.op_type == "Gemm":
@@ -283,14 +278,25 @@ def _bias(parts: Parts, plan: QuantizationPlan, name: str) -> str:
     if not plan.integer_bias:
         return parts.constant(bias, plan.weights[name].bias.astype(np.float32))
     stored = plan.stored_bias(name)
-    reads = [
-        parts.constant(names.tensor(name, "bias/quantized"), stored),
-        parts.constant(names.tensor(name, "bias/scale"), plan.bias_scales(name)),
-        parts.constant(names.tensor(name, "bias/zero"), np.zeros_like(stored)),
-    ]
-    label = names.node(name, "bias/DequantizeLinear")
-    parts.node("DequantizeLinear", reads, [bias], label, axis=0)
+    values = (stored, plan.bias_scales(name), np.zeros_like(stored))
+    _add_constant(parts, plan, name, "bias", values)
     return bias
+
+
+def _add_constant(
+    parts: Parts, plan: QuantizationPlan, name: str, part: str, values: Sequence[g.Array]
+) -> None:
+    """Integers with scales and zero points along their first axis, or one of each, dequantized."""
+    names, (stored, scales, zeros) = plan.net.names, values
+    if plan.per_tensor:
+        scales, zeros = scales[0], zeros[0]
+    each = zip(("quantized", "scale", "zero"), (stored, scales, zeros), strict=True)
+    reads = [parts.constant(names.tensor(name, f"{part}/{what}"), value) for what, value in each]
+    label, axis = (
+        names.node(name, f"{part}/DequantizeLinear"),
+        {} if plan.per_tensor else {"axis": 0},
+    )
+    parts.node("DequantizeLinear", reads, [names.tensor(name, part)], label, **axis)
 
 
 def one_layer(
