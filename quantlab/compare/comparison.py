@@ -211,6 +211,17 @@ class RuntimeGain(_Frozen):
     by_quantization_interval: Interval
 
 
+class OtherRuntime(_Frozen):
+    """How many times faster the int8 file is in another ``runtime``, of this ``version``, than in
+    its own; see Speed."""
+
+    runtime: str
+    version: str
+    speedup: float
+    interval: Interval
+    conclusion: SpeedConclusion
+
+
 class LeftInFp32(_Frozen):
     """Nodes of one operator that compute in fp32: how many, which share of all MACs they are, and
     why."""
@@ -236,7 +247,8 @@ class Comparison(_Frozen):
     ``unmatched`` counts the images that only one of them was evaluated on; ``classes`` is the table
     of all classes that have images; ``flips`` is bounded, the surest fp32 answers first; ``notes``
     are sentences for the reader, ``lead`` those that stand before everything else;
-    ``runtime_gains`` are of models that ran in different runtimes; ``custom`` holds
+    ``runtime_gains`` are of models that ran in different runtimes, ``other_runtime`` of the int8
+    file in one that was not chosen; ``custom`` holds
     the metrics of the user's, by name; ``macs`` are the int8 model's, None where its graph is not
     at hand; ``predicted_speedup`` is what its file says of itself, None where that is nothing.
     """
@@ -258,6 +270,7 @@ class Comparison(_Frozen):
     speeds: tuple[Speed, ...]
     notes: tuple[str, ...]
     runtime_gains: tuple[RuntimeGain, ...] = ()
+    other_runtime: OtherRuntime | None = None
     custom: dict[str, ScoreChange] = {}
     macs: Macs | None = None
     predicted_speedup: float | None = None

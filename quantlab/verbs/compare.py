@@ -149,16 +149,30 @@ def side_by_side(
     if comparison.same_file:
         reporter.say("One file takes as long as itself: nothing is timed.")
     elif not spec.no_bench:
-        runtimes = models[0].runtime, models[1].runtime
-        moved = [models[0].with_overrides(runtime=runtimes[1])] if len({*runtimes}) > 1 else []
-        timing = timed([*models, *moved], bench_spec(spec), reporter)
-        fp32_times, int8_times, *there = timing.measurements
+        timing = timed(with_fp32_there(*models), bench_spec(spec), reporter)
+        fp32_times, int8_times, *_ = timing.measurements
         comparison = with_speeds(comparison, fp32_times, int8_times, timing.noise)
-        if there:
-            gains = runtime_gains(fp32_times, there[0], int8_times, runtimes)
-            comparison = comparison.model_copy(update={"runtime_gains": gains})
+        comparison = with_runtime_gains(comparison, models[0], models[1], timing)
     inputs.check_all_unchanged(models)
     return SideBySide(comparison, tuple(predictions), timing, crops, early)
+
+
+def with_fp32_there(fp32: Model, int8: Model) -> list[Model]:
+    """Both models, and behind them fp32 in int8's runtime, where that is another."""
+    moved = [] if fp32.runtime == int8.runtime else [fp32.with_overrides(runtime=int8.runtime)]
+    return [fp32, int8, *moved]
+
+
+def with_runtime_gains(
+    comparison: Comparison, fp32: Model, int8: Model, timing: BenchResult
+) -> Comparison:
+    """The comparison with what of its speedups is the runtime's; ``timing`` is of
+    ``with_fp32_there``."""
+    if fp32.runtime == int8.runtime:
+        return comparison
+    own, quantized, there = timing.measurements[:3]
+    gains = runtime_gains(own, there, quantized, (fp32.runtime, int8.runtime))
+    return comparison.model_copy(update={"runtime_gains": gains})
 
 
 def judge_models(
@@ -328,7 +342,7 @@ def macs_of(int8: Model, asked: Collection[str] | None = None) -> Macs | None:
         macs = known_macs(int8, lambda: node_macs(proto, int8.input))
     except ModelError:
         return None
-    return int8_share(proto.graph, macs, reasons)
+    return int8_share(proto.graph, macs, reasons, runtime=int8.runtime)
 
 
 def answer_files(

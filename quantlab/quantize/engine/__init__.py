@@ -149,7 +149,7 @@ def placed_net(
     Raises QuantizeError when nothing can be quantized.
     """
     net = read_net(prepared, recipe)
-    fast = (recipe.activations, recipe.weights) == _FAST_TYPES
+    fast = (recipe.activations, recipe.weights) == _FAST_TYPES and not recipe.fused_activations
     if not fast or not len(calibration):
         return net, None
     placement = place(*_timed(net, recipe, calibration), all_int8=recipe.placement == "widest")

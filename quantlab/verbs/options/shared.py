@@ -168,6 +168,11 @@ class InputOptions(Options):
     size: Annotated[PixelSize | None, _model(SIZE_HELP)] = None
     runtime: Annotated[RuntimeName | None, RUNTIME] = None
 
+    @property
+    def own_runtime(self) -> RuntimeName | None:
+        """The runtime that was asked for, None where none was or that is searched."""
+        return self.runtime
+
 
 class ModelOptions(InputOptions, ConfigOptions):
     """How to read a model where detection is wrong, and with what to feed it."""
@@ -236,7 +241,7 @@ class EvaluationOptions(ModelOptions):
         from quantlab.evaluate.execution import parse_split
         from quantlab.runtime.providers import providers_of
 
-        check_provider(self.provider, self.runtime)
+        check_provider(self.provider, self.own_runtime)
         return ShardedExecution(
             threads=self.threads,
             batch=self.batch_size,
