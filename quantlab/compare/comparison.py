@@ -211,7 +211,7 @@ class RuntimeGain(_Frozen):
     by_quantization_interval: Interval
 
 
-class OtherRuntime(_Frozen):
+class RuntimeSpeed(_Frozen):
     """How many times faster the int8 file is in another ``runtime``, of this ``version``, than in
     its own; see Speed."""
 
@@ -247,7 +247,7 @@ class Comparison(_Frozen):
     ``unmatched`` counts the images that only one of them was evaluated on; ``classes`` is the table
     of all classes that have images; ``flips`` is bounded, the surest fp32 answers first; ``notes``
     are sentences for the reader, ``lead`` those that stand before everything else;
-    ``runtime_gains`` are of models that ran in different runtimes, ``other_runtime`` of the int8
+    ``runtime_gains`` are of models that ran in different runtimes, ``runtime_speed`` of the int8
     file in one that was not chosen; ``custom`` holds
     the metrics of the user's, by name; ``macs`` are the int8 model's, None where its graph is not
     at hand; ``predicted_speedup`` is what its file says of itself, None where that is nothing.
@@ -270,7 +270,7 @@ class Comparison(_Frozen):
     speeds: tuple[Speed, ...]
     notes: tuple[str, ...]
     runtime_gains: tuple[RuntimeGain, ...] = ()
-    other_runtime: OtherRuntime | None = None
+    runtime_speed: RuntimeSpeed | None = None
     custom: dict[str, ScoreChange] = {}
     macs: Macs | None = None
     predicted_speedup: float | None = None

@@ -22,7 +22,7 @@ from quantlab.bench.measurement import BenchResult, Measurement
 from quantlab.bench.throughput import Throughput, ThroughputResult
 from quantlab.compare.comparison import (
     Latency,
-    OtherRuntime,
+    RuntimeSpeed,
     RuntimeGain,
     Speed,
     SpeedConclusion,
@@ -110,11 +110,11 @@ def runtime_gains(
 
 def in_other_runtime(
     own: Measurement, there: Measurement, runtime: str, version: str
-) -> OtherRuntime:
+) -> RuntimeSpeed:
     """A file's speed in another runtime, measured in the same run. Raises DataError as
     ``speed_of``."""
     found = contrast_of(own, there, None)
-    return OtherRuntime(
+    return RuntimeSpeed(
         runtime=runtime,
         version=version,
         speedup=found.ratio,

@@ -278,8 +278,8 @@ def _speed(c: Comparison, plots: Collection[str]) -> Iterator[Block]:
         return
     yield comparison_tables.ratios(c)
     yield from map(say, map(comparison_tables.runtime_sentence, c.runtime_gains))
-    if c.other_runtime is not None:
-        yield say(comparison_tables.other_runtime_sentence(c.other_runtime))
+    if c.runtime_speed is not None:
+        yield say(comparison_tables.other_runtime_sentence(c.runtime_speed))
     yield comparison_tables.speed(c)
     yield say(
         f"The models ran in turns, {len(c.speeds[0].fp32.samples)} timed runs each. The speedup is "

@@ -10,7 +10,7 @@ from quantlab.compare.comparison import (
     Comparison,
     Flip,
     Latency,
-    OtherRuntime,
+    RuntimeSpeed,
     RuntimeGain,
     ScoreChange,
     Speed,
@@ -129,7 +129,7 @@ def runtime_sentence(gain: RuntimeGain) -> str:
     )
 
 
-def other_runtime_sentence(other: OtherRuntime) -> str:
+def other_runtime_sentence(other: RuntimeSpeed) -> str:
     """How fast the file would be in a runtime that was not chosen, and how to choose it."""
     where = f"In {other.runtime} {other.version} the same file"
     span = f"95% interval {times_span(other.interval)}"

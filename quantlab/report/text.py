@@ -63,8 +63,8 @@ def _judged(comparison: Comparison, verdict: Verdict, pays: str = "", early: str
     ]
     lines += [comparison_tables.speed_sentence(s) for s in comparison.speeds]
     lines += map(comparison_tables.runtime_sentence, comparison.runtime_gains)
-    if comparison.other_runtime is not None:
-        lines.append(comparison_tables.other_runtime_sentence(comparison.other_runtime))
+    if comparison.runtime_speed is not None:
+        lines.append(comparison_tables.other_runtime_sentence(comparison.runtime_speed))
     lines += ["", table_of(comparison_tables.zoo(comparison)), "", zoo_sentence(comparison)]
     return "\n".join(lines).strip()
 

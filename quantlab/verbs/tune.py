@@ -487,7 +487,7 @@ def _finish(
     if timing is not None and other is not None:
         own, there = timing.measurements[1][0], timing.measurements[-1][0]
         known = in_other_runtime(own, there, other, *versions([other]).values())
-        comparison = comparison.model_copy(update={"other_runtime": known})
+        comparison = comparison.model_copy(update={"runtime_speed": known})
     return Tuned(
         output=output.output,
         int8=int8,
