@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from quantlab.compare.comparison import Change, ClassChange
+from quantlab.compare.comparison import Change, ClassChange, OtherCpus
 from quantlab.gate.criteria.accuracy import METRIC_NAMES
 from quantlab.gate.notation import spelled_now
 from quantlab.gate.rules import Decision
 from quantlab.gate.verdict import ALPHA, Verdict
+from quantlab.model.kinds import ONNX_RUNTIME
+from quantlab.report.where import cpus_remedy, cpus_words
 from quantlab.stats.paired import CONFIDENCE, POWER, Share
 
 CLASSES_NAMED = 5
@@ -273,6 +275,21 @@ def _no_answers(v: Verdict) -> Words:
     )
 
 
+def _cpus(v: Verdict) -> Words:
+    found = OtherCpus.model_validate(v.facts)
+    own = v.facts["runtime"] == ONNX_RUNTIME
+    remedy = cpus_remedy(found, onnx_runtime=own)
+    return f"Other CPUs: {cpus_words(found)}.", remedy and f"{remedy[0].upper()}{remedy[1:]}."
+
+
+def _two_runtimes(v: Verdict) -> Words:
+    words, remedy = _measured(v)
+    if v.status == "fail":
+        remedy = "Judge the file in the runtime that it is for (--runtime), or allow more."
+    own, other = v.facts["own"], v.facts["other"]
+    return f"Beside {own} the file ran in {other}. {words}", remedy
+
+
 def _told(reason: str, remedy: str) -> Callable[[Verdict], Words]:
     return lambda _: (reason, remedy)
 
@@ -293,6 +310,16 @@ _WORDS: dict[str, Callable[[Verdict], Words]] = {
     "no file": _told(
         "The answers come from another device: the file's size is not known.",
         "Give the int8 file.",
+    ),
+    "cpus": _cpus,
+    "cpus not known": _told(
+        "What other CPUs answer is not known: that needs the int8 file.",
+        "Give two models: quantlab gate FP32 INT8, or quantlab.gate((fp32, int8), images=...).",
+    ),
+    "two runtimes": _two_runtimes,
+    "one runtime": _told(
+        "What another runtime answers is not known: that needs two models.",
+        "Give two models: quantlab gate FP32 INT8, or quantlab.gate((fp32, int8), images=...).",
     ),
     "no labels": _no_labels,
     "never right": _never_right,

@@ -59,6 +59,7 @@ from quantlab.verbs.preprocessing_audit import check_reference, quick_audit
 from quantlab.verbs.quantize import find_recipe, warn_of_speed
 from quantlab.verbs.trial_runner import Prepared, RecipeFiles, TrialRunner
 from quantlab.verbs.tuned import NotTuned, Tuned, unfinished_of
+from quantlab.verbs.where import where
 
 IMAGES_FOR_INC = 1000
 
@@ -446,6 +447,8 @@ def _finish(
         except KeyboardInterrupt:
             outcome = replace(outcome, stop="interrupted")
     comparison = trials.compare(replace(int8, path=output.output), answers, timing)
+    holds = where(int8, prepared.images.crops, trials.execution)
+    comparison = comparison.model_copy(update={"where": holds})
     return Tuned(
         output=output.output,
         int8=int8,
