@@ -283,11 +283,16 @@ def _cpus(v: Verdict) -> Words:
 
 
 def _two_runtimes(v: Verdict) -> Words:
-    words, remedy = _measured(v)
-    if v.status == "fail":
-        remedy = "Judge the file in the runtime that it is for (--runtime), or allow more."
-    own, other = v.facts["own"], v.facts["other"]
-    return f"Beside {own} the file ran in {other}. {words}", remedy
+    beside = f"Beside {v.facts['own']} the file ran in {v.facts['other']}."
+    remedy = "Judge the file in the runtime that it is for (--runtime), or allow more."
+    if bad := v.counts.get("not finite"):
+        return f"{beside} There alone it gives a NaN or an infinity on {bad:,} images.", remedy
+    if v.interval is None:
+        mean = "" if v.measured is None else f" The {v.criterion.title} is {_loss(v)}."
+        few = f"{v.images:,} images do not tell what it would be on others."
+        return f"{beside}{mean} {few}", "Give more images."
+    words, usual = _measured(v)
+    return f"{beside} {words}", remedy if v.status == "fail" else usual
 
 
 def _told(reason: str, remedy: str) -> Callable[[Verdict], Words]:

@@ -39,8 +39,6 @@ class BetweenRuntimes(FidelityCriterion):
         if where is None or other is None:
             return Finding(cause="one runtime", leads_with="agreement")
         found = self.of(other.fidelity, other.not_finite)
-        if found.cause != "measured":
-            return found
         facts = {"own": where.runtime, "other": other.runtime}
         return found.model_copy(update={"cause": "two runtimes", "facts": facts})
 
