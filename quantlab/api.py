@@ -598,7 +598,8 @@ def compare(
         split: calls side by side times threads of each, such as "4x2"; default: tried out.
         fold_preprocess: whether the model itself normalizes the pixels.
         executor: who evaluates: ``inline``, ``process:N`` or ``dask://HOST:PORT``.
-        criterion: what the report of ``run_dir`` judges, and what ``early_stop`` waits for.
+        criterion: what the report of ``run_dir`` judges, and what ``early_stop`` waits for; for one
+            between runtimes int8 runs in the other, too.
         run_dir: a folder in which a run folder with the report is kept.
         progress: is told how far the work is.
 

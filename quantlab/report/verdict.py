@@ -279,7 +279,8 @@ def _cpus(v: Verdict) -> Words:
     found = OtherCpus.model_validate(v.facts)
     own = v.facts["runtime"] == ONNX_RUNTIME
     remedy = cpus_remedy(found, onnx_runtime=own)
-    return f"Other CPUs: {cpus_words(found)}.", remedy and f"{remedy[0].upper()}{remedy[1:]}."
+    words = f"Other CPUs: {cpus_words(found, onnx_runtime=own)}."
+    return words, remedy and f"{remedy[0].upper()}{remedy[1:]}."
 
 
 def _two_runtimes(v: Verdict) -> Words:
@@ -293,6 +294,12 @@ def _two_runtimes(v: Verdict) -> Words:
         return f"{beside}{mean} {few}", "Give more images."
     words, usual = _measured(v)
     return f"{beside} {words}", remedy if v.status == "fail" else usual
+
+
+_TWO_MODELS = (
+    "Give two models and this rule: quantlab gate FP32 INT8 --require RULE, or "
+    "quantlab.gate((fp32, int8), RULE, images=...)."
+)
 
 
 def _told(reason: str, remedy: str) -> Callable[[Verdict], Words]:
@@ -319,12 +326,12 @@ _WORDS: dict[str, Callable[[Verdict], Words]] = {
     "cpus": _cpus,
     "cpus not known": _told(
         "What other CPUs answer is not known: that needs the int8 file.",
-        "Give two models: quantlab gate FP32 INT8, or quantlab.gate((fp32, int8), images=...).",
+        _TWO_MODELS,
     ),
     "two runtimes": _two_runtimes,
     "one runtime": _told(
-        "What another runtime answers is not known: that needs two models.",
-        "Give two models: quantlab gate FP32 INT8, or quantlab.gate((fp32, int8), images=...).",
+        "What another runtime answers is not known: that needs two models, run for this rule.",
+        _TWO_MODELS,
     ),
     "no labels": _no_labels,
     "never right": _never_right,

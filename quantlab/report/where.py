@@ -29,7 +29,8 @@ def shown_isa(name: str) -> str:
 def cpus_line(found: OtherCpus, *, onnx_runtime: bool = True) -> str:
     """What CPUs without VNNI answer, and what to do where that is not surely the same."""
     remedy = cpus_remedy(found, onnx_runtime=onnx_runtime)
-    return cpus_words(found) + (f"; {remedy}." if remedy else ".")
+    words = cpus_words(found, onnx_runtime=onnx_runtime)
+    return words + (f"; {remedy}." if remedy else ".")
 
 
 def cpus_remedy(found: OtherCpus, *, onnx_runtime: bool = True) -> str:
@@ -40,8 +41,9 @@ def cpus_remedy(found: OtherCpus, *, onnx_runtime: bool = True) -> str:
     return f"{certain}{REMEDY}{IN_ONNX_RUNTIME if onnx_runtime else ''}"
 
 
-def cpus_words(found: OtherCpus) -> str:
-    """What CPUs without VNNI answer, without a full stop."""
+def cpus_words(found: OtherCpus, *, onnx_runtime: bool = True) -> str:
+    """What CPUs without VNNI answer, without a full stop. It is ONNX Runtime that is emulated,
+    whatever else runs the model."""
     of_all = f"of {found.at_risk} of {found.layers} u8s8 layers"
     match found.state:
         case "not quantized":
@@ -63,11 +65,12 @@ def cpus_words(found: OtherCpus) -> str:
         case "unknown":
             return "not known: which layers add products in pairs cannot be read from this file"
         case "saturates":
+            how = f"{found.images} images{'' if onnx_runtime else ', as in ONNX Runtime'}"
             sqnr = "" if found.sqnr_db is None else f", SQNR {found.sqnr_db:.1f} dB"
             return (
                 f"not the same without VNNI: agreement {found.agreement:.1%} there (emulated on "
-                f"{found.images} images), KL {found.kl:.4f}{sqnr}: {found.share:.4%} of the 16-bit "
-                f"pair sums overflow, in {found.saturating} of {found.layers} u8s8 layers"
+                f"{how}), KL {found.kl:.4f}{sqnr}: {found.share:.4%} of the 16-bit pair sums "
+                f"overflow, in {found.saturating} of {found.layers} u8s8 layers"
             )
 
 

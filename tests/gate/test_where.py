@@ -176,7 +176,7 @@ def test_answers_alone_do_not_tell_and_the_verdict_says_what_is_needed(text: str
     verdict = judge(compare(*pair), parse_criterion(text))
     assert verdict.status == "inconclusive"
     assert "that needs " in verdict.reason
-    assert verdict.remedy.startswith("Give two models: quantlab gate FP32 INT8")
+    assert verdict.remedy.startswith("Give two models and this rule: quantlab gate FP32 INT8")
     assert "agrees with fp32" in headline(compare(*pair), verdict)
 
 

@@ -45,7 +45,8 @@ def test_what_saturates_is_told_in_full() -> None:
         "quantize with portable: true"
     )
     assert cpus_line(found) == f"{words}, or set session.x64quantprecision to 1 there."
-    assert cpus_line(found, onnx_runtime=False) == f"{words}."
+    elsewhere = words.replace("on 8 images", "on 8 images, as in ONNX Runtime")
+    assert cpus_line(found, onnx_runtime=False) == f"{elsewhere}."
 
 
 def test_what_is_not_certain_is_told_with_what_makes_it_so() -> None:
