@@ -38,7 +38,7 @@ _NOISE = re.compile(r"^(Exception from |Check '|FrontEnd API failed|Model wasn't
 
 
 def import_openvino(purpose: str = "--runtime openvino") -> Any:
-    """The package. Raises MissingExtraError, which says what needs it."""
+    """The package. Raises MissingExtraError."""
     try:
         import openvino
     except ImportError as error:
