@@ -37,6 +37,8 @@ def cpus_remedy(found: OtherCpus, *, onnx_runtime: bool = True) -> str:
     """What makes the answers the same on every CPU; "" where they are."""
     if found.state in ("not quantized", "no pairs", "impossible"):
         return ""
+    if found.state == "unknown":
+        return f"for certainty {REMEDY} and judge that ONNX file"
     certain = "" if found.state == "saturates" else "for certainty "
     return f"{certain}{REMEDY}{IN_ONNX_RUNTIME if onnx_runtime else ''}"
 
