@@ -87,6 +87,7 @@ from quantlab.verbs.arguments import checked, options_of, without_flags
 from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.shared import InputOptions
 from quantlab.verbs.publish import Failed, R, publish, succeeded
+from quantlab.verbs.where import in_other_runtime
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -603,7 +604,8 @@ def compare(
         split: calls side by side times threads of each, such as "4x2"; default: tried out.
         fold_preprocess: whether the model itself normalizes the pixels.
         executor: who evaluates: ``inline``, ``process:N`` or ``dask://HOST:PORT``.
-        criterion: what the report of ``run_dir`` judges, and what ``early_stop`` waits for.
+        criterion: what the report of ``run_dir`` judges, and what ``early_stop`` waits for; for one
+            between runtimes int8 runs in the other, too.
         run_dir: a folder in which a run folder with the report is kept.
         progress: is told how far the work is.
 
@@ -649,7 +651,10 @@ def compare(
         found = found.of(replace(found.dataset, class_names=tuple(class_names)))
     test = watch(judged) if early_stop else None
     with _recorded("compare", run_dir, reporter, _asked(models, found)) as run:
-        side = compare_verb.side_by_side(models, found, through, spec, reporter, metrics, test)
+        there = in_other_runtime(models[1], judged)
+        side = compare_verb.side_by_side(
+            models, found, through, spec, reporter, metrics, test, there
+        )
         if run is not None:
             made = compare_verb.judge_models(side, models, found, spec, judged)
             publish(made, run, reporter)
@@ -687,8 +692,10 @@ def judge(
         comparison: of ``compare``.
         criterion: what must hold: "top1.decline <= 1%" (of the fp32 accuracy), "top5.decline <=
             0.5pp" (percentage points), "class.decline <= 10pp", "agreement >= 96%", "kl <= 0.01"
-            (nats), "latency.p50.ratio <= 0.6" (int8 / fp32), "size <= 4MB",
-            "module:function.decline <= 1%" for a metric of your own.
+            (nats), "latency.p50.ratio <= 0.6" (int8 / fp32), "size <= 4MB", "portable" (the same
+            answers on CPUs without VNNI), "module:function.decline <= 1%" for a metric of your own;
+            "runtime.agreement >= 99%" and "runtime.kl <= 0.001" (ONNX Runtime beside OpenVINO) of
+            models that were compared with it as their ``criterion``, or by ``gate``.
         anytime: the images ended because of what was seen of them (a sequential test).
 
     Returns:
@@ -829,8 +836,9 @@ def gate(
     others = compared.others
     models, found, through = _pair(fp32, int8, images, pipeline, compared, others, reporter)
     with _recorded("gate", run_dir, reporter, _asked(models, found)) as run:
+        metrics, there = metrics_of(*others), in_other_runtime(models[1], *others)
         side = compare_verb.side_by_side(
-            models, found, through, compared, reporter, metrics_of(*others)
+            models, found, through, compared, reporter, metrics, there=there
         )
         judged = compare_verb.judge_models(side, models, found, compared, compared.judged)
         return _published(gate_verb.gate_of(judged, parsed), run, reporter).decision

@@ -22,8 +22,8 @@ from quantlab.bench.measurement import BenchResult, Measurement
 from quantlab.bench.throughput import Throughput, ThroughputResult
 from quantlab.compare.comparison import (
     Latency,
-    RuntimeSpeed,
     RuntimeGain,
+    RuntimeSpeed,
     Speed,
     SpeedConclusion,
 )

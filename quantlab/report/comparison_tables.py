@@ -10,8 +10,8 @@ from quantlab.compare.comparison import (
     Comparison,
     Flip,
     Latency,
-    RuntimeSpeed,
     RuntimeGain,
+    RuntimeSpeed,
     ScoreChange,
     Speed,
 )

@@ -21,7 +21,7 @@ from quantlab.inspect.inspection import Inspection, inspect_model
 from quantlab.inspect.layers import debug_layers
 from quantlab.inspect.levels import LevelDifference, compare_levels
 from quantlab.inspect.output_scales import OperatorScale, list_operators
-from quantlab.inspect.portability import check_portability, portability_line
+from quantlab.inspect.portability import check_portability
 from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.inspect.sensitivity import GroupProbe, Sensitivity, measure_sensitivity
 from quantlab.inspect.stored import check_stored
@@ -30,6 +30,7 @@ from quantlab.inspect.views import Inspected
 from quantlab.model.model import Model
 from quantlab.recipe import Recipe
 from quantlab.report.plots import save_layers, save_sensitivity
+from quantlab.report.where import cpus_line
 from quantlab.targets import find_target
 from quantlab.verbs import inputs
 from quantlab.verbs.cached_results import keep_layers
@@ -84,7 +85,7 @@ def inspect(
             require_int8(model, "nothing in it can saturate")
             portability = check_portability(model, sources.images())
             facts = portability.model_dump(mode="json", exclude={"layers"})
-            facts["line"] = portability_line(portability)
+            facts["line"] = cpus_line(portability.outcome)
             found = Inspected(portability=portability)
             kept = Returned(found, facts, (_json("portability", portability),))
         case "layers":

@@ -64,6 +64,7 @@ from quantlab.verbs.preprocessing_audit import check_reference, quick_audit
 from quantlab.verbs.quantize import find_recipe, warn_of_speed
 from quantlab.verbs.trial_runner import Prepared, RecipeFiles, TrialRunner
 from quantlab.verbs.tuned import NotTuned, Tuned, unfinished_of
+from quantlab.verbs.where import where
 
 IMAGES_FOR_INC = 1000
 
@@ -488,6 +489,8 @@ def _finish(
         own, there = timing.measurements[1][0], timing.measurements[-1][0]
         known = in_other_runtime(own, there, other, *versions([other]).values())
         comparison = comparison.model_copy(update={"runtime_speed": known})
+    holds = where(int8, prepared.images.crops, trials.execution)
+    comparison = comparison.model_copy(update={"where": holds})
     return Tuned(
         output=output.output,
         int8=int8,

@@ -52,7 +52,8 @@ MOST: dict[str, dict[str, Any]] = {
         "early_stop": True, "seed": 1,
     },
     "gate": {
-        "require": ["top1.decline <= 1%", "kl <= 0.02, advisory"], "baseline": "b",
+        "require": ["top1.decline <= 1%", "kl <= 0.02, advisory", "portable",
+                    "runtime.agreement >= 99%"], "baseline": "b",
         "allow_isa_change": True, "rounds": 3, "seed": 1, "annotations": True,
     },
     "bench": {
@@ -260,7 +261,7 @@ def test_units_are_those_of_the_command_line() -> None:
     [
         ("tune", {"max_decline": "a lot"}), ("tune", {"criterion": "nearness <= 3"}),
         ("compare", {"criterion": "kl<=much"}), ("evaluate", {"split": "0x2"}),
-        ("gate", {"require": ["top1.decline <= much"]}),
+        ("gate", {"require": ["top1.decline <= much"]}), ("gate", {"require": ["portable <= 1"]}),
         ("gate", {"require": ["kl <= 0.1", "kl <= 0.1"]}),
     ],
 )  # fmt: skip
