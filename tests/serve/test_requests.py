@@ -49,24 +49,25 @@ MOST: dict[str, dict[str, Any]] = {
     "evaluate": {"log_interval": 10},
     "compare": {
         "max_decline": "1%", "batch_sizes": [1, 8], "rounds": 3, "no_bench": True,
-        "early_stop": True, "seed": 1,
+        "early_stop": True, "seed": 1, "fp32_runtime": "onnxruntime",
     },
     "gate": {
         "require": ["top1.decline <= 1%", "kl <= 0.02, advisory", "portable",
                     "runtime.agreement >= 99%"], "baseline": "b",
+        "fp32_runtime": "onnxruntime",
         "allow_isa_change": True, "rounds": 3, "seed": 1, "annotations": True,
     },
     "bench": {
         "batch_sizes": [2, 4], "rounds": 3, "seconds": 1, "threads": 2, "instances": 2,
         "cores_per_instance": 1, "rates": [1, 2.5], "size": 64, "profile": True, "seed": 1,
-        "layout": "NHWC", "output_name": "out",
+        "layout": "NHWC", "output_name": "out", "runtime": "openvino",
     },
     "baseline": {},
 }  # fmt: skip
 OF_IMAGES = {
     "pipeline": "timm-bicubic", "layout": "NHWC", "output_kind": "logits", "output_name": "out",
     "size": 64, "threads": 2,
-    "max_bad": 0.5,
+    "max_bad": 0.5, "runtime": "openvino",
 }  # fmt: skip
 EVALUATED = {"batch_size": 4, "split": "2x1", "fold_preprocess": True}
 

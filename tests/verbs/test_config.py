@@ -47,6 +47,7 @@ inc_strategy: bayesian
 search: {ranges: [mean, mse], exclude: [[], [a, b]], percentile: [99]}
 images_per_class: 2
 calibration_size: 50
+runtime: openvino
 seed: 3
 budget: 2m
 max_trials: 9

@@ -38,6 +38,16 @@ SIZE_HELP = "Of images where the model leaves it free: 224, or 48x192 (height x 
 MOST_COUNT, MOST_SEED, MOST_THREADS, MOST_ROUNDS = 10**6, 2**31 - 1, 1024, 10_000
 """What a request may hold at most."""
 
+RUNTIME = Option(
+    "What runs models: onnxruntime or openvino. Default: onnxruntime.",
+    group="Speed",
+    remote=True,
+    config="runtime",
+)
+Fp32Runtime = Annotated[
+    RuntimeName | None,
+    Option("What runs the fp32 model, where that is another.", group="Speed", remote=True),
+]
 FP32 = Option(
     "The fp32 model: a .onnx file, or a published model's name.",
     group="Model",
@@ -149,12 +159,6 @@ class ConfigOptions(Options):
 
 
 _model = partial(Option, group="Model", remote=True)
-RUNTIME = Option(
-    "What runs models: onnxruntime or openvino. Default: onnxruntime.",
-    group="Speed",
-    remote=True,
-    config="runtime",
-)
 
 
 class InputOptions(Options):
