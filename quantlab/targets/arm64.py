@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from quantlab.targets.documents import ONNXRUNTIME
-from quantlab.targets.numbers import (
-    activation_types,
-    activations_per_tensor,
-    integer_bias,
-    per_output_channel,
-    symmetric_weights,
-    weight_types,
-)
-from quantlab.targets.structure import quantized_outputs, same_scale_moves, whole_layers
+from quantlab.targets.numbers import activation_types, weight_types
+from quantlab.targets.shared import FUSED, ONNXRUNTIME
 from quantlab.targets.target import Document, Target
 
 ARM64 = Target(
@@ -25,17 +17,7 @@ ARM64 = Target(
         ),
     ),
     proof="run",
-    rules=(
-        activation_types("u8", "s8"),
-        weight_types("s8", "u8"),
-        symmetric_weights,
-        activations_per_tensor,
-        per_output_channel,
-        whole_layers,
-        quantized_outputs,
-        integer_bias,
-        same_scale_moves,
-    ),
+    rules=(activation_types("u8", "s8"), weight_types("s8", "u8"), *FUSED),
     decides={"portable": False},
     allows={
         "activations": ("u8", "s8", "dynamic"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from quantlab.targets.target import Found, TargetRule
 
 if TYPE_CHECKING:
-    from quantlab.targets.graph import Encoding, QuantizedGraph
+    from quantlab.targets.graph import Encoding, QuantizedGraph, TensorRole
 
 PAIR = 128
 """255 times so much is the most that 16 bits hold."""
@@ -20,24 +20,21 @@ def _name(encoding: Encoding) -> str:
 
 def activation_types(*types: str) -> TargetRule:
     """Activations are of one of these types."""
-
-    def find(graph: QuantizedGraph) -> Iterator[Found]:
-        for found in graph.of_role("activation"):
-            if found.dtype not in types:
-                yield _name(found), f"{found.tensor} is {found.dtype}, not {' or '.join(types)}"
-
-    return TargetRule("activation-types", f"quantize with activations: {types[0]}", find)
+    return _types("activation", types)
 
 
 def weight_types(*types: str) -> TargetRule:
     """Weights are of one of these types."""
+    return _types("weight", types)
 
+
+def _types(role: TensorRole, types: tuple[str, ...]) -> TargetRule:
     def find(graph: QuantizedGraph) -> Iterator[Found]:
-        for found in graph.of_role("weight"):
+        for found in graph.of_role(role):
             if found.dtype not in types:
                 yield _name(found), f"{found.tensor} is {found.dtype}, not {' or '.join(types)}"
 
-    return TargetRule("weight-types", f"quantize with weights: {types[0]}", find)
+    return TargetRule(f"{role}-types", f"quantize with {role}s: {types[0]}", find)
 
 
 def _asymmetric_activations(graph: QuantizedGraph) -> Iterator[Found]:

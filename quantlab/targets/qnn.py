@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from quantlab.targets.numbers import (
     activation_types,
-    activations_per_tensor,
     integer_bias,
     output_encodings,
-    per_output_channel,
     symmetric_weights,
     weight_types,
 )
-from quantlab.targets.structure import (
-    every_layer,
-    no_gaps,
-    one_encoding,
-    qdq_format,
-    quantized_outputs,
-    same_scale_moves,
-    standard_operators,
-    whole_layers,
-)
+from quantlab.targets.shared import INTEGERS_ALONE
+from quantlab.targets.structure import qdq_format, standard_operators
 from quantlab.targets.target import Document, Target
 
 QNN = Target(
@@ -46,20 +36,11 @@ QNN = Target(
         qdq_format,
         standard_operators,
         activation_types("u8", "u16"),
-        activations_per_tensor,
         weight_types("s8", "u8", "s4"),
         symmetric_weights,
-        per_output_channel,
         integer_bias,
-        every_layer,
-        whole_layers,
-        quantized_outputs,
-        no_gaps,
-        one_encoding,
-        same_scale_moves,
-        output_encodings(
-            {"u16": {"Sigmoid": (1 / 65536, 0), "Tanh": (1 / 32768, 32768)}},
-        ),
+        *INTEGERS_ALONE,
+        output_encodings({"u16": {"Sigmoid": (1 / 65536, 0), "Tanh": (1 / 32768, 32768)}}),
     ),
     decides={
         "portable": False,

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 from quantlab.targets.numbers import (
     activation_types,
-    activations_per_tensor,
     channel_weights,
     integer_bias,
     output_encodings,
-    per_output_channel,
     symmetric_weights,
     weight_types,
     weights_within_127,
 )
-from quantlab.targets.structure import (
-    every_layer,
-    no_gaps,
-    one_encoding,
-    qdq_format,
-    quantized_outputs,
-    same_scale_joins,
-    same_scale_moves,
-    standard_operators,
-    whole_layers,
-)
+from quantlab.targets.shared import INTEGERS_ALONE
+from quantlab.targets.structure import qdq_format, same_scale_joins, standard_operators
 from quantlab.targets.target import Document, Target
 
 TFLITE = Target(
@@ -40,19 +29,12 @@ TFLITE = Target(
         qdq_format,
         standard_operators,
         activation_types("s8"),
-        activations_per_tensor,
         weight_types("s8"),
         symmetric_weights,
         weights_within_127,
         channel_weights,
-        per_output_channel,
         integer_bias,
-        every_layer,
-        whole_layers,
-        quantized_outputs,
-        no_gaps,
-        one_encoding,
-        same_scale_moves,
+        *INTEGERS_ALONE,
         same_scale_joins,
         output_encodings(
             {

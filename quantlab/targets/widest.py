@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from quantlab.targets.numbers import activations_per_tensor, per_output_channel
-from quantlab.targets.structure import (
-    every_layer,
-    no_gaps,
-    one_encoding,
-    qdq_format,
-    quantized_outputs,
-    same_scale_moves,
-    standard_operators,
-    whole_layers,
-)
+from quantlab.targets.shared import INTEGERS_ALONE
+from quantlab.targets.structure import qdq_format, standard_operators
 from quantlab.targets.target import Document, Target
 
 WIDEST = Target(
@@ -25,18 +16,7 @@ WIDEST = Target(
         ),
     ),
     proof="by rule",
-    rules=(
-        qdq_format,
-        standard_operators,
-        activations_per_tensor,
-        per_output_channel,
-        every_layer,
-        whole_layers,
-        quantized_outputs,
-        no_gaps,
-        one_encoding,
-        same_scale_moves,
-    ),
+    rules=(qdq_format, standard_operators, *INTEGERS_ALONE),
     decides={"placement": "widest", "operators": "standard"},
     allows={
         "engine": ("quantlab",),

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from quantlab.targets.documents import ONNXRUNTIME
-from quantlab.targets.numbers import (
-    activation_types,
-    activations_per_tensor,
-    integer_bias,
-    pair_sums,
-    per_output_channel,
-    symmetric_weights,
-    weight_types,
-)
-from quantlab.targets.structure import quantized_outputs, same_scale_moves, whole_layers
+from quantlab.targets.numbers import activation_types, pair_sums, weight_types
+from quantlab.targets.shared import FUSED, ONNXRUNTIME
 from quantlab.targets.target import Document, Target
 
-FUSED = (
-    activation_types("u8"),
-    weight_types("s8"),
-    symmetric_weights,
-    activations_per_tensor,
-    per_output_channel,
-    whole_layers,
-    quantized_outputs,
-    integer_bias,
-    same_scale_moves,
-)
-"""What makes ONNX Runtime compute a layer with its fastest integer kernels on x86."""
+VNNI = (activation_types("u8"), weight_types("s8"), *FUSED)
+"""What VPDPBUSD multiplies, in one kernel a layer."""
 X86 = Target(
     name="x86",
     summary="x86 CPUs in ONNX Runtime: fast with VNNI, the same answers without it",
@@ -38,7 +19,7 @@ X86 = Target(
         ),
     ),
     proof="run",
-    rules=(*FUSED, pair_sums(across_positions=True)),
+    rules=(*VNNI, pair_sums(across_positions=True)),
     decides={"portable": True},
     allows={
         "activations": ("u8", "dynamic"),
