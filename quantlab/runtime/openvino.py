@@ -37,12 +37,12 @@ _NO_RULE = re.compile(r"No conversion rule found for operations: (?:[\w.]+\.)?(\
 _NOISE = re.compile(r"^(Exception from |Check '|FrontEnd API failed|Model wasn't|Summary:|\S+: $)")
 
 
-def import_openvino() -> Any:
+def import_openvino(purpose: str = "--runtime openvino") -> Any:
     """The package. Raises MissingExtraError."""
     try:
         import openvino
     except ImportError as error:
-        raise MissingExtraError("openvino", "openvino", "--runtime openvino") from error
+        raise MissingExtraError("openvino", "openvino", purpose) from error
     return openvino
 
 
