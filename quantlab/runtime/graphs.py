@@ -7,8 +7,8 @@ from typing import Any
 import onnx
 import onnxruntime as ort
 
-from quantlab._util.memory import release
 from quantlab.model.large import put_aside, weights_aside
+from quantlab.runtime.memory import release
 from quantlab.runtime.session import create_session
 
 

@@ -215,10 +215,12 @@ def make_plan(
     found = {n: e.ranges() for n, e in seen.items() if isinstance(e, Candidates)}
     search = Search(judge, plan)
     search_ranges(search, ranges, found)
-    if corrects:
-        search.consider(nearest_weights(search.plan, recipe))
     widest = {name: by["minmax"] for name, by in found.items()} | equalizer.extremes()
-    search.consider(nearest_weights(_unrounded(net, widest, recipe), recipe))
+    plain = [search.plan] if corrects else []
+    for simpler in (*plain, _unrounded(net, widest, recipe)):
+        # The bound of pairs takes time and only makes weights worse.
+        if search.consider(nearest_weights(simpler, _unbounded(recipe)), adopt=False):
+            search.consider(nearest_weights(simpler, recipe))
     return search.plan
 
 
@@ -226,6 +228,10 @@ def _unrounded(net: Net, ranges: Mapping[str, Range], recipe: Recipe) -> Quantiz
     """The plan of these ranges, without weights."""
     grid, (dtype, zero) = activation_grid(recipe), weight_storage(recipe)
     return QuantizationPlan(net, grid, dtype, zero, quantizers(net, ranges, grid), {})
+
+
+def _unbounded(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"portable": False})
 
 
 @np.errstate(all="ignore")  # what is not finite is refused, by name, once all images are seen
@@ -238,7 +244,7 @@ def _equalization_harms(equalizer: Equalizer, some: Batches, judge: HeldOut) -> 
     start, plain = equalizer.tried(np.flatnonzero(part == 0))
     if not any(np.ptp(by) for by in start.scales.values()):
         return False
-    recipe = equalizer.recipe.model_copy(update={"portable": False})
+    recipe = _unbounded(equalizer.recipe)
     seen = {name: MinMax() for name in _open_tensors(net) if name not in plain}
     observe_tensors(net, {}, seen, batches[::2][:few])
     ranges = {name: extremes.range() for name, extremes in seen.items()}

@@ -32,13 +32,13 @@ class Search:
     def __post_init__(self) -> None:
         self.errors = self.judge.errors(self.plan)
 
-    def consider(self, plan: QuantizationPlan) -> bool:
-        """Adopt the plan when it clearly lowers the error."""
+    def consider(self, plan: QuantizationPlan, *, adopt: bool = True) -> bool:
+        """Whether the plan clearly lowers the error; it is then adopted."""
         errors = self.judge.errors(plan)
-        if not clearly_less(errors, self.errors):
-            return False
-        self.plan, self.errors = plan, errors
-        return True
+        less = clearly_less(errors, self.errors)
+        if less and adopt:
+            self.plan, self.errors = plan, errors
+        return less
 
 
 def alike(first: Range, second: Range) -> bool:
