@@ -132,7 +132,9 @@ def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
     check_excluded(recipe, names | {node.name for node in proto.graph.node})
     proto.ir_version = max(proto.ir_version, 10 if wide else 0)
     del proto.graph.value_info[:]
-    return proto
+    prepared = onnx.ModelProto()  # in the other all that was replaced still takes memory
+    prepared.CopyFrom(proto)
+    return prepared
 
 
 def placed_net(
