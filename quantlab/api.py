@@ -66,7 +66,8 @@ from quantlab.inspect.portability import Portability
 from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.stored import StoredCheck
-from quantlab.model.kinds import Layout, OutputKind
+from quantlab.inspect.target_rules import TargetReport
+from quantlab.model.kinds import Layout, OutputKind, RuntimeName, with_runtime
 from quantlab.model.model import Model, file_name
 from quantlab.recipe import Recipe
 from quantlab.report.preprocessing_audit import guessing_error
@@ -86,6 +87,7 @@ from quantlab.verbs.arguments import checked, options_of, without_flags
 from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.shared import InputOptions
 from quantlab.verbs.publish import Failed, R, publish, succeeded
+from quantlab.verbs.where import in_other_runtime
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -188,11 +190,13 @@ def quantize(
     calibration: ImagesLike,
     *,
     recipe: Recipe | str | None = None,
+    target: str | None = None,
     pipeline: PipelineLike | None = None,
     layout: Layout | None = None,
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
     seed: int | None = None,
     max_bad: float = 0.01,
     force: bool = False,
@@ -209,6 +213,8 @@ def quantize(
             at least 300; labels are needed for that only.
         recipe: a Recipe, the path of a YAML file, or the name of a published model's recipe;
             default: ``Recipe()``.
+        target: where the model is to run, "x86", "openvino", "tensorrt" and so on
+            (docs/targets.md), in the place of the recipe's.
         pipeline: the preprocessing; default: that of the model's metadata or of the published model
             with the same bytes, else torchvision, with a warning. Ready inputs need none.
         layout: of the model's input, "NCHW" or "NHWC", where what is detected is wrong.
@@ -216,6 +222,8 @@ def quantize(
         output_name: the output that is judged, of several; default: the first of classes.
         size: of images in pixels, where the model leaves it free: 224, or "48x192" or (48, 192) for
             height and width; default: 224.
+        runtime: what runs models, "onnxruntime" or "openvino"; default: the Model's own, which is
+            onnxruntime.
         seed: of the sample, in the recipe's place.
         max_bad: the share of images, 0 to 1, that may be unreadable.
         force: return also a model whose answers are unrelated to fp32's.
@@ -257,11 +265,11 @@ def quantize(
     fp32 = inputs.require_fp32(_classifier(model, spec), "quantize")
     found = _found(calibration, fp32, reporter, max_bad=max_bad, need_labels=False)
     through = _pipeline(pipeline, fp32, found, reporter)
-    chosen = quantize_verb.find_recipe(recipe)
+    chosen = quantize_verb.find_recipe(recipe, target)
     asked = {"model": fp32.name, "calibration": found.dataset.root, "recipe": chosen.name}
     with _recorded("quantize", run_dir, reporter, asked) as run:
         made = quantize_verb.quantize(
-            fp32, chosen, found, through, spec, reporter, f"{fp32.name}.int8"
+            fp32, chosen, found, through, spec, reporter, f"{fp32.title}.int8"
         )
         if made.error is None:
             quantize_verb.warn_of_speed(made.int8, reporter)
@@ -279,6 +287,7 @@ def tune(
     criterion: Criterion | str | None = None,
     tolerance: float = 0.0,
     recipe: Recipe | str | None = None,
+    target: str | None = None,
     strategy: Strategy = "ladder",
     engines: Sequence[str] = ("quantlab",),
     inc_strategy: IncStrategy | None = None,
@@ -289,6 +298,7 @@ def tune(
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
     images_per_class: int | None = None,
     calibration_size: int | None = None,
     seed: int = 0,
@@ -320,6 +330,7 @@ def tune(
         criterion: in its place, such as "top5.decline <= 0.5pp", "kl <= 0.01", "agreement >= 96%".
         tolerance: what a measured loss may exceed the limit by, in the loss's unit.
         recipe: the only recipe to set out from, instead of the ladder's.
+        target: where the model is to run: every recipe that is tried suits it.
         strategy: how recipes are searched, see docs/tune.md.
         engines: whose recipes are tried: "quantlab", "ort", "inc", "nncf".
         inc_strategy: with the engine "inc" alone: Neural Compressor's own search.
@@ -330,6 +341,7 @@ def tune(
         output_kind: as for ``quantize``.
         output_name: as for ``quantize``.
         size: as for ``quantize``.
+        runtime: as for ``quantize``.
         images_per_class: calibration images of each class; by default one, and more where that
             makes fewer than 300 in all.
         calibration_size: or so many in all.
@@ -398,14 +410,14 @@ def tune(
         return tune_verb.Subject(fp32, through, first, second, audit=not first.dataset.ready)
 
     with temporary_folder() as work, _recorded("tune", run_dir, reporter, asked) as run:
-        output = work / f"{file_name(fp32.name)}.int8.onnx"
+        output = work / f"{file_name(fp32.title)}.int8.onnx"
         folder = work / "run" if run is None else run.folder
         folder.mkdir(exist_ok=True)
         tuned = tune_verb.tune(spec, judged, subject, output, folder, reporter)
         with tune_verb.resumable(folder):
             found = _published(tuned, run, reporter)
         return TuneResult(
-            model=quantize_verb.int8_of(fp32, output.read_bytes(), f"{fp32.name}.int8"),
+            model=quantize_verb.int8_of(fp32, output.read_bytes(), f"{fp32.title}.int8"),
             verdict=found.verdict,
             comparison=found.comparison,
             best=found.best,
@@ -425,6 +437,7 @@ def evaluate(
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
     max_bad: float = 0.01,
     threads: int = 0,
     provider: str | None = None,
@@ -445,6 +458,7 @@ def evaluate(
         output_kind: as for ``quantize``.
         output_name: as for ``quantize``.
         size: as for ``quantize``.
+        runtime: as for ``quantize``.
         max_bad: the share of images, 0 to 1, that may be unreadable.
         threads: cores to use, 0 for all; these change no answer.
         provider: an ONNX Runtime execution provider, by default the CPU's.
@@ -504,6 +518,8 @@ def compare(
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
+    fp32_runtime: RuntimeName | None = None,
     timing: bool = True,
     batch_sizes: Sequence[int] = (1,),
     rounds: int | None = None,
@@ -535,6 +551,8 @@ def compare(
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
+    fp32_runtime: RuntimeName | None = None,
     timing: bool = True,
     batch_sizes: Sequence[int] = (1,),
     rounds: int | None = None,
@@ -567,6 +585,9 @@ def compare(
         output_kind: as for ``quantize``.
         output_name: as for ``quantize``.
         size: as for ``quantize``.
+        runtime: as for ``quantize``.
+        fp32_runtime: of the fp32 model, where that is another: the gain of the runtime is then
+            told apart from quantization's.
         timing: whether the models are timed.
         batch_sizes: at which they are timed.
         rounds: of timing; default: as many as fit into ten seconds, 8 to 15.
@@ -583,7 +604,8 @@ def compare(
         split: calls side by side times threads of each, such as "4x2"; default: tried out.
         fold_preprocess: whether the model itself normalizes the pixels.
         executor: who evaluates: ``inline``, ``process:N`` or ``dask://HOST:PORT``.
-        criterion: what the report of ``run_dir`` judges, and what ``early_stop`` waits for.
+        criterion: what the report of ``run_dir`` judges, and what ``early_stop`` waits for; for one
+            between runtimes int8 runs in the other, too.
         run_dir: a folder in which a run folder with the report is kept.
         progress: is told how far the work is.
 
@@ -629,7 +651,10 @@ def compare(
         found = found.of(replace(found.dataset, class_names=tuple(class_names)))
     test = watch(judged) if early_stop else None
     with _recorded("compare", run_dir, reporter, _asked(models, found)) as run:
-        side = compare_verb.side_by_side(models, found, through, spec, reporter, metrics, test)
+        there = in_other_runtime(models[1], judged)
+        side = compare_verb.side_by_side(
+            models, found, through, spec, reporter, metrics, test, there
+        )
         if run is not None:
             made = compare_verb.judge_models(side, models, found, spec, judged)
             publish(made, run, reporter)
@@ -646,7 +671,7 @@ def _pair(
     reporter: Reporter,
 ) -> tuple[tuple[Model, Model], LocatedDataset, Pipeline]:
     """Both models, loaded, and the images, opened. Raises ModelError, DataError, RecipeError."""
-    models = _classifier(fp32, spec), _classifier(int8, spec)
+    models = _classifier(fp32, spec, spec.fp32_runtime), _classifier(int8, spec)
     compare_verb.check_comparable(*models, "Give the fp32 model first.")
     labels = any(each.needs_labels for each in criteria)
     found = _found(images, models[0], reporter, max_bad=spec.max_bad, need_labels=labels)
@@ -667,8 +692,10 @@ def judge(
         comparison: of ``compare``.
         criterion: what must hold: "top1.decline <= 1%" (of the fp32 accuracy), "top5.decline <=
             0.5pp" (percentage points), "class.decline <= 10pp", "agreement >= 96%", "kl <= 0.01"
-            (nats), "latency.p50.ratio <= 0.6" (int8 / fp32), "size <= 4MB",
-            "module:function.decline <= 1%" for a metric of your own.
+            (nats), "latency.p50.ratio <= 0.6" (int8 / fp32), "size <= 4MB", "portable" (the same
+            answers on CPUs without VNNI), "module:function.decline <= 1%" for a metric of your own;
+            "runtime.agreement >= 99%" and "runtime.kl <= 0.001" (ONNX Runtime beside OpenVINO) of
+            models that were compared with it as their ``criterion``, or by ``gate``.
         anytime: the images ended because of what was seen of them (a sequential test).
 
     Returns:
@@ -711,6 +738,8 @@ def gate(
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
+    fp32_runtime: RuntimeName | None = None,
     rounds: int | None = None,
     seed: int = 0,
     max_bad: float = 0.01,
@@ -739,6 +768,8 @@ def gate(
         output_kind: as for ``quantize``.
         output_name: as for ``quantize``.
         size: as for ``quantize``.
+        runtime: as for ``quantize``.
+        fp32_runtime: as for ``compare``.
         rounds: of timing.
         seed: of the bootstrap.
         max_bad: the share of images, 0 to 1, that may be unreadable.
@@ -805,8 +836,9 @@ def gate(
     others = compared.others
     models, found, through = _pair(fp32, int8, images, pipeline, compared, others, reporter)
     with _recorded("gate", run_dir, reporter, _asked(models, found)) as run:
+        metrics, there = metrics_of(*others), in_other_runtime(models[1], *others)
         side = compare_verb.side_by_side(
-            models, found, through, compared, reporter, metrics_of(*others)
+            models, found, through, compared, reporter, metrics, there=there
         )
         judged = compare_verb.judge_models(side, models, found, compared, compared.judged)
         return _published(gate_verb.gate_of(judged, parsed), run, reporter).decision
@@ -822,6 +854,7 @@ class _Timing(TypedDict, total=False):
     layout: Layout | None
     output_name: str | None
     size: SizeLike | None
+    runtime: RuntimeName | None
     batch_sizes: Sequence[int]
     rounds: int | None
     seconds: float
@@ -870,6 +903,7 @@ def bench(
     layout: Layout | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
     batch_sizes: Sequence[int] = (1,),
     rounds: int | None = None,
     seconds: float = SECONDS,
@@ -890,6 +924,7 @@ def bench(
         layout: as for ``quantize``.
         output_name: as for ``quantize``.
         size: as for ``quantize``.
+        runtime: as for ``quantize``.
         batch_sizes: images a run.
         rounds: of fresh processes; default: as many as fit into ``seconds``, 8 to 15.
         seconds: that a batch size may take.
@@ -937,6 +972,7 @@ class _Reading(TypedDict, total=False):
     output_kind: OutputKind | None
     output_name: str | None
     size: SizeLike | None
+    runtime: RuntimeName | None
     run_dir: Path | str | None
     progress: Progress | Reporter | None
 
@@ -967,6 +1003,16 @@ def inspect(
     view: Literal["quantization"],
     **options: Unpack[_Reading],
 ) -> tuple[OperatorScale, ...]: ...
+
+
+@overload
+def inspect(
+    model: ModelLike,
+    *,
+    view: Literal["target"],
+    target: str,
+    **options: Unpack[_Reading],
+) -> TargetReport: ...
 
 
 @overload
@@ -1034,14 +1080,17 @@ def inspect(
         "sensitivity",
         "preprocess-audit",
         "test-data",
+        "target",
     ] = "inspect",
     int8: ModelLike | None = None,
+    target: str | None = None,
     test_data: Path | str | None = None,
     pipeline: PipelineLike | None = None,
     layout: Layout | None = None,
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
+    runtime: RuntimeName | None = None,
     count: int | None = None,
     max_bad: float = 0.01,
     published: float | None = None,
@@ -1056,6 +1105,7 @@ def inspect(
     | Sensitivity
     | Audit
     | StoredCheck
+    | TargetReport
 ):
     """Look into a model.
 
@@ -1066,14 +1116,17 @@ def inspect(
             each operator's output scale and zero point. "portability": what saturates on CPUs
             without VNNI. "layers": where ``int8`` departs from ``model``. "sensitivity": what each
             group of nodes costs in int8. "preprocess-audit": which pipeline the model was trained
-            for. "test-data": whether the model gives the outputs stored beside it.
+            for. "test-data": whether the model gives the outputs stored beside it. "target": where
+            an int8 model breaches the rules of ``target``.
         int8: the int8 version of ``model``, for "layers".
+        target: for "target" its name, such as "tensorrt" (docs/targets.md).
         test_data: for "test-data" a ``test_data_set_0``, or the folder above.
         pipeline: as for ``quantize``.
         layout: as for ``quantize``.
         output_kind: as for ``quantize``.
         output_name: as for ``quantize``.
         size: as for ``quantize``.
+        runtime: as for ``quantize``.
         count: of images, drawn at random; each view has its own default.
         max_bad: the share of images, 0 to 1, that may be unreadable.
         published: a top-1 as a fraction, which the right pipeline should reach.
@@ -1208,9 +1261,15 @@ def _for_tuning(criterion: Criterion | str | None, max_decline: str, tolerance: 
     return found.model_copy(update={"tolerance": tolerance}) if tolerance else found
 
 
-def _classifier(model: ModelLike, options: InputOptions) -> Model:
+def _classifier(
+    model: ModelLike, options: InputOptions, runtime: RuntimeName | None = None
+) -> Model:
     """Raises ModelError, also for what is no image classifier."""
-    return inputs.read_as(Model.of(model), options).check_classifier()
+    named = None
+    if isinstance(model, str):
+        model, named = with_runtime(model)
+    found = inputs.read_as(Model.of(model), options).check_classifier()
+    return found.with_overrides(runtime=named or runtime)
 
 
 def _check_reference(comparison: Comparison) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from time import monotonic_ns, perf_counter_ns, sleep
@@ -28,8 +29,10 @@ from quantlab.errors import ModelError, QuantlabError
 if TYPE_CHECKING:
     import onnxruntime as ort
 
+    from quantlab.runtime.openvino import OpenVinoSession
 
 BatchRun = Callable[[], object]
+OPENVINO = "openvino"
 WARMUP_SECONDS = 1.0
 """Warm-up of one session ends after so long, stable or not."""
 INDEX_BYTES = 4
@@ -66,15 +69,15 @@ def _reserve_stdout() -> Callable[[dict[str, Any]], None]:
 
 
 class Sessions:
-    """The ONNX Runtime sessions of a task, and the orders that they execute."""
+    """The sessions of a task, and the orders that they execute."""
 
     def __init__(self, task: BenchTask) -> None:
-        import onnxruntime  # noqa: F401  its import is not the session's time, and is not pinned
-
+        for runtime in {model.runtime for model in task.models}:
+            import_module(runtime)  # its import is not the session's time, and is not pinned
         if hasattr(os, "sched_setaffinity") and task.cpus:
             os.sched_setaffinity(0, task.cpus)
         self.task = task
-        self._sessions: list[ort.InferenceSession] = []
+        self._sessions: list[ort.InferenceSession | OpenVinoSession] = []
         self._runs: dict[int, BatchRun] = {}
 
     def open(self) -> list[float]:
@@ -177,7 +180,13 @@ def _ms_since(start_ns: int) -> float:
     return (perf_counter_ns() - start_ns) / 1e6
 
 
-def _session(task: BenchTask, model: TimedModel) -> ort.InferenceSession:
+def _session(task: BenchTask, model: TimedModel) -> ort.InferenceSession | OpenVinoSession:
+    if model.runtime == OPENVINO:
+        from quantlab.runtime.openvino import OpenVinoSession
+
+        compiled = OpenVinoSession(Path(model.path), threads=task.threads)
+        compiled.compiled((1, *model.shape))
+        return compiled
     from quantlab.runtime.session import create_session
 
     session = create_session(
@@ -195,12 +204,15 @@ def _session(task: BenchTask, model: TimedModel) -> ort.InferenceSession:
 
 
 def _bound_run(
-    session: ort.InferenceSession, model: TimedModel, size: int, task: BenchTask
+    session: ort.InferenceSession | OpenVinoSession, model: TimedModel, size: int, task: BenchTask
 ) -> BatchRun:
     """One call of the session on a fixed batch. Raises ModelError when the batch does not fit."""
+    batch = random_batch(model, size, task.seed)
+    if model.runtime == OPENVINO:
+        return session.bound(batch)
     from quantlab.runtime.session import plain_errors
 
-    feed = {model.input_name: random_batch(model, size, task.seed)}
+    feed = {model.input_name: batch}
     run: Callable[..., object] = session.run
     with plain_errors(f"ONNX Runtime cannot run {model.path} at batch size {size}"):
         run(None, feed)

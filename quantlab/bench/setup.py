@@ -10,8 +10,9 @@ from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import Conditions
 from quantlab.bench.task import BenchTask, TimedModel
 from quantlab.errors import ModelError, QuantlabError
+from quantlab.model.kinds import ONNX_RUNTIME
 from quantlab.model.model import Model
-from quantlab.runtime.environment import available_cpus, environment, pick_cpus
+from quantlab.runtime.environment import available_cpus, environment, pick_cpus, versions
 
 TIMEOUT = 3600.0
 
@@ -49,7 +50,8 @@ def check_cpus(instances: int, cores: int) -> None:
 def timed_model(model: Model, *, is_control: bool = False) -> TimedModel:
     """The model as a benchmark process needs it: file, input name, type and shape."""
     spec = model.input
-    return TimedModel(str(model.runnable), spec.name, spec.dtype, spec.shape, is_control)
+    what = (str(model.runnable), spec.name, spec.dtype, spec.shape)
+    return TimedModel(*what, is_control, model.runtime)
 
 
 def with_control(models: Sequence[Model]) -> tuple[Model, ...]:
@@ -90,6 +92,7 @@ def split_cpus(task: BenchTask) -> list[tuple[int, ...]]:
 def conditions_of(task: BenchTask, batch_size: int) -> Conditions:
     """The conditions known before the benchmark runs."""
     facts = environment()
+    runtimes = sorted({model.runtime for model in task.models} - {ONNX_RUNTIME})
     return Conditions(
         threads=task.threads,
         batch_size=batch_size,
@@ -98,7 +101,10 @@ def conditions_of(task: BenchTask, batch_size: int) -> Conditions:
         seed=task.seed,
         cpu=facts["cpu"],
         isa=facts["isa"],
-        versions={k: facts[k] for k in ("onnxruntime", "numpy", "python")},
+        versions={
+            **{k: facts[k] for k in (ONNX_RUNTIME, "numpy", "python")},
+            **versions(runtimes),
+        },
         providers=task.providers,
         isolation="fresh",
     )

@@ -14,13 +14,14 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class TimedModel:
     """A model file and its one input; ``shape`` is that of one image, without the batch.
-    ``is_control``: it is A′, the first model once more."""
+    ``is_control``: it is A′, the first model once more. ``runtime`` is what runs it."""
 
     path: str
     input_name: str
     dtype: str
     shape: tuple[int, ...]
     is_control: bool = False
+    runtime: str = "onnxruntime"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, cast
@@ -32,6 +33,16 @@ class Measure(AnyParam):
             return self.unit.parse(value)
         except ValueError as error:
             self.fail(f"{error}.", param, ctx)
+
+
+class NearestChoice(click.Choice[str]):
+    """One of some words; another one is answered by the nearest."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """See click."""
+        near = get_close_matches(str(value), list(map(str, self.choices)), 1)
+        said = super().get_invalid_choice_message(value, ctx)
+        return f"{said} Did you mean {near[0]}?" if near else said
 
 
 class RoleType(AnyParam):
@@ -177,7 +188,7 @@ def _default(known: Declared) -> Any:
 def _click_type(known: Declared) -> AnyParam:
     kind, unit = known.kind, known.unit
     if known.choices:
-        return click.Choice(known.choices, case_sensitive=not known.option.any_case)
+        return NearestChoice(known.choices, case_sensitive=not known.option.any_case)
     if known.option.role is not None:
         return _path_type(known.kinds, known.option.role)
     if unit is not None:

@@ -12,7 +12,15 @@ from quantlab.errors import ClusterError
 from quantlab.runtime.environment import environment, versions
 
 R = TypeVar("R")
-_LIBRARIES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy", "opencv-python-headless")
+_LIBRARIES = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "pillow",
+    "scipy",
+    "opencv-python-headless",
+)
 
 
 @cache

@@ -25,6 +25,7 @@ from quantlab.data.readers import reopen
 from quantlab.errors import ClusterError, DataError
 from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
+from quantlab.model.kinds import RuntimeName
 from quantlab.model.model import Layout, Model, OutputKind
 from quantlab.quantize.cached_files import keep_model
 
@@ -60,6 +61,7 @@ class SentModel:
     output_kind: OutputKind
     size: int | tuple[int, int] | None
     output_name: str | None
+    runtime: RuntimeName
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +157,7 @@ def model(sent: SentModel, content: Path | bytes) -> Model:
         output_kind=sent.output_kind,
         size=sent.size,
         output_name=sent.output_name,
+        runtime=sent.runtime,
     )
     return replace(found, label=sent.name, sha256=sent.sha256)
 

@@ -95,8 +95,8 @@ class Sharded:
     def sent(self, model: Model) -> tuple[SentModel, Any]:
         """The model as a shard names it, and its content as the executor shares it: the file, or
         with its external data the whole as one. The last few are shared once."""
-        read_as = (model.layout, model.output_kind, model.size, model.output_name)
-        kind = (model.sha256, model.name, *read_as)
+        read_as = (model.layout, model.output_kind, model.size, model.output_name, model.runtime)
+        kind = (model.sha256, model.title, *read_as)
         if kind not in self.models:
             sha256, content = model.sha256, None
             if external_files(read_proto(model.path), model.path):

@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 
 from quantlab.bench.measurement import BenchResult, Measurement
 from quantlab.bench.throughput import Throughput, ThroughputResult
-from quantlab.compare.comparison import Latency, Speed, SpeedConclusion
+from quantlab.compare.comparison import (
+    Latency,
+    RuntimeGain,
+    RuntimeSpeed,
+    Speed,
+    SpeedConclusion,
+)
 from quantlab.errors import DataError
 from quantlab.stats.paired import Interval, centre, signed_rank, z_value
 
@@ -74,6 +80,46 @@ def speed_of(fp32: Measurement, int8: Measurement, noise: Measurement | None) ->
         resolution=found.resolution,
         rounds=found.rounds,
         rounds_needed=found.rounds_needed,
+    )
+
+
+def runtime_gains(
+    fp32: Sequence[Measurement],
+    there: Sequence[Measurement],
+    int8: Sequence[Measurement],
+    runtimes: tuple[str, str],
+) -> tuple[RuntimeGain, ...]:
+    """What of each speedup is the runtime's: ``there`` is the fp32 model in the second of the
+    ``runtimes``, int8's, measured in the same run. Raises DataError as ``speed_of``."""
+    found = []
+    for own, other, quantized in zip(fp32, there, int8, strict=True):
+        moved, made = contrast_of(own, other, None), contrast_of(other, quantized, None)
+        found.append(
+            RuntimeGain(
+                batch_size=own.conditions.batch_size,
+                fp32_runtime=runtimes[0],
+                runtime=runtimes[1],
+                by_runtime=moved.ratio,
+                by_runtime_interval=moved.interval,
+                by_quantization=made.ratio,
+                by_quantization_interval=made.interval,
+            )
+        )
+    return tuple(found)
+
+
+def in_other_runtime(
+    own: Measurement, there: Measurement, runtime: str, version: str
+) -> RuntimeSpeed:
+    """A file's speed in another runtime, measured in the same run. Raises DataError as
+    ``speed_of``."""
+    found = contrast_of(own, there, None)
+    return RuntimeSpeed(
+        runtime=runtime,
+        version=version,
+        speedup=found.ratio,
+        interval=found.interval,
+        conclusion=found.conclusion,
     )
 
 

@@ -14,8 +14,9 @@ from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import Pipeline
 from quantlab.evaluate.execution import ALL_CORES, Execution
 from quantlab.evaluate.predictions import Predictions
+from quantlab.model.kinds import ONNX_RUNTIME
 from quantlab.model.model import Model
-from quantlab.runtime.environment import environment
+from quantlab.runtime.environment import environment, versions
 from quantlab.runtime.providers import CPU
 
 _FORMAT = 1  # raised whenever the same model and crops would give other outputs or another file
@@ -30,10 +31,12 @@ def answers_key(
     fold: bool = False,
 ) -> str:
     """Changes whenever the outputs may: with the model, each image (its content's digest) and their
-    order, the pipeline, ONNX Runtime and how it runs, and the CPU's int8 instructions."""
+    order, the pipeline, the runtime and how it runs, and the CPU's int8 instructions."""
     facts = environment()
     inputs = [digests, pipeline.digest, CROPS_FORMAT, *decoder(pipeline), model.input.layout]
     runtime = [facts["onnxruntime"], list(providers), "all", facts["isa"]]
+    if model.runtime != ONNX_RUNTIME:
+        runtime = [model.runtime, *versions([model.runtime]).values(), facts["isa"]]
     judged = [] if model.output_name is None else [["output", model.output_name]]
     parts = [_FORMAT, model.sha256, inputs, runtime, *(["folded"] if fold else []), *judged]
     return key_of(*parts)

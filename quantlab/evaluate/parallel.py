@@ -150,6 +150,8 @@ class ParallelRunner:
                 threads=threads,
                 providers=self.providers,
                 output_kind=self.model.output_kind,
+                runtime=self.model.runtime,
+                streams={each: workers for workers, each in self._splits}.get(threads, 1),
             )
         return self._runners[threads]
 

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from quantlab.inspect.scales import operands
 from quantlab.model import graph as g
 from quantlab.model.model import InputSpec
-from quantlab.runtime.runner import Runner
+from quantlab.model.operands import operands
+from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.session import plain_errors
 
 _WEIGHT_POSITION = {
@@ -116,10 +116,10 @@ def _run_for_shapes(
     made = {v.name for v in proto.graph.output}
     extra = sorted(wanted - set(given) - made)
     proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in extra)
-    with Runner(proto, threads=1, optimization="disabled") as run:
-        names = [o.name for o in run.session.get_outputs()]
-        with plain_errors("ONNX Runtime cannot run the model on an image of zeros"):
-            values = run.session.run(None, {spec.name: np.zeros(given[spec.name], spec.dtype)})
+    session = graph_session(proto, threads=1, optimization="disabled")
+    names = [o.name for o in session.get_outputs()]
+    with plain_errors("ONNX Runtime cannot run the model on an image of zeros"):
+        values = session.run(None, {spec.name: np.zeros(given[spec.name], spec.dtype)})
     return given | {n: np.shape(v) for n, v in zip(names, values, strict=True)}
 
 

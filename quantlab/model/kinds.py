@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,6 +12,19 @@ if TYPE_CHECKING:
 
 Layout = Literal["NCHW", "NHWC"]
 OutputKind = Literal["logits", "probabilities"]
+RuntimeName = Literal["onnxruntime", "openvino"]
+"""What runs a model."""
+ONNX_RUNTIME: RuntimeName = "onnxruntime"
+
+
+def with_runtime(text: str) -> tuple[str, RuntimeName | None]:
+    """``model.onnx`` and ``openvino`` of ``model.onnx@openvino``; None where none is named."""
+    model, _, name = text.rpartition("@")
+    for runtime in get_args(RuntimeName):
+        if model and name == runtime:
+            return model, runtime
+    return text, None
+
 
 _SOFTMAX = {"Softmax", "QLinearSoftmax"}
 """LogSoftmax is none: logarithms of probabilities are logits."""

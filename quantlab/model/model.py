@@ -21,9 +21,9 @@ from google.protobuf.message import DecodeError
 from quantlab._util.files import write_whole
 from quantlab.errors import ModelError, OutputError, shown
 from quantlab.model import graph as g
+from quantlab.model.kinds import ONNX_RUNTIME, RuntimeName, output_kinds
 from quantlab.model.kinds import Layout as Layout
 from quantlab.model.kinds import OutputKind as OutputKind
-from quantlab.model.kinds import output_kinds
 from quantlab.model.large import kept_folder, load_weights, serialized
 from quantlab.model.plain import has_zero_sizes, plain
 
@@ -93,9 +93,9 @@ class Model:
     ``size`` is the height and width in pixels of images where the graph leaves them free, one
     number where they are equal. Of several outputs the first [N, classes] is judged, or the one
     that ``output_name`` names, as it must where one has three dimensions, such as boxes;
-    ``proto`` and ``runnable`` have it first, the others after it. A model that was made in memory
-    (``of``) has its file in a temporary folder, which is there as long as the Model is. ``source``
-    is the fp32 file that it was made from, where that is known.
+    ``proto`` and ``runnable`` have it first, the others after it. ``runtime`` is what runs it. A
+    model that was made in memory (``of``) has its file in a temporary folder, which is there as
+    long as the Model is. ``source`` is the fp32 file that it was made from, where that is known.
 
     Examples:
         >>> from quantlab import Model
@@ -119,6 +119,7 @@ class Model:
     layout: Layout | None = None
     label: str | None = None
     size: int | tuple[int, int] | None = None
+    runtime: RuntimeName = ONNX_RUNTIME
     source: Path | None = field(default=None, compare=False)
     folder: _TemporaryFolder | None = field(default=None, repr=False, compare=False)
 
@@ -264,7 +265,12 @@ class Model:
 
     @property
     def name(self) -> str:
-        """What to call it: ``label``, or the file's name without the ending."""
+        """What to call it: its ``title``, with the runtime where that is not ONNX Runtime."""
+        return self.title + runtime_suffix(self.runtime)
+
+    @property
+    def title(self) -> str:
+        """``label``, or the file's name without the ending."""
         return self.label or self.path.stem
 
     @property
@@ -309,6 +315,7 @@ class Model:
         output_kind: OutputKind | None = None,
         size: int | tuple[int, int] | None = None,
         output_name: str | None = None,
+        runtime: RuntimeName | None = None,
     ) -> Model:
         """The same model with what was detected wrongly set right, and what is free settled."""
         chosen = _judged(self.outputs, output_name) if output_name else None
@@ -319,15 +326,18 @@ class Model:
             output_kind=output_kind or detected,
             size=size or self.size,
             output_name=output_name or self.output_name,
+            runtime=runtime or self.runtime,
         )
 
     def like(self, other: Model) -> Model:
-        """The same model, read as the other one is: layout, size, judged output and its kind."""
+        """The same model, read and run as the other one is: layout, size, judged output and its
+        kind, runtime."""
         return self.with_overrides(
             layout=other.layout,
             output_kind=other.output_kind,
             size=other.size,
             output_name=other.output_name,
+            runtime=other.runtime,
         )
 
     def check_classifier(self) -> Model:
@@ -340,6 +350,11 @@ class Model:
         proto = read_proto(self.path)
         if file_sha256(self.path, *external_files(proto, self.path)) != self.sha256:
             raise ModelError(f"{self.path} changed while quantlab was reading it.", "Run again.")
+
+
+def runtime_suffix(runtime: str) -> str:
+    """``@openvino`` behind a model's name; nothing for ONNX Runtime."""
+    return "" if runtime == ONNX_RUNTIME else f"@{runtime}"
 
 
 def file_name(name: str) -> str:

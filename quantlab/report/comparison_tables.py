@@ -10,6 +10,8 @@ from quantlab.compare.comparison import (
     Comparison,
     Flip,
     Latency,
+    RuntimeGain,
+    RuntimeSpeed,
     ScoreChange,
     Speed,
 )
@@ -115,6 +117,30 @@ def speed_sentence(speed: Speed) -> str:
     if (speed.resolution or 0) <= WORTH_SEEING:
         return line
     return f"{line}\n  {coarse_sentence(speed.resolution, speed.rounds_needed)}"
+
+
+def runtime_sentence(gain: RuntimeGain) -> str:
+    """What of the speedup is the runtime's, and what quantization's."""
+    moved, made = gain.by_runtime_interval, gain.by_quantization_interval
+    return (
+        f"Of that at batch {gain.batch_size}: {times(gain.by_runtime)} ({times_span(moved)}) is "
+        f"the runtime's, {gain.runtime} in the place of {gain.fp32_runtime} for fp32; "
+        f"{times(gain.by_quantization)} ({times_span(made)}) is quantization's in {gain.runtime}."
+    )
+
+
+def other_runtime_sentence(other: RuntimeSpeed) -> str:
+    """How fast the file would be in a runtime that was not chosen, and how to choose it."""
+    where = f"In {other.runtime} {other.version} the same file"
+    span = f"95% interval {times_span(other.interval)}"
+    if other.conclusion == "faster":
+        return (
+            f"{where} is {times(other.speedup)} faster still ({span}); --runtime auto also makes "
+            f"files for {other.runtime}."
+        )
+    if other.conclusion == "slower":
+        return f"{where} is {times(1 / other.speedup)} slower ({span})."
+    return f"{where} is about as fast ({times(other.speedup)}, {span})."
 
 
 def coarse_sentence(resolution: float | None, rounds_needed: int | None) -> str:

@@ -21,6 +21,7 @@ ASPECTS = {
     "recipe": "another recipe",
     "calibration": "other calibration images",
     "instructions": "other int8 instructions",
+    "runtime": "another runtime",
     "provider": "another execution provider",
     "versions": "other versions",
     "machine": "another machine",
@@ -29,12 +30,12 @@ ASPECTS = {
 }
 """What may differ, in the order of how likely it explains other results: whatever feeds the model,
 then the model, then what computes it. Options come last: what matters of them shows above."""
-_VERSIONS = ("onnxruntime", "quantlab", "numpy", "pillow", "onnx", "python")
+_VERSIONS = ("onnxruntime", "openvino", "quantlab", "numpy", "pillow", "onnx", "python")
 _MACHINE = ("cpu", "physical_cores", "logical_cores", "memory", "os", "machine")
 _NO_CAUSE = {
     "runs_dir", "as_json", "quiet", "config", "model", "models", "fp32", "int8", "output", "data",
     "eval_data", "baseline", "junit", "comment", "summary", "benchmark_json", "annotations",
-    "exports", "resume",
+    "exports", "resume", "runtime", "fp32_runtime",
 }  # fmt: skip
 """Options that only name places, or whose effect is seen in another aspect."""
 _Facts = dict[str, str]
@@ -146,6 +147,7 @@ def _conditions(record: RunRecord) -> dict[str, _Facts]:
         "recipe": flat(run.recipe),
         "calibration": _images(run.calibration),
         "instructions": {"int8 instructions": isa_of(here)},
+        "runtime": _runtimes(run),
         "provider": {"providers": ", ".join(map(plain, run.providers))} if run.providers else {},
         "versions": {k: plain(here[k]) for k in _VERSIONS if k in here},
         "machine": {k: plain(here[k]) for k in _MACHINE if k in here},
@@ -170,6 +172,12 @@ def _files(run: _Results) -> _Facts:
         names = ["beside", "model"][-len(files) :] if files else []
     digests = [plain(file.sha256[:16] or file.path) for file in files]
     return dict(reversed(list(zip(names, digests, strict=True))))
+
+
+def _runtimes(run: _Results) -> _Facts:
+    """What ran the models; nothing in records of no model."""
+    files = [file for file in (run.model, *run.models) if file is not None]
+    return {"runtime": ", ".join(dict.fromkeys(plain(f.runtime) for f in files))} if files else {}
 
 
 def flat(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quantlab.bench.measurement import BenchResult
+from quantlab.model.kinds import ONNX_RUNTIME, with_runtime
 from quantlab.runs.record import RunRecord
 from quantlab.runtime.providers import short_name
 from quantlab.stats.paired import Interval, Share, signed_rank
@@ -89,6 +90,7 @@ class File(Shape):
 
     path: str
     sha256: str = ""
+    runtime: str = ONNX_RUNTIME
 
 
 class _Data(Shape):
@@ -161,7 +163,14 @@ class _Compared(Shape):
     """What ``compare``, ``gate`` and ``tune`` leave."""
 
     comparison: _Comparison
+    models: list[File] = []
     providers: list[str] = []
+
+    @property
+    def runtimes(self) -> tuple[str, str]:
+        """What ran fp32 and int8."""
+        found = [file.runtime for file in self.models[:2]]
+        return found[0] if found else ONNX_RUNTIME, found[-1] if found else ONNX_RUNTIME
 
 
 class _Row(Shape):
@@ -197,7 +206,8 @@ def _of_evaluation(record: RunRecord) -> Iterator[Figure]:
     if (run := read(_Evaluated, record)) is None:
         return
     top1, top5 = run.accuracy.top1, run.accuracy.top5
-    series = _images(record, run.data.digest, top1.n, run.pipeline, run.providers)
+    others = _others(run.providers, run.model.runtime)
+    series = _images(record, run.data.digest, top1.n, run.pipeline, others)
     yield from _accuracies(name_of(run.model.path), run.model.sha256, top1, top5, series)
 
 
@@ -205,9 +215,10 @@ def _of_comparison(record: RunRecord, with_latency: bool) -> Iterator[Figure]:
     if (run := read(_Compared, record)) is None:
         return
     pair = run.comparison
-    series = _images(record, pair.data_digest, pair.n, pair.pipeline, run.providers)
-    for side in (pair.fp32, pair.int8):
-        yield from _accuracies(plain(side.name), side.sha256, side.top1, side.top5, series)
+    others = [_others(run.providers, runtime) for runtime in run.runtimes]
+    for side, given in zip((pair.fp32, pair.int8), others, strict=True):
+        series = _images(record, pair.data_digest, pair.n, pair.pipeline, given)
+        yield from _accuracies(_title(side.name), side.sha256, side.top1, side.top5, series)
     beside = f"{series}, beside {plain(pair.fp32.name)}"
     agreement, kl, top1 = pair.fidelity.agreement, pair.fidelity.kl, pair.top1
     yield _of_int8(pair, "agreement", beside, agreement.value, agreement.interval)
@@ -218,9 +229,11 @@ def _of_comparison(record: RunRecord, with_latency: bool) -> Iterator[Figure]:
     if pair.macs is not None:
         yield _of_int8(pair, "int8_macs", "one image", pair.macs.int8, None)
     for speed in pair.speeds:
-        place = _place(record, speed.batch_size, speed.threads, run.providers)
-        for side, x in ((pair.fp32, speed.fp32), (pair.int8, speed.int8)) if with_latency else ():
-            yield Figure("latency", plain(side.name), plain(side.sha256), place, x.p50)
+        places = [_place(record, speed.batch_size, speed.threads, given) for given in others]
+        sides = ((pair.fp32, speed.fp32, places[0]), (pair.int8, speed.int8, places[1]))
+        for side, x, place in sides if with_latency else ():
+            yield Figure("latency", _title(side.name), plain(side.sha256), place, x.p50)
+        place = places[1]
         beside = f"{place}, beside {plain(pair.fp32.name)}"
         yield _of_int8(pair, "speedup", beside, speed.speedup, speed.interval)
 
@@ -228,7 +241,7 @@ def _of_comparison(record: RunRecord, with_latency: bool) -> Iterator[Figure]:
 def _of_int8(
     pair: _Comparison, metric: str, series: str, value: float, interval: Interval | None
 ) -> Figure:
-    name, sha256 = plain(pair.int8.name), plain(pair.int8.sha256)
+    name, sha256 = _title(pair.int8.name), plain(pair.int8.sha256)
     return Figure(metric, name, sha256, series, value, interval)
 
 
@@ -247,9 +260,11 @@ def _of_bench(record: RunRecord) -> Iterator[Figure]:
     files = {PurePath(file.path).stem: plain(file.sha256) for file in run.models}
     for row in run.figures:
         alone = (row.instances, row.rate) == (None, None)
-        if row.metric == "p50" and alone and row.model in files:
-            place = _place(record, row.batch, row.threads, [row.provider])
-            yield Figure("latency", plain(row.model), files[row.model], place, row.value)
+        name, runtime = with_runtime(row.model)
+        if row.metric == "p50" and alone and name in files:
+            others = _others([row.provider], runtime)
+            place = _place(record, row.batch, row.threads, others)
+            yield Figure("latency", plain(name), files[name], place, row.value)
 
 
 def _of_timing(timing: BenchResult) -> Iterator[Figure]:
@@ -257,10 +272,11 @@ def _of_timing(timing: BenchResult) -> Iterator[Figure]:
         c = m.conditions
         medians = [median(times) for times in m.rounds if times]
         reach = signed_rank(np.array(medians)) if len(medians) > 1 else None
-        place = _machine(
-            c.cpu, c.isa, c.batch_size, c.threads, c.providers, together=c.isolation == "shared"
-        )
-        yield Figure("latency", plain(m.model_name), plain(m.model_sha256), place, m.p50, reach)
+        name, runtime = with_runtime(m.model_name)
+        others = _others(c.providers, runtime)
+        together = c.isolation == "shared"
+        place = _machine(c.cpu, c.isa, c.batch_size, c.threads, others, together=together)
+        yield Figure("latency", plain(name), plain(m.model_sha256), place, m.p50, reach)
 
 
 def isa_of(environment: Mapping[str, str]) -> str:
@@ -278,31 +294,37 @@ def _images(
     digest: str,
     n: int,
     pipeline: Mapping[str, Any],
-    providers: Sequence[str],
+    others: Sequence[str],
 ) -> str:
     """The conditions of an accuracy, in words."""
     name = str(pipeline.get("name", "unknown"))
     parts = [f"{n:,} images {digest[:12]}", f"pipeline {name} {digest_of(pipeline)}"]
-    parts += [isa_of(record.environment), *_others(providers)]
+    parts += [isa_of(record.environment), *others]
     return plain(", ".join(parts))
 
 
-def _others(providers: Sequence[str]) -> list[str]:
-    """Execution providers that are not the CPU's."""
+def _title(name: str) -> str:
+    """A model's name without its runtime, which its figures' series name."""
+    return plain(with_runtime(name)[0])
+
+
+def _others(providers: Sequence[str], runtime: str | None) -> list[str]:
+    """Execution providers that are not the CPU's, and another runtime than ONNX Runtime."""
     names = [short_name(provider) for provider in providers]
-    return [f"provider {name}" for name in names if name != CPU]
+    named = [] if runtime in (None, ONNX_RUNTIME) else [plain(f"runtime {runtime}")]
+    return [*(f"provider {name}" for name in names if name != CPU), *named]
 
 
-def _place(record: RunRecord, batch: int, threads: int, providers: Sequence[str]) -> str:
+def _place(record: RunRecord, batch: int, threads: int, others: Sequence[str]) -> str:
     here, together = record.environment, record.verb == "tune"
     cpu = here.get("cpu", "unknown CPU")
-    return _machine(cpu, isa_of(here), batch, threads, providers, together=together)
+    return _machine(cpu, isa_of(here), batch, threads, others, together=together)
 
 
 def _machine(
-    cpu: str, isa: str, batch: int, threads: int, providers: Sequence[str], *, together: bool
+    cpu: str, isa: str, batch: int, threads: int, others: Sequence[str], *, together: bool
 ) -> str:
     """The conditions of a latency, in words."""
     parts = [f"{cpu} ({isa})", f"batch {batch}", f"{threads} thread{'s' * (threads != 1)}"]
-    parts += [*_others(providers), *(["all rounds in one process"] if together else [])]
+    parts += [*others, *(["all rounds in one process"] if together else [])]
     return plain(", ".join(parts))

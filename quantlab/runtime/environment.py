@@ -32,6 +32,8 @@ _ISA_FLAGS = (
 )
 _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow")
+_OPTIONAL = ("openvino",)
+_MISSING = "not installed"
 
 
 @cache
@@ -48,12 +50,14 @@ def _facts() -> dict[str, str]:
         "python": platform.python_version(),
         "quantlab": __version__,
         **versions(),
+        **{name: v for name, v in versions(_OPTIONAL).items() if v != _MISSING},
     }
 
 
 def environment() -> dict[str, str]:
     """The facts by name: cpu, isa, physical_cores and logical_cores (those this process may use),
-    memory, os, machine, and the versions of python, quantlab, numpy, onnx, onnxruntime, pillow.
+    memory, os, machine, and the versions of python, quantlab, numpy, onnx, onnxruntime, pillow, and
+    openvino where it is installed.
     """
     return dict(_facts())
 
@@ -73,7 +77,7 @@ def _version(package: str) -> str:
             return metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return "not installed"
+    return _MISSING
 
 
 def parse_cpuinfo(text: str) -> list[dict[str, str]]:

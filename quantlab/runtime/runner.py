@@ -1,10 +1,10 @@
-"""Runner: an ONNX Runtime session as a context manager."""
+"""Runner: a model loaded by one of the runtimes, as a context manager."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import onnx
@@ -12,12 +12,40 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from quantlab.errors import ModelError
-from quantlab.model.kinds import OutputKind, of_two_classes, output_kinds
-from quantlab.model.model import Model, read_proto
+from quantlab.model.kinds import ONNX_RUNTIME, OutputKind, RuntimeName, of_two_classes, output_kinds
+from quantlab.model.model import Model, TensorInfo, read_proto
+from quantlab.runtime.batches import filled
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.graphs import graph_session
+from quantlab.runtime.openvino import OpenVinoSession
 from quantlab.runtime.providers import CPU
 from quantlab.runtime.session import Optimization, create_session, plain_errors
+
+ModelSource = Model | Path | str | bytes | onnx.ModelProto
+
+
+class Session(Protocol):
+    """A model loaded by one runtime; threads may call ``run`` at the same time."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+    def run(self, batch: NDArray[np.generic]) -> NDArray[Any]:
+        """The judged output for one batch. Raises ModelError when the batch does not fit."""
+
+
+class OnnxRuntimeSession:
+    """A model that ONNX Runtime runs."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self.session = session
+        self.inputs = tuple(map(_tensor_info, session.get_inputs()))
+        self.outputs = tuple(map(_tensor_info, session.get_outputs()))
+
+    def run(self, batch: NDArray[np.generic]) -> NDArray[Any]:
+        """See Session."""
+        with plain_errors("ONNX Runtime cannot run the model on this batch"):
+            return np.asarray(self.session.run(None, {self.inputs[0].name: batch})[0])
 
 
 class Runner:
@@ -25,8 +53,10 @@ class Runner:
 
     ``model`` is a Model, a path, an onnx.ModelProto or its bytes; ``threads=0`` takes every
     physical core that this process may use; ``output_kind`` is detected where it is not given.
-    Raises ModelError when ONNX Runtime refuses the model,
-    a provider is unknown, or a batch does not fit.
+    ``runtime`` is by default the Model's own; ``inter_threads``, ``providers`` and ``optimization``
+    are ONNX Runtime's, ``streams`` (calls computed at the same time) OpenVINO's.
+    Raises ModelError when the runtime refuses the model,
+    a provider is unknown, or a batch does not fit; MissingExtraError without OpenVINO.
 
     Examples:
         >>> import numpy as np
@@ -40,41 +70,50 @@ class Runner:
 
     def __init__(
         self,
-        model: Model | Path | str | bytes | onnx.ModelProto,
+        model: ModelSource,
         *,
         threads: int = 0,
         inter_threads: int = 1,
         providers: Sequence[str] = CPU,
         optimization: Optimization = "all",
         output_kind: OutputKind | None = None,
+        runtime: RuntimeName | None = None,
+        streams: int = 1,
     ) -> None:
         self.threads = threads or default_threads()
         self.providers = tuple(providers)
-        settings: dict[str, Any] = {
-            "threads": self.threads,
-            "inter_threads": inter_threads,
-            "providers": providers,
-            "optimization": optimization,
-        }
-        self._session: ort.InferenceSession | None = (
-            graph_session(model, **settings)
-            if isinstance(model, onnx.ModelProto)
-            else create_session(_source(model), **settings)
-        )
-        given = self._session.get_inputs()
+        own = model.runtime if isinstance(model, Model) else ONNX_RUNTIME
+        self._session: Session | None
+        if (runtime or own) == ONNX_RUNTIME:
+            settings: dict[str, Any] = {
+                "threads": self.threads,
+                "inter_threads": inter_threads,
+                "providers": providers,
+                "optimization": optimization,
+            }
+            self._session = OnnxRuntimeSession(
+                graph_session(model, **settings)
+                if isinstance(model, onnx.ModelProto)
+                else create_session(_source(model), **settings)
+            )
+        else:
+            self._session = OpenVinoSession(
+                model.SerializeToString() if isinstance(model, onnx.ModelProto) else _source(model),
+                threads=self.threads,
+                streams=streams,
+            )
+        given = self._session.inputs
         if len(given) != 1:
             names = ", ".join(i.name for i in given) or "none"
             raise ModelError(f"a classifier has one input, this model has {len(given)} ({names}).")
-        self.input_name: str = given[0].name
-        first = given[0].shape[0] if given[0].shape else None
-        self.batch: int | None = first if isinstance(first, int) and first > 0 else None
+        self.batch: int | None = given[0].shape[0] if given[0].shape else None
         self._kind: OutputKind = "logits"
-        if list(self._session.get_outputs()[0].shape)[1:] == [1]:
+        if self._session.outputs[0].shape[1:] == (1,):
             self._kind = output_kind or _output_kind(model)
 
     @property
-    def session(self) -> ort.InferenceSession:
-        """The session itself. Raises ModelError once the runner is closed."""
+    def session(self) -> Session:
+        """What runs it. Raises ModelError once the runner is closed."""
         if self._session is None:
             raise ModelError("this runner is closed.", "Use it inside its with block.")
         return self._session
@@ -89,13 +128,11 @@ class Runner:
         if self.batch is None or len(batch) == self.batch:
             return self._run(batch)
         pieces = [batch[i : i + self.batch] for i in range(0, len(batch), self.batch)]
-        answers = [self._run(_filled(piece, self.batch))[: len(piece)] for piece in pieces]
+        answers = [self._run(filled(piece, self.batch))[: len(piece)] for piece in pieces]
         return np.concatenate(answers)
 
     def _run(self, batch: NDArray[np.generic]) -> NDArray[np.float32]:
-        feed = {self.input_name: np.ascontiguousarray(batch)}
-        with plain_errors("ONNX Runtime cannot run the model on this batch"):
-            answer = np.asarray(self.session.run(None, feed)[0])
+        answer: NDArray[Any] = self.session.run(np.ascontiguousarray(batch))
         flat = answer.reshape(len(batch), -1).astype(np.float32, copy=False)
         return of_two_classes(flat, self._kind)
 
@@ -110,7 +147,12 @@ class Runner:
         self.close()
 
 
-def _output_kind(model: Model | Path | str | bytes | onnx.ModelProto) -> OutputKind:
+def _tensor_info(value: ort.NodeArg) -> TensorInfo:
+    shape = tuple(d if isinstance(d, int) and d > 0 else None for d in value.shape or ())
+    return TensorInfo(value.name, value.type, shape)
+
+
+def _output_kind(model: ModelSource) -> OutputKind:
     """What the first output gives."""
     if isinstance(model, Model):
         return model.output_kind
@@ -126,8 +168,3 @@ def _source(model: Model | Path | str | bytes) -> Path | bytes:
     if isinstance(model, Model):
         return model.runnable
     return model if isinstance(model, bytes) else Path(model)
-
-
-def _filled(piece: NDArray[np.generic], size: int) -> NDArray[np.generic]:
-    missing = size - len(piece)
-    return np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)]) if missing else piece

@@ -26,6 +26,7 @@ from quantlab.runtime.providers import providers_of
 from quantlab.verbs import inputs
 from quantlab.verbs.inputs import model_facts
 from quantlab.verbs.options.bench import BenchOptions as BenchOptions
+from quantlab.verbs.options.shared import check_provider
 from quantlab.verbs.publish import Artifact, PageConditions, VerbResult
 
 M = TypeVar("M", BenchResult, ThroughputResult, LoadResult)
@@ -74,6 +75,7 @@ def bench_named_models(spec: BenchOptions, reporter: Reporter) -> Benched:
 
 def measure(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> Benched:
     """Time the models side by side: latency, several instances at once, or an offered load."""
+    check_provider(spec.provider, *(model.runtime for model in models))
     result: BenchResult | ThroughputResult | LoadResult
     cores = spec.cores_per_instance
     if spec.rates:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from quantlab._util.cache import Store, key_of
 from quantlab._util.source import source_digest
 from quantlab.data.crops import CROPS_FORMAT, Crops, decoder
+from quantlab.model.kinds import ONNX_RUNTIME
 from quantlab.model.model import Model
 from quantlab.runtime.environment import environment, versions
 
@@ -23,7 +24,9 @@ def remembered(
     the cache where the same quantlab, libraries and kind of CPU made it before."""
     subjects = [[m.sha256, m.input.layout, m.output_kind, m.output_name] for m in models]
     images = [crops.digests[rows], crops.pipeline.model_dump(mode="json"), CROPS_FORMAT]
-    libraries = [versions(), environment()["isa"]]
+    others = sorted({m.runtime for m in models} - {ONNX_RUNTIME})
+    libraries = [versions(), environment()["isa"], *([versions(others)] if others else [])]
+    subjects += [[m.runtime for m in models]] if others else []
     parts = [subjects, images, decoder(crops.pipeline), libraries]
     return _kept(what, f"{what} of {models[-1].name}", parts, make)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from quantlab.compare.compare import compare, with_speeds
 from quantlab.compare.comparison import Comparison, Macs
 from quantlab.compare.origin import origin_of
 from quantlab.compare.pairing import Named, check_order, check_related, lead_of
+from quantlab.compare.speeds import runtime_gains
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline
 from quantlab.errors import DataError, ModelError
@@ -32,16 +33,17 @@ from quantlab.report.advice import unfinished
 from quantlab.report.context import ReportContext
 from quantlab.report.pays_off import worth
 from quantlab.report.placement import slower_in_int8
+from quantlab.report.where import where_line
 from quantlab.verbs import inputs
 from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.cached_results import known_macs
 from quantlab.verbs.evaluate import crops_and_answers, predict
 from quantlab.verbs.inputs import LocatedDataset, model_facts
 from quantlab.verbs.options.compare import CompareOptions as CompareOptions
-from quantlab.verbs.portability import portability_words
 from quantlab.verbs.preprocessing_audit import check_reference
 from quantlab.verbs.publish import Artifact, PageConditions, VerbResult, comparison_report
 from quantlab.verbs.sequential_evaluation import SequentialEvaluation, predict_until_certain
+from quantlab.verbs.where import in_other_runtime, other_answers, where
 
 EXCLUDED, REVERTED = "excluded by the recipe", "reverted by the tune"
 
@@ -85,7 +87,7 @@ class Compared(VerbResult):
         """What was compared, the results, and what the report says in its first lines."""
         end, early = self.context.unfinished, self.side.early
         pays = worth(self.comparison, self.context.trials)
-        first = ("" if end is None else unfinished(end), pays)
+        first = ("" if end is None else unfinished(end), pays, where_line(self.comparison.where))
         stopped = {} if early is None else {"early_stop": early.facts()}
         return {**self.subject, **results(self.comparison, self.verdict, *first), **stopped}
 
@@ -102,13 +104,15 @@ def compare_named_models(spec: CompareOptions, reporter: Reporter, command: str 
     judged = (spec.judged, *spec.others)
     test = watch(spec.judged) if spec.early_stop else None
     metrics = metrics_of(*judged)
-    models = [inputs.find_model(text, spec, reporter) for text in (spec.fp32, spec.int8)]
+    named = ((spec.fp32, spec.fp32_runtime), (spec.int8, None))
+    models = [inputs.find_model(text, spec, reporter, runtime) for text, runtime in named]
     check_comparable(models[0], models[1], _exchanged(command, spec.fp32, spec.int8))
     pipeline = inputs.find_pipeline(models[0], spec, reporter)
     found = inputs.find_evaluation_data(
         spec, models[0], reporter, need_labels=any(each.needs_labels for each in judged)
     )
-    side = side_by_side(models, found, pipeline, spec, reporter, metrics, test)
+    there = in_other_runtime(models[1], *judged)
+    side = side_by_side(models, found, pipeline, spec, reporter, metrics, test, there)
     return judge_models(side, models, found, spec, spec.judged)
 
 
@@ -120,8 +124,10 @@ def side_by_side(
     reporter: Reporter,
     metrics: Mapping[str, MetricFunction] | None = None,
     test: PairedEarlyStop | None = None,
+    there: Model | None = None,
 ) -> SideBySide:
-    """Evaluate fp32 and int8 (with a ``test`` until it is certain), time both, compare."""
+    """Evaluate fp32 and int8 (with a ``test`` until it is certain), and ``there`` int8 in the other
+    runtime, time both, compare."""
     if sentence := slow_format(models[1].proto().graph):
         reporter.warn(sentence)
     early = None
@@ -139,19 +145,43 @@ def side_by_side(
             check_reference(
                 models[0], crops, predictions[0], reporter, spec.threads, unchanged=one_file
             )
+        other = other_answers(predictions[1], there, crops, reporter, execution, spec.seed)
     warn_of_calibration_images(models[1], crops, reporter)
     names = found.dataset.class_names
     comparison = compared(models, predictions, None, names, spec.seed, metrics)
-    comparison = comparison.model_copy(update={"lead": _lead(models, comparison, predictions)})
+    first = {
+        "lead": _lead(models, comparison, predictions),
+        "where": where(models[1], crops, execution, other),
+    }
+    comparison = comparison.model_copy(update=first)
     timing = None
     if comparison.same_file:
         reporter.say("One file takes as long as itself: nothing is timed.")
     elif not spec.no_bench:
-        timing = timed(models, bench_spec(spec), reporter)
+        timing = timed(with_fp32_there(*models), bench_spec(spec), reporter)
         fp32_times, int8_times, *_ = timing.measurements
         comparison = with_speeds(comparison, fp32_times, int8_times, timing.noise)
+        comparison = with_runtime_gains(comparison, models[0], models[1], timing)
     inputs.check_all_unchanged(models)
     return SideBySide(comparison, tuple(predictions), timing, crops, early)
+
+
+def with_fp32_there(fp32: Model, int8: Model) -> list[Model]:
+    """Both models, and behind them fp32 in int8's runtime, where that is another."""
+    moved = [] if fp32.runtime == int8.runtime else [fp32.with_overrides(runtime=int8.runtime)]
+    return [fp32, int8, *moved]
+
+
+def with_runtime_gains(
+    comparison: Comparison, fp32: Model, int8: Model, timing: BenchResult
+) -> Comparison:
+    """The comparison with what of its speedups is the runtime's; ``timing`` is of
+    ``with_fp32_there``."""
+    if fp32.runtime == int8.runtime:
+        return comparison
+    own, quantized, there = timing.measurements[:3]
+    gains = runtime_gains(own, there, quantized, (fp32.runtime, int8.runtime))
+    return comparison.model_copy(update={"runtime_gains": gains})
 
 
 def judge_models(
@@ -177,7 +207,6 @@ def int8_context(int8: Model, found: LocatedDataset, crops: Crops) -> ReportCont
     return ReportContext(
         data=inputs.data_words(found, crops),
         recipe=inputs.stamped_recipe(int8),
-        portability=portability_words(int8, crops),
     )
 
 
@@ -244,7 +273,15 @@ def _lead(
         (first, second),
         lambda: origin_of(fp32.proto().graph, int8.proto().graph),
     )
-    return (*lead_of(*pair), *([apart] if apart else []))
+    return (*lead_of(*pair), *([apart] if apart else []), *_of_two_runtimes(fp32, int8))
+
+
+def _of_two_runtimes(fp32: Model, int8: Model) -> Iterator[str]:
+    if fp32.runtime != int8.runtime:
+        yield (
+            f"fp32 ran in {fp32.runtime} and int8 in {int8.runtime}: what differs is the "
+            "quantization's and the runtime's together."
+        )
 
 
 def warn_of_calibration_images(int8: Model, crops: Crops, reporter: Reporter) -> None:
@@ -313,7 +350,7 @@ def macs_of(int8: Model, asked: Collection[str] | None = None) -> Macs | None:
         macs = known_macs(int8, lambda: node_macs(proto, int8.input))
     except ModelError:
         return None
-    return int8_share(proto.graph, macs, reasons)
+    return int8_share(proto.graph, macs, reasons, runtime=int8.runtime)
 
 
 def answer_files(

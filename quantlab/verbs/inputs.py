@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from quantlab._util.cache import cache_limit, trim
 from quantlab._util.paths import cache_dir, is_url
@@ -18,8 +19,9 @@ from quantlab.data.crops import Crops, load_crops
 from quantlab.data.dataset import NO_LABEL, Dataset, describe
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.readers import open_dataset
-from quantlab.errors import DataError, LabelError, ModelError
+from quantlab.errors import DataError, LabelError, ModelError, shown
 from quantlab.fetch import catalog, fetch
+from quantlab.model.kinds import RuntimeName, with_runtime
 from quantlab.model.model import Model
 from quantlab.quantize.stamp import PIPELINE_KEY, RECIPE_KEY
 from quantlab.verbs.config import settled
@@ -51,11 +53,17 @@ class LocatedDataset:
         return replace(self, dataset=part)
 
 
-def find_model(text: str, options: InputOptions, reporter: Reporter) -> Model:
+def find_model(
+    text: str, options: InputOptions, reporter: Reporter, runtime: RuntimeName | None = None
+) -> Model:
     """A classifier from a path, or from the name of a published model, fetched when it is not here.
+    It is run by the runtime named behind it (``model.onnx@openvino``), else by this one, else by
+    that of the options.
 
     Raises ModelError or FetchError.
     """
+    text, named = with_runtime(text)
+    _check_no_runtime(text)
     path = Path(text)
     name = path.name.removesuffix(".onnx")
     if not path.exists() and path.parent == Path() and name in catalog():
@@ -67,7 +75,20 @@ def find_model(text: str, options: InputOptions, reporter: Reporter) -> Model:
             f"{text} has {len(model.outputs)} outputs: {model.judged.name} is judged "
             "(--output-name names another)."
         )
-    return model
+    chosen = named or runtime
+    return model if chosen is None else replace(model, runtime=chosen)
+
+
+def _check_no_runtime(text: str) -> None:
+    """Raises ModelError for a model that is there but for an unknown runtime behind it."""
+    model, at, name = text.rpartition("@")
+    if at and not Path(text).exists() and (Path(model).exists() or model in catalog()):
+        known = get_args(RuntimeName)
+        raise ModelError(
+            f"{text}: there is no runtime called {shown(name)}.",
+            f"Did you mean {get_close_matches(name, known, 1, 0)[0]}? There are: "
+            f"{', '.join(known)}.",
+        )
 
 
 def read_as(model: Model, options: InputOptions) -> Model:
@@ -77,6 +98,7 @@ def read_as(model: Model, options: InputOptions) -> Model:
         output_kind=options.output_kind if isinstance(options, ModelOptions) else None,
         size=sides(options.size),
         output_name=options.output_name,
+        runtime=options.own_runtime,
     )
 
 
@@ -340,6 +362,7 @@ def model_facts(model: Model) -> dict[str, Any]:
         "input": asdict(model.input),
         "output_kind": model.output_kind,
         "classes": model.num_classes,
+        "runtime": model.runtime,
     }
 
 

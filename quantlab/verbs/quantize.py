@@ -64,16 +64,16 @@ class Quantized(VerbResult):
     def artifacts(self, conditions: PageConditions) -> Iterable[Artifact]:
         """The file, where it is kept there."""
         if self.output is self.int8:
-            yield Artifact("model", f"{file_name(self.int8.name)}.onnx", self.int8.save)
+            yield Artifact("model", f"{file_name(self.int8.title)}.onnx", self.int8.save)
 
 
 def quantize_named_model(spec: QuantizeOptions, reporter: Reporter) -> Quantized:
     """Write the quantized model to ``spec.output``, once it was checked against fp32."""
     check_writable(spec.output)
+    recipe, name = find_recipe(spec.recipe, spec.target), str(spec.output)
     model = inputs.require_fp32(inputs.find_model(spec.model, spec, reporter), "quantize")
     pipeline = inputs.find_pipeline(model, spec, reporter)
     found = inputs.find_calibration_data(spec, model, reporter)
-    recipe, name = find_recipe(spec.recipe), str(spec.output)
     result = quantize(model, recipe, found, pipeline, spec, reporter, name)
     if result.error is not None:
         return result
@@ -151,12 +151,17 @@ def warn_of_speed(int8: Model, reporter: Reporter) -> None:
         reporter.warn(sentence)
 
 
-def find_recipe(text: Recipe | str | None) -> Recipe:
-    """The recipe itself, or that of a YAML file or a published model's name, else the default.
+def find_recipe(text: Recipe | str | None, target: str | None = None) -> Recipe:
+    """The recipe for the target: ``text`` itself, or that of a YAML file or a published model's
+    name, else the default.
 
     A YAML file may be a recipe, or hold one under the key ``recipe`` as those in ``tuning/`` do.
     Raises RecipeError.
     """
+    return _find_recipe(text).aimed_at(target)
+
+
+def _find_recipe(text: Recipe | str | None) -> Recipe:
     if isinstance(text, Recipe):
         return text
     if text is None:

@@ -86,7 +86,11 @@ def fetched_path(name: object) -> Path | None:
 
 
 def model_path(name: str) -> Path:
-    """The file that stands for a model's name: itself, or in the cache that of a published one."""
+    """The file that stands for a model's name: itself, or in the cache that of a published one;
+    without the runtime that may stand behind it."""
+    from quantlab.model.kinds import with_runtime
+
+    name = with_runtime(name)[0]
     path = Path(name)
     if path.exists() or path.parent != Path():
         return path

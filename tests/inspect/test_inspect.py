@@ -18,7 +18,7 @@ from quantlab.inspect.inspection import Inspection, inspect_model
 from quantlab.inspect.int8_share import int8_share
 from quantlab.model.model import InputSpec, Model
 from quantlab.quantize.prepare import prepare
-from quantlab.runtime.runner import Runner
+from quantlab.runtime.graphs import graph_session
 from quantlab.testing.models import tiny_classifier
 
 STEM, DEPTHWISE, POINTWISE, FC = 16 * 3 * 9, 16 * 9, 16 * 16, 16 * 10
@@ -223,9 +223,9 @@ def test_how_others_count_mobilenet_v2(data_root: Path) -> None:
     made = {n.output[0] for n in proto.graph.node if n.op_type == "Conv"}
     for name in sorted(made):
         proto.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    with Runner(proto, threads=1, optimization="disabled") as run:
-        image = np.zeros((1, 3, 224, 224), np.float32)
-        values = sum(v.size for v in run.session.run(sorted(made), {"input": image}))
+    session = graph_session(proto, threads=1, optimization="disabled")
+    image = np.zeros((1, 3, 224, 224), np.float32)
+    values = sum(v.size for v in session.run(sorted(made), {"input": image}))
     counted = count_macs(model.proto(), model.input) + 4 * values
     assert (values, counted) == (6_678_112, 327_486_720)
     assert counted == pytest.approx(327.65e6, rel=6e-4)

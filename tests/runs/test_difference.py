@@ -43,6 +43,7 @@ CHANGED = {
     "recipe": {"results__recipe": {"ranges": "minmax", "exclude": ["conv1"]}},
     "calibration": {"results__calibration": {"digest": "f" * 64, "images": 10}},
     "instructions": {"environment__isa": "avx2"},
+    "runtime": {"results__model": {"path": "net.onnx", "sha256": "a" * 64, "runtime": "openvino"}},
     "provider": {"results__providers": ["CUDAExecutionProvider"]},
     "versions": {"environment__onnxruntime": "2.0"},
     "machine": {"environment__cpu": "6502"},

@@ -30,7 +30,7 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp\n\nHardware\t: Some SoC\n"
 def test_every_fact_is_there() -> None:
     facts = env.environment()
     machine = {"cpu", "isa", "physical_cores", "logical_cores", "memory", "os", "machine"}
-    software = {"python", "quantlab", "numpy", "onnx", "onnxruntime", "pillow"}
+    software = {"python", "quantlab", "numpy", "onnx", "onnxruntime", "openvino", "pillow"}
     assert set(facts) == machine | software
     assert all(facts.values())
     assert int(facts["physical_cores"]) <= int(facts["logical_cores"])

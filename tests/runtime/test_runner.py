@@ -10,7 +10,7 @@ from onnx import helper
 
 from quantlab.errors import ModelError
 from quantlab.model.model import Model
-from quantlab.runtime.runner import Runner
+from quantlab.runtime.runner import OnnxRuntimeSession, Runner
 from quantlab.testing.models import tiny_classifier
 
 
@@ -83,9 +83,10 @@ def test_one_number_an_image_becomes_two_classes(tmp_path: Path, softmax: bool) 
 
 def test_settings_are_explicit(path: Path) -> None:
     with Runner(path, threads=2, inter_threads=1, optimization="basic") as run:
-        options = run.session.get_session_options()
+        assert isinstance(run.session, OnnxRuntimeSession)
+        options = run.session.session.get_session_options()
         assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
-        assert run.session.get_providers() == ["CPUExecutionProvider"]
+        assert run.session.session.get_providers() == ["CPUExecutionProvider"]
     assert Runner(path).threads >= 1
 
 

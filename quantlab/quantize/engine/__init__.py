@@ -8,6 +8,7 @@ Each part is a field of the Recipe. Nothing here needs more than numpy, scipy, o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from quantlab.errors import QuantizeError
 from quantlab.model.model import Model
 from quantlab.quantize.checks import check_weights
 from quantlab.quantize.costs import Costs, shipped_costs
+from quantlab.quantize.engine.activations import HARD_SWISH_OPSET
 from quantlab.quantize.engine.dynamic import write_dynamic
 from quantlab.quantize.engine.equalize import Equalized, Equalizer
 from quantlab.quantize.engine.forms import to_int8_forms
@@ -125,10 +127,12 @@ def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
     exclude does not exist.
     """
     wide = recipe.activations in ("u16", "s16") or recipe.weights in ("s4", "s16")
-    proto = prepare(model.proto(), min_opset=INT16_OPSET if wide else MIN_OPSET)
+    usual = HARD_SWISH_OPSET if recipe.fused_activations else MIN_OPSET
+    proto = prepare(model.proto(), min_opset=INT16_OPSET if wide else usual)
     check_weights(proto, model.path)
     names = {node.name for node in proto.graph.node}
-    to_int8_forms(proto)
+    standard = recipe.operators == "standard"
+    to_int8_forms(proto, standard=standard, fused=recipe.fused_activations)
     check_excluded(recipe, names | {node.name for node in proto.graph.node})
     proto.ir_version = max(proto.ir_version, 10 if wide else 0)
     del proto.graph.value_info[:]
@@ -146,7 +150,7 @@ def placed_net(
     Raises QuantizeError when nothing can be quantized.
     """
     net = read_net(prepared, recipe)
-    fast = (recipe.activations, recipe.weights) == _FAST_TYPES
+    fast = (recipe.activations, recipe.weights) == _FAST_TYPES and not recipe.fused_activations
     if not fast or not len(calibration):
         return net, None
     placement = place(*_timed(net, recipe, calibration), all_int8=recipe.placement == "widest")
@@ -229,11 +233,17 @@ def make_plan(
 def _unrounded(net: Net, ranges: Mapping[str, Range], recipe: Recipe) -> QuantizationPlan:
     """The plan of these ranges, without weights."""
     grid, (dtype, zero) = activation_grid(recipe), weight_storage(recipe)
-    return QuantizationPlan(net, grid, dtype, zero, quantizers(net, ranges, grid), {})
+    tensors = quantizers(net, ranges, grid)
+    return QuantizationPlan(net, grid, dtype, zero, tensors, {}, *_written(recipe))
 
 
 def _unbounded(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"portable": False})
+
+
+def _written(recipe: Recipe) -> tuple[Literal["auto", "int32", "fp32"], bool]:
+    """How biases are written, and whether weights have one number as their scale."""
+    return recipe.bias, recipe.operators == "standard" and not recipe.per_channel
 
 
 @np.errstate(all="ignore")  # what is not finite is refused, by name, once all images are seen

@@ -11,6 +11,7 @@ from quantlab.verbs.options.option import Batch, Count, Option, Stored
 from quantlab.verbs.options.shared import (
     MOST_ROUNDS,
     DataOptions,
+    Fp32Runtime,
     InsteadOfDecline,
     MaxDecline,
     NoBench,
@@ -52,6 +53,7 @@ class CompareOptions(DataOptions, ShardedOptions, RunOptions):
             main=True,
         ),
     ]
+    fp32_runtime: Fp32Runtime = None
     max_decline: MaxDecline = "1%"
     criterion: InsteadOfDecline = None
     batch_sizes: Annotated[

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from quantlab.cluster.executor import INLINE
-from quantlab.model.kinds import Layout, OutputKind
+from quantlab.errors import QuantlabError
+from quantlab.model.kinds import ONNX_RUNTIME, Layout, OutputKind, RuntimeName
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import (
     Batch,
@@ -37,6 +38,16 @@ SIZE_HELP = "Of images where the model leaves it free: 224, or 48x192 (height x 
 MOST_COUNT, MOST_SEED, MOST_THREADS, MOST_ROUNDS = 10**6, 2**31 - 1, 1024, 10_000
 """What a request may hold at most."""
 
+RUNTIME = Option(
+    "What runs models: onnxruntime or openvino. Default: onnxruntime.",
+    group="Speed",
+    remote=True,
+    config="runtime",
+)
+Fp32Runtime = Annotated[
+    RuntimeName | None,
+    Option("What runs the fp32 model, where that is another.", group="Speed", remote=True),
+]
 FP32 = Option(
     "The fp32 model: a .onnx file, or a published model's name.",
     group="Model",
@@ -45,6 +56,17 @@ FP32 = Option(
     form_help="",
     main=True,
 )
+TargetName = Annotated[
+    str | None,
+    Option(
+        "Where the int8 file is to run: x86, x86-vnni, arm64, openvino, tensorrt, qnn, tflite or "
+        "widest (docs/targets.md). Default: the recipe's, else x86.",
+        group="Calibration",
+        config="target",
+        remote=Name | None,
+        reader="quantlab.targets:find_target",
+    ),
+]
 THREADS = Option("For evaluation; 0: all cores.", group="Speed", remote=True, most=MOST_THREADS)
 FileName = Annotated[
     str,
@@ -148,6 +170,12 @@ class InputOptions(Options):
         _model("The output to judge, of several; else the first of classes.", remote=Name | None),
     ] = None
     size: Annotated[PixelSize | None, _model(SIZE_HELP)] = None
+    runtime: Annotated[RuntimeName | None, RUNTIME] = None
+
+    @property
+    def own_runtime(self) -> RuntimeName | None:
+        """The runtime that was asked for, None where none was or that is searched."""
+        return self.runtime
 
 
 class ModelOptions(InputOptions, ConfigOptions):
@@ -170,6 +198,14 @@ class ModelOptions(InputOptions, ConfigOptions):
 
 
 _speed = partial(Option, group="Speed")
+
+
+def check_provider(provider: str | None, *runtimes: RuntimeName | None) -> None:
+    """Raises QuantlabError where a provider of ONNX Runtime is named for another runtime."""
+    if provider is not None and {*runtimes} - {None, ONNX_RUNTIME}:
+        raise QuantlabError(
+            "--provider is of ONNX Runtime, and a model is run by OpenVINO.", "Leave one out."
+        )
 
 
 class EvaluationOptions(ModelOptions):
@@ -209,6 +245,7 @@ class EvaluationOptions(ModelOptions):
         from quantlab.evaluate.execution import parse_split
         from quantlab.runtime.providers import providers_of
 
+        check_provider(self.provider, self.own_runtime)
         return ShardedExecution(
             threads=self.threads,
             batch=self.batch_size,
