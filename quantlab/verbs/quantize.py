@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +102,8 @@ def quantize(
     reporter.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")
     with inputs.sharded(spec.executor, reporter) as workers:
         engine = engine_of(recipe.engine, workers, reporter)
-        content = quantized(model, recipe, images, engine)
+        with telling(engine, recipe, reporter):
+            content = quantized(model, recipe, images, engine)
     facts = {
         "model": model_facts(model),
         "calibration": inputs.data_facts(found, images.crops),
@@ -212,6 +214,18 @@ def engine_of(name: str, sharded: Sharded | None, reporter: Reporter) -> Engine:
     from quantlab.quantize.engine import QuantlabEngine
 
     return QuantlabEngine(sharded.observe(reporter))
+
+
+@contextmanager
+def telling(engine: Engine, recipe: Recipe, reporter: Reporter) -> Iterator[None]:
+    """A progress bar with the step that quantlab's engine is at, while the block quantizes."""
+    if not hasattr(engine, "told"):
+        yield
+        return
+    with reporter.progress(f"Quantizing by {recipe.name}", 100) as advance:
+        engine.told = lambda step, share: advance(round(100 * share), step)
+        yield
+        advance(100, "done")
 
 
 def made(model: Model, recipe: Recipe, images: CalibrationImages, engine: Engine) -> bytes:

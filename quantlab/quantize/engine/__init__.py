@@ -83,6 +83,14 @@ PLAIN = {
     "exclude": (),
 }
 """What a recipe is changed by for a file that is made in no time: plain ranges, nearest weights."""
+Told = Callable[[str, float], None]
+"""Is told the step that begins and the share, 0 to 1, of all work that is done."""
+
+
+def untold(step: str, share: float) -> None:
+    """Tells nobody."""
+
+
 _Made = tuple[tuple[str, Recipe], Calibration, QuantizationPlan, Placement | None]
 _FAST_TYPES = ("u8", "s8")
 """Of activations and of weights: the table of costs holds for these."""
@@ -93,8 +101,8 @@ class QuantlabEngine:
 
     name = "quantlab"
 
-    def __init__(self, observe: Observe = observe_tensors) -> None:
-        self._observe = observe
+    def __init__(self, observe: Observe = observe_tensors, told: Told = untold) -> None:
+        self._observe, self.told = observe, told
         self._last: _Made | None = None
 
     def quantize(self, model: Model, recipe: Recipe, calibration: Calibration) -> onnx.ModelProto:
@@ -104,8 +112,9 @@ class QuantlabEngine:
         """
         key = (model.sha256, recipe.model_copy(update={"format": "qdq", "name": ""}))
         if self._last is None or self._last[0] != key or self._last[1] is not calibration:
+            self.told("placing operators", 0.0)
             net, placement = placed_net(prepared_for(model, recipe), recipe, calibration)
-            plan = make_plan(net, recipe, calibration, self._observe)
+            plan = make_plan(net, recipe, calibration, self._observe, self.told)
             self._last = (key, calibration, plan, placement)
         _, _, plan, placement = self._last
         proto = _writer(recipe)(plan)
@@ -192,15 +201,20 @@ class _Once(list[NDArray[np.generic]]):
 
 
 def make_plan(
-    net: Net, recipe: Recipe, calibration: Calibration, observe: Observe = observe_tensors
+    net: Net,
+    recipe: Recipe,
+    calibration: Calibration,
+    observe: Observe = observe_tensors,
+    told: Told = untold,
 ) -> QuantizationPlan:
     """Everything the recipe asks for, decided on the calibration images, which ``observe`` shows
-    to range estimators.
+    to range estimators. ``told`` hears of each step.
 
     Raises QuantizeError when there are none, or a tensor is NaN or infinite on one.
     """
     if not len(calibration):
         raise QuantizeError("there is no calibration image.")
+    told("describing channels", 0.05)
     some = spread_batches(net, calibration, SOME_IMAGES)
     fitting, judging = some[::2], some[1::2] or some
     judges = recipe.equalize or recipe.range_search
@@ -208,20 +222,27 @@ def make_plan(
     equalizer = Equalizer(net, recipe, some)
     if judge is not None and recipe.equalize and _equalization_harms(equalizer, some, judge):
         equalizer = Equalizer(net, recipe.model_copy(update={"equalize": False}), some)
+    told("observing ranges", 0.2)
     start, seen = _observed(equalizer, recipe, calibration, some, observe)
     ranges = _ranges(start, seen)
     plan = _unrounded(start.net, ranges, recipe)
     corrects = recipe.rounding != "nearest" or recipe.bias_correction
     if corrects:
-        plan = fitted_weights(plan, recipe, np.concatenate(fitting))
+        told("fitting weights", 0.45)
+        images = np.concatenate(fitting)
+        plan = fitted_weights(
+            plan, recipe, images, lambda share: told("fitting weights", 0.45 + 0.35 * share)
+        )
     else:
         plan = nearest_weights(plan, recipe)
     if judge is None or not recipe.range_search:
         return plan
+    told("searching ranges", 0.8)
     found = {n: e.ranges() for n, e in seen.items() if isinstance(e, Candidates)}
     search = Search(judge, plan)
     search_ranges(search, ranges, found)
     widest = {name: by["minmax"] for name, by in found.items()} | equalizer.extremes()
+    told("trying simpler plans", 0.95)
     plain = [search.plan] if corrects else []
     for simpler in (*plain, _unrounded(net, widest, recipe)):
         # The bound of pairs takes time and only makes weights worse.
