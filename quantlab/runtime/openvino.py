@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab._util.scratch import temporary_folder
 from quantlab.errors import MissingExtraError, ModelError
 from quantlab.model.model import TensorInfo
 from quantlab.runtime.batches import filled
@@ -37,21 +38,52 @@ _NO_RULE = re.compile(r"No conversion rule found for operations: (?:[\w.]+\.)?(\
 _NOISE = re.compile(r"^(Exception from |Check '|FrontEnd API failed|Model wasn't|Summary:|\S+: $)")
 
 
-def import_openvino() -> Any:
+def import_openvino(purpose: str = "--runtime openvino") -> Any:
     """The package. Raises MissingExtraError."""
     try:
         import openvino
     except ImportError as error:
-        raise MissingExtraError("openvino", "openvino", "--runtime openvino") from error
+        raise MissingExtraError("openvino", "openvino", purpose) from error
     return openvino
+
+
+def ir_of(source: Path | bytes) -> tuple[bytes, bytes]:
+    """OpenVINO IR of an ONNX model: what its .xml and its .bin hold, the same bytes for the same
+    model. Its metadata are kept. Raises ModelError for one that OpenVINO cannot convert, naming the
+    node; MissingExtraError.
+
+    fp32 stays fp32.
+    """
+    openvino = import_openvino("OpenVINO IR")
+    with plain_errors("OpenVINO cannot convert the model", source), temporary_folder() as folder:
+        model = openvino.Core().read_model(source)
+        _name_plainly(model)
+        openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+        return (folder / "model.xml").read_bytes(), (folder / "model.bin").read_bytes()
+
+
+def _name_plainly(model: Any) -> None:
+    """Nodes without a name are called by numbers that count all nodes this process ever made: call
+    them by their place in the graph."""
+    nodes = model.get_ordered_ops()
+    nameless = [node for node in nodes if node.get_friendly_name() == node.get_name()]
+    names = Counter(node.get_friendly_name() for node in nodes)
+    names.subtract(node.get_friendly_name() for node in nameless)
+    number = 0
+    for node in nameless:
+        number += 1
+        while names[f"{node.get_type_name()}_{number}"] > 0:
+            number += 1
+        node.set_friendly_name(f"{node.get_type_name()}_{number}")
 
 
 class OpenVinoSession:
     """A model that OpenVINO runs; see ``quantlab.runtime.runner.Session``.
 
     It is compiled for each shape of its input that comes, at once the fastest and the usual way;
-    ``streams`` calls are computed at the same time, with ``threads`` each. ``settings`` go beside
-    SETTINGS. Raises ModelError for a model that OpenVINO cannot convert, naming the node.
+    ``streams`` calls are computed at the same time, with ``threads`` each; the judged output is
+    the model's number ``output``, and the first of ``outputs``. ``settings`` go beside SETTINGS.
+    Raises ModelError for a model that OpenVINO cannot convert, naming the node.
     """
 
     def __init__(
@@ -68,7 +100,8 @@ class OpenVinoSession:
         with plain_errors(f"OpenVINO cannot load {self._name}", source):
             self.model = core.read_model(source)
         self.inputs = tuple(map(_tensor_info, self.model.inputs))
-        self.outputs = tuple(map(_tensor_info, self.model.outputs))
+        outputs = [_tensor_info(port) for port in self.model.outputs]
+        self.outputs = (outputs.pop(output), *outputs)
         self._output = output
         many = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads * streams}
         self._settings = {**SETTINGS, **many, **settings}

@@ -124,7 +124,7 @@ def side_by_side(
     test: PairedEarlyStop | None = None,
 ) -> SideBySide:
     """Evaluate fp32 and int8 (with a ``test`` until it is certain), time both, compare."""
-    if sentence := slow_format(models[1].proto().graph):
+    if not models[1].is_ir and (sentence := slow_format(models[1].proto().graph)):
         reporter.warn(sentence)
     early = None
     one_file = models[0].sha256 == models[1].sha256
@@ -249,7 +249,9 @@ def _lead(
         *pair,
         comparison,
         (first, second),
-        lambda: origin_of(fp32.proto().graph, int8.proto().graph),
+        lambda: (
+            None if fp32.is_ir or int8.is_ir else origin_of(fp32.proto().graph, int8.proto().graph)
+        ),
     )
     return (*lead_of(*pair), *([apart] if apart else []), *_of_two_runtimes(fp32, int8))
 
@@ -312,11 +314,14 @@ def compared(
 
 
 def macs_of(int8: Model, asked: Collection[str] | None = None) -> Macs | None:
-    """The model's MACs by what computes them; None when it does not run on a blank image.
+    """The model's MACs by what computes them; None when it does not run on a blank image, and for
+    OpenVINO IR.
 
     ``asked`` are the nodes that a tune was asked to exclude: the others that its recipe excludes
     it has reverted itself.
     """
+    if int8.is_ir:
+        return None
     stamped = inputs.stamped_recipe(int8).get("exclude")
     excluded = [x for x in stamped if isinstance(x, str)] if isinstance(stamped, list) else []
     mine = excluded if asked is None else asked

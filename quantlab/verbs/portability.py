@@ -12,8 +12,9 @@ REPORT_IMAGES = 8
 
 
 def portability_words(int8: Model, crops: Crops) -> str:
-    """Emulate CPUs without VNNI on some of these images; "" for a model without u8s8 layers."""
-    if not int8.is_quantized:
+    """Emulate CPUs without VNNI on some of these images; "" for a model without u8s8 layers,
+    and for OpenVINO IR."""
+    if not int8.is_quantized or int8.is_ir:
         return ""
     step = max(1, len(crops) // REPORT_IMAGES)
     rows = slice(0, step * REPORT_IMAGES, step)

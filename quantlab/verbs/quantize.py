@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantlab._util.files import check_writable, write_whole
+from quantlab._util.files import check_writable
 from quantlab._util.paths import cache_dir
 from quantlab._util.reporter import Reporter
 from quantlab._util.yamlfile import read_yaml, validate
@@ -17,13 +18,16 @@ from quantlab.data.preprocess import Pipeline
 from quantlab.errors import QuantizeError, RecipeError
 from quantlab.fetch import catalog
 from quantlab.inspect.speed_formats import slow_format
-from quantlab.model.model import Model, file_name
+from quantlab.model.ir import is_ir
+from quantlab.model.kinds import OPENVINO
+from quantlab.model.model import Model, file_name, whole_files
 from quantlab.quantize import Engine, get_engine
 from quantlab.quantize.cached_files import ENGINES, file_key, keep_model, recall_model
 from quantlab.quantize.placement import read_placement
 from quantlab.quantize.stamp import stamp
 from quantlab.recipe import Recipe
 from quantlab.report.placement import nothing_in_int8, placement_sentence, predicted_slower
+from quantlab.runtime.openvino import import_openvino
 from quantlab.verbs import inputs
 from quantlab.verbs.calibration_sample import calibration_images, drawn
 from quantlab.verbs.inputs import LocatedDataset, model_facts
@@ -68,19 +72,24 @@ class Quantized(VerbResult):
 
 
 def quantize_named_model(spec: QuantizeOptions, reporter: Reporter) -> Quantized:
-    """Write the quantized model to ``spec.output``, once it was checked against fp32."""
-    check_writable(spec.output)
-    model = inputs.require_fp32(inputs.find_model(spec.model, spec, reporter), "quantize")
+    """Write the quantized model to ``spec.output``, once it was checked against fp32; IR is checked
+    in OpenVINO where no runtime is named."""
+    runtime = spec.runtime
+    if is_ir(spec.output):
+        import_openvino("OpenVINO IR")
+        runtime = runtime or OPENVINO
+    for path in whole_files(spec.output):
+        check_writable(path)
+    model = inputs.find_model(spec.model, spec, reporter, runtime)
+    model = inputs.require_fp32(model, "quantize")
     pipeline = inputs.find_pipeline(model, spec, reporter)
     found = inputs.find_calibration_data(spec, model, reporter)
     recipe, name = find_recipe(spec.recipe), str(spec.output)
     result = quantize(model, recipe, found, pipeline, spec, reporter, name)
     if result.error is not None:
         return result
-    write_whole(spec.output, result.content)
-    written = Model.load(spec.output)
-    warn_of_speed(written, reporter)
-    return replace(result, output=written)
+    warn_of_speed(result.int8, reporter)
+    return replace(result, output=Model.load(result.int8.save(spec.output)))
 
 
 def quantize(
@@ -108,7 +117,7 @@ def quantize(
         "pipeline": images.crops.pipeline.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
     }
-    int8 = int8_of(model, content, Path(name).name.removesuffix(".onnx"))
+    int8 = int8_of(model, content, re.sub(r"\.(onnx|xml)$", "", Path(name).name))
     say_placement(int8, recipe, Path(name).name, reporter)
     chosen = choose_images(found, sample, images, recipe, spec, reporter)
     check = self_check(model, int8, recipe, images, chosen, spec.threads)
