@@ -158,6 +158,17 @@ class Model:
             made = source if isinstance(source, Model) else cls.load(source)
         return made if name is None else replace(made, label=name)
 
+    @classmethod
+    def of_ir(cls, contents: tuple[bytes, bytes], *, name: str) -> Model:
+        """A Model of OpenVINO IR: what its .xml and its .bin hold.
+
+        Raises ModelError, and OutputError when the temporary folder cannot be written.
+        """
+        folder = _TemporaryFolder()
+        files = whole_files(folder.path / f"{file_name(name)}.xml")
+        write_together(dict(zip(files, contents, strict=True)))
+        return replace(cls.load(files[0]), label=name, folder=folder)
+
     def save(self, path: Path | str) -> Path:
         """Write the model to ``path``, whole or not at all, with its weights inside; as OpenVINO IR
         where the name ends in ``.xml``: its weights are the ``.bin`` beside it.

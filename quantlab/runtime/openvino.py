@@ -49,16 +49,18 @@ def import_openvino(purpose: str = "--runtime openvino") -> Any:
     return openvino
 
 
-def ir_of(source: Path | bytes) -> tuple[bytes, bytes]:
-    """OpenVINO IR of an ONNX model: what its .xml and its .bin hold, the same bytes for the same
-    model. Its metadata are kept. Raises ModelError for one that OpenVINO cannot convert, naming the
-    node; MissingExtraError.
+def ir_of(source: Path | bytes, metadata: Mapping[str, str] = {}) -> tuple[bytes, bytes]:
+    """OpenVINO IR of an ONNX model, or of other IR: what its .xml and its .bin hold, the same bytes
+    for the same model.
 
-    fp32 stays fp32.
+    Its metadata are kept, and these added; fp32 stays fp32. Raises ModelError for a model that
+    OpenVINO cannot convert, naming the node; MissingExtraError.
     """
     openvino = import_openvino("OpenVINO IR")
     with plain_errors("OpenVINO cannot convert the model", source), temporary_folder() as folder:
         model = openvino.Core().read_model(source)
+        for key, value in metadata.items():
+            model.set_rt_info(value, ["framework", key])
         _name_plainly(model)
         openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
         return (folder / "model.xml").read_bytes(), (folder / "model.bin").read_bytes()

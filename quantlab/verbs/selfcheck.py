@@ -186,8 +186,8 @@ def _fidelity(proxy: Proxy, other: Model | onnx.ModelProto) -> FidelityFigures:
 
 
 def _share(int8: Model) -> float | None:
-    proto = int8.proto()
     try:
+        proto = int8.proto()
         return int8_share(proto.graph, node_macs(proto, int8.input)).int8
     except ModelError:
         return None

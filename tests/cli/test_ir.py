@@ -10,6 +10,8 @@ import pytest
 
 from quantlab.evaluate.predictions import Predictions
 from quantlab.model.model import Model
+from quantlab.quantize.peers.nncf import NncfEngine
+from quantlab.runtime.openvino import ir_of
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_plots")
 
@@ -161,3 +163,33 @@ def test_an_ir_is_not_written_without_openvino(
     found = cli(*words, code=2)
     assert "pip install 'quantlab[openvino]'" in found.err
     assert not list(tmp_path.glob("m.*"))
+
+
+def test_nncf_for_openvino_writes_ir_alone(cli: Any, scene: Any, tmp_path: Path) -> None:
+    recipe = tmp_path / "nncf.yaml"
+    recipe.write_text("engine: nncf\n")
+    words = ("quantize", "--model", scene.model, *scene.words, "--recipe", recipe)
+    found = cli(*words, "--runtime", "openvino", "--output", tmp_path / "o.onnx", code=2)
+    assert "whose name ends in .xml" in found.err
+    assert len(found.complaint) == 2
+
+
+def test_nncf_s_ir_is_stamped_and_checked(
+    cli: Any, scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As quantlab's own; here it is made of quantlab's file."""
+
+    int8 = tmp_path / "int8.onnx"
+    plain = ("quantize", "--model", scene.model, *scene.words)
+    cli(*plain, "--output", int8)
+
+    def quantized(_: object, *given: Any) -> tuple[bytes, bytes]:
+        return ir_of(int8.read_bytes(), given[-1])
+
+    monkeypatch.setattr(NncfEngine, "quantize_ir", quantized)
+    recipe, path = tmp_path / "nncf.yaml", tmp_path / "n.xml"
+    recipe.write_text("name: theirs\nengine: nncf\n")
+    said = cli(*plain, "--recipe", recipe, "--output", path)
+    assert said.out.splitlines()[-1].startswith(f"Wrote {path} and ")
+    assert '"name":"theirs"' in Model.load(path).metadata["quantlab.recipe"]
+    assert said.record.results["check"]["int8_macs"] is None
