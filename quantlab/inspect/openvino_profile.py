@@ -207,13 +207,15 @@ def _reasons(node: RuntimeNode, op_type: str, quantized: bool) -> Iterator[str]:
         found.append(f"OpenVINO has no int8 kernel for {op_type}")
     weighted = node.layer in _WITH_WEIGHTS
     for place, tensor in enumerate(node.inputs[:2] if weighted else node.inputs):
-        if tensor.precision in _FLOATS:
-            weight = weighted and place == 1 and tensor.layer in ("Const", "Reshape")
-            if weight:
-                found.append("its weight is not quantized")
-            elif tensor.layer != "Const":
-                found.append(f"its input {_plain(tensor.maker)} is not quantized")
-    yield from found or ["its inputs are quantized, but OpenVINO computes it in fp32"]
+        if tensor.precision not in _FLOATS:
+            continue
+        if weighted and place == 1 and tensor.layer in ("Const", "Reshape"):
+            found.append("its weight is in fp32")
+        elif tensor.layer == "Input":
+            found.append("its input is the model's, in fp32")
+        elif tensor.layer != "Const":
+            found.append(f"what it reads of {_plain(tensor.maker)} is in fp32")
+    yield from found or ["it reads int8, but OpenVINO computes it in fp32"]
 
 
 def _plain(name: str) -> str:

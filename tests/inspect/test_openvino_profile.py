@@ -73,23 +73,23 @@ def profile(
         (
             node("Convolution", "f32", IMAGE, WEIGHT),
             "Convolution",
-            "its input input is not quantized; its weight is not quantized",
+            "its input is the model's, in fp32; its weight is in fp32",
         ),
-        (node("Convolution", "f32", INT8, WEIGHT), "Convolution", "its weight is not quantized"),
+        (node("Convolution", "f32", INT8, WEIGHT), "Convolution", "its weight is in fp32"),
         (
             node("Convolution", "f32", IMAGE, SMALL),
             "Convolution",
-            "its input input is not quantized",
+            "its input is the model's, in fp32",
         ),
         (
             node("Convolution", "f32", INT8, SMALL, ("bias", "Const", "f32")),
             "Convolution",
-            "its inputs are quantized, but OpenVINO computes it in fp32",
+            "it reads int8, but OpenVINO computes it in fp32",
         ),
         (
             node("Softmax", "f32", ("conv/WithoutBiases", "Convolution", "f32")),
             "Softmax",
-            "OpenVINO has no int8 kernel for Softmax; its input conv is not quantized",
+            "OpenVINO has no int8 kernel for Softmax; what it reads of conv is in fp32",
         ),
     ],
 )
@@ -162,4 +162,4 @@ def test_openvino_says_what_ran(tmp_path: Path) -> None:
     assert kinds["small"] == ("int8", "I8")
     reasons = {each.name: each.reason for each in found.nodes}
     assert len(found.of_kind("quantize")) == 1
-    assert reasons["plain"] == "its input x is not quantized; its weight is not quantized"
+    assert reasons["plain"] == "its input is the model's, in fp32; its weight is in fp32"
