@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -214,11 +215,11 @@ class _Reader:
     def _first_input(self, key: str) -> str:
         """What is read by the layer's first port, "" for a layer that reads nothing."""
         ports = self.layers[key].read
-        return "/".join(self.made_by[key, next(iter(ports))]) if ports else ""
+        return "/".join(self.made_by[key, _first(ports)]) if ports else ""
 
     def _output(self, key: str) -> TensorInfo:
         layer = self.layers[key]
-        maker, number = self.made_by[key, next(iter(layer.read))]
+        maker, number = self.made_by[key, _first(layer.read)]
         port = self.layers[maker].made[number]
         name = _first_name(layer.output_names) or _first_name(port.names)
         return TensorInfo(
@@ -238,11 +239,16 @@ class _Reader:
 
 
 def _input(layer: _Layer) -> TensorInfo:
-    port = next(iter(layer.made.values()))
+    port = layer.made[_first(layer.made)]
     shape = layer.data.get("shape", "")
     dims = tuple(int(d) if d.isdecimal() else None for d in shape.split(",")) if shape else ()
     kind = layer.data.get("element_type") or port.precision.lower()
     return TensorInfo(_first_name(port.names) or layer.name, _dtype(kind), dims)
+
+
+def _first(ports: Mapping[str, object]) -> str:
+    first, *_ = ports  # ValueError where there is none, as of all that is damaged
+    return first
 
 
 def _first_name(names: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import onnx
 import openvino
 import pytest
 
-from quantlab.errors import ModelError, OutputError
+from quantlab.errors import ModelError, OutputError, QuantlabError
 from quantlab.model.model import Model, model_files
 from quantlab.runtime.openvino import ir_of
 from quantlab.runtime.runner import Runner
@@ -278,6 +280,11 @@ def without_type(path: Path) -> None:
     path.write_text(path.read_text().replace('type="Parameter"', ""))
 
 
+def without_ports(path: Path) -> None:
+    text = path.read_text()
+    path.write_text(re.sub(r"<output>.*?</output>", "", text, count=1, flags=re.DOTALL))
+
+
 def no_file(path: Path) -> None:
     path.unlink()
 
@@ -299,6 +306,7 @@ Damage = Callable[[Path], None]
         (broken_edge, "truncated or damaged"),
         (broken_number, "truncated or damaged"),
         (without_type, "truncated or damaged"),
+        (without_ports, "truncated or damaged"),
         (no_file, "no such model file"),
     ],
 )
@@ -344,3 +352,14 @@ def test_a_copy_beside_other_weights_is_refused(ir: Path, tmp_path: Path) -> Non
     (other / "m.bin").write_bytes(b"")
     with pytest.raises(ModelError, match="0 bytes"):
         Model.load(other / "m.xml")
+
+
+def test_whatever_was_cut_or_exchanged_is_a_plain_error_or_a_model(ir: Path) -> None:
+    good, rng = ir.read_text(), random.Random(0)
+    pieces = re.findall(r'<[^>]*>|"[^"]*"', good)
+    for _ in range(200):
+        text = good.replace(rng.choice(pieces), rng.choice(pieces), rng.choice([1, -1]))
+        start = rng.randrange(len(text))
+        ir.write_text(text[:start] + text[start + rng.choice([0, 1, 40]) :])
+        with suppress(QuantlabError):
+            Model.load(ir).check_classifier()
