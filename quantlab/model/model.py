@@ -485,6 +485,9 @@ def _check_is_file(path: Path) -> None:
         )
     if not path.is_file():
         raise ModelError(f"{path} is not a file.", "Give the path of an .onnx file.")
+    graph = path.with_suffix(".xml")
+    if path == weights_path(graph) and graph.is_file():
+        raise ModelError(f"{path} holds the weights of OpenVINO IR.", f"Give {graph}.")
 
 
 def _check_structure(proto: onnx.ModelProto, path: Path) -> None:

@@ -345,6 +345,12 @@ def test_openvino_is_not_needed_to_read_it(ir: Path) -> None:
     assert done.stdout.strip() == "10", done.stderr
 
 
+def test_the_weights_are_not_the_model(ir: Path) -> None:
+    with pytest.raises(ModelError, match="holds the weights of OpenVINO IR") as caught:
+        Model.load(ir.with_suffix(".bin"))
+    assert caught.value.remedy == f"Give {ir}."
+
+
 def test_a_copy_beside_other_weights_is_refused(ir: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
