@@ -1,7 +1,8 @@
 """The same int8 files on other CPUs, emulated: whether they give the answers of this one.
 
-    python benchmarks/cpus.py [--models NAME ...] [--images 8] [--arm64 ROOT:SITE]
-        [--openvino PYTHON] [--openvino-arm64 SITE] [--out reports/cpus.md] [--work DIR]
+    python benchmarks/cpus.py [--models NAME ...] [--images 8] [--target NAME ...]
+        [--arm64 ROOT:SITE] [--openvino PYTHON] [--openvino-arm64 SITE] [--out reports/cpus.md]
+        [--work DIR]
 
 Needs Debian's qemu-user-static and QUANTLAB_DATA. ROOT is a folder with Debian's arm64 packages,
 SITE one with arm64 wheels (docs/cpus.md says how to make them); PYTHON has the package openvino.
@@ -39,6 +40,8 @@ CONTENDERS = (
     Contender("quantlab", "not portable", Recipe(portable=False)),
     Contender("ort", "minmax", Recipe(engine="ort", ranges="minmax")),
 )
+ON_CPUS = ("x86", "x86-vnni", "arm64", "openvino")
+"""Targets that are CPUs."""
 NAMES = (
     "mobilenetv2-12",
     "modern/efficientnet-b0",
@@ -133,10 +136,18 @@ def table(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def section(case: Case, images: int, every: Sequence[Host]) -> list[str]:
+def contenders(targets: Sequence[str]) -> Sequence[Contender]:
+    """A file for each target, or the usual ones where none is named."""
+    made = [Contender("quantlab", f"target {name}", Recipe(target=name)) for name in targets]
+    return made or CONTENDERS
+
+
+def section(
+    case: Case, images: int, every: Sequence[Host], asked: Sequence[Contender]
+) -> list[str]:
     """One model on all hosts."""
     names, files = [], []
-    for contender in CONTENDERS:
+    for contender in asked:
         path, answer = case.made(contender, 300)
         if "problem" in answer:
             say(f"  {contender.name}: {answer['problem']}")
@@ -168,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = [s.name for s in SUBJECTS]
     parser.add_argument("--models", nargs="+", choices=known, default=NAMES)
     parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--target", nargs="+", choices=ON_CPUS, default=())
     parser.add_argument("--openvino", default="", metavar="PYTHON")
     parser.add_argument("--arm64", default="", metavar="ROOT:SITE")
     parser.add_argument("--openvino-arm64", default="", metavar="SITE")
@@ -179,6 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     place = Place(
         Path(os.environ["QUANTLAB_DATA"]), given.work.absolute(), {"ort": sys.executable}, (), 300
     )
+    asked = contenders(given.target)
     every = list(hosts(sys.executable, given.openvino, given.arm64, given.openvino_arm64))
     facts = environment()
     lines = [
@@ -193,7 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     for subject in SUBJECTS:
         if subject.name in given.models:
-            lines += ["", *section(Case(place, subject), given.images, every)]
+            case = Case(place, subject)
+            lines += ["", *section(case, given.images, every, asked)]
             write_whole(given.out, "\n".join(lines) + "\n")
     say(f"{given.out} written")
 

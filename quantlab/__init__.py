@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from quantlab.gate.criteria import DivergenceCriterion as DivergenceCriterion
     from quantlab.gate.criteria import LatencyCriterion as LatencyCriterion
     from quantlab.gate.criteria import MetricCriterion as MetricCriterion
+    from quantlab.gate.criteria import PortableCriterion as PortableCriterion
+    from quantlab.gate.criteria import RuntimeAgreementCriterion as RuntimeAgreementCriterion
+    from quantlab.gate.criteria import RuntimeDivergenceCriterion as RuntimeDivergenceCriterion
     from quantlab.gate.criteria import SizeCriterion as SizeCriterion
     from quantlab.gate.criterion import Criterion as Criterion
     from quantlab.gate.criterion import Finding as Finding
@@ -101,6 +104,7 @@ _HOMES = {
     "ModelError": "quantlab.errors",
     "OutputError": "quantlab.errors",
     "Pipeline": "quantlab.data.preprocess",
+    "PortableCriterion": "quantlab.gate.criteria",
     "Predictions": "quantlab.evaluate.predictions",
     "Progress": "quantlab.api",
     "QuantizeError": "quantlab.errors",
@@ -111,6 +115,8 @@ _HOMES = {
     "RecordError": "quantlab.errors",
     "Rule": "quantlab.gate.rules",
     "Runner": "quantlab.runtime.runner",
+    "RuntimeAgreementCriterion": "quantlab.gate.criteria",
+    "RuntimeDivergenceCriterion": "quantlab.gate.criteria",
     "SizeCriterion": "quantlab.gate.criteria",
     "Trial": "quantlab.tune.trials",
     "TuneResult": "quantlab.api",

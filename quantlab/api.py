@@ -66,6 +66,7 @@ from quantlab.inspect.portability import Portability
 from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.stored import StoredCheck
+from quantlab.inspect.target_rules import TargetReport
 from quantlab.model.kinds import Layout, OutputKind, RuntimeName, with_runtime
 from quantlab.model.model import Model, file_name
 from quantlab.recipe import Recipe
@@ -86,6 +87,7 @@ from quantlab.verbs.arguments import checked, options_of, without_flags
 from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.shared import InputOptions
 from quantlab.verbs.publish import Failed, R, publish, succeeded
+from quantlab.verbs.where import in_other_runtime
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -188,6 +190,7 @@ def quantize(
     calibration: ImagesLike,
     *,
     recipe: Recipe | str | None = None,
+    target: str | None = None,
     pipeline: PipelineLike | None = None,
     layout: Layout | None = None,
     output_kind: OutputKind | None = None,
@@ -210,6 +213,8 @@ def quantize(
             at least 300; labels are needed for that only.
         recipe: a Recipe, the path of a YAML file, or the name of a published model's recipe;
             default: ``Recipe()``.
+        target: where the model is to run, "x86", "openvino", "tensorrt" and so on
+            (docs/targets.md), in the place of the recipe's.
         pipeline: the preprocessing; default: that of the model's metadata or of the published model
             with the same bytes, else torchvision, with a warning. Ready inputs need none.
         layout: of the model's input, "NCHW" or "NHWC", where what is detected is wrong.
@@ -260,7 +265,7 @@ def quantize(
     fp32 = inputs.require_fp32(_classifier(model, spec), "quantize")
     found = _found(calibration, fp32, reporter, max_bad=max_bad, need_labels=False)
     through = _pipeline(pipeline, fp32, found, reporter)
-    chosen = quantize_verb.find_recipe(recipe)
+    chosen = quantize_verb.find_recipe(recipe, target)
     asked = {"model": fp32.name, "calibration": found.dataset.root, "recipe": chosen.name}
     with _recorded("quantize", run_dir, reporter, asked) as run:
         made = quantize_verb.quantize(
@@ -282,6 +287,7 @@ def tune(
     criterion: Criterion | str | None = None,
     tolerance: float = 0.0,
     recipe: Recipe | str | None = None,
+    target: str | None = None,
     strategy: Strategy = "ladder",
     engines: Sequence[str] = ("quantlab",),
     inc_strategy: IncStrategy | None = None,
@@ -324,6 +330,7 @@ def tune(
         criterion: in its place, such as "top5.decline <= 0.5pp", "kl <= 0.01", "agreement >= 96%".
         tolerance: what a measured loss may exceed the limit by, in the loss's unit.
         recipe: the only recipe to set out from, instead of the ladder's.
+        target: where the model is to run: every recipe that is tried suits it.
         strategy: how recipes are searched, see docs/tune.md.
         engines: whose recipes are tried: "quantlab", "ort", "inc", "nncf".
         inc_strategy: with the engine "inc" alone: Neural Compressor's own search.
@@ -597,7 +604,8 @@ def compare(
         split: calls side by side times threads of each, such as "4x2"; default: tried out.
         fold_preprocess: whether the model itself normalizes the pixels.
         executor: who evaluates: ``inline``, ``process:N`` or ``dask://HOST:PORT``.
-        criterion: what the report of ``run_dir`` judges, and what ``early_stop`` waits for.
+        criterion: what the report of ``run_dir`` judges, and what ``early_stop`` waits for; for one
+            between runtimes int8 runs in the other, too.
         run_dir: a folder in which a run folder with the report is kept.
         progress: is told how far the work is.
 
@@ -643,7 +651,10 @@ def compare(
         found = found.of(replace(found.dataset, class_names=tuple(class_names)))
     test = watch(judged) if early_stop else None
     with _recorded("compare", run_dir, reporter, _asked(models, found)) as run:
-        side = compare_verb.side_by_side(models, found, through, spec, reporter, metrics, test)
+        there = in_other_runtime(models[1], judged)
+        side = compare_verb.side_by_side(
+            models, found, through, spec, reporter, metrics, test, there
+        )
         if run is not None:
             made = compare_verb.judge_models(side, models, found, spec, judged)
             publish(made, run, reporter)
@@ -681,8 +692,10 @@ def judge(
         comparison: of ``compare``.
         criterion: what must hold: "top1.decline <= 1%" (of the fp32 accuracy), "top5.decline <=
             0.5pp" (percentage points), "class.decline <= 10pp", "agreement >= 96%", "kl <= 0.01"
-            (nats), "latency.p50.ratio <= 0.6" (int8 / fp32), "size <= 4MB",
-            "module:function.decline <= 1%" for a metric of your own.
+            (nats), "latency.p50.ratio <= 0.6" (int8 / fp32), "size <= 4MB", "portable" (the same
+            answers on CPUs without VNNI), "module:function.decline <= 1%" for a metric of your own;
+            "runtime.agreement >= 99%" and "runtime.kl <= 0.001" (ONNX Runtime beside OpenVINO) of
+            models that were compared with it as their ``criterion``, or by ``gate``.
         anytime: the images ended because of what was seen of them (a sequential test).
 
     Returns:
@@ -823,8 +836,9 @@ def gate(
     others = compared.others
     models, found, through = _pair(fp32, int8, images, pipeline, compared, others, reporter)
     with _recorded("gate", run_dir, reporter, _asked(models, found)) as run:
+        metrics, there = metrics_of(*others), in_other_runtime(models[1], *others)
         side = compare_verb.side_by_side(
-            models, found, through, compared, reporter, metrics_of(*others)
+            models, found, through, compared, reporter, metrics, there=there
         )
         judged = compare_verb.judge_models(side, models, found, compared, compared.judged)
         return _published(gate_verb.gate_of(judged, parsed), run, reporter).decision
@@ -995,6 +1009,16 @@ def inspect(
 def inspect(
     model: ModelLike,
     *,
+    view: Literal["target"],
+    target: str,
+    **options: Unpack[_Reading],
+) -> TargetReport: ...
+
+
+@overload
+def inspect(
+    model: ModelLike,
+    *,
     view: Literal["test-data"],
     test_data: Path | str,
     **options: Unpack[_Reading],
@@ -1056,8 +1080,10 @@ def inspect(
         "sensitivity",
         "preprocess-audit",
         "test-data",
+        "target",
     ] = "inspect",
     int8: ModelLike | None = None,
+    target: str | None = None,
     test_data: Path | str | None = None,
     pipeline: PipelineLike | None = None,
     layout: Layout | None = None,
@@ -1079,6 +1105,7 @@ def inspect(
     | Sensitivity
     | Audit
     | StoredCheck
+    | TargetReport
 ):
     """Look into a model.
 
@@ -1089,8 +1116,10 @@ def inspect(
             each operator's output scale and zero point. "portability": what saturates on CPUs
             without VNNI. "layers": where ``int8`` departs from ``model``. "sensitivity": what each
             group of nodes costs in int8. "preprocess-audit": which pipeline the model was trained
-            for. "test-data": whether the model gives the outputs stored beside it.
+            for. "test-data": whether the model gives the outputs stored beside it. "target": where
+            an int8 model breaches the rules of ``target``.
         int8: the int8 version of ``model``, for "layers".
+        target: for "target" its name, such as "tensorrt" (docs/targets.md).
         test_data: for "test-data" a ``test_data_set_0``, or the folder above.
         pipeline: as for ``quantize``.
         layout: as for ``quantize``.

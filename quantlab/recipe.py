@@ -5,7 +5,18 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from quantlab._util.yamlfile import validate
+from quantlab.targets import DEFAULT, find_target
 
 RangeMethod = Literal["minmax", "mean", "moving-average", "percentile", "entropy", "mse"]
 ActivationType = Literal["u8", "s8", "u16", "s16", "dynamic"]
@@ -29,14 +40,23 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "default"
+    target: str = Field(
+        default=DEFAULT,
+        description="where the file is to run (docs/targets.md): decides what other fields are "
+        "where they are not given",
+    )
     engine: str = Field(default="quantlab", description="who quantizes: quantlab or ort")
     format: Literal["qdq", "qoperator"] = "qdq"
     activations: ActivationType = Field(
         default="u8",
         description="dynamic: u8 by the range of each batch, in matrix products alone",
     )
+    symmetric: bool = Field(default=False, description="zero points of signed activations are 0")
     weights: WeightType = "s8"
     per_channel: bool = True
+    bias: Literal["auto", "int32", "fp32"] = Field(
+        default="auto", description="auto: int32 with 8-bit activations and weights, else fp32"
+    )
     ranges: RangeMethod = Field(default="mean", description="how activation ranges are estimated")
     percentile: float = Field(default=99.99, gt=50, le=100, description="for ranges: percentile")
     fp32_output: bool = Field(
@@ -66,6 +86,25 @@ class Recipe(BaseModel):
         description="leave in fp32 what is not faster in int8, by the table of costs (fastest) or "
         "by times measured here (measured), or nothing that can be in int8 (widest)",
     )
+    operators: Literal["onnxruntime", "standard"] = Field(
+        default="onnxruntime",
+        description="onnxruntime: also its own operators, and integers that are read with another "
+        "scale than they were written with, where that is fastest; standard: ONNX's operators, "
+        "one scale and zero point a tensor",
+    )
+    fused_sums: bool = Field(
+        default=False,
+        description="a convolution whose output is only added to another tensor is not rounded "
+        "before that",
+    )
+    fused_activations: bool = Field(
+        default=False,
+        description="what a function of single values alone reads of a convolution or product is "
+        "not rounded before that",
+    )
+    shared_scales: bool = Field(
+        default=False, description="Concat and AveragePool make the scale that they read"
+    )
     exclude: tuple[str, ...] = Field(default=(), description="names of nodes that stay in fp32")
     images_per_class: int | None = Field(
         default=None,
@@ -91,6 +130,42 @@ class Recipe(BaseModel):
             defaults = {**defaults, "ranges": "minmax", "range_search": False}
         return {**defaults, **data}
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _target_decides(cls, data: Any, make: ModelWrapValidatorHandler[Self]) -> Self:
+        """What a target that is named decides is as little set as a default; what is set must suit
+        it."""
+        if not isinstance(data, dict):
+            return make(data)
+        decided: dict[str, Any] = {}
+        if "target" in data:
+            target = find_target(str(data["target"]))
+            target.check(data)
+            decided = {key: value for key, value in target.decides.items() if key not in data}
+        found = make({**decided, **data})
+        found.model_fields_set.intersection_update(data)
+        return found
+
+    @model_serializer(mode="wrap")
+    def _without_later_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fields that recipes had not always are left out at their defaults: a recipe keeps its
+        digest, and its file its bytes."""
+        fields: dict[str, Any] = dump(self)
+        known = type(self).model_fields
+        return {k: v for k, v in fields.items() if k not in _LATER or v != known[k].default}
+
+    def aimed_at(self, target: str | None) -> Self:
+        """The same for another target; None: as it is. Raises RecipeError."""
+        if target is None:
+            return self
+        find_target(target)
+        return validate(type(self), {**self.given, "target": target}, f"recipe {self.name}")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that are set, without what follows of them."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:
         if self.portable and self.weights not in ("s8", "u8"):
@@ -109,6 +184,15 @@ class Recipe(BaseModel):
             )
         if self.format == "qoperator" and (self.activations, self.weights) not in _QOPERATOR_TYPES:
             raise ValueError("format: qoperator knows 8-bit activations and weights only")
+        if self.format == "qoperator" and self.bias == "fp32":
+            raise ValueError("format: qoperator goes with bias: int32")
+        of_qdq = (self.symmetric, self.fused_sums, self.fused_activations, self.shared_scales)
+        if self.format == "qoperator" and any(of_qdq):
+            raise ValueError(
+                "symmetric, fused_sums, fused_activations and shared_scales go with format: qdq"
+            )
+        if self.symmetric and self.activations not in ("s8", "s16"):
+            raise ValueError("symmetric: true goes with activations: s8 or s16")
         return self
 
     @property
@@ -124,6 +208,15 @@ class Recipe(BaseModel):
         return self.model_copy(update={"format": "qdq"}).digest
 
 
+_LATER = (
+    "target",
+    "symmetric",
+    "bias",
+    "operators",
+    "fused_sums",
+    "fused_activations",
+    "shared_scales",
+)
 _PLAIN: dict[str, Any] = {
     "equalize": False,
     "bias_correction": False,

@@ -267,6 +267,20 @@ def test_a_recipe_decides_the_file(model: Path, recipe: ql.Recipe | None) -> Non
     assert other.sha256 != first.sha256
 
 
+def test_where_answers_hold_is_known_of_models_alone(model: Path) -> None:
+    int8 = ql.quantize(model, example_images(seed=1), **PIPELINE)
+    criterion = "runtime.agreement >= 50%"
+    asked: dict[str, Any] = {"timing": False, **PIPELINE}
+    both = ql.compare(model, int8, example_images(), criterion=criterion, **asked)
+    assert ql.judge(both, "portable").status == "pass"
+    assert ql.judge(both, criterion).status == "pass"
+    assert ql.Comparison.model_validate_json(both.model_dump_json()) == both
+    assert "Other CPUs: the same answers" in both._repr_html_()
+    alone = ql.compare(model, int8, example_images(), **asked)
+    assert ql.judge(alone, "portable").status == "pass"
+    assert ql.judge(alone, criterion).status == "inconclusive"
+
+
 def pair(n: int = 2000) -> tuple[ql.Predictions, ql.Predictions]:
     return fake_predictions(n, 10, 0, 0), fake_predictions(n, 10, 0.02, 0)
 
@@ -321,6 +335,9 @@ def test_a_gate_by_itself_needs_no_run(model: Path, quick: None) -> None:
     int8 = ql.quantize(model, example_images(seed=1), **PIPELINE)
     rules = ["agreement >= 10%", "latency.p50.ratio <= 0.6, required", "size <= 1MB"]
     assert ql.gate((model, int8), rules, images=example_images(), **PIPELINE).status == "pass"
+    rules = ["portable", "runtime.agreement >= 50%"]
+    found = ql.gate((model, int8), rules, images=example_images(), **PIPELINE)
+    assert [judged.verdict.status for judged in found.judged] == ["pass", "pass"]
     with pytest.raises(ql.RecipeError, match="no rule is left"):
         ql.gate(comparison, [])
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Tag, ValidationError
 
-from quantlab.errors import RecipeError, shown
+from quantlab.errors import QuantlabError, RecipeError, shown
 
 MAX_BYTES = 1024**2
 MAX_DEPTH = 50
@@ -97,6 +97,9 @@ def _explain(error: ValidationError, schema: type[BaseModel], where: str) -> Rec
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
     key = shown(".".join(path))
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, QuantlabError):
+        return RecipeError(f"{where}: {cause.problem}", cause.remedy)
     if first["type"] != "extra_forbidden":
         message = first["msg"].removeprefix("Value error, ")
         return RecipeError(f"{where}: {key + ': ' if key else ''}{message}.")

@@ -16,6 +16,7 @@ _VIEWS = (
     "preprocess-audit",
     "test-data",
     "quantization",
+    "target",
 )
 
 
@@ -29,7 +30,8 @@ _VIEWS = (
 def command(ctx: click.Context, /, **params: Any) -> None:
     """Look into MODEL; into where INT8 departs from it with --layers.
 
-    With --test-data it exits with 1 when the outputs are not the stored ones.
+    With --test-data it exits with 1 when the outputs are not the stored ones, with --target when
+    the file breaches one of the target's rules.
     """
     from quantlab.report.text import inspected_summary
     from quantlab.verbs.inspect import InspectOptions, inspect_named_model

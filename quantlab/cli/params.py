@@ -35,7 +35,7 @@ class Measure(AnyParam):
             self.fail(f"{error}.", param, ctx)
 
 
-class Choice(click.Choice[str]):
+class NearestChoice(click.Choice[str]):
     """One of some words; another one is answered by the nearest."""
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
@@ -188,7 +188,7 @@ def _default(known: Declared) -> Any:
 def _click_type(known: Declared) -> AnyParam:
     kind, unit = known.kind, known.unit
     if known.choices:
-        return Choice(known.choices, case_sensitive=not known.option.any_case)
+        return NearestChoice(known.choices, case_sensitive=not known.option.any_case)
     if known.option.role is not None:
         return _path_type(known.kinds, known.option.role)
     if unit is not None:

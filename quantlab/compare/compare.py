@@ -39,7 +39,7 @@ from quantlab.stats.paired import (
     wilson,
 )
 
-__all__ = ["Comparison", "compare", "with_speeds"]
+__all__ = ["Comparison", "compare", "fidelity", "with_speeds"]
 
 Bools = NDArray[np.bool_]
 
@@ -98,6 +98,12 @@ def compare(
         macs=macs,
     )
     return with_speeds(comparison, fp32_speed, int8_speed, noise)
+
+
+def fidelity(first: Predictions, second: Predictions, *, seed: int = 0) -> Fidelity:
+    """How near the second answers stay to the first. ``seed`` is the bootstrap's. Raises
+    DataError."""
+    return _View(align(first, second), (), seed).fidelity()
 
 
 def with_speeds(

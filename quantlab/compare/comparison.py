@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 FlipKind = Literal["lost", "gained", "changed"]
 SpeedConclusion = Literal["faster", "slower", "same", "too noisy"]
+CpusState = Literal[
+    "not quantized", "no pairs", "impossible", "not seen", "not emulated", "saturates", "unknown"
+]
 
 
 class _Frozen(BaseModel):
@@ -211,6 +214,17 @@ class RuntimeGain(_Frozen):
     by_quantization_interval: Interval
 
 
+class RuntimeSpeed(_Frozen):
+    """How many times faster the int8 file is in another ``runtime``, of this ``version``, than in
+    its own; see Speed."""
+
+    runtime: str
+    version: str
+    speedup: float
+    interval: Interval
+    conclusion: SpeedConclusion
+
+
 class LeftInFp32(_Frozen):
     """Nodes of one operator that compute in fp32: how many, which share of all MACs they are, and
     why."""
@@ -230,15 +244,62 @@ class Macs(_Frozen):
     fp32: tuple[LeftInFp32, ...] = ()
 
 
+class OtherCpus(_Frozen):
+    """What the int8 file answers on x86 CPUs without VNNI, which add each two neighbouring products
+    of u8 activations and s8 weights in 16 bits.
+
+    ``state``: nothing is ``not quantized``, ``no pairs`` are added, or their sums cannot overflow
+    (``impossible``); else the weights of ``at_risk`` of the ``layers`` allow it, and on ``images``
+    images it was ``not seen`` or ``saturates``: the ``share`` of all sums, in ``saturating``
+    layers. ``agreement``, ``kl`` and ``sqnr_db`` compare the answers with these sums to those
+    without. With dynamic activation ranges sums are ``not emulated``; ``unknown``: the graph could
+    not be read.
+    """
+
+    state: CpusState
+    layers: int = 0
+    at_risk: int = 0
+    saturating: int = 0
+    images: int = 0
+    share: float = 0.0
+    agreement: float | None = None
+    kl: float | None = None
+    sqnr_db: float | None = None
+
+
+class OtherRuntime(_Frozen):
+    """What the int8 file answers in another ``runtime``: ``fidelity`` compares these answers to its
+    own; on ``not_finite`` images there alone is a NaN or an infinity."""
+
+    runtime: str
+    version: str
+    fidelity: Fidelity
+    not_finite: int = 0
+
+
+class Where(_Frozen):
+    """Where the int8 answers hold. They were given by ``runtime`` in its ``version``, ``on`` this
+    class of instructions, or by the provider of this name; ``other_runtime`` is None where nothing
+    asked for one."""
+
+    runtime: str
+    version: str
+    on: str
+    cpus: OtherCpus
+    other_runtime: OtherRuntime | None = None
+
+
 class Comparison(_Frozen):
     """Two models on the same images.
 
     ``unmatched`` counts the images that only one of them was evaluated on; ``classes`` is the table
     of all classes that have images; ``flips`` is bounded, the surest fp32 answers first; ``notes``
     are sentences for the reader, ``lead`` those that stand before everything else;
-    ``runtime_gains`` are of models that ran in different runtimes; ``custom`` holds
+    ``runtime_gains`` are of models that ran in different runtimes, ``runtime_speed`` of the int8
+    file in one that was not chosen; ``custom`` holds
     the metrics of the user's, by name; ``macs`` are the int8 model's, None where its graph is not
-    at hand; ``predicted_speedup`` is what its file says of itself, None where that is nothing.
+    at hand; ``predicted_speedup`` is what its file says of itself, None where that is nothing;
+    ``where`` says where int8's answers hold, None where its file is not at hand.
     """
 
     n: int
@@ -258,10 +319,12 @@ class Comparison(_Frozen):
     speeds: tuple[Speed, ...]
     notes: tuple[str, ...]
     runtime_gains: tuple[RuntimeGain, ...] = ()
+    runtime_speed: RuntimeSpeed | None = None
     custom: dict[str, ScoreChange] = {}
     macs: Macs | None = None
     predicted_speedup: float | None = None
     lead: tuple[str, ...] = ()
+    where: Where | None = None
 
     @property
     def same_file(self) -> bool:

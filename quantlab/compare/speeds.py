@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 
 from quantlab.bench.measurement import BenchResult, Measurement
 from quantlab.bench.throughput import Throughput, ThroughputResult
-from quantlab.compare.comparison import Latency, RuntimeGain, Speed, SpeedConclusion
+from quantlab.compare.comparison import (
+    Latency,
+    RuntimeGain,
+    RuntimeSpeed,
+    Speed,
+    SpeedConclusion,
+)
 from quantlab.errors import DataError
 from quantlab.stats.paired import Interval, centre, signed_rank, z_value
 
@@ -100,6 +106,21 @@ def runtime_gains(
             )
         )
     return tuple(found)
+
+
+def in_other_runtime(
+    own: Measurement, there: Measurement, runtime: str, version: str
+) -> RuntimeSpeed:
+    """A file's speed in another runtime, measured in the same run. Raises DataError as
+    ``speed_of``."""
+    found = contrast_of(own, there, None)
+    return RuntimeSpeed(
+        runtime=runtime,
+        version=version,
+        speedup=found.ratio,
+        interval=found.interval,
+        conclusion=found.conclusion,
+    )
 
 
 def contrast_of(first: Measurement, second: Measurement, noise: Measurement | None) -> Contrast:

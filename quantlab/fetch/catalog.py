@@ -129,6 +129,9 @@ class PublishedModel(_Part):
     pipeline: str | None = None
     published: PublishedFigures | None = None
     recipe: Recipe | None = None
+    former_recipes: tuple[str, ...] = Field(
+        (), description="digests that the recipe had before: files made by it then stay its own"
+    )
     criterion: PublishedCriterion = PublishedCriterion()
 
     @model_validator(mode="after")

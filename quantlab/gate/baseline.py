@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from quantlab._util.flat import flat
 from quantlab._util.yamlfile import read_yaml, validate
+from quantlab.compare.comparison import Where
 from quantlab.errors import DataError, IsaChangeError, RecipeError, RecordError
 from quantlab.evaluate.accuracy import Accuracy
 from quantlab.evaluate.predictions import Predictions
@@ -250,16 +251,18 @@ def decide_unpaired(
     rules: Sequence[Rule],
     *,
     accepted_file: bool = False,
+    where: Where | None = None,
 ) -> Decision:
     """The decision without the baseline's answers: accuracies by their intervals, the size as it
     is; what needs the images one by one is inconclusive. ``accepted_file``: see
-    ``is_accepted_file``; nothing but the size has to be judged then."""
+    ``is_accepted_file``; little but the size has to be judged then. ``where``: of the model."""
     known = Unpaired(
         before={name: (r.right, baseline.data.images) for name, r in baseline.metrics.items()},
         now={} if accuracy is None else {"top1": accuracy.top1, "top5": accuracy.top5},
         size_bytes=size_bytes,
         sha256=baseline.model.sha256,
         same_file=accepted_file,
+        where=where,
     )
     judged = [rule for rule in rules if rule.level != "off"]
     return combine((rule, judge_unpaired(rule.criterion, known)) for rule in judged)

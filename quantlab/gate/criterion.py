@@ -30,7 +30,7 @@ from pydantic import (
     WrapSerializer,
 )
 
-from quantlab.compare.comparison import ClassChange, Comparison
+from quantlab.compare.comparison import ClassChange, Comparison, Where
 from quantlab.stats.anytime import DeclineKind, Values, decline_values, share_values
 from quantlab.stats.paired import Interval, Share
 
@@ -102,13 +102,14 @@ class Stopping:
 class Unpaired:
     """All that is known where the first model's answers are not at hand: ``before`` and ``now`` are
     accuracies by metric, ``same_file`` whether both are one file, of this ``sha256``, that answers
-    the same here."""
+    the same here; ``where`` is the second model's."""
 
     before: Mapping[str, tuple[int, int]]
     now: Mapping[str, Share | None]
     size_bytes: int | None = None
     sha256: str = ""
     same_file: bool = False
+    where: Where | None = None
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,9 @@ class Criterion(BaseModel, ABC):
     """What is judged, its usual title."""
     measured_in: ClassVar[str]
     """Its usual unit."""
-    relation: ClassVar[Literal["<=", ">="]] = "<="
-    """What must hold between the figure as it is written and the limit."""
+    relation: ClassVar[Literal["<=", ">=", ""]] = "<="
+    """What must hold between the figure as it is written and the limit; "" where its name says all
+    and there is no limit to write."""
     usual_level: ClassVar[Level] = "required"
     """The level of a rule that names none."""
     for_tuning: ClassVar[bool] = False
@@ -152,6 +154,7 @@ class Criterion(BaseModel, ABC):
     """Whether it bounds the decline of a score."""
     needs_labels: ClassVar[bool] = False
     needs_timing: ClassVar[bool] = False
+    needs_other_runtime: ClassVar[bool] = False
     leads_with: ClassVar[Leads] = "accuracy"
     """What a reader should be told first where nothing changed."""
 
@@ -205,8 +208,8 @@ class Criterion(BaseModel, ABC):
 
     @property
     def written(self) -> str:
-        """The criterion in the notation: ``kl <= 0.02``."""
-        return f"{self.name} {self.relation} {self.written_limit}"
+        """The criterion in the notation: ``kl <= 0.02``, ``portable``."""
+        return f"{self.name} {self.relation} {self.written_limit}".strip()
 
     @property
     def limit_text(self) -> str:

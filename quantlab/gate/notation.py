@@ -1,7 +1,8 @@
 """The notation for what must hold, ``top1.decline <= 1%``, and its older spellings. Pure.
 
 A line is ``NAME <= LIMIT``, ``>=`` for an agreement, with spaces around the relation, and perhaps a
-level (``required``, ``advisory``, ``off``) after a comma. Read too, as older spellings: a line that
+level (``required``, ``advisory``, ``off``) after a comma; a name without a limit (``portable``)
+stands alone. Read too, as older spellings: a line that
 says what must not be (``top1.decline > 1%``, ``agree < 95%``), ``agree`` for ``agreement``, a
 relation without spaces, and a decline without its relation (``1%``, ``top5 1%``).
 """
@@ -23,6 +24,7 @@ from quantlab.gate.criterion import NUMBER, Criterion, Level, kinds, name_of
 USUAL = "top1.decline <= 1%"
 """What is judged where nothing else is named."""
 _LINE = re.compile(r"\s*([\w.:]+)(\s*)(>=|<=|==|=|>|<)(\s*)([^,]*?)\s*(?:,\s*(\w*)\s*)?")
+_WORD = re.compile(r"\s*([^\W\d]\w*)\s*(?:,\s*(\w*)\s*)?")
 _DECLINE = re.compile(rf"\s*(?:(top1|top5|{FUNCTION})\s+)?([\d.]+\s*[%\w]+)\s*")
 _OLD_NAMES = {"agree": "agreement"}
 _OPPOSITE = {"<=": ">", ">=": "<"}
@@ -47,20 +49,21 @@ def parse_line(text: str) -> RuleLine:
     """Read one line. Raises RecipeError that names the nearest right name, relation or level."""
     match = _LINE.fullmatch(text)
     if match is None:
-        return RuleLine(_old_decline(text), old=True)
+        return _word(text) or RuleLine(_old_decline(text), old=True)
     given, before, relation, after, limit, level = match.groups()
     kind, name = _kind(text, given)
+    if not kind.relation:
+        raise RecipeError(f"{text!r}: {name} has no limit.", f"Write {name!r}.")
     opposite = _OPPOSITE[kind.relation]
     if relation not in (kind.relation, opposite):
         raise RecipeError(
             f"{text!r}: what must hold is {name} {kind.relation} LIMIT.",
             f"For example {_example(kind, name)!r}.",
         )
-    if level is not None and level not in _LEVELS:
-        raise RecipeError(f"{text!r}: the level is required, advisory or off, not {level!r}.")
+    known = _level(text, level)
     old = given != name or relation == opposite or not (before and after)
     try:
-        return RuleLine(kind.read(name, limit), _LEVELS.get(level or ""), old)
+        return RuleLine(kind.read(name, limit), known, old)
     except ValueError:
         example = _example(kind, name)
         lacking = example[-1] not in "0123456789" and re.fullmatch(NUMBER, limit)
@@ -159,6 +162,28 @@ def _kind(text: str, given: str) -> tuple[type[Criterion], str]:
     else:
         remedy = f"There are {', '.join(examples())}, and module:function.decline for your own."
     raise RecipeError(f"{text!r}: there is no metric {given}.", remedy)
+
+
+def _word(text: str) -> RuleLine | None:
+    """A name without a limit, and perhaps its level; None for other text. Raises RecipeError that
+    names the nearest."""
+    match = _WORD.fullmatch(text)
+    if match is None:
+        return None
+    given, level = match.groups()
+    names = {name_of(each): kind for kind in kinds() if not kind.relation for each in kind.examples}
+    if near := difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.7):
+        name = near[0]
+        if given.lower() != name:
+            raise RecipeError(f"{text!r}: there is no {given}.", f"Did you mean {name!r}?")
+        return RuleLine(names[name].read(name, ""), _level(text, level), given != name)
+    return None
+
+
+def _level(text: str, level: str | None) -> Level | None:
+    if level is not None and level not in _LEVELS:
+        raise RecipeError(f"{text!r}: the level is required, advisory or off, not {level!r}.")
+    return _LEVELS.get(level or "")
 
 
 def _example(kind: type[Criterion], name: str) -> str:

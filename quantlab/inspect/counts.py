@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from quantlab.inspect.scales import operands
 from quantlab.model import graph as g
 from quantlab.model.model import InputSpec
+from quantlab.model.operands import operands
 from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.session import plain_errors
 

@@ -18,6 +18,7 @@ from onnx import TensorProto
 from quantlab.compare.comparison import LeftInFp32, Macs
 from quantlab.inspect.kernels import WITH_INT8_KERNEL, kernel_kind, tensor_types
 from quantlab.model import graph as g
+from quantlab.model.kinds import ONNX_RUNTIME, RuntimeName
 
 NOT_QUANTIZED = "the file is not quantized"
 _PRODUCTS = ("Conv", "Gemm", "MatMul")
@@ -27,14 +28,19 @@ _EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
 
 
 def int8_share(
-    graph: onnx.GraphProto, macs: Mapping[str, int], excluded: Mapping[str, str] | None = None
+    graph: onnx.GraphProto,
+    macs: Mapping[str, int],
+    excluded: Mapping[str, str] | None = None,
+    *,
+    runtime: RuntimeName = ONNX_RUNTIME,
 ) -> Macs:
     """The share in int8, and by operator and reason what computes in fp32.
 
     ``macs`` are those of each node that has any, by its first output (``counts.node_macs``);
-    ``excluded`` says of nodes by name why they were left in fp32 on purpose.
+    ``excluded`` says of nodes by name why they were left in fp32 on purpose. ``runtime`` runs it:
+    OpenVINO's integer kernels give fp32 as well, so that no QuantizeLinear has to follow them.
     """
-    facts = _Facts(graph, excluded or {})
+    facts = _Facts(graph, excluded or {}, gives_floats=runtime != ONNX_RUNTIME)
     left: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for node in graph.node:
         if reason := facts.why_fp32(node):
@@ -55,7 +61,10 @@ def int8_share(
 class _Facts:
     """Facts of the graph: element types, constants, producer and consumers of each tensor."""
 
-    def __init__(self, graph: onnx.GraphProto, excluded: Mapping[str, str]) -> None:
+    def __init__(
+        self, graph: onnx.GraphProto, excluded: Mapping[str, str], *, gives_floats: bool
+    ) -> None:
+        self.gives_floats = gives_floats
         self.made_by, self.read_by = g.producers(graph), g.consumers(graph)
         self.outputs = {v.name for v in graph.output}
         self.types = tensor_types(graph)
@@ -81,7 +90,7 @@ class _Facts:
         return kernel_kind(node.op_type, self.types.get(names[0]) if names else None)
 
     def _is_fused(self, node: onnx.NodeProto) -> bool:
-        """Whether ONNX Runtime makes an integer operator of it, or nothing."""
+        """Whether the runtime makes an integer operator of it, or nothing."""
         after = self._type_after(node)
         if node.op_type in _BOUNDS and after in _EIGHT_BITS:
             return True
@@ -90,7 +99,8 @@ class _Facts:
         before = [self._type_before(name) for name in self._data(node)]
         if not before or not all(kind in _EIGHT_BITS for kind in before):
             return False
-        if node.op_type in ("Gemm", "MatMul") and after is None:
+        free = _PRODUCTS if self.gives_floats else ("Gemm", "MatMul")
+        if node.op_type in free and after is None:
             return True
         return after == before[0]
 

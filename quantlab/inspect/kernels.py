@@ -12,9 +12,9 @@ import onnx
 from onnx import TensorProto
 from pydantic import BaseModel, ConfigDict
 
-from quantlab.inspect.scales import operands
 from quantlab.model import graph as g
 from quantlab.model.large import load_weights
+from quantlab.model.operands import operands
 from quantlab.quantize.operators import operators
 from quantlab.runtime.providers import CPU
 from quantlab.runtime.session import Optimization, create_session

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from quantlab.inspect.kernels import tensor_types
-from quantlab.inspect.scales import operands
 from quantlab.model import graph as g
 from quantlab.model.large import array_of
+from quantlab.model.operands import operands
 
 ACTIVATIONS = ("Relu", "Clip")
 COMPUTING = (

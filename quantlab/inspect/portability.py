@@ -9,13 +9,14 @@ pair sums that would saturate, and with saturation in all layers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from quantlab.compare.comparison import OtherCpus
 from quantlab.evaluate.metrics import kl_divergence, logits_of, sqnr_db
 from quantlab.inspect.kernels import executed_graph, tensor_types
 from quantlab.inspect.noise import Noise
@@ -28,6 +29,7 @@ from quantlab.model.large import Weights
 from quantlab.model.model import Model
 
 AccumulatorState = Literal["impossible", "not seen", "not emulated", "saturates"]
+"""The best first."""
 
 
 class LayerSaturation(BaseModel):
@@ -90,6 +92,23 @@ class Portability(BaseModel):
         """The fraction of all layers' pair sums that saturate."""
         total = sum(layer.pair_sums for layer in self.layers)
         return sum(layer.saturated for layer in self.layers) / total if total else 0.0
+
+    @property
+    def outcome(self) -> OtherCpus:
+        """The same without the single layers."""
+        states = {layer.state for layer in self.layers}
+        worst = (state for state in get_args(AccumulatorState)[::-1] if state in states)
+        return OtherCpus(
+            state=next(worst, "no pairs"),
+            layers=len(self.layers),
+            at_risk=len(self.layers) - len(self.in_state("impossible")),
+            saturating=len(self.in_state("saturates")),
+            images=self.images,
+            share=self.share,
+            agreement=self.agreement,
+            kl=self.kl,
+            sqnr_db=self.sqnr_db,
+        )
 
 
 def check_portability(model: Model, batches: Iterable[NDArray[np.generic]]) -> Portability:
@@ -196,36 +215,3 @@ class _CountedLayer:
             saturated=self.count,
             sqnr_db=self.noise.db,
         )
-
-
-REMEDY = "quantize with portable: true, or set session.x64quantprecision to 1 there"
-
-
-def portability_line(result: Portability) -> str:
-    """One sentence: the accuracy of the model's answers on CPUs without VNNI."""
-    total, bad = len(result.layers), result.in_state("saturates")
-    if not total:
-        return "same answers on every CPU: no layer sums u8s8 products in pairs."
-    at_risk = total - len(result.in_state("impossible"))
-    if not at_risk:
-        return (
-            f"same answers on every CPU: the 16-bit sums of its {total} u8s8 layers "
-            "cannot overflow."
-        )
-    if not bad and (unknown := len(result.in_state("not emulated"))):
-        return (
-            f"the weights of {unknown} of {total} u8s8 layers allow sums over 16 bits; with "
-            f"dynamic activation ranges they are not emulated; for certainty {REMEDY}."
-        )
-    if not bad:
-        return (
-            f"no pair sum went over 16 bits on {result.images} images, but the weights of "
-            f"{at_risk} of {total} u8s8 layers allow it; for certainty {REMEDY}."
-        )
-    damage = "" if result.sqnr_db is None else f", SQNR {result.sqnr_db:.1f} dB"
-    return (
-        f"not portable: without VNNI {result.share:.4%} of all pair sums saturate, in "
-        f"{len(bad)} of {total} u8s8 layers (worst {bad[0].name}, {bad[0].share:.3%}); emulated on "
-        f"{result.images} images: agreement {result.agreement:.1%}, KL {result.kl:.4f}{damage} to "
-        f"the same file with VNNI; {REMEDY}."
-    )

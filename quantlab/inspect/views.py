@@ -11,6 +11,7 @@ from quantlab.inspect.portability import Portability
 from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.stored import StoredCheck
+from quantlab.inspect.target_rules import TargetReport
 
 
 @dataclass(frozen=True)
@@ -24,3 +25,4 @@ class Inspected:
     audit: Audit | None = None
     stored: StoredCheck | None = None
     operators: tuple[OperatorScale, ...] | None = None
+    target: TargetReport | None = None

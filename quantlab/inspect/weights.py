@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from quantlab.inspect.matching import Pair
 from quantlab.inspect.noise import Noise
-from quantlab.inspect.scales import Operand, operands
 from quantlab.model import graph as g
 from quantlab.model.large import array_of
+from quantlab.model.operands import Operand, operands
 
 Floats = NDArray[np.float32]
 _COLUMNS = ("QLinearMatMul", "MatMulIntegerToFloat")

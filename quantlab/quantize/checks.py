@@ -22,7 +22,19 @@ _CORRECTIONS: Mapping[str, Collection[object]] = {
     "range_search": (False,),
     "smooth": (None,),
     "rounding": ("nearest",),
+    "symmetric": (False,),
+    "bias": ("auto",),
+    "operators": ("onnxruntime",),
+    "fused_sums": (False,),
+    "fused_activations": (False,),
+    "shared_scales": (False,),
 }
+_FORM = ("symmetric", "bias", "operators", "fused_sums", "fused_activations", "shared_scales")
+
+
+def has_plain_form(recipe: Recipe) -> bool:
+    """Whether it asks for nothing of the file's form that quantlab's engine alone writes."""
+    return all(getattr(recipe, name) in _CORRECTIONS[name] for name in _FORM)
 
 
 def check_recipe(recipe: Recipe, engine: str, allowed: Mapping[str, Collection[object]]) -> None:

@@ -28,6 +28,7 @@ from quantlab.report.document import (
     section,
 )
 from quantlab.report.pays_off import worth
+from quantlab.report.where import where_line
 
 PROBLEMS_SHOWN = 10
 
@@ -110,10 +111,8 @@ def finding(c: Comparison, verdict: Verdict) -> str:
         )
     interval = verdict.interval
     span = "" if interval is None else f" (95% interval {criterion.span(interval)})"
-    return (
-        f"{c.int8.name}, {criterion.title} {criterion.amount(verdict.measured)}{span}, "
-        f"limit {criterion.limit_text}"
-    )
+    limit = f", limit {criterion.limit_text}" if criterion.relation else ""
+    return f"{c.int8.name}, {criterion.title} {criterion.amount(verdict.measured)}{span}{limit}"
 
 
 _OBSTACLES = {
@@ -122,6 +121,9 @@ _OBSTACLES = {
     "not finite": "outputs that are not finite",
     "not timed": "nothing was timed",
     "no file": "no file whose size is known",
+    "cpus": "nothing is known of other CPUs",
+    "cpus not known": "nothing is known of other CPUs",
+    "one runtime": "no answers in another runtime",
 }
 """By what was found: why there is nothing to judge by."""
 
@@ -153,6 +155,8 @@ def zoo_sentence(c: Comparison) -> str:
 
 
 def _lead(c: Comparison, verdict: Verdict, context: ReportContext) -> Iterator[Block]:
+    if where := where_line(c.where):
+        yield say(where)
     yield from map(say, c.lead)
     if context.unfinished is None and (pays := worth(c, context.trials)):
         yield say(pays)
@@ -278,6 +282,8 @@ def _speed(c: Comparison, plots: Collection[str]) -> Iterator[Block]:
         return
     yield comparison_tables.ratios(c)
     yield from map(say, map(comparison_tables.runtime_sentence, c.runtime_gains))
+    if c.runtime_speed is not None:
+        yield say(comparison_tables.other_runtime_sentence(c.runtime_speed))
     yield comparison_tables.speed(c)
     yield say(
         f"The models ran in turns, {len(c.speeds[0].fp32.samples)} timed runs each. The speedup is "
@@ -379,8 +385,6 @@ def _problems(context: ReportContext) -> Iterator[Block]:
 
 def _conditions(c: Comparison, context: ReportContext) -> Iterator[Block]:
     yield comparison_tables.conditions(c, context)
-    if context.portability:
-        yield say(f"Other CPUs: {context.portability}")
     for title, fields in (("Preprocessing", c.pipeline), ("Recipe", context.recipe)):
         if fields:
             yield say(f"{title} in full:")

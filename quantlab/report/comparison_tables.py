@@ -11,6 +11,7 @@ from quantlab.compare.comparison import (
     Flip,
     Latency,
     RuntimeGain,
+    RuntimeSpeed,
     ScoreChange,
     Speed,
 )
@@ -126,6 +127,20 @@ def runtime_sentence(gain: RuntimeGain) -> str:
         f"the runtime's, {gain.runtime} in the place of {gain.fp32_runtime} for fp32; "
         f"{times(gain.by_quantization)} ({times_span(made)}) is quantization's in {gain.runtime}."
     )
+
+
+def other_runtime_sentence(other: RuntimeSpeed) -> str:
+    """How fast the file would be in a runtime that was not chosen, and how to choose it."""
+    where = f"In {other.runtime} {other.version} the same file"
+    span = f"95% interval {times_span(other.interval)}"
+    if other.conclusion == "faster":
+        return (
+            f"{where} is {times(other.speedup)} faster still ({span}); --runtime auto also makes "
+            f"files for {other.runtime}."
+        )
+    if other.conclusion == "slower":
+        return f"{where} is {times(1 / other.speedup)} slower ({span})."
+    return f"{where} is about as fast ({times(other.speedup)}, {span})."
 
 
 def coarse_sentence(resolution: float | None, rounds_needed: int | None) -> str:

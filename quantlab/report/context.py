@@ -75,12 +75,10 @@ class ReportContext:
     made, empty when it came as a file. ``unfinished`` is None but for a tune that a limit ended.
     ``shortfall`` says by how much the best trial misses the criterion, empty when it is met, and
     ``suggestions`` what to try then. ``reverted`` is what the recipe keeps in fp32, ``front`` what
-    a tune predicted of the placements that it could choose from. ``portability`` is what CPUs
-    without VNNI would make of the int8 model,
-    empty when that is no question. ``early`` says after how many images a sequential test stopped
-    the evaluation, empty when none was asked to. ``problems`` are all images that could not be
-    used. ``layers`` is where int8 departs from fp32, None where that is not known. ``thumbnails``
-    are small JPEG files of evaluation images by their names.
+    a tune predicted of the placements that it could choose from. ``early`` says after how many
+    images a sequential test stopped the evaluation, empty when none was asked to. ``problems`` are
+    all images that could not be used. ``layers`` is where int8 departs from fp32, None where that
+    is not known. ``thumbnails`` are small JPEG files of evaluation images by their names.
     """
 
     command: str = ""
@@ -95,7 +93,6 @@ class ReportContext:
     unfinished: Unfinished | None = None
     shortfall: str = ""
     suggestions: tuple[str, ...] = ()
-    portability: str = ""
     early: str = ""
     problems: tuple[ImageProblem, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -35,10 +35,10 @@ SUITE = "quantlab gate: "
 
 @dataclass(frozen=True)
 class GateContext:
-    """What was compared with what, and under which conditions; ``command`` repeats it. ``lead`` are
-    sentences that stand before everything else, ``pays`` follows them: that int8 is not shown to be
-    faster, "" when it is or nothing was timed; ``notes`` are sentences the reader should not
-    miss."""
+    """What was compared with what, and under which conditions; ``command`` repeats it. ``where``
+    the answers hold stands first, ``lead`` are sentences that come next, ``pays`` follows them:
+    that int8 is not shown to be faster, "" when it is or nothing was timed; ``notes`` are sentences
+    the reader should not miss."""
 
     subject: str
     reference: str
@@ -48,6 +48,7 @@ class GateContext:
     notes: tuple[str, ...] = ()
     pays: str = ""
     lead: tuple[str, ...] = ()
+    where: str = ""
 
     @property
     def title(self) -> str:
@@ -69,10 +70,11 @@ def gate_summary(decision: Decision, context: GateContext) -> str:
 
 
 def _first(decision: Decision, context: GateContext) -> list[str]:
-    """What stands before the rules: what a reader must know, whether int8 pays, and why rules pass
-    without an interval, once."""
+    """What stands before the rules: where the answers hold, what a reader must know, whether int8
+    pays, and why rules pass without an interval, once."""
     unchanged = dict.fromkeys(j.verdict.reason for j in decision.judged if j.verdict.unchanged)
-    return [*context.lead, *([context.pays] if context.pays else []), *unchanged]
+    told = (context.where, *context.lead, context.pays, *unchanged)
+    return [sentence for sentence in told if sentence]
 
 
 def _plain(t: Table) -> str:

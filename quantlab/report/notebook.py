@@ -21,6 +21,7 @@ from quantlab.report.document import Inline, Strong, Table
 from quantlab.report.formats import megabytes, number, percent, percents, times
 from quantlab.report.gate import rules_table
 from quantlab.report.html import inline
+from quantlab.report.where import where_line
 from quantlab.tune.trials import Trial, pareto_front
 
 SHOWN = 10
@@ -43,7 +44,7 @@ def comparison_html(comparison: Comparison, verdict: Verdict | None = None) -> s
     """The verdict (on 1% of the fp32 top-1, where no other is given) and both models' figures."""
     found = verdict or judge(comparison, AccuracyCriterion())
     lead = _lead(found.status, f"{finding(comparison, found)}. {found.reason}")
-    return _block(lead, _table(summary(comparison)))
+    return _block(lead, _markup(where_line(comparison.where)), _table(summary(comparison)))
 
 
 def predictions_html(predictions: Predictions) -> str:

@@ -15,7 +15,7 @@ from quantlab.gate.verdict import Verdict
 from quantlab.inspect.inspection import Inspection
 from quantlab.inspect.layers import LayerReport
 from quantlab.inspect.levels import levels_line
-from quantlab.inspect.portability import AccumulatorState, Portability, portability_line
+from quantlab.inspect.portability import AccumulatorState, Portability
 from quantlab.inspect.scales import QuantizedTensor
 from quantlab.inspect.sensitivity import Sensitivity
 from quantlab.inspect.views import Inspected
@@ -38,22 +38,24 @@ from quantlab.report.operators import Form, operators_text
 from quantlab.report.pays_off import worth
 from quantlab.report.preprocessing_audit import audit_summary
 from quantlab.report.stored import stored_summary
+from quantlab.report.target_rules import target_summary
+from quantlab.report.where import cpus_line, where_line
 from quantlab.stats.paired import Share
 
 FP32_SHOWN = LAYERS_SHOWN = 10
 
 
 def compare_summary(comparison: Comparison, verdict: Verdict, early: str = "") -> str:
-    """The verdict, whether int8 pays when it does not, the figures, the zoo's sentence; ``early``
-    is about stopping early."""
+    """The verdict, where the answers hold, whether int8 pays when it does not, the figures, the
+    zoo's sentence; ``early`` is about stopping early."""
     return _judged(comparison, verdict, worth(comparison), early)
 
 
 def _judged(comparison: Comparison, verdict: Verdict, pays: str = "", early: str = "") -> str:
     fidelity = comparison.fidelity
     noise = "no noise" if fidelity.identical else f"{number(fidelity.sqnr_db, '.1f')} dB"
-    first = (*comparison.lead, pays, verdict.reason, verdict.remedy, early)
-    lines = [headline(comparison, verdict), *(text for text in first if text)]
+    head = headline(comparison, verdict), where_line(comparison.where), *comparison.lead
+    lines = [x for x in (*head, pays, verdict.reason, verdict.remedy, early) if x]
     lines += ["", table_of(comparison_tables.summary(comparison)), ""]
     lines += [
         f"Agreement {percent(fidelity.agreement.value)} "
@@ -62,6 +64,8 @@ def _judged(comparison: Comparison, verdict: Verdict, pays: str = "", early: str
     ]
     lines += [comparison_tables.speed_sentence(s) for s in comparison.speeds]
     lines += map(comparison_tables.runtime_sentence, comparison.runtime_gains)
+    if comparison.runtime_speed is not None:
+        lines.append(comparison_tables.other_runtime_sentence(comparison.runtime_speed))
     lines += ["", table_of(comparison_tables.zoo(comparison)), "", zoo_sentence(comparison)]
     return "\n".join(lines).strip()
 
@@ -138,6 +142,8 @@ def inspected_summary(found: Inspected, *, scales: bool, form: Form = "table") -
         return audit_summary(found.audit)
     if found.stored is not None:
         return stored_summary(found.stored)
+    if found.target is not None:
+        return target_summary(found.target)
     if found.operators is not None:
         return operators_text(found.operators, form)
     return "" if found.inspection is None else inspect_summary(found.inspection, scales=scales)
@@ -151,7 +157,7 @@ def portability_summary(found: Portability) -> str:
         for x in worst[:LAYERS_SHOWN]
     ]
     head = ["layer", "pair sums", "saturate", "share", "SQNR dB"]
-    lines = [f"{found.name}: {portability_line(found)}", ""]
+    lines = [f"{found.name}: {cpus_line(found.outcome)}", ""]
     lines += [table(head, rows, right=" rrrr"), ""] if rows else []
     if len(worst) > LAYERS_SHOWN:
         lines.append(f"and {len(worst) - LAYERS_SHOWN} more layers (portability.json has all)")

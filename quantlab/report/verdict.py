@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from quantlab.compare.comparison import Change, ClassChange
+from quantlab.compare.comparison import Change, ClassChange, OtherCpus
 from quantlab.gate.criteria.accuracy import METRIC_NAMES
 from quantlab.gate.notation import spelled_now
 from quantlab.gate.rules import Decision
 from quantlab.gate.verdict import ALPHA, Verdict
+from quantlab.model.kinds import ONNX_RUNTIME
+from quantlab.report.where import cpus_remedy, cpus_words
 from quantlab.stats.paired import CONFIDENCE, POWER, Share
 
 CLASSES_NAMED = 5
@@ -273,6 +275,33 @@ def _no_answers(v: Verdict) -> Words:
     )
 
 
+def _cpus(v: Verdict) -> Words:
+    found = OtherCpus.model_validate(v.facts)
+    own = v.facts["runtime"] == ONNX_RUNTIME
+    remedy = cpus_remedy(found, onnx_runtime=own)
+    words = f"Other CPUs: {cpus_words(found, onnx_runtime=own)}."
+    return words, remedy and f"{remedy[0].upper()}{remedy[1:]}."
+
+
+def _two_runtimes(v: Verdict) -> Words:
+    beside = f"Beside {v.facts['own']} the file ran in {v.facts['other']}."
+    remedy = "Judge the file in the runtime that it is for (--runtime), or allow more."
+    if bad := v.counts.get("not finite"):
+        return f"{beside} There alone it gives a NaN or an infinity on {bad:,} images.", remedy
+    if v.interval is None:
+        mean = "" if v.measured is None else f" The {v.criterion.title} is {_loss(v)}."
+        few = f"{v.images:,} images do not tell what it would be on others."
+        return f"{beside}{mean} {few}", "Give more images."
+    words, usual = _measured(v)
+    return f"{beside} {words}", remedy if v.status == "fail" else usual
+
+
+_TWO_MODELS = (
+    "Give two models and this rule: quantlab gate FP32 INT8 --require RULE, or "
+    "quantlab.gate((fp32, int8), RULE, images=...)."
+)
+
+
 def _told(reason: str, remedy: str) -> Callable[[Verdict], Words]:
     return lambda _: (reason, remedy)
 
@@ -293,6 +322,16 @@ _WORDS: dict[str, Callable[[Verdict], Words]] = {
     "no file": _told(
         "The answers come from another device: the file's size is not known.",
         "Give the int8 file.",
+    ),
+    "cpus": _cpus,
+    "cpus not known": _told(
+        "What other CPUs answer is not known: that needs the int8 file.",
+        _TWO_MODELS,
+    ),
+    "two runtimes": _two_runtimes,
+    "one runtime": _told(
+        "What another runtime answers is not known: that needs two models, run for this rule.",
+        _TWO_MODELS,
     ),
     "no labels": _no_labels,
     "never right": _never_right,

@@ -272,7 +272,9 @@ def _belongs(m: LedgerFigure, entry: PublishedModel, known: Mapping[str, Publish
     origin = known[entry.same_as] if entry.same_as else entry
     if origin.matches(m.sha256):
         return True
-    if entry.recipe is None or m.made_by is None or m.made_by.digest != entry.recipe.digest:
+    if entry.recipe is None or m.made_by is None:
+        return False
+    if m.made_by.digest not in (entry.recipe.digest, *entry.former_recipes):
         return False
     base = known[entry.made_from] if entry.made_from else origin
     return base.matches(m.made_from)

@@ -107,8 +107,7 @@ def _distributions(
 
 
 def _params(space: Mapping[str, Sequence[Any]], recipe: Recipe) -> dict[str, int] | None:
-    fields = recipe.model_dump()
     try:
-        return {key: list(values).index(fields[key]) for key, values in space.items()}
+        return {key: list(values).index(getattr(recipe, key)) for key, values in space.items()}
     except ValueError:
         return None

@@ -14,8 +14,8 @@ from quantlab.tune.search import Proposal, Search
 from quantlab.tune.trials import Trial
 
 PROMISING = 2
-"""So many of the ladder's structures are evaluated at first, the nearest to fp32 on calibration
-data. Recipes that differ in format only are one structure."""
+"""So many of the ladder's structures are evaluated at first, of each target, the nearest to fp32 on
+calibration data. Recipes that differ in format only are one structure."""
 NEAR = 2.0
 """A rung whose score is more than so many times the best one's is not promising."""
 
@@ -60,14 +60,18 @@ def ladder(rungs: Sequence[Recipe], front_of: FrontOf | None = None) -> Search:
         rest = (*(Proposal(r, evaluate=False) for r in rungs[place:]), *_evaluations(scored))
         scored.append((yield Proposal(rung, evaluate=False, after=rest, later=more)))
     scored = sorted((t for t in scored if t.sha256), key=lambda t: t.divergence)
-    structures = list(dict.fromkeys(t.recipe.structure for t in scored))
+    of_target: dict[str, list[Trial]] = {}
+    for trial in scored:
+        of_target.setdefault(trial.recipe.target, []).append(trial)
     first = {t.recipe.structure: t for t in reversed(scored)}
     waiting = sorted(scored, key=lambda t: first[t.recipe.structure] is not t)
 
     def promising(trial: Trial) -> bool:
         if trial.recipe.activations == "dynamic":
             return True
-        near = trial.divergence <= NEAR * scored[0].divergence
+        rivals = of_target[trial.recipe.target]
+        structures = list(dict.fromkeys(t.recipe.structure for t in rivals))
+        near = trial.divergence <= NEAR * rivals[0].divergence
         return near and trial.recipe.structure in structures[:PROMISING]
 
     tried: list[Trial] = []
@@ -159,7 +163,7 @@ def combinations(base: Recipe, space: Mapping[str, Sequence[Any]]) -> list[Recip
 def variant(base: Recipe, changes: Mapping[str, Any]) -> Recipe | None:
     """``base`` with these fields changed, or None when they do not go together."""
     named = "-".join(str(value) for value in changes.values())
-    fields = base.model_dump(exclude_unset=True) | dict(changes) | {"name": named[:60]}
+    fields = base.given | dict(changes) | {"name": named[:60]}
     try:
         return Recipe.model_validate(fields)
     except ValueError:

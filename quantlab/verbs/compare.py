@@ -33,16 +33,17 @@ from quantlab.report.advice import unfinished
 from quantlab.report.context import ReportContext
 from quantlab.report.pays_off import worth
 from quantlab.report.placement import slower_in_int8
+from quantlab.report.where import where_line
 from quantlab.verbs import inputs
 from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.cached_results import known_macs
 from quantlab.verbs.evaluate import crops_and_answers, predict
 from quantlab.verbs.inputs import LocatedDataset, model_facts
 from quantlab.verbs.options.compare import CompareOptions as CompareOptions
-from quantlab.verbs.portability import portability_words
 from quantlab.verbs.preprocessing_audit import check_reference
 from quantlab.verbs.publish import Artifact, PageConditions, VerbResult, comparison_report
 from quantlab.verbs.sequential_evaluation import SequentialEvaluation, predict_until_certain
+from quantlab.verbs.where import in_other_runtime, other_answers, where
 
 EXCLUDED, REVERTED = "excluded by the recipe", "reverted by the tune"
 
@@ -86,7 +87,7 @@ class Compared(VerbResult):
         """What was compared, the results, and what the report says in its first lines."""
         end, early = self.context.unfinished, self.side.early
         pays = worth(self.comparison, self.context.trials)
-        first = ("" if end is None else unfinished(end), pays)
+        first = ("" if end is None else unfinished(end), pays, where_line(self.comparison.where))
         stopped = {} if early is None else {"early_stop": early.facts()}
         return {**self.subject, **results(self.comparison, self.verdict, *first), **stopped}
 
@@ -110,7 +111,8 @@ def compare_named_models(spec: CompareOptions, reporter: Reporter, command: str 
     found = inputs.find_evaluation_data(
         spec, models[0], reporter, need_labels=any(each.needs_labels for each in judged)
     )
-    side = side_by_side(models, found, pipeline, spec, reporter, metrics, test)
+    there = in_other_runtime(models[1], *judged)
+    side = side_by_side(models, found, pipeline, spec, reporter, metrics, test, there)
     return judge_models(side, models, found, spec, spec.judged)
 
 
@@ -122,8 +124,10 @@ def side_by_side(
     reporter: Reporter,
     metrics: Mapping[str, MetricFunction] | None = None,
     test: PairedEarlyStop | None = None,
+    there: Model | None = None,
 ) -> SideBySide:
-    """Evaluate fp32 and int8 (with a ``test`` until it is certain), time both, compare."""
+    """Evaluate fp32 and int8 (with a ``test`` until it is certain), and ``there`` int8 in the other
+    runtime, time both, compare."""
     if not models[1].is_ir and (sentence := slow_format(models[1].proto().graph)):
         reporter.warn(sentence)
     early = None
@@ -141,24 +145,47 @@ def side_by_side(
             check_reference(
                 models[0], crops, predictions[0], reporter, spec.threads, unchanged=one_file
             )
+        other = other_answers(predictions[1], there, crops, reporter, execution, spec.seed)
     warn_of_calibration_images(models[1], crops, reporter)
     names = found.dataset.class_names
     comparison = compared(models, predictions, None, names, spec.seed, metrics)
-    comparison = comparison.model_copy(update={"lead": _lead(models, comparison, predictions)})
+    first = {
+        "lead": _lead(models, comparison, predictions),
+        "where": where(models[1], crops, execution, other),
+    }
+    comparison = comparison.model_copy(update=first)
     timing = None
     if comparison.same_file:
         reporter.say("One file takes as long as itself: nothing is timed.")
     elif not spec.no_bench:
-        runtimes = models[0].runtime, models[1].runtime
-        moved = [models[0].with_overrides(runtime=runtimes[1])] if len({*runtimes}) > 1 else []
-        timing = timed([*models, *moved], bench_spec(spec), reporter)
-        fp32_times, int8_times, *there = timing.measurements
+        timing = timed(with_fp32_there(*models), bench_spec(spec), reporter)
+        fp32_times, int8_times, *_ = timing.measurements
         comparison = with_speeds(comparison, fp32_times, int8_times, timing.noise)
-        if there:
-            gains = runtime_gains(fp32_times, there[0], int8_times, runtimes)
-            comparison = comparison.model_copy(update={"runtime_gains": gains})
+        comparison = with_runtime_gains(comparison, models[0], models[1], timing)
     inputs.check_all_unchanged(models)
     return SideBySide(comparison, tuple(predictions), timing, crops, early)
+
+
+def with_fp32_there(fp32: Model, int8: Model) -> list[Model]:
+    """Both models, and behind them fp32 in int8's runtime, where that is another that runs it."""
+    moved = [fp32.with_overrides(runtime=int8.runtime)] if _can_move(fp32, int8) else []
+    return [fp32, int8, *moved]
+
+
+def _can_move(fp32: Model, int8: Model) -> bool:
+    return fp32.runtime != int8.runtime and not fp32.is_ir
+
+
+def with_runtime_gains(
+    comparison: Comparison, fp32: Model, int8: Model, timing: BenchResult
+) -> Comparison:
+    """The comparison with what of its speedups is the runtime's; ``timing`` is of
+    ``with_fp32_there``."""
+    if not _can_move(fp32, int8):
+        return comparison
+    own, quantized, there = timing.measurements[:3]
+    gains = runtime_gains(own, there, quantized, (fp32.runtime, int8.runtime))
+    return comparison.model_copy(update={"runtime_gains": gains})
 
 
 def judge_models(
@@ -184,7 +211,6 @@ def int8_context(int8: Model, found: LocatedDataset, crops: Crops) -> ReportCont
     return ReportContext(
         data=inputs.data_words(found, crops),
         recipe=inputs.stamped_recipe(int8),
-        portability=portability_words(int8, crops),
     )
 
 
@@ -333,7 +359,7 @@ def macs_of(int8: Model, asked: Collection[str] | None = None) -> Macs | None:
         macs = known_macs(int8, lambda: node_macs(proto, int8.input))
     except ModelError:
         return None
-    return int8_share(proto.graph, macs, reasons)
+    return int8_share(proto.graph, macs, reasons, runtime=int8.runtime)
 
 
 def answer_files(

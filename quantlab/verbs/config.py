@@ -281,10 +281,9 @@ def narrowed(recipes: Sequence[Recipe], search: Mapping[str, Sequence[Any]]) -> 
     """
     kept: dict[str, Recipe] = {}
     for recipe in recipes:
-        fields = recipe.model_dump()
-        outside = {k: v[0] for k, v in search.items() if fields[k] not in v}
+        outside = {k: v[0] for k, v in search.items() if getattr(recipe, k) not in v}
         try:
-            fitting = Recipe.model_validate({**recipe.model_dump(exclude_unset=True), **outside})
+            fitting = Recipe.model_validate({**recipe.given, **outside})
         except ValueError:
             continue
         kept.setdefault(fitting.digest, fitting)

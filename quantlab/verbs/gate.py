@@ -11,6 +11,7 @@ from typing import Any
 from quantlab._util.files import check_writable, write_whole
 from quantlab._util.reporter import Reporter
 from quantlab.compare.compare import compare
+from quantlab.compare.comparison import Where
 from quantlab.compare.pairing import Named, check_related
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline, get_pipeline
@@ -39,6 +40,7 @@ from quantlab.report.gate import (
 )
 from quantlab.report.pays_off import worth
 from quantlab.report.verdict import spelling
+from quantlab.report.where import where_line
 from quantlab.runtime.environment import environment
 from quantlab.verbs import inputs
 from quantlab.verbs.compare import (
@@ -59,6 +61,7 @@ from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.gate import GateOptions as GateOptions
 from quantlab.verbs.preprocessing_audit import check_accepted
 from quantlab.verbs.publish import Artifact, Failed, PageConditions, Returned, VerbResult, text_file
+from quantlab.verbs.where import in_other_runtime, other_answers, where
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 
@@ -141,7 +144,7 @@ class NotGated(Failed):
 
 
 @dataclass(frozen=True)
-class Target:
+class JudgedPair:
     """What is judged, and against what: the first model, or a baseline in its place."""
 
     int8: str
@@ -174,7 +177,7 @@ def gate_named_models(spec: GateOptions, reporter: Reporter, command: str = "") 
     return replace(gated, outputs=outputs)
 
 
-def _target(spec: GateOptions, config: Config) -> Target:
+def _target(spec: GateOptions, config: Config) -> JudgedPair:
     """From the models that were named, else from the configuration. Raises RecipeError."""
     if len(spec.models) == 2:
         if spec.baseline is not None:
@@ -182,7 +185,7 @@ def _target(spec: GateOptions, config: Config) -> Target:
                 "a baseline stands in the place of FP32, and both were given.",
                 "Give one: quantlab gate FP32 INT8, or quantlab gate INT8 --baseline FILE",
             )
-        return Target(spec.models[1], fp32=spec.models[0])
+        return JudgedPair(spec.models[1], fp32=spec.models[0])
     baseline = spec.baseline or config.rules.baseline
     if spec.models and baseline is None:
         raise RecipeError(
@@ -190,14 +193,14 @@ def _target(spec: GateOptions, config: Config) -> Target:
             "Give FP32 INT8, or INT8 --baseline FILE, or a configuration (docs/gate.md).",
         )
     if spec.models:
-        return Target(spec.models[0], baseline=baseline)
+        return JudgedPair(spec.models[0], baseline=baseline)
     if config.model is None and (config.output is None or baseline is None):
         raise RecipeError(
             "the gate does not know which models to compare.",
             "Give FP32 INT8, or name them in quantlab.yaml: model and output.",
         )
     int8 = str(config.output or f"{Path(config.model or '').stem}.int8.onnx")
-    return Target(int8, baseline=baseline) if baseline else Target(int8, fp32=config.model)
+    return JudgedPair(int8, baseline=baseline) if baseline else JudgedPair(int8, fp32=config.model)
 
 
 def judged_rules(rules: Iterable[Rule]) -> list[Rule]:
@@ -206,7 +209,7 @@ def judged_rules(rules: Iterable[Rule]) -> list[Rule]:
 
 
 def _against_model(
-    spec: GateOptions, target: Target, rules: tuple[Rule, ...], reporter: Reporter, command: str
+    spec: GateOptions, target: JudgedPair, rules: tuple[Rule, ...], reporter: Reporter, command: str
 ) -> Gated:
     """``quantlab compare``, then the rules. Latency is only measured where a rule asks for it."""
     named = {"fp32": target.fp32 or "", "int8": target.int8}
@@ -243,6 +246,7 @@ def gate_of(compared: Compared, rules: tuple[Rule, ...]) -> Gated:
         notes=comparison.notes,
         pays=worth(comparison),
         lead=comparison.lead,
+        where=where_line(comparison.where),
     )
     return Gated(decide(comparison, rules), context, compared)
 
@@ -312,9 +316,12 @@ def gate_by_baseline(
     hand."""
     baseline, path = accepted.baseline, accepted.path
     check_same_images(baseline, found.dataset.digest, len(found.dataset), path)
+    there = in_other_runtime(model, *(rule.criterion for rule in judged_rules(rules)))
     with spec.executing(reporter) as execution:
         crops, now = crops_and_answers(model, found, pipeline, spec, reporter, execution)
         check_accepted(baseline, path, model, crops, now, spec.threads)
+        other = other_answers(now, there, crops, reporter, execution, spec.seed)
+    holds = where(model, crops, execution, other)
     warn_of_calibration_images(model, crops, reporter)
     model.check_unchanged()
     subject = {
@@ -328,9 +335,10 @@ def gate_by_baseline(
         reference=f"the baseline {baseline.model.name}",
         images=len(now),
         conditions=_conditions(found.dataset.root, crops.dataset_digest, now.pipeline),
+        where=where_line(holds),
     )
     if accepted.answers is not None:
-        compared = _paired(accepted.answers, now, model, found, crops, rules, spec, subject)
+        compared = _paired(accepted.answers, now, model, found, crops, rules, spec, subject, holds)
         context = replace(context, lead=compared.comparison.lead)
         return Gated(decide(compared.comparison, rules), context, compared)
     same_file = is_accepted_file(baseline, model.sha256, environment())
@@ -340,8 +348,9 @@ def gate_by_baseline(
             "compared by their intervals, which decides less."
         )
     decision = decide_unpaired(
-        baseline, now.accuracy, model.size_bytes, rules, accepted_file=same_file
+        baseline, now.accuracy, model.size_bytes, rules, accepted_file=same_file, where=holds
     )
+    subject["where"] = holds.model_dump(mode="json")
     answers = Artifact("int8_predictions", "int8-predictions.npz", now.save)
     return Gated(decision, context, Returned(now, subject, (answers,)))
 
@@ -355,6 +364,7 @@ def _paired(
     rules: tuple[Rule, ...],
     spec: GateOptions,
     subject: Mapping[str, Any],
+    holds: Where,
 ) -> Compared:
     """The model's answers beside the accepted ones, judged by the first rule."""
     judging = judged_rules(rules)
@@ -369,7 +379,8 @@ def _paired(
     )
     accepted = Named(f"the baseline {before.model_name}", before.model_sha256, quantized=False)
     apart = check_related(accepted, named(model), comparison, (before, now), lambda: None)
-    comparison = comparison.model_copy(update={"lead": (apart,) if apart else ()})
+    update = {"lead": (apart,) if apart else (), "where": holds}
+    comparison = comparison.model_copy(update=update)
     first = next((rule for rule in judging if rule.criterion.for_tuning), judging[0])
     side = SideBySide(comparison, (before, now), None, crops)
     context, criteria = int8_context(model, found, crops), [rule.criterion for rule in judging]

@@ -98,7 +98,7 @@ def read_as(model: Model, options: InputOptions) -> Model:
         output_kind=options.output_kind if isinstance(options, ModelOptions) else None,
         size=sides(options.size),
         output_name=options.output_name,
-        runtime=options.runtime,
+        runtime=options.own_runtime,
     )
 
 

@@ -21,14 +21,17 @@ from quantlab.inspect.inspection import Inspection, inspect_model
 from quantlab.inspect.layers import debug_layers
 from quantlab.inspect.levels import LevelDifference, compare_levels
 from quantlab.inspect.output_scales import OperatorScale, list_operators
-from quantlab.inspect.portability import check_portability, portability_line
+from quantlab.inspect.portability import check_portability
 from quantlab.inspect.preprocessing_audit import Audit
 from quantlab.inspect.sensitivity import GroupProbe, Sensitivity, measure_sensitivity
 from quantlab.inspect.stored import check_stored
+from quantlab.inspect.target_rules import check_target
 from quantlab.inspect.views import Inspected
 from quantlab.model.model import Model
 from quantlab.recipe import Recipe
 from quantlab.report.plots import save_layers, save_sensitivity
+from quantlab.report.where import cpus_line
+from quantlab.targets import find_target
 from quantlab.verbs import inputs
 from quantlab.verbs.cached_results import keep_layers
 from quantlab.verbs.inputs import LocatedDataset
@@ -83,7 +86,7 @@ def inspect(
             require_int8(model, "nothing in it can saturate")
             portability = check_portability(model, sources.images())
             facts = portability.model_dump(mode="json", exclude={"layers"})
-            facts["line"] = portability_line(portability)
+            facts["line"] = cpus_line(portability.outcome)
             found = Inspected(portability=portability)
             kept = Returned(found, facts, (_json("portability", portability),))
         case "layers":
@@ -107,6 +110,11 @@ def inspect(
             rows = operators(model)
             facts = {"operators": [row.model_dump(mode="json") for row in rows]}
             kept = Returned(Inspected(operators=rows), facts)
+        case "target":
+            name = find_target(spec.target or "").name
+            report = check_target(require_int8(model, "targets' rules are about int8"), name)
+            facts = report.model_dump(mode="json") | {"passed": report.passed}
+            kept = Returned(Inspected(target=report), facts, passed=report.passed)
         case "inspect":
             images = sources.images() if given and model.is_quantized else None
             held = _inspection(model, images, reporter)

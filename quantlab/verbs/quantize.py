@@ -80,11 +80,11 @@ def quantize_named_model(spec: QuantizeOptions, reporter: Reporter) -> Quantized
         runtime = runtime or OPENVINO
     for path in whole_files(spec.output):
         check_writable(path)
+    recipe, name = find_recipe(spec.recipe, spec.target), str(spec.output)
     model = inputs.find_model(spec.model, spec, reporter, runtime)
     model = inputs.require_fp32(model, "quantize")
     pipeline = inputs.find_pipeline(model, spec, reporter)
     found = inputs.find_calibration_data(spec, model, reporter)
-    recipe, name = find_recipe(spec.recipe), str(spec.output)
     if makes_ir(recipe, model) and not is_ir(spec.output):
         raise OutputError(
             f"{spec.output}: NNCF's file for OpenVINO is OpenVINO IR, whose name ends in .xml.",
@@ -187,12 +187,17 @@ def warn_of_speed(int8: Model, reporter: Reporter) -> None:
         reporter.warn(sentence)
 
 
-def find_recipe(text: Recipe | str | None) -> Recipe:
-    """The recipe itself, or that of a YAML file or a published model's name, else the default.
+def find_recipe(text: Recipe | str | None, target: str | None = None) -> Recipe:
+    """The recipe for the target: ``text`` itself, or that of a YAML file or a published model's
+    name, else the default.
 
     A YAML file may be a recipe, or hold one under the key ``recipe`` as those in ``tuning/`` do.
     Raises RecipeError.
     """
+    return _find_recipe(text).aimed_at(target)
+
+
+def _find_recipe(text: Recipe | str | None) -> Recipe:
     if isinstance(text, Recipe):
         return text
     if text is None:

@@ -19,6 +19,7 @@ from quantlab.evaluate.fidelity import FidelityFigures, fidelity
 from quantlab.evaluate.proxy import Proxy
 from quantlab.inspect.counts import node_macs
 from quantlab.inspect.int8_share import int8_share
+from quantlab.model.kinds import RuntimeName
 from quantlab.model.model import Model
 from quantlab.quantize import get_engine
 from quantlab.recipe import Recipe
@@ -167,7 +168,7 @@ def self_check(
             unseen=chosen.unseen,
             file=_fidelity(proxy, int8),
             minmax=None if plain is None else _fidelity(proxy, plain),
-            int8_macs=_share(int8),
+            int8_macs=_share(int8, recipe),
         )
         return found.model_dump(mode="json")
 
@@ -185,10 +186,12 @@ def _fidelity(proxy: Proxy, other: Model | onnx.ModelProto) -> FidelityFigures:
     return fidelity(proxy.reference, answers)
 
 
-def _share(int8: Model) -> float | None:
+def _share(int8: Model, recipe: Recipe) -> float | None:
+    """In the runtime that the file is for, which need not be the one that it is checked in."""
+    runtime: RuntimeName = "openvino" if recipe.target == "openvino" else int8.runtime
     try:
         proto = int8.proto()
-        return int8_share(proto.graph, node_macs(proto, int8.input)).int8
+        return int8_share(proto.graph, node_macs(proto, int8.input), runtime=runtime).int8
     except ModelError:
         return None
 

@@ -26,6 +26,7 @@ from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
 from quantlab.gate.sequential import StopDecision, early_stop
 from quantlab.gate.verdict import judge
+from quantlab.model.kinds import RuntimeName
 from quantlab.model.model import Model
 from quantlab.quantize import Engine
 from quantlab.recipe import Recipe
@@ -34,7 +35,7 @@ from quantlab.tune.study import SharedStudy
 from quantlab.tune.trial_store import TrialStore
 from quantlab.tune.trials import Trial, scores
 from quantlab.verbs.bench import BenchOptions, timed
-from quantlab.verbs.compare import compared
+from quantlab.verbs.compare import compared, with_fp32_there, with_runtime_gains
 from quantlab.verbs.evaluate import predict
 from quantlab.verbs.group_costs import CheapScore
 from quantlab.verbs.inputs import LocatedDataset
@@ -66,6 +67,12 @@ class Prepared:
     baseline: Predictions
     asked: frozenset[str]
     identity: str
+    runtime_by_target: bool = False
+
+    def runtime_of(self, recipe: Recipe) -> RuntimeName:
+        """What runs the recipe's file: with ``runtime_by_target`` that of the recipe's target."""
+        known: dict[str, RuntimeName] = {"openvino": "openvino"} if self.runtime_by_target else {}
+        return known.get(recipe.target, self.model.runtime)
 
 
 class RecipeFiles:
@@ -102,9 +109,12 @@ class RecipeFiles:
         path = self._store.model_path(trial.sha256 or "")
         return path if path.is_file() else self.store(trial.recipe)
 
-    def load(self, path: Path, name: str) -> Model:
-        """A file as a Model that gives what the fp32 model gives."""
-        return replace(Model.load(path).like(self._prepared.model), label=name)
+    def load(self, path: Path, name: str, recipe: Recipe | None = None) -> Model:
+        """A file as a Model that gives what the fp32 model gives, run as the recipe wants it."""
+        found = replace(Model.load(path).like(self._prepared.model), label=name)
+        if recipe is None:
+            return found
+        return found.with_overrides(runtime=self._prepared.runtime_of(recipe))
 
 
 @dataclass(frozen=True)
@@ -169,7 +179,7 @@ class TrialRunner:
         return trial.model_copy(update={**facts, "proxy": self.score(path)})
 
     def _evaluated(self, trial: Trial) -> Trial:
-        int8 = self.files.load(self.files.of(trial), trial.recipe.name)
+        int8 = self.files.load(self.files.of(trial), trial.recipe.name, trial.recipe)
         answers = self.predict(int8)
         whole = len(answers) == len(self.prepared.crops)
         timing = self.time([int8], TRIAL_TIMING) if whole and self.bench else None
@@ -202,6 +212,14 @@ class TrialRunner:
         """Time fp32 and int8 models in turns in one benchmark."""
         return self._timed([self.prepared.model, *int8], conditions)
 
+    def in_turns(
+        self, int8: Model, other: RuntimeName | None, conditions: BenchConditions
+    ) -> BenchResult:
+        """Time fp32 and int8, fp32 in int8's runtime where that is another, and int8 in the
+        ``other`` runtime."""
+        moved = [] if other is None else [int8.with_overrides(runtime=other)]
+        return self._timed([*with_fp32_there(self.prepared.model, int8), *moved], conditions)
+
     def milliseconds(self, paths: Sequence[Path]) -> list[float]:
         """The median time of each file, all timed in turns."""
         models = [self.files.load(path, path.stem) for path in paths]
@@ -225,7 +243,7 @@ class TrialRunner:
     def compare(self, int8: Model, answers: Predictions, timing: BenchResult | None) -> Comparison:
         """Compare int8 with fp32."""
         tuned = self.prepared
-        return compared(
+        found = compared(
             (tuned.model, int8),
             (tuned.baseline, answers),
             timing,
@@ -234,6 +252,9 @@ class TrialRunner:
             metrics_of(tuned.criterion),
             tuned.asked,
         )
+        if timing is None or len(timing.measurements) < 3:
+            return found
+        return with_runtime_gains(found, tuned.model, int8, timing)
 
 
 def trial_line(trial: Trial) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, assert_never
@@ -15,6 +15,7 @@ from quantlab._util.files import check_writable, remove_parts, write_whole
 from quantlab._util.reporter import Reporter
 from quantlab._util.scratch import owner_of, scratch
 from quantlab.cluster.execution import ShardedExecution
+from quantlab.compare.speeds import in_other_runtime
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.errors import (
@@ -35,10 +36,14 @@ from quantlab.gate.notation import parse_criterion, parse_decline
 from quantlab.gate.verdict import judge
 from quantlab.inspect.counts import product_share
 from quantlab.model.ir import is_ir
+from quantlab.model.kinds import ONNX_RUNTIME, RuntimeName
 from quantlab.model.model import Model
 from quantlab.quantize import Engine, get_engine
+from quantlab.quantize.checks import has_plain_form
 from quantlab.quantize.peers import inc, nncf
 from quantlab.recipe import Recipe
+from quantlab.runtime.environment import versions
+from quantlab.targets import find_target
 from quantlab.tune import strategies
 from quantlab.tune.ladder import DYNAMIC, cheapest_first, ladder_of
 from quantlab.tune.search import Search, SearchLimits, SearchOutcome, run_search
@@ -60,6 +65,7 @@ from quantlab.verbs.preprocessing_audit import check_reference, quick_audit
 from quantlab.verbs.quantize import find_recipe, warn_of_speed
 from quantlab.verbs.trial_runner import Prepared, RecipeFiles, TrialRunner
 from quantlab.verbs.tuned import NotTuned, Tuned, unfinished_of
+from quantlab.verbs.where import where
 
 IMAGES_FOR_INC = 1000
 
@@ -278,6 +284,7 @@ def _prepare(
         crops=crops,
         baseline=baseline,
         asked=frozenset(name for rung in rungs for name in rung.exclude),
+        runtime_by_target=spec.runtime == "auto",
         identity=hashlib.sha256("\n".join(identity.values()).encode()).hexdigest(),
     )
 
@@ -340,7 +347,12 @@ def _identity(
         "pipeline": evaluation.pipeline.digest,
         "criterion": criterion.model_dump_json(),
     }
-    asked = {"inc strategy": spec.inc_strategy, "output": model.output_name}
+    runtime = None if spec.runtime == ONNX_RUNTIME else spec.runtime
+    asked = {
+        "inc strategy": spec.inc_strategy,
+        "output": model.output_name,
+        "runtime": runtime,
+    }
     return parts | {name: value for name, value in asked.items() if value}
 
 
@@ -367,13 +379,39 @@ def _sampled(recipe: Recipe, sampling: Recipe) -> Recipe:
 def _rungs(spec: TuneOptions) -> list[Recipe]:
     """The recipes to set out from: the one named by the user, else the engines' ladders."""
     engines = spec.engines or (spec.engine,)
-    listed = (
-        [find_recipe(spec.recipe)] if spec.recipe else [r for e in engines for r in ladder_of(e)]
-    )
+    target = _target(spec)
+    if spec.recipe:
+        listed = [find_recipe(spec.recipe, spec.target)]
+    else:
+        every = [r for e in engines for r in ladder_of(e)]
+        listed = _aimed(every, target)
+        if spec.runtime == "auto" and target is None:
+            named = [r.model_copy(update={"name": f"openvino-{r.name}"}) for r in every]
+            listed += _aimed(named, "openvino")
     rungs = list(narrowed(listed, spec.space or {}))
     if not rungs:
-        raise RecipeError("no recipe keeps to the search space.", "Allow more values in search.")
+        kept = "the search space" if listed else f"the target {spec.target}"
+        raise RecipeError(
+            f"no recipe keeps to {kept}.", "Allow more values in search, or another engine."
+        )
     return rungs
+
+
+def _target(spec: TuneOptions) -> str | None:
+    """The target of recipes that name none: in OpenVINO its own."""
+    return spec.target or ("openvino" if spec.runtime == "openvino" else None)
+
+
+def _aimed(recipes: Sequence[Recipe], target: str | None) -> list[Recipe]:
+    """Those that suit the target and that their engines can make for it. Raises RecipeError for a
+    target that there is not."""
+    if target is not None:
+        find_target(target)
+    found = []
+    for recipe in recipes:
+        with suppress(RecipeError):
+            found.append(recipe.aimed_at(target))
+    return [recipe for recipe in found if recipe.engine == "quantlab" or has_plain_form(recipe)]
 
 
 def _dynamic_rungs(spec: TuneOptions, model: Model) -> list[Recipe]:
@@ -383,7 +421,7 @@ def _dynamic_rungs(spec: TuneOptions, model: Model) -> list[Recipe]:
         return []
     if product_share(model.proto(), model.input) <= 0.5:
         return []
-    return list(narrowed([DYNAMIC], spec.space or {}))
+    return list(narrowed(_aimed([DYNAMIC], _target(spec)), spec.space or {}))
 
 
 class SearchPlan(NamedTuple):
@@ -441,17 +479,24 @@ def _finish(
         place = None if outcome.best is None else output.output
         ended = unfinished_of(outcome, limits, output.folder)
         return NotTuned(_nothing(outcome), prepared, spec.strategy, outcome, ended, place)
-    int8 = trials.files.load(output.put(chosen), output.output.stem)
+    int8 = trials.files.load(output.put(chosen), output.output.stem, chosen.recipe)
     warn_of_speed(int8, reporter)
     answers = replace(trials.all_answers(chosen, int8), model_name=int8.name)
-    timing, reverted = None, costs.reverted(chosen, outcome.trials)
+    timing, other, reverted = None, None, costs.reverted(chosen, outcome.trials)
     if trials.bench and outcome.stop != "interrupted":
         try:
-            timing = trials.time([int8], spec.bench)
+            other = _other_runtime(spec)
+            timing = trials.in_turns(int8, other, spec.bench)
             reverted = costs.with_times(chosen.recipe, reverted, trials.milliseconds)
         except KeyboardInterrupt:
             outcome = replace(outcome, stop="interrupted")
     comparison = trials.compare(replace(int8, path=output.output), answers, timing)
+    if timing is not None and other is not None:
+        own, there = timing.measurements[1][0], timing.measurements[-1][0]
+        known = in_other_runtime(own, there, other, *versions([other]).values())
+        comparison = comparison.model_copy(update={"runtime_speed": known})
+    holds = where(int8, prepared.images.crops, trials.execution)
+    comparison = comparison.model_copy(update={"where": holds})
     return Tuned(
         output=output.output,
         int8=int8,
@@ -465,6 +510,12 @@ def _finish(
         front=costs.front,
         ended=unfinished_of(outcome, limits, output.folder),
     )
+
+
+def _other_runtime(spec: TuneOptions) -> RuntimeName | None:
+    """OpenVINO, where nobody has asked for a runtime and it is installed."""
+    asked = spec.runtime or spec.target or spec.provider
+    return "openvino" if asked is None and _here("openvino") else None
 
 
 def _nothing(outcome: SearchOutcome) -> BaseException:

@@ -28,7 +28,6 @@ from quantlab.tune.trials import Trial, pareto_front
 from quantlab.verbs import inputs
 from quantlab.verbs.compare import Compared, SideBySide
 from quantlab.verbs.inputs import model_facts
-from quantlab.verbs.portability import portability_words
 from quantlab.verbs.publish import Artifact, Failed, PageConditions, VerbResult, report_files
 from quantlab.verbs.trial_runner import Prepared
 
@@ -113,7 +112,6 @@ class Tuned(VerbResult):
             front=front_rows(self.front, self.rows),
             unfinished=self.ended,
             shortfall=self.missed,
-            portability=portability_words(self.int8, tuned.images.crops),
             suggestions=suggestions(self.verdict, self.outcome.stop) if self.missed else (),
             problems=tuned.crops.problems,
         )

@@ -34,6 +34,14 @@ def cpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         sys.modules.pop(name)
 
 
+def test_targets_are_asked_for_by_name(cpus: ModuleType) -> None:
+    named = cpus.contenders(["openvino", "arm64"])
+    assert [(c.name, c.recipe.target) for c in named] == [
+        ("quantlab target openvino", "openvino"), ("quantlab target arm64", "arm64"),
+    ]  # fmt: skip
+    assert cpus.contenders(()) == cpus.CONTENDERS
+
+
 class Batches:
     """Calibration images, in one batch."""
 

@@ -64,6 +64,11 @@ def test_compare_takes_it_on_either_side(cli: Any, scene: Any, ir: Path, int8: P
     assert "MACs" not in said.out
     said = cli("compare", ir, int8, *scene.words, "--max-decline", "90%")
     assert [m["runtime"] for m in said.record.results["models"]] == ["openvino"] * 2
+    assert "Other CPUs: not known" in said.out
+    onnx = ir.with_name("int8.onnx")
+    cli("quantize", "--model", scene.model, *scene.words, "--output", onnx)
+    said = cli("compare", ir, onnx, *scene.words, "--max-decline", "90%")
+    assert "fp32 ran in openvino and int8 in onnxruntime" in said.out
     said = cli("compare", int8, ir, *scene.words, code=2)
     assert "the fp32 model comes first" in said.err
 

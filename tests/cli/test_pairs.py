@@ -44,7 +44,7 @@ def test_one_file_twice_passes_at_once(cli: Any, scene: Any) -> None:
     copy = shutil.copy(scene.model, scene.folder / "copy.onnx")
     for second in (scene.model, copy):
         said = cli("compare", scene.model, second, *scene.words)
-        assert said.out.splitlines()[1].startswith("Both are one and the same file (sha256 ")
+        assert said.out.splitlines()[2].startswith("Both are one and the same file (sha256 ")
         assert "nothing is timed" in said.err
         assert "measurements" not in said.record.artifacts
         report = (said.folder / "report.md").read_text()
@@ -53,9 +53,9 @@ def test_one_file_twice_passes_at_once(cli: Any, scene: Any) -> None:
     limits = ("kl <= 0", "top1.decline <= 0%", "class.decline <= 1pp", "agreement >= 100%")
     rules = [word for limit in (*limits, LATENCY) for word in ("--require", limit)]
     said = cli("gate", scene.model, copy, *scene.words, *rules)
-    first, second = said.out.splitlines()[:2]
+    first, _, third = said.out.splitlines()[:3]
     assert first == "PASS: copy against tiny on 40 images"
-    assert second.startswith("Both are one and the same file")
+    assert third.startswith("Both are one and the same file")
     assert said.out.count("nothing can have changed") == 1
     faster = ("--require", "latency.p50.ratio <= 0.9, required")
     said = cli("gate", scene.model, copy, *scene.words, *faster, code=1)
@@ -165,11 +165,11 @@ def test_what_is_unusual_stands_first(cli: Any, scene: Any, int8: Path, tmp_path
     near = scene.near()
     said = cli("compare", near, int8, *scene.words, "--no-bench", code=None)
     told = "int8.onnx says that it was made from another fp32 file (sha256 "
-    assert said.out.splitlines()[1].startswith(told)
+    assert said.out.splitlines()[2].startswith(told)
     assert said.record.results["comparison"]["lead"][0].startswith(told)
     assert told in (said.folder / "report.md").read_text().replace("\n", " ")
     said = cli("gate", scene.model, near, *scene.words, code=None)
-    assert said.out.splitlines()[1].startswith("Neither model is quantized")
+    assert said.out.splitlines()[2].startswith("Neither model is quantized")
     assert "Neither model is quantized" in (said.folder / "gate.md").read_text()
 
 

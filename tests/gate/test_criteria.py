@@ -27,6 +27,9 @@ EVERY = (
     "class.decline <= 10pp",
     "latency.p50.ratio <= 1.05",
     "size <= 4MB",
+    "portable",
+    "runtime.agreement >= 99%",
+    "runtime.kl <= 0.001",
 )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
+from quantlab.compare.comparison import OtherCpus
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import load_crops
 from quantlab.data.preprocess import get_pipeline
@@ -15,7 +16,6 @@ from quantlab.inspect.portability import (
     LayerSaturation,
     Portability,
     check_portability,
-    portability_line,
 )
 from quantlab.model.model import Model
 from quantlab.quantize import get_engine
@@ -37,22 +37,26 @@ def found(*layers: LayerSaturation, **figures: float) -> Portability:
     return Portability(name="m", images=4, layers=layers, **figures)
 
 
-def test_the_line_says_what_is_the_case() -> None:
+def test_the_outcome_is_that_of_the_worst_layer() -> None:
     safe, quiet = layer("a", 0, 0), layer("b", 3, 0)
     bad, worse = layer("c", 5, 10), layer("d", 5, 40)
-    assert "no layer sums" in portability_line(found())
-    assert "cannot overflow" in portability_line(found(safe))
-    said = portability_line(found(safe, quiet))
-    assert "1 of 2 u8s8 layers allow it" in said
-    assert "4 images" in said
     unknown = layer("e", 5, 0).model_copy(update={"dynamic": True})
-    assert "1 of 2 u8s8 layers allow sums over 16 bits" in portability_line(found(safe, unknown))
-    said = portability_line(found(safe, bad, worse, agreement=0.75, kl=0.5, sqnr_db=9.0))
-    assert said.startswith("not portable")
-    assert "2.5000% of all pair sums saturate, in 2 of 3 u8s8 layers (worst d, 4.000%)" in said
-    assert "agreement 75.0%, KL 0.5000, SQNR 9.0 dB" in said
-    assert "portable: true" in said
-    assert "session.x64quantprecision" in said
+    assert found().outcome.state == "no pairs"
+    assert found(safe).outcome.state == "impossible"
+    assert found(safe, quiet).outcome.state == "not seen"
+    assert found(quiet, unknown, safe).outcome.state == "not emulated"
+    outcome = found(safe, bad, unknown, worse, agreement=0.75, kl=0.5, sqnr_db=9.0).outcome
+    assert outcome == OtherCpus(
+        state="saturates",
+        layers=4,
+        at_risk=3,
+        saturating=2,
+        images=4,
+        share=50 / 3000,
+        agreement=0.75,
+        kl=0.5,
+        sqnr_db=9.0,
+    )
 
 
 def test_layers_by_state_worst_first() -> None:
@@ -151,7 +155,7 @@ def test_the_zoos_int8_mobilenetv2_saturates(data_root: Path, tmp_path: Path) ->
     assert bad[0].name == "Conv_0_quant"
     assert result.kl is not None
     assert result.kl > 0.05
-    assert portability_line(result).startswith("not portable")
+    assert result.outcome.state == "saturates"
 
 
 @pytest.mark.data
@@ -193,4 +197,4 @@ def test_products_with_dynamic_ranges_are_judged_by_their_weights(
     result = check_portability(Model.load(path), [])
     (only,) = result.layers
     assert only.state == ("impossible" if portable else "not emulated")
-    assert ("cannot overflow" in portability_line(result)) == portable
+    assert result.outcome.state == only.state

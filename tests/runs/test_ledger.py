@@ -122,6 +122,14 @@ def test_what_a_recipe_made_from_its_model_is_its_own() -> None:
     assert [row.recipe for row in rows_of(rows, "here")] == ["one", "mine of net.onnx"]
 
 
+def test_what_a_recipe_made_before_it_was_changed_stays_its_own() -> None:
+    now = RECIPE.model_copy(update={"percentile": 99.0})
+    made = entry("made", made_from="one", recipe=now.model_dump(), former_recipes=(RECIPE.digest,))
+    runs = [quantized(FP32, INT8), evaluated(INT8, 69)]
+    here = rows_of(ledger([entry("one", FP32), made], runs, []), "here")
+    assert [(row.recipe, row.model, row.top1) for row in here] == [("made", "net", 69.0)]
+
+
 def test_files_that_no_recipe_knows_come_last() -> None:
     rows = ledger([entry("one", FP32)], [evaluated(OTHER), benched(INT8)], [])
     assert [(row.project, row.model, row.whose) for row in rows] == [

@@ -41,29 +41,33 @@ MOST: dict[str, dict[str, Any]] = {
         "calibration_size": 8, "seed": 1, "budget": 60, "tolerance": 0.01, "strategy": "random",
         "engine": "ort", "quant_format": "QDQ", "max_trials": 3, "target_speedup": 1.5,
         "pick": "fastest", "no_bench": True, "no_audit": True, "allow_overlap": True, "gate": True,
-        "inc_strategy": "basic", "output": "best.onnx",
+        "inc_strategy": "basic", "output": "best.onnx", "target": "openvino",
     },
-    "quantize": {"recipe": "r", "seed": 1, "output": "best.onnx", "force": True},
+    "quantize": {
+        "recipe": "r", "seed": 1, "output": "best.onnx", "force": True, "target": "qnn"
+    },
     "evaluate": {"log_interval": 10},
     "compare": {
         "max_decline": "1%", "batch_sizes": [1, 8], "rounds": 3, "no_bench": True,
-        "early_stop": True, "seed": 1,
+        "early_stop": True, "seed": 1, "fp32_runtime": "onnxruntime",
     },
     "gate": {
-        "require": ["top1.decline <= 1%", "kl <= 0.02, advisory"], "baseline": "b",
+        "require": ["top1.decline <= 1%", "kl <= 0.02, advisory", "portable",
+                    "runtime.agreement >= 99%"], "baseline": "b",
+        "fp32_runtime": "onnxruntime",
         "allow_isa_change": True, "rounds": 3, "seed": 1, "annotations": True,
     },
     "bench": {
         "batch_sizes": [2, 4], "rounds": 3, "seconds": 1, "threads": 2, "instances": 2,
         "cores_per_instance": 1, "rates": [1, 2.5], "size": 64, "profile": True, "seed": 1,
-        "layout": "NHWC", "output_name": "out",
+        "layout": "NHWC", "output_name": "out", "runtime": "openvino",
     },
     "baseline": {},
 }  # fmt: skip
 OF_IMAGES = {
     "pipeline": "timm-bicubic", "layout": "NHWC", "output_kind": "logits", "output_name": "out",
     "size": 64, "threads": 2,
-    "max_bad": 0.5,
+    "max_bad": 0.5, "runtime": "openvino",
 }  # fmt: skip
 EVALUATED = {"batch_size": 4, "split": "2x1", "fold_preprocess": True}
 
@@ -232,6 +236,7 @@ def test_no_text_becomes_an_option_or_a_path(where: tuple[str, str], text: str) 
         {"strategy": "other"}, {"engine": "a/b"}, {"criterion": "os:abort 1%"}, {"verb": "serve"},
         {"criterion": "--help"}, {"pipeline": "../p.yaml"}, {"max_decline": "1%\n"}, {"verb": None},
         {"recipe": "-r"}, {"threads": "1 --help"}, {"output": "x"}, {"storage": "sqlite:////x"},
+        {"target": "--help"}, {"target": "tensort"},
     ],
     ids=str,
 )  # fmt: skip
@@ -257,7 +262,7 @@ def test_units_are_those_of_the_command_line() -> None:
     [
         ("tune", {"max_decline": "a lot"}), ("tune", {"criterion": "nearness <= 3"}),
         ("compare", {"criterion": "kl<=much"}), ("evaluate", {"split": "0x2"}),
-        ("gate", {"require": ["top1.decline <= much"]}),
+        ("gate", {"require": ["top1.decline <= much"]}), ("gate", {"require": ["portable <= 1"]}),
         ("gate", {"require": ["kl <= 0.1", "kl <= 0.1"]}),
     ],
 )  # fmt: skip

@@ -37,6 +37,7 @@ eval_list: val.txt
 synsets: words.txt
 pipeline: {resizer: pillow-bilinear, resize: 36, crop: 32, mean: [0, 0, 0], std: [1, 1, 1]}
 recipe: r.yaml
+target: openvino
 output: out/int8.onnx
 criterion: agreement >= 96%
 tolerance: 0.1%
@@ -46,6 +47,7 @@ inc_strategy: bayesian
 search: {ranges: [mean, mse], exclude: [[], [a, b]], percentile: [99]}
 images_per_class: 2
 calibration_size: 50
+runtime: openvino
 seed: 3
 budget: 2m
 max_trials: 9

@@ -79,8 +79,11 @@ def test_the_gate_passes_and_returns_the_decision(repo: pytest.Pytester) -> None
         repo,
         f"""
         def test_int8(quantlab_gate):
-            found = quantlab_gate("fp32.onnx", "int8.onnx", max_decline="20%", {FIXED})
+            found = quantlab_gate(
+                "fp32.onnx", "int8.onnx", max_decline="20%", require="portable", {FIXED}
+            )
             assert found.status == "pass"
+            assert found.judged[1].rule.text == "portable"
             assert found.judged[0].rule.text == "top1.decline <= 20%"
         """,
         passed=1,

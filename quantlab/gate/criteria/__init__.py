@@ -6,6 +6,11 @@ from quantlab.gate.criteria.classes import ClassCriterion
 from quantlab.gate.criteria.divergence import DivergenceCriterion
 from quantlab.gate.criteria.latency import LatencyCriterion
 from quantlab.gate.criteria.metric import MetricCriterion
+from quantlab.gate.criteria.portable import PortableCriterion
+from quantlab.gate.criteria.runtimes import (
+    RuntimeAgreementCriterion,
+    RuntimeDivergenceCriterion,
+)
 from quantlab.gate.criteria.size import SizeCriterion
 
 __all__ = [
@@ -15,5 +20,8 @@ __all__ = [
     "DivergenceCriterion",
     "LatencyCriterion",
     "MetricCriterion",
+    "PortableCriterion",
+    "RuntimeAgreementCriterion",
+    "RuntimeDivergenceCriterion",
     "SizeCriterion",
 ]

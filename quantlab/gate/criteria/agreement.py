@@ -6,21 +6,14 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
-from quantlab.compare.comparison import Comparison
-from quantlab.gate.criterion import (
-    Criterion,
-    Finding,
-    Leads,
-    Stopping,
-    amount,
-    percentage,
-    plain,
-)
+from quantlab.compare.comparison import Fidelity
+from quantlab.gate.criteria.fidelity import FidelityCriterion
+from quantlab.gate.criterion import Finding, Stopping, amount, percentage, plain
 from quantlab.stats.anytime import anytime_share
 from quantlab.stats.paired import Interval, images_to_clear, share_p
 
 
-class AgreementCriterion(Criterion):
+class AgreementCriterion(FidelityCriterion):
     """On which share of the images int8 must give fp32's first answer. Needs no labels.
 
     Source:
@@ -36,9 +29,7 @@ class AgreementCriterion(Criterion):
     examples: ClassVar[tuple[str, ...]] = ("agreement >= 95%",)
     what: ClassVar[str] = "agreement with fp32"
     measured_in: ClassVar[str] = "fraction of the answers that changed"
-    relation: ClassVar[Literal["<=", ">="]] = ">="
-    for_tuning: ClassVar[bool] = True
-    leads_with: ClassVar[Leads] = "agreement"
+    relation: ClassVar[Literal["<=", ">=", ""]] = ">="
 
     least: float = Field(gt=0, le=1)
     tolerance: float = Field(default=0.0, ge=0)
@@ -71,7 +62,7 @@ class AgreementCriterion(Criterion):
         return "changed answers", "%", 100.0
 
     @property
-    def stopping(self) -> Stopping:
+    def stopping(self) -> Stopping | None:
         """Whether the first answers agree."""
         return Stopping()
 
@@ -80,9 +71,9 @@ class AgreementCriterion(Criterion):
         """``96%``. Raises ValueError."""
         return cls(least=percentage(limit))
 
-    def measure(self, comparison: Comparison, *, anytime: bool = False) -> Finding:
+    def of(self, fidelity: Fidelity, not_finite: int = 0, *, anytime: bool = False) -> Finding:
         """The share of changed answers with its exact interval."""
-        share = comparison.fidelity.agreement
+        share = fidelity.agreement
         changed, loss = share.n - share.count, 1 - share.value
         interval = Interval(1 - share.interval.high, 1 - share.interval.low)
         if anytime:
@@ -91,7 +82,7 @@ class AgreementCriterion(Criterion):
             measured=loss,
             interval=interval,
             p=share_p(changed, share.n, self.limit),
-            images=comparison.n,
+            images=share.n,
             images_needed=images_to_clear(interval, loss - self.limit, share.n),
             leads_with="agreement",
             anytime=anytime,

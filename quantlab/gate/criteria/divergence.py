@@ -6,12 +6,13 @@ from typing import ClassVar, Self
 
 from pydantic import Field
 
-from quantlab.compare.comparison import Comparison
-from quantlab.gate.criterion import Criterion, Finding, Leads, number, plain
+from quantlab.compare.comparison import Fidelity
+from quantlab.gate.criteria.fidelity import FidelityCriterion
+from quantlab.gate.criterion import Finding, number, plain
 from quantlab.stats.paired import Interval, images_to_clear, mean_p
 
 
-class DivergenceCriterion(Criterion):
+class DivergenceCriterion(FidelityCriterion):
     """How large the mean KL(softmax fp32 || softmax int8) may be, in nats. Needs no labels.
 
     Source:
@@ -27,8 +28,6 @@ class DivergenceCriterion(Criterion):
     examples: ClassVar[tuple[str, ...]] = ("kl <= 0.02",)
     what: ClassVar[str] = "KL divergence from fp32"
     measured_in: ClassVar[str] = "nats"
-    for_tuning: ClassVar[bool] = True
-    leads_with: ClassVar[Leads] = "agreement"
 
     most: float = Field(ge=0)
     tolerance: float = Field(default=0.0, ge=0)
@@ -56,31 +55,30 @@ class DivergenceCriterion(Criterion):
         """``0.01``. Raises ValueError."""
         return cls(most=number(limit))
 
-    def measure(self, comparison: Comparison, *, anytime: bool = False) -> Finding:
+    def of(self, fidelity: Fidelity, not_finite: int = 0, *, anytime: bool = False) -> Finding:
         """The mean with its bootstrap interval."""
-        kl, interval = comparison.fidelity.kl, comparison.fidelity.kl_interval
-        bad = comparison.int8.nonfinite
-        if bad > comparison.fp32.nonfinite:
+        kl, interval, images = fidelity.kl, fidelity.kl_interval, fidelity.agreement.n
+        if not_finite:
             return Finding(
                 cause="not finite",
                 status="fail",
-                images=comparison.n,
+                images=images,
                 leads_with="agreement",
-                counts={"not finite": bad},
+                counts={"not finite": not_finite},
             )
         if kl is None or interval is None:
             return Finding(
                 cause="too few",
                 measured=kl,
                 status="inconclusive",
-                images=comparison.n,
+                images=images,
                 leads_with="agreement",
             )
         return Finding(
             measured=kl,
             interval=interval,
             p=mean_p(kl, interval, self.limit),
-            images=comparison.n,
-            images_needed=images_to_clear(interval, kl - self.limit, comparison.n),
+            images=images,
+            images_needed=images_to_clear(interval, kl - self.limit, images),
             leads_with="agreement",
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from quantlab.errors import QuantizeError
 from quantlab.model.model import Model
 from quantlab.quantize.checks import check_weights
 from quantlab.quantize.costs import Costs, shipped_costs
+from quantlab.quantize.engine.activations import HARD_SWISH_OPSET
 from quantlab.quantize.engine.dynamic import write_dynamic
 from quantlab.quantize.engine.equalize import Equalized, Equalizer
 from quantlab.quantize.engine.forms import to_int8_forms
@@ -126,10 +128,12 @@ def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
     exclude does not exist.
     """
     wide = recipe.activations in ("u16", "s16") or recipe.weights in ("s4", "s16")
-    proto = prepare(model.proto(), min_opset=INT16_OPSET if wide else MIN_OPSET)
+    usual = HARD_SWISH_OPSET if recipe.fused_activations else MIN_OPSET
+    proto = prepare(model.proto(), min_opset=INT16_OPSET if wide else usual)
     check_weights(proto, model.path)
     names = {node.name for node in proto.graph.node}
-    to_int8_forms(proto)
+    standard = recipe.operators == "standard"
+    to_int8_forms(proto, standard=standard, fused=recipe.fused_activations)
     check_excluded(recipe, names | {node.name for node in proto.graph.node})
     proto.ir_version = max(proto.ir_version, 10 if wide else 0)
     del proto.graph.value_info[:]
@@ -145,7 +149,7 @@ def placed_net(
     Raises QuantizeError when nothing can be quantized.
     """
     net = read_net(prepared, recipe)
-    fast = (recipe.activations, recipe.weights) == _FAST_TYPES
+    fast = (recipe.activations, recipe.weights) == _FAST_TYPES and not recipe.fused_activations
     if not fast or not len(calibration):
         return net, None
     placement = place(*_timed(net, recipe, calibration), all_int8=recipe.placement == "widest")
@@ -205,7 +209,9 @@ def make_plan(
     start, seen = _observed(equalizer, recipe, calibration, some, observe)
     net, ranges = start.net, _ranges(start, seen)
     dtype, zero = weight_storage(recipe)
-    plan = QuantizationPlan(net, grid, dtype, zero, quantizers(net, ranges, grid), {})
+    plan = QuantizationPlan(
+        net, grid, dtype, zero, quantizers(net, ranges, grid), {}, *_written(recipe)
+    )
     if recipe.rounding == "nearest" and not recipe.bias_correction:
         plan = nearest_weights(plan, recipe)
     else:
@@ -214,6 +220,11 @@ def make_plan(
     if not found:
         return plan
     return replace(plan, tensors=searched(plan, ranges, found, held_out_images(net, judging)))
+
+
+def _written(recipe: Recipe) -> tuple[Literal["auto", "int32", "fp32"], bool]:
+    """How biases are written, and whether weights have one number as their scale."""
+    return recipe.bias, recipe.operators == "standard" and not recipe.per_channel
 
 
 @np.errstate(all="ignore")  # what is not finite is refused, by name, once all images are seen
@@ -235,7 +246,7 @@ def _equalization_harms(equalizer: Equalizer, some: Batches) -> bool:
     errors = []
     for tried, more in ((net, plain), (start.net, start.ranges)):
         tensors = quantizers(tried, {**ranges, **more}, grid)
-        made = QuantizationPlan(tried, grid, dtype, zero, tensors, {})
+        made = QuantizationPlan(tried, grid, dtype, zero, tensors, {}, *_written(recipe))
         errors.append(trial.errors(nearest_weights(made, recipe)))
     without, equalized = errors
     return clearly_less(without, equalized * LEAST_GAIN)

@@ -100,6 +100,51 @@ def hard_sigmoids(graph: onnx.GraphProto) -> None:
     g.prune(graph)
 
 
+HARD_SWISH_OPSET = 14
+_USUAL = (1 / 6, 0.5)
+"""The slope and the offset of a HardSwish's gate."""
+
+
+def hard_swishes(graph: onnx.GraphProto) -> None:
+    """x · HardSigmoid(x) becomes HardSwish; other HardSigmoids become Mul, Add and Clip."""
+    rewriting = Rewriting(graph)
+    kept: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if not g.is_standard(node, "HardSigmoid"):
+            kept.append(node)
+            continue
+        line = g.attribute(node, "alpha", 0.2), g.attribute(node, "beta", 0.5)
+        product = rewriting.only_reader(node.output[0])
+        if product is not None and _is_swish(product, node, line, rewriting):
+            become(product, "HardSwish", [node.input[0]])
+        else:
+            kept += _clipped_line(node, line, rewriting)
+    g.set_nodes(graph, kept)
+
+
+def _is_swish(
+    product: onnx.NodeProto, gate: onnx.NodeProto, line: tuple[float, float], rewriting: Rewriting
+) -> bool:
+    alike = g.is_standard(product, "Mul") and np.allclose(line, _USUAL, rtol=1e-6)
+    return alike and rewriting.other(product, gate.output[0]) == gate.input[0]
+
+
+def _clipped_line(
+    node: onnx.NodeProto, line: tuple[float, float], rewriting: Rewriting
+) -> list[onnx.NodeProto]:
+    made, name = node.output[0], node.input[0]
+    nodes = []
+    for kind, number in zip(("Mul", "Add"), line, strict=True):
+        constant = rewriting.constant(f"{made}_{kind}", np.array(number, np.float32))
+        output = rewriting.names.new(f"{made}_{kind}")
+        label = rewriting.node_names.new(f"{node.name}_{kind}")
+        nodes.append(helper.make_node(kind, [name, constant], [output], name=label))
+        name = output
+    ends = [rewriting.constant(f"{made}_{end}", np.array(end, np.float32)) for end in (0.0, 1.0)]
+    become(node, "Clip", [name, *ends])
+    return [*nodes, node]
+
+
 class _Line(NamedTuple):
     """slope · data + offset."""
 

@@ -101,9 +101,9 @@ class Equalizer:
 
 
 def tensor_groups(net: Net) -> list[list[str]]:
-    """Groups of quantized tensors that must have the same channel scales, in order of
-    appearance."""
-    root = {name: name for name in net.quantized_tensors}
+    """Groups of quantized tensors, with the floats between quantized layers, that must have the
+    same channel scales, in order of appearance."""
+    root = {name: name for name in net.exchanged_tensors}
 
     def find(name: str) -> str:
         while root[name] != name:
@@ -115,7 +115,7 @@ def tensor_groups(net: Net) -> list[list[str]]:
             for name in layer.inputs:
                 root[find(name)] = find(layer.output)
     groups: dict[str, list[str]] = {}
-    for name in net.quantized_tensors:
+    for name in net.exchanged_tensors:
         groups.setdefault(find(name), []).append(name)
     return list(groups.values())
 
@@ -316,7 +316,7 @@ class RoundingNoise:
 def _scaled_net(net: Net, scales: Mapping[str, Floats]) -> Net:
     constants = _scaled_constants(net, scales)
     layers = (_scaled_layer(layer, scales, constants.get(layer.name, {})) for layer in net.layers)
-    return Net(net.proto, tuple(layers))
+    return replace(net, layers=tuple(layers))
 
 
 def _scaled_constants(net: Net, scales: Mapping[str, Floats]) -> dict[str, dict[int, Floats]]:

@@ -9,7 +9,12 @@ from __future__ import annotations
 import onnx
 
 from quantlab.model import graph as g
-from quantlab.quantize.engine.activations import activations_first, hard_sigmoids, limits_as_clips
+from quantlab.quantize.engine.activations import (
+    activations_first,
+    hard_sigmoids,
+    hard_swishes,
+    limits_as_clips,
+)
 from quantlab.quantize.engine.convolutions import (
     affine_as_convs,
     lines_as_images,
@@ -27,14 +32,17 @@ from quantlab.quantize.engine.products import (
 from quantlab.quantize.fold import fold_factors_ahead
 
 
-def to_int8_forms(proto: onnx.ModelProto) -> None:
-    """Every rewriting, in the order that they need."""
+def to_int8_forms(proto: onnx.ModelProto, *, standard: bool = False, fused: bool = False) -> None:
+    """Every rewriting, in the order that they need; ``standard``: to standard operators alone;
+    ``fused``: activations as a runtime knows them that computes them with what is before them."""
     graph = proto.graph
     shapes = g.tensor_shapes(proto)
     sums_as_adds(graph)
     limits_as_clips(graph)
     hard_sigmoids(graph)
-    gelus(proto)
+    if fused:
+        hard_swishes(graph)
+    gelus(proto, standard=standard)
     fold_factors_ahead(graph)
     means_as_pools(proto, shapes)
     einsums_as_matmuls(graph, shapes)
@@ -46,5 +54,6 @@ def to_int8_forms(proto: onnx.ModelProto) -> None:
     transposed_convs(graph)
     activations_first(graph)
     classifier_as_gemm(proto)
-    fast_functions(graph)
+    if not fused:
+        fast_functions(graph)
     g.prune(graph)

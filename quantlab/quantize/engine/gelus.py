@@ -32,12 +32,16 @@ _DEEPEST = 5
 """Nodes between x and the argument of its Tanh, one after the other."""
 
 
-def gelus(proto: onnx.ModelProto) -> None:
-    """In place: every GELU and SiLU that is written in several nodes becomes one."""
+def gelus(proto: onnx.ModelProto, *, standard: bool = False) -> None:
+    """In place: every GELU and SiLU that is written in several nodes becomes one; ``standard``:
+    only GELUs, where the standard operators have it."""
     rewriting = Rewriting(proto.graph)
     found = False
+    wanted: tuple[str, ...] = ("Erf", "Tanh", "Sigmoid")
+    if standard:
+        wanted = wanted[:2] if main_opset(proto) >= GELU_OPSET else ()
     for node in list(proto.graph.node):
-        if not g.is_standard(node, "Erf", "Tanh", "Sigmoid"):
+        if not g.is_standard(node, *wanted):
             continue
         for last, data in _products(node, rewriting):
             argument = _argument(node.input[0], data, rewriting)

@@ -16,11 +16,13 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Grid:
-    """Integers ``low`` … ``high``, stored as ``dtype`` (a numpy type)."""
+    """Integers ``low`` … ``high``, stored as ``dtype`` (a numpy type); ``symmetric``: zero points
+    are 0."""
 
     dtype: np.dtype[np.generic]
     low: int
     high: int
+    symmetric: bool = False
 
     @property
     def steps(self) -> int:
@@ -45,7 +47,8 @@ def activation_grid(recipe: Recipe) -> Grid:
     kind = "u8" if recipe.activations == "dynamic" else recipe.activations
     bits, signed = int(kind[1:]), kind[0] == "s"
     low = -(2 ** (bits - 1)) if signed else 0
-    return Grid(np.dtype(f"{'' if signed else 'u'}int{bits}"), low, low + 2**bits - 1)
+    dtype = np.dtype(f"{'' if signed else 'u'}int{bits}")
+    return Grid(dtype, low, low + 2**bits - 1, recipe.symmetric)
 
 
 def weight_limit(recipe: Recipe) -> int:
@@ -69,6 +72,9 @@ def affine(low: float, high: float, grid: Grid) -> Affine:
     A tensor that never leaves zero (a dead activation) gets scale 1: it is stored as zeros.
     """
     low, high = min(float(low), 0.0), max(float(high), 0.0)
+    if grid.symmetric:
+        scale = np.float32(max(-low, high) / grid.high)
+        return Affine(float(scale) if np.finfo(np.float32).tiny < scale < np.inf else 1.0, 0)
     scale = np.float32((high - low) / grid.steps)
     if not np.finfo(np.float32).tiny < scale < np.inf:
         return Affine(1.0, grid.low if low == 0 else 0)

@@ -34,6 +34,8 @@ class MadeNames:
         every = tuple(dict.fromkeys([*(v.name for v in graph.input), *made]))
         tensors, nodes = g.Names(g.tensor_names(graph)), g.Names(g.node_names(graph))
         self.least = tensors.new("quantlab/least")
+        self._free = tensors
+        self._beside: dict[tuple[str, ...], str] = {}
         self._tensors, self._nodes = (
             {(name, part): free.new(f"quantlab/{name}/{part}") for name, part in product(every, of)}
             for free, of in ((tensors, _TENSORS), (nodes, _NODES))
@@ -42,6 +44,14 @@ class MadeNames:
     def tensor(self, name: str, part: str) -> str:
         """The name of a tensor beside the graph's tensor ``name``."""
         return self._tensors[name, part]
+
+    def beside(self, name: str, reader: str, part: str) -> str:
+        """The name of a tensor, and of the node that makes it, between ``name`` and the maker of
+        ``reader``."""
+        key = (name, reader, part)
+        if key not in self._beside:
+            self._beside[key] = self._free.new(f"quantlab/{reader}/{name}/{part}")
+        return self._beside[key]
 
     def node(self, name: str, part: str) -> str:
         """The name of a node beside it."""

@@ -90,10 +90,13 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Net:
-    """Layers in the order of their computation, over the prepared graph."""
+    """Layers in the order of their computation, over the prepared graph; ``standard`` and
+    ``shared_scales`` as the recipe wants them."""
 
     proto: onnx.ModelProto
     layers: tuple[Layer, ...]
+    standard: bool = False
+    shared_scales: bool = False
 
     @property
     def input(self) -> str:
@@ -103,6 +106,12 @@ class Net:
     @cached_property
     def quantized_tensors(self) -> tuple[str, ...]:
         """Every tensor that gets a quantizer, in order of appearance."""
+        floats = {x.output for x in self.layers if x.float_output and x.kind == "Conv"}
+        return tuple(name for name in self.exchanged_tensors if name not in floats)
+
+    @cached_property
+    def exchanged_tensors(self) -> tuple[str, ...]:
+        """Those, and the floats that one quantized layer makes for another."""
         names = (n for layer in self.layers if layer.quantized for n in _quantized_ends(layer))
         return tuple(dict.fromkeys(names))
 
@@ -207,8 +216,13 @@ def read_net(prepared: onnx.ModelProto, recipe: Recipe, left: Collection[str] = 
     graph = prepared.graph
     weights = Weights(graph)
     layers = [_layer(node, weights) for node in graph.node]
-    layers = _fold_activations(layers, graph, weights)
-    net = Net(prepared, tuple(_decide(layers, graph, recipe)))
+    layers = _fold_activations(layers, graph, weights, recipe)
+    decided = _decide(layers, graph, recipe)
+    if recipe.fused_sums:
+        decided = _sums_fused(decided, graph)
+    if recipe.fused_activations:
+        decided = _activations_fused(decided, graph)
+    net = Net(prepared, tuple(decided), recipe.operators == "standard", recipe.shared_scales)
     if not left and not any(x.quantized and x.weight is not None for x in net.layers):
         raise QuantizeError(
             "nothing to quantize: no Conv, Gemm or MatMul outside of exclude has constant float32 "
@@ -254,7 +268,7 @@ def _plain(node: onnx.NodeProto, dimensions: int) -> bool:
 
 
 def _fold_activations(
-    layers: list[Layer], graph: onnx.GraphProto, weights: Mapping[str, g.Array]
+    layers: list[Layer], graph: onnx.GraphProto, weights: Mapping[str, g.Array], recipe: Recipe
 ) -> list[Layer]:
     """Merge Relu, and Clip that contains zero, into the layer whose output only they read."""
     read_by = g.consumers(graph)
@@ -276,7 +290,12 @@ def _fold_activations(
             )
             made[layer.output] = -1
             continue
-        if layer.row.role == "weights" or layer.row.rounds_weights or layer.row.clips:
+        shared = recipe.shared_scales and layer.kind == "AveragePool"
+        if (
+            layer.row.role == "weights"
+            or layer.row.rounds_weights
+            or (layer.row.clips and not shared)
+        ):
             made[layer.output] = len(folded)
         folded.append(layer)
     return folded
@@ -315,6 +334,69 @@ def _decide(layers: list[Layer], graph: onnx.GraphProto, recipe: Recipe) -> list
     floats = _not_wanted(decided, graph, recipe)
     taken = _also_quantized(decided) - floats
     return _marked(layers, graph, recipe, floats, taken) if floats or taken else decided
+
+
+def _sums_fused(layers: list[Layer], graph: onnx.GraphProto) -> list[Layer]:
+    """Of what a quantized sum of two tensors reads, one convolution that nobody else reads gives
+    floats."""
+    outputs = {v.name for v in graph.output}
+    readers: dict[str, int] = {}
+    for layer in layers:
+        for name in layer.inputs:
+            readers[name] = readers.get(name, 0) + 1
+    alone = {
+        layer.output
+        for layer in layers
+        if layer.quantized and layer.weight is not None and layer.kind == "Conv"
+        if layer.activation is None and layer.output not in outputs
+        if readers.get(layer.output) == 1
+    }
+    floats = set[str]()
+    for layer in layers:
+        if layer.quantized and layer.kind == "Add" and len(set(layer.inputs)) == 2:
+            floats.update([name for name in layer.inputs if name in alone][-1:])
+    return [
+        replace(layer, float_output=True) if layer.outputs and layer.output in floats else layer
+        for layer in layers
+    ]
+
+
+def _activations_fused(layers: list[Layer], graph: onnx.GraphProto) -> list[Layer]:
+    """Functions of what one layer with weights makes, value by value, are computed in fp32 of its
+    unrounded output, where nothing else reads that."""
+    source: dict[str, str] = {}
+    outputs = {v.name for v in graph.output}
+    for layer in layers:
+        if layer.quantized and layer.weight is not None and layer.activation is None:
+            source[layer.output] = layer.output
+        elif _by_value(layer) and len({source.get(name) for name in layer.inputs}) == 1:
+            found = source.get(layer.inputs[0])
+            if found is not None:
+                source[layer.output] = found
+    inside = {name for name, root in source.items() if name != root}
+    read_outside = {
+        name for layer in layers if layer.output not in inside for name in layer.inputs
+    } | outputs
+    roots = {source[name] for name in inside} - read_outside
+    return [
+        replace(layer, float_output=True)
+        if layer.output in roots
+        else replace(layer, quantized=False, float_output=False)
+        if layer.output in inside and source[layer.output] in roots
+        else layer
+        for layer in layers
+    ]
+
+
+_BY_VALUE = (
+    "Add", "Sub", "Mul", "Div", "Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid",
+    "HardSwish", "QuickGelu", "Gelu", "FastGelu", "Tanh", "Erf", "Elu", "Selu", "Celu", "Mish",
+    "Softplus", "Softsign", "ThresholdedRelu",
+)  # fmt: skip
+
+
+def _by_value(layer: Layer) -> bool:
+    return layer.kind in _BY_VALUE and len(layer.outputs) == 1 and bool(layer.inputs)
 
 
 def _also_quantized(layers: list[Layer]) -> set[str]:

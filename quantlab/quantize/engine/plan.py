@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,10 @@ class Rounded:
 
 @dataclass(frozen=True, eq=False)
 class QuantizationPlan:
-    """The net, the quantizer of each tensor, the weights of each layer (by its output's name)."""
+    """The net, the quantizer of each tensor, the weights of each layer (by its output's name).
+
+    ``per_tensor``: scales of weights are written as the one number that they all are.
+    """
 
     net: Net
     grid: Grid
@@ -33,11 +37,26 @@ class QuantizationPlan:
     weight_zero: int
     tensors: Mapping[str, Affine]
     weights: Mapping[str, Rounded]
+    bias: Literal["auto", "int32", "fp32"] = "auto"
+    per_tensor: bool = False
 
     @property
     def integer_bias(self) -> bool:
-        """Whether biases are int32, as integer kernels want them: with 8-bit types only."""
-        return self.grid.dtype.itemsize == 1 and self.weight_dtype in (np.int8, np.uint8)
+        """Whether biases are int32, as integer kernels want them: by default with 8-bit types."""
+        eight_bit = self.grid.dtype.itemsize == 1 and self.weight_dtype in (np.int8, np.uint8)
+        return eight_bit if self.bias == "auto" else self.bias == "int32"
+
+    def requantizer(self, layer: Layer) -> Affine | None:
+        """How a HardSigmoid's input becomes its output's integers, None for other layers.
+
+        clip(α·x + β, 0, 1) is what rounding x to a scale of 1/α over the whole grid gives, with β
+        as the zero point: QuantizeLinear saturates where HardSigmoid does.
+        """
+        if layer.kind != "HardSigmoid" or self.net.standard:
+            return None
+        alpha, beta = hard_sigmoid_of(layer.node)
+        zero = int(np.floor(beta * self.grid.steps + 0.5)) + self.grid.low
+        return Affine(float(np.float32(1 / (alpha * self.grid.steps))), zero)
 
     def stored_weight(self, name: str) -> NDArray[np.generic]:
         """The integers as they are stored."""
@@ -70,7 +89,8 @@ def room_for_bias(scales: Doubles, bias: Doubles, input_scale: float) -> Doubles
 
 def quantizers(net: Net, ranges: Mapping[str, Range], grid: Grid) -> dict[str, Affine]:
     """The quantizer of every tensor that has one; some tensors take over their source's."""
-    found = {name: affine(*within(net, name, ranges[name]), grid) for name in ranges}
+    names = set(net.quantized_tensors)
+    found = {n: affine(*within(net, n, ranges[n]), grid) for n in ranges if n in names}
     for layer in reversed(net.layers):
         if layer.kind == "Concat" and layer.quantized and layer.output in found:
             found.update(
@@ -82,7 +102,7 @@ def quantizers(net: Net, ranges: Mapping[str, Range], grid: Grid) -> dict[str, A
             )
     for name in net.quantized_tensors:
         if (bounds := fixed_bounds(net, name)) is not None:
-            found[name] = _whole_grid(*bounds, grid)
+            found[name] = _whole_grid(*bounds, grid, standard=net.standard)
         elif name not in found:
             found[name] = found[net.producers[name].inputs[0]]
     return found
@@ -94,28 +114,21 @@ def fixed_bounds(net: Net, name: str) -> Range | None:
     return maker.row.bounds if maker is not None and maker.quantized else None
 
 
-def _whole_grid(low: float, high: float, grid: Grid) -> Affine:
-    """The map of the bounds to the ends of the grid, both exact."""
-    return Affine(float(np.float32((high - low) / grid.steps)), grid.low)
-
-
-def requantizer(layer: Layer, grid: Grid) -> Affine | None:
-    """How a HardSigmoid's input becomes its output's integers, None for other layers.
-
-    clip(α·x + β, 0, 1) is what rounding x to a scale of 1/α over the whole grid gives, with β as
-    the zero point: QuantizeLinear saturates where HardSigmoid does.
-    """
-    if layer.kind != "HardSigmoid":
-        return None
-    alpha, beta = hard_sigmoid_of(layer.node)
-    zero = int(np.floor(beta * grid.steps + 0.5)) + grid.low
-    return Affine(float(np.float32(1 / (alpha * grid.steps))), zero)
+def _whole_grid(low: float, high: float, grid: Grid, *, standard: bool) -> Affine:
+    """The map of the bounds to the ends of the grid, both exact; ``standard``: a power of two as
+    the scale, one step short of the upper bound, as other runtimes fix it."""
+    if grid.symmetric:
+        return affine(low, high, grid)
+    return Affine(float(np.float32((high - low) / (grid.steps + standard))), grid.low)
 
 
 def shares_input_quantizer(net: Net, name: str) -> bool:
-    """Whether the tensor only moves numbers about, and has its source's quantizer."""
+    """Whether the tensor has its source's quantizer: what only moves numbers about, and averages
+    where these are to."""
     maker = net.producers.get(name)
-    return maker is not None and maker.moves
+    if maker is None or not maker.quantized:
+        return False
+    return maker.moves or (net.shared_scales and maker.kind == "AveragePool")
 
 
 def input_takes_output_quantizer(net: Net, name: str) -> bool:
@@ -126,7 +139,8 @@ def input_takes_output_quantizer(net: Net, name: str) -> bool:
     """
     consumers, maker = net.consumers.get(name, []), net.producers.get(name)
     concat = len(consumers) == 1 and consumers[0].kind == "Concat" and consumers[0].quantized
-    if not concat or maker is None or maker.moves or fixed_bounds(net, name) is not None:
+    given = shares_input_quantizer(net, name) or fixed_bounds(net, name) is not None
+    if not concat or maker is None or given:
         return False
     beside = [within(net, other, (-np.inf, np.inf)) for other in consumers[0].inputs]
     return all(maker.low <= low and high <= maker.high for low, high in beside)

@@ -5,7 +5,7 @@ ONNX Runtime fuses each such group into one integer kernel when it loads the fil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from quantlab.model import graph as g
 from quantlab.model.large import tensor_of
 from quantlab.quantize.engine.grid import Affine
 from quantlab.quantize.engine.net import Layer
-from quantlab.quantize.engine.plan import QuantizationPlan, requantizer
+from quantlab.quantize.engine.plan import QuantizationPlan
 from quantlab.quantize.operators import operators
 
 INT16_OPSET = 21
@@ -120,7 +120,7 @@ def quantizer(parts: Parts, plan: QuantizationPlan, name: str) -> list[str]:
 def written_quantizer(parts: Parts, plan: QuantizationPlan, name: str) -> list[str]:
     """Those with which its integers are made: others only for a HardSigmoid."""
     maker = plan.net.producers.get(name)
-    other = requantizer(maker, plan.grid) if maker is not None and maker.quantized else None
+    other = plan.requantizer(maker) if maker is not None and maker.quantized else None
     if other is None:
         return quantizer(parts, plan, name)
     return _constants(parts, plan, name, "requantized/", other)
@@ -139,9 +139,10 @@ def _constants(
 def add_layer(parts: Parts, plan: QuantizationPlan, layer: Layer) -> None:
     """The layer in fp32 on dequantized inputs and weights; makes ``raw`` of quantized outputs.
 
-    A quantized layer's activation is left to its output's quantizer.
+    A quantized layer's activation is left to its output's quantizer, unless that is symmetric.
     """
-    tail = None if layer.quantized and layer.output in plan.tensors else layer.activation
+    clips = layer.quantized and layer.output in plan.tensors and not plan.grid.symmetric
+    tail = None if clips else layer.activation
     main = _renamed(layer.node, plan)
     for i, value in layer.constants.items():
         main.input[i] = parts.constant(plan.net.names.tensor(layer.output, f"constant/{i}"), value)
@@ -149,8 +150,10 @@ def add_layer(parts: Parts, plan: QuantizationPlan, layer: Layer) -> None:
     before = plan.net.names.tensor(layer.output, "before") if layer.outputs else ""
     if layer.output in plan.weights:
         _use_quantized_weights(parts, plan, layer, main)
-    if layer.quantized and requantizer(layer, plan.grid) is not None:
+    if layer.quantized and plan.requantizer(layer) is not None:
         main.CopyFrom(_plus_nothing(parts, plan, layer, main))
+    if layer.kind == "Concat" and layer.quantized and plan.net.shared_scales:
+        _join_alike(parts, plan, layer, main)
     if layer.activation is not None or len(layer.outputs) == 1:
         main.output[0] = ends[0] if tail is None else before
     else:
@@ -175,6 +178,23 @@ def _plus_nothing(
     label = names.node(name, "requantized/DequantizeLinear")
     parts.node("DequantizeLinear", nothing_triple(parts, plan, layer), [nothing], label)
     return helper.make_node("Add", [main.input[0], nothing], main.output, name=main.name)
+
+
+def _join_alike(parts: Parts, plan: QuantizationPlan, layer: Layer, main: onnx.NodeProto) -> None:
+    """What a Concat reads with another scale than it makes is quantized anew before it."""
+    names, target = plan.net.names, quantizer(parts, plan, layer.output)
+    made = {name for node in parts.nodes for name in node.output}
+    for i, name in enumerate(layer.node.input):
+        if plan.tensors[name] == plan.tensors[layer.output]:
+            continue
+        whole, floats = (
+            names.beside(name, layer.output, part) for part in ("integers", "dequantized")
+        )
+        if floats not in made:
+            made.add(floats)
+            parts.node("QuantizeLinear", [main.input[i], *target], [whole], whole)
+            parts.node("DequantizeLinear", [whole, *target], [floats], floats)
+        main.input[i] = floats
 
 
 def nothing_triple(parts: Parts, plan: QuantizationPlan, layer: Layer) -> list[str]:
@@ -241,14 +261,9 @@ def _use_quantized_weights(
 ) -> None:
     name, names = layer.output, plan.net.names
     weight = names.tensor(name, "weight")
-    zeros = np.full(len(plan.weights[name].scales), plan.weight_zero).astype(plan.weight_dtype)
-    reads = [
-        parts.constant(names.tensor(name, "weight/quantized"), plan.stored_weight(name)),
-        parts.constant(names.tensor(name, "weight/scale"), plan.weights[name].scales),
-        parts.constant(names.tensor(name, "weight/zero"), zeros),
-    ]
-    label = names.node(name, "weight/DequantizeLinear")
-    parts.node("DequantizeLinear", reads, [weight], label, axis=0)
+    stored, scales = plan.stored_weight(name), plan.weights[name].scales
+    zeros = np.full(len(scales), plan.weight_zero).astype(plan.weight_dtype)
+    _add_constant(parts, plan, name, "weight", (stored, scales, zeros))
     del main.input[1:]
     main.input.extend([weight, _bias(parts, plan, name)])
     if main.op_type == "Gemm":
@@ -263,14 +278,25 @@ def _bias(parts: Parts, plan: QuantizationPlan, name: str) -> str:
     if not plan.integer_bias:
         return parts.constant(bias, plan.weights[name].bias.astype(np.float32))
     stored = plan.stored_bias(name)
-    reads = [
-        parts.constant(names.tensor(name, "bias/quantized"), stored),
-        parts.constant(names.tensor(name, "bias/scale"), plan.bias_scales(name)),
-        parts.constant(names.tensor(name, "bias/zero"), np.zeros_like(stored)),
-    ]
-    label = names.node(name, "bias/DequantizeLinear")
-    parts.node("DequantizeLinear", reads, [bias], label, axis=0)
+    values = (stored, plan.bias_scales(name), np.zeros_like(stored))
+    _add_constant(parts, plan, name, "bias", values)
     return bias
+
+
+def _add_constant(
+    parts: Parts, plan: QuantizationPlan, name: str, part: str, values: Sequence[g.Array]
+) -> None:
+    """Integers with scales and zero points along their first axis, or one of each, dequantized."""
+    names, (stored, scales, zeros) = plan.net.names, values
+    if plan.per_tensor:
+        scales, zeros = scales[0], zeros[0]
+    each = zip(("quantized", "scale", "zero"), (stored, scales, zeros), strict=True)
+    reads = [parts.constant(names.tensor(name, f"{part}/{what}"), value) for what, value in each]
+    label, axis = (
+        names.node(name, f"{part}/DequantizeLinear"),
+        {} if plan.per_tensor else {"axis": 0},
+    )
+    parts.node("DequantizeLinear", reads, [names.tensor(name, part)], label, **axis)
 
 
 def one_layer(

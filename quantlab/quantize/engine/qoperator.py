@@ -11,7 +11,7 @@ from onnx import helper
 
 from quantlab.errors import QuantizeError
 from quantlab.quantize.engine.net import Layer
-from quantlab.quantize.engine.plan import QuantizationPlan, requantizer
+from quantlab.quantize.engine.plan import QuantizationPlan
 from quantlab.quantize.engine.qdq import (
     Parts,
     add_dequantize,
@@ -105,7 +105,7 @@ def _add_combining(parts: Parts, plan: QuantizationPlan, layer: Layer) -> None:
         _add_product(parts, plan, layer)
         return
     sources = [part for name in layer.inputs for part in _triple(parts, plan, name)]
-    requantized = requantizer(layer, plan.grid) is not None
+    requantized = plan.requantizer(layer) is not None
     if requantized:  # an Add of zero
         sources += nothing_triple(parts, plan, layer)
     target = written_quantizer(parts, plan, layer.output)

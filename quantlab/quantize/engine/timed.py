@@ -55,7 +55,7 @@ class NodeRun:
 def fp32_net(net: Net) -> Net:
     """The net with no layer quantized."""
     layers = (replace(x, quantized=False, float_output=False) for x in net.layers)
-    return Net(net.proto, tuple(layers))
+    return replace(net, layers=tuple(layers))
 
 
 def fp32_file(plan: QuantizationPlan) -> onnx.ModelProto:
@@ -207,7 +207,7 @@ def part_of(plan: QuantizationPlan, names: Collection[str], values: Values) -> Q
     g.set_nodes(graph, [n for x in layers for n in (x.node, x.activation) if n is not None])
     needed = {name for node in graph.node for name in g.node_reads(node)}
     graph.initializer.extend(t for t in net.proto.graph.initializer if t.name in needed)
-    return replace(plan, net=Net(proto, layers))
+    return replace(plan, net=replace(net, proto=proto, layers=layers))
 
 
 def _described(values: Values, name: str) -> onnx.ValueInfoProto:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from quantlab.model.kinds import RuntimeName
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Batch, Count, Option, Stored
 from quantlab.verbs.options.shared import (
     MOST_ROUNDS,
-    RUNTIME,
     DataOptions,
+    Fp32Runtime,
     InsteadOfDecline,
     MaxDecline,
     NoBench,
@@ -55,10 +53,7 @@ class CompareOptions(DataOptions, ShardedOptions, RunOptions):
             main=True,
         ),
     ]
-    fp32_runtime: Annotated[
-        RuntimeName | None,
-        replace(RUNTIME, help="What runs the fp32 model, where that is another.", config=None),
-    ] = None
+    fp32_runtime: Fp32Runtime = None
     max_decline: MaxDecline = "1%"
     criterion: InsteadOfDecline = None
     batch_sizes: Annotated[

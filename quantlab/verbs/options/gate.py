@@ -14,6 +14,7 @@ from quantlab.verbs.options.shared import (
     MOST_ROUNDS,
     DataOptions,
     Force,
+    Fp32Runtime,
     PlainSeed,
     Rounds,
     RunOptions,
@@ -87,6 +88,7 @@ class GateOptions(DataOptions, ShardedOptions, RunOptions):
     allow_isa_change: Annotated[
         bool, _holds("Also on another kind of CPU than the baseline's.", remote=True)
     ] = False
+    fp32_runtime: Fp32Runtime = None
     rounds: Annotated[
         Rounds | None,
         Option(

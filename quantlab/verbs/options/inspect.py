@@ -20,6 +20,7 @@ View = Literal[
     "preprocess-audit",
     "test-data",
     "quantization",
+    "target",
 ]
 _view = partial(Option, group="View")
 
@@ -69,6 +70,10 @@ class InspectOptions(DataOptions, ModelOptions, RunOptions):
             "Check against stored inputs and outputs: a test_data_set_0, or the folder above.",
             role=roles.FOLDER,
         ),
+    ] = None
+    target: Annotated[
+        str | None,
+        _view("Every breach of a target's rules: x86, openvino, tensorrt, ... (docs/targets.md)."),
     ] = None
     images: Annotated[
         Count | None,

@@ -16,6 +16,7 @@ from quantlab.verbs.options.shared import (
     FileName,
     ModelOptions,
     RunOptions,
+    TargetName,
 )
 
 
@@ -37,6 +38,7 @@ class QuantizeOptions(DataOptions, ModelOptions, RunOptions):
             main=True,
         ),
     ] = None
+    target: TargetName = None
     seed: Annotated[
         Seed | None,
         Option("Overrides the recipe's.", group="Calibration", remote=True, most=MOST_SEED),

@@ -38,6 +38,16 @@ SIZE_HELP = "Of images where the model leaves it free: 224, or 48x192 (height x 
 MOST_COUNT, MOST_SEED, MOST_THREADS, MOST_ROUNDS = 10**6, 2**31 - 1, 1024, 10_000
 """What a request may hold at most."""
 
+RUNTIME = Option(
+    "What runs models: onnxruntime or openvino. Default: onnxruntime.",
+    group="Speed",
+    remote=True,
+    config="runtime",
+)
+Fp32Runtime = Annotated[
+    RuntimeName | None,
+    Option("What runs the fp32 model, where that is another.", group="Speed", remote=True),
+]
 FP32 = Option(
     "The fp32 model: a .onnx file, or a published model's name.",
     group="Model",
@@ -46,6 +56,17 @@ FP32 = Option(
     form_help="",
     main=True,
 )
+TargetName = Annotated[
+    str | None,
+    Option(
+        "Where the int8 file is to run: x86, x86-vnni, arm64, openvino, tensorrt, qnn, tflite or "
+        "widest (docs/targets.md). Default: the recipe's, else x86.",
+        group="Calibration",
+        config="target",
+        remote=Name | None,
+        reader="quantlab.targets:find_target",
+    ),
+]
 THREADS = Option("For evaluation; 0: all cores.", group="Speed", remote=True, most=MOST_THREADS)
 FileName = Annotated[
     str,
@@ -138,12 +159,6 @@ class ConfigOptions(Options):
 
 
 _model = partial(Option, group="Model", remote=True)
-RUNTIME = Option(
-    "What runs models: onnxruntime or openvino. Default: onnxruntime.",
-    group="Speed",
-    remote=True,
-    config="runtime",
-)
 
 
 class InputOptions(Options):
@@ -156,6 +171,11 @@ class InputOptions(Options):
     ] = None
     size: Annotated[PixelSize | None, _model(SIZE_HELP)] = None
     runtime: Annotated[RuntimeName | None, RUNTIME] = None
+
+    @property
+    def own_runtime(self) -> RuntimeName | None:
+        """The runtime that was asked for, None where none was or that is searched."""
+        return self.runtime
 
 
 class ModelOptions(InputOptions, ConfigOptions):
@@ -225,7 +245,7 @@ class EvaluationOptions(ModelOptions):
         from quantlab.evaluate.execution import parse_split
         from quantlab.runtime.providers import providers_of
 
-        check_provider(self.provider, self.runtime)
+        check_provider(self.provider, self.own_runtime)
         return ShardedExecution(
             threads=self.threads,
             batch=self.batch_size,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from quantlab.bench.defaults import SHARED_ROUNDS, SHARED_SECONDS
+from quantlab.model.kinds import RuntimeName
 from quantlab.recipe import Recipe
 from quantlab.tune.choices import IncStrategy, Pick, Strategy
 from quantlab.verbs import roles
@@ -31,6 +32,7 @@ from quantlab.verbs.options.shared import (
     FP32,
     MOST_COUNT,
     MOST_SEED,
+    RUNTIME,
     THREADS,
     DataOptions,
     FileName,
@@ -39,6 +41,7 @@ from quantlab.verbs.options.shared import (
     NoBench,
     RunOptions,
     ShardedOptions,
+    TargetName,
 )
 
 
@@ -152,6 +155,15 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
             form_help="Only this recipe.",
         ),
     ] = None
+    target: TargetName = None
+    runtime: Annotated[
+        RuntimeName | Literal["auto"] | None,
+        replace(
+            RUNTIME,
+            help="What runs models: onnxruntime, openvino, or auto: files are made for both, and "
+            "the best is chosen. Default: onnxruntime.",
+        ),
+    ] = None  # type: ignore[assignment]
     quant_format: Annotated[
         Literal["QDQ", "QOperator", "default"] | None,
         _search(
@@ -271,6 +283,11 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
     ] = False
     resume: Annotated[Path | None, Option("Go on with this run folder.", role=roles.FOLDER)] = None
     source: Path | None = Field(None, description="the run to pick from, without a search")
+
+    @property
+    def own_runtime(self) -> RuntimeName | None:
+        """See InputOptions: with ``auto`` fp32 is run by ONNX Runtime."""
+        return None if self.runtime == "auto" else self.runtime
 
     @staticmethod
     def exclusive(asked: Any) -> bool:

@@ -19,6 +19,7 @@ from quantlab.quantize.engine.net import read_net
 from quantlab.quantize.engine.observe import spread_batches
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
+from quantlab.runtime.graphs import graph_session
 from quantlab.runtime.runner import Runner
 
 SIZE, CHANNELS = 12, 8
@@ -227,8 +228,7 @@ def test_no_channel_is_scaled_beyond_its_activations_bound(
                 copy.graph.output.append(
                     helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
                 )
-                with Runner(copy, threads=1) as run:
-                    values = run.session.run([name], {"x": batch})[0]
+                values = graph_session(copy, threads=1).run([name], {"x": batch})[0]
                 peaks.update(np.asarray(values, np.float32))
         made = equalizer.finish()
         for name, by in made.scales.items():

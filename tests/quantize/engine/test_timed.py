@@ -20,7 +20,7 @@ from quantlab.quantize.engine.place import tensor_values
 from quantlab.quantize.engine.qdq import write_qdq
 from quantlab.quantize.placement import Placement
 from quantlab.recipe import Recipe
-from quantlab.runtime.runner import Runner
+from quantlab.runtime.graphs import graph_session
 
 DEPTHWISE = {"k": floats(CHANNELS, 1, 3, 3, seed=4)}
 MEASURED = Recipe(placement="measured")
@@ -97,8 +97,7 @@ def test_a_part_computes_what_the_whole_does(tmp_path: Path) -> None:
     assert [x.name for x in part.net.layers] == ["m", "c2", "p"]
     (made,) = [v.name for v in part.net.proto.graph.output]
     for proto, limit in ((timed.fp32_file(part), 1e-5), (write_qdq(part), 0.1)):
-        with Runner(proto) as runner:
-            answers = runner.session.run([made], {"a": values["a"]})[0]
+        answers = graph_session(proto, threads=1).run([made], {"a": values["a"]})[0]
         assert np.abs(answers - values[made]).max() < limit * np.abs(values[made]).max()
 
 
