@@ -1268,8 +1268,8 @@ def _classifier(
     named = None
     if isinstance(model, str):
         model, named = with_runtime(model)
-    found = inputs.read_as(Model.of(model), options).check_classifier()
-    return found.with_overrides(runtime=named or runtime)
+    chosen = options.model_copy(update={"runtime": named or runtime or options.runtime})
+    return inputs.read_as(Model.of(model), chosen).check_classifier()
 
 
 def _check_reference(comparison: Comparison) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from quantlab.errors import OutputError, disk_is_full
@@ -46,6 +46,15 @@ def write_whole(path: Path, content: bytes | str, owner: str = "") -> None:
     data = content.encode() if isinstance(content, str) else content
     with atomic_path(path, owner) as temporary:
         temporary.write_bytes(data)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together, all or none. Raises OutputError."""
+    for path in contents:
+        check_writable(path)
+    with ExitStack() as stack:
+        for path, content in contents.items():
+            stack.enter_context(atomic_path(path)).write_bytes(content)
 
 
 def remove_parts(folder: Path, beginning: str = "") -> None:

@@ -18,12 +18,14 @@ from quantlab.cli.recorded_run import options_from, recorded_run
 )
 def command(**params: Any) -> None:
     """Calibrate and quantize by one recipe."""
+    from quantlab.model.model import whole_files
     from quantlab.verbs.publish import publish
     from quantlab.verbs.quantize import QuantizeOptions, quantize_named_model
 
     spec = options_from(params, QuantizeOptions)
     with recorded_run("quantize", params) as (run, reporter):
         made = publish(quantize_named_model(spec, reporter), run, reporter)
-    if not params["as_json"]:
+    if not params["as_json"] and made.output is not None:
         click.echo(made.check.line)
-        click.echo(f"Wrote {spec.output} ({len(made.content) / 1e6:.2f} MB)")
+        files = " and ".join(map(str, whole_files(made.output.path)))
+        click.echo(f"Wrote {files} ({made.output.size_bytes / 1e6:.2f} MB)")

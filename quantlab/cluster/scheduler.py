@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from quantlab.cluster.conditions import at_worker, check_alike, conditions
 from quantlab.errors import ClusterError, MissingExtraError, WorkersLostError
+from quantlab.model.ir import is_ir
 
 R = TypeVar("R")
 OPEN_SECONDS = 10.0
@@ -50,7 +51,12 @@ class Scheduler:
         return self._seen
 
     def share(self, content: Path | bytes) -> Any:
-        """A future of the bytes."""
+        """A future of the bytes. Raises ClusterError for OpenVINO IR."""
+        if isinstance(content, Path) and is_ir(content):
+            raise ClusterError(
+                f"{content} is OpenVINO IR, and only one file is sent to each worker.",
+                "Use --executor process, or give the ONNX file that it was made of.",
+            )
         data = content.read_bytes() if isinstance(content, Path) else content
         with _plain_errors():
             return self._client.submit(_itself, data, key=f"quantlab-content-{uuid.uuid4()}")

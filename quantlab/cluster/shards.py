@@ -99,7 +99,7 @@ class Sharded:
         kind = (model.sha256, model.title, *read_as)
         if kind not in self.models:
             sha256, content = model.sha256, None
-            if external_files(read_proto(model.path), model.path):
+            if not model.is_ir and external_files(read_proto(model.path), model.path):
                 content = serialized(model.proto(), f"{model.path.name} for workers")
                 sha256 = hashlib.sha256(content).hexdigest()
             while len(self.models) >= _MODELS:

@@ -2,6 +2,7 @@
 
 ONNX Runtime's own profile is a list of events in Chrome's trace format: ``model_run`` for each run,
 and within it ``…_kernel_time`` for each node, with its operator and the types of its inputs.
+``quantlab.inspect.openvino_profile`` makes the same Profile of OpenVINO's counters.
 Durations are whole microseconds and contain what profiling itself costs.
 """
 
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from quantlab.errors import ModelError
 from quantlab.inspect.kernels import KernelKind, kernel_kind, plain_name
+from quantlab.model.kinds import ONNX_RUNTIME, RuntimeName
 
 MAX_BYTES = 256 * 1024**2
 QUANTIZERS, PRODUCTS = "Quantize/Dequantize", "Gemm/MatMul"
@@ -31,13 +33,24 @@ ALIKE = 1.1
 KINDS_NAMED = 4
 _RUN, _NODE = "model_run", "_kernel_time"
 _SAME = "as fast"
+_OF_OPENVINO = {
+    "Convolution": "Conv",
+    "GroupConvolution": "Conv",
+    "ConvolutionBackpropData": "ConvTranspose",
+    "FullyConnected": PRODUCTS,
+    "FullyConnectedQuantizedLegacy": PRODUCTS,
+    "ReduceMean": "GlobalAveragePool",
+    "AvgPool": "AveragePool",
+    "ReLU": "Relu",
+}
+"""Its operators by ONNX's names."""
 
 ProfileEvent = Mapping[str, Any]
 
 
 class NodeTime(BaseModel):
-    """One node that ONNX Runtime runs, ``kind`` and ``reason`` as in ``quantlab.inspect.Kernel``;
-    ``ms`` is its median time in a run."""
+    """One node that the runtime runs, ``kind`` and ``reason`` as in ``quantlab.inspect.Kernel``;
+    ``ms`` is its median time in a run, ``kernel`` what OpenVINO calls the code that ran."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,6 +59,7 @@ class NodeTime(BaseModel):
     kind: KernelKind
     ms: float
     reason: str = ""
+    kernel: str = ""
 
 
 class Profile(BaseModel):
@@ -59,6 +73,7 @@ class Profile(BaseModel):
     runs: int
     run_ms: float = Field(gt=0)
     nodes: tuple[NodeTime, ...]
+    runtime: RuntimeName = ONNX_RUNTIME
 
     @property
     def between_ms(self) -> float:
@@ -82,7 +97,8 @@ class Profile(BaseModel):
         """Milliseconds of each operator, its int8 form counted with it; the slowest first."""
         times: defaultdict[str, float] = defaultdict(float)
         for node in self.nodes:
-            times[operator(node.op_type)] += node.ms
+            name = QUANTIZERS if node.kind == "quantize" else operator(node.op_type)
+            times[name] += node.ms
         return dict(sorted(times.items(), key=lambda item: -item[1]))
 
     def slowest(self, count: int = 10) -> tuple[NodeTime, ...]:
@@ -96,8 +112,10 @@ def total(nodes: Iterable[NodeTime]) -> float:
 
 
 def operator(op_type: str) -> str:
-    """What an operator computes, whichever its kernel: Conv for FusedConv and QLinearConv. A fp32
-    Gemm may be a QLinearMatMul in int8, so these are one."""
+    """What an operator computes, whichever its kernel and runtime: Conv for FusedConv, QLinearConv
+    and OpenVINO's Convolution. A fp32 Gemm may be a QLinearMatMul in int8, so these are one."""
+    if op_type in _OF_OPENVINO:
+        return _OF_OPENVINO[op_type]
     if op_type in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"):
         return QUANTIZERS
     name = re.sub(r"^(QLinear|Q(?=Gemm)|DynamicQuantize|Fused|Nhwc)", "", op_type)
@@ -240,7 +258,9 @@ def _costs(profile: Profile) -> list[str]:
 def _conversions(profile: Profile) -> str:
     nodes = profile.of_kind("quantize")
     share = profile.share(total(nodes))
-    what = "QuantizeLinear and DequantizeLinear" if len(nodes) > 1 else "conversion"
+    onnx = profile.runtime == ONNX_RUNTIME
+    several = "QuantizeLinear and DequantizeLinear" if onnx else "conversions"
+    what = several if len(nodes) > 1 else "conversion"
     return f"{share:.1%} of its time goes into {len(nodes)} {what}." if nodes else ""
 
 

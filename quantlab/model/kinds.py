@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
@@ -15,6 +16,16 @@ OutputKind = Literal["logits", "probabilities"]
 RuntimeName = Literal["onnxruntime", "openvino"]
 """What runs a model."""
 ONNX_RUNTIME: RuntimeName = "onnxruntime"
+OPENVINO: RuntimeName = "openvino"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A graph input or output. ``shape`` holds None where the dimension is symbolic."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
 
 
 def with_runtime(text: str) -> tuple[str, RuntimeName | None]:
@@ -26,7 +37,7 @@ def with_runtime(text: str) -> tuple[str, RuntimeName | None]:
     return text, None
 
 
-_SOFTMAX = {"Softmax", "QLinearSoftmax"}
+_SOFTMAX = {"Softmax", "QLinearSoftmax", "SoftMax"}
 """LogSoftmax is none: logarithms of probabilities are logits."""
 _SIGMOID = {"Sigmoid", "QLinearSigmoid"}
 _PASS_THROUGH = {
@@ -44,16 +55,30 @@ _PASS_THROUGH = {
 def output_kinds(graph: onnx.GraphProto) -> tuple[OutputKind, ...]:
     """What each output gives, found by walking back over shape-only nodes: probabilities where a
     Softmax made it, or of one number an image a Sigmoid."""
-    producers = {name: node for node in graph.node for name in node.output}
-    return tuple(_kind_of(output, producers) for output in graph.output)
+    made_by = {
+        name: (node.op_type, node.input[0] if node.input else "")
+        for node in graph.node
+        for name in node.output
+    }
+    return tuple(
+        kind_of(output.name, len(dims) == 2 and dims[1].dim_value == 1, made_by, _PASS_THROUGH)
+        for output in graph.output
+        for dims in [output.type.tensor_type.shape.dim]
+    )
 
 
-def _kind_of(output: onnx.ValueInfoProto, producers: Mapping[str, onnx.NodeProto]) -> OutputKind:
-    name, dims = output.name, output.type.tensor_type.shape.dim
-    makers = _SOFTMAX | _SIGMOID if len(dims) == 2 and dims[1].dim_value == 1 else _SOFTMAX
-    while (node := producers.get(name)) is not None and node.op_type in _PASS_THROUGH:
-        name = node.input[0]
-    return "probabilities" if node is not None and node.op_type in makers else "logits"
+def kind_of(
+    name: str, single: bool, made_by: Mapping[str, tuple[str, str]], passing: Collection[str]
+) -> OutputKind:
+    """What the tensor of this name gives; ``single``: one number an image. ``made_by`` has of every
+    tensor its operator and that one's first input, ``passing`` are the operators to walk over."""
+    makers = _SOFTMAX | _SIGMOID if single else _SOFTMAX
+    operator, before = made_by.get(name, ("", ""))
+    for _ in made_by:  # a damaged graph may go round
+        if operator not in passing:
+            break
+        operator, before = made_by.get(before, ("", ""))
+    return "probabilities" if operator in makers else "logits"
 
 
 def of_two_classes(answers: NDArray[np.float32], kind: OutputKind) -> NDArray[np.float32]:

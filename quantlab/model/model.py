@@ -1,4 +1,4 @@
-"""Model: an ONNX file seen read-only."""
+"""Model: an ONNX file, or OpenVINO IR, seen read-only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from quantlab._util.files import write_whole
+from quantlab._util.files import write_together, write_whole
 from quantlab.errors import ModelError, OutputError, shown
 from quantlab.model import graph as g
-from quantlab.model.kinds import ONNX_RUNTIME, RuntimeName, output_kinds
+from quantlab.model.ir import is_ir, read_ir, weights_path
+from quantlab.model.kinds import ONNX_RUNTIME, OPENVINO, RuntimeName, output_kinds
 from quantlab.model.kinds import Layout as Layout
 from quantlab.model.kinds import OutputKind as OutputKind
+from quantlab.model.kinds import TensorInfo as TensorInfo
 from quantlab.model.large import kept_folder, load_weights, serialized
 from quantlab.model.plain import has_zero_sizes, plain
 
@@ -34,16 +36,9 @@ _QUANTIZED_OPS = {
     "ConvInteger",
     "MatMulInteger",
     "DynamicQuantizeLinear",
+    "FakeQuantize",
+    "FakeConvert",
 }
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """A graph input or output. ``shape`` holds None where the dimension is symbolic."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -86,8 +81,8 @@ class _TemporaryFolder:
 
 @dataclass(frozen=True)
 class Model:
-    """An ONNX image classifier: one image input, a [N, classes] output, or [N, 1] for two classes.
-    Never written to.
+    """An image classifier, ONNX or OpenVINO IR: one image input, a [N, classes] output, or [N, 1]
+    for two classes. Never written to.
 
     ``input`` and ``output_kind`` are detected from the graph; ``with_overrides`` corrects them.
     ``size`` is the height and width in pixels of images where the graph leaves them free, one
@@ -96,6 +91,7 @@ class Model:
     ``proto`` and ``runnable`` have it first, the others after it. ``runtime`` is what runs it. A
     model that was made in memory (``of``) has its file in a temporary folder, which is there as
     long as the Model is. ``source`` is the fp32 file that it was made from, where that is known.
+    OpenVINO IR (``path`` ends in ``.xml``) can be run, by OpenVINO alone; it has no ``proto``.
 
     Examples:
         >>> from quantlab import Model
@@ -162,8 +158,20 @@ class Model:
             made = source if isinstance(source, Model) else cls.load(source)
         return made if name is None else replace(made, label=name)
 
+    @classmethod
+    def of_ir(cls, contents: tuple[bytes, bytes], *, name: str) -> Model:
+        """A Model of OpenVINO IR: what its .xml and its .bin hold.
+
+        Raises ModelError, and OutputError when the temporary folder cannot be written.
+        """
+        folder = _TemporaryFolder()
+        files = whole_files(folder.path / f"{file_name(name)}.xml")
+        write_together(dict(zip(files, contents, strict=True)))
+        return replace(cls.load(files[0]), label=name, folder=folder)
+
     def save(self, path: Path | str) -> Path:
-        """Write the model to ``path``, whole or not at all, with its weights inside.
+        """Write the model to ``path``, whole or not at all, with its weights inside; as OpenVINO IR
+        where the name ends in ``.xml``: its weights are the ``.bin`` beside it.
 
         Args:
             path: the file; one that is there is replaced.
@@ -173,7 +181,8 @@ class Model:
 
         Raises:
             OutputError: the file cannot be written, or is this model's own or the fp32 model's.
-            ModelError: the model's file changed since it was loaded.
+            ModelError: the model's file changed since it was loaded, or OpenVINO cannot convert it.
+            MissingExtraError: OpenVINO is not installed.
 
         Examples:
             >>> from quantlab.testing import example_model
@@ -181,22 +190,43 @@ class Model:
             'copy.onnx'
         """
         path = Path(path)
-        for own in (self.path, self.source):
-            if own is not None and path.exists() and own.exists() and path.samefile(own):
+        targets = whole_files(path)
+        own = [f for one in (self.path, self.source) if one for f in whole_files(one)]
+        for target in targets:
+            if target.exists() and any(f.exists() and target.samefile(f) for f in own):
                 raise OutputError(
-                    f"{path} is an input, and inputs are never written.", "Give another file name."
+                    f"{target} is an input, and inputs are never written.",
+                    "Give another file name.",
                 )
         self.check_unchanged()
-        external = external_files(read_proto(self.path), self.path)
-        write_whole(path, self.proto().SerializeToString() if external else self.path.read_bytes())
+        write_together(dict(zip(targets, self._contents(path), strict=True)))
         return path
 
+    def _contents(self, path: Path) -> Sequence[bytes]:
+        """What its files hold under the name ``path``."""
+        if self.is_ir:
+            if not is_ir(path):
+                raise OutputError(
+                    f"cannot write {path}: {self.path} is OpenVINO IR, and stays it.",
+                    "Give a name that ends in .xml.",
+                )
+            return [file.read_bytes() for file in whole_files(self.path)]
+        external = external_files(read_proto(self.path), self.path)
+        if is_ir(path):
+            from quantlab.runtime.openvino import ir_of
+
+            return ir_of(self.path if external else self.path.read_bytes())
+        return [self.proto().SerializeToString() if external else self.path.read_bytes()]
+
     zero_sizes: bool = False
+    small_weights: bool = False
 
     @classmethod
     def load(cls, path: Path | str) -> Model:
-        """Read the file's structure. Raises ModelError when it is not a usable ONNX file."""
+        """Read the file's structure. Raises ModelError when it is no usable ONNX file or IR."""
         path = Path(path)
+        if is_ir(path):
+            return cls._load_ir(path)
         proto = read_proto(path)
         files = (path, *external_files(proto, path))
         zero_sizes = has_zero_sizes(proto.graph)
@@ -217,12 +247,33 @@ class Model:
             zero_sizes=zero_sizes,
         )
 
+    @classmethod
+    def _load_ir(cls, path: Path) -> Model:
+        _check_is_file(path)
+        ir = read_ir(path)
+        files = whole_files(path)
+        return cls(
+            path=path,
+            sha256=file_sha256(*files),
+            size_bytes=sum(file.stat().st_size for file in files),
+            opset=0,
+            inputs=ir.inputs,
+            outputs=ir.outputs,
+            op_census=ir.op_census,
+            output_kind=ir.output_kinds[_judged(ir.outputs, None)] if ir.outputs else "logits",
+            output_kinds=ir.output_kinds,
+            metadata=ir.metadata,
+            runtime=OPENVINO,
+            small_weights=ir.small_weights,
+        )
+
     def proto(self) -> onnx.ModelProto:
         """A fresh copy of the graph, plain (see ``quantlab.model.plain``) and with all weights; a
         large model's are aside (see ``quantlab.model.large``). Free to be changed.
 
-        Raises ModelError when its external data is incomplete.
+        Raises ModelError when its external data is incomplete, and for OpenVINO IR.
         """
+        self.check_onnx()
         proto = _plain(read_proto(self.path), self.path)
         try:
             load_weights(proto, self.path.parent)
@@ -232,9 +283,9 @@ class Model:
                 f"{self.path}: its external data cannot be read: {reason}",
                 "Fetch or export it again.",
             ) from error
-        if self._judged_index:
+        if self.judged_index:
             outputs = list(proto.graph.output)
-            first = outputs.pop(self._judged_index)
+            first = outputs.pop(self.judged_index)
             kept = [
                 onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in (first, *outputs)
             ]
@@ -245,19 +296,21 @@ class Model:
     @property
     def judged(self) -> TensorInfo:
         """The output that is judged."""
-        return self.outputs[self._judged_index]
+        return self.outputs[self.judged_index]
 
     @property
-    def _judged_index(self) -> int:
+    def judged_index(self) -> int:
+        """Its place among the outputs."""
         return _judged(self.outputs, self.output_name)
 
     @cached_property
     def runnable(self) -> Path:
-        """The file for ONNX Runtime: ``path``, or a plain copy of one whose free sizes are written
-        as 0, or whose judged output is not the first."""
-        if not self.zero_sizes and not self._judged_index:
+        """The file for a runtime: ``path``, or a plain copy of one whose free sizes are written as
+        0, or whose judged output is not the first. IR's is ``path``, with its outputs as they are.
+        """
+        if self.is_ir or (not self.zero_sizes and not self.judged_index):
             return self.path
-        copy = kept_folder() / f"{self.sha256}-{self._judged_index}.onnx"
+        copy = kept_folder() / f"{self.sha256}-{self.judged_index}.onnx"
         part = copy.with_suffix(f".{os.getpid()}")
         part.write_bytes(serialized(self.proto(), str(self.path)))
         part.replace(copy)
@@ -274,9 +327,25 @@ class Model:
         return self.label or self.path.stem
 
     @property
+    def is_ir(self) -> bool:
+        """Whether it is OpenVINO IR, which only OpenVINO runs."""
+        return is_ir(self.path)
+
+    def check_onnx(self) -> None:
+        """Raises ModelError for OpenVINO IR."""
+        if self.is_ir:
+            raise ModelError(
+                f"{self.path} is OpenVINO IR: it can be run, not quantized or inspected node by "
+                "node.",
+                "Give the ONNX file that it was made of.",
+            )
+
+    @property
     def is_quantized(self) -> bool:
-        """Whether the graph already holds quantized operators."""
-        return any(op in _QUANTIZED_OPS or "QLinear" in op for op in self.op_census)
+        """Whether the graph already holds quantized operators, or of IR quantized weights."""
+        return self.small_weights or any(
+            op in _QUANTIZED_OPS or "QLinear" in op for op in self.op_census
+        )
 
     @cached_property
     def input(self) -> InputSpec:
@@ -317,7 +386,15 @@ class Model:
         output_name: str | None = None,
         runtime: RuntimeName | None = None,
     ) -> Model:
-        """The same model with what was detected wrongly set right, and what is free settled."""
+        """The same model with what was detected wrongly set right, and what is free settled.
+
+        Raises ModelError when another runtime than OpenVINO is to run IR.
+        """
+        if self.is_ir and runtime not in (None, OPENVINO):
+            raise ModelError(
+                f"{self.path} is OpenVINO IR, which ONNX Runtime does not run.",
+                "Leave the runtime out, or give the ONNX file that it was made of.",
+            )
         chosen = _judged(self.outputs, output_name) if output_name else None
         detected = self.output_kind if chosen is None else self.output_kinds[chosen]
         return replace(
@@ -331,13 +408,13 @@ class Model:
 
     def like(self, other: Model) -> Model:
         """The same model, read and run as the other one is: layout, size, judged output and its
-        kind, runtime."""
+        kind, runtime where it has the choice."""
         return self.with_overrides(
             layout=other.layout,
             output_kind=other.output_kind,
             size=other.size,
             output_name=other.output_name,
-            runtime=other.runtime,
+            runtime=None if self.is_ir else other.runtime,
         )
 
     def check_classifier(self) -> Model:
@@ -347,9 +424,22 @@ class Model:
 
     def check_unchanged(self) -> None:
         """Raises ModelError when the file on disk is no longer the one that was loaded."""
-        proto = read_proto(self.path)
-        if file_sha256(self.path, *external_files(proto, self.path)) != self.sha256:
+        if file_sha256(*model_files(self.path)) != self.sha256:
             raise ModelError(f"{self.path} changed while quantlab was reading it.", "Run again.")
+
+
+def model_files(path: Path) -> tuple[Path, ...]:
+    """The file with those that are read with it: external data, IR's weights. Raises ModelError."""
+    if is_ir(path):
+        _check_is_file(path)
+        read_ir(path)
+        return whole_files(path)
+    return (path, *external_files(read_proto(path), path))
+
+
+def whole_files(path: Path) -> tuple[Path, ...]:
+    """The files of a model that has no external data: two of IR."""
+    return (path, weights_path(path)) if is_ir(path) else (path,)
 
 
 def runtime_suffix(runtime: str) -> str:
@@ -371,12 +461,7 @@ def _plain(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
 
 def read_proto(path: Path) -> onnx.ModelProto:
     """The protobuf without its external data. Raises ModelError with the reason in plain words."""
-    if not path.exists():
-        raise ModelError(
-            f"{path}: no such model file.", "quantlab recipes lists the models it can fetch."
-        )
-    if not path.is_file():
-        raise ModelError(f"{path} is not a file.", "Give the path of an .onnx file.")
+    _check_is_file(path)
     if path.stat().st_size > MAX_BYTES:
         raise ModelError(f"{path} is larger than 2 GiB, the limit of one ONNX protobuf.")
     try:
@@ -391,6 +476,18 @@ def read_proto(path: Path) -> onnx.ModelProto:
         ) from error
     _check_structure(proto, path)
     return proto
+
+
+def _check_is_file(path: Path) -> None:
+    if not path.exists():
+        raise ModelError(
+            f"{path}: no such model file.", "quantlab recipes lists the models it can fetch."
+        )
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file.", "Give the path of an .onnx file.")
+    graph = path.with_suffix(".xml")
+    if path == weights_path(graph) and graph.is_file():
+        raise ModelError(f"{path} holds the weights of OpenVINO IR.", f"Give {graph}.")
 
 
 def _check_structure(proto: onnx.ModelProto, path: Path) -> None:

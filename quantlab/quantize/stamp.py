@@ -1,4 +1,4 @@
-"""Read and write quantlab's entries in the ONNX metadata of a quantized file."""
+"""Read and write quantlab's entries in the metadata of a quantized file."""
 
 from __future__ import annotations
 
@@ -35,17 +35,22 @@ def stamp(
     proto.producer_name = "quantlab"
     proto.producer_version = ""
     del proto.metadata_props[:]
-    facts = {
-        IMAGES_KEY: " ".join(sorted(digest[:_HEX] for digest in digests)),
-        PIPELINE_KEY: pipeline,
-        RECIPE_KEY: recipe.model_dump_json(),
-        SOURCE_KEY: model.sha256,
-    }
+    facts = stamped(model, recipe, pipeline, digests)
     if placement is not None:
         facts[PLACEMENT_KEY] = metadata[PLACEMENT_KEY]
     for key, value in facts.items():
         proto.metadata_props.add(key=key, value=value)
     return serialized(proto, f"the int8 file of {model.path.name}")
+
+
+def stamped(model: Model, recipe: Recipe, pipeline: str, digests: Sequence[str]) -> dict[str, str]:
+    """What every quantized file says of how it was made."""
+    return {
+        IMAGES_KEY: " ".join(sorted(digest[:_HEX] for digest in digests)),
+        PIPELINE_KEY: pipeline,
+        RECIPE_KEY: recipe.model_dump_json(),
+        SOURCE_KEY: model.sha256,
+    }
 
 
 def calibrated_on(metadata: dict[str, str], digests: Sequence[str]) -> int:

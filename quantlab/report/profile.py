@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from quantlab.inspect.kernels import KernelKind
 from quantlab.inspect.profile import NodeTime, Profile, answers, total
+from quantlab.model.kinds import OPENVINO
 from quantlab.report.formats import NOTHING, percent, table
 
 OPERATORS_SHOWN = 12
@@ -22,13 +23,19 @@ def profile_summary(profiles: Sequence[Profile]) -> str:
     first = profiles[0]
     parts = [
         f"Profile: batch {first.batch_size}, threads {first.threads}, medians of "
-        f"{min(p.runs for p in profiles)} runs, what profiling costs included",
+        f"{min(p.runs for p in profiles)} runs, what profiling costs included{_means(profiles)}",
         "\n".join(answers(profiles)),
         *map(_operators, _parts(profiles, 3)),
         *map(_kinds, _parts(profiles, 3)),
         *map(_slowest, _parts(profiles, 2)),
     ]
     return "\n\n".join(parts)
+
+
+def _means(profiles: Sequence[Profile]) -> str:
+    """OpenVINO keeps no single runs of a node."""
+    found = any(profile.runtime == OPENVINO for profile in profiles)
+    return "\n(nodes in OpenVINO: medians of means of some runs)" if found else ""
 
 
 def _parts(profiles: Sequence[Profile], size: int) -> Iterator[Sequence[Profile]]:
@@ -76,7 +83,10 @@ def _time(profile: Profile, ms: float | None) -> str:
 
 def _slowest(profiles: Sequence[Profile]) -> str:
     """Side by side by rank: the nodes of one row are not the same layer."""
-    columns = [[(f"{n.op_type} {n.name}", f"{n.ms:.3f}") for n in p.slowest()] for p in profiles]
+    columns = [
+        [(f"{n.op_type} {n.name} {n.kernel}".rstrip(), f"{n.ms:.3f}") for n in p.slowest()]
+        for p in profiles
+    ]
     rows = [
         [cell for column in columns for cell in (column[i] if i < len(column) else ("", ""))]
         for i in range(max(map(len, columns)))

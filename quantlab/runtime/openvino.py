@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab._util.scratch import temporary_folder
 from quantlab.errors import MissingExtraError, ModelError
 from quantlab.model.model import TensorInfo
 from quantlab.runtime.batches import filled
@@ -34,7 +35,9 @@ SETTINGS: Mapping[str, Any] = {
 """Of all models; beside them NUM_STREAMS and INFERENCE_NUM_THREADS."""
 _NODE = re.compile(r"Node\((\w+)\): ([^>']+)>")
 _NO_RULE = re.compile(r"No conversion rule found for operations: (?:[\w.]+\.)?(\w+)")
-_NOISE = re.compile(r"^(Exception from |Check '|FrontEnd API failed|Model wasn't|Summary:|\S+: $)")
+_NOISE = re.compile(
+    r"^(Exception from |Check '|FrontEnd API failed|Model wasn't|Summary:|While validating |-- )"
+)
 
 
 def import_openvino(purpose: str = "--runtime openvino") -> Any:
@@ -46,12 +49,45 @@ def import_openvino(purpose: str = "--runtime openvino") -> Any:
     return openvino
 
 
+def ir_of(source: Path | bytes, metadata: Mapping[str, str] = {}) -> tuple[bytes, bytes]:
+    """OpenVINO IR of an ONNX model, or of other IR: what its .xml and its .bin hold, the same bytes
+    for the same model.
+
+    Its metadata are kept, and these added; fp32 stays fp32. Raises ModelError for a model that
+    OpenVINO cannot convert, naming the node; MissingExtraError.
+    """
+    openvino = import_openvino("OpenVINO IR")
+    with plain_errors("OpenVINO cannot convert the model", source), temporary_folder() as folder:
+        model = openvino.Core().read_model(source)
+        for key, value in metadata.items():
+            model.set_rt_info(value, ["framework", key])
+        _name_plainly(model)
+        openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+        return (folder / "model.xml").read_bytes(), (folder / "model.bin").read_bytes()
+
+
+def _name_plainly(model: Any) -> None:
+    """Nodes without a name are called by numbers that count all nodes this process ever made: call
+    them by their place in the graph."""
+    nodes = model.get_ordered_ops()
+    nameless = [node for node in nodes if node.get_friendly_name() == node.get_name()]
+    names = Counter(node.get_friendly_name() for node in nodes)
+    names.subtract(node.get_friendly_name() for node in nameless)
+    number = 0
+    for node in nameless:
+        number += 1
+        while names[f"{node.get_type_name()}_{number}"] > 0:
+            number += 1
+        node.set_friendly_name(f"{node.get_type_name()}_{number}")
+
+
 class OpenVinoSession:
     """A model that OpenVINO runs; see ``quantlab.runtime.runner.Session``.
 
     It is compiled for each shape of its input that comes, at once the fastest and the usual way;
-    ``streams`` calls are computed at the same time, with ``threads`` each. ``settings`` go beside
-    SETTINGS. Raises ModelError for a model that OpenVINO cannot convert, naming the node.
+    ``streams`` calls are computed at the same time, with ``threads`` each; the judged output is
+    the model's number ``output``, and the first of ``outputs``. ``settings`` go beside SETTINGS.
+    Raises ModelError for a model that OpenVINO cannot convert, naming the node.
     """
 
     def __init__(
@@ -68,12 +104,20 @@ class OpenVinoSession:
         with plain_errors(f"OpenVINO cannot load {self._name}", source):
             self.model = core.read_model(source)
         self.inputs = tuple(map(_tensor_info, self.model.inputs))
-        self.outputs = tuple(map(_tensor_info, self.model.outputs))
+        outputs = [_tensor_info(port) for port in self.model.outputs]
+        self.outputs = (outputs.pop(output), *outputs)
         self._output = output
         many = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads * streams}
         self._settings = {**SETTINGS, **many, **settings}
         self._core, self._lock = core, threading.Lock()
         self._compiled: OrderedDict[tuple[int, ...], tuple[Any, list[Any]]] = OrderedDict()
+
+    def compile(self, shape: tuple[int, ...]) -> Any:
+        """The model compiled anew for this shape of its input. Raises ModelError."""
+        with plain_errors("OpenVINO cannot run the model on this batch"):
+            model = self.model.clone()
+            model.reshape({model.input(0).any_name: list(shape)})
+            return self._core.compile_model(model, "CPU", dict(self._settings))
 
     def compiled(self, shape: tuple[int, ...]) -> Any:
         """The model compiled for this shape of its input. Raises ModelError."""
@@ -112,11 +156,7 @@ class OpenVinoSession:
             if shape not in self._compiled:
                 if len(self._compiled) == KEPT:
                     self._compiled.popitem(last=False)
-                with plain_errors("OpenVINO cannot run the model on this batch"):
-                    model = self.model.clone()
-                    model.reshape({model.input(0).any_name: list(shape)})
-                    made = self._core.compile_model(model, "CPU", dict(self._settings))
-                self._compiled[shape] = (made, [])
+                self._compiled[shape] = (self.compile(shape), [])
             self._compiled.move_to_end(shape)
             return self._compiled[shape]
 
@@ -143,31 +183,33 @@ def plain_errors(doing: str, source: Path | bytes | None = None) -> Iterator[Non
 
 def _failing_node(text: str, source: Path | bytes | None) -> str:
     if found := _NODE.search(text):
-        return f"the node {found[2]} ({found[1]}): "
+        operator, given = found.groups()
+        names = (n.name for n in _onnx_nodes(source) if given in n.output and n.name)
+        return f"the node {next(names, given)} ({operator}): "
     if found := _NO_RULE.search(text):
-        return f"it has no conversion for {_named(found[1], source)}: "
+        nodes = (n for n in _onnx_nodes(source) if n.op_type == found[1])
+        name = next((f" of the node {n.name or n.output[0]}" for n in nodes), "")
+        return f"it has no conversion for the operator {found[1]}{name}: "
     return ""
 
 
-def _named(operator: str, source: Path | bytes | None) -> str:
-    """The first node of this operator, with its name."""
+def _onnx_nodes(source: Path | bytes | None) -> Sequence[Any]:
+    """The nodes of an ONNX model, to tell their names; none of anything else."""
     import onnx
 
     try:
         content = source if isinstance(source, bytes) else Path(source or "").read_bytes()
-        nodes = onnx.ModelProto.FromString(content).graph.node
-    except Exception:  # a message is being made: without the name it is one as well
-        nodes = []
-    name = next((n.name or n.output[0] for n in nodes if n.op_type == operator), None)
-    return f"the operator {operator}" + ("" if name is None else f" of the node {name}")
+        return tuple(onnx.ModelProto.FromString(content).graph.node)
+    except Exception:  # a message is being made: without names it is one as well
+        return ()
 
 
 def _reason(text: str) -> str:
     """The last sentence that a person can use."""
-    if _NO_RULE.search(text):
+    if not _NODE.search(text) and _NO_RULE.search(text):
         return "OpenVINO does not know the operator."
     lines = [line.strip() for line in text.splitlines()]
-    told = [line for line in lines if line and not _NOISE.match(line) and "-- " not in line]
+    told = [line for line in lines if line and not _NOISE.match(line)]
     return (told[0] if told else " ".join(text.split())).removesuffix(".")[:300] + "."
 
 

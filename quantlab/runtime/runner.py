@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from quantlab.errors import ModelError
+from quantlab.model.ir import is_ir
 from quantlab.model.kinds import ONNX_RUNTIME, OutputKind, RuntimeName, of_two_classes, output_kinds
 from quantlab.model.model import Model, TensorInfo, read_proto
 from quantlab.runtime.batches import filled
@@ -82,9 +83,13 @@ class Runner:
     ) -> None:
         self.threads = threads or default_threads()
         self.providers = tuple(providers)
-        own = model.runtime if isinstance(model, Model) else ONNX_RUNTIME
+        if isinstance(model, str | Path) and is_ir(Path(model)):
+            model = Model.load(model)
+        if isinstance(model, Model):
+            model = model.with_overrides(runtime=runtime)
+            runtime = model.runtime
         self._session: Session | None
-        if (runtime or own) == ONNX_RUNTIME:
+        if runtime in (None, ONNX_RUNTIME):
             settings: dict[str, Any] = {
                 "threads": self.threads,
                 "inter_threads": inter_threads,
@@ -101,6 +106,7 @@ class Runner:
                 model.SerializeToString() if isinstance(model, onnx.ModelProto) else _source(model),
                 threads=self.threads,
                 streams=streams,
+                output=model.judged_index if isinstance(model, Model) and model.is_ir else 0,
             )
         given = self._session.inputs
         if len(given) != 1:

@@ -128,7 +128,7 @@ def side_by_side(
 ) -> SideBySide:
     """Evaluate fp32 and int8 (with a ``test`` until it is certain), and ``there`` int8 in the other
     runtime, time both, compare."""
-    if sentence := slow_format(models[1].proto().graph):
+    if not models[1].is_ir and (sentence := slow_format(models[1].proto().graph)):
         reporter.warn(sentence)
     early = None
     one_file = models[0].sha256 == models[1].sha256
@@ -167,9 +167,13 @@ def side_by_side(
 
 
 def with_fp32_there(fp32: Model, int8: Model) -> list[Model]:
-    """Both models, and behind them fp32 in int8's runtime, where that is another."""
-    moved = [] if fp32.runtime == int8.runtime else [fp32.with_overrides(runtime=int8.runtime)]
+    """Both models, and behind them fp32 in int8's runtime, where that is another that runs it."""
+    moved = [fp32.with_overrides(runtime=int8.runtime)] if _can_move(fp32, int8) else []
     return [fp32, int8, *moved]
+
+
+def _can_move(fp32: Model, int8: Model) -> bool:
+    return fp32.runtime != int8.runtime and not fp32.is_ir
 
 
 def with_runtime_gains(
@@ -177,7 +181,7 @@ def with_runtime_gains(
 ) -> Comparison:
     """The comparison with what of its speedups is the runtime's; ``timing`` is of
     ``with_fp32_there``."""
-    if fp32.runtime == int8.runtime:
+    if not _can_move(fp32, int8):
         return comparison
     own, quantized, there = timing.measurements[:3]
     gains = runtime_gains(own, there, quantized, (fp32.runtime, int8.runtime))
@@ -271,7 +275,9 @@ def _lead(
         *pair,
         comparison,
         (first, second),
-        lambda: origin_of(fp32.proto().graph, int8.proto().graph),
+        lambda: (
+            None if fp32.is_ir or int8.is_ir else origin_of(fp32.proto().graph, int8.proto().graph)
+        ),
     )
     return (*lead_of(*pair), *([apart] if apart else []), *_of_two_runtimes(fp32, int8))
 
@@ -334,11 +340,14 @@ def compared(
 
 
 def macs_of(int8: Model, asked: Collection[str] | None = None) -> Macs | None:
-    """The model's MACs by what computes them; None when it does not run on a blank image.
+    """The model's MACs by what computes them; None when it does not run on a blank image, and for
+    OpenVINO IR.
 
     ``asked`` are the nodes that a tune was asked to exclude: the others that its recipe excludes
     it has reverted itself.
     """
+    if int8.is_ir:
+        return None
     stamped = inputs.stamped_recipe(int8).get("exclude")
     excluded = [x for x in stamped if isinstance(x, str)] if isinstance(stamped, list) else []
     mine = excluded if asked is None else asked

@@ -69,14 +69,14 @@ def find_model(
     if not path.exists() and path.parent == Path() and name in catalog():
         reporter.say(f"{text} is not here: fetching the published model {name}.")
         path = fetch_with_progress(name, reporter)
+    options = options.model_copy(update={"runtime": named or runtime or options.runtime})
     model = read_as(Model.load(path), options).check_classifier()
     if len(model.outputs) > 1 and options.output_name is None:
         reporter.say(
             f"{text} has {len(model.outputs)} outputs: {model.judged.name} is judged "
             "(--output-name names another)."
         )
-    chosen = named or runtime
-    return model if chosen is None else replace(model, runtime=chosen)
+    return model
 
 
 def _check_no_runtime(text: str) -> None:
@@ -111,7 +111,8 @@ def fetch_with_progress(name: str, reporter: Reporter, from_dir: Path | None = N
 
 
 def require_fp32(model: Model, verb: str) -> Model:
-    """The model itself. Raises ModelError when it is quantized already."""
+    """The model itself. Raises ModelError when it is quantized already, or OpenVINO IR."""
+    model.check_onnx()
     if model.is_quantized:
         raise ModelError(
             f"{model.path} is already quantized ({_quantized_ops(model.op_census)}).",

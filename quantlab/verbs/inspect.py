@@ -82,6 +82,7 @@ def inspect(
     """One view of the model; ``given``: there are images for a view that can do without."""
     match spec.view:
         case "portability":
+            model.check_onnx()
             require_int8(model, "nothing in it can saturate")
             portability = check_portability(model, sources.images())
             facts = portability.model_dump(mode="json", exclude={"layers"})

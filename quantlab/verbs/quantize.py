@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantlab._util.files import check_writable, write_whole
+from quantlab._util.files import check_writable
 from quantlab._util.paths import cache_dir
 from quantlab._util.reporter import Reporter
 from quantlab._util.yamlfile import read_yaml, validate
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.preprocess import Pipeline
-from quantlab.errors import QuantizeError, RecipeError
+from quantlab.errors import OutputError, QuantizeError, RecipeError
 from quantlab.fetch import catalog
 from quantlab.inspect.speed_formats import slow_format
-from quantlab.model.model import Model, file_name
+from quantlab.model.ir import is_ir
+from quantlab.model.kinds import OPENVINO
+from quantlab.model.model import Model, file_name, whole_files
 from quantlab.quantize import Engine, get_engine
 from quantlab.quantize.cached_files import ENGINES, file_key, keep_model, recall_model
 from quantlab.quantize.placement import read_placement
-from quantlab.quantize.stamp import stamp
+from quantlab.quantize.stamp import stamp, stamped
 from quantlab.recipe import Recipe
 from quantlab.report.placement import nothing_in_int8, placement_sentence, predicted_slower
+from quantlab.runtime.openvino import import_openvino
 from quantlab.verbs import inputs
 from quantlab.verbs.calibration_sample import calibration_images, drawn
 from quantlab.verbs.inputs import LocatedDataset, model_facts
@@ -37,15 +42,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Quantized(VerbResult):
-    """An int8 file's ``content``, also as a Model, how it was made, and what its check against
-    fp32 found.
+    """An int8 file, how it was made, and what its check against fp32 found.
 
     ``output`` is the file once it is written, ``int8`` itself where it is to be kept in the run
     folder. ``error`` is set for a file that is unrelated to
     fp32, unless that is wanted all the same: it is not written.
     """
 
-    content: bytes
     int8: Model
     made: Mapping[str, Any]
     check: SelfCheck
@@ -64,23 +67,35 @@ class Quantized(VerbResult):
     def artifacts(self, conditions: PageConditions) -> Iterable[Artifact]:
         """The file, where it is kept there."""
         if self.output is self.int8:
-            yield Artifact("model", f"{file_name(self.int8.title)}.onnx", self.int8.save)
+            yield Artifact(
+                "model", file_name(self.int8.title) + self.int8.path.suffix, self.int8.save
+            )
 
 
 def quantize_named_model(spec: QuantizeOptions, reporter: Reporter) -> Quantized:
-    """Write the quantized model to ``spec.output``, once it was checked against fp32."""
-    check_writable(spec.output)
+    """Write the quantized model to ``spec.output``, once it was checked against fp32; IR is checked
+    in OpenVINO where no runtime is named."""
+    runtime = spec.runtime
+    if is_ir(spec.output):
+        import_openvino("OpenVINO IR")
+        runtime = runtime or OPENVINO
+    for path in whole_files(spec.output):
+        check_writable(path)
     recipe, name = find_recipe(spec.recipe, spec.target), str(spec.output)
-    model = inputs.require_fp32(inputs.find_model(spec.model, spec, reporter), "quantize")
+    model = inputs.find_model(spec.model, spec, reporter, runtime)
+    model = inputs.require_fp32(model, "quantize")
     pipeline = inputs.find_pipeline(model, spec, reporter)
     found = inputs.find_calibration_data(spec, model, reporter)
+    if makes_ir(recipe, model) and not is_ir(spec.output):
+        raise OutputError(
+            f"{spec.output}: NNCF's file for OpenVINO is OpenVINO IR, whose name ends in .xml.",
+            "Give --output NAME.xml; without --runtime openvino NNCF writes ONNX.",
+        )
     result = quantize(model, recipe, found, pipeline, spec, reporter, name)
     if result.error is not None:
         return result
-    write_whole(spec.output, result.content)
-    written = Model.load(spec.output)
-    warn_of_speed(written, reporter)
-    return replace(result, output=written)
+    warn_of_speed(result.int8, reporter)
+    return replace(result, output=Model.load(result.int8.save(spec.output)))
 
 
 def quantize(
@@ -101,14 +116,16 @@ def quantize(
     reporter.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")
     with inputs.sharded(spec.executor, reporter) as workers:
         engine = engine_of(recipe.engine, workers, reporter)
-        content = quantized(model, recipe, images, engine)
+        with telling(engine, recipe, reporter):
+            int8 = int8_model(
+                model, recipe, images, engine, re.sub(r"\.(onnx|xml)$", "", Path(name).name)
+            )
     facts = {
         "model": model_facts(model),
         "calibration": inputs.data_facts(found, images.crops),
         "pipeline": images.crops.pipeline.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
     }
-    int8 = int8_of(model, content, Path(name).name.removesuffix(".onnx"))
     say_placement(int8, recipe, Path(name).name, reporter)
     chosen = choose_images(found, sample, images, recipe, spec, reporter)
     check = self_check(model, int8, recipe, images, chosen, spec.threads)
@@ -121,13 +138,34 @@ def quantize(
     elif check.problem:
         reporter.warn(f"{Path(name).name}: {check.problem}. {ADVICE}")
     model.check_unchanged()
-    return Quantized(content, int8, facts, check, error=error)
+    return Quantized(int8, facts, check, error=error)
+
+
+def makes_ir(recipe: Recipe, model: Model) -> bool:
+    """Whether the engine makes OpenVINO IR of this model: NNCF does, of one that OpenVINO runs."""
+    return recipe.engine == "nncf" and model.runtime == OPENVINO
+
+
+def int8_model(
+    model: Model, recipe: Recipe, images: CalibrationImages, engine: Engine, name: str
+) -> Model:
+    """The int8 file, stamped with how it was made. Raises QuantizeError."""
+    if not makes_ir(recipe, model):
+        return int8_of(model, quantized(model, recipe, images, engine), name)
+    from quantlab.quantize.peers.nncf import NncfEngine
+
+    facts = stamped(model, recipe, _definition(images), images.crops.digests)
+    made = Model.of_ir(NncfEngine().quantize_ir(model, recipe, images, facts), name=name)
+    return _of_fp32(made, model)
 
 
 def int8_of(fp32: Model, content: bytes, name: str) -> Model:
     """The int8 file as a Model that gives what the fp32 model gives."""
-    made = Model.of(content, name=name).like(fp32)
-    return replace(made, source=None if fp32.folder else fp32.path)
+    return _of_fp32(Model.of(content, name=name), fp32)
+
+
+def _of_fp32(int8: Model, fp32: Model) -> Model:
+    return replace(int8.like(fp32), source=None if fp32.folder else fp32.path)
 
 
 def say_placement(int8: Model, recipe: Recipe, name: str, reporter: Reporter) -> None:
@@ -147,7 +185,7 @@ def say_placement(int8: Model, recipe: Recipe, name: str, reporter: Reporter) ->
 
 def warn_of_speed(int8: Model, reporter: Reporter) -> None:
     """Warn of a format that is slow on this machine."""
-    if sentence := slow_format(int8.proto().graph):
+    if not int8.is_ir and (sentence := slow_format(int8.proto().graph)):
         reporter.warn(sentence)
 
 
@@ -214,8 +252,23 @@ def engine_of(name: str, sharded: Sharded | None, reporter: Reporter) -> Engine:
     return QuantlabEngine(sharded.observe(reporter))
 
 
+@contextmanager
+def telling(engine: Engine, recipe: Recipe, reporter: Reporter) -> Iterator[None]:
+    """A progress bar with the step that quantlab's engine is at, while the block quantizes."""
+    if not hasattr(engine, "told"):
+        yield
+        return
+    with reporter.progress(f"Quantizing by {recipe.name}", 100) as advance:
+        engine.told = lambda step, share: advance(round(100 * share), step)
+        yield
+        advance(100, "done")
+
+
 def made(model: Model, recipe: Recipe, images: CalibrationImages, engine: Engine) -> bytes:
     """The quantized file's bytes, stamped with how it was made. Raises QuantizeError."""
     proto = engine.quantize(model, recipe, images)
-    definition = json.dumps(images.crops.pipeline.model_dump(mode="json"), sort_keys=True)
-    return stamp(proto, model, recipe, definition, images.crops.digests)
+    return stamp(proto, model, recipe, _definition(images), images.crops.digests)
+
+
+def _definition(images: CalibrationImages) -> str:
+    return json.dumps(images.crops.pipeline.model_dump(mode="json"), sort_keys=True)

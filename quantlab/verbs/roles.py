@@ -98,13 +98,14 @@ def model_path(name: str) -> Path:
 
 
 def model_parts(path: Path) -> Iterable[Path]:
-    """The file of a published model, and the external data of any."""
+    """The file of a published model; the external data of any, and IR's weights."""
+    from quantlab.model.ir import is_ir, weights_path
     from quantlab.model.model import external_files, read_proto
 
     file = model_path(str(path))
     yield file
     with suppress(QuantlabError):
-        yield from external_files(read_proto(file), file)
+        yield from [weights_path(file)] if is_ir(file) else external_files(read_proto(file), file)
 
 
 def below(path: Path) -> Iterator[Path]:
@@ -180,14 +181,17 @@ def _head(path: Path, size: int = _MOST_TEXT) -> str:
 
 
 def _stamped(path: Path) -> bool:
+    from quantlab.model.ir import is_ir, read_ir
     from quantlab.model.model import read_proto
     from quantlab.quantize.stamp import SOURCE_KEY
 
+    graph = path.with_suffix(".xml") if path.suffix == ".bin" else path
     try:
-        found = read_proto(path)
+        if is_ir(graph):
+            return SOURCE_KEY in read_ir(graph).metadata
+        return any(entry.key == SOURCE_KEY for entry in read_proto(graph).metadata_props)
     except QuantlabError:
         return False
-    return any(entry.key == SOURCE_KEY for entry in found.metadata_props)
 
 
 def _baseline(path: Path) -> bool:
@@ -307,7 +311,13 @@ def _ledger_files(folder: Path) -> list[tuple[Path, FileKind]]:
     return list(zip((folder / "ledger.md", folder / "ledger.csv"), LEDGER, strict=True))
 
 
-WRITES_INT8 = Writes(lambda path: INT8, usual=_int8_name)
+def _weights_beside(path: Path, values: Values) -> list[Path]:
+    from quantlab.model.ir import is_ir, weights_path
+
+    return [weights_path(path)] if is_ir(path) else []
+
+
+WRITES_INT8 = Writes(lambda path: INT8, beside=_weights_beside, usual=_int8_name)
 WRITES_BASELINE = Writes(_baseline_kind, beside=_answers_beside)
 WRITES_JUNIT = Writes(lambda path: JUNIT)
 WRITES_COMMENT = Writes(lambda path: COMMENT)

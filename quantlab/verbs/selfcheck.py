@@ -188,9 +188,9 @@ def _fidelity(proxy: Proxy, other: Model | onnx.ModelProto) -> FidelityFigures:
 
 def _share(int8: Model, recipe: Recipe) -> float | None:
     """In the runtime that the file is for, which need not be the one that it is checked in."""
-    proto = int8.proto()
     runtime: RuntimeName = "openvino" if recipe.target == "openvino" else int8.runtime
     try:
+        proto = int8.proto()
         return int8_share(proto.graph, node_macs(proto, int8.input), runtime=runtime).int8
     except ModelError:
         return None

@@ -41,7 +41,7 @@ from quantlab.verbs.group_costs import CheapScore
 from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.tune import BenchConditions
 from quantlab.verbs.prefetch import RecipePrefetcher
-from quantlab.verbs.quantize import engine_of, quantized
+from quantlab.verbs.quantize import engine_of, quantized, telling
 
 CERTAIN_FAILURE: tuple[StopDecision, ...] = ("fail",)
 TRIAL_TIMING = BenchConditions(rounds=10, seconds=2.0)
@@ -102,7 +102,8 @@ class RecipeFiles:
                 recipe.engine, self._execution.sharded, self._reporter
             )
         engine = self._engines[recipe.engine]
-        return quantized(self._prepared.model, recipe, self._prepared.images, engine)
+        with telling(engine, recipe, self._reporter):
+            return quantized(self._prepared.model, recipe, self._prepared.images, engine)
 
     def of(self, trial: Trial) -> Path:
         """The trial's file; made again when it was made on another machine."""

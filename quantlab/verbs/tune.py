@@ -35,6 +35,7 @@ from quantlab.gate.metrics import metrics_of
 from quantlab.gate.notation import parse_criterion, parse_decline
 from quantlab.gate.verdict import judge
 from quantlab.inspect.counts import product_share
+from quantlab.model.ir import is_ir
 from quantlab.model.kinds import ONNX_RUNTIME, RuntimeName
 from quantlab.model.model import Model
 from quantlab.quantize import Engine, get_engine
@@ -121,6 +122,11 @@ def tune(
     """
     listed = _rungs(spec)
     _check(spec, criterion, listed)
+    if is_ir(output):
+        raise OutputError(
+            f"{output}: tune writes ONNX, not OpenVINO IR.",
+            "Name an .onnx file; Model.save, or quantize with the chosen recipe, makes IR of it.",
+        )
     check_writable(output)
     with resumable(folder), scratch(folder), spec.executing(reporter) as execution:
         _tidy(folder, output)

@@ -42,9 +42,11 @@ def where(
 
 
 def other_cpus(int8: Model, crops: Crops) -> OtherCpus:
-    """Emulate CPUs without VNNI on some of these images."""
+    """Emulate CPUs without VNNI on some of these images; not for OpenVINO IR."""
     if not int8.is_quantized:
         return OtherCpus(state="not quantized")
+    if int8.is_ir:
+        return OtherCpus(state="unknown")
     step = max(1, len(crops) // CPU_IMAGES)
     rows = slice(0, step * CPU_IMAGES, step)
 

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy.special import softmax
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,6 +48,11 @@ def test_only_those_given_take_part(parts: SimpleNamespace) -> None:
     assert "quantlab a16w8" not in {c.name for c in found}
 
 
+def _divergence(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    p, q = (softmax(x.astype(np.float64)) for x in (first, second))
+    return float((p * np.log(p / q)).sum())
+
+
 def test_a_row_a_contender_with_the_best_kl_in_bold(parts: SimpleNamespace) -> None:
     t = parts.table
     rng = np.random.default_rng(0)
@@ -65,6 +72,12 @@ def test_a_row_a_contender_with_the_best_kl_in_bold(parts: SimpleNamespace) -> N
     assert lines[3].startswith(f"| quantlab default | 9 | **{scores[0]['kl']:.4f}** |")
     assert lines[5].startswith("| inc kl | 9 | crashed |")
     assert lines[2].startswith("| fp32 | – | 0.0000 | – |")
-    assert {line.count("|") for line in lines} == {14}
+    assert {line.count("|") for line in lines} == {16}
+    worst = max(_divergence(a, b) for a, b in zip(fp32, far, strict=True))
+    power, noise = (np.square(x.astype(np.float64)).sum(1) for x in (fp32, fp32 - far))
+    decibels = np.percentile(10 * np.log10(power / noise), 1)
+    assert f"| {worst:.4f} | {decibels:.1f} |" in lines[4]
     assert "1.250 of the speed of ort minmax" in t.against_reference(rows)
-    assert "best of the others: ort minmax" in t.best_of_others(rows)
+    words = t.best_of_others(rows)
+    assert f"SQNR p1 {scores[0]['sqnr_p1_db']:.1f}; best of the others: ort minmax, " in words
+    assert f"KL max {scores[0]['kl_max']:.4f}; best of the others: ort minmax, " in words

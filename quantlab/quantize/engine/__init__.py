@@ -8,7 +8,6 @@ Each part is a field of the Recipe. Nothing here needs more than numpy, scipy, o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -24,7 +23,7 @@ from quantlab.quantize.engine.dynamic import write_dynamic
 from quantlab.quantize.engine.equalize import Equalized, Equalizer
 from quantlab.quantize.engine.forms import to_int8_forms
 from quantlab.quantize.engine.grid import Grid, activation_grid, weight_storage
-from quantlab.quantize.engine.held_out import clearly_less, held_out_images
+from quantlab.quantize.engine.held_out import HeldOut, clearly_less, held_out_images
 from quantlab.quantize.engine.net import Net, check_excluded, read_net
 from quantlab.quantize.engine.observe import (
     Batches,
@@ -56,7 +55,7 @@ from quantlab.quantize.engine.ranges import (
     RangeEstimator,
     range_estimator,
 )
-from quantlab.quantize.engine.search import searched
+from quantlab.quantize.engine.search import Search, search_ranges
 from quantlab.quantize.engine.timed import times_of
 from quantlab.quantize.engine.weights import fitted_weights, nearest_weights
 from quantlab.quantize.placement import FrontPoint, Placement, write_placement
@@ -84,6 +83,14 @@ PLAIN = {
     "exclude": (),
 }
 """What a recipe is changed by for a file that is made in no time: plain ranges, nearest weights."""
+Told = Callable[[str, float], None]
+"""Is told the step that begins and the share, 0 to 1, of all work that is done."""
+
+
+def untold(step: str, share: float) -> None:
+    """Tells nobody."""
+
+
 _Made = tuple[tuple[str, Recipe], Calibration, QuantizationPlan, Placement | None]
 _FAST_TYPES = ("u8", "s8")
 """Of activations and of weights: the table of costs holds for these."""
@@ -94,8 +101,8 @@ class QuantlabEngine:
 
     name = "quantlab"
 
-    def __init__(self, observe: Observe = observe_tensors) -> None:
-        self._observe = observe
+    def __init__(self, observe: Observe = observe_tensors, told: Told = untold) -> None:
+        self._observe, self.told = observe, told
         self._last: _Made | None = None
 
     def quantize(self, model: Model, recipe: Recipe, calibration: Calibration) -> onnx.ModelProto:
@@ -105,8 +112,9 @@ class QuantlabEngine:
         """
         key = (model.sha256, recipe.model_copy(update={"format": "qdq", "name": ""}))
         if self._last is None or self._last[0] != key or self._last[1] is not calibration:
+            self.told("placing operators", 0.0)
             net, placement = placed_net(prepared_for(model, recipe), recipe, calibration)
-            plan = make_plan(net, recipe, calibration, self._observe)
+            plan = make_plan(net, recipe, calibration, self._observe, self.told)
             self._last = (key, calibration, plan, placement)
         _, _, plan, placement = self._last
         proto = _writer(recipe)(plan)
@@ -137,7 +145,9 @@ def prepared_for(model: Model, recipe: Recipe) -> onnx.ModelProto:
     check_excluded(recipe, names | {node.name for node in proto.graph.node})
     proto.ir_version = max(proto.ir_version, 10 if wide else 0)
     del proto.graph.value_info[:]
-    return proto
+    prepared = onnx.ModelProto()  # in the other all that was replaced still takes memory
+    prepared.CopyFrom(proto)
+    return prepared
 
 
 def placed_net(
@@ -191,35 +201,65 @@ class _Once(list[NDArray[np.generic]]):
 
 
 def make_plan(
-    net: Net, recipe: Recipe, calibration: Calibration, observe: Observe = observe_tensors
+    net: Net,
+    recipe: Recipe,
+    calibration: Calibration,
+    observe: Observe = observe_tensors,
+    told: Told = untold,
 ) -> QuantizationPlan:
     """Everything the recipe asks for, decided on the calibration images, which ``observe`` shows
-    to range estimators.
+    to range estimators. ``told`` hears of each step.
 
     Raises QuantizeError when there are none, or a tensor is NaN or infinite on one.
     """
     if not len(calibration):
         raise QuantizeError("there is no calibration image.")
-    grid = activation_grid(recipe)
+    told("describing channels", 0.05)
     some = spread_batches(net, calibration, SOME_IMAGES)
     fitting, judging = some[::2], some[1::2] or some
+    judges = recipe.equalize or recipe.range_search
+    judge = held_out_images(net, judging) if judges else None
     equalizer = Equalizer(net, recipe, some)
-    if recipe.equalize and _equalization_harms(equalizer, some):
+    if judge is not None and recipe.equalize and _equalization_harms(equalizer, some, judge):
         equalizer = Equalizer(net, recipe.model_copy(update={"equalize": False}), some)
+    told("observing ranges", 0.2)
     start, seen = _observed(equalizer, recipe, calibration, some, observe)
-    net, ranges = start.net, _ranges(start, seen)
-    dtype, zero = weight_storage(recipe)
-    plan = QuantizationPlan(
-        net, grid, dtype, zero, quantizers(net, ranges, grid), {}, *_written(recipe)
-    )
-    if recipe.rounding == "nearest" and not recipe.bias_correction:
-        plan = nearest_weights(plan, recipe)
+    ranges = _ranges(start, seen)
+    plan = _unrounded(start.net, ranges, recipe)
+    corrects = recipe.rounding != "nearest" or recipe.bias_correction
+    if corrects:
+        told("fitting weights", 0.45)
+        images = np.concatenate(fitting)
+        plan = fitted_weights(
+            plan, recipe, images, lambda share: told("fitting weights", 0.45 + 0.35 * share)
+        )
     else:
-        plan = fitted_weights(plan, recipe, np.concatenate(fitting))
-    found = {n: e.ranges() for n, e in seen.items() if isinstance(e, Candidates)}
-    if not found:
+        plan = nearest_weights(plan, recipe)
+    if judge is None or not recipe.range_search:
         return plan
-    return replace(plan, tensors=searched(plan, ranges, found, held_out_images(net, judging)))
+    told("searching ranges", 0.8)
+    found = {n: e.ranges() for n, e in seen.items() if isinstance(e, Candidates)}
+    search = Search(judge, plan)
+    search_ranges(search, ranges, found)
+    widest = {name: by["minmax"] for name, by in found.items()} | equalizer.extremes()
+    told("trying simpler plans", 0.95)
+    plain = [search.plan] if corrects else []
+    for simpler in (*plain, _unrounded(net, widest, recipe)):
+        # The bound of pairs takes time and only makes weights worse.
+        if search.consider(nearest_weights(simpler, _unbounded(recipe)), adopt=False):
+            search.consider(nearest_weights(simpler, recipe))
+    return search.plan
+
+
+def _unrounded(net: Net, ranges: Mapping[str, Range], recipe: Recipe) -> QuantizationPlan:
+    """The plan of these ranges, without weights."""
+    grid, (dtype, zero) = activation_grid(recipe), weight_storage(recipe)
+    tensors = quantizers(net, ranges, grid)
+    return QuantizationPlan(net, grid, dtype, zero, tensors, {}, *_written(recipe))
+
+
+def _unbounded(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"portable": False})
 
 
 def _written(recipe: Recipe) -> tuple[Literal["auto", "int32", "fp32"], bool]:
@@ -228,7 +268,7 @@ def _written(recipe: Recipe) -> tuple[Literal["auto", "int32", "fp32"], bool]:
 
 
 @np.errstate(all="ignore")  # what is not finite is refused, by name, once all images are seen
-def _equalization_harms(equalizer: Equalizer, some: Batches) -> bool:
+def _equalization_harms(equalizer: Equalizer, some: Batches, judge: HeldOut) -> bool:
     """Whether the network clearly answers better without equalization to images that the channels'
     scales were not made of: tried with min-max ranges and nearest weights."""
     net, batches = equalizer.net, list(some)
@@ -237,18 +277,14 @@ def _equalization_harms(equalizer: Equalizer, some: Batches) -> bool:
     start, plain = equalizer.tried(np.flatnonzero(part == 0))
     if not any(np.ptp(by) for by in start.scales.values()):
         return False
-    recipe = equalizer.recipe.model_copy(update={"portable": False})
-    grid, (dtype, zero) = activation_grid(recipe), weight_storage(recipe)
+    recipe = _unbounded(equalizer.recipe)
     seen = {name: MinMax() for name in _open_tensors(net) if name not in plain}
     observe_tensors(net, {}, seen, batches[::2][:few])
     ranges = {name: extremes.range() for name, extremes in seen.items()}
-    trial = held_out_images(net, batches[1::2][:few] or batches)
-    errors = []
-    for tried, more in ((net, plain), (start.net, start.ranges)):
-        tensors = quantizers(tried, {**ranges, **more}, grid)
-        made = QuantizationPlan(tried, grid, dtype, zero, tensors, {}, *_written(recipe))
-        errors.append(trial.errors(nearest_weights(made, recipe)))
-    without, equalized = errors
+    without, equalized = (
+        judge.first(few).errors(nearest_weights(_unrounded(n, {**ranges, **more}, recipe), recipe))
+        for n, more in ((net, plain), (start.net, start.ranges))
+    )
     return clearly_less(without, equalized * LEAST_GAIN)
 
 

@@ -78,6 +78,12 @@ class Equalizer:
         ranges = {n: (0.0, float((p.peaks * scales[n]).max())) for n, p in self.peaks.items()}
         return Equalized(_scaled_net(self.net, scales), scales, ranges)
 
+    def extremes(self) -> dict[str, Range]:
+        """The tensors' min-max ranges without equalization, once ``peaks`` have seen all images."""
+        names = [name for group in self._groups for name in group]
+        some = {name: self.channels[name].extremes() for name in names}
+        return some | {name: (0.0, float(p.peaks.max())) for name, p in self.peaks.items()}
+
     def tried(self, rows: NDArray[np.int64]) -> tuple[Equalized, dict[str, Range]]:
         """What it would be if there were no images but these of ``some``, with the tensors' min-max
         ranges on them, and those that they have without equalization."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -17,15 +17,35 @@ from quantlab.quantize.engine.qdq import write_qdq
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.graphs import graph_session
 
-CLEAR = 1.0
-"""A change must gain so many standard errors of its gain, image by image."""
+TAIL = 0.05
+"""The share of the images that are the worst."""
+TAIL_WEIGHT = 0.25
+"""What their mean counts beside that of all images."""
+SURE = 0.8
+"""A change must lower the cost of so many of the samples that chance might have drawn instead."""
+_RESAMPLES = 256
+_LEAST, _MOST = 1e-12, 1e30
+_SHAPING = ("Flatten", "Reshape", "Squeeze", "Identity")
 Images = Sequence[NDArray[np.generic]]
 
 
+def cost(errors: Doubles) -> Doubles:
+    """What errors [..., n] of n images cost: their mean, and TAIL_WEIGHT times the mean of the
+    worst TAIL of them, one image at least."""
+    worst = max(1, round(TAIL * errors.shape[-1]))
+    tail = np.sort(errors, axis=-1)[..., -worst:].mean(-1)
+    return np.asarray(errors.mean(-1) + TAIL_WEIGHT * tail)
+
+
 def clearly_less(new: Doubles, old: Doubles) -> bool:
-    """Whether errors ``new`` are less than ``old`` of the same images, [n], beyond chance."""
-    gain = old - new
-    return bool(gain.mean() > CLEAR * gain.std() / np.sqrt(len(gain)))
+    """Whether errors ``new`` cost less than ``old`` of the same images, both [kinds, n], and would
+    of nearly all samples of them (bootstrap). Each kind counts as a share of ``old``'s mean."""
+    level = np.maximum(old.mean(1, keepdims=True), _LEAST)
+    fresh, before = (new / level).sum(0), (old / level).sum(0)
+    if not cost(fresh) < cost(before):
+        return False
+    drawn = np.random.default_rng(0).integers(len(fresh), size=(_RESAMPLES, len(fresh)))
+    return bool((cost(fresh[drawn]) < cost(before[drawn])).mean() >= SURE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +58,33 @@ class HeldOut:
 
     @np.errstate(all="ignore")
     def errors(self, plan: QuantizationPlan) -> Doubles:
-        """Each image's squared error of the logits, as a share of the logits' power, [n]."""
+        """Each image's squared error of the logits, as a share of the logits' mean power, and the
+        KL divergence of the probabilities, [2, n].
+
+        The former is alike for all images and says most of small changes, the latter is large on
+        the few images whose answer is at stake.
+        """
         made = _answers(write_qdq(plan), plan.net.input, self.output, self.images)
         power = max((self.reference**2).sum(1).mean(), 1e-30)
-        return np.asarray(((made - self.reference) ** 2).sum(1) / power)
+        squared = ((made - self.reference) ** 2).sum(1) / power
+        found = np.stack([squared, _divergence(self.reference, made)])
+        return np.asarray(np.where(found < _MOST, found, _MOST))
+
+    def first(self, batches: int) -> HeldOut:
+        """The first of them."""
+        images = self.images[:batches]
+        return replace(self, images=images, reference=self.reference[: sum(map(len, images))])
+
+
+def _divergence(reference: Doubles, made: Doubles) -> Doubles:
+    """KL(softmax(reference) || softmax(made)) of each image, [n]."""
+    p, q = _log_softmax(reference), _log_softmax(made)
+    return np.asarray((np.exp(p) * (p - q)).sum(1))
+
+
+def _log_softmax(logits: Doubles) -> Doubles:
+    below = logits - logits.max(1, keepdims=True)
+    return np.asarray(below - np.log(np.exp(below).sum(1, keepdims=True)))
 
 
 def held_out_images(net: Net, images: Images) -> HeldOut:
@@ -56,6 +99,8 @@ def _logits(net: Net) -> str:
     """The network's first output, or what the Softmax before it reads."""
     name = str(net.proto.graph.output[0].name)
     maker = net.producers.get(name)
+    while maker is not None and maker.kind in _SHAPING:
+        maker = net.producers.get(maker.inputs[0])
     return maker.inputs[0] if maker is not None and maker.kind == "Softmax" else name
 
 

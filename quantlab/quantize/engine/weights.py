@@ -9,6 +9,7 @@ threads does not decide the file.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -58,11 +59,15 @@ def nearest_weights(plan: QuantizationPlan, recipe: Recipe) -> QuantizationPlan:
 
 
 def fitted_weights(
-    plan: QuantizationPlan, recipe: Recipe, images: NDArray[np.generic]
+    plan: QuantizationPlan,
+    recipe: Recipe,
+    images: NDArray[np.generic],
+    told: Callable[[float], None] = lambda share: None,
 ) -> QuantizationPlan:
     """Weights and biases by the recipe's ``rounding`` and ``bias_correction``.
 
-    ``images`` are some calibration images as the model wants them, [n, …].
+    ``images`` are some calibration images as the model wants them, [n, …]; ``told`` hears which
+    share of the layers is done.
     """
     rng = np.random.default_rng(recipe.seed)
     last = {name: i for i, layer in enumerate(plan.net.layers) for name in layer.inputs}
@@ -70,6 +75,7 @@ def fitted_weights(
     pieces = [images[i : i + step] for i in range(0, len(images), step)]
     held: Tensors = {plan.net.input: [_first(plan, piece) for piece in pieces]}
     for i, layer in enumerate(plan.net.layers):
+        told(i / len(plan.net.layers))
         if layer.quantized and layer.weight is not None:
             name = layer.inputs[0]
             seen = [np.asarray(piece, dtype=plan.grid.dtype) for piece in held[name]]

@@ -1,9 +1,10 @@
 """The peers' process: ``python child.py FOLDER``, for any Python that has the peer's package.
 
-Standalone: numpy, onnx, onnxruntime and the peer; quantlab only for engines of other packages.
+Standalone: numpy, onnx, onnxruntime and the peer; for some OpenVINO; quantlab only for engines of
+other packages.
 FOLDER holds ``model.onnx``, ``images.npy`` (batches, one np.save after the other), ``task.json``.
-``quantized.onnx`` and, last of all, ``answer.json`` are written. Without an answer the process has
-died, or with exit code FULL found no room to write.
+``quantized.onnx`` (or OpenVINO IR, ``quantized.xml``) and, last of all, ``answer.json`` are
+written. Without an answer the process has died, or with exit code FULL found no room to write.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 PeerTask = dict[str, Any]
 MODEL, IMAGES, QUANTIZED = "model.onnx", "images.npy", "quantized.onnx"
+QUANTIZED_IR = "quantized.xml"
 FULL = errno.ENOSPC
 
 
@@ -224,8 +226,8 @@ class _Judge:
 
 
 def nncf(options: PeerTask) -> float:
-    """NNCF. Returns the seconds it took, without its import."""
-    import onnx
+    """NNCF on the ONNX graph, or on OpenVINO's of it. Returns the seconds it took, without its
+    import."""
     from nncf import Dataset, IgnoredScope, QuantizationPreset, quantize
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,
@@ -249,7 +251,8 @@ def nncf(options: PeerTask) -> float:
         activations_range_estimator_params=ranges[options["ranges"]],
         weights_quantization_params=QuantizationParameters(per_channel=options["per_channel"]),
     )
-    model = onnx.load(MODEL)
+    load, save = _of_openvino() if options["backend"] == "openvino" else _of_onnx()
+    model = load(MODEL)
     name = options["input"]
     images = Dataset(_Feeds(options["batch"], name))
     start = time.perf_counter()
@@ -259,11 +262,31 @@ def nncf(options: PeerTask) -> float:
         preset=QuantizationPreset.MIXED,
         subset_size=options["images"],
         fast_bias_correction=options["bias_correction"] != "accurate",
-        ignored_scope=IgnoredScope(names=options["exclude"], validate=False),
+        ignored_scope=IgnoredScope(names=_all_names(options["exclude"]), validate=False),
         advanced_parameters=advanced,
     )
-    onnx.save(found, QUANTIZED)
+    save(found)
     return time.perf_counter() - start
+
+
+def _of_onnx() -> tuple[Callable[[str], Any], Callable[[Any], object]]:
+    import onnx
+
+    return onnx.load, lambda found: onnx.save(found, QUANTIZED)
+
+
+def _of_openvino() -> tuple[Callable[[str], Any], Callable[[Any], object]]:
+    import openvino
+
+    def save(found: Any) -> None:
+        openvino.save_model(found, QUANTIZED_IR, compress_to_fp16=False)
+
+    return openvino.Core().read_model, save
+
+
+def _all_names(nodes: list[str]) -> list[str]:
+    """Nodes by ONNX's names and by OpenVINO's, where a convolution with a bias is two nodes."""
+    return [*nodes, *(f"{name}/WithoutBiases" for name in nodes)]
 
 
 class _Feeds:

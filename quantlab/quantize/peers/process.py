@@ -12,11 +12,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -30,6 +30,7 @@ from quantlab.errors import MissingExtraError, OutputError, QuantizeError, disk_
 from quantlab.model.large import refuse_aside
 from quantlab.quantize.peers.child import FULL
 
+R = TypeVar("R")
 CHILD = Path(__file__).with_name("child.py")
 TIMEOUT = 1800.0
 """Seconds that a peer may take for one model, unless the variable TIMEOUT_VARIABLE says another
@@ -41,20 +42,23 @@ _LONGEST = 300
 @dataclass(frozen=True)
 class Peer:
     """Somebody else's quantizer: ``product`` names it in a sentence. ``variable`` may name another
-    Python that has ``module``. Without a module it is an engine that ``package`` offers."""
+    Python that has ``module``. Without a module it is an engine that ``package`` offers. ``extra``
+    is what of quantlab brings it, where that is not ``key``."""
 
     key: str
     product: str
     package: str
     module: str = ""
     variable: str = ""
+    extra: str = ""
 
     @property
     def mend(self) -> str:
         """What helps when it cannot be imported."""
         if not self.module:
             return f"Update or remove {self.package}."
-        return f"Install what quantlab was tested with: pip install 'quantlab[{self.key}]'"
+        extra = self.extra or self.key
+        return f"Install what quantlab was tested with: pip install 'quantlab[{extra}]'"
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,39 @@ def run_peer(
 
     Raises MissingExtraError when the peer is not installed, QuantizeError when it fails, dies, or
     takes over ``timeout`` seconds (default: ``deadline()``), OutputError when the disk is full."""
+
+    def quantized(folder: Path) -> onnx.ModelProto:
+        return _quantized(peer, folder / "quantized.onnx")
+
+    return PeerOutcome(
+        *peer_result(
+            peer,
+            prepared,
+            images,
+            options,
+            quantized,
+            python=python,
+            timeout=timeout,
+            arrays=arrays,
+            child=child,
+        )
+    )
+
+
+def peer_result(
+    peer: Peer,
+    prepared: onnx.ModelProto,
+    images: Iterable[NDArray[np.generic]],
+    options: Mapping[str, Any],
+    read: Callable[[Path], R],
+    *,
+    python: str | None = None,
+    timeout: float | None = None,
+    arrays: Mapping[str, NDArray[np.generic]] | None = None,
+    child: Path = CHILD,
+) -> tuple[R, float, int | None]:
+    """As ``run_peer``, with what ``read`` takes out of the folder that the peer has worked in in
+    the model's place."""
     python = python or os.environ.get(peer.variable) or _own_python(peer)
     timeout = deadline() if timeout is None else timeout
     refuse_aside(prepared, peer.product, "Use engine: quantlab.")
@@ -101,9 +138,7 @@ def run_peer(
             raise
         code = _run(peer, [python, str(child), str(folder)], folder, timeout)
         answer = _answer(peer, folder, code)
-        return PeerOutcome(
-            _quantized(peer, folder / "quantized.onnx"), answer["seconds"], answer["peak_rss_bytes"]
-        )
+        return read(folder), answer["seconds"], answer["peak_rss_bytes"]
 
 
 def _own_python(peer: Peer) -> str:
@@ -236,8 +271,13 @@ def _quantized(peer: Peer, path: Path) -> onnx.ModelProto:
     proto = onnx.load(path)
     kinds = {node.op_type for node in proto.graph.node}
     if not any(part in kind for kind in kinds for part in ("Linear", "Integer", "NBits")):
-        raise QuantizeError(
-            f"{peer.product} has left every node in fp32.",
-            "Allow a larger decline, exclude fewer nodes, or use engine: quantlab.",
-        )
+        raise nothing_quantized(peer)
     return proto
+
+
+def nothing_quantized(peer: Peer) -> QuantizeError:
+    """The error about a model that the peer has made no int8 of."""
+    return QuantizeError(
+        f"{peer.product} has left every node in fp32.",
+        "Allow a larger decline, exclude fewer nodes, or use engine: quantlab.",
+    )

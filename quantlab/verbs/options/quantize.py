@@ -47,7 +47,7 @@ class QuantizeOptions(DataOptions, ModelOptions, RunOptions):
     output: Annotated[
         Path,
         Option(
-            "The int8 file.",
+            "The int8 file; NAME.xml: OpenVINO IR.",
             group="Output",
             role=roles.WRITES_INT8,
             remote=FileName | None,

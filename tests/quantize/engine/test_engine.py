@@ -174,3 +174,13 @@ def test_nan_images_name_the_tensor(model: Model) -> None:
 def test_no_image(model: Model) -> None:
     with pytest.raises(QuantizeError, match="no calibration image"):
         QuantlabEngine().quantize(model, Recipe(), Images(0))
+
+
+def test_each_step_is_told_with_the_share_of_the_work_done(model: Model) -> None:
+    told: list[tuple[str, float]] = []
+    engine = QuantlabEngine(told=lambda step, share: told.append((step, share)))
+    engine.quantize(model, Recipe(), Images())
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] < shares[-1] <= 1
+    assert len({step for step, _ in told}) >= 5
