@@ -117,8 +117,7 @@ def test_tokens_that_pad_a_window_stay_zero(tmp_path: Path) -> None:
     }
     model = network(tmp_path, middle, weights)
     corrected, plain = (
-        sqnr(model, quantize(model, bias_correction=on, placement="widest"))
-        for on in (True, False)
+        sqnr(model, quantize(model, bias_correction=on, placement="widest")) for on in (True, False)
     )
     assert corrected > plain - 1
 
