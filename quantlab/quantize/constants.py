@@ -62,6 +62,56 @@ def fold_constants(proto: onnx.ModelProto, most: int) -> int:
     return most - left
 
 
+def choose_branches(graph: onnx.GraphProto) -> None:
+    """An If whose condition is a weight becomes the nodes of the branch that it takes."""
+    conditions, names = g.initializers(graph), g.Names(g.tensor_names(graph))
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        condition = conditions.get(node.input[0]) if g.is_standard(node, "If") else None
+        if condition is None:
+            nodes.append(node)
+            continue
+        wanted = "then_branch" if array_of(condition).any() else "else_branch"
+        branch = next(found.g for found in node.attribute if found.name == wanted)
+        made = [t.name for t in branch.initializer]
+        made += [name for inner in branch.node for name in inner.output if name]
+        renamed = {name: names.new(name) for name in made}
+        for tensor in branch.initializer:
+            tensor.name = renamed[tensor.name]
+            graph.initializer.append(tensor)
+        for inner in branch.node:
+            g.rename_node_reads(inner, renamed)
+            for i, name in enumerate(inner.output):
+                inner.output[i] = renamed.get(name, name)
+            nodes.append(inner)
+        for value, target in zip(branch.output, node.output, strict=True):
+            reads = [renamed.get(value.name, value.name)]
+            nodes.append(helper.make_node("Identity", reads, [target]))
+    g.set_nodes(graph, nodes)
+
+
+def sequences_as_splits(graph: onnx.GraphProto) -> None:
+    """A SplitToSequence of known sizes, of which SequenceAt alone read known parts, becomes a
+    Split."""
+    weights, names = Weights(graph), g.Names(g.tensor_names(graph))
+    read_by, outputs = g.consumers(graph), {v.name for v in graph.output}
+    for node in graph.node:
+        sizes = weights.get(node.input[1]) if len(node.input) > 1 else None
+        if not g.is_standard(node, "SplitToSequence") or sizes is None or sizes.ndim != 1:
+            continue
+        readers = read_by.get(node.output[0], [])
+        known = all(g.is_standard(r, "SequenceAt") and r.input[1] in weights for r in readers)
+        if not known or node.output[0] in outputs:
+            continue
+        parts = [names.new(f"{node.output[0]}_part") for _ in sizes]
+        for reader in readers:
+            part = parts[int(weights[reader.input[1]].item())]
+            reader.CopyFrom(helper.make_node("Identity", [part], reader.output, name=reader.name))
+        axis = g.attribute(node, "axis", 0)
+        made = helper.make_node("Split", node.input, parts, name=node.name, axis=axis)
+        node.CopyFrom(made)
+
+
 def _evaluate(
     node: onnx.NodeProto,
     weights: Mapping[str, g.Array],

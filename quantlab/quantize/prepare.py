@@ -18,7 +18,13 @@ from quantlab.model import graph as g
 from quantlab.model.large import array_of, put_aside, weight_bytes, without_weights
 from quantlab.model.model import main_opset
 from quantlab.model.plain import plain
-from quantlab.quantize.constants import fold_constants, simplify_reshapes, simplify_sizes
+from quantlab.quantize.constants import (
+    choose_branches,
+    fold_constants,
+    sequences_as_splits,
+    simplify_reshapes,
+    simplify_sizes,
+)
 from quantlab.quantize.float32 import to_float32
 from quantlab.quantize.fold import (
     fold_affine,
@@ -102,6 +108,9 @@ def _compute_sizes(proto: onnx.ModelProto) -> None:
     left = max(_FOLDED_SHARE * weight_bytes(proto), _FOLDED_BYTES)
     for _ in range(_ROUNDS):
         left -= fold_constants(proto, left)
+        choose_branches(proto.graph)
+        _constants_to_initializers(proto.graph)
+        sequences_as_splits(proto.graph)
         simplify_reshapes(proto)
         simplify_sizes(proto)
         _remove_no_ops(proto.graph)
@@ -349,5 +358,8 @@ def _checked(proto: onnx.ModelProto) -> onnx.ModelProto:
         without_weights(_valid, proto)
     except onnx.checker.ValidationError as error:
         reason = str(error).strip().splitlines()[0]
-        raise QuantizeError(f"The model is not valid ONNX: {reason}") from error
+        raise QuantizeError(
+            f"The model is not valid ONNX: {reason}",
+            "Export it again; with torch.onnx.export, also try optimize=False.",
+        ) from error
     return proto

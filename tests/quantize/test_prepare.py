@@ -478,3 +478,69 @@ def test_what_makes_a_lot_of_little_stays(op: str, size: list[int], folded: bool
     nodes = [made, node("ReduceSum", "k", "t", keepdims=0), node("Add", "x t", "y")]
     after = prepare(model(nodes, {"one": value, "size": np.array(size)}))
     assert (op not in ops(after)) == folded
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["then", "else"])
+def test_a_branch_whose_condition_is_known_is_put_where_it_is_chosen(taken: bool) -> None:
+    """Two Ifs of one condition, whose branches use the same names; shapes are known behind them."""
+
+    def branch(op: str, data: str) -> onnx.GraphProto:
+        nodes = [
+            node("Constant", "", "c", value=numpy_helper.from_array(np.full(1, 2, np.float32))),
+            node(op, f"{data} c", "t"),
+            node("Add", "t own", "made"),
+        ]
+        own = [numpy_helper.from_array(floats(3, 1, 1), "own")]
+        made = [helper.make_tensor_value_info("made", TensorProto.FLOAT, None)]
+        return helper.make_graph(nodes, "branch", [], made, own)
+
+    def choice(reads: str, data: str, makes: str) -> onnx.NodeProto:
+        branches = {"then_branch": branch("Mul", data), "else_branch": branch("Sub", data)}
+        return node("If", reads, makes, **branches)
+
+    nodes = [node("Less", "one two", "less"), choice("less", "x", "z"), choice("less", "z", "y")]
+    one, two = (np.full(1, value, np.float32) for value in ((1, 2) if taken else (2, 1)))
+    before = model(nodes, {"one": one, "two": two}, output=[1, 3, 8, 8])
+    after = prepare(before)
+    assert ops(after) == {"Mul" if taken else "Sub": 2, "Add": 2}
+    assert g.tensor_shapes(after)[after.graph.node[1].output[0]] == (1, 3, 8, 8)
+    np.testing.assert_allclose(run(after), run(before), atol=1e-6)
+
+
+def test_a_branch_that_the_image_decides_stays() -> None:
+    def branch(op: str) -> onnx.GraphProto:
+        made = [helper.make_tensor_value_info("made", TensorProto.FLOAT, None)]
+        return helper.make_graph([node(op, "x", "made")], "branch", [], made)
+
+    nodes = [
+        node("ReduceMax", "x", "top", keepdims=0),
+        node("Greater", "top two", "more"),
+        node("If", "more", "y", then_branch=branch("Relu"), else_branch=branch("Abs")),
+    ]
+    assert ops(prepare(model(nodes, {"two": np.float32(2)})))["If"] == 1
+
+
+@pytest.mark.parametrize("last", [-1, 2])
+def test_a_split_into_a_sequence_of_known_parts_is_a_split(last: int) -> None:
+    nodes = [
+        node("SplitToSequence", "x sizes", "parts", axis=2),
+        *(node("SequenceAt", f"parts {at}", at.upper()) for at in ("first", "last")),
+        node("Concat", "FIRST LAST", "y", axis=2),
+    ]
+    places = {"first": np.array(0), "last": np.array(last)}
+    before = model(nodes, {"sizes": np.array([1, 2, 5])} | places)
+    after = prepare(before)
+    assert ops(after) == {"Split": 1, "Concat": 1}
+    np.testing.assert_array_equal(run(after), run(before))
+
+
+def test_a_part_that_the_image_decides_stays_in_a_sequence() -> None:
+    nodes = [
+        node("SplitToSequence", "x sizes", "parts", axis=2),
+        node("ReduceMax", "x", "top", keepdims=0),
+        node("Greater", "top two", "more"),
+        node("Cast", "more", "place", to=TensorProto.INT64),
+        node("SequenceAt", "parts place", "y"),
+    ]
+    weights = {"sizes": np.array([4, 4]), "two": np.float32(2)}
+    assert "SplitToSequence" in ops(prepare(model(nodes, weights)))

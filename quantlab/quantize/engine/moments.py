@@ -34,11 +34,13 @@ Integers = NDArray[np.integer]
 class Moments:
     """Of the input vectors that one output position reads, by group of channels.
 
-    ``mean`` [groups, k] and ``covariance`` [groups, k, k], real units, k = in / groups · kernel.
+    ``mean`` [groups, k] and ``covariance`` [groups, k, k], real units, k = in / groups · kernel;
+    ``zeros`` [groups] is the share of the vectors that are all zero.
     """
 
     mean: Doubles
     covariance: Doubles | None
+    zeros: Doubles
 
 
 def input_moments(
@@ -56,25 +58,27 @@ def input_moments(
     shift = _shift(pieces[0].dtype)
     where = list(_positions(layer, pieces, rng))
 
-    def sums(i: int) -> tuple[int, Doubles, Doubles]:
+    def sums(i: int) -> tuple[int, Doubles, Doubles, Doubles]:
         vectors = patches(layer, pieces[i], where[i], scale.zero)
         outer = _outer(vectors, shift) if second else np.zeros(1)
-        return vectors.shape[2], vectors.sum(2, dtype=np.int64).astype(np.float64), outer
+        empty = (vectors == scale.zero).all(1).sum(1).astype(np.float64)
+        return vectors.shape[2], vectors.sum(2, dtype=np.int64).astype(np.float64), outer, empty
 
-    count, total, outer = 0, np.zeros(1), np.zeros(1)
+    count, total, outer, empty = 0, np.zeros(1), np.zeros(1), np.zeros(1)
     many = len(pieces)
     large = second and layer.weight is not None and layer.weight[0].size > _AT_ONCE
     with threadpool_limits(1, "blas"):
         parts = map(sums, range(many)) if large else ordered_map(sums, many, default_threads())
         for part in parts:
             count, total, outer = count + part[0], total + part[1], outer + part[2]
+            empty = empty + part[3]
     mean = total / count
     real = (mean - scale.zero) * scale.scale
     if not second:
-        return Moments(real, None)
+        return Moments(real, None, empty / count)
     mean = mean - shift
     covariance = outer / count - mean[:, :, None] * mean[:, None, :]
-    return Moments(real, covariance * scale.scale**2)
+    return Moments(real, covariance * scale.scale**2, empty / count)
 
 
 def _shift(dtype: np.dtype[np.generic]) -> int:

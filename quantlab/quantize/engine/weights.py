@@ -40,6 +40,8 @@ from quantlab.runtime.graphs import graph_session
 WIDEST = 8192
 """Inputs of a row from which on its weights are rounded to the nearest: the covariance of so many,
 and what is computed of it, would take gigabytes."""
+_PADDING = 0.01
+"""The share of vectors of zeros from which on they are padding."""
 _PIECE = 8
 _WEIGHTS_AT_ONCE = 2**24
 Tensors = dict[str, list[NDArray[np.generic]]]
@@ -126,7 +128,9 @@ def round_layer(
     """The layer's integers, scales and bias. Without ``moments``: nearest, bias as it is.
 
     The bias is corrected for what rounding did to the mean of each output channel:
-    b' = b + (W − Ŵ) · E[x] (Nagel et al. 2019, Data-free quantization, with E[x] measured).
+    b' = b + (W − Ŵ) · E[x] (Nagel et al. 2019, Data-free quantization, with E[x] measured). Where
+    zeros pad what the layer reads, as in Swin's windows, a channel without a bias is exactly zero,
+    and what follows may divide by its norm: such a channel is left without one.
     """
     assert layer.weight is not None
     assert layer.bias is not None
@@ -139,7 +143,9 @@ def round_layer(
     stored = scales.astype(np.float32)
     if moments is not None and recipe.bias_correction:
         lost = (rows - made * stored[:, None]).reshape(layer.groups, -1, rows.shape[1])
-        bias = bias + np.einsum("grk,gk->gr", lost, moments.mean).reshape(-1)
+        padded = np.repeat(moments.zeros > _PADDING, len(rows) // layer.groups)
+        shift = np.einsum("grk,gk->gr", lost, moments.mean).reshape(-1)
+        bias = bias + np.where(padded & (bias == 0), 0.0, shift)
     kind = np.min_scalar_type(-weight_limit(recipe))
     return Rounded(made.astype(kind).reshape(layer.weight.shape), stored, bias)
 

@@ -98,6 +98,31 @@ def test_a_sequence_is_refused_in_one_line_and_plain_rounding_takes_it(tmp_path:
     assert sqnr(model, quantize(model, rounding="nearest", bias_correction=False)) > 25
 
 
+def test_tokens_that_pad_a_window_stay_zero(tmp_path: Path) -> None:
+    """Swin: where keys have no bias, padding is zero, and is divided by its own norm."""
+    middle = [
+        node("Transpose", "a", "t", perm=[0, 2, 3, 1]),
+        node("Pad", "t pads", "window"),
+        node("MatMul", "window pw", "keys"),
+        node("ReduceL2", "keys last", "length"),
+        node("Max", "length least", "limited"),
+        node("Div", "keys limited", "directions"),
+        node("Transpose", "directions", "m", perm=[0, 3, 1, 2]),
+    ]
+    weights: Weights = {
+        "pads": np.array([0] * 5 + [SIZE, SIZE, 0]),
+        "pw": floats(8, 8, seed=5),
+        "last": np.array([-1]),
+        "least": np.array(1e-12, np.float32),
+    }
+    model = network(tmp_path, middle, weights)
+    corrected, plain = (
+        sqnr(model, quantize(model, bias_correction=on, placement="widest"))
+        for on in (True, False)
+    )
+    assert corrected > plain - 1
+
+
 GEMM = [node("GlobalAveragePool", "a", "ga"), node("Flatten", "ga", "gf")]
 SAME = node("Conv", "a k", "m", auto_pad="SAME_UPPER", strides=[2, 2])
 LEFT: dict[str, tuple[list[onnx.NodeProto], Weights, tuple[int | str | None, ...]]] = {

@@ -70,5 +70,6 @@ def test_moments_are_those_of_all_inputs(dtype: str, zero: int, groups: int) -> 
     windows = np.lib.stride_tricks.sliding_window_view(real, (3, 3), axis=(2, 3))
     vectors = windows.transpose(1, 4, 5, 0, 2, 3).reshape(groups, 36 // groups, -1)
     assert np.allclose(moments.mean, vectors.mean(2))
+    assert np.allclose(moments.zeros, (vectors == 0).all(1).mean(1))
     expected = [np.cov(v, bias=True) for v in vectors]
     assert np.allclose(moments.covariance, expected, rtol=1e-9, atol=1e-6)
