@@ -298,7 +298,7 @@ def tune(
     output_kind: OutputKind | None = None,
     output_name: str | None = None,
     size: SizeLike | None = None,
-    runtime: RuntimeName | None = None,
+    runtime: Literal["onnxruntime", "openvino", "auto"] | None = None,
     images_per_class: int | None = None,
     calibration_size: int | None = None,
     seed: int = 0,
@@ -341,7 +341,7 @@ def tune(
         output_kind: as for ``quantize``.
         output_name: as for ``quantize``.
         size: as for ``quantize``.
-        runtime: as for ``quantize``.
+        runtime: as for ``quantize``; "auto" makes files for both and chooses the best.
         images_per_class: calibration images of each class; by default one, and more where that
             makes fewer than 300 in all.
         calibration_size: or so many in all.

@@ -25,6 +25,7 @@ NO_PATHS = {
         "require",
         "provider",
         "output_name",
+        "target",
         "split",
         "max_decline",
         "criterion",

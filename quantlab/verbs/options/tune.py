@@ -157,7 +157,7 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
     ] = None
     target: TargetName = None
     runtime: Annotated[
-        RuntimeName | Literal["auto"] | None,
+        Literal["onnxruntime", "openvino", "auto"] | None,
         replace(
             RUNTIME,
             help="What runs models: onnxruntime, openvino, or auto: files are made for both, and "
