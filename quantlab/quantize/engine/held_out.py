@@ -23,6 +23,8 @@ TAIL_WEIGHT = 0.25
 """What their mean counts beside that of all images."""
 SURE = 0.8
 """A change must lower the cost of so many of the samples that chance might have drawn instead."""
+FEWEST = 24
+"""The KL of fewer images is that of one or two whose answer is at stake: it does not count."""
 _RESAMPLES = 256
 _LEAST, _MOST = 1e-12, 1e30
 _SHAPING = ("Flatten", "Reshape", "Squeeze", "Identity")
@@ -39,7 +41,10 @@ def cost(errors: Doubles) -> Doubles:
 
 def clearly_less(new: Doubles, old: Doubles) -> bool:
     """Whether errors ``new`` cost less than ``old`` of the same images, both [kinds, n], and would
-    of nearly all samples of them (bootstrap). Each kind counts as a share of ``old``'s mean."""
+    of nearly all samples of them (bootstrap). Each kind counts as a share of ``old``'s mean; of
+    fewer than FEWEST images the first kind alone counts."""
+    if old.shape[1] < FEWEST:
+        new, old = new[:1], old[:1]
     level = np.maximum(old.mean(1, keepdims=True), _LEAST)
     fresh, before = (new / level).sum(0), (old / level).sum(0)
     if not cost(fresh) < cost(before):

@@ -121,3 +121,11 @@ def test_errors_are_those_of_each_images_logits(tmp_path: Path) -> None:
 def made_logits(plan: held_out.QuantizationPlan, images: Images) -> np.ndarray:
     proto = write_qdq(plan)
     return held_out._answers(proto, plan.net.input, held_out._logits(plan.net), list(images))
+
+
+def test_of_few_images_the_squared_error_alone_decides() -> None:
+    few, many = held_out.FEWEST - 1, held_out.FEWEST
+    for n, decided in ((few, True), (many, False)):
+        old, new = np.ones((2, n)), np.ones((2, n))
+        new[0], new[1, 0] = 0.3, 2.0 * n
+        assert clearly_less(new, old) is decided
