@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 from contenders import CONTENDERS, SUBJECTS, Contender, images_for, parse_peers
 from fidelity import Case, Place, peer_version, say
 from images import answers_of
@@ -70,8 +71,12 @@ def pairs_of(case: Case) -> list[Pair]:
 def judged(case: Case, pair: Pair) -> Pair:
     """The pair with its fidelity."""
     model = case.loaded(pair.path).with_overrides(runtime=pair.runtime)
+    kept = case.place.work / "outputs" / f"{model.sha256[:24]}-{pair.runtime}.npy"
     try:
-        answers = answers_of(model, case.model, case.evaluation)
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            np.save(kept, answers_of(model, case.model, case.evaluation))
+        answers = np.load(kept)
     except ModelError as error:
         pair.problem = error.problem
         return pair
