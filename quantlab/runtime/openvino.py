@@ -124,7 +124,8 @@ class OpenVinoSession:
         return self._for(shape)[0]
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[Any]:
-        """See Session. A batch smaller than one that was run before is filled up to its size."""
+        """See Session. Several images are filled up to a number that was run before; one alone is
+        computed alone."""
         given = self.inputs[0]
         if str(batch.dtype) != given.dtype:
             raise ModelError(
@@ -132,9 +133,10 @@ class OpenVinoSession:
                 f"not {given.dtype}."
             )
         count = len(batch)
-        larger = [s[0] for s in self._compiled if s[1:] == batch.shape[1:] and s[0] >= count]
-        if larger:
-            batch = filled(batch, min(larger))
+        with self._lock:
+            known = [s[0] for s in self._compiled if s[1:] == batch.shape[1:] and s[0] >= count]
+        if known and count > 1:
+            batch = filled(batch, min(known))
         compiled, idle = self._for(batch.shape)
         with plain_errors("OpenVINO cannot run the model on this batch"):
             request = idle.pop() if idle else compiled.create_infer_request()

@@ -258,10 +258,13 @@ def telling(engine: Engine, recipe: Recipe, reporter: Reporter) -> Iterator[None
     if not hasattr(engine, "told"):
         yield
         return
+    before = engine.told
     with reporter.progress(f"Quantizing by {recipe.name}", 100) as advance:
         engine.told = lambda step, share: advance(round(100 * share), step)
-        yield
-        advance(100, "done")
+        try:
+            yield
+        finally:
+            engine.told = before
 
 
 def made(model: Model, recipe: Recipe, images: CalibrationImages, engine: Engine) -> bytes:

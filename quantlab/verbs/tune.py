@@ -14,6 +14,7 @@ from typing import NamedTuple, assert_never
 from quantlab._util.files import check_writable, remove_parts, write_whole
 from quantlab._util.reporter import Reporter
 from quantlab._util.scratch import owner_of, scratch
+from quantlab.bench.measurement import BenchResult
 from quantlab.cluster.execution import ShardedExecution
 from quantlab.compare.speeds import in_other_runtime
 from quantlab.data.crops import Crops
@@ -58,6 +59,7 @@ from quantlab.verbs.config import narrowed
 from quantlab.verbs.evaluate import predict
 from quantlab.verbs.group_costs import CheapScore, GroupCosts
 from quantlab.verbs.inputs import LocatedDataset
+from quantlab.verbs.options.tune import BenchConditions
 from quantlab.verbs.options.tune import TuneOptions as TuneOptions
 from quantlab.verbs.pick import adopt
 from quantlab.verbs.prefetch import RecipePrefetcher
@@ -485,8 +487,7 @@ def _finish(
     timing, other, reverted = None, None, costs.reverted(chosen, outcome.trials)
     if trials.bench and outcome.stop != "interrupted":
         try:
-            other = _other_runtime(spec)
-            timing = trials.in_turns(int8, other, spec.bench)
+            timing, other = _timed(trials, int8, _other_runtime(spec), spec.bench)
             reverted = costs.with_times(chosen.recipe, reverted, trials.milliseconds)
         except KeyboardInterrupt:
             outcome = replace(outcome, stop="interrupted")
@@ -510,6 +511,18 @@ def _finish(
         front=costs.front,
         ended=unfinished_of(outcome, limits, output.folder),
     )
+
+
+def _timed(
+    trials: TrialRunner, int8: Model, other: RuntimeName | None, conditions: BenchConditions
+) -> tuple[BenchResult, RuntimeName | None]:
+    """The timing, with the file in the other runtime where that can run it, and that runtime."""
+    if other is not None:
+        try:
+            return trials.in_turns(int8, other, conditions), other
+        except QuantlabError as error:
+            trials.reporter.say(f"Not timed in {other}: {error.problem}")
+    return trials.in_turns(int8, None, conditions), None
 
 
 def _other_runtime(spec: TuneOptions) -> RuntimeName | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from quantlab.data.threads import ordered_map
 from quantlab.errors import ModelError
+from quantlab.runtime.openvino import OpenVinoSession
 from quantlab.runtime.runner import Runner
 from quantlab.testing.models import FakeRunner, tiny_classifier
 
@@ -113,3 +114,14 @@ def test_both_runtimes_answer_alike(tmp_path: Path) -> None:
             answers.append(run(images(8)))
     np.testing.assert_allclose(*answers, atol=1e-4)
     assert not np.array_equal(*answers) or answers[0].std() > 0
+
+
+def test_an_image_alone_is_computed_alone_in_openvino(tmp_path: Path) -> None:
+    path = tiny_classifier(tmp_path / "tiny.onnx")
+    with Runner(path, runtime="openvino", threads=1) as run:
+        run(images(8))
+        run(images(3))
+        run(images(1))
+        session = run.session
+    assert isinstance(session, OpenVinoSession)
+    assert [shape[0] for shape in session._compiled] == [8, 1]
