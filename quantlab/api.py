@@ -149,8 +149,8 @@ class TuneResult:
         ... )
         >>> result.model.is_quantized, result.best in result.trials
         (True, True)
-        >>> result.trials_frame().groupby("status").size().to_dict()
-        {'done': 1, 'scored': 3}
+        >>> list(result.trials_frame().recipe)
+        ['qdq']
     """
 
     model: Model
@@ -384,7 +384,7 @@ def tune(
         ...     pipeline="torchvision", criterion="agreement >= 50%", max_trials=1, timing=False,
         ... )
         >>> result.verdict.status, result.stop
-        ('pass', 'max-trials')
+        ('pass', 'finished')
         >>> result.model.save("tiny.int8.onnx").name
         'tiny.int8.onnx'
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Step:
+class TimedStep:
     """One step: seconds from the start of the timeline to its ``start`` and ``end``."""
 
     name: str
@@ -27,12 +27,12 @@ class Timeline:
         >>> with timeline.step("decode"):
         ...     pass
         >>> timeline.steps
-        (Step(name='decode', start=1.0, end=3.5),)
+        (TimedStep(name='decode', start=1.0, end=3.5),)
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._start = clock, clock()
-        self._steps: list[Step] = []
+        self._steps: list[TimedStep] = []
         self._lock = threading.Lock()
 
     @contextmanager
@@ -43,10 +43,10 @@ class Timeline:
             yield
         finally:
             with self._lock:
-                self._steps.append(Step(name, start, self._clock() - self._start))
+                self._steps.append(TimedStep(name, start, self._clock() - self._start))
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[TimedStep, ...]:
         """All steps that have ended."""
         with self._lock:
             return tuple(sorted(self._steps, key=lambda step: step.start))

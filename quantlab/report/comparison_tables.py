@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from quantlab._util.timeline import Step
+from quantlab._util.timeline import TimedStep
 from quantlab.compare.comparison import (
     Answer,
     Change,
@@ -416,7 +416,7 @@ def _db(value: float | None) -> str:
     return number(value, ".1f")
 
 
-def timeline(steps: Sequence[Step]) -> Table:
+def timeline(steps: Sequence[TimedStep]) -> Table:
     """Each step with a bar from its start to its end, on the scale of all of them."""
     whole = max(step.end for step in steps) or 1.0
     rows: list[list[Inline]] = []

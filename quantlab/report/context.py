@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from quantlab._util.timeline import Step
+    from quantlab._util.timeline import TimedStep
     from quantlab.data.dataset import ImageProblem
     from quantlab.inspect.layers import LayerReport
     from quantlab.tune.reverted_groups import Reverted
@@ -99,5 +99,5 @@ class ReportContext:
     problems: tuple[ImageProblem, ...] = ()
     warnings: tuple[str, ...] = ()
     layers: LayerReport | None = None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[TimedStep, ...] = ()
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)

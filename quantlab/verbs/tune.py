@@ -193,7 +193,7 @@ def tune(
 
 def _made_ahead(
     spec: TuneOptions,
-    sample: Sample,
+    sample: TuningImages,
     certain: Sequence[Recipe],
     engines: dict[str, Engine],
     store: TrialStore,
@@ -296,7 +296,7 @@ def _known_to_inc(criterion: Criterion) -> AccuracyCriterion:
 
 
 @dataclass(frozen=True)
-class Sample:
+class TuningImages:
     """The subject's calibration sample, decoded. ``sampling`` is a recipe with it; ``evaluation``
     are the images that judge."""
 
@@ -311,7 +311,7 @@ class Sample:
         return self.subject.model
 
 
-def _sample(spec: TuneOptions, subject: Subject, reporter: Reporter) -> Sample:
+def _sample(spec: TuneOptions, subject: Subject, reporter: Reporter) -> TuningImages:
     """Draw and decode the calibration sample; look at whether the preprocessing is right."""
     model, pipeline = subject.model, subject.pipeline
     calibration, evaluation = subject.calibration, subject.evaluation
@@ -328,13 +328,13 @@ def _sample(spec: TuneOptions, subject: Subject, reporter: Reporter) -> Sample:
     if subject.audit and not (spec.no_audit or _is_known(model, pipeline)):
         quick_audit(model, images.crops, reporter, spec.threads)
     check_disjoint(images.crops, evaluation.dataset, allow_overlap=spec.allow_overlap)
-    return Sample(subject, sampling, images, evaluation)
+    return TuningImages(subject, sampling, images, evaluation)
 
 
 def _prepare(
     spec: TuneOptions,
     criterion: Criterion,
-    sample: Sample,
+    sample: TuningImages,
     rungs: Sequence[Recipe],
     store: TrialStore,
     reporter: Reporter,
@@ -384,7 +384,7 @@ def _inc_search(spec: TuneOptions, prepared: Prepared) -> dict[str, Engine]:
 
 def _baseline(
     spec: TuneOptions,
-    sample: Sample,
+    sample: TuningImages,
     folder: Path,
     reporter: Reporter,
     execution: ShardedExecution,
@@ -410,7 +410,7 @@ def _baseline(
     return crops, answers
 
 
-def _identity(spec: TuneOptions, criterion: Criterion, sample: Sample) -> dict[str, str]:
+def _identity(spec: TuneOptions, criterion: Criterion, sample: TuningImages) -> dict[str, str]:
     """By name, what trials must have in common to be compared. The seed and the number of images
     are in the calibration images."""
     model = sample.model

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quantlab._util.reporter import Reporter
-from quantlab._util.timeline import Step
+from quantlab._util.timeline import TimedStep
 from quantlab._util.units import duration
 from quantlab.compare.comparison import Comparison
 from quantlab.gate.verdict import Verdict
@@ -56,7 +56,7 @@ class Tuned(VerbResult):
     reverted: tuple[Reverted, ...]
     front: Front | None
     ended: Unfinished | None
-    steps: tuple[Step, ...]
+    steps: tuple[TimedStep, ...]
 
     def status(self) -> RunStatus:
         """The run's: Ctrl-C has interrupted it, or it has come to an end."""

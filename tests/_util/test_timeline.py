@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from quantlab._util.timeline import Step, Timeline
+from quantlab._util.timeline import TimedStep, Timeline
 
 
 def test_steps_are_listed_in_the_order_in_which_they_began() -> None:
@@ -14,7 +14,7 @@ def test_steps_are_listed_in_the_order_in_which_they_began() -> None:
     timeline = Timeline(clock=lambda: next(ticks))
     with timeline.step("outer"), timeline.step("inner"):
         pass
-    assert timeline.steps == (Step("outer", 1.0, 9.0), Step("inner", 2.0, 4.0))
+    assert timeline.steps == (TimedStep("outer", 1.0, 9.0), TimedStep("inner", 2.0, 4.0))
 
 
 def test_a_step_that_raises_is_kept() -> None:
