@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.common import PREFIX, ListPage, NamePath, ServiceOf, iso, problems
+from quantlab.serve.api.answers import listed, respond
+from quantlab.serve.api.common import (
+    PREFIX,
+    ListPage,
+    NamePath,
+    ServiceOf,
+    iso,
+    problems,
+    unchanged_or,
+)
 from quantlab.serve.catalog import StoredDataset
 
 router = APIRouter(prefix=f"{PREFIX}/datasets", tags=["datasets"])
@@ -22,10 +31,15 @@ class DatasetView(BaseModel):
     created: str
 
 
-@router.get("", summary="The datasets, by name", responses=problems())
-def datasets(service: ServiceOf, _: MayRead) -> ListPage[DatasetView]:
+@router.get(
+    "",
+    summary="The datasets, by name",
+    response_model=ListPage[DatasetView],
+    responses=unchanged_or(),
+)
+async def datasets(service: ServiceOf, _: MayRead, request: Request) -> Response:
     """List all datasets."""
-    return ListPage(items=[_view(each) for each in service.catalog.datasets()], next=None)
+    return await respond(request, lambda: listed(map(_view, service.catalog.datasets())))
 
 
 @router.get("/{name}", summary="One dataset", responses=problems(404))
