@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.answers import listed, respond
+from quantlab.serve.api.answers import listed, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
     ListPage,
@@ -14,7 +14,6 @@ from quantlab.serve.api.common import (
     ServiceOf,
     address,
     iso,
-    problems,
     unchanged_or,
 )
 from quantlab.serve.catalog import StoredBaseline
@@ -50,10 +49,12 @@ async def baselines(service: ServiceOf, _: MayRead, request: Request) -> Respons
     return await respond(request, lambda: listed(map(_view, service.catalog.baselines())))
 
 
-@router.get("/{name}", summary="One baseline", responses=problems(404))
-def baseline(service: ServiceOf, _: MayRead, name: NamePath) -> BaselineView:
+@router.get(
+    "/{name}", summary="One baseline", response_model=BaselineView, responses=unchanged_or(404)
+)
+async def baseline(service: ServiceOf, _: MayRead, request: Request, name: NamePath) -> Response:
     """Get a baseline by its name."""
-    return _view(service.catalog.baseline(name))
+    return await respond(request, lambda: shown(_view(service.catalog.baseline(name))))
 
 
 def _view(baseline: StoredBaseline) -> BaselineView:

@@ -6,14 +6,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.answers import listed, respond
+from quantlab.serve.api.answers import listed, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
     ListPage,
     NamePath,
     ServiceOf,
     iso,
-    problems,
     unchanged_or,
 )
 from quantlab.serve.catalog import StoredDataset
@@ -42,10 +41,12 @@ async def datasets(service: ServiceOf, _: MayRead, request: Request) -> Response
     return await respond(request, lambda: listed(map(_view, service.catalog.datasets())))
 
 
-@router.get("/{name}", summary="One dataset", responses=problems(404))
-def dataset(service: ServiceOf, _: MayRead, name: NamePath) -> DatasetView:
+@router.get(
+    "/{name}", summary="One dataset", response_model=DatasetView, responses=unchanged_or(404)
+)
+async def dataset(service: ServiceOf, _: MayRead, request: Request, name: NamePath) -> Response:
     """Get a dataset by its name."""
-    return _view(service.catalog.dataset(name))
+    return await respond(request, lambda: shown(_view(service.catalog.dataset(name))))
 
 
 def _view(dataset: StoredDataset) -> DatasetView:

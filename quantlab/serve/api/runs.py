@@ -12,7 +12,7 @@ from sqlalchemy import Row
 from quantlab.runs.index import Filter, about
 from quantlab.runs.record import RunRecord
 from quantlab.serve.access import MayRead, MaySubmit
-from quantlab.serve.api.answers import Answer, listed, page, respond
+from quantlab.serve.api.answers import Answer, listed, page, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
     FilePath,
@@ -140,10 +140,10 @@ async def runs(
     return await respond(request, make)
 
 
-@router.get("/{run}", summary="One run", responses=problems(404))
-def run(found: RunsOf, _: MayRead, run: RunName) -> RunView:
+@router.get("/{run}", summary="One run", response_model=RunView, responses=unchanged_or(404))
+async def run(found: RunsOf, _: MayRead, request: Request, run: RunName) -> Response:
     """Get a run: its options, conditions and results."""
-    return _view(found.get(run))
+    return await respond(request, lambda: shown(_view(found.get(run))))
 
 
 @router.get(

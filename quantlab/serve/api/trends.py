@@ -10,14 +10,13 @@ from pydantic import BaseModel, Field
 from quantlab.runs.metrics import METRICS
 from quantlab.runs.trend import Series
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.answers import listed, respond
+from quantlab.serve.api.answers import listed, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
     ListPage,
     NamePath,
     RunsOf,
     address,
-    problems,
     unchanged_or,
 )
 from quantlab.stats.paired import Interval
@@ -89,18 +88,21 @@ async def trends(found: RunsOf, _: MayRead, request: Request) -> Response:
     return await respond(request, lambda: listed(map(_measured, found.models())))
 
 
-@router.get("/{model}", summary="A model over runs", responses=problems(404))
-def trend(
+@router.get(
+    "/{model}", summary="A model over runs", response_model=TrendView, responses=unchanged_or(404)
+)
+async def trend(
     found: RunsOf,
     _: MayRead,
+    request: Request,
     model: NamePath,
     metric: Annotated[
         list[Metric] | None, Query(max_length=len(METRICS), description="default: all")
     ] = None,
-) -> TrendView:
+) -> Response:
     """Get a model's figures over runs. Shares are fractions, latencies milliseconds a batch, KL in
     nats."""
-    return _view(found.trended(model, metric or METRICS))
+    return await respond(request, lambda: shown(_view(found.trended(model, metric or METRICS))))
 
 
 def _measured(name: str) -> Measured:
