@@ -61,6 +61,7 @@ _RUNS = Table(
     Column("top1", Float(53)),
     Column("decline", Float(53)),
     Column("problem", String, nullable=False),
+    sa.Index(f"quantlab_runs_v{VERSION}_newest", "place", "started", "folder"),
 )
 _FIGURES = Table(
     f"quantlab_figures_v{VERSION}",
@@ -112,7 +113,7 @@ class Index:
             self._engine = _engine(url)
         try:
             with self._plain_errors():
-                self._written(_META.create_all)
+                self._written(_create)
         except BaseException:
             self.close()
             raise
@@ -258,6 +259,13 @@ class Index:
             yield
         except (SQLAlchemyError, ValueError) as error:
             raise _problem(self.url, error) from error
+
+
+def _create(connection: Connection) -> None:
+    """The tables, and what tables that were made before have not."""
+    _META.create_all(connection)
+    for index in _RUNS.indexes:
+        index.create(connection, checkfirst=True)
 
 
 def _later_in_list(folder: str) -> sa.ColumnElement[bool]:

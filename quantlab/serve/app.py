@@ -55,7 +55,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service, app.state.runs = service, runs
     app.state.uploads, app.state.streams = Uploads(service), Streams()
-    app.state.answers = Answers()
+    app.state.answers = Answers(service.database)
     app.add_middleware(Guard, service=service)
     responses.install(app)
     app.openapi = partial(_document, app.openapi)  # type: ignore[method-assign]

@@ -1,7 +1,8 @@
 """Answers: JSON that every caller who may read is given alike, with an entity tag.
 
-Requests for one address that come while its answer is being made share the next one, which is made
-after they came: what a client has seen stored is in every answer to a later request.
+An answer is given again until the database has changed. Requests for one address that come while
+its answer is being made share the next one, which is made after they came. Either way, what a
+client has seen stored is in every answer to a later request.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
+from quantlab.serve.db import Database
+
 Row = TypeVar("Row")
 TO_ASK_AGAIN = "private, no-cache"
 """A browser may keep the answer, and asks before each use whether it is still the same."""
+MOST_KNOWN = 256
+"""Answers that are kept, of 20 KB each as a rule."""
 
 
 @dataclass(frozen=True)
@@ -40,31 +45,46 @@ class Answer:
 class Answers:
     """Makes the answers of one application. For the event loop's thread alone."""
 
-    def __init__(self) -> None:
-        self._making: dict[str, asyncio.Task[Answer]] = {}
-        self._next: dict[str, asyncio.Task[Answer]] = {}
+    def __init__(self, database: Database) -> None:
+        self._version = database.version
+        self._known = dict[str, tuple[int | None, Answer]]()
+        self._making = dict[str, asyncio.Task[Answer]]()
+        self._next = dict[str, asyncio.Task[Answer]]()
 
-    async def made(self, address: str, make: Callable[[], Answer]) -> Answer:
-        """An answer for this address that was begun after now; ``make`` runs in a thread."""
+    async def made(self, address: str, make: Callable[[], Answer], *, lasting: bool) -> Answer:
+        """An answer for this address that holds now; ``make`` runs in a thread. ``lasting``: it
+        stays the same until the database changes."""
+        version, known = self._known.get(address, (None, None))
+        if known is not None and version is not None and version == self._version():
+            return known
         task = self._next.get(address)
         if task is None:
-            task = self._next[address] = asyncio.create_task(self._make(address, make))
+            task = self._next[address] = asyncio.create_task(self._make(address, make, lasting))
         return await asyncio.shield(task)  # who goes away takes it from nobody
 
-    async def _make(self, address: str, make: Callable[[], Answer]) -> Answer:
+    async def _make(self, address: str, make: Callable[[], Answer], lasting: bool) -> Answer:
         if (before := self._making.get(address)) is not None:
             await asyncio.wait([before])
         self._making[address] = self._next.pop(address)
+        version = self._version() if lasting else None
         try:
-            return await run_in_threadpool(make)
+            answer = await run_in_threadpool(make)
         finally:
             del self._making[address]
+        if version is not None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[address] = version, answer
+        return answer
 
 
-async def respond(request: Request, make: Callable[[], Answer]) -> Response:
-    """Answer a request: with 304 and no body where the client has the answer already."""
+async def respond(
+    request: Request, make: Callable[[], Answer], *, lasting: bool = True
+) -> Response:
+    """Answer a request: with 304 and no body where the client has the answer already.
+    ``lasting``: the answer stays the same until the database changes."""
     url, answers = request.url, request.app.state.answers
-    found: Answer = await answers.made(f"{url.path}?{url.query}", make)
+    found: Answer = await answers.made(f"{url.path}?{url.query}", make, lasting=lasting)
     headers = {"Cache-Control": TO_ASK_AGAIN, "ETag": found.tag, **found.headers}
     if matches(request.headers.get("if-none-match"), found.tag):
         return Response(status_code=304, headers=headers)

@@ -137,13 +137,13 @@ async def runs(
         rows = found.rows(Filter(verb, model, begun, limit + 1, after))
         return page(request, rows, limit, _summary, lambda row: row.folder)
 
-    return await respond(request, make)
+    return await respond(request, make, lasting=since is None)
 
 
 @router.get("/{run}", summary="One run", response_model=RunView, responses=unchanged_or(404))
 async def run(found: RunsOf, _: MayRead, request: Request, run: RunName) -> Response:
     """Get a run: its options, conditions and results."""
-    return await respond(request, lambda: shown(_view(found.get(run))))
+    return await respond(request, lambda: shown(_view(found.get(run))), lasting=False)
 
 
 @router.get(
@@ -191,7 +191,7 @@ async def trials(found: RunsOf, _: MayRead, request: Request, run: RunName) -> R
         output: dict[str, Any] = record.results.get("output") or {}
         return listed([_trial(each, each.digest in front, output.get("sha256")) for each in tried])
 
-    return await respond(request, make)
+    return await respond(request, make, lasting=False)
 
 
 @router.post(

@@ -102,7 +102,9 @@ async def trend(
 ) -> Response:
     """Get a model's figures over runs. Shares are fractions, latencies milliseconds a batch, KL in
     nats."""
-    return await respond(request, lambda: shown(_view(found.trended(model, metric or METRICS))))
+    return await respond(
+        request, lambda: shown(_view(found.trended(model, metric or METRICS))), lasting=False
+    )
 
 
 def _measured(name: str) -> Measured:
