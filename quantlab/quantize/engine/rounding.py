@@ -9,6 +9,7 @@ rounding with error feedback (Frantar et al. 2022, after Hassibi and Stork's opt
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ none is."""
 PAIR = 128
 """255 · 128 fits into 16 bits with a sign; 255 · 129 does not."""
 _SWEEPS = 2
+Real = TypeVar("Real", Doubles, Floats)
 _BLOCK = 64
 
 
@@ -51,7 +53,7 @@ class Bound:
                 high = np.minimum(high, PAIR - np.maximum(other, 0))
         return low, high
 
-    def fitted(self, made: Doubles, weights: Doubles | None = None) -> Doubles:
+    def fitted(self, made: Real, weights: Real | None = None) -> Real:
         """Integers [r, k] brought within the bound: what a pair has too much of is taken from both,
         more from the one of less ``weights`` [k], by which squared errors count (default: alike).
         """
@@ -59,9 +61,9 @@ class Bound:
         for partner in self.pairs:
             first = np.flatnonzero(partner > np.arange(len(partner)))
             second = partner[first]
-            a, b = made[:, first], made[:, second]
-            row, pair = np.nonzero((np.abs(a + b) > PAIR) & (a * b > 0))
-            a, b, i, j = a[row, pair], b[row, pair], first[pair], second[pair]
+            row, pair = np.nonzero(np.abs(made[:, first] + made[:, second]) > PAIR)
+            i, j = first[pair], second[pair]
+            a, b = made[row, i], made[row, j]
             over = np.abs(a + b) - PAIR
             share = 0.5 if weights is None else weights[j] / (weights[i] + weights[j])
             taken = np.clip(np.rint(over * share), over - np.abs(b), np.abs(a))
@@ -117,16 +119,17 @@ def search_scales(rows: Doubles, H: Doubles | None, bound: Bound, least: Doubles
     scales = np.maximum(full, least)
     if H is None and not bound.pairs:
         return scales
-    single = None if H is None else H.astype(np.float32)
-    best = _cost(rows, scales, single, bound)
     over = np.flatnonzero(bound.breached(np.rint(rows / scales[:, None])))
+    single: NDArray[Any] | None = None if H is None else H.astype(np.float32)
+    values: NDArray[Any] = rows if single is None else rows.astype(np.float32)
+    best = _cost(values, scales, single, bound)
     every = over if single is None else np.arange(len(rows))
 
     chosen = np.zeros(len(rows), np.int64)
 
     def consider(some: NDArray[np.int64], tried: Doubles, place: NDArray[np.int64] | int) -> None:
         found = np.maximum(tried, least[some])
-        cost = _cost(rows[some], found, single, bound)
+        cost = _cost(values if len(some) == len(rows) else values[some], found, single, bound)
         wins = cost < best[some]
         won = some[wins]
         scales[won], best[won] = found[wins], cost[wins]
@@ -145,15 +148,14 @@ def search_scales(rows: Doubles, H: Doubles | None, bound: Bound, least: Doubles
     return scales
 
 
-def _cost(rows: Doubles, scales: Doubles, H: Floats | None, bound: Bound) -> Doubles:
-    """Each row's error, [r]; with H in float32: it only ranks candidates."""
-    weights = None if H is None else np.diag(H).astype(np.float64)
-    made = bound.fitted(np.rint(rows / scales[:, None]), weights)
-    error = rows - made * scales[:, None]
+def _cost(rows: Real, scales: Doubles, H: Real | None, bound: Bound) -> Doubles:
+    """Each row's error, [r]; with rows and H in float32: it only ranks candidates."""
+    weights = None if H is None else np.diag(H)
+    steps = scales.astype(rows.dtype)[:, None]
+    error = rows - bound.fitted(np.rint(rows / steps), weights) * steps
     if H is None:
         return np.asarray((error**2).sum(1))
-    single = error.astype(np.float32)
-    return np.asarray(np.einsum("rk,rk->r", single @ H, single), np.float64)
+    return np.asarray(np.einsum("rk,rk->r", error @ H, error), np.float64)
 
 
 def gptq(rows: Doubles, H: Doubles, scales: Doubles, bound: Bound) -> Doubles:
@@ -167,53 +169,58 @@ def gptq(rows: Doubles, H: Doubles, scales: Doubles, bound: Bound) -> Doubles:
     pairs = tuple(place[partner[order]] for partner in bound.pairs)
     inner, weights = Bound(bound.limit, pairs), np.diag(H)[order]
     upper = np.linalg.cholesky(np.linalg.inv(H[np.ix_(order, order)])).T
-    left, made = rows[:, order].copy(), np.zeros_like(rows)
+    left = np.asfortranarray(rows[:, order])
+    made = np.zeros_like(left)
     for start in range(0, rows.shape[1], _BLOCK):
         stop = min(start + _BLOCK, rows.shape[1])
-        lost = np.empty((len(rows), stop - start))
+        lost = np.zeros((stop - start, len(rows)))
         for j in range(start, stop):
-            made[:, j] = _next(left, made, scales, j, inner, weights)
-            lost[:, j - start] = (left[:, j] - made[:, j] * scales) / upper[j, j]
-            left[:, j:stop] -= np.outer(lost[:, j - start], upper[j, j:stop])
-        left[:, stop:] -= lost @ upper[start:stop, stop:]
-    integers = np.empty_like(made)
+            before = slice(start, j), lost[: j - start]
+            column = _without(left, upper, j, *before)
+            wanted = np.rint(column / scales)
+            for partner in inner.pairs[:1]:
+                k = int(partner[j])
+                if k > j:
+                    later = left[:, k] if k >= stop else _without(left, upper, k, *before)
+                    wanted = _with_room(wanted, np.rint(later / scales), bound, weights[[j, k]])
+            made[:, j] = np.clip(wanted, *inner.around(made, j))
+            lost[j - start] = (column - made[:, j] * scales) / upper[j, j]
+        left[:, stop:] -= (upper[start:stop, stop:].T @ lost).T
+    integers = np.empty_like(rows)
     integers[:, order] = made
     return integers
 
 
-def _next(
-    left: Doubles, made: Doubles, scales: Doubles, j: int, bound: Bound, weights: Doubles
-) -> Doubles:
-    """Column j's integers: the first of a pair leaves room for what the second wants to be."""
-    wanted = np.rint(left[:, j] / scales)
-    for partner in bound.pairs[:1]:
-        k = int(partner[j])
-        if k > j:
-            both = np.stack([wanted, np.rint(left[:, k] / scales)], axis=1)
-            pair = Bound(bound.limit, (np.array([1, 0]),))
-            wanted = pair.fitted(both, weights[[j, k]])[:, 0]
-    return np.clip(wanted, *bound.around(made, j))
+def _without(left: Doubles, upper: Doubles, j: int, before: slice, lost: Doubles) -> Doubles:
+    """What column j is to make up for what the columns ``before`` have ``lost``."""
+    return np.asarray(left[:, j] - upper[before, j] @ lost)
+
+
+def _with_room(first: Doubles, second: Doubles, bound: Bound, weights: Doubles) -> Doubles:
+    """Integers of the first column of a pair, [r], that leave room for what the second wants."""
+    if not (np.abs(first + second) > PAIR).any():
+        return first
+    pair = Bound(bound.limit, (np.array([1, 0]),))
+    return pair.fitted(np.stack([first, second], axis=1), weights)[:, 0]
 
 
 def descend(rows: Doubles, integers: Doubles, H: Doubles, scales: Doubles, bound: Bound) -> Doubles:
     """Coordinate descent: each integer in turn to its best value given the others, twice around.
 
-    Within a block of columns only that block's slopes are kept up to date; what it changed reaches
-    the others in one product.
+    What a block of columns changed reaches the slopes [k, r] in one product.
     """
-    made = integers.copy()
-    slope = (rows - made * scales[:, None]) @ H
+    made = integers.copy(order="F")
+    slope = H @ (rows - made * scales[:, None]).T
     for start in [*range(0, rows.shape[1], _BLOCK)] * _SWEEPS:
         stop = min(start + _BLOCK, rows.shape[1])
-        inside, changes = slope[:, start:stop].copy(), np.zeros((len(rows), stop - start))
+        changes = np.zeros((stop - start, len(rows)))
         for j in range(start, stop):
-            wanted = made[:, j] + np.rint(inside[:, j - start] / (H[j, j] * scales))
+            now = slope[j] - H[j, start:j] @ changes[: j - start]
+            wanted = made[:, j] + np.rint(now / (H[j, j] * scales))
             better = np.clip(wanted, *bound.around(made, j))
-            change = (better - made[:, j]) * scales
-            if change.any():
-                made[:, j], changes[:, j - start] = better, change
-                inside -= np.outer(change, H[j, start:stop])
-        slope -= changes @ H[start:stop]
+            changes[j - start] = (better - made[:, j]) * scales
+            made[:, j] = better
+        slope -= H[:, start:stop] @ changes
     return made
 
 
