@@ -92,7 +92,7 @@ class HeldOut:
         The former is alike for all images and says most of small changes, the latter is large on
         the few images whose answer is at stake.
         """
-        order = np.arange(len(self.images) if batches is None else batches)
+        order = np.arange(len(self.images))[:batches]
         return np.concatenate([part for _, part in self.in_parts(plan, order)], axis=1)
 
     def in_parts(
