@@ -9,7 +9,6 @@ rounding with error feedback (Frantar et al. 2022, after Hassibi and Stork's opt
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,6 @@ none is."""
 PAIR = 128
 """255 · 128 fits into 16 bits with a sign; 255 · 129 does not."""
 _SWEEPS = 2
-Real = TypeVar("Real", Doubles, Floats)
 _BLOCK = 64
 
 
@@ -53,7 +51,7 @@ class Bound:
                 high = np.minimum(high, PAIR - np.maximum(other, 0))
         return low, high
 
-    def fitted(self, made: Real, weights: Real | None = None) -> Real:
+    def fitted(self, made: Doubles, weights: Doubles | None = None) -> Doubles:
         """Integers [r, k] brought within the bound: what a pair has too much of is taken from both,
         more from the one of less ``weights`` [k], by which squared errors count (default: alike).
         """
@@ -119,17 +117,16 @@ def search_scales(rows: Doubles, H: Doubles | None, bound: Bound, least: Doubles
     scales = np.maximum(full, least)
     if H is None and not bound.pairs:
         return scales
+    single = None if H is None else H.astype(np.float32)
+    best = _cost(rows, scales, single, bound)
     over = np.flatnonzero(bound.breached(np.rint(rows / scales[:, None])))
-    single: NDArray[Any] | None = None if H is None else H.astype(np.float32)
-    values: NDArray[Any] = rows if single is None else rows.astype(np.float32)
-    best = _cost(values, scales, single, bound)
     every = over if single is None else np.arange(len(rows))
 
     chosen = np.zeros(len(rows), np.int64)
 
     def consider(some: NDArray[np.int64], tried: Doubles, place: NDArray[np.int64] | int) -> None:
         found = np.maximum(tried, least[some])
-        cost = _cost(values if len(some) == len(rows) else values[some], found, single, bound)
+        cost = _cost(rows if len(some) == len(rows) else rows[some], found, single, bound)
         wins = cost < best[some]
         won = some[wins]
         scales[won], best[won] = found[wins], cost[wins]
@@ -148,14 +145,15 @@ def search_scales(rows: Doubles, H: Doubles | None, bound: Bound, least: Doubles
     return scales
 
 
-def _cost(rows: Real, scales: Doubles, H: Real | None, bound: Bound) -> Doubles:
-    """Each row's error, [r]; with rows and H in float32: it only ranks candidates."""
-    weights = None if H is None else np.diag(H)
-    steps = scales.astype(rows.dtype)[:, None]
-    error = rows - bound.fitted(np.rint(rows / steps), weights) * steps
+def _cost(rows: Doubles, scales: Doubles, H: Floats | None, bound: Bound) -> Doubles:
+    """Each row's error, [r]; with H in float32: it only ranks candidates."""
+    weights = None if H is None else np.diag(H).astype(np.float64)
+    made = bound.fitted(np.rint(rows / scales[:, None]), weights)
+    error = rows - made * scales[:, None]
     if H is None:
         return np.asarray((error**2).sum(1))
-    return np.asarray(np.einsum("rk,rk->r", error @ H, error), np.float64)
+    single = error.astype(np.float32)
+    return np.asarray(np.einsum("rk,rk->r", single @ H, single), np.float64)
 
 
 def gptq(rows: Doubles, H: Doubles, scales: Doubles, bound: Bound) -> Doubles:
