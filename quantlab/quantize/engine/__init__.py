@@ -1,6 +1,6 @@
 """quantlab's own quantization engine: ranges, equalization, rounding and bias correction.
 
-    prepare → read_net → place → equalize → ranges → weights and biases → range search → write
+    prepare → read_net → place → describe → equalize → ranges → weights → range search → write
 
 Each part is a field of the Recipe. Nothing here needs more than numpy, scipy, onnx, onnxruntime.
 """
