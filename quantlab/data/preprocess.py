@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,7 @@ _NEAR = 0.1  # of a pixel's step: float16 keeps less
 Resizer = Literal["pillow-bilinear", "pillow-bicubic", "opencv-bilinear"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Size = tuple[int, int]  # width, height, as Pillow and OpenCV have it
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -106,10 +109,10 @@ class Pipeline(BaseModel):
         width, height = self._resized(*image.size)
         if width * height > _MAX_RESIZED:
             raise DataError(f"{image.width} x {image.height} is too elongated to be resized.")
-        pixels = _RESIZERS[self.resizer](image, (width, height))
         tall, wide = self.shape
         left, top = round((width - wide) / 2), round((height - tall) / 2)
-        return np.ascontiguousarray(pixels[top : top + tall, left : left + wide])
+        box = (left, top, left + wide, top + tall)
+        return _RESIZERS[self.resizer](image, (width, height), box)
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) after resizing, rounded as torchvision's functional.resize does."""
@@ -344,21 +347,61 @@ def _opencv() -> Any:
     return cv2
 
 
-def _pillow(method: Image.Resampling, image: Image.Image, size: Size) -> NDArray[np.uint8]:
-    return np.asarray(image.resize(size, method), np.uint8)
+def _pillow(
+    method: Image.Resampling, image: Image.Image, size: Size, box: Box
+) -> NDArray[np.uint8]:
+    """Only what the crop needs is computed where that gives the same pixels, to the last bit."""
+    left, top, right, bottom = box
+    across = _stretch(image.width, size[0], left, right)
+    down = _stretch(image.height, size[1], top, bottom)
+    if _rows_first(image.size, size) == _rows_first(image.size, (across.length, down.length)):
+        source = (across.first, down.first, across.last, down.last)
+        image = image.resize((across.length, down.length), method, source)
+        box = (left - across.start, top - down.start, right - across.start, bottom - down.start)
+    else:
+        image = image.resize(size, method)
+    return np.array(image if box == (0, 0, *image.size) else image.crop(box))
 
 
-def _opencv_bilinear(image: Image.Image, size: Size) -> NDArray[np.uint8]:
+class _Stretch(NamedTuple):
+    """Along one side, ``length`` pixels of the resized image from ``start`` on, and where in the
+    image itself they begin and end."""
+
+    start: int
+    length: int
+    first: float
+    last: float
+
+
+def _stretch(source: int, resized: int, start: int, end: int) -> _Stretch:
+    """From ``start`` to ``end`` where Pillow's numbers, float32 and then double, hold the place of
+    each of these pixels exactly: it weighs the same pixels then as for all. Else the whole side."""
+    common = math.gcd(source, resized)
+    parts = resized // common
+    if parts & (parts - 1) or end * (source // common) >= 2**24:
+        return _Stretch(0, resized, 0, source)
+    return _Stretch(start, end - start, start * source / resized, end * source / resized)
+
+
+def _rows_first(source: Size, resized: Size) -> bool:
+    """Whether newer versions of Pillow resize the height first, which rounds differently."""
+    fewer = source[1] - resized[1]
+    return fewer > 0 and fewer > 2 * (source[0] - resized[0])
+
+
+def _opencv_bilinear(image: Image.Image, size: Size, box: Box) -> NDArray[np.uint8]:
     cv2 = _opencv()
     pixels: NDArray[np.uint8] = cv2.resize(np.asarray(image), size, interpolation=cv2.INTER_LINEAR)
-    return pixels
+    left, top, right, bottom = box
+    return np.ascontiguousarray(pixels[top:bottom, left:right])
 
 
-_RESIZERS: dict[Resizer, Callable[[Image.Image, Size], NDArray[np.uint8]]] = {
-    "pillow-bilinear": lambda image, size: _pillow(Image.Resampling.BILINEAR, image, size),
-    "pillow-bicubic": lambda image, size: _pillow(Image.Resampling.BICUBIC, image, size),
+_RESIZERS: dict[Resizer, Callable[[Image.Image, Size, Box], NDArray[np.uint8]]] = {
+    "pillow-bilinear": partial(_pillow, Image.Resampling.BILINEAR),
+    "pillow-bicubic": partial(_pillow, Image.Resampling.BICUBIC),
     "opencv-bilinear": _opencv_bilinear,
 }
+"""How to resize an image to a size and crop it to a box."""
 
 
 def _short_hash(text: str) -> str:
