@@ -185,7 +185,7 @@ class Pipeline(BaseModel):
         return np.asarray(pixels, np.uint8)
 
     def _ordered(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """[n, 3, h, w], colours ordered."""
+        """[n, 3, h, w], colours ordered; no copy of crops whose colours lie so."""
         ordered = crops if self.color == "RGB" else crops[..., ::-1]
         return np.ascontiguousarray(ordered.transpose(0, 3, 1, 2))
 
