@@ -101,7 +101,8 @@ class Pipeline(BaseModel):
         return _short_hash(self.model_dump_json(include={"resizer", "resize", "crop"}))
 
     def crop_image(self, image: Image.Image) -> NDArray[Any]:
-        """An upright RGB image as uint8 [height, width, 3], RGB whatever ``color`` says.
+        """An upright RGB image as uint8 [height, width, 3], RGB whatever ``color`` says; the colours
+        may lie one after the other in memory.
 
         Raises DataError for an image so elongated that resizing it would take too much memory,
         MissingExtraError when the resizer is OpenCV's and that is not installed.
@@ -360,7 +361,8 @@ def _pillow(
         box = (left - across.start, top - down.start, right - across.start, bottom - down.start)
     else:
         image = image.resize(size, method)
-    return np.array(image if box == (0, 0, *image.size) else image.crop(box))
+    cropped = image if box == (0, 0, *image.size) else image.crop(box)
+    return np.stack([np.asarray(band) for band in cropped.split()]).transpose(1, 2, 0)
 
 
 class _Stretch(NamedTuple):
@@ -393,7 +395,7 @@ def _opencv_bilinear(image: Image.Image, size: Size, box: Box) -> NDArray[np.uin
     cv2 = _opencv()
     pixels: NDArray[np.uint8] = cv2.resize(np.asarray(image), size, interpolation=cv2.INTER_LINEAR)
     left, top, right, bottom = box
-    return np.ascontiguousarray(pixels[top:bottom, left:right])
+    return pixels[top:bottom, left:right]
 
 
 _RESIZERS: dict[Resizer, Callable[[Image.Image, Size, Box], NDArray[np.uint8]]] = {
