@@ -101,8 +101,8 @@ class Pipeline(BaseModel):
         return _short_hash(self.model_dump_json(include={"resizer", "resize", "crop"}))
 
     def crop_image(self, image: Image.Image) -> NDArray[Any]:
-        """An upright RGB image as uint8 [height, width, 3], RGB whatever ``color`` says; the colours
-        may lie one after the other in memory.
+        """An upright RGB image as uint8 [height, width, 3], RGB whatever ``color`` says; not always
+        contiguous.
 
         Raises DataError for an image so elongated that resizing it would take too much memory,
         MissingExtraError when the resizer is OpenCV's and that is not installed.
