@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,14 @@ from images import answers_of, crops_of, labels_of
 from quantlab._util.files import write_whole
 from quantlab.bench.harness import bench
 from quantlab.data.calibration import CalibrationImages
-from quantlab.data.crops import Crops
+from quantlab.data.crops import Crops, load_crops
 from quantlab.data.preprocess import get_pipeline
+from quantlab.data.readers import open_dataset
 from quantlab.model.model import Model
 from quantlab.quantize.peers.inc import IncEngine, IncTuning
 from quantlab.recipe import Recipe
-from quantlab.runtime.environment import environment
+from quantlab.runtime.environment import default_threads, environment
+from quantlab.runtime.runner import Runner
 
 GOALS = ("1%", "0.1%")
 IMAGES = 100
@@ -161,6 +164,49 @@ def judged(place: Place, files: list[Path]) -> list[list[str]]:
     return rows
 
 
+def bare(place: Place, int8: Path) -> float:
+    """Seconds of the least that a tune must do: decode all images once, run fp32 and int8 over the
+    evaluation images, a call of one image in each core."""
+    pipeline, cores = get_pipeline("torchvision"), default_threads()
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as cache:
+        for name in ("calib1000", "val1300"):
+            crops = load_crops(open_dataset(place.images(name)), pipeline, cache_dir=Path(cache))
+        for model in (place.model, Model.load(int8)):
+            with Runner(model, threads=1) as run, ThreadPoolExecutor(cores) as pool:
+                rows = [slice(i, i + 1) for i in range(len(crops))]
+                list(pool.map(lambda row: run(crops.inputs(row, place.model.input)), rows))
+    return time.perf_counter() - start
+
+
+def default(place: Place, rounds: int) -> list[str]:
+    """The default search, with cold and with warm caches, beside what it must do at least."""
+    output, taken = place.work / "default.onnx", []
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory() as cache:
+            found, cold = tune(place, place.model.path, output, cache=Path(cache))
+            _, warm = tune(place, place.model.path, output, cache=Path(cache))
+        taken.append((cold, warm, bare(place, output)))
+        say(f"default, round {number + 1}: " + ", ".join(f"{x:.1f} s" for x in taken[-1]))
+    cold, warm, least = np.median(taken, axis=0)
+    steps = [f"| {s['name']} | {s['start']:.1f} | {s['end']:.1f} |" for s in found["timeline"]]
+    return [
+        "## The default search",
+        "",
+        "All 1,000 calibration images, all of val1300. Bare: decoding all images, and fp32 and "
+        "int8 over the evaluation images, one call of one image in each core.",
+        "",
+        f"- Bare: {least:.1f} s. `quantlab tune`, cold: {cold:.1f} s, {cold / least:.1f} times "
+        f"that; warm: {warm:.1f} s.",
+        f"- {words(found)[0].upper()}{words(found)[1:]}.",
+        "",
+        "| step of the last cold run | from s | to s |",
+        "|---|--:|--:|",
+        *steps,
+        "",
+    ]
+
+
 def broken(place: Place) -> list[str]:
     """The default search on a model that plain per-tensor int8 breaks."""
     say("a model that int8 breaks")
@@ -242,7 +288,8 @@ def report(place: Place, python: str | None, rounds: int) -> str:
     ]
     for goal in GOALS:
         lines += [f"| {' | '.join(row)} |" for row in race(place, goal, python, rounds)]
-    return "\n".join([*lines, "", *broken(place), "", *mended(place)]) + "\n"
+    searched = default(place, rounds)
+    return "\n".join([*lines, "", *searched, *broken(place), "", *mended(place)]) + "\n"
 
 
 def say(text: str) -> None:

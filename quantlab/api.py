@@ -72,7 +72,7 @@ from quantlab.model.model import Model, file_name
 from quantlab.recipe import Recipe
 from quantlab.report.preprocessing_audit import guessing_error
 from quantlab.runs.run import Run
-from quantlab.tune.choices import IncStrategy, Pick, Strategy
+from quantlab.tune.choices import EarlyStopChoice, IncStrategy, Pick, Strategy
 from quantlab.tune.search import StopReason
 from quantlab.tune.trials import Trial, pareto_front
 from quantlab.verbs import bench as bench_verb
@@ -149,8 +149,8 @@ class TuneResult:
         ... )
         >>> result.model.is_quantized, result.best in result.trials
         (True, True)
-        >>> result.trials_frame().groupby("status").size().to_dict()
-        {'done': 1, 'scored': 3}
+        >>> list(result.trials_frame().recipe)
+        ['qdq']
     """
 
     model: Model
@@ -305,6 +305,7 @@ def tune(
     budget: float = 300.0,
     max_trials: int | None = None,
     target_speedup: float | None = None,
+    early_stop: EarlyStopChoice = "search",
     pick: Pick = "best",
     timing: bool = True,
     bench: Mapping[str, Any] | None = None,
@@ -349,6 +350,8 @@ def tune(
         budget: seconds after which no further recipe is tried.
         max_trials: and after so many evaluations.
         target_speedup: and once a model meets the criterion at so many times fp32's speed.
+        early_stop: what may end as soon as it surely meets the criterion: "search" (trials; the
+            comparison is on all images), "report" (also that), "off".
         pick: which trial becomes the model.
         timing: whether models are timed (``False``: all count as equally fast).
         bench: how the best model is timed in the end: ``batch_sizes``, ``rounds``, ``seconds`` and
@@ -381,7 +384,7 @@ def tune(
         ...     pipeline="torchvision", criterion="agreement >= 50%", max_trials=1, timing=False,
         ... )
         >>> result.verdict.status, result.stop
-        ('pass', 'max-trials')
+        ('pass', 'finished')
         >>> result.model.save("tiny.int8.onnx").name
         'tiny.int8.onnx'
     """

@@ -25,7 +25,7 @@ from quantlab.bench.defaults import Isolation as Isolation
 from quantlab.bench.machine import CpuMonitor
 from quantlab.bench.measurement import BenchResult, Measurement
 from quantlab.bench.process import BenchProcess, Deadline, workers
-from quantlab.bench.schedule import ROUNDS, RoundPlan, drawn_order, plan, turn_orders
+from quantlab.bench.schedule import LEAST_ROUNDS, ROUNDS, RoundPlan, drawn_order, plan, turn_orders
 from quantlab.bench.setup import (
     SECONDS,
     TIMEOUT,
@@ -40,6 +40,10 @@ from quantlab.model.model import Model
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.providers import CPU
 
+Enough = Callable[[Sequence[Sequence[Sequence[float]]], int], bool]
+"""Given the milliseconds of every run, by session and round, and the turns of a round: whether more
+rounds are not needed."""
+
 
 def bench(
     models: Sequence[Model],
@@ -53,13 +57,17 @@ def bench(
     providers: Sequence[str] = CPU,
     isolation: Isolation = "fresh",
     timeout: float = TIMEOUT,
+    enough: Enough | None = None,
+    costs: bool = True,
     progress: Advance | None = None,
 ) -> BenchResult:
     """Latency of every model at every batch size, on seeded random input.
 
     ``rounds=None`` makes as many as fit into ``seconds`` per batch size, 8 to 15, and
-    ``turns=None`` fills them. ``threads=0`` takes every physical core. ``progress`` is told how
-    many of ``steps(...)`` are done, and a note.
+    ``turns=None`` fills them. ``threads=0`` takes every physical core. From round 8 on ``enough``
+    may end a batch size's rounds. ``costs=False`` leaves out what takes processes of their own in
+    ``isolation="shared"``: the memory of each model. ``progress`` is told how many of
+    ``steps(...)`` are done, and a note.
 
     Raises ModelError for a model that cannot run at a batch size, QuantlabError for settings the
     machine cannot meet or when a benchmark process dies or all takes over ``timeout`` seconds.
@@ -67,7 +75,7 @@ def bench(
     threads = threads or default_threads()
     check_settings(models, batch_sizes, rounds)
     task = task_of(models, 1, threads, seed=seed, providers=providers)
-    benchmark = _Benchmark(task, Deadline(timeout), seconds, rounds, turns, isolation)
+    benchmark = _Benchmark(task, Deadline(timeout), seconds, rounds, turns, isolation, enough)
     advance = progress or (lambda done, note: None)
     with benchmark.sessions() as source:
         batches = [
@@ -76,8 +84,11 @@ def bench(
             )
             for number, size in enumerate(batch_sizes)
         ]
-    if isolation == "shared":
+    if isolation == "shared" and costs:
         _add_costs(batches, benchmark)
+    elif isolation == "shared":
+        for batch in batches:
+            batch.peaks = [[] for _ in batch.peaks]
     return _result(models, task, batches, isolation)
 
 
@@ -138,6 +149,7 @@ class _Benchmark:
     rounds: int | None
     turns: int | None
     isolation: Isolation
+    enough: Enough | None
 
     @contextmanager
     def sessions(self) -> Iterator[SessionSource]:
@@ -164,7 +176,14 @@ class _Benchmark:
                 self._round(found, sessions, number)
             number += 1
             told(number, found)
+            if self._is_enough(found, number):
+                found.plan = replace(found.plan, rounds=number)
         return found
+
+    def _is_enough(self, found: _Batch, rounds: int) -> bool:
+        if self.enough is None or rounds < LEAST_ROUNDS:
+            return False
+        return self.enough(found.samples, found.plan.turns)
 
     def _warm(
         self, found: _Batch, sessions: list[_Session], order: tuple[int, ...], start: float
@@ -277,7 +296,7 @@ def _measurement(
         bytes=model.size_bytes,
         rounds=tuple(tuple(part) for part in batch.samples[session]),
         session_ms=median(batch.session_ms[session]),
-        peak_rss_bytes=max(batch.peaks[session]),
+        peak_rss_bytes=max(batch.peaks[session], default=None),
         conditions=replace(
             with_machine_state(conditions_of(task, batch.size), batch.plan.rounds, batch.monitor),
             runs=batch.plan.turns * batch.plan.runs,

@@ -191,6 +191,30 @@ def round_ratios(a: Measurement, b: Measurement) -> Doubles:
     return np.array([_round_ratio(x, y, turns) for x, y in pairs])
 
 
+def told_apart(samples: Sequence[Sequence[Sequence[float]]], turns: int) -> bool:
+    """Whether each model's speed against the first is known to within WORTH_SEEING: its 95%
+    interval, from end to end, is no wider. ``samples`` are milliseconds by model, round and run.
+
+    Rounds may be added until this is true: an interval of fixed width keeps its coverage as it
+    narrows (Chow and Robbins 1965).
+    """
+    first, *others = samples
+    for other in others:
+        pairs = [(a, b) for a, b in zip(first, other, strict=True) if a and b]
+        found = signed_rank(np.array([_round_ratio(a, b, max(1, turns)) for a, b in pairs]))
+        if not found.high - found.low <= log(1 + WORTH_SEEING):
+            return False
+    return True
+
+
+def is_exact(result: BenchResult) -> bool:
+    """Whether every speed of the result is known as well as ``told_apart`` asks."""
+    return all(
+        told_apart([m.rounds for m in (*models, control)], control.conditions.turns)
+        for *models, control in zip(*result.measurements, result.noise, strict=True)
+    )
+
+
 def _round_ratio(a: Sequence[float], b: Sequence[float], turns: int) -> float:
     turns = min(turns, len(a), len(b))
     pairs = zip(np.array_split(a, turns), np.array_split(b, turns), strict=True)

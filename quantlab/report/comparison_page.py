@@ -310,7 +310,8 @@ def _tuning(context: ReportContext, plots: Collection[str]) -> Section | None:
     kept = section("Kept in fp32", _reverted(context) if context.trials else ())
     front = section("Speed against accuracy, as predicted", _front(context))
     shown = section("Decline against speed", _tradeoff(context, plots))
-    return section("Tuning", _trials(context) if context.trials else (), kept, front, shown)
+    time = section("Where the time went", _timeline(context))
+    return section("Tuning", _trials(context) if context.trials else (), kept, front, shown, time)
 
 
 def _trials(context: ReportContext) -> Iterator[Block]:
@@ -353,6 +354,16 @@ def _front(context: ReportContext) -> Iterator[Block]:
         "takes the least time that its error allows, as predicted: the time by the costs of "
         "operators, the error as the sum of the KLs that groups of nodes cause when nothing else "
         "is in int8. The other figures were measured, where it was tried."
+    )
+
+
+def _timeline(context: ReportContext) -> Iterator[Block]:
+    if not context.steps:
+        return
+    yield comparison_tables.timeline(context.steps)
+    yield say(
+        "Steps whose bars overlap ran side by side. Nothing else of the tune runs while models "
+        "are timed."
     )
 
 

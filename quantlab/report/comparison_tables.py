@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from quantlab._util.timeline import TimedStep
 from quantlab.compare.comparison import (
     Answer,
     Change,
@@ -36,6 +37,8 @@ from quantlab.tune.reverted_groups import Reverted
 
 FLIPS_SHOWN = 12
 LAYERS_SHOWN = 10
+BAR = 30
+"""Characters of the timeline."""
 
 
 def summary(c: Comparison) -> Table:
@@ -411,6 +414,19 @@ def break_words(found: LayerReport) -> str:
 
 def _db(value: float | None) -> str:
     return number(value, ".1f")
+
+
+def timeline(steps: Sequence[TimedStep]) -> Table:
+    """Each step with a bar from its start to its end, on the scale of all of them."""
+    whole = max(step.end for step in steps) or 1.0
+    rows: list[list[Inline]] = []
+    for step in steps:
+        first = min(BAR - 1, int(BAR * step.start / whole))
+        last = max(first + 1, round(BAR * step.end / whole))
+        bar = Code("·" * first + "█" * (last - first) + "·" * (BAR - last))
+        times = (f"{step.start:.1f}", f"{step.end - step.start:.1f}")
+        rows.append([step.name, *times, bar])
+    return Table(["step", "starts at s", "takes s", ""], rows, " rr ", "Steps of the tune")
 
 
 def conditions(c: Comparison, context: ReportContext) -> Table:

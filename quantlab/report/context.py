@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from quantlab._util.timeline import TimedStep
     from quantlab.data.dataset import ImageProblem
     from quantlab.inspect.layers import LayerReport
     from quantlab.tune.reverted_groups import Reverted
@@ -78,7 +79,8 @@ class ReportContext:
     a tune predicted of the placements that it could choose from. ``early`` says after how many
     images a sequential test stopped the evaluation, empty when none was asked to. ``problems`` are
     all images that could not be used. ``layers`` is where int8 departs from fp32, None where that
-    is not known. ``thumbnails`` are small JPEG files of evaluation images by their names.
+    is not known. ``steps`` are a tune's, with when each took place. ``thumbnails`` are small JPEG
+    files of evaluation images by their names.
     """
 
     command: str = ""
@@ -97,4 +99,5 @@ class ReportContext:
     problems: tuple[ImageProblem, ...] = ()
     warnings: tuple[str, ...] = ()
     layers: LayerReport | None = None
+    steps: tuple[TimedStep, ...] = ()
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)

@@ -10,3 +10,5 @@ Strategy = Literal[
 IncStrategy = Literal["basic", "bayesian", "exhaustive"]
 """Neural Compressor's own."""
 Pick = Literal["best", "fastest", "smallest", "most-accurate"]
+EarlyStopChoice = Literal["off", "search", "report"]
+"""What of a tune may end before all images were seen."""

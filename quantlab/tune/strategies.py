@@ -11,13 +11,7 @@ from quantlab.quantize.groups import Group
 from quantlab.recipe import Recipe
 from quantlab.tune.front import Front
 from quantlab.tune.search import Proposal, Search
-from quantlab.tune.trials import Trial
-
-PROMISING = 2
-"""So many of the ladder's structures are evaluated at first, of each target, the nearest to fp32 on
-calibration data. Recipes that differ in format only are one structure."""
-NEAR = 2.0
-"""A rung whose score is more than so many times the best one's is not promising."""
+from quantlab.tune.trials import Trial, calibration_score
 
 Ranked = Sequence[tuple[Group, float]]
 """Groups, the costliest first, each with what it costs in int8 (KL, nats)."""
@@ -41,7 +35,7 @@ QUANTIZING = "quantizing more operators, while the criterion holds"
 
 
 def _met(trial: Trial) -> bool:
-    return trial.status == "done" and trial.scores is not None and trial.scores.meets
+    return trial.judged and trial.scores is not None and trial.scores.meets
 
 
 def _pays(trial: Trial) -> bool:
@@ -49,38 +43,54 @@ def _pays(trial: Trial) -> bool:
     return _met(trial) and getattr(trial.scores, "faster", None) is not False
 
 
-def ladder(rungs: Sequence[Recipe], front_of: FrontOf | None = None) -> Search:
-    """Score every rung on calibration data, evaluate the promising ones, then, while none of them
-    meets the criterion faster than fp32, the others, the nearest to fp32 first and each structure
-    before its other formats; and when none meets it at all, walk the front of speed against
-    accuracy (``sensitivity``). A rung with dynamic ranges is always evaluated."""
-    scored: list[Trial] = []
+def ladder(
+    rungs: Sequence[Recipe],
+    front_of: FrontOf | None = None,
+    engines: Sequence[str] = ("quantlab",),
+) -> Search:
+    """Evaluate the engines' leading rungs; while none of them meets the criterion faster than fp32,
+    score the others on calibration data and evaluate them, the nearest to fp32 first and each
+    structure before its other formats; and when none meets it at all, walk the front of speed
+    against accuracy (``sensitivity``)."""
     more = f"{WALKING}, unless a recipe meets the criterion" if front_of is not None else ""
-    for place, rung in enumerate(rungs, 1):
-        rest = (*(Proposal(r, evaluate=False) for r in rungs[place:]), *_evaluations(scored))
+    leading = leaders(rungs, engines)
+    others = [rung for rung in rungs if rung not in leading]
+    scoring = tuple(Proposal(rung, evaluate=False) for rung in others)
+    tried: list[Trial] = []
+    for place, rung in enumerate(leading, 1):
+        pays = any(map(_pays, tried))
+        rest = (*map(Proposal, leading[place:]), *(() if pays else scoring))
+        later = "" if pays else more
+        trial = yield Proposal(rung, evaluate=False, after=rest, later=later)
+        if trial.sha256:
+            trial = yield Proposal(rung, after=rest, later=later)
+        tried.append(trial)
+    if any(map(_pays, tried)):
+        return
+    scored: list[Trial] = []
+    for place, rung in enumerate(others, 1):
+        rest = (*scoring[place:], *_evaluations(scored))
         scored.append((yield Proposal(rung, evaluate=False, after=rest, later=more)))
     scored = sorted((t for t in scored if t.sha256), key=lambda t: t.divergence)
-    of_target: dict[str, list[Trial]] = {}
-    for trial in scored:
-        of_target.setdefault(trial.recipe.target, []).append(trial)
-    first = {t.recipe.structure: t for t in reversed(scored)}
+    first = {t.recipe.structure: t for t in (*reversed(scored), *tried)}
     waiting = sorted(scored, key=lambda t: first[t.recipe.structure] is not t)
-
-    def promising(trial: Trial) -> bool:
-        if trial.recipe.activations == "dynamic":
-            return True
-        rivals = of_target[trial.recipe.target]
-        structures = list(dict.fromkeys(t.recipe.structure for t in rivals))
-        near = trial.divergence <= NEAR * rivals[0].divergence
-        return near and trial.recipe.structure in structures[:PROMISING]
-
-    tried: list[Trial] = []
-    while waiting := [t for t in waiting if promising(t) or not any(map(_pays, tried))]:
+    while waiting and not any(map(_pays, tried)):
         trial, *waiting = waiting
         later = "" if any(map(_met, tried)) else more
         tried.append((yield Proposal(trial.recipe, after=_evaluations(waiting), later=later)))
-    if front_of is not None and tried and not any(map(_met, tried)):
-        yield from sensitivity(tried[0].recipe, front_of)
+    evaluated = [trial for trial in tried if trial.scores]
+    if front_of is not None and evaluated and not any(map(_met, tried)):
+        nearest = min(evaluated, key=calibration_score)
+        yield from sensitivity(nearest.recipe, front_of)
+
+
+def leaders(rungs: Sequence[Recipe], engines: Sequence[str]) -> list[Recipe]:
+    """The rungs that are evaluated whatever comes of the others: the first of each target and
+    engine, and those with dynamic ranges."""
+    first: dict[tuple[str, str], Recipe] = {}
+    for rung in [r for r in rungs if r.engine in engines] or rungs[:1]:
+        first.setdefault((rung.target, rung.engine), rung)
+    return [r for r in rungs if r in first.values() or r.activations == "dynamic"]
 
 
 def _evaluations(trials: Iterable[Trial]) -> tuple[Proposal, ...]:

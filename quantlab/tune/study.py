@@ -148,7 +148,7 @@ def _reason(error: BaseException) -> str:
 
 def _frozen(trial: Trial, run: str) -> optuna.trial.FrozenTrial:
     attributes = {TRIAL_KEY: trial.model_dump_json(), RUN_KEY: run}
-    if trial.status != "done" or trial.scores is None:
+    if not trial.judged or trial.scores is None:
         state = TrialState.PRUNED
         if trial.status == "failed":
             state = TrialState.FAIL

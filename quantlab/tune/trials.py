@@ -51,8 +51,8 @@ class Trial(BaseModel):
     """One recipe: the file it gave (by content), how near that is to fp32, or why there is none.
 
     ``scored``: quantized, and its ``proxy`` (mean KL to fp32 on calibration images, nats) known.
-    ``done``: evaluated on all images. ``stopped``: proven not to meet the criterion before all
-    images were seen. ``failed``: ``error`` says why.
+    ``done``: evaluated on all images. ``stopped``: proven to meet the criterion, or not to, before
+    all images were seen. ``failed``: ``error`` says why.
 
     Examples:
         >>> from quantlab import Recipe, Trial
@@ -87,6 +87,13 @@ class Trial(BaseModel):
         return self if unmade else self.model_copy(update={"status": "scored", "scores": None})
 
     @property
+    def judged(self) -> bool:
+        """Whether it was evaluated on all images, or surely meets the criterion."""
+        if self.scores is None:
+            return False
+        return self.status == "done" or (self.status == "stopped" and self.scores.meets)
+
+    @property
     def speedup(self) -> float:
         """The speedup over fp32; 1 when it was not timed."""
         return (self.scores.speedup if self.scores else None) or 1.0
@@ -118,21 +125,23 @@ def scores(comparison: Comparison, verdict: Verdict) -> Scores:
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
-    """Best by: meets the criterion, then speed, then fidelity (KL to fp32).
+    """Best by: meets the criterion, then speed, then fidelity: KL to fp32 on evaluation images, or
+    on calibration images where not all have seen the same ones.
 
     When none meets it, the one that misses it least; when none was evaluated, the one nearest to
     fp32 on calibration images; None when there is no file at all.
     """
-    done = [t for t in trials if t.status == "done" and t.scores is not None]
+    done = [t for t in trials if t.judged]
     meeting = [t for t in done if t.scores and t.scores.meets]
     if meeting:
         fastest = max(meeting, key=lambda t: t.speedup)
         quick = [t for t in meeting if _as_fast(t, fastest)]
-        return min(quick, key=lambda t: t.divergence)
+        whole = all(t.status == "done" for t in quick)
+        return min(quick, key=lambda t: t.divergence if whole else calibration_score(t))
     if done:
         return min(done, key=lambda t: (_excess(t), t.divergence))
     filed = [t for t in trials if t.sha256 is not None]
-    return min(filed, key=lambda t: (_excess(t), _score(t)), default=None)
+    return min(filed, key=lambda t: (_excess(t), calibration_score(t)), default=None)
 
 
 def _as_fast(trial: Trial, fastest: Trial) -> bool:
@@ -143,7 +152,7 @@ def _as_fast(trial: Trial, fastest: Trial) -> bool:
     return own is not None and other is not None and own.high >= other.low
 
 
-def _score(trial: Trial) -> float:
+def calibration_score(trial: Trial) -> float:
     """The KL on calibration images, which every trial with a file has: one quantity for all."""
     return math.inf if trial.proxy is None else trial.proxy
 
@@ -154,7 +163,7 @@ def _excess(trial: Trial) -> float:
 
 def pareto_front(trials: Sequence[Trial]) -> list[Trial]:
     """The evaluated trials that no other one beats in decline, speed and size together."""
-    done = [t for t in trials if t.status == "done" and t.scores is not None]
+    done = [t for t in trials if t.judged]
     return [t for t in done if not any(_dominates(other, t) for other in done)]
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from quantlab._util.reporter import Reporter
 from quantlab.bench import instances as at_once
 from quantlab.bench import load, measurement
-from quantlab.bench.harness import bench, steps
+from quantlab.bench.harness import Enough, bench, steps
 from quantlab.bench.instances import throughput
 from quantlab.bench.load import offered_load
 from quantlab.bench.machine import machine_notes
@@ -97,9 +97,19 @@ def measure(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> 
     return Benched(tuple(models), result, spec.exports)
 
 
-def timed(models: Sequence[Model], spec: BenchOptions, reporter: Reporter) -> BenchResult:
-    """Latency, with a progress bar."""
-    alone = partial(bench, threads=spec.threads, isolation=spec.isolation)
+def timed(
+    models: Sequence[Model],
+    spec: BenchOptions,
+    reporter: Reporter,
+    enough: Enough | None = None,
+    *,
+    costs: bool = True,
+) -> BenchResult:
+    """Latency, with a progress bar; in fewer rounds where these are ``enough``. See ``bench`` for
+    ``costs``."""
+    alone = partial(
+        bench, threads=spec.threads, isolation=spec.isolation, enough=enough, costs=costs
+    )
     return _measured(alone, models, spec, reporter, "Timing", steps(1, spec.rounds))
 
 

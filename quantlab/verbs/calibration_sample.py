@@ -132,13 +132,12 @@ def calibration_images(
     )
 
 
-def check_disjoint(calibration: Crops, evaluation: Crops, *, allow_overlap: bool) -> None:
+def check_disjoint(calibration: Crops, evaluation: Dataset, *, allow_overlap: bool) -> None:
     """Raises DataError when an image both calibrates and judges, unless that is allowed."""
-    shared = sampler.overlap(calibration.digests, evaluation.digests)
+    digests = evaluation.content_digests
+    shared = sampler.overlap(calibration.digests, digests)
     if shared and not allow_overlap:
-        name = next(
-            n for n, d in zip(evaluation.names, evaluation.digests, strict=True) if d in shared
-        )
+        name = next(n for n, d in zip(evaluation.names, digests, strict=True) if d in shared)
         raise DataError(
             f"{len(shared)} images both calibrate and judge, for example {name}.",
             "Give other --eval-data, or --allow-overlap to judge on them all the same.",

@@ -1,11 +1,15 @@
-"""Quantize ahead: files of recipes that a search will ask for, made by workers side by side."""
+"""Quantize ahead: files of recipes that a search will ask for, made by workers side by side or in a
+thread."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
 
 from quantlab._util.reporter import Reporter
+from quantlab._util.timeline import Timeline
 from quantlab.cluster import opened_data
 from quantlab.cluster.opened_data import SentModel, ShardImages
 from quantlab.cluster.shards import Sharded
@@ -16,10 +20,71 @@ from quantlab.quantize import get_engine
 from quantlab.quantize.cached_files import ENGINES
 from quantlab.recipe import Recipe
 from quantlab.runtime.environment import one_thread
-from quantlab.verbs.quantize import keep_file, known_file, made
+from quantlab.verbs.quantize import keep_file, known_file, made, quantized
+
+if TYPE_CHECKING:
+    from quantlab.quantize.engine import QuantlabEngine
 
 Made = bytes | QuantlabError
 """A recipe's file, or why there is none."""
+_LOOK = 0.1
+"""Seconds between two looks at how far a file is."""
+
+
+class MadeAhead(Protocol):
+    """Files that are made before they are asked for."""
+
+    def take(self, recipe: Recipe) -> bytes | None:
+        """The recipe's file; None where it is not made ahead, or was taken before. Raises what its
+        engine raised."""
+
+
+class FirstFile:
+    """The file of the recipe that a search asks for first, made in a thread, while fp32 is
+    evaluated. Leaving its ``with`` block ends the thread."""
+
+    def __init__(
+        self,
+        model: Model,
+        images: CalibrationImages,
+        recipe: Recipe,
+        engine: QuantlabEngine,
+        timeline: Timeline,
+        reporter: Reporter,
+    ) -> None:
+        self._model, self._images, self._recipe, self._engine = model, images, recipe, engine
+        self._timeline, self._reporter = timeline, reporter
+        self._step, self._share, self._taken = "", 0.0, False
+        engine.told = self._told
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="quantlab-quantizing")
+        self._file = self._pool.submit(self._make)
+
+    def take(self, recipe: Recipe) -> bytes | None:
+        """See MadeAhead.take."""
+        if self._taken or recipe.digest != self._recipe.digest:
+            return None
+        self._taken = True
+        with self._reporter.progress(f"Quantizing by {recipe.name}", 100) as advance:
+            while not wait([self._file], _LOOK).done:
+                advance(round(100 * self._share), self._step)
+        return self._file.result()
+
+    def _make(self) -> bytes:
+        with self._timeline.step(f"quantizing by {self._recipe.name}"):
+            return quantized(self._model, self._recipe, self._images, self._engine)
+
+    def _told(self, step: str, share: float) -> None:
+        if self._images.stop.is_set():
+            raise CancelledError
+        self._step, self._share = step, share
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._file.done():
+            self._images.stop.set()
+        self._pool.shutdown()
 
 
 class RecipePrefetcher:

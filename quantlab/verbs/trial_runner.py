@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantlab._util.reporter import Reporter
+from quantlab._util.timeline import Timeline
 from quantlab.bench.measurement import BenchResult
 from quantlab.cluster.execution import ShardedExecution
 from quantlab.compare.comparison import Comparison
+from quantlab.compare.speeds import is_exact, told_apart
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
 from quantlab.errors import (
@@ -21,6 +24,8 @@ from quantlab.errors import (
     QuantlabError,
     disk_is_full,
 )
+from quantlab.evaluate.evaluator import predictions_of
+from quantlab.evaluate.outputs import new_outputs
 from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
@@ -36,16 +41,15 @@ from quantlab.tune.trial_store import TrialStore
 from quantlab.tune.trials import Trial, scores
 from quantlab.verbs.bench import BenchOptions, timed
 from quantlab.verbs.compare import compared, with_fp32_there, with_runtime_gains
-from quantlab.verbs.evaluate import predict
+from quantlab.verbs.evaluate import predict, remember
 from quantlab.verbs.group_costs import CheapScore
 from quantlab.verbs.inputs import LocatedDataset
 from quantlab.verbs.options.tune import BenchConditions
-from quantlab.verbs.prefetch import RecipePrefetcher
+from quantlab.verbs.prefetch import MadeAhead
 from quantlab.verbs.quantize import engine_of, quantized, telling
 
-CERTAIN_FAILURE: tuple[StopDecision, ...] = ("fail",)
-TRIAL_TIMING = BenchConditions(rounds=10, seconds=2.0)
-"""A trial's own timing; the best one is timed at length in the end."""
+TRIAL_TIMING = BenchConditions(rounds=20, seconds=4.0)
+"""A trial's own timing, at most; where it is not exact, the best is timed at length in the end."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Prepared:
     that calibrate and those that judge, and what is judged.
 
     ``sampling`` is a recipe with the calibration sample that all trials have; ``asked`` are the
-    nodes that the user's recipes exclude. Tunes of the same ``identity`` may share trials.
+    nodes that the user's recipes exclude.
     """
 
     model: Model
@@ -66,7 +70,6 @@ class Prepared:
     crops: Crops
     baseline: Predictions
     asked: frozenset[str]
-    identity: str
     runtime_by_target: bool = False
 
     def runtime_of(self, recipe: Recipe) -> RuntimeName:
@@ -84,9 +87,11 @@ class RecipeFiles:
         store: TrialStore,
         execution: ShardedExecution,
         reporter: Reporter,
-        prefetcher: RecipePrefetcher | None,
+        prefetcher: MadeAhead | None,
         engines: dict[str, Engine],
+        timeline: Timeline,
     ) -> None:
+        self._timeline = timeline
         self._prepared, self._store, self._prefetcher = prepared, store, prefetcher
         self._engines, self._execution, self._reporter = engines, execution, reporter
 
@@ -102,7 +107,10 @@ class RecipeFiles:
                 recipe.engine, self._execution.sharded, self._reporter
             )
         engine = self._engines[recipe.engine]
-        with telling(engine, recipe, self._reporter):
+        with (
+            telling(engine, recipe, self._reporter),
+            self._timeline.step(f"quantizing by {recipe.name}"),
+        ):
             return quantized(self._prepared.model, recipe, self._prepared.images, engine)
 
     def of(self, trial: Trial) -> Path:
@@ -123,7 +131,8 @@ class TrialRunner:
     """Quantizes, scores, evaluates and times recipes, one after the other.
 
     ``study`` is where other machines' trials are, None for a tune of this machine alone;
-    ``bench=False`` leaves timing out.
+    ``bench=False`` leaves timing out. ``stop_on`` are the decisions that end an evaluation before
+    all images were seen.
     """
 
     prepared: Prepared
@@ -133,8 +142,11 @@ class TrialRunner:
     study: SharedStudy | None
     execution: ShardedExecution
     reporter: Reporter
+    timeline: Timeline
     seed: int = 0
     bench: bool = True
+    stop_on: tuple[StopDecision, ...] = ("pass", "fail")
+    _timings: dict[str, BenchResult] = field(default_factory=dict)
 
     def attempt(self, number: int, proposal: Proposal, known: Trial | None) -> Trial:
         """Quantize, score, and if asked evaluate and time a recipe. An error of the recipe or the
@@ -177,56 +189,106 @@ class TrialRunner:
     def _scored(self, trial: Trial) -> Trial:
         path = self.files.store(trial.recipe)
         facts = {"sha256": path.stem, "size_bytes": path.stat().st_size, "status": "scored"}
-        return trial.model_copy(update={**facts, "proxy": self.score(path)})
+        with self.timeline.step(f"{trial.recipe.name} scored on calibration images"):
+            return trial.model_copy(update={**facts, "proxy": self.score(path)})
 
     def _evaluated(self, trial: Trial) -> Trial:
         int8 = self.files.load(self.files.of(trial), trial.recipe.name, trial.recipe)
-        answers = self.predict(int8)
+        answers, decision = self.predict(int8)
         whole = len(answers) == len(self.prepared.crops)
-        timing = self.time([int8], TRIAL_TIMING) if whole and self.bench else None
+        passed = decision == "pass" and not whole
+        timing = self._time_trial(trial, int8) if whole or passed else None
         comparison = self.compare(int8, answers, timing)
         found = scores(comparison, judge(comparison, self.prepared.criterion))
-        if whole:
+        if whole or passed:
             answers.save(self.store.predictions_path(trial.digest))
+        if whole:
             return trial.model_copy(update={"status": "done", "scores": found})
-        found = found.model_copy(update={"meets": False, "status": "fail"})
+        found = found.model_copy(
+            update={
+                "meets": passed,
+                "status": "pass" if passed else "fail",
+                "excess": min(0.0, found.excess) if passed else found.excess,
+            }
+        )
         return trial.model_copy(update={"status": "stopped", "scores": found})
 
-    def predict(self, int8: Model) -> Predictions:
+    def _time_trial(self, trial: Trial, int8: Model) -> BenchResult | None:
+        """fp32 and int8 in turns, and fp32 in int8's runtime where that is another."""
+        if not self.bench:
+            return None
+        models = with_fp32_there(self.prepared.model, int8)
+        with self.timeline.step(f"{trial.recipe.name} timed"):
+            timing = self._timed(models, TRIAL_TIMING)
+        self._timings[trial.digest] = timing
+        return timing
+
+    def predict(self, int8: Model) -> tuple[Predictions, StopDecision | None]:
         """The quantized model's answers on the evaluation images, in random order until it
-        certainly fails the criterion (at 5%, at any time), or on all of them."""
-        tuned, n = self.prepared, len(self.prepared.crops)
-        stop = early_stop(tuned.criterion, tuned.baseline, on=CERTAIN_FAILURE)
-        order = np.random.default_rng(self.seed).permutation(n)
-        early = None if stop is None else (order, stop)
-        return predict(int8, tuned.crops, self.reporter, self.execution, early=early)
+        certainly meets or fails the criterion (at 5%, at any time), or on all of them; and that
+        decision, if there is one."""
+        tuned = self.prepared
+        stop = early_stop(tuned.criterion, tuned.baseline, on=self.stop_on)
+        early = None if stop is None else (self._order, stop)
+        with self.timeline.step(f"{int8.name} evaluated"):
+            answers = predict(int8, tuned.crops, self.reporter, self.execution, early=early)
+        return answers, None if stop is None else stop.decision
+
+    @property
+    def _order(self) -> NDArray[np.int64]:
+        """The order in which trials see the evaluation images."""
+        return np.random.default_rng(self.seed).permutation(len(self.prepared.crops))
+
+    def known_answers(self, trial: Trial) -> Predictions | None:
+        """The trial's answers on the images that its evaluation saw; None of one made on another
+        machine, or that failed."""
+        path = self.store.predictions_path(trial.digest)
+        return Predictions.load(path) if trial.judged and path.is_file() else None
 
     def all_answers(self, trial: Trial, int8: Model) -> Predictions:
-        """The trial's answers on all images, computed again if it was stopped early or made on
-        another machine."""
-        path = self.store.predictions_path(trial.digest)
-        if trial.status == "done" and path.is_file():
-            return Predictions.load(path)
-        return predict(int8, self.prepared.crops, self.reporter, self.execution)
+        """The trial's answers on all images, those computed that are not known."""
+        crops, known = self.prepared.crops, self.known_answers(trial)
+        if known is not None and len(known) == len(crops):
+            return known
+        seen = 0 if known is None else len(known)
+        order = self._order
+        with self.timeline.step(f"{int8.name} evaluated on the rest"):
+            rest = predict(int8, crops, self.reporter, self.execution, early=(order[seen:], _never))
+        if known is None:
+            return rest
+        outputs = new_outputs(len(crops), int8.num_classes)
+        outputs[np.sort(order[:seen])] = known.outputs
+        outputs[np.sort(order[seen:])] = rest.outputs
+        whole = predictions_of(int8, crops, outputs)
+        remember(whole, int8, crops, self.execution)
+        return whole
 
-    def time(self, int8: Sequence[Model], conditions: BenchConditions) -> BenchResult:
-        """Time fp32 and int8 models in turns in one benchmark."""
-        return self._timed([self.prepared.model, *int8], conditions)
+    def timing(self, trial: Trial, int8: Model, conditions: BenchConditions) -> BenchResult:
+        """fp32 and int8 timed in turns, and fp32 in int8's runtime where that is another: as the
+        trial was, where these conditions are the usual ones and its speed is known exactly."""
+        made = self._timings.get(trial.digest)
+        if made is not None and conditions == BenchConditions() and is_exact(made):
+            return made
+        with self.timeline.step(f"{int8.name} timed at length"):
+            return self._timed(with_fp32_there(self.prepared.model, int8), conditions)
 
-    def in_turns(
-        self, int8: Model, other: RuntimeName | None, conditions: BenchConditions
-    ) -> BenchResult:
-        """Time fp32 and int8, fp32 in int8's runtime where that is another, and int8 in the
-        ``other`` runtime."""
-        moved = [] if other is None else [int8.with_overrides(runtime=other)]
-        return self._timed([*with_fp32_there(self.prepared.model, int8), *moved], conditions)
+    def beside(self, int8: Model, other: RuntimeName) -> BenchResult:
+        """int8 timed in its own and in the ``other`` runtime, in turns."""
+        with self.timeline.step(f"{int8.name} timed in {other}"):
+            return self._timed(
+                [int8, int8.with_overrides(runtime=other)], TRIAL_TIMING, costs=False
+            )
 
     def milliseconds(self, paths: Sequence[Path]) -> list[float]:
         """The median time of each file, all timed in turns."""
         models = [self.files.load(path, path.stem) for path in paths]
-        return [found.p50 for found, *_ in self._timed(models, TRIAL_TIMING).measurements]
+        return [
+            found.p50 for found, *_ in self._timed(models, TRIAL_TIMING, costs=False).measurements
+        ]
 
-    def _timed(self, models: Sequence[Model], conditions: BenchConditions) -> BenchResult:
+    def _timed(
+        self, models: Sequence[Model], conditions: BenchConditions, *, costs: bool = True
+    ) -> BenchResult:
         """Time the models in turns, at the model's fixed batch size if it has one."""
         fixed = self.prepared.model.input.batch
         spec = BenchOptions(
@@ -239,7 +301,7 @@ class TrialRunner:
             provider=self.execution.providers[0],
             isolation="shared",
         )
-        return timed(models, spec, self.reporter)
+        return timed(models, spec, self.reporter, told_apart, costs=costs)
 
     def compare(self, int8: Model, answers: Predictions, timing: BenchResult | None) -> Comparison:
         """Compare int8 with fp32."""
@@ -258,6 +320,11 @@ class TrialRunner:
         return with_runtime_gains(found, tuned.model, int8, timing)
 
 
+def _never(*_: object) -> bool:
+    """A stop test that sees all images."""
+    return False
+
+
 def trial_line(trial: Trial) -> str:
     """One line about a trial while the tune is running."""
     if trial.status == "failed":
@@ -268,5 +335,6 @@ def trial_line(trial: Trial) -> str:
     top1 = "" if found.top1 is None else f"top-1 {found.top1:.2%}, "
     kl = "" if found.kl is None else f", KL {found.kl:.4f} on evaluation images"
     speed = "" if found.speedup is None else f", {found.speedup:.2f}x fp32"
-    early = f" (stopped after {found.images} images)" if trial.status == "stopped" else ""
+    sure = "meets" if found.meets else "fails"
+    early = f" (surely {sure}, after {found.images} images)" if trial.status == "stopped" else ""
     return f"{top1}agreement {found.agreement:.2%}{kl}{speed}{early}"

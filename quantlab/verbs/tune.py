@@ -6,17 +6,19 @@ import hashlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never, cast
 
 from quantlab._util.files import check_writable, remove_parts, write_whole
 from quantlab._util.reporter import Reporter
 from quantlab._util.scratch import owner_of, scratch
-from quantlab.bench.measurement import BenchResult
+from quantlab._util.timeline import Timeline
 from quantlab.cluster.execution import ShardedExecution
+from quantlab.compare.comparison import RuntimeSpeed
 from quantlab.compare.speeds import in_other_runtime
+from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import Crops
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.errors import (
@@ -29,7 +31,7 @@ from quantlab.errors import (
     ResumeError,
     disk_is_full,
 )
-from quantlab.evaluate.predictions import Predictions
+from quantlab.evaluate.predictions import Predictions, align
 from quantlab.gate.criteria import AccuracyCriterion
 from quantlab.gate.criterion import Criterion
 from quantlab.gate.metrics import metrics_of
@@ -43,7 +45,7 @@ from quantlab.quantize import Engine, get_engine
 from quantlab.quantize.checks import has_plain_form
 from quantlab.quantize.peers import inc, nncf
 from quantlab.recipe import Recipe
-from quantlab.runtime.environment import versions
+from quantlab.runtime.environment import default_threads, versions
 from quantlab.targets import find_target
 from quantlab.tune import strategies
 from quantlab.tune.ladder import DYNAMIC, cheapest_first, ladder_of
@@ -56,18 +58,21 @@ from quantlab.verbs import inputs
 from quantlab.verbs.calibration_sample import calibration_images, check_disjoint, divided, drawn
 from quantlab.verbs.compare import SideBySide
 from quantlab.verbs.config import narrowed
-from quantlab.verbs.evaluate import predict
+from quantlab.verbs.evaluate import crops_and_answers
 from quantlab.verbs.group_costs import CheapScore, GroupCosts
 from quantlab.verbs.inputs import LocatedDataset
-from quantlab.verbs.options.tune import BenchConditions
 from quantlab.verbs.options.tune import TuneOptions as TuneOptions
 from quantlab.verbs.pick import adopt
-from quantlab.verbs.prefetch import RecipePrefetcher
+from quantlab.verbs.prefetch import FirstFile, MadeAhead, RecipePrefetcher
 from quantlab.verbs.preprocessing_audit import check_reference, quick_audit
-from quantlab.verbs.quantize import find_recipe, warn_of_speed
+from quantlab.verbs.quantize import engine_of, find_recipe, warn_of_speed
+from quantlab.verbs.sequential_evaluation import SequentialEvaluation
 from quantlab.verbs.trial_runner import Prepared, RecipeFiles, TrialRunner
 from quantlab.verbs.tuned import NotTuned, Tuned, unfinished_of
 from quantlab.verbs.where import where
+
+if TYPE_CHECKING:
+    from quantlab.quantize.engine import QuantlabEngine
 
 IMAGES_FOR_INC = 1000
 
@@ -130,31 +135,44 @@ def tune(
             "Name an .onnx file; Model.save, or quantize with the chosen recipe, makes IR of it.",
         )
     check_writable(output)
-    with resumable(folder), scratch(folder), spec.executing(reporter) as execution:
+    timeline = Timeline()
+    with (
+        resumable(folder),
+        scratch(folder),
+        spec.executing(reporter) as execution,
+        ExitStack() as stack,
+    ):
         _tidy(folder, output)
         if spec.source is not None:
             adopt(spec.source, folder)
             reporter.say(f"Picking from {spec.source}, which stays as it is.")
         store = TrialStore(folder)
-        prepared = _prepare(spec, criterion, find(), listed, store, reporter, execution)
-        every = [*listed, *_dynamic_rungs(spec, prepared.model)]
-        rungs = [_sampled(rung, prepared.sampling) for rung in every]
-        study = SharedStudy(spec.storage, folder, prepared.identity)
+        with timeline.step("calibration images decoded"):
+            sample = _sample(spec, find(), reporter)
+        model, images = sample.model, sample.images
+        identity = _identity(spec, criterion, sample)
+        (store if spec.source is None else TrialStore(spec.source)).claim(identity)
+        listed = [*listed, *_dynamic_rungs(spec, model)]
+        rungs = [_sampled(rung, sample.sampling) for rung in listed]
+        identifier = hashlib.sha256("\n".join(identity.values()).encode()).hexdigest()
+        study = SharedStudy(spec.storage, folder, identifier)
         study.sync(store.trials())
         shared = study if spec.storage else None
-        score = CheapScore(prepared.model, prepared.images, execution.threads)
-        costs = GroupCosts(prepared.model, score, folder, reporter)
+        score = CheapScore(model, images, execution.threads)
+        costs = GroupCosts(model, score, folder, reporter)
         search, certain = plan(spec, rungs, costs, shared)
-        ahead = None
-        if execution.sharded is not None:
-            ahead = RecipePrefetcher(
-                execution.sharded, prepared.model, prepared.images, certain, reporter
-            )
-        engines = _inc_search(spec, prepared)
-        files = RecipeFiles(prepared, store, execution, reporter, ahead, engines)
+        engines: dict[str, Engine] = {}
+        ahead = _made_ahead(spec, sample, certain, engines, store, execution, timeline, reporter)
+        if isinstance(ahead, FirstFile):
+            stack.enter_context(ahead)
+        with timeline.step("fp32 evaluated"):
+            prepared = _prepare(spec, criterion, sample, listed, store, reporter, execution)
+        engines |= _inc_search(spec, prepared)
+        files = RecipeFiles(prepared, store, execution, reporter, ahead, engines, timeline)
         trials = TrialRunner(
-            prepared, files, score, store, shared, execution, reporter,
+            prepared, files, score, store, shared, execution, reporter, timeline,
             seed=spec.seed, bench=not spec.no_bench,
+            stop_on=("fail",) if spec.early_stop == "off" else ("pass", "fail"),
         )  # fmt: skip
         best = BestFile(output, files, folder, reporter)
 
@@ -169,8 +187,37 @@ def tune(
         else:
             outcome = run_search(search, trials.attempt, store, limits, on_trial=on_trial)
         study.sync(outcome.trials)
-        prepared.model.check_unchanged()
+        model.check_unchanged()
         return _finish(spec, limits, trials, costs, outcome, best)
+
+
+def _made_ahead(
+    spec: TuneOptions,
+    sample: TuningImages,
+    certain: Sequence[Recipe],
+    engines: dict[str, Engine],
+    store: TrialStore,
+    execution: ShardedExecution,
+    timeline: Timeline,
+    reporter: Reporter,
+) -> MadeAhead | None:
+    """Who makes files before they are asked for: workers, or a thread here for the first recipe,
+    where more than one core may be used, quantlab's engine, then in ``engines``, makes it, and no
+    other machine can have made it."""
+    model, images = sample.model, sample.images
+    if execution.sharded is not None:
+        return RecipePrefetcher(execution.sharded, model, images, certain, reporter)
+    first = next(iter(certain), None)
+    known = first is None or store.find(first.digest) is not None
+    if first is None or known or first.engine != "quantlab":
+        return None
+    if spec.source is not None or spec.storage is not None:
+        return None
+    if (execution.threads or default_threads()) == 1:
+        return None
+    engine = engine_of(first.engine, None, reporter)
+    engines[first.engine] = engine
+    return FirstFile(model, images, first, cast("QuantlabEngine", engine), timeline, reporter)
 
 
 class BestFile:
@@ -248,46 +295,66 @@ def _known_to_inc(criterion: Criterion) -> AccuracyCriterion:
     )
 
 
+@dataclass(frozen=True)
+class TuningImages:
+    """The subject's calibration sample, decoded. ``sampling`` is a recipe with it; ``evaluation``
+    are the images that judge."""
+
+    subject: Subject
+    sampling: Recipe
+    images: CalibrationImages
+    evaluation: LocatedDataset
+
+    @property
+    def model(self) -> Model:
+        """fp32."""
+        return self.subject.model
+
+
+def _sample(spec: TuneOptions, subject: Subject, reporter: Reporter) -> TuningImages:
+    """Draw and decode the calibration sample; look at whether the preprocessing is right."""
+    model, pipeline = subject.model, subject.pipeline
+    calibration, evaluation = subject.calibration, subject.evaluation
+    if calibration is evaluation:
+        drawn_images, rest, sampling = divided(
+            calibration.dataset, model, _sampling(spec), reporter
+        )
+        evaluation = evaluation.of(rest)
+    else:
+        drawn_images, sampling = drawn(calibration.dataset, model, _sampling(spec), reporter)
+    if not len(evaluation.dataset):
+        raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
+    images = calibration_images(calibration, drawn_images, model, pipeline, spec, reporter)
+    if subject.audit and not (spec.no_audit or _is_known(model, pipeline)):
+        quick_audit(model, images.crops, reporter, spec.threads)
+    check_disjoint(images.crops, evaluation.dataset, allow_overlap=spec.allow_overlap)
+    return TuningImages(subject, sampling, images, evaluation)
+
+
 def _prepare(
     spec: TuneOptions,
     criterion: Criterion,
-    subject: Subject,
+    sample: TuningImages,
     rungs: Sequence[Recipe],
     store: TrialStore,
     reporter: Reporter,
     execution: ShardedExecution,
 ) -> Prepared:
-    """Images, calibration sample and fp32's answers."""
-    model, pipeline = subject.model, subject.pipeline
-    calibration, evaluation = subject.calibration, subject.evaluation
-    if calibration is evaluation:
-        sample, rest, sampling = divided(calibration.dataset, model, _sampling(spec), reporter)
-        evaluation = evaluation.of(rest)
-    else:
-        sample, sampling = drawn(calibration.dataset, model, _sampling(spec), reporter)
-    images = calibration_images(calibration, sample, model, pipeline, spec, reporter)
-    if subject.audit and not (spec.no_audit or _is_known(model, pipeline)):
-        quick_audit(model, images.crops, reporter, spec.threads)
-    crops = inputs.load_images(evaluation, pipeline, spec, reporter, execution.sharded)
-    if not len(crops):
-        raise DataError(f"{evaluation.dataset.root}: no image is left to judge on.")
-    check_disjoint(images.crops, crops, allow_overlap=spec.allow_overlap)
-    identity = _identity(spec, criterion, model, images.crops, crops)
-    (store if spec.source is None else TrialStore(spec.source)).claim(identity)
-    baseline = _baseline(model, crops, store.folder, reporter, execution)
+    """The evaluation images, decoded, and fp32's answers."""
+    model = sample.model
+    crops, baseline = _baseline(spec, sample, store.folder, reporter, execution)
     check_reference(model, crops, baseline, None, spec.threads)
     return Prepared(
         model=model,
         criterion=criterion,
-        calibration=calibration,
-        sampling=sampling,
-        images=images,
-        evaluation=evaluation,
+        calibration=sample.subject.calibration,
+        sampling=sample.sampling,
+        images=sample.images,
+        evaluation=sample.evaluation,
         crops=crops,
         baseline=baseline,
         asked=frozenset(name for rung in rungs for name in rung.exclude),
         runtime_by_target=spec.runtime == "auto",
-        identity=hashlib.sha256("\n".join(identity.values()).encode()).hexdigest(),
     )
 
 
@@ -316,37 +383,44 @@ def _inc_search(spec: TuneOptions, prepared: Prepared) -> dict[str, Engine]:
 
 
 def _baseline(
-    model: Model, crops: Crops, folder: Path, reporter: Reporter, execution: ShardedExecution
-) -> Predictions:
-    """fp32's answers, from the run folder when it is resumed.
+    spec: TuneOptions,
+    sample: TuningImages,
+    folder: Path,
+    reporter: Reporter,
+    execution: ShardedExecution,
+) -> tuple[Crops, Predictions]:
+    """The evaluation images and fp32's answers, these from the run folder when it is resumed.
 
     Raises ResumeError when those are of another model or of other images.
     """
+    model, pipeline = sample.model, sample.subject.pipeline
     path = folder / "fp32-predictions.npz"
     if not path.is_file():
-        answers = predict(model, crops, reporter, execution)
+        crops, answers = crops_and_answers(
+            model, sample.evaluation, pipeline, spec, reporter, execution
+        )
         answers.save(path)
-        return answers
+        return crops, answers
+    crops = inputs.load_images(sample.evaluation, pipeline, spec, reporter, execution.sharded)
     answers = Predictions.load(path)
     if (answers.model_sha256, answers.digests) != (model.sha256, crops.digests):
         raise ResumeError(
             f"{folder} was tuned with another model or other images.", "Start a new run."
         )
-    return answers
+    return crops, answers
 
 
-def _identity(
-    spec: TuneOptions, criterion: Criterion, model: Model, calibration: Crops, evaluation: Crops
-) -> dict[str, str]:
+def _identity(spec: TuneOptions, criterion: Criterion, sample: TuningImages) -> dict[str, str]:
     """By name, what trials must have in common to be compared. The seed and the number of images
     are in the calibration images."""
+    model = sample.model
     parts = {
         "model": model.sha256,
         "layout": model.input.layout,
         "output kind": model.output_kind,
-        "evaluation images": evaluation.dataset_digest,
-        "calibration images": calibration.dataset_digest,
-        "pipeline": evaluation.pipeline.digest,
+        "evaluation images": sample.evaluation.dataset.digest,
+        "calibration images": sample.images.crops.dataset_digest,
+        "pipeline": sample.subject.pipeline.digest,
         "criterion": criterion.model_dump_json(),
     }
     runtime = None if spec.runtime == ONNX_RUNTIME else spec.runtime
@@ -437,17 +511,19 @@ def plan(
     spec: TuneOptions, rungs: Sequence[Recipe], costs: GroupCosts, study: SharedStudy | None
 ) -> SearchPlan:
     """What the strategy does, from the first rung on."""
-    start, listed = rungs[0], cheapest_first(rungs)
+    start = rungs[0]
     space = spec.space or default_space(start.engine)
     busy = set if study is None else study.busy
     match spec.strategy:
         case "ladder":
             front_of = None if spec.recipe else costs.front_of
-            return SearchPlan(strategies.ladder(listed, front_of), listed)
+            engines = spec.engines or (spec.engine,)
+            return SearchPlan(strategies.ladder(rungs, front_of, engines), rungs)
         case "basic":
+            listed = cheapest_first(rungs)
             return SearchPlan(strategies.basic(listed, costs.ranking), listed)
         case "sensitivity":
-            return SearchPlan(strategies.sensitivity(start, costs.front_of))
+            return SearchPlan(strategies.sensitivity(start, costs.front_of), (start,))
         case "conservative":
             return SearchPlan(strategies.conservative(start, costs.ranking))
         case "grid":
@@ -483,46 +559,53 @@ def _finish(
         return NotTuned(_nothing(outcome), prepared, spec.strategy, outcome, ended, place)
     int8 = trials.files.load(output.put(chosen), output.output.stem, chosen.recipe)
     warn_of_speed(int8, reporter)
-    answers = replace(trials.all_answers(chosen, int8), model_name=int8.name)
-    timing, other, reverted = None, None, costs.reverted(chosen, outcome.trials)
+    known = trials.known_answers(chosen) if spec.early_stop == "report" else None
+    answers = replace(known or trials.all_answers(chosen, int8), model_name=int8.name)
+    timing, speed, reverted = None, None, costs.reverted(chosen, outcome.trials)
     if trials.bench and outcome.stop != "interrupted":
         try:
-            timing, other = _timed(trials, int8, _other_runtime(spec), spec.bench)
+            timing = trials.timing(chosen, int8, spec.bench)
+            speed = _speed_elsewhere(trials, int8, _other_runtime(spec))
             reverted = costs.with_times(chosen.recipe, reverted, trials.milliseconds)
         except KeyboardInterrupt:
             outcome = replace(outcome, stop="interrupted")
     comparison = trials.compare(replace(int8, path=output.output), answers, timing)
-    if timing is not None and other is not None:
-        own, there = timing.measurements[1][0], timing.measurements[-1][0]
-        known = in_other_runtime(own, there, other, *versions([other]).values())
-        comparison = comparison.model_copy(update={"runtime_speed": known})
-    holds = where(int8, prepared.images.crops, trials.execution)
-    comparison = comparison.model_copy(update={"where": holds})
+    with trials.timeline.step("other CPUs and runtimes"):
+        holds = where(int8, prepared.images.crops, trials.execution)
+    comparison = comparison.model_copy(update={"where": holds, "runtime_speed": speed})
+    baseline, seen, total = prepared.baseline, len(answers), len(prepared.crops)
+    early = None
+    if seen < total:
+        baseline = align(baseline, answers).first
+        early = SequentialEvaluation((baseline, answers), seen, total, decided=True)
     return Tuned(
         output=output.output,
         int8=int8,
         best=chosen,
-        side=SideBySide(comparison, (prepared.baseline, answers), timing, prepared.crops),
-        verdict=judge(comparison, prepared.criterion),
+        side=SideBySide(comparison, (baseline, answers), timing, prepared.crops, early),
+        verdict=judge(comparison, prepared.criterion, anytime=early is not None),
         prepared=prepared,
         strategy=spec.strategy,
         outcome=outcome,
         reverted=reverted,
         front=costs.front,
         ended=unfinished_of(outcome, limits, output.folder),
+        steps=trials.timeline.steps,
     )
 
 
-def _timed(
-    trials: TrialRunner, int8: Model, other: RuntimeName | None, conditions: BenchConditions
-) -> tuple[BenchResult, RuntimeName | None]:
-    """The timing, with the file in the other runtime where that can run it, and that runtime."""
-    if other is not None:
-        try:
-            return trials.in_turns(int8, other, conditions), other
-        except QuantlabError as error:
-            trials.reporter.say(f"Not timed in {other}: {error.problem}")
-    return trials.in_turns(int8, None, conditions), None
+def _speed_elsewhere(
+    trials: TrialRunner, int8: Model, other: RuntimeName | None
+) -> RuntimeSpeed | None:
+    """The file's speed in the other runtime over its own, where that can run it."""
+    if other is None:
+        return None
+    try:
+        own, there = trials.beside(int8, other).measurements[:2]
+    except QuantlabError as error:
+        trials.reporter.say(f"Not timed in {other}: {error.problem}")
+        return None
+    return in_other_runtime(own[0], there[0], other, *versions([other]).values())
 
 
 def _other_runtime(spec: TuneOptions) -> RuntimeName | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quantlab._util.reporter import Reporter
+from quantlab._util.timeline import TimedStep
 from quantlab._util.units import duration
 from quantlab.compare.comparison import Comparison
 from quantlab.gate.verdict import Verdict
@@ -40,7 +41,8 @@ class Tuned(VerbResult):
     """The best file, how it compares to fp32, and everything tried.
 
     ``int8`` is the best trial's own file, of which ``output`` is a copy; ``front`` is the front of
-    speed against accuracy, None where none was walked; ``ended`` is what a limit left undone.
+    speed against accuracy, None where none was walked; ``ended`` is what a limit left undone,
+    ``steps`` what took place when.
     """
 
     output: Path
@@ -54,6 +56,7 @@ class Tuned(VerbResult):
     reverted: tuple[Reverted, ...]
     front: Front | None
     ended: Unfinished | None
+    steps: tuple[TimedStep, ...]
 
     def status(self) -> RunStatus:
         """The run's: Ctrl-C has interrupted it, or it has come to an end."""
@@ -97,6 +100,7 @@ class Tuned(VerbResult):
             "recipe": recipe,
             "reverted": [group.model_dump(mode="json") for group in self.reverted],
             "front": front_facts(self.front),
+            "timeline": [asdict(step) for step in self.steps],
             "pareto_front": [trial.digest for trial in pareto_front(self.outcome.trials)],
         }
         context = ReportContext(
@@ -114,6 +118,8 @@ class Tuned(VerbResult):
             shortfall=self.missed,
             suggestions=suggestions(self.verdict, self.outcome.stop) if self.missed else (),
             problems=tuned.crops.problems,
+            steps=self.steps,
+            early="" if self.side.early is None else self.side.early.sentence,
         )
         return Compared(self.side, self.verdict, subject, context)
 

@@ -13,17 +13,18 @@ from typing import Any
 
 import pytest
 
+from quantlab.evaluate.predictions import Predictions
 from quantlab.model.model import Model
 from quantlab.runs.record import load_record
 from quantlab.testing import fake_bench, image_folder, listed_folder, npz_file, tiny_classifier
-from quantlab.tune.ladder import cheapest_first, ladder
+from quantlab.tune.ladder import ladder
 from quantlab.tune.study import SharedStudy
 from quantlab.tune.trial_store import TrialStore
 from quantlab.verbs import tune as job
 
 pytestmark = pytest.mark.usefixtures("no_timing", "no_database", "no_plots")
 RUNGS = len(ladder())
-FIRST = cheapest_first(ladder())[0].name
+FIRST = ladder()[0].name
 
 
 @pytest.fixture
@@ -45,11 +46,25 @@ def best(tmp_path: Path) -> Path:
     return tmp_path / "best.onnx"
 
 
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No int8 file is faster than fp32, so that the whole ladder is tried."""
+    monkeypatch.setattr("quantlab.verbs.bench.bench", partial(fake_bench, int8_ms=20))
+
+
 def stop(said: Any) -> str:
     return str(said.record.results["stop"])
 
 
-def test_the_whole_ladder_is_tried_and_the_best_is_kept(tune: Any, best: Path, scene: Any) -> None:
+def test_one_recipe_is_enough_where_it_meets_and_is_faster(tune: Any) -> None:
+    said = tune()
+    assert (stop(said), said.record.results["unfinished"]) == ("finished", None)
+    assert [t["recipe"]["name"] for t in said.record.results["trials"]] == [FIRST]
+
+
+def test_the_whole_ladder_is_tried_and_the_best_is_kept(
+    tune: Any, best: Path, scene: Any, slow: None
+) -> None:
     said = tune()
     results = said.record.results
     assert stop(said) == "finished"
@@ -71,6 +86,76 @@ def test_two_tunes_give_the_same_file(tune: Any, best: Path) -> None:
     assert best.read_bytes() != first
 
 
+SURELY = ("--criterion", "agreement >= 20%")
+"""What an almost unchanged model meets after a few of 60 images."""
+
+
+def test_a_trial_ends_once_it_surely_meets_and_the_report_is_on_all(tune: Any, engine: Any) -> None:
+    engine(1e-6)
+    said = tune(*SURELY)
+    (trial,) = said.record.results["trials"]
+    assert (trial["status"], trial["scores"]["meets"]) == ("stopped", True)
+    assert trial["scores"]["images"] < 60
+    assert f"(surely meets, after {trial['scores']['images']} images)" in said.err
+    assert said.record.results["comparison"]["n"] == 60
+    assert "early_stop" not in said.record.results
+    assert len(Predictions.load(said.folder / "int8-predictions.npz")) == 60
+
+
+def test_also_the_report_may_end_early(tune: Any, engine: Any) -> None:
+    engine(1e-6)
+    said = tune(*SURELY, "--early-stop", "report")
+    (trial,) = said.record.results["trials"]
+    seen = trial["scores"]["images"]
+    assert said.record.results["comparison"]["n"] == seen < 60
+    assert said.record.results["early_stop"] == {"seen": seen, "images": 60, "decided": True}
+    assert f"certain (5%) after {seen} of 60 images" in (said.folder / "report.md").read_text()
+
+
+def test_early_stop_off_evaluates_what_meets_on_all_images(tune: Any, engine: Any) -> None:
+    engine(1e-6)
+    said = tune(*SURELY, "--early-stop", "off")
+    assert [t["status"] for t in said.record.results["trials"]] == ["done"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--threads", 1),
+        ("--threads", 2),
+        ("--batch-size", 1),
+        ("--batch-size", 7),
+        ("--early-stop", "off"),
+        ("--threads", 2, "--batch-size", 3, "--early-stop", "off"),
+    ],
+)
+def test_no_schedule_changes_the_file_or_the_verdict(
+    words: tuple[object, ...], tune: Any, best: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caches are off: everything is computed again."""
+
+    def outcome(*more: object) -> Any:
+        monkeypatch.setenv("QUANTLAB_CACHE", f"cache-{len(more)}")
+        results = tune(*SURELY, *more).record.results
+        comparison = {k: v for k, v in results["comparison"].items() if k != "speeds"}
+        return best.read_bytes(), results["verdict"], comparison
+
+    assert outcome(*words) == outcome()
+
+
+def test_the_report_tells_where_the_time_went(tune: Any, engine: Any) -> None:
+    engine(0.01)
+    said = tune()
+    steps = said.record.results["timeline"]
+    names = [step["name"] for step in steps]
+    assert names[0] == "calibration images decoded"
+    assert {"fp32 evaluated", f"quantizing by {FIRST}", f"{FIRST} timed"} <= set(names)
+    assert [s["start"] for s in steps] == sorted(s["start"] for s in steps)
+    page = (said.folder / "report.md").read_text()
+    assert "### Where the time went" in page
+    assert re.search(rf"\| quantizing by {FIRST} +\| +\d", page)
+
+
 @pytest.fixture
 def ctrl_c_in_timing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """``ctrl_c_in_timing(n)``: while something is timed for the n-th time."""
@@ -90,7 +175,7 @@ def ctrl_c_in_timing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.mark.parametrize("call", [2, 4])
 def test_ctrl_c_while_quantizing_leaves_the_best_so_far(
-    call: int, tune: Any, best: Path, engine: Any
+    call: int, tune: Any, best: Path, engine: Any, slow: None
 ) -> None:
     engine(*[0.01] * (call - 1), KeyboardInterrupt())
     said = tune(code=130)
@@ -126,11 +211,11 @@ def test_an_interrupted_run_keeps_its_warnings(
     assert said.record.warnings == [said.warnings[0].removeprefix("Warning: ")]
 
 
-@pytest.mark.parametrize("scored", [1, 3])
-def test_ctrl_c_before_the_first_evaluation_leaves_a_record(
-    scored: int, tune: Any, best: Path, engine: Any
+def test_ctrl_c_in_the_first_evaluation_leaves_a_record(
+    tune: Any, best: Path, engine: Any, ctrl_c_in_timing: Any
 ) -> None:
-    engine(*[0.01] * scored, KeyboardInterrupt())
+    engine(0.01)
+    ctrl_c_in_timing(1)
     said = tune(code=130)
     assert said.err.splitlines()[-1] == "Interrupted."
     (folder,) = Path("runs").iterdir()
@@ -138,19 +223,18 @@ def test_ctrl_c_before_the_first_evaluation_leaves_a_record(
     record = load_record(folder)
     assert (record.status, record.results["stop"]) == ("interrupted", "interrupted")
     trials = record.results["trials"]
-    assert [t["status"] for t in trials] == ["scored"] * scored
+    assert [t["status"] for t in trials] == ["scored"]
     assert Model.load(best).sha256 in {t["sha256"] for t in trials}
     assert record.artifacts["report"] == "report.md"
     page = (folder / "report.md").read_text()
     assert f"fp32 on calibration images so far is `{best}`" in page
-    for rung in cheapest_first(ladder())[:scored]:
-        assert re.search(rf"^\| (→ )?{rung.name} +\|", page, re.M)
+    assert re.search(rf"^\| (→ )?{FIRST} +\|", page, re.M)
     assert "nan" not in page
     assert "None" not in page
 
 
 def test_that_run_can_be_resumed(
-    tune: Any, cli: Any, engine: Any, scene: Any, tmp_path: Path
+    tune: Any, cli: Any, engine: Any, scene: Any, tmp_path: Path, slow: None
 ) -> None:
     engine(0.01, KeyboardInterrupt())
     tune(code=130)
@@ -355,7 +439,7 @@ def test_the_budget_ends_the_trials(tune: Any, best: Path, engine: Any) -> None:
     said = tune("--budget", "0.001s")
     assert (stop(said), fake.calls) == ("budget", 1)
     first = said.out.splitlines()[0]
-    others = ", ".join(r.name for r in cheapest_first(ladder())[1:])
+    others = ", ".join(r.name for r in ladder()[1:])
     assert first.startswith(f"Ended by the time budget of 0.001s: not tried: {others}; ")
     report = (said.folder / "report.md").read_text().splitlines()[0]
     assert report.replace("`", "") == first
@@ -366,20 +450,20 @@ def test_the_budget_ends_the_trials(tune: Any, best: Path, engine: Any) -> None:
 
 @pytest.mark.parametrize("limit", [("--budget", "0.001s"), ("--max-trials", 1)])
 def test_the_command_that_is_named_goes_on(
-    limit: tuple[str, object], tune: Any, engine: Any, cli: Any
+    limit: tuple[str, object], tune: Any, engine: Any, cli: Any, slow: None
 ) -> None:
     engine(0.01)
     said = tune(*limit)
-    words = shlex.split(said.out.splitlines()[0].partition("To go on: quantlab ")[2])
+    ended = next(line for line in said.out.splitlines() if "To go on" in line)
+    words = shlex.split(ended.partition("To go on: quantlab ")[2])
     assert words[:2] == ["tune", "--resume"]
     before, after = said.record.results["trials"], cli(*words).record.results["trials"]
     assert sum(t["status"] == "done" for t in before) == 1
     assert sum(t["status"] == "done" for t in after) > 1
 
 
-def test_a_slower_file_is_told_first(tune: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slower_file_is_told_first(tune: Any, slow: None) -> None:
     """The exit code is the same, and all rungs are timed in the hope for a faster one."""
-    monkeypatch.setattr("quantlab.verbs.bench.bench", partial(fake_bench, int8_ms=20))
     said = tune()
     first = said.out.splitlines()[0]
     assert re.match(r"int8 does not pay on this machine: \d\.\d\dx slower than fp32 at", first)
@@ -460,7 +544,7 @@ def test_npz_images(cli: Any, scene: Any, engine: Any) -> None:
 @pytest.mark.parametrize(
     "parts", [{"batch": 1}, {"softmax": True}, {"opset": 7, "batch_norm": True}, {"batch": 3}]
 )
-def test_other_models(parts: dict[str, Any], tune: Any, best: Path, scene: Any) -> None:
+def test_other_models(parts: dict[str, Any], tune: Any, best: Path, scene: Any, slow: None) -> None:
     model = tiny_classifier(scene.folder / "other.onnx", **parts)
     said = tune("--eval-data", scene.labelled_by_itself("others", model=model), model=model)
     whole, int8 = Model.load(model), Model.load(best)
@@ -491,7 +575,9 @@ def test_the_input_files_are_untouched(tune: Any, scene: Any) -> None:
     assert scene.snapshot() == before
 
 
-def test_machines_share_their_trials(tune: Any, engine: Any, best: Path, tmp_path: Path) -> None:
+def test_machines_share_their_trials(
+    tune: Any, engine: Any, best: Path, tmp_path: Path, slow: None
+) -> None:
     shared = ("--storage", f"sqlite:///{tmp_path / 'shared.db'}", "--runs-dir")
     engine(0.01)
     first = tune(*shared, "one")
@@ -499,14 +585,14 @@ def test_machines_share_their_trials(tune: Any, engine: Any, best: Path, tmp_pat
     fake = engine(0.01)
     second = tune(*shared, "two")
     assert "done on another machine" in second.err
-    assert fake.calls == RUNGS - 2, "one was only scored there, and the best file is made here"
+    assert fake.calls == 1, "the best file is made here"
     results = second.record.results
     assert results["comparison"]["int8"] == first.record.results["comparison"]["int8"]
     assert results["output"]["sha256"] == Model.load(best).sha256
 
 
 def test_what_failed_on_another_machine_is_tried_here(
-    tune: Any, engine: Any, tmp_path: Path
+    tune: Any, engine: Any, tmp_path: Path, slow: None
 ) -> None:
     shared = ("--storage", f"sqlite:///{tmp_path / 'shared.db'}", "--runs-dir")
     engine(None)
@@ -605,7 +691,9 @@ def test_a_pick_is_a_run_of_its_own(
     assert again.record.source == said.folder.name
 
 
-def test_an_interrupted_search_goes_on_in_its_folder(tune: Any, engine: Any, cli: Any) -> None:
+def test_an_interrupted_search_goes_on_in_its_folder(
+    tune: Any, engine: Any, cli: Any, slow: None
+) -> None:
     engine(0.01, 0.01, KeyboardInterrupt())
     tune(code=130)
     (folder,) = Path("runs").iterdir()

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from quantlab.bench.measurement import BenchResult, Conditions, Measurement
+from quantlab.bench.schedule import LEAST_ROUNDS
 from quantlab.bench.throughput import Throughput, ThroughputResult
 from quantlab.compare.speeds import (
     contrast,
     contrast_of,
+    is_exact,
     ratios_of,
     round_ratios,
     rounds_to_show,
     smallest_shown,
     speed_of,
+    told_apart,
 )
 from quantlab.errors import DataError
 from quantlab.stats.paired import Interval
@@ -148,3 +151,42 @@ def test_every_later_model_against_the_first() -> None:
     (ratio,) = ratios_of(many)
     assert ratio.contrast.ratio == pytest.approx(2, rel=0.01)
     assert ratio.contrast.conclusion == "faster"
+
+
+def _samples(rng: np.random.Generator, ratio: float, spread: float) -> list[list[list[float]]]:
+    """One more round of two models: one turn of one run each."""
+    luck = np.exp(rng.normal(size=2) * spread)
+    return [[[float(10 * luck[0])]], [[float(10 / ratio * luck[1])]]]
+
+
+def test_speeds_are_told_apart_once_their_interval_is_narrow() -> None:
+    def models(spread: float) -> list[list[list[float]]]:
+        rng = np.random.default_rng(0)
+        return [[[float(ms * np.exp(spread * rng.normal()))] for _ in range(12)] for ms in (10, 5)]
+
+    assert told_apart(models(0.005), 1)
+    assert not told_apart(models(0.05), 1)
+    assert told_apart([models(0.005)[0]], 1), "one model has no speed over another"
+
+
+def test_rounds_added_until_the_interval_is_narrow_keep_its_coverage() -> None:
+    """Stopping when the interval is narrow must not make it miss the truth more often."""
+    ratio, hits, runs = 2.0, 0, 300
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        samples: list[list[list[float]]] = [[], []]
+        for number in range(1, 41):
+            for model, more in zip(samples, _samples(rng, ratio, 0.02), strict=True):
+                model += more
+            if number >= LEAST_ROUNDS and told_apart(samples, 1):
+                break
+        logs = np.array([log(a[0] / b[0]) for a, b in zip(*samples, strict=True)])
+        hits += ratio in contrast(logs, None).interval
+    assert hits / runs >= 0.92
+
+
+def test_a_result_is_exact_where_each_of_its_speeds_is() -> None:
+    sharp = [_measurement(name, ms, seed=ms, spread=0.001) for name, ms in (("a", 10), ("b", 5))]
+    assert is_exact(BenchResult(((sharp[0],), (sharp[1],)), (sharp[0],)))
+    blurred = _measurement("c", 7, seed=3, spread=0.1)
+    assert not is_exact(BenchResult(((sharp[0],), (sharp[1],), (blurred,)), (sharp[0],)))

@@ -41,7 +41,7 @@ MOST: dict[str, dict[str, Any]] = {
         "calibration_size": 8, "seed": 1, "budget": 60, "tolerance": 0.01, "strategy": "random",
         "engine": "ort", "quant_format": "QDQ", "max_trials": 3, "target_speedup": 1.5,
         "pick": "fastest", "no_bench": True, "no_audit": True, "allow_overlap": True, "gate": True,
-        "inc_strategy": "basic", "output": "best.onnx", "target": "openvino",
+        "early_stop": "off", "inc_strategy": "basic", "output": "best.onnx", "target": "openvino",
     },
     "quantize": {
         "recipe": "r", "seed": 1, "output": "best.onnx", "force": True, "target": "qnn"

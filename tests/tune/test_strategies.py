@@ -8,7 +8,7 @@ from quantlab.quantize.placement import FrontPoint
 from quantlab.recipe import Recipe
 from quantlab.tune import strategies
 from quantlab.tune.front import Front
-from quantlab.tune.ladder import cheapest_first, ladder, ladder_of
+from quantlab.tune.ladder import ladder, ladder_of
 from quantlab.tune.sampling import sampled, suggestion
 from quantlab.tune.search import Search, SearchLimits, SearchOutcome, run_search
 from quantlab.tune.trial_store import TrialStore
@@ -38,12 +38,31 @@ def test_the_ladder_has_distinct_rungs_at_full_speed_types() -> None:
     assert {r.engine for r in ladder_of("inc")} == {"inc"}
 
 
-def test_the_ladder_scores_all_and_evaluates_the_promising(tmp_path: Path) -> None:
+def test_the_ladder_ends_with_its_first_rung_where_that_meets_and_is_faster(
+    tmp_path: Path,
+) -> None:
     rungs = [Recipe(name=f"r{i}", seed=i) for i in range(4)]
-    kl = {0: 0.03, 1: 0.01, 2: 0.015, 3: 0.2}
-    attempt = FakeAttempt(lambda recipe: {"kl": kl[recipe.seed]})
-    outcome = run(strategies.ladder(rungs), attempt, tmp_path)
-    assert [t.status for t in outcome.trials] == ["scored", "done", "done", "scored"]
+    outcome = run(strategies.ladder(rungs), FakeAttempt(lambda recipe: {}), tmp_path)
+    assert [t.recipe.name for t in outcome.trials] == ["r0"]
+    assert (outcome.untried, outcome.later) == ((), "")
+
+
+def test_every_target_engine_and_dynamic_range_leads() -> None:
+    rungs = [
+        Recipe(name="a"),
+        Recipe(name="a-qoperator", format="qoperator"),
+        Recipe(name="a-ort", engine="ort"),
+        Recipe(name="b", target="openvino"),
+        Recipe(name="b-plain", target="openvino", rounding="nearest"),
+        Recipe(name="c", activations="dynamic"),
+    ]
+
+    def leading(*engines: str) -> list[str]:
+        return [rung.name for rung in strategies.leaders(rungs, engines)]
+
+    assert leading("quantlab") == ["a", "b", "c"]
+    assert leading("quantlab", "ort") == ["a", "a-ort", "b", "c"]
+    assert leading("inc") == ["a", "c"]
 
 
 def test_the_ladder_goes_on_while_none_meets_and_then_walks_the_front(tmp_path: Path) -> None:
@@ -83,24 +102,26 @@ def test_two_formats_of_one_network_are_one_structure() -> None:
 
 
 @pytest.mark.parametrize("speeds", [{}, dict.fromkeys(SCORES, 2.0)])
-def test_the_promising_are_two_structures(tmp_path: Path, speeds: dict[str, float]) -> None:
+def test_what_meets_and_is_faster_or_was_not_timed_ends_the_ladder(
+    tmp_path: Path, speeds: dict[str, float]
+) -> None:
     attempt = of_ladder(speeds)
-    run(strategies.ladder(cheapest_first(ladder())), attempt, tmp_path)
-    assert evaluated(attempt) == ["qdq", "ort-qdq-mean", "qoperator"]
+    run(strategies.ladder(ladder()), attempt, tmp_path)
+    assert evaluated(attempt) == ["qdq"]
 
 
 def test_while_nothing_is_faster_than_fp32_the_others_are_timed(tmp_path: Path) -> None:
     attempt = of_ladder(dict.fromkeys(SCORES, 0.8))
-    run(strategies.ladder(cheapest_first(ladder())), attempt, tmp_path)
+    run(strategies.ladder(ladder()), attempt, tmp_path)
     assert evaluated(attempt) == ["qdq", "ort-qdq-mean", "qdq-plain", "qoperator"]
 
 
 def test_what_is_faster_and_meets_the_criterion_ends_it(tmp_path: Path) -> None:
-    attempt = of_ladder({**dict.fromkeys(SCORES, 0.8), "qdq-plain": 1.3})
-    outcome = run(strategies.ladder(cheapest_first(ladder())), attempt, tmp_path)
-    assert evaluated(attempt) == ["qdq", "ort-qdq-mean", "qdq-plain", "qoperator"]
+    attempt = of_ladder({**dict.fromkeys(SCORES, 0.8), "ort-qdq-mean": 1.3})
+    outcome = run(strategies.ladder(ladder()), attempt, tmp_path)
+    assert evaluated(attempt) == ["qdq", "ort-qdq-mean"]
     assert outcome.best is not None
-    assert outcome.best.recipe.name == "qdq-plain"
+    assert outcome.best.recipe.name == "ort-qdq-mean"
 
 
 def test_a_resumed_ladder_goes_by_the_same_scores(tmp_path: Path) -> None:
@@ -123,29 +144,21 @@ def left(outcome: SearchOutcome) -> list[str]:
 
 
 def test_the_ladder_knows_what_a_limit_leaves_untried(tmp_path: Path) -> None:
-    rungs = cheapest_first(ladder())
     limits = SearchLimits(1e9, max_trials=1)
-    search = strategies.ladder(rungs, front(2))
-    outcome = run_search(search, of_ladder({}), TrialStore(tmp_path / "a"), limits)
-    assert left(outcome) == ["ort-qdq-mean", "qoperator"]
-    assert outcome.later == ""
+
+    def ended(attempt: FakeAttempt, folder: str, limits: SearchLimits = limits) -> SearchOutcome:
+        search = strategies.ladder(ladder(), front(2))
+        return run_search(search, attempt, TrialStore(tmp_path / folder), limits)
+
+    assert (ended(of_ladder({}), "a").stop, left(ended(of_ladder({}), "a"))) == ("finished", [])
     slow = of_ladder(dict.fromkeys(SCORES, 0.8))
-    outcome = run_search(strategies.ladder(rungs), slow, TrialStore(tmp_path / "b"), limits)
-    assert left(outcome) == ["ort-qdq-mean", "qdq-plain", "qoperator"]
-    ticks = iter(range(0, 1000, 10))
-    search = strategies.ladder(rungs, front(2))
-    outcome = run_search(
-        search,
-        of_ladder({}),
-        TrialStore(tmp_path / "c"),
-        SearchLimits(25),
-        clock=lambda: next(ticks),
-    )
-    assert outcome.stop == "budget"
-    assert left(outcome) == ["qoperator", "ort-qdq-mean", "qdq-plain"]
-    assert strategies.WALKING in outcome.later
-    finished = run(strategies.ladder(rungs), of_ladder({}), tmp_path / "d")
-    assert (finished.untried, finished.later) == ((), "")
+    first = ended(slow, "b")
+    assert left(first) == ["qoperator", "qdq-plain", "ort-qdq-mean"]
+    scored = ended(slow, "b", SearchLimits(1e9, max_trials=2))
+    assert left(scored) == ["qdq-plain", "qoperator"]
+    assert scored.later == ""
+    missing = ended(FakeAttempt(lambda recipe: {"excess": 1.0}), "c")
+    assert strategies.WALKING in missing.later
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_before_any_evaluation_the_nearest_on_calibration_images_is_best() -> No
 
 def test_files_that_were_not_evaluated_are_ranked_by_one_kind_of_kl() -> None:
     """One stopped early has a KL of evaluation images as well; both have one of calibration."""
-    stopped = a_trial(A, excess=-0.1, kl=0.01, proxy=0.3, status="stopped")
+    stopped = a_trial(A, excess=0.1, kl=0.01, proxy=0.3, status="stopped")
     assert best([stopped, scored := a_trial(B, kl=0.2, status="scored")]) is scored
 
 

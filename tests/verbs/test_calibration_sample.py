@@ -209,8 +209,7 @@ def crops_of(dataset: Dataset, folder: Path) -> Crops:
 
 def test_overlap_is_found_by_content(dataset: Dataset, tmp_path: Path) -> None:
     first = crops_of(dataset.subset(range(5)), tmp_path)
-    second = crops_of(dataset.subset(range(4, 9)), tmp_path)
-    apart = crops_of(dataset.subset(range(10, 15)), tmp_path)
+    second, apart = dataset.subset(range(4, 9)), dataset.subset(range(10, 15))
     check_disjoint(first, apart, allow_overlap=False)
     check_disjoint(first, second, allow_overlap=True)
     with pytest.raises(DataError, match="1 images both calibrate and judge") as caught:

@@ -50,6 +50,7 @@ calibration_size: 50
 runtime: openvino
 seed: 3
 budget: 2m
+early_stop: report
 max_trials: 9
 target_speedup: 1.5
 threads: 4

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from quantlab._util.reporter import NullReporter
+from quantlab._util.timeline import Timeline
 from quantlab.cluster.shards import Sharded
 from quantlab.data.calibration import CalibrationImages
 from quantlab.data.crops import load_crops
@@ -20,7 +23,7 @@ from quantlab.quantize.engine import QuantlabEngine
 from quantlab.recipe import Recipe
 from quantlab.testing import image_folder, tiny_classifier
 from quantlab.testing.cluster import FakeExecutor
-from quantlab.verbs.prefetch import RecipePrefetcher, together
+from quantlab.verbs.prefetch import FirstFile, RecipePrefetcher, together
 from quantlab.verbs.quantize import made, quantized
 
 QDQ, QOPERATOR = Recipe(name="qdq"), Recipe(name="qoperator", format="qoperator")
@@ -114,3 +117,48 @@ def test_what_is_known_is_not_made_again(model: Model, images: CalibrationImages
     assert executor.near == []
     found, _ = ahead(model, images, QDQ)
     assert found.take(QDQ) == quantized(model, QDQ, images, get_engine("ort"))
+
+
+def first_file(model: Model, images: CalibrationImages, engine: Any = None) -> FirstFile:
+    made_by = QuantlabEngine() if engine is None else engine
+    return FirstFile(model, images, QDQ, made_by, Timeline(), NullReporter())
+
+
+def test_the_first_file_is_the_one_made_here(model: Model, images: CalibrationImages) -> None:
+    expected = made(model, QDQ, images, QuantlabEngine())
+    with first_file(model, images) as first:
+        assert first.take(PLAIN) is None
+        assert first.take(QDQ) == expected
+        assert first.take(QDQ) is None
+
+
+class Refusing(QuantlabEngine):
+    def quantize(self, *_: Any) -> Any:
+        raise QuantizeError("not this one.")
+
+
+def test_the_first_files_error_comes_when_it_is_wanted(
+    model: Model, images: CalibrationImages
+) -> None:
+    with first_file(model, images, Refusing()) as first, pytest.raises(QuantizeError):
+        first.take(QDQ)
+
+
+class Endless(QuantlabEngine):
+    """Looks at the images again and again."""
+
+    def quantize(self, model: Any, recipe: Any, calibration: CalibrationImages) -> Any:
+        started.set()
+        while True:
+            for _ in calibration:
+                pass
+
+
+started = threading.Event()
+
+
+def test_leaving_the_block_ends_the_thread(model: Model, images: CalibrationImages) -> None:
+    with first_file(model, images, Endless()):
+        assert started.wait(60)
+    with pytest.raises(CancelledError):
+        next(iter(images))

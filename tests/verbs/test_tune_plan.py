@@ -28,4 +28,4 @@ def test_every_strategy_begins_with_what_is_quantized_ahead(strategy: Strategy) 
     search, certain = plan(spec, RUNGS, COSTS, None)
     first = next(search).recipe
     assert not certain or certain[0] == first
-    assert bool(certain) == (strategy in ("ladder", "basic", "grid", "exhaustive"))
+    assert bool(certain) == (strategy in ("ladder", "basic", "sensitivity", "grid", "exhaustive"))

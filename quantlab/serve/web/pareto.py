@@ -176,6 +176,8 @@ def _note(trial: Trial) -> str:
     if trial.status == "failed":
         return f"failed: {trial.error}" if trial.error else "failed"
     if trial.status == "stopped":
-        images = "" if trial.scores is None else f" after {trial.scores.images:,} images"
-        return trial.note or f"stopped early{images}: it cannot meet the criterion"
+        found = trial.scores
+        images = "" if found is None else f" after {found.images:,} images"
+        sure = "surely meets" if found is not None and found.meets else "cannot meet"
+        return trial.note or f"stopped early{images}: it {sure} the criterion"
     return trial.note or ("not evaluated" if trial.status == "scored" else "")

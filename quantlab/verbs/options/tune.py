@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from quantlab.bench.defaults import SHARED_ROUNDS, SHARED_SECONDS
 from quantlab.model.kinds import RuntimeName
 from quantlab.recipe import Recipe
-from quantlab.tune.choices import IncStrategy, Pick, Strategy
+from quantlab.tune.choices import EarlyStopChoice, IncStrategy, Pick, Strategy
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import (
     SECONDS,
@@ -241,6 +241,14 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
             most=1e6,
         ),
     ] = None
+    early_stop: Annotated[
+        EarlyStopChoice,
+        _end(
+            "What may end as soon as it surely meets the criterion: search (trials; the report is "
+            "on all images), report (also that), off.",
+            config="early_stop",
+        ),
+    ] = "search"
     no_bench: NoBench = False
     bench: Annotated[
         BenchConditions,
