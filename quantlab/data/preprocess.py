@@ -352,17 +352,25 @@ def _pillow(
     method: Image.Resampling, image: Image.Image, size: Size, box: Box
 ) -> NDArray[np.uint8]:
     """Only what the crop needs is computed where that gives the same pixels, to the last bit."""
+    if size != image.size:
+        image, box = _resized_part(method, image, size, box)
+    cropped = image if box == (0, 0, *image.size) else image.crop(box)
+    return np.stack([np.asarray(band) for band in cropped.split()]).transpose(1, 2, 0)
+
+
+def _resized_part(
+    method: Image.Resampling, image: Image.Image, size: Size, box: Box
+) -> tuple[Image.Image, Box]:
+    """The image resized to ``size``, or a part of that, and where ``box`` is in it."""
     left, top, right, bottom = box
     across = _stretch(image.width, size[0], left, right)
     down = _stretch(image.height, size[1], top, bottom)
-    if _rows_first(image.size, size) == _rows_first(image.size, (across.length, down.length)):
-        source = (across.first, down.first, across.last, down.last)
-        image = image.resize((across.length, down.length), method, source)
-        box = (left - across.start, top - down.start, right - across.start, bottom - down.start)
-    else:
-        image = image.resize(size, method)
-    cropped = image if box == (0, 0, *image.size) else image.crop(box)
-    return np.stack([np.asarray(band) for band in cropped.split()]).transpose(1, 2, 0)
+    part = across.length, down.length
+    if _rows_first(image.size, size) != _rows_first(image.size, part):
+        return image.resize(size, method), box
+    resized = image.resize(part, method, (across.first, down.first, across.last, down.last))
+    x, y = across.start, down.start
+    return resized, (left - x, top - y, right - x, bottom - y)
 
 
 class _Stretch(NamedTuple):
@@ -377,10 +385,11 @@ class _Stretch(NamedTuple):
 
 def _stretch(source: int, resized: int, start: int, end: int) -> _Stretch:
     """From ``start`` to ``end`` where Pillow's numbers, float32 and then double, hold the place of
-    each of these pixels exactly: it weighs the same pixels then as for all. Else the whole side."""
+    each of these pixels exactly: it weighs the same pixels then as for all. Else the whole side,
+    as where nothing is to be resized along it."""
     common = math.gcd(source, resized)
     parts = resized // common
-    if parts & (parts - 1) or end * (source // common) >= 2**24:
+    if source == resized or parts & (parts - 1) or end * (source // common) >= 2**24:
         return _Stretch(0, resized, 0, source)
     return _Stretch(start, end - start, start * source / resized, end * source / resized)
 
