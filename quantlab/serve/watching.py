@@ -321,6 +321,15 @@ class Watching:
         with self.database.reading() as connection:
             return [_delivery(row) for row in connection.execute(query)]
 
+    def deliveries_of(self, alerts: Sequence[int]) -> dict[int, list[Delivery]]:
+        """Those of these alerts, by alert."""
+        query = _DELIVERIES.where(DELIVERIES.c.alert.in_(alerts)).order_by(DELIVERIES.c.number)
+        found: dict[int, list[Delivery]] = {}
+        with self.database.reading() as connection:
+            for row in connection.execute(query):
+                found.setdefault(row.alert, []).append(_delivery(row))
+        return found
+
     def take(self) -> list[Delivery]:
         """Deliveries that are due, for one attempt of the caller's at each."""
         with self.database.reading() as connection:

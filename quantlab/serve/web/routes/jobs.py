@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import PREFIX, Key, Number, ServiceOf
+from quantlab.serve.monitors import WATCHED
 from quantlab.serve.queue import OPEN, STATES, Job, JobState
 from quantlab.serve.tokens import Token
 from quantlab.serve.web import views
@@ -57,6 +58,7 @@ def job_page(request: Request, service: ServiceOf, caller: MayRead, job_id: Key)
         events=events[-LINES_SHOWN:],
         left_out=len(events) > LINES_SHOWN,
         may_cancel=job.state in OPEN and not job.cancelled and _may_cancel(caller, job),
+        watched=WATCHED,
         made=list(map(views.model_row, service.catalog.made_by(job_id))),
         api=f"{PREFIX}/jobs/{job_id}",
         here=here(request),
