@@ -75,12 +75,10 @@ def _next(monitor: Monitor) -> str:
 class AlertRow:
     """An alert, with what became of it at its receivers."""
 
-    number: int
     when: str
     kind: str
     monitor: str
     words: str
-    links: dict[str, str]
     sent: tuple[str, ...]
 
 
@@ -88,12 +86,10 @@ def alert_row(alert: Alert, deliveries: Sequence[Delivery]) -> AlertRow:
     """The row of an alert; ``deliveries`` are its own."""
     sent = tuple(map(_delivery, deliveries))
     return AlertRow(
-        number=alert.number,
         when=moment(alert.time),
         kind=alert.kind,
         monitor=alert.monitor or NOTHING,
         words=alert.words,
-        links=alert.links,
         sent=sent or (("silenced",) if alert.silenced else ("no receiver",)),
     )
 
