@@ -26,7 +26,7 @@ from quantlab.serve.db import UnavailableError
 from quantlab.serve.monitors import Monitor, Seen, next_time, why_due
 from quantlab.serve.outgoing import NotSentError, Outgoing
 from quantlab.serve.queue import Job, NotFoundError
-from quantlab.serve.requests import model_names
+from quantlab.serve.requests import AnyRequest, model_names
 from quantlab.serve.runs import Runs
 from quantlab.serve.service import Service, stored_request
 from quantlab.serve.watching import Delivery, Watching
@@ -82,27 +82,26 @@ class Watcher:
 
     def look(self) -> None:
         """Look at each monitor once. Raises UnavailableError."""
-        for monitor in self.watching.monitors():
+        monitors = self.watching.monitors()
+        requests = {each.name: _request(each) for each in monitors if each.job is None}
+        names = {name for each in requests.values() if each for name in model_names(each)}
+        seen = self.watching.seen(names) if requests else Seen()
+        for monitor in monitors:
             try:
-                if monitor.job is not None:
-                    self._end(monitor, monitor.job)
+                if monitor.job is None:
+                    self._begin(monitor, requests[monitor.name], seen)
                 else:
-                    self._begin(monitor)
+                    self._end(monitor, monitor.job)
             except UnavailableError:
                 raise
             except Exception:
                 log.exception("the monitor %s was not looked after", monitor.name)
 
-    def _begin(self, monitor: Monitor) -> None:
+    def _begin(self, monitor: Monitor, request: AnyRequest | None, seen: Seen) -> None:
         """Submit its job where one is due."""
-        try:
-            request = stored_request(monitor.request, f"the monitor {monitor.name}")
-            seen, problem = self.watching.seen(model_names(request)), None
-        except UnavailableError:
-            raise
-        except QuantlabError as error:
-            request, seen, problem = None, Seen(), error
-        now = self.watching.now()
+        names = model_names(request) if request is not None else []
+        models = {name: seen.models[name] for name in names if name in seen.models}
+        seen, now = seen.model_copy(update={"models": models}), self.watching.now()
         if why_due(monitor, now, seen) is None:
             return
         values = {
@@ -111,9 +110,8 @@ class Watcher:
             "seen": seen.model_dump(mode="json"),
         }
         try:
-            if request is None:
-                raise problem or QuantlabError("the request cannot be read.")
-            job, _ = self.service.submit(request, monitor.token, monitor.key)
+            asked = request or stored_request(monitor.request, f"the monitor {monitor.name}")
+            job, _ = self.service.submit(asked, monitor.token, monitor.key)
         except UnavailableError:
             raise
         except QuantlabError as error:
@@ -131,7 +129,12 @@ class Watcher:
             if not job.ended:
                 return
             result = self._result(job)
-        self._settle(monitor, result, {"job": None})
+        values: dict[str, object] = {"job": None}
+        if not monitor.seen.machines:  # no worker had begun yet
+            machines = self.watching.seen([]).machines
+            known = monitor.seen.model_copy(update={"machines": machines})
+            values["seen"] = known.model_dump(mode="json")
+        self._settle(monitor, result, values)
 
     def _result(self, job: Job) -> Result:
         problem = "" if job.state == "done" else short_words(job.error or "its job was cancelled.")
@@ -176,7 +179,10 @@ class Watcher:
                 list(senders.map(self._attempt, taken))
 
     def _attempt(self, delivery: Delivery) -> None:
-        """One attempt at a delivery, and a line in its log."""
+        """One attempt at a delivery, and a line in its log. When the server is to end, another one
+        makes it."""
+        if self.stop.is_set():
+            return
         try:
             outcome, taken = self._send(delivery), True
         except (NotSentError, NotFoundError) as error:
@@ -193,3 +199,11 @@ class Watcher:
         body = body_of(delivery.alert, receiver.form, now)
         headers = {SIGNATURE: signature(receiver.secret, body)}
         return self.outgoing.post(receiver.address, body, headers)
+
+
+def _request(monitor: Monitor) -> AnyRequest | None:
+    """What it asks for, None for a request of another version."""
+    try:
+        return stored_request(monitor.request, monitor.name)
+    except QuantlabError:
+        return None

@@ -28,6 +28,7 @@ from quantlab.serve.sandbox import Held
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
 from quantlab.serve.watching import Watching
+from quantlab.serve.worker import runtime_words
 from quantlab.testing.images import image_folder, listed_folder
 from quantlab.testing.models import taught, tiny_classifier
 
@@ -110,6 +111,7 @@ def test_a_damaged_version_raises_an_alert(tmp_path: Path) -> None:
             bad = tiny_classifier(tmp_path / "bad.onnx", classes=CLASSES, seed=2)
             upload(service, bad, "candidate")
             until(lambda: len(got.bodies) > before, lambda: server.said)
+            assert watching.seen([]).machines == (runtime_words(),)
             assert server.end() == 0
         told = json.loads(got.bodies[-1])
         assert got.headers[-1][SIGNATURE] == signature(secret, got.bodies[-1])

@@ -134,6 +134,20 @@ def test_a_new_version_and_another_cpu_make_jobs(site: Site) -> None:
     assert len(site.service.queue.recent()) == 3
 
 
+def test_the_first_worker_is_no_change(site: Site) -> None:
+    """It begins after the monitor's job was submitted."""
+    site.monitor(schedule=None)
+    site.watcher.look()
+    site.watching.runs_on("m", "CPU 1")
+    end(site.service)
+    for _ in range(3):
+        site.watcher.look()
+    assert site.open_jobs() == []
+    site.watching.runs_on("m", "CPU 2")
+    site.watcher.look()
+    assert len(site.open_jobs()) == 1
+
+
 def test_several_servers_submit_a_due_job_once(site: Site) -> None:
     site.monitor()
     for _ in range(3):
@@ -237,10 +251,10 @@ def test_one_monitor_that_fails_does_not_keep_others(
     )  # fmt: skip
     begin = Watcher._begin
 
-    def broken(self: Watcher, monitor: Any) -> None:
+    def broken(self: Watcher, monitor: Any, *more: Any) -> None:
         if monitor.name == "another":
             raise ZeroDivisionError
-        begin(self, monitor)
+        begin(self, monitor, *more)
 
     monkeypatch.setattr(Watcher, "_begin", broken)
     site.watcher.look()
