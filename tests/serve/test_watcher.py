@@ -189,6 +189,16 @@ def test_a_server_that_is_killed_after_it_sent(site: Site, monkeypatch: pytest.M
     assert site.watching.deliveries()[0].state == "delivered"
 
 
+def test_a_server_that_is_told_to_end_leaves_deliveries_to_the_next(site: Site) -> None:
+    site.watching.test("hook")
+    site.watcher.stop.set()
+    site.watcher.deliver()
+    assert site.got.bodies == []
+    site.clock.now += ATTEMPT_SECONDS
+    site.another().deliver()
+    assert len(site.got.bodies) == 1
+
+
 def test_what_cannot_run_is_told_once_and_so_is_its_end(site: Site) -> None:
     site.monitor()
     site.service.catalog.remove_dataset("val")
