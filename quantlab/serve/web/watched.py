@@ -33,7 +33,7 @@ class MonitorRow:
 def monitor_row(monitor: Monitor, now: float) -> MonitorRow:
     """The row of a monitor."""
     last = monitor.last
-    notes = () if monitor.enabled else ("paused",)
+    notes: tuple[str, ...] = () if monitor.enabled else ("paused",)
     if monitor.silent(now):
         notes += (f"silenced until {moment(monitor.silenced)}",)
     return MonitorRow(

@@ -149,7 +149,7 @@ def add_receiver(request: Request, service: ServiceOf, _: MayAdminister, sent: S
     made = made_receiver(service, name, known, one(sent, "address").strip())
     if made.form != "webhook":
         return RedirectResponse("/monitors#receivers", 303)
-    return page(request, "secret.html.j2", name=made.name, secret=made.secret)
+    return page(request, "secret.html.j2", receiver=made.name, secret=made.secret)
 
 
 @router.post("/receivers/{name}/{act}")
