@@ -114,7 +114,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """How a job ended. ``out`` is what it printed, ``error`` what went wrong."""
+    """How a job ended. ``out`` is what it printed, ``error`` what went wrong, ``reason`` the same
+    in one word."""
 
     state: JobState
     exit_code: int | None = None
@@ -122,6 +123,7 @@ class JobOutcome:
     error: str = ""
     run: str | None = None
     files: Mapping[str, int] = field(default_factory=dict)
+    reason: str | None = None
 
 
 class WantedJobs(TypedDict, total=False):
@@ -310,7 +312,7 @@ class Queue:
         connection.execute(stop.values(state="cancelled", finished=now))
         doomed = update(JOBS).where(free & (JOBS.c.losses >= self.losses))
         text = f"{self.losses + 1} workers were lost while they worked on it."
-        connection.execute(doomed.values(state="failed", error=text, finished=now))
+        connection.execute(doomed.values(state="failed", error=text, reason="lost", finished=now))
 
     def _machine_is_busy(
         self, connection: Connection, machine: str, exclusive: bool, now: float
@@ -349,6 +351,7 @@ class Queue:
                 out=outcome.out[-LONGEST_TEXT:],
                 error=outcome.error[-LONGEST_TEXT:] or None,
                 run=outcome.run,
+                reason=outcome.reason,
                 files=dict(outcome.files),
                 progress=None,
                 lease=None,
@@ -388,7 +391,7 @@ class Queue:
 _SUMMARY = [
     column
     for column in JOBS.columns
-    if column.name not in ("token", "key", "digest", "inputs", "out", "error")
+    if column.name not in ("token", "key", "digest", "inputs", "out", "error", "reason")
 ]
 _FREE = (
     select(JOBS)

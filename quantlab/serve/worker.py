@@ -30,6 +30,7 @@ from quantlab.serve.process import Child, Ended
 from quantlab.serve.queue import LONGEST_TEXT, Job, JobOutcome, JobState, LeaseLostError, Queue
 from quantlab.serve.service import Service
 from quantlab.serve.vetting import facts_of
+from quantlab.serve.workers import Present
 
 PLACE = "server"
 """The history's name for the runs of a service, whichever machine did them."""
@@ -59,7 +60,10 @@ class Worker:
 
     def run(self) -> None:
         """Take jobs until ``stop`` is set."""
-        with own_folder(self.service.settings.work, secrets.token_hex(8)) as folder:
+        with (
+            own_folder(self.service.settings.work, secrets.token_hex(8)) as folder,
+            Present(self.service.database, self.name, self.machine),
+        ):
             self.service.objects.sweep()
             while not self.stop.is_set():
                 worked = False
@@ -172,10 +176,11 @@ class _Attempt:
         except OutputError as error:  # the store or this disk: another attempt may do better
             raise LeaseLostError(error.problem, error.remedy) from error
         except QuantlabError as error:
-            return JobOutcome("failed", error=str(error), out=self.out)
+            return JobOutcome("failed", error=str(error), out=self.out, reason="refused")
         except Exception:
             log.exception("job %s", self.job.id)
-            return JobOutcome("failed", error="the service failed; its log says how.", out=self.out)
+            words = "the service failed; its log says how."
+            return JobOutcome("failed", error=words, out=self.out, reason="service")
 
     def _ran(self, folder: JobFolder) -> Ended | None:
         """Run the child; returns how it ended, None when the worker was told to stop."""
@@ -262,6 +267,7 @@ class _Attempt:
             exit_code=ended.code,
             out=self.out,
             error=self._error(ended) if state != "done" else "",
+            reason=ended.reason or "error" if state == "failed" else None,
             run=run,
             files={name: path.stat().st_size for name, path in files.items()},
         )

@@ -10,6 +10,7 @@ from quantlab.serve.api import (
     health,
     jobs,
     models,
+    operations,
     recipes,
     runs,
     trends,
@@ -20,6 +21,7 @@ routes = [
     route
     for resource in (
         health,
+        operations,
         uploads,
         models,
         datasets,
