@@ -80,12 +80,14 @@ MODELS = _table(
     Column("facts", JSON, nullable=False),
     Column("job", String(32)),
     Column("created", Float(53), nullable=False, index=True),
+    Column("token", String(32)),
 )
 RECIPES = _table(
     "recipes",
     Column("name", String(128), primary_key=True),
     Column("text", Text, nullable=False),
     Column("created", Float(53), nullable=False),
+    Column("token", String(32)),
 )
 BASELINES = _table(
     "baselines",

@@ -136,6 +136,11 @@ class Objects:
             with self._plain_errors(folder):
                 self._files.rm(self._path(folder), recursive=True)
 
+    def remove_one(self, key: str) -> None:
+        """Delete an object, if it is there."""
+        with suppress(ObjectMissingError), self._plain_errors(key):
+            self._files.rm_file(self._path(key))
+
     def sweep(self) -> None:
         """Remove half-written files of killed processes; drivers of stores elsewhere leave none."""
         for path in self._local.rglob(".*.part") if self._local is not None else ():

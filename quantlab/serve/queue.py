@@ -22,7 +22,7 @@ from sqlalchemy import Column, Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from quantlab.errors import QuantlabError
-from quantlab.serve.db import EVENTS, JOBS, Database
+from quantlab.serve.db import EVENTS, JOBS, MODELS, Database
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[JobState, ...] = get_args(JobState)
@@ -36,7 +36,11 @@ class NotFoundError(QuantlabError):
 
 
 class ConflictError(QuantlabError):
-    """An idempotency key was used for another request."""
+    """It does not fit what is there: a key that was used, something that is needed."""
+
+
+class ForbiddenError(QuantlabError):
+    """It belongs to another token."""
 
 
 class TooManyError(QuantlabError):
@@ -147,7 +151,8 @@ class Queue:
     ) -> tuple[Job, bool]:
         """The job, and whether it is new: the same key of the same token is the same job.
 
-        Raises ConflictError for a key of another request, TooManyError above ``most`` open jobs.
+        Raises ConflictError for a key of another request, TooManyError above ``most`` open jobs,
+        NotFoundError where what it works on was deleted just now.
         """
         for _ in range(2):
             try:
@@ -155,6 +160,7 @@ class Queue:
                     if (known := self._of_key(connection, token, key)) is not None:
                         return _same(known, asked), False
                     self._check_room(connection, token, most)
+                    _check_inputs(connection, asked.inputs)
                     return self._inserted(connection, asked, token, key), True
             except IntegrityError:  # the same key came in by another connection
                 continue
@@ -402,6 +408,18 @@ _FREE = (
     .order_by(JOBS.c.number)
     .limit(1)
 )
+
+
+def _check_inputs(connection: Connection, inputs: Mapping[str, Any]) -> None:
+    """Raises NotFoundError where a model, or the job of the baseline, is gone. What is there stays
+    until this transaction has ended."""
+    baseline = {key.split("/")[1] for key in (inputs.get("baseline") or {}).values()}
+    models = {model["sha256"] for model in inputs.get("models", ())}
+    for column, wanted in ((MODELS.c.sha256, models), (JOBS.c.id, baseline)):
+        if wanted:
+            query = select(column).where(column.in_(wanted)).with_for_update(read=True)
+            if set(connection.scalars(query)) != wanted:
+                raise NotFoundError("what the job works on was deleted.", "Ask again.")
 
 
 def _same(row: Row[Any], asked: Asked) -> Job:

@@ -53,6 +53,16 @@ class Settings(BaseModel):
     check_time: Seconds = Field(120.0, gt=0, description="to look at an uploaded model")
     confine: bool = Field(True, description="refuse to run where children cannot be confined")
 
+    keep_runs: Seconds | None = Field(
+        None, gt=0, description="jobs that are done, with their runs; all of them without it"
+    )
+    keep_errors: Seconds | None = Field(
+        None, gt=0, description="jobs that have failed or were cancelled"
+    )
+    keep_models: Seconds | None = Field(
+        None, gt=0, description="models that are not the newest of their name"
+    )
+
     lease: Seconds = Field(
         30.0,
         gt=0,

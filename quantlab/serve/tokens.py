@@ -39,6 +39,10 @@ class Token:
         """Whether it may do what needs this scope."""
         return SCOPES.index(self.scope) >= SCOPES.index(scope)
 
+    def owns(self, token_id: str) -> bool:
+        """Whether what this token has made is its own to change."""
+        return self.id == token_id or self.allows("admin")
+
     def expired(self, now: float) -> bool:
         """Whether its time is over."""
         return self.expires is not None and self.expires <= now

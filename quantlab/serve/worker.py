@@ -27,7 +27,15 @@ from quantlab.runs.index import Index
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.jobfolder import RUNS, JobFolder
 from quantlab.serve.process import Child, Ended
-from quantlab.serve.queue import LONGEST_TEXT, Job, JobOutcome, JobState, LeaseLostError, Queue
+from quantlab.serve.queue import (
+    LONGEST_TEXT,
+    Job,
+    JobOutcome,
+    JobState,
+    LeaseLostError,
+    NotFoundError,
+    Queue,
+)
 from quantlab.serve.service import Service
 from quantlab.serve.vetting import facts_of
 from quantlab.serve.workers import Present
@@ -91,9 +99,13 @@ class Worker:
 
     def _forget(self, job: Job) -> None:
         """Remove what lost attempts have left in the store, where the job has ended without
-        them."""
+        them, or was deleted."""
         with suppress(QuantlabError):
-            now = self.service.queue.get(job.id)
+            try:
+                now = self.service.queue.get(job.id)
+            except NotFoundError:
+                self.service.objects.remove(f"jobs/{job.id}")
+                return
             if now.ended and now.attempts != job.attempts:
                 self.service.objects.remove(job.folder)
 
@@ -307,13 +319,13 @@ class _Attempt:
         if run is not None:
             runs = folder.path / RUNS
             entry = (scan(runs)[run], read_entry(runs / run))
-            self._retry(lambda: _index(service, [entry]))
+            self._retry(lambda: index_runs(service, [entry]))
 
     def _add_model(self, path: Path, facts: dict[str, Any]) -> None:
         service, sha256 = self.worker.service, hashlib.sha256(path.read_bytes()).hexdigest()
-        service.objects.put(f"models/{sha256}", path)
-        name, size = path.stem, path.stat().st_size
-        service.catalog.add_model(sha256, name, size, facts, self.job.id)
+        service.add_model(
+            path, sha256, path.stem, facts, job=self.job.id, token=self.job.token
+        )
 
     def _retry(self, write: Callable[[], FoundJob]) -> FoundJob:
         """Repeat until the database answers. Raises LeaseLostError."""
@@ -337,7 +349,7 @@ class _Attempt:
                 for folder in earlier
                 for name in service.objects.sizes(f"{folder}/{RUNS}")
             }
-            self._retry(lambda: _index(service, gone=runs - {run}))
+            self._retry(lambda: index_runs(service, gone=runs - {run}))
             for folder in earlier:
                 service.objects.remove(folder)
 
@@ -375,7 +387,7 @@ def _late(seconds: float) -> str:
     return f"it took longer than {seconds:.0f} s and was stopped."
 
 
-def _index(
+def index_runs(
     service: Service, entries: Sequence[tuple[str, Entry]] = (), gone: Collection[str] = ()
 ) -> None:
     """Add runs to the history, or remove them. Raises UnavailableError."""

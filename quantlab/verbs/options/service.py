@@ -69,6 +69,15 @@ class ServeOptions(ServerOptions):
     log: Log = None
 
 
+class CollectOptions(ServerOptions):
+    """The options of ``quantlab server gc``."""
+
+    COMMAND = "server gc"
+    EXAMPLE = "quantlab server gc --dry-run"
+
+    dry_run: Annotated[bool, Option("Only list what would be deleted.")] = False
+
+
 class DatasetAddOptions(ServerOptions):
     """The options of ``quantlab dataset add``."""
 
