@@ -144,7 +144,12 @@ class Catalog:
                     row["created"] = self.database.now(connection)
                     known = update(MODELS).where(mine).values(row)
                     if not connection.execute(known).rowcount:
-                        names = {"sha256": sha256, "name": name.removesuffix(".onnx"), "job": job, "token": token}
+                        names = {
+                            "sha256": sha256,
+                            "name": name.removesuffix(".onnx"),
+                            "job": job,
+                            "token": token,
+                        }
                         values = {**row, **names}
                         connection.execute(insert(MODELS).values(values))
                     return self._model(connection, sha256)

@@ -108,8 +108,8 @@ class Metrics:
     def _gauges(self, connection: Connection) -> Iterator[Metric]:
         """What the queue is like now."""
         depth = GaugeMetricFamily("quantlab_jobs", "Jobs that have not ended.", labels=["state"])
-        counts = select(JOBS.c.state, func.count()).where(JOBS.c.state.in_(OPEN))
-        found = dict(connection.execute(counts.group_by(JOBS.c.state)).tuples().all())
+        counts = select(JOBS.c.state, func.count().label("n")).where(JOBS.c.state.in_(OPEN))
+        found = {row.state: row.n for row in connection.execute(counts.group_by(JOBS.c.state))}
         for state in OPEN:
             depth.add_metric([state], found.get(state, 0))
         yield depth

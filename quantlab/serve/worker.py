@@ -323,9 +323,7 @@ class _Attempt:
 
     def _add_model(self, path: Path, facts: dict[str, Any]) -> None:
         service, sha256 = self.worker.service, hashlib.sha256(path.read_bytes()).hexdigest()
-        service.add_model(
-            path, sha256, path.stem, facts, job=self.job.id, token=self.job.token
-        )
+        service.add_model(path, sha256, path.stem, facts, job=self.job.id, token=self.job.token)
 
     def _retry(self, write: Callable[[], FoundJob]) -> FoundJob:
         """Repeat until the database answers. Raises LeaseLostError."""

@@ -111,8 +111,10 @@ class TestRules:
 
     def test_models_that_an_open_job_works_on(self, held: Service) -> None:
         ask(held)
+        old = held.catalog.model("net")
         add_model(held, "net", seed=1)
         age(held, MODELS, "created", 40)
+        age(held, MODELS, "created", 50, sha256=old.sha256)
         assert collector(held, models=30 * DAY).plan() == []
 
     def test_the_newest_of_a_name_stays_though_it_was_planned(self, held: Service) -> None:
@@ -298,9 +300,7 @@ def fill(service: Service) -> tuple[set[str], set[str]]:
     age(service, MODELS, "created", 40)
     age(service, MODELS, "created", 39, sha256=newest.sha256)
     stays = {accepted.id, *(job.id for job in jobs[6:])}
-    old = {
-        f"{job.folder}/{name}" for job in jobs[1:6] for name in service.queue.get(job.id).files
-    }
+    old = {f"{job.folder}/{name}" for job in jobs[1:6] for name in service.queue.get(job.id).files}
     return stays, old | {first.key}
 
 

@@ -14,7 +14,7 @@ from quantlab.runs.index import Filter, Index
 from quantlab.serve.audit_log import AuditLog
 from quantlab.serve.queue import ConflictError, ForbiddenError, NotFoundError
 from quantlab.serve.removal import Removal
-from quantlab.serve.service import Service
+from quantlab.serve.service import _REQUEST, Service
 from quantlab.serve.tokens import LOCAL, Token, Tokens
 from quantlab.serve.uploads import Upload, Uploads
 from quantlab.serve.worker import PLACE
@@ -46,7 +46,8 @@ def accept(service: Service, token: str = "local", name: str = "accepted") -> An
 
 def gate(service: Service) -> Any:
     """A waiting job that gates by the baseline."""
-    return ask(service, verb="gate", model=None, fp32="net", int8="net", baseline="accepted")
+    facts = {"verb": "gate", "models": ["net"], "data": "val", "baseline": "accepted"}
+    return service.submit(_REQUEST.validate_python(facts), "local")[0]
 
 
 def history(service: Service) -> list[str]:

@@ -59,9 +59,7 @@ async def baseline(service: ServiceOf, _: MayRead, request: Request, name: NameP
     return await respond(request, lambda: shown(_view(service.catalog.baseline(name))))
 
 
-@router.delete(
-    "/{name}", summary="Delete a baseline", status_code=204, responses=problems(404)
-)
+@router.delete("/{name}", summary="Delete a baseline", status_code=204, responses=problems(404))
 def delete_baseline(service: ServiceOf, token: MaySubmit, name: NamePath) -> None:
     """Jobs that were asked for keep it. Another token's needs the scope admin."""
     Removal(service, token).baseline(name)

@@ -228,9 +228,7 @@ def file(service: ServiceOf, _: MayRead, job: Key, path: FilePath) -> Response:
     return download(service.objects, f"{found.folder}/{path}", path.rpartition("/")[2], size)
 
 
-@router.delete(
-    "/{job}", summary="Delete a job", status_code=204, responses=problems(404, 409)
-)
+@router.delete("/{job}", summary="Delete a job", status_code=204, responses=problems(404, 409))
 def delete_job(service: ServiceOf, token: MaySubmit, job: Key, cascade: Cascade = False) -> None:
     """With its run and files. Refused while it has not ended, and while a baseline or a job that
     has not ended needs it. Another token's needs the scope admin."""

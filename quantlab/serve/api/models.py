@@ -123,10 +123,10 @@ def model_file(service: ServiceOf, _: MayRead, name: NamePath) -> Response:
     return download(service.objects, found.key, file, found.bytes, media_type=kind)
 
 
-@router.delete(
-    "/{name}", summary="Delete a model", status_code=204, responses=problems(404, 409)
-)
-def delete_model(service: ServiceOf, token: MaySubmit, name: NamePath, cascade: Cascade = False) -> None:
+@router.delete("/{name}", summary="Delete a model", status_code=204, responses=problems(404, 409))
+def delete_model(
+    service: ServiceOf, token: MaySubmit, name: NamePath, cascade: Cascade = False
+) -> None:
     """By its sha256 with all its names, else the newest of a name. Refused while a job that has not
     ended works on it, which `cascade` cancels. Another token's needs the scope admin."""
     Removal(service, token).model(name, cascade=cascade)

@@ -100,9 +100,7 @@ def put_recipe(
     return _view(name, stored.created)
 
 
-@router.delete(
-    "/{name}", summary="Delete a recipe", status_code=204, responses=problems(404)
-)
+@router.delete("/{name}", summary="Delete a recipe", status_code=204, responses=problems(404))
 def delete_recipe(service: ServiceOf, token: MaySubmit, name: NamePath) -> None:
     """One that was uploaded. Another token's needs the scope admin."""
     Removal(service, token).recipe(name)

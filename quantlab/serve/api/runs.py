@@ -204,10 +204,10 @@ def pick(found: RunsOf, token: MaySubmit, run: RunName, picked: Picked) -> Model
     return model_view(found.pick(run, picked.trial, token.id))
 
 
-@router.delete(
-    "/{run}", summary="Delete a run", status_code=204, responses=problems(404, 409)
-)
-def delete_run(service: ServiceOf, token: MaySubmit, run: RunName, cascade: Cascade = False) -> None:
+@router.delete("/{run}", summary="Delete a run", status_code=204, responses=problems(404, 409))
+def delete_run(
+    service: ServiceOf, token: MaySubmit, run: RunName, cascade: Cascade = False
+) -> None:
     """The run folder and its figures; the job stays. Refused where a baseline was made in it.
     Another token's needs the scope admin."""
     Removal(service, token).run(run, cascade=cascade)

@@ -120,9 +120,7 @@ def complete(uploads: UploadsOf, token: MaySubmit, upload: Key) -> ModelView:
     return model_view(uploads.complete(token.id, upload))
 
 
-@router.delete(
-    "/{upload}", summary="Delete an upload", status_code=204, responses=problems(404)
-)
+@router.delete("/{upload}", summary="Delete an upload", status_code=204, responses=problems(404))
 def delete_upload(service: ServiceOf, token: MaySubmit, upload: Key) -> None:
     """Give up an upload; a model that it has become stays."""
     Removal(service, token).upload(upload)
