@@ -12,7 +12,7 @@ from sqlalchemy import Row, select
 
 from quantlab.runs.index import Filter, Index
 from quantlab.serve.db import BASELINES, JOBS, MODELS, UPLOADS
-from quantlab.serve.objects import StoredObject
+from quantlab.serve.objects import ObjectFacts
 from quantlab.serve.queue import OPEN, ConflictError, NotFoundError
 from quantlab.serve.removal import Removal, baseline_jobs_of, jobs_of_keys, models_of
 from quantlab.serve.service import Service
@@ -173,7 +173,7 @@ def due_models(held: Holdings, rules: Rules) -> list[Row[Any]]:
     ]
 
 
-def unclaimed(objects: Mapping[str, StoredObject], held: Holdings) -> list[str]:
+def unclaimed(objects: Mapping[str, ObjectFacts], held: Holdings) -> list[str]:
     """Objects of the service that no row names, and that are old enough to be nobody's who is
     still at work."""
     attempts = {job.id: None if job.state in OPEN else str(job.attempts) for job in held.jobs}
@@ -214,5 +214,5 @@ def _newest(models: Iterable[Row[Any]]) -> list[Row[Any]]:
     return list(found.values())
 
 
-def _below(objects: Mapping[str, StoredObject], folder: str) -> int:
+def _below(objects: Mapping[str, ObjectFacts], folder: str) -> int:
     return sum(each.bytes for key, each in objects.items() if key.startswith(f"{folder}/"))

@@ -29,7 +29,7 @@ log = logging.getLogger("quantlab._util.files")
 
 
 @dataclass(frozen=True)
-class StoredObject:
+class ObjectFacts:
     """An object's bytes, and when it was written, in seconds since 1970."""
 
     bytes: int
@@ -106,7 +106,7 @@ class Objects:
         sizes = {name.partition(base)[2]: int(facts["size"]) for name, facts in found.items()}
         return {key: size for key, size in sorted(sizes.items()) if _KEY.fullmatch(key)}
 
-    def listing(self) -> dict[str, StoredObject]:
+    def listing(self) -> dict[str, ObjectFacts]:
         """Bytes and age of all objects, by key."""
         base = f"{self._root}/"
         try:
@@ -164,11 +164,11 @@ class Objects:
             raise OutputError("the store cannot be used.", "Try again in a moment.") from error
 
 
-def _stored(facts: dict[str, Any]) -> StoredObject:
+def _stored(facts: dict[str, Any]) -> ObjectFacts:
     """Drivers say when in their own words: a folder's as a number, S3's as a date."""
     when = facts.get("mtime", facts.get("LastModified", facts.get("last_modified")))
     written = when.timestamp() if isinstance(when, datetime) else float(when or time.time())
-    return StoredObject(int(facts["size"]), written)
+    return ObjectFacts(int(facts["size"]), written)
 
 
 def is_key(key: str) -> bool:

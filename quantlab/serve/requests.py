@@ -23,7 +23,7 @@ from quantlab.verbs.options.bench import BenchOptions
 from quantlab.verbs.options.compare import CompareOptions
 from quantlab.verbs.options.evaluate import EvaluateOptions
 from quantlab.verbs.options.gate import GateOptions
-from quantlab.verbs.options.option import Declared, Name, Options, StoredObject, declared
+from quantlab.verbs.options.option import Declared, Name, Options, Stored, declared
 from quantlab.verbs.options.quantize import QuantizeOptions
 from quantlab.verbs.options.tune import TuneOptions
 
@@ -62,7 +62,7 @@ class AnyRequest(BaseModel):
         """The fields that name something which the service holds: models, datasets, ..."""
         asked = asked_of(cls.OPTIONS).items()
         places = {name: each.option.remote for name, each in asked}
-        return tuple(k for k, v in places.items() if isinstance(v, StoredObject) and v.kind == kind)
+        return tuple(k for k, v in places.items() if isinstance(v, Stored) and v.kind == kind)
 
 
 def asked_of(options: type[Options]) -> dict[str, Declared]:
@@ -108,7 +108,7 @@ def _read(reader: str, value: Any) -> Any:
 
 def _kind(known: Declared) -> Any:
     option = known.option
-    if isinstance(option.remote, StoredObject):
+    if isinstance(option.remote, Stored):
         if not known.several:
             return Name
         return Annotated[tuple[Name, ...], Field(min_length=1, max_length=int(option.most or 1))]

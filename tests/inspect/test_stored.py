@@ -1,4 +1,4 @@
-"""StoredObject test data: found, read within bounds, compared as onnx's backend tests compare."""
+"""Stored test data: found, read within bounds, compared as onnx's backend tests compare."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ from quantlab.serve.access import authorized
 from quantlab.serve.api.common import ServiceOf, binary, problems
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.metrics import Metrics
-from quantlab.serve.problems import WrongField
-from quantlab.serve.responses import problem
+from quantlab.serve.problems import MEDIA_TYPE, Problem, WrongField
 from quantlab.serve.service import Service
 
 LIVE, READY, METRICS = "/health/live", "/health/ready", "/metrics"
+RETRY_SECONDS = "2"
 READY_SECONDS = 1.0
 """How long a probe's answer is given again: it needs no token."""
 router = APIRouter(tags=["operations"])
@@ -52,8 +52,16 @@ async def ready(request: Request, service: ServiceOf) -> Response:
         return Response(Live().model_dump_json(), media_type="application/json")
     names = " and ".join(missing)
     errors = [WrongField(where=name, problem="It does not answer.") for name in missing]
-    words = f"not ready: {names}."
-    return problem(503, READY, words, headers={"Retry-After": "2"}, errors=errors)
+    found = Problem(
+        title="Service Unavailable",
+        status=503,
+        detail=f"not ready: {names}.",
+        instance=READY,
+        errors=errors,
+    )
+    return Response(
+        found.model_dump_json(), 503, {"Retry-After": RETRY_SECONDS}, media_type=MEDIA_TYPE
+    )
 
 
 def _missing(service: Service) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from quantlab.serve.requests import REQUESTS, AnyRequest, asked_of, command_of
-from quantlab.verbs.options.option import Declared, StoredObject, without_flags
+from quantlab.verbs.options.option import Declared, Stored, without_flags
 
 FieldKind = Literal["pick", "choice", "flag", "number", "text", "lines"]
 
@@ -138,7 +138,7 @@ def _fields(known: Declared, required: bool, stock: Stock, given: Sequence[str])
         required=required,
         value=given[0] if given else "",
     )
-    if isinstance(option.remote, StoredObject):
+    if isinstance(option.remote, Stored):
         kind = option.remote.kind
         listed = replace(first, kind="pick", choices=getattr(stock, kind), stock=kind, hint="")
         return [_box(listed, i, given) for i in range(option.boxes)] if known.several else [listed]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from quantlab.verbs import roles
-from quantlab.verbs.options.option import Name, Option, StoredObject
+from quantlab.verbs.options.option import Name, Option, Stored
 from quantlab.verbs.options.shared import (
     BASELINE,
     DataOptions,
@@ -24,7 +24,7 @@ class BaselineUpdateOptions(DataOptions, EvaluationOptions, RunOptions):
 
     model: Annotated[
         str,
-        Option(argument=True, group="Model", role=roles.MODEL, remote=StoredObject("models"), main=True),
+        Option(argument=True, group="Model", role=roles.MODEL, remote=Stored("models"), main=True),
     ]
     baseline: Annotated[
         Path,

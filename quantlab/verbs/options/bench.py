@@ -10,7 +10,7 @@ from pydantic import Field
 
 from quantlab.bench.defaults import SECONDS, Isolation
 from quantlab.verbs import roles
-from quantlab.verbs.options.option import Batch, Count, Option, StoredObject
+from quantlab.verbs.options.option import Batch, Count, Option, Stored
 from quantlab.verbs.options.shared import (
     MOST_ROUNDS,
     MOST_THREADS,
@@ -50,7 +50,7 @@ class BenchOptions(InputOptions, RunOptions):
             required=False,
             group="Model",
             role=roles.MODEL,
-            remote=StoredObject("models"),
+            remote=Stored("models"),
             most=8,
             needed=True,
             label="Model",

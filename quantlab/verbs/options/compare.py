@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from quantlab.verbs import roles
-from quantlab.verbs.options.option import Batch, Count, Option, StoredObject
+from quantlab.verbs.options.option import Batch, Count, Option, Stored
 from quantlab.verbs.options.shared import (
     MOST_ROUNDS,
     DataOptions,
@@ -37,7 +37,7 @@ class CompareOptions(DataOptions, ShardedOptions, RunOptions):
             argument=True,
             group="Model",
             role=roles.MODEL,
-            remote=StoredObject("models"),
+            remote=Stored("models"),
             label="fp32 model",
             main=True,
         ),
@@ -48,7 +48,7 @@ class CompareOptions(DataOptions, ShardedOptions, RunOptions):
             argument=True,
             group="Model",
             role=roles.MODEL_OR_ANSWERS,
-            remote=StoredObject("models"),
+            remote=Stored("models"),
             label="int8 model",
             main=True,
         ),

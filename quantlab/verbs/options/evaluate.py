@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from quantlab.verbs import roles
-from quantlab.verbs.options.option import Option, StoredObject
+from quantlab.verbs.options.option import Option, Stored
 from quantlab.verbs.options.shared import (
     Compat,
     ConfigOptions,
@@ -31,7 +31,7 @@ class EvaluateOptions(DataOptions, ShardedOptions, RunOptions):
             required=False,
             group="Model",
             role=roles.MODEL,
-            remote=StoredObject("models"),
+            remote=Stored("models"),
             main=True,
         ),
     ]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from quantlab.verbs import roles
-from quantlab.verbs.options.option import Option, StoredObject, Words
+from quantlab.verbs.options.option import Option, Stored, Words
 from quantlab.verbs.options.shared import (
     MOST_ROUNDS,
     DataOptions,
@@ -41,7 +41,7 @@ class GateOptions(DataOptions, ShardedOptions, RunOptions):
             metavar="[CONFIG | FP32 INT8 | INT8]",
             group="Model",
             role=roles.MODEL_OR_ANSWERS,
-            remote=StoredObject("models"),
+            remote=Stored("models"),
             most=2,
             needed=True,
             label="Model",
@@ -80,7 +80,7 @@ class GateOptions(DataOptions, ShardedOptions, RunOptions):
             "Accepted answers, in the place of the fp32 model.",
             role=roles.BASELINE_FILE,
             config="gate.baseline",
-            remote=StoredObject("baselines"),
+            remote=Stored("baselines"),
             form_help="Instead of an fp32 model.",
             main=True,
         ),

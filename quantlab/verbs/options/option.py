@@ -105,7 +105,7 @@ Batch = Annotated[int, Field(ge=1, le=1024)]
 
 
 @dataclass(frozen=True)
-class StoredObject:
+class Stored:
     """In a request, the name of something that the service holds."""
 
     kind: Literal["models", "datasets", "recipes", "baselines"]
@@ -130,7 +130,7 @@ class Option:
         former: names that it had, which files and requests may still use.
         stands_for: the option that its value is another spelling of.
         replaces: options of the file that a flag of this makes void.
-        remote: whether a client may set it in a request; a type or StoredObject where that is another one
+        remote: whether a client may set it in a request; a type or Stored where that is another one
             than here.
         most: the largest number that a request may hold.
         reader: ``module:function`` that reads its text or raises QuantlabError, for requests: what

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from quantlab.cluster.executor import INLINE
 from quantlab.verbs import roles
-from quantlab.verbs.options.option import Option, Seed, StoredObject
+from quantlab.verbs.options.option import Option, Seed, Stored
 from quantlab.verbs.options.shared import (
     FP32,
     MOST_SEED,
@@ -33,7 +33,7 @@ class QuantizeOptions(DataOptions, ModelOptions, RunOptions):
             "A YAML file or a published model's name. Default: the best we have.",
             group="Calibration",
             role=roles.FILE,
-            remote=StoredObject("recipes"),
+            remote=Stored("recipes"),
             form_help="Only this recipe.",
             main=True,
         ),

@@ -25,7 +25,7 @@ from quantlab.verbs.options.option import (
     PixelSize,
     Seed,
     Share,
-    StoredObject,
+    Stored,
     Words,
 )
 
@@ -52,7 +52,7 @@ FP32 = Option(
     "The fp32 model: a .onnx file, or a published model's name.",
     group="Model",
     role=roles.MODEL,
-    remote=StoredObject("models"),
+    remote=Stored("models"),
     form_help="",
     main=True,
 )
@@ -299,7 +299,7 @@ class DataOptions(ConfigOptions):
             role=roles.DATA,
             config="data",
             replaces=("list_file", "eval_data", "eval_list"),
-            remote=StoredObject("datasets"),
+            remote=Stored("datasets"),
             needed=True,
             label="Dataset",
             form_help="",

@@ -23,7 +23,7 @@ from quantlab.verbs.options.option import (
     Seconds,
     Seed,
     Share,
-    StoredObject,
+    Stored,
     Words,
 )
 from quantlab.verbs.options.shared import (
@@ -97,7 +97,7 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
     ]
     threads: Annotated[int, Field(ge=0), replace(THREADS, config="threads")] = 0
     eval_data: Annotated[
-        Location | None, replace(EVAL_DATA, command=True, remote=StoredObject("datasets"))
+        Location | None, replace(EVAL_DATA, command=True, remote=Stored("datasets"))
     ] = None
     eval_list: Annotated[Path | None, replace(EVAL_LIST, command=True)] = None
     max_decline: MaxDecline = "1%"
@@ -151,7 +151,7 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
             "Try only this recipe: a YAML file or a published model's name.",
             role=roles.FILE,
             config="recipe",
-            remote=StoredObject("recipes"),
+            remote=Stored("recipes"),
             form_help="Only this recipe.",
         ),
     ] = None

@@ -26,7 +26,7 @@ from quantlab.errors import RecipeError
 from quantlab.serve.requests import REQUESTS, SERVED, Places, command_line, request_model
 from quantlab.serve.web.forms import Stock, filled, form
 from quantlab.verbs.config import file_schema, template
-from quantlab.verbs.options.option import GROUPS, Option, Seconds, StoredObject, declared
+from quantlab.verbs.options.option import GROUPS, Option, Seconds, Stored, declared
 from quantlab.verbs.options.shared import RunOptions
 
 
@@ -36,7 +36,7 @@ class Toy(RunOptions):
     COMMAND = "toy"
     EXAMPLE = "quantlab toy net"
 
-    model: Annotated[str, Option(argument=True, group="Model", remote=StoredObject("models"), main=True)]
+    model: Annotated[str, Option(argument=True, group="Model", remote=Stored("models"), main=True)]
 
 
 class Longer(Toy):
