@@ -199,7 +199,7 @@ def jobs_of_keys(keys: Collection[str]) -> set[str]:
 
 
 def _open_jobs(connection: Connection) -> Sequence[Row[Any]]:
-    columns = (JOBS.c.id, JOBS.c.token, JOBS.c.inputs)
+    columns: list[sa.Column[Any]] = [JOBS.c.id, JOBS.c.token, JOBS.c.inputs]
     return connection.execute(select(*columns).where(JOBS.c.state.in_(OPEN))).all()
 
 

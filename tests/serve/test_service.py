@@ -123,7 +123,7 @@ def in_words(name: str) -> str:
     if name == "machine":
         return "its host name"
     if value is None:
-        return "in `home`"
+        return "for ever" if name.startswith("keep_") else "in `home`"
     if isinstance(value, bool):
         return f"`{value}`".lower()
     if isinstance(value, tuple):
