@@ -35,6 +35,7 @@ VERBS = (
     "worker",
     "dataset",
     "token",
+    "server",
 )
 
 

@@ -23,5 +23,10 @@ def command(**params: Any) -> None:
 
     settings = settings_of(params)
     serve(
-        settings, params["host"], params["port"], ConsoleReporter(), worker=not params["no_worker"]
+        settings,
+        params["host"],
+        params["port"],
+        ConsoleReporter(),
+        worker=not params["no_worker"],
+        log=params["log"],
     )

@@ -14,7 +14,7 @@ from quantlab.cli.server import settings_of
     "worker",
     cls=Verb,
     short_help="Do the jobs of a service, on this machine.",
-    options="service:ServerOptions",
+    options="service:WorkerOptions",
 )
 def command(**params: Any) -> None:
     """Take jobs from a service's database, one at a time, until Ctrl-C.
@@ -24,4 +24,4 @@ def command(**params: Any) -> None:
     from quantlab.cli.console import ConsoleReporter
     from quantlab.serve.running import work
 
-    work(settings_of(params), ConsoleReporter())
+    work(settings_of(params), ConsoleReporter(), log=params["log"])

@@ -85,6 +85,12 @@ class Api:
         job: dict[str, Any] = self._ask("POST", "/jobs", json=request, headers=headers).json()
         return job
 
+    def delete(self, kind: str, name: str, *, cascade: bool = False) -> None:
+        """Delete one of ``models``, ``jobs``, ``runs``, ``recipes``, ``baselines`` or ``uploads``;
+        ``cascade``: with what hangs on it. Raises QuantlabError that names what does."""
+        params = {"cascade": "true"} if cascade else {}
+        self._ask("DELETE", f"/{kind}/{quote(name)}", params=params)
+
     def cancel(self, job: str) -> None:
         """Ask the server to cancel a job."""
         self._ask("POST", f"/jobs/{job}/cancel")

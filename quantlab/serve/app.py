@@ -16,6 +16,7 @@ from quantlab.serve.api.common import PREFIX
 from quantlab.serve.api.events import Streams
 from quantlab.serve.api.router import routes as api
 from quantlab.serve.guard import Guard
+from quantlab.serve.metrics import Metrics
 from quantlab.serve.runs import Runs
 from quantlab.serve.service import Service
 from quantlab.serve.uploads import Uploads
@@ -56,7 +57,8 @@ def create_app(service: Service) -> FastAPI:
     app.state.service, app.state.runs = service, runs
     app.state.uploads, app.state.streams = Uploads(service), Streams()
     app.state.answers = Replies(service.database)
-    app.add_middleware(Guard, service=service)
+    app.state.metrics = Metrics(service)
+    app.add_middleware(Guard, service=service, metrics=app.state.metrics)
     responses.install(app)
     app.openapi = partial(_document, app.openapi)  # type: ignore[method-assign]
     return app

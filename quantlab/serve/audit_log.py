@@ -17,8 +17,8 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 @dataclass(frozen=True)
 class AuditEntry:
     """A line of the log. ``token``: the caller's id, "" for an unknown caller. ``action``: the
-    method and the operation's name; ``subject``: the path; ``outcome``: the status. ``time``:
-    seconds since 1970."""
+    method and the operation's name; ``subject``: the path; ``outcome``: the status; ``request``:
+    its id. ``time``: seconds since 1970."""
 
     number: int
     time: float
@@ -27,6 +27,7 @@ class AuditEntry:
     action: str
     subject: str
     outcome: str
+    request: str | None = None
 
 
 class AuditLog:
@@ -35,7 +36,9 @@ class AuditLog:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def add(self, token: str, address: str, action: str, subject: str, outcome: str) -> None:
+    def add(
+        self, token: str, address: str, action: str, subject: str, outcome: str, request: str = ""
+    ) -> None:
         """Write one line."""
         with self.database.writing() as connection:
             row = {
@@ -45,6 +48,7 @@ class AuditLog:
                 "action": action[:64],
                 "subject": _plain(subject),
                 "outcome": outcome[:32],
+                "request": request[:64] or None,
             }
             connection.execute(insert(AUDIT).values(row))
 

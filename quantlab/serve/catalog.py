@@ -24,7 +24,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class StoredModel:
-    """An uploaded model, or one that a job made. ``facts`` say what kind of file it is."""
+    """An uploaded model, or one that a job made. ``facts`` say what kind of file it is, ``token``
+    whose it is, None where nobody knows any more."""
 
     sha256: str
     name: str
@@ -32,6 +33,7 @@ class StoredModel:
     facts: dict[str, Any]
     job: str | None
     created: float
+    token: str | None = None
 
     @property
     def key(self) -> str:
@@ -53,11 +55,12 @@ class StoredDataset:
 
 @dataclass(frozen=True)
 class StoredRecipe:
-    """A recipe as YAML."""
+    """A recipe as YAML, and the token that has stored it."""
 
     name: str
     text: str
     created: float
+    token: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,13 @@ class Catalog:
             return [StoredModel(**row._asdict()) for row in rows]
 
     def add_model(
-        self, sha256: str, name: str, size: int, facts: Mapping[str, Any], job: str | None = None
+        self,
+        sha256: str,
+        name: str,
+        size: int,
+        facts: Mapping[str, Any],
+        job: str | None = None,
+        token: str | None = None,
     ) -> StoredModel:
         """Name a model whose object is in the store; one that exists becomes the newest. A model
         may have several names."""
@@ -131,11 +140,16 @@ class Catalog:
         row: dict[str, Any] = {"bytes": size, "facts": dict(facts)}
         for _ in range(2):
             try:
-                with self.database.writing() as connection:
+                with self.database.writing(alone=True) as connection:
                     row["created"] = self.database.now(connection)
                     known = update(MODELS).where(mine).values(row)
                     if not connection.execute(known).rowcount:
-                        names = {"sha256": sha256, "name": name.removesuffix(".onnx"), "job": job}
+                        names = {
+                            "sha256": sha256,
+                            "name": name.removesuffix(".onnx"),
+                            "job": job,
+                            "token": token,
+                        }
                         values = {**row, **names}
                         connection.execute(insert(MODELS).values(values))
                     return self._model(connection, sha256)
@@ -193,11 +207,12 @@ class Catalog:
             raise NotFoundError(f"the service has no recipe called {name}.", "Upload it.")
         return found
 
-    def add_recipe(self, name: str, text: str) -> StoredRecipe:
+    def add_recipe(self, name: str, text: str, token: str | None = None) -> StoredRecipe:
         """Store a recipe; the same name again replaces it. Raises RecipeError."""
         check_name(name)
         validate(Recipe, parse_yaml(text, name), name)
-        return StoredRecipe(name, text, self._put(RECIPES, name, {"text": text}))
+        created = self._put(RECIPES, name, {"text": text, "token": token})
+        return StoredRecipe(name, text, created, token)
 
     def baselines(self) -> list[StoredBaseline]:
         """All baselines, by name."""

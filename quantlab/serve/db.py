@@ -80,12 +80,14 @@ MODELS = _table(
     Column("facts", JSON, nullable=False),
     Column("job", String(32)),
     Column("created", Float(53), nullable=False, index=True),
+    Column("token", String(32)),
 )
 RECIPES = _table(
     "recipes",
     Column("name", String(128), primary_key=True),
     Column("text", Text, nullable=False),
     Column("created", Float(53), nullable=False),
+    Column("token", String(32)),
 )
 BASELINES = _table(
     "baselines",
@@ -132,9 +134,17 @@ JOBS = _table(
     Column("created", Float(53), nullable=False),
     Column("started", Float(53)),
     Column("finished", Float(53)),
+    Column("reason", String(16)),
     sa.UniqueConstraint("token", "key"),
     sa.Index(f"quantlab_jobs_v{VERSION}_of_state", "state", "number"),
     sa.Index(f"quantlab_jobs_v{VERSION}_of_run", "run"),
+    sa.Index(f"quantlab_jobs_v{VERSION}_of_end", "finished"),
+)
+WORKERS = _table(
+    "workers",
+    Column("name", String(128), primary_key=True),
+    Column("machine", String(128), nullable=False),
+    Column("seen", Float(53), nullable=False),
 )
 EVENTS = _table(
     "events",
@@ -154,6 +164,7 @@ AUDIT = _table(
     Column("action", String(64), nullable=False),
     Column("subject", Text, nullable=False),
     Column("outcome", String(32), nullable=False),
+    Column("request", String(64)),
 )
 MACHINES = _table(
     "machines",
@@ -242,6 +253,7 @@ class Database:
         try:
             with self.writing(alone=True) as connection:
                 META.create_all(connection)
+                _complete(connection)
             if self._engine.dialect.name == "sqlite" and self._watching is None:
                 self._watching = sqlite3.connect(
                     str(self._engine.url.database), timeout=0, check_same_thread=False
@@ -311,6 +323,23 @@ class Database:
             if isinstance(error, DataError):
                 raise QuantlabError("the database cannot store this value.") from error
             raise _unavailable(self.url, error) from error
+
+
+def _complete(connection: Connection) -> None:
+    """Add the columns, which may be null, and indexes that tables made before have not."""
+    there = sa.inspect(connection)
+    preparer = connection.dialect.identifier_preparer
+    for table in META.sorted_tables:
+        known = {column["name"] for column in there.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known:
+                kind = column.type.compile(connection.dialect)
+                added = f"{preparer.format_column(column)} {kind}"
+                connection.exec_driver_sql(
+                    f"ALTER TABLE {preparer.format_table(table)} ADD COLUMN {added}"
+                )
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
 
 
 def _engine(text: str) -> Engine:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import secrets
+import time
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -12,8 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quantlab._util.yamlfile import MAX_BYTES
 from quantlab.serve.access import Access, address, same_origin
+from quantlab.serve.api.operations import LIVE, READY
 from quantlab.serve.audit_log import SAFE, AuditLog, noteworthy
 from quantlab.serve.db import UnavailableError
+from quantlab.serve.logs import ACCESS
+from quantlab.serve.metrics import Metrics
 from quantlab.serve.problems import TooLargeError
 from quantlab.serve.rates import Rates
 from quantlab.serve.responses import answer
@@ -41,16 +47,19 @@ HEADERS = {
 }
 """Of every response that does not have its own."""
 _RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+PROBES = (LIVE, READY)
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 log = logging.getLogger("quantlab.serve")
+access_log = logging.getLogger(ACCESS)
 
 
 class Guard:
     """ASGI middleware that authenticates each request (``state.caller``), limits its rate, body and
     origin, sets headers, writes the audit log, and turns every error into a problem."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service, metrics: Metrics) -> None:
         settings = service.settings
-        self.app = app
+        self.app, self.metrics = app, metrics
         self.access = Access(Tokens(service.database), settings.requests_a_minute)
         self.audit = AuditLog(service.database)
         self.max_chunk = settings.max_chunk
@@ -60,7 +69,11 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request, sent = Request(scope), _HeaderSender(send)
+        method, began = scope["method"], time.monotonic()
+        if method == "HEAD":  # as GET, whose body is left away
+            scope = {**scope, "method": "GET"}
+        request = Request(scope)
+        sent = _Sender(send, request_id(request.headers.get("x-request-id")), head=method == "HEAD")
         request.state.caller, request.state.by_cookie = None, False
         try:
             await self._let_in(request)
@@ -69,16 +82,22 @@ class Guard:
         except ClientDisconnect:
             log.info("%s: the client went away", request.url.path)
         except Exception as error:
+            if sent.over:
+                return
             if sent.status:  # too late to say anything but that it is not whole
                 log.exception("%s", request.url.path)
                 raise
             await answer(error, request.url.path)(scope, receive, sent.send)
         finally:
-            await self._note(request, sent.status)
+            seconds = time.monotonic() - began
+            self.metrics.count(method, route_of(request), sent.status, seconds)
+            _log_access(request, method, sent, seconds)
+            await self._note(request, sent)
 
     async def _let_in(self, request: Request) -> None:
         """Admit a request. Raises TooFast, TooLargeError, UnavailableError, HTTPException."""
-        request.state.caller = await self.access.caller(request)
+        if request.url.path not in PROBES:  # which answer whatever the database does
+            request.state.caller = await self.access.caller(request)
         bearer = "authorization" in request.headers
         if request.method not in SAFE and not bearer and not same_origin(request):
             raise HTTPException(403, "the request is not from a page of this service.")
@@ -93,13 +112,15 @@ class Guard:
         """Of a body: model files come in chunks, all else is small."""
         return self.max_chunk if request.url.path.startswith(CHUNKS) else MAX_BYTES
 
-    async def _note(self, request: Request, status: int) -> None:
+    async def _note(self, request: Request, sent: _Sender) -> None:
         """Write a line to the audit log if the request belongs there."""
+        status = sent.status
         if not noteworthy(request.method, status):
             return
         caller, place = request.state.caller, address(request)
         action = f"{request.method} {getattr(request.scope.get('route'), 'name', '-')}"
-        line = (caller.id if caller else "", place, action, request.url.path, str(status or "gone"))
+        outcome = str(status or "gone")
+        line = (caller.id if caller else "", place, action, request.url.path, outcome, sent.id)
         if caller is None and self._refusals.take(place):
             log.warning("not in the audit log: %s", line)
             return
@@ -109,19 +130,60 @@ class Guard:
             log.warning("not in the audit log: %s (%s)", line, error.problem)
 
 
-class _HeaderSender:
-    """Sends a response with the service's headers; ``status`` is 0 until it has begun."""
+def request_id(given: str | None) -> str:
+    """The id that a client or proxy has given a request, else a new one."""
+    return given if given and _ID.fullmatch(given) else secrets.token_hex(8)
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status = 0
+
+def route_of(request: Request) -> str | None:
+    """The template of the request's path, None where there is no such address."""
+    return getattr(request.scope.get("route"), "path", None)
+
+
+def _log_access(request: Request, method: str, sent: _Sender, seconds: float) -> None:
+    """One record a request, where the operator asked for them."""
+    if access_log.isEnabledFor(logging.INFO):
+        caller, status = request.state.caller, sent.status
+        facts = {
+            "request": sent.id,
+            "method": method,
+            "path": request.url.path,
+            "route": route_of(request),
+            "status": status or None,
+            "seconds": round(seconds, 4),
+            "token": caller.id if caller else None,
+            "address": address(request),
+        }
+        words = f"{facts['address']} {method} {request.url.path!r} {status or 'gone'}"
+        access_log.info("%s %.3f s %s", words, seconds, sent.id, extra={"facts": facts})
+
+
+class _Enough(OSError):
+    """The head of a response is sent, and no more of it was asked for."""
+
+
+class _Sender:
+    """Sends a response with the service's headers, of ``head`` nothing else; ``status`` is 0 until
+    it has begun, ``over``: no more of it is sent."""
+
+    def __init__(self, send: Send, request_id: str, *, head: bool) -> None:
+        self._send, self._head = send, head
+        self.id, self.status, self.over = request_id, 0, False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             own = {name for name, _ in message["headers"]}
             more = [header for header in _RAW_HEADERS if header[0] not in own]
-            message["headers"] = [*message["headers"], *more]
+            own_id = (b"x-request-id", self.id.encode())
+            message["headers"] = [*message["headers"], *more, own_id]
+        elif self._head:
+            if not self.over:
+                await self._send({"type": "http.response.body", "body": b""})
+            self.over = True
+            if message.get("more_body"):
+                raise _Enough
+            return
         await self._send(message)
 
 

@@ -7,11 +7,14 @@ be one that several machines share; S3 and its like are reached by fsspec.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +26,14 @@ PIECE = 1024**2
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*(/[A-Za-z0-9_][A-Za-z0-9._+=-]*)*")
 _EXTRAS = {"s3": ("s3fs", "s3")}
 log = logging.getLogger("quantlab._util.files")
+
+
+@dataclass(frozen=True)
+class ObjectFacts:
+    """An object's bytes, and when it was written, in seconds since 1970."""
+
+    bytes: int
+    written: float
 
 
 class ObjectMissingError(QuantlabError):
@@ -95,6 +106,28 @@ class Objects:
         sizes = {name.partition(base)[2]: int(facts["size"]) for name, facts in found.items()}
         return {key: size for key, size in sorted(sizes.items()) if _KEY.fullmatch(key)}
 
+    def listing(self) -> dict[str, ObjectFacts]:
+        """Bytes and age of all objects, by key."""
+        base = f"{self._root}/"
+        try:
+            with self._plain_errors(""):
+                found: dict[str, Any] = self._files.find(base, detail=True)
+        except ObjectMissingError:
+            return {}
+        stored = {name.partition(base)[2]: _stored(facts) for name, facts in found.items()}
+        return {key: facts for key, facts in sorted(stored.items()) if is_key(key)}
+
+    def check(self) -> None:
+        """Raises OutputError where the store does not answer."""
+        if self._local is not None:
+            with self._plain_errors(""):
+                self._local.mkdir(parents=True, exist_ok=True)
+                if not os.access(self._local, os.R_OK | os.W_OK | os.X_OK):
+                    raise PermissionError(str(self._local))
+            return
+        with self._plain_errors(""), suppress(FileNotFoundError):
+            self._files.ls(self._root, detail=False)
+
     def remove(self, folder: str) -> None:
         """Delete all objects whose keys begin with ``folder/``."""
         if self._local is not None:
@@ -102,6 +135,11 @@ class Objects:
         elif self.sizes(folder):
             with self._plain_errors(folder):
                 self._files.rm(self._path(folder), recursive=True)
+
+    def remove_one(self, key: str) -> None:
+        """Delete an object, if it is there."""
+        with suppress(ObjectMissingError), self._plain_errors(key):
+            self._files.rm_file(self._path(key))
 
     def sweep(self) -> None:
         """Remove half-written files of killed processes; drivers of stores elsewhere leave none."""
@@ -124,6 +162,13 @@ class Objects:
                 raise
             log.warning("the store %s: %s", self.url, error)
             raise OutputError("the store cannot be used.", "Try again in a moment.") from error
+
+
+def _stored(facts: dict[str, Any]) -> ObjectFacts:
+    """Drivers say when in their own words: a folder's as a number, S3's as a date."""
+    when = facts.get("mtime", facts.get("LastModified", facts.get("last_modified")))
+    written = when.timestamp() if isinstance(when, datetime) else float(when or time.time())
+    return ObjectFacts(int(facts["size"]), written)
 
 
 def is_key(key: str) -> bool:

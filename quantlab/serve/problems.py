@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from quantlab.errors import OutputError, QuantlabError
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.objects import ObjectMissingError
-from quantlab.serve.queue import ConflictError, NotFoundError, TooManyError
+from quantlab.serve.queue import ConflictError, ForbiddenError, NotFoundError, TooManyError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -61,6 +61,7 @@ class Problem(BaseModel):
 _STATUSES: tuple[tuple[type[QuantlabError], int], ...] = (
     (NotFoundError, 404),
     (ObjectMissingError, 404),
+    (ForbiddenError, 403),
     (ConflictError, 409),
     (TooLargeError, 413),
     (TooManyError, 429),

@@ -22,7 +22,7 @@ from sqlalchemy import Column, Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from quantlab.errors import QuantlabError
-from quantlab.serve.db import EVENTS, JOBS, Database
+from quantlab.serve.db import EVENTS, JOBS, MODELS, Database
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[JobState, ...] = get_args(JobState)
@@ -38,7 +38,11 @@ class NotFoundError(QuantlabError):
 
 
 class ConflictError(QuantlabError):
-    """An idempotency key was used for another request."""
+    """It does not fit what is there: a key that was used, something that is needed."""
+
+
+class ForbiddenError(QuantlabError):
+    """It belongs to another token."""
 
 
 class TooManyError(QuantlabError):
@@ -123,7 +127,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """How a job ended. ``out`` is what it printed, ``error`` what went wrong."""
+    """How a job ended. ``out`` is what it printed, ``error`` what went wrong, ``reason`` the same
+    in one word."""
 
     state: JobState
     exit_code: int | None = None
@@ -131,6 +136,7 @@ class JobOutcome:
     error: str = ""
     run: str | None = None
     files: Mapping[str, int] = field(default_factory=dict)
+    reason: str | None = None
 
 
 class WantedJobs(TypedDict, total=False):
@@ -154,7 +160,8 @@ class Queue:
     ) -> tuple[Job, bool]:
         """The job, and whether it is new: the same key of the same token is the same job.
 
-        Raises ConflictError for a key of another request, TooManyError above ``most`` open jobs.
+        Raises ConflictError for a key of another request, TooManyError above ``most`` open jobs,
+        NotFoundError where what it works on was deleted just now.
         """
         for _ in range(2):
             try:
@@ -162,6 +169,7 @@ class Queue:
                     if (known := self._of_key(connection, token, key)) is not None:
                         return _same(known, asked), False
                     self._check_room(connection, token, most)
+                    _check_inputs(connection, asked.inputs)
                     return self._inserted(connection, asked, token, key), True
             except IntegrityError:  # the same key came in by another connection
                 continue
@@ -319,7 +327,7 @@ class Queue:
         connection.execute(stop.values(state="cancelled", finished=now))
         doomed = update(JOBS).where(free & (JOBS.c.losses >= self.losses))
         text = f"{self.losses + 1} workers were lost while they worked on it."
-        connection.execute(doomed.values(state="failed", error=text, finished=now))
+        connection.execute(doomed.values(state="failed", error=text, reason="lost", finished=now))
 
     def _machine_is_busy(
         self, connection: Connection, machine: str, exclusive: bool, now: float
@@ -358,6 +366,7 @@ class Queue:
                 out=outcome.out[-LONGEST_TEXT:],
                 error=outcome.error[-LONGEST_TEXT:] or None,
                 run=outcome.run,
+                reason=outcome.reason,
                 files=dict(outcome.files),
                 progress=None,
                 lease=None,
@@ -397,7 +406,7 @@ class Queue:
 _SUMMARY = [
     column
     for column in JOBS.columns
-    if column.name not in ("token", "key", "digest", "inputs", "out", "error")
+    if column.name not in ("token", "key", "digest", "inputs", "out", "error", "reason")
 ]
 _FREE = (
     select(JOBS)
@@ -408,6 +417,18 @@ _FREE = (
     .order_by(JOBS.c.number)
     .limit(1)
 )
+
+
+def _check_inputs(connection: Connection, inputs: Mapping[str, Any]) -> None:
+    """Raises NotFoundError where a model, or the job of the baseline, is gone. What is there stays
+    until this transaction has ended."""
+    baseline = {key.split("/")[1] for key in (inputs.get("baseline") or {}).values()}
+    models = {model["sha256"] for model in inputs.get("models", ())}
+    for column, wanted in ((MODELS.c.sha256, models), (JOBS.c.id, baseline)):
+        if wanted:
+            query = select(column).where(column.in_(wanted)).with_for_update(read=True)
+            if set(connection.scalars(query)) != wanted:
+                raise NotFoundError("what the job works on was deleted.", "Ask again.")
 
 
 def _same(row: Row[Any], asked: Asked) -> Job:

@@ -28,6 +28,8 @@ RETRY_SECONDS = 2
 ROOM_SECONDS = 60
 """After which a token that has too much under way may have room."""
 LONGEST = 300
+PROGRAMS = ("/api/", "/health/", "/metrics")
+"""Addresses whose problems are JSON; those of all others are pages."""
 MOST_ERRORS = 20
 log = logging.getLogger("quantlab.serve")
 _GENERAL = {
@@ -70,7 +72,7 @@ def problem(
         instance=path,
         errors=errors or [],
     )
-    if not path.startswith("/api/"):
+    if not path.startswith(PROGRAMS):
         return _page(found, headers)
     content = json.dumps(found.model_dump(exclude=None if errors else {"errors"}))
     return Response(content, status, headers, media_type=MEDIA_TYPE)

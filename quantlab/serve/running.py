@@ -15,6 +15,8 @@ from typing import Any
 from quantlab._util.interrupts import ignored
 from quantlab._util.reporter import Reporter
 from quantlab.errors import MissingExtraError, QuantlabError
+from quantlab.serve import logs
+from quantlab.serve.logs import LogFormat
 from quantlab.serve.sandbox import available
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
@@ -22,10 +24,16 @@ from quantlab.serve.worker import Worker
 
 
 def serve(
-    settings: Settings, host: str, port: int, reporter: Reporter, *, worker: bool = True
+    settings: Settings,
+    host: str,
+    port: int,
+    reporter: Reporter,
+    *,
+    worker: bool = True,
+    log: LogFormat | None = None,
 ) -> None:
     """Serve the API and pages at this address, with one worker, until SIGTERM, or SIGINT where it
-    is not ignored.
+    is not ignored. ``log``: each request is logged, in this format; None: only what goes wrong is.
 
     Raises QuantlabError for an address that cannot be had, for one beyond this machine while there
     are no tokens, and where jobs cannot be confined.
@@ -39,11 +47,16 @@ def serve(
         from quantlab.serve.watcher import Watcher
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve", "the service") from error
+    if log is not None:
+        logs.install(log)
     with Service.open(settings) as service, _bound(host, port) as listening:
         address = listening.getsockname()
         _check_tokens(Tokens(service.database).any(), address[0], reporter)
         config = uvicorn.Config(
-            create_app(service), log_level="warning", timeout_graceful_shutdown=5
+            create_app(service),
+            log_level="warning",
+            log_config=None if log else uvicorn.config.LOGGING_CONFIG,
+            timeout_graceful_shutdown=5,
         )
         deaf = ignored()
 
@@ -65,8 +78,10 @@ def serve(
             Server(config).run(sockets=[listening])
 
 
-def work(settings: Settings, reporter: Reporter) -> None:
+def work(settings: Settings, reporter: Reporter, *, log: LogFormat | None = None) -> None:
     """Run one worker until SIGTERM, or SIGINT where it is not ignored. Raises QuantlabError."""
+    if log is not None:
+        logs.install(log)
     with Service.open(settings) as service:
         _say_confinement(settings, reporter)
         worker = Worker(service)

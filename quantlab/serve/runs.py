@@ -128,8 +128,8 @@ class Runs:
         """What a tune has tried. Raises RecordError."""
         return trials_of(self.get(run).record)
 
-    def pick(self, run: str, digest: str) -> StoredModel:
-        """Make that trial's int8 file a model of the catalog. Raises RecordError."""
+    def pick(self, run: str, digest: str, token: str | None = None) -> StoredModel:
+        """Make that trial's int8 file a model of the catalog, the token's. Raises RecordError."""
         found = self.get(run)
         trial = next((t for t in trials_of(found.record) if t.digest == digest), None)
         if trial is None or trial.sha256 is None:
@@ -141,10 +141,10 @@ class Runs:
                 raise RecordError(f"the file of the trial {digest} of {run} is damaged.")
             with TemporaryDirectory() as tmp:
                 facts = facts_of(path, self.service.settings, Path(tmp))
-            self.service.objects.put(f"models/{trial.sha256}", path)
-            size = path.stat().st_size
-        name = picked_name(found.record, trial)
-        return self.service.catalog.add_model(trial.sha256, name, size, facts, found.job.id)
+            name = picked_name(found.record, trial)
+            return self.service.add_model(
+                path, trial.sha256, name, facts, job=found.job.id, token=token
+            )
 
     def _record(self, run: str) -> RunRecord:
         """Raises RecordError where there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
@@ -47,6 +48,26 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self.database.close()
+
+    def add_model(
+        self,
+        path: Path,
+        sha256: str,
+        name: str,
+        facts: Mapping[str, Any],
+        *,
+        job: str | None = None,
+        token: str | None = None,
+    ) -> StoredModel:
+        """Store a model's file, and name it. Who deletes the same content meanwhile does so before
+        it has a name: then it is stored once more."""
+        key = f"models/{sha256}"
+        self.objects.put(key, path)
+        size = path.stat().st_size
+        model = self.catalog.add_model(sha256, name, size, facts, job, token)
+        if not self.objects.has(key):
+            self.objects.put(key, path)
+        return model
 
     def submit(self, request: AnyRequest, token: str, key: str | None = None) -> tuple[Job, bool]:
         """Submit a job; returns it and whether it is new.

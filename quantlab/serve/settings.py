@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -42,6 +42,9 @@ class Settings(BaseModel):
     max_queued: int = Field(200, ge=1, description="jobs of one token that have not ended")
     requests_a_minute: int = Field(1200, ge=1, description="of one token, or of one address")
     domains: tuple[str, ...] = Field(DOMAINS, description="of operators in models")
+    metrics: Literal["token", "open"] = Field(
+        "token", description="whether `/metrics` needs a token of scope `read`"
+    )
 
     job_memory: Bytes = Field(8 * 10**9, gt=0, description="resident, all processes of a job")
     job_cpu: Seconds = Field(8 * 3600.0, gt=0, description="CPU time, all processes of a job")
@@ -49,6 +52,16 @@ class Settings(BaseModel):
     job_file: Bytes = Field(8 * 10**9, gt=0, description="written by a job, all files")
     check_time: Seconds = Field(120.0, gt=0, description="to look at an uploaded model")
     confine: bool = Field(True, description="refuse to run where children cannot be confined")
+
+    keep_runs: Seconds | None = Field(
+        None, gt=0, description="jobs that are done, with their runs; all of them without it"
+    )
+    keep_errors: Seconds | None = Field(
+        None, gt=0, description="jobs that have failed or were cancelled"
+    )
+    keep_models: Seconds | None = Field(
+        None, gt=0, description="models that are not the newest of their name"
+    )
 
     lease: Seconds = Field(
         30.0,

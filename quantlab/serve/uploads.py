@@ -79,7 +79,7 @@ class Uploads:
         most = self.service.settings.max_model
         if size > most:
             raise TooLargeError(f"a model may have {most:,} bytes at most, not {size:,}.")
-        if (known := self._known(name, sha256)) is not None:
+        if (known := self._known(token, name, sha256)) is not None:
             return known
         self._forget_old()
         with self.service.database.writing() as connection:
@@ -94,7 +94,7 @@ class Uploads:
             connection.execute(insert(UPLOADS).values(vars(upload)))
         return upload
 
-    def _known(self, name: str, sha256: str) -> StoredModel | None:
+    def _known(self, token: str, name: str, sha256: str) -> StoredModel | None:
         catalog = self.service.catalog
         try:
             found = catalog.model(sha256)
@@ -102,7 +102,10 @@ class Uploads:
             return None
         if not self.service.objects.has(found.key):
             return None
-        return catalog.add_model(sha256, name, found.bytes, found.facts)
+        model = catalog.add_model(sha256, name, found.bytes, found.facts, token=token)
+        if not self.service.objects.has(found.key):  # it was deleted just now
+            return None
+        return model
 
     def put(self, token: str, upload_id: str, offset: int, chunk: Path) -> Upload:
         """Store the bytes from ``offset`` on; the same ones may come again.
@@ -141,7 +144,7 @@ class Uploads:
         Raises NotFoundError, ConflictError where bytes are missing, QuantlabError for another
         content or what is no model that may be used."""
         upload = self.get(token, upload_id)
-        if upload.done and (known := self._known(upload.name, upload.sha256)) is not None:
+        if upload.done and (known := self._known(token, upload.name, upload.sha256)) is not None:
             return known
         chunks = self._chunks(upload)
         if not self._checks.acquire(timeout=SECONDS_FOR_A_CHECK):
@@ -198,9 +201,8 @@ class Uploads:
         facts = self._check(path.resolve(), place.resolve())
         with path.open("rb") as whole:
             packed = {"packed": "zip"} if whole.read(len(_ZIP)) == _ZIP else {}
-        objects.put(f"models/{upload.sha256}", path)
-        return self.service.catalog.add_model(
-            upload.sha256, upload.name, upload.bytes, {**facts, **packed}
+        return self.service.add_model(
+            path, upload.sha256, upload.name, {**facts, **packed}, token=upload.token
         )
 
     def _forget(self, upload: Upload) -> None:

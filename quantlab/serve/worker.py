@@ -28,10 +28,19 @@ from quantlab.runtime.environment import environment
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.jobfolder import RUNS, JobFolder
 from quantlab.serve.process import Child, Ended
-from quantlab.serve.queue import LONGEST_TEXT, Job, JobOutcome, JobState, LeaseLostError, Queue
+from quantlab.serve.queue import (
+    LONGEST_TEXT,
+    Job,
+    JobOutcome,
+    JobState,
+    LeaseLostError,
+    NotFoundError,
+    Queue,
+)
 from quantlab.serve.service import Service
 from quantlab.serve.vetting import facts_of
 from quantlab.serve.watching import Watching
+from quantlab.serve.workers import Present
 
 PLACE = "server"
 """The history's name for the runs of a service, whichever machine did them."""
@@ -62,7 +71,10 @@ class Worker:
 
     def run(self) -> None:
         """Take jobs until ``stop`` is set."""
-        with own_folder(self.service.settings.work, secrets.token_hex(8)) as folder:
+        with (
+            own_folder(self.service.settings.work, secrets.token_hex(8)) as folder,
+            Present(self.service.database, self.name, self.machine),
+        ):
             self.service.objects.sweep()
             told = False
             while not self.stop.is_set():
@@ -94,9 +106,13 @@ class Worker:
 
     def _forget(self, job: Job) -> None:
         """Remove what lost attempts have left in the store, where the job has ended without
-        them."""
+        them, or was deleted."""
         with suppress(QuantlabError):
-            now = self.service.queue.get(job.id)
+            try:
+                now = self.service.queue.get(job.id)
+            except NotFoundError:
+                self.service.objects.remove(f"jobs/{job.id}")
+                return
             if now.ended and now.attempts != job.attempts:
                 self.service.objects.remove(job.folder)
 
@@ -186,10 +202,11 @@ class _Attempt:
         except OutputError as error:  # the store or this disk: another attempt may do better
             raise LeaseLostError(error.problem, error.remedy) from error
         except QuantlabError as error:
-            return JobOutcome("failed", error=str(error), out=self.out)
+            return JobOutcome("failed", error=str(error), out=self.out, reason="refused")
         except Exception:
             log.exception("job %s", self.job.id)
-            return JobOutcome("failed", error="the service failed; its log says how.", out=self.out)
+            words = "the service failed; its log says how."
+            return JobOutcome("failed", error=words, out=self.out, reason="service")
 
     def _ran(self, folder: JobFolder) -> Ended | None:
         """Run the child; returns how it ended, None when the worker was told to stop."""
@@ -276,6 +293,7 @@ class _Attempt:
             exit_code=ended.code,
             out=self.out,
             error=self._error(ended) if state != "done" else "",
+            reason=ended.reason or "error" if state == "failed" else None,
             run=run,
             files={name: path.stat().st_size for name, path in files.items()},
         )
@@ -315,13 +333,11 @@ class _Attempt:
         if run is not None:
             runs = folder.path / RUNS
             entry = (scan(runs)[run], read_entry(runs / run))
-            self._retry(lambda: _index(service, [entry]))
+            self._retry(lambda: index_runs(service, [entry]))
 
     def _add_model(self, path: Path, facts: dict[str, Any]) -> None:
         service, sha256 = self.worker.service, hashlib.sha256(path.read_bytes()).hexdigest()
-        service.objects.put(f"models/{sha256}", path)
-        name, size = path.stem, path.stat().st_size
-        service.catalog.add_model(sha256, name, size, facts, self.job.id)
+        service.add_model(path, sha256, path.stem, facts, job=self.job.id, token=self.job.token)
 
     def _retry(self, write: Callable[[], FoundJob]) -> FoundJob:
         """Repeat until the database answers. Raises LeaseLostError."""
@@ -345,7 +361,7 @@ class _Attempt:
                 for folder in earlier
                 for name in service.objects.sizes(f"{folder}/{RUNS}")
             }
-            self._retry(lambda: _index(service, gone=runs - {run}))
+            self._retry(lambda: index_runs(service, gone=runs - {run}))
             for folder in earlier:
                 service.objects.remove(folder)
 
@@ -383,7 +399,7 @@ def _late(seconds: float) -> str:
     return f"it took longer than {seconds:.0f} s and was stopped."
 
 
-def _index(
+def index_runs(
     service: Service, entries: Sequence[tuple[str, Entry]] = (), gone: Collection[str] = ()
 ) -> None:
     """Add runs to the history, or remove them. Raises UnavailableError."""

@@ -33,7 +33,7 @@ NO_PATHS = {
         "executor",
         "since",
     ),
-    *("experiment", "verb", "host", "name"),
+    *("experiment", "verb", "host", "name", "log"),
 }
 """Texts that name no file. A model to look for in the history is a name too, and has a role
 elsewhere."""

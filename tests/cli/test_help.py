@@ -12,7 +12,7 @@ import pytest
 from quantlab import __version__
 from quantlab.cli import VERBS, main
 
-OF_A_SERVICE = ("serve", "worker", "dataset", "token")
+OF_A_SERVICE = ("serve", "worker", "dataset", "token", "server")
 HEAVY = ("onnxruntime", "onnx", "numpy", "pandas", "scipy", "matplotlib", "PIL", "rich")
 ONLY_FOR_A_VERB = ("pydantic",)
 """What declares the options of a verb."""

@@ -43,6 +43,22 @@ def held(path: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
+def test_columns_and_indexes_that_older_tables_have_not_are_added(database: Database) -> None:
+    index = "quantlab_jobs_v1_of_end"
+    with database.writing() as connection:
+        connection.exec_driver_sql(f"DROP INDEX {index}")
+        connection.exec_driver_sql("ALTER TABLE quantlab_jobs_v1 DROP COLUMN reason")
+        connection.exec_driver_sql("ALTER TABLE quantlab_audit_v1 DROP COLUMN request")
+    with Database(database.url) as again:
+        again.create()
+        with again.reading() as connection:
+            there = sa.inspect(connection)
+            for table in META.sorted_tables:
+                names = [column["name"] for column in there.get_columns(table.name)]
+                assert sorted(names) == sorted(table.columns.keys())
+            assert index in [each["name"] for each in there.get_indexes("quantlab_jobs_v1")]
+
+
 def test_making_the_tables_again_changes_nothing(database: Database) -> None:
     add(database, "a")
     database.create()

@@ -54,10 +54,11 @@ def test_recipes_and_baselines_are_kept_with_the_job(held: Service) -> None:
     name = next(iter(published()))
     known, _ = held.submit(make_request(**tune, recipe=name), "token")
     assert known.inputs["recipe"] == {"name": name, "text": None}
-    held.catalog.add_baseline("release", "job1", {"b.yaml": "jobs/job1/1/b.yaml"})
+    files = {"b.yaml": f"{mine.folder}/b.yaml"}
+    held.catalog.add_baseline("release", mine.id, files)
     gate = make_request(verb="gate", models=["net"], data="val", baseline="release")
     judged, _ = held.submit(gate, "token")
-    assert judged.inputs["baseline"] == {"b.yaml": "jobs/job1/1/b.yaml"}
+    assert judged.inputs["baseline"] == files
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def in_words(name: str) -> str:
     if name == "machine":
         return "its host name"
     if value is None:
-        return "in `home`"
+        return "for ever" if name.startswith("keep_") else "in `home`"
     if value in ("", ()):
         return "none"
     if isinstance(value, bool):

@@ -31,6 +31,7 @@ class AuditLine(BaseModel):
     action: str = Field(description="method and operation", examples=["POST submit"])
     subject: str = Field(description="the path")
     outcome: str = Field(description="the status", examples=["202"])
+    request: str | None = Field(description="the request's id, as X-Request-ID has it")
 
 
 @router.get(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from quantlab.serve.access import MayRead
+from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.answers import listed, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
@@ -14,9 +14,11 @@ from quantlab.serve.api.common import (
     ServiceOf,
     address,
     iso,
+    problems,
     unchanged_or,
 )
 from quantlab.serve.catalog import StoredBaseline
+from quantlab.serve.removal import Removal
 
 router = APIRouter(prefix=f"{PREFIX}/baselines", tags=["baselines"])
 
@@ -55,6 +57,12 @@ async def baselines(service: ServiceOf, _: MayRead, request: Request) -> Respons
 async def baseline(service: ServiceOf, _: MayRead, request: Request, name: NamePath) -> Response:
     """Get a baseline by its name."""
     return await respond(request, lambda: shown(_view(service.catalog.baseline(name))))
+
+
+@router.delete("/{name}", summary="Delete a baseline", status_code=204, responses=problems(404))
+def delete_baseline(service: ServiceOf, token: MaySubmit, name: NamePath) -> None:
+    """Jobs that were asked for keep it. Another token's needs the scope admin."""
+    Removal(service, token).baseline(name)
 
 
 def _view(baseline: StoredBaseline) -> BaselineView:

@@ -47,6 +47,9 @@ Number = Annotated[
     int | None, Query(ge=0, le=2**31 - 1, description="where the page before has ended")
 ]
 """Of what is numbered: a page holds items of smaller numbers."""
+Cascade = Annotated[
+    bool, Query(description="delete or cancel what hangs on it too, instead of refusing")
+]
 Key = Annotated[str, Path(pattern=r"^[0-9a-f]{1,32}$", examples=["8c5c2f1d9e0a4b37"])]
 """Of a job or an upload."""
 NamePath = Annotated[Name, Path()]

@@ -13,6 +13,7 @@ from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.answers import Reply, listed, page, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
+    Cascade,
     FilePath,
     Key,
     Limit,
@@ -28,6 +29,7 @@ from quantlab.serve.api.common import (
     unchanged_or,
 )
 from quantlab.serve.queue import Job, JobState
+from quantlab.serve.removal import Removal
 from quantlab.serve.requests import VERBS
 from quantlab.serve.requests import Request as JobRequest
 
@@ -224,3 +226,10 @@ def file(service: ServiceOf, _: MayRead, job: Key, path: FilePath) -> Response:
     found = service.queue.get(job)
     size = file_of(found.files, path)
     return download(service.objects, f"{found.folder}/{path}", path.rpartition("/")[2], size)
+
+
+@router.delete("/{job}", summary="Delete a job", status_code=204, responses=problems(404, 409))
+def delete_job(service: ServiceOf, token: MaySubmit, job: Key, cascade: Cascade = False) -> None:
+    """With its run and files. Refused while it has not ended, and while a baseline or a job that
+    has not ended needs it. Another token's needs the scope admin."""
+    Removal(service, token).job(job, cascade=cascade)

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import Row
 
-from quantlab.serve.access import MayRead
+from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.answers import Reply, page, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
+    Cascade,
     Limit,
     ListPage,
     NamePath,
@@ -24,6 +25,7 @@ from quantlab.serve.api.common import (
     unchanged_or,
 )
 from quantlab.serve.catalog import StoredModel
+from quantlab.serve.removal import Removal
 
 router = APIRouter(prefix=f"{PREFIX}/models", tags=["models"])
 
@@ -119,6 +121,15 @@ def model_file(service: ServiceOf, _: MayRead, name: NamePath) -> Response:
     kind = "application/octet-stream"
     file = f"{found.name}.{ending}"
     return download(service.objects, found.key, file, found.bytes, media_type=kind)
+
+
+@router.delete("/{name}", summary="Delete a model", status_code=204, responses=problems(404, 409))
+def delete_model(
+    service: ServiceOf, token: MaySubmit, name: NamePath, cascade: Cascade = False
+) -> None:
+    """By its sha256 with all its names, else the newest of a name. Refused while a job that has not
+    ended works on it, which `cascade` cancels. Another token's needs the scope admin."""
+    Removal(service, token).model(name, cascade=cascade)
 
 
 def _cursor(model: Row[Any]) -> str:

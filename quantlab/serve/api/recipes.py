@@ -24,6 +24,7 @@ from quantlab.serve.api.common import (
 )
 from quantlab.serve.problems import TooLargeError
 from quantlab.serve.queue import NotFoundError
+from quantlab.serve.removal import Removal
 
 router = APIRouter(prefix=f"{PREFIX}/recipes", tags=["recipes"])
 MEDIA_TYPE = "application/yaml"
@@ -84,7 +85,7 @@ def recipe(service: ServiceOf, _: MayRead, name: NamePath) -> Response:
 @router.put("/{name}", summary="Keep a recipe", responses=problems(408))
 def put_recipe(
     service: ServiceOf,
-    _: MaySubmit,
+    token: MaySubmit,
     name: NamePath,
     text: Annotated[bytes, Body(media_type=MEDIA_TYPE, examples=["name: mine\nformat: qdq\n"])],
 ) -> RecipeView:
@@ -93,10 +94,16 @@ def put_recipe(
     if len(text) > MOST_BYTES:
         raise TooLargeError(f"a recipe may have {MOST_BYTES:,} bytes at most.")
     try:
-        stored = service.catalog.add_recipe(name, text.decode())
+        stored = service.catalog.add_recipe(name, text.decode(), token.id)
     except UnicodeDecodeError as error:
         raise RecipeError("the recipe is not text in UTF-8.") from error
     return _view(name, stored.created)
+
+
+@router.delete("/{name}", summary="Delete a recipe", status_code=204, responses=problems(404))
+def delete_recipe(service: ServiceOf, token: MaySubmit, name: NamePath) -> None:
+    """One that was uploaded. Another token's needs the scope admin."""
+    Removal(service, token).recipe(name)
 
 
 def _published(name: str) -> str:

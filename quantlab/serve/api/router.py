@@ -12,6 +12,7 @@ from quantlab.serve.api import (
     jobs,
     models,
     monitors,
+    operations,
     recipes,
     runs,
     trends,
@@ -22,6 +23,7 @@ routes = [
     route
     for resource in (
         health,
+        operations,
         uploads,
         models,
         datasets,

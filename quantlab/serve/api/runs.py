@@ -15,6 +15,7 @@ from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.answers import Reply, listed, page, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
+    Cascade,
     FilePath,
     Limit,
     ListPage,
@@ -30,6 +31,7 @@ from quantlab.serve.api.common import (
 )
 from quantlab.serve.api.jobs import FileView
 from quantlab.serve.api.models import ModelView, model_view
+from quantlab.serve.removal import Removal
 from quantlab.serve.runs import StoredRun, trials_of
 from quantlab.tune.trials import Scores, Trial, pareto_front
 from quantlab.verbs.runs import since_of
@@ -197,9 +199,18 @@ async def trials(found: RunsOf, _: MayRead, request: Request, run: RunName) -> R
 @router.post(
     "/{run}/pick", summary="Take a trial's file", status_code=201, responses=problems(404, 408)
 )
-def pick(found: RunsOf, _: MaySubmit, run: RunName, picked: Picked) -> ModelView:
+def pick(found: RunsOf, token: MaySubmit, run: RunName, picked: Picked) -> ModelView:
     """Make the trial's int8 file a model."""
-    return model_view(found.pick(run, picked.trial))
+    return model_view(found.pick(run, picked.trial, token.id))
+
+
+@router.delete("/{run}", summary="Delete a run", status_code=204, responses=problems(404, 409))
+def delete_run(
+    service: ServiceOf, token: MaySubmit, run: RunName, cascade: Cascade = False
+) -> None:
+    """The run folder and its figures; the job stays. Refused where a baseline was made in it.
+    Another token's needs the scope admin."""
+    Removal(service, token).run(run, cascade=cascade)
 
 
 def _summary(row: Row[Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from quantlab.serve.access import MaySubmit
 from quantlab.serve.api.common import PREFIX, Key, ServiceOf, problems
 from quantlab.serve.api.models import ModelView, model_view
+from quantlab.serve.removal import Removal
 from quantlab.serve.uploads import Upload, Uploads
 from quantlab.verbs.options.option import Name
 
@@ -117,6 +118,12 @@ def complete(uploads: UploadsOf, token: MaySubmit, upload: Key) -> ModelView:
     """Checks the content's sha256 and, in a confined process, whether it is a model that may be
     used. What is not, is forgotten."""
     return model_view(uploads.complete(token.id, upload))
+
+
+@router.delete("/{upload}", summary="Delete an upload", status_code=204, responses=problems(404))
+def delete_upload(service: ServiceOf, token: MaySubmit, upload: Key) -> None:
+    """Give up an upload; a model that it has become stays."""
+    Removal(service, token).upload(upload)
 
 
 def _view(upload: Upload, service: ServiceOf) -> UploadView:

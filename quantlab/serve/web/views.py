@@ -397,6 +397,7 @@ class ModelRow:
     input: str
     when: str
     job: str | None
+    token: str
 
     @property
     def label(self) -> str:
@@ -415,6 +416,7 @@ def model_row(model: StoredModel) -> ModelRow:
         input=_input(facts),
         when=moment(model.created),
         job=model.job,
+        token=model.token or "",
     )
 
 

@@ -15,11 +15,14 @@ ThingName = Annotated[str, Option(argument=True)]
 Json = Annotated[bool, Option("Print it as JSON.", group="Output", flags=("--json",))]
 
 
-class ServerOptions(Options):
-    """Which server: its folder, settings, database and store. Those of ``quantlab worker``."""
+Log = Annotated[
+    Literal["plain", "json"] | None,
+    Option("Log to stderr as words or as JSON lines, requests too. [default: only what fails]"),
+]
 
-    COMMAND = "worker"
-    EXAMPLE = "quantlab worker --home server"
+
+class ServerOptions(Options):
+    """Which server: its folder, settings, database and store."""
 
     home: Annotated[
         Path | None,
@@ -45,6 +48,15 @@ class ServerOptions(Options):
     ] = None
 
 
+class WorkerOptions(ServerOptions):
+    """The options of ``quantlab worker``."""
+
+    COMMAND = "worker"
+    EXAMPLE = "quantlab worker --home server"
+
+    log: Log = None
+
+
 class ServeOptions(ServerOptions):
     """The options of ``quantlab serve``."""
 
@@ -54,6 +66,16 @@ class ServeOptions(ServerOptions):
     host: Annotated[str, Option("The address to listen at.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535), Option("The port; 0: one that is free.")] = 8765
     no_worker: Annotated[bool, Option("Leave the jobs to quantlab worker.")] = False
+    log: Log = None
+
+
+class CollectOptions(ServerOptions):
+    """The options of ``quantlab server gc``."""
+
+    COMMAND = "server gc"
+    EXAMPLE = "quantlab server gc --dry-run"
+
+    dry_run: Annotated[bool, Option("Only list what would be deleted.")] = False
 
 
 class DatasetAddOptions(ServerOptions):

@@ -12,9 +12,10 @@ from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import PREFIX, Key, Number, ServiceOf
 from quantlab.serve.monitors import WATCHED
 from quantlab.serve.queue import OPEN, STATES, Job, JobState
+from quantlab.serve.removal import Removal
 from quantlab.serve.tokens import Token
 from quantlab.serve.web import views
-from quantlab.serve.web.common import ROWS, further, here, page
+from quantlab.serve.web.common import ROWS, Sent, further, here, one, page
 
 LINES_SHOWN = 300
 """Of what a job has said, the last ones."""
@@ -57,7 +58,8 @@ def job_page(request: Request, service: ServiceOf, caller: MayRead, job_id: Key)
         view=views.job_view(job, str(request.base_url).rstrip("/")),
         events=events[-LINES_SHOWN:],
         left_out=len(events) > LINES_SHOWN,
-        may_cancel=job.state in OPEN and not job.cancelled and _may_cancel(caller, job),
+        may_delete=job.ended and _may_change(caller, job),
+        may_cancel=job.state in OPEN and not job.cancelled and _may_change(caller, job),
         watched=WATCHED,
         made=list(map(views.model_row, service.catalog.made_by(job_id))),
         api=f"{PREFIX}/jobs/{job_id}",
@@ -65,15 +67,22 @@ def job_page(request: Request, service: ServiceOf, caller: MayRead, job_id: Key)
     )
 
 
-def _may_cancel(caller: Token, job: Job) -> bool:
+def _may_change(caller: Token, job: Job) -> bool:
     """Its own, or with a token of scope admin anybody's."""
     return (caller.allows("submit") and job.token == caller.id) or caller.allows("admin")
+
+
+@router.post("/jobs/{job_id}/delete")
+def delete_job(service: ServiceOf, caller: MaySubmit, job_id: Key, sent: Sent) -> Response:
+    """Delete a job with its run and files."""
+    Removal(service, caller).job(job_id, cascade=bool(one(sent, "cascade")))
+    return RedirectResponse("/jobs", 303)
 
 
 @router.post("/jobs/{job_id}/cancel")
 def cancel(service: ServiceOf, caller: MaySubmit, job_id: Key) -> Response:
     """End a job that waits, ask one that runs to stop."""
-    if not _may_cancel(caller, service.queue.get(job_id)):
+    if not _may_change(caller, service.queue.get(job_id)):
         raise HTTPException(403, "the job of another token needs the scope admin.")
     service.queue.cancel(job_id)
     return RedirectResponse(f"/jobs/{job_id}", 303)

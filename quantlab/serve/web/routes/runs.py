@@ -8,6 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from quantlab.runs.index import Filter
 from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import PREFIX, RunName, RunsOf, ServiceOf
+from quantlab.serve.removal import Removal
 from quantlab.serve.requests import VERBS
 from quantlab.serve.service import Service
 from quantlab.serve.web import views
@@ -63,10 +64,11 @@ def _steps(service: Service) -> dict[str, bool]:
 
 @router.get("/runs/{run}")
 def run_page(
-    request: Request, service: ServiceOf, runs: RunsOf, _: MayRead, run: RunName
+    request: Request, service: ServiceOf, runs: RunsOf, caller: MayRead, run: RunName
 ) -> Response:
     """Show one run."""
-    view = views.run_view(runs.get(run))
+    stored = runs.get(run)
+    view = views.run_view(stored)
     others = [e for e in runs.entries(Filter(limit=TO_COMPARE)) if e.folder != run]
     files = [row.sha256 for row in view.trials if row.sha256]
     return page(
@@ -75,6 +77,7 @@ def run_page(
         view=view,
         others=sorted(map(views.run_row, others), key=lambda row: row.model != view.row.model),
         picked={sha: views.model_row(m) for sha, m in service.catalog.known(files).items()},
+        may_delete=caller.allows("submit") and caller.owns(stored.job.token),
         original=_original(service, view),
         api=f"{PREFIX}/runs/{run}",
     )
@@ -88,9 +91,16 @@ def _original(service: Service, view: views.RunOnPage) -> str | None:
     return str(models[0]["sha256"]) if models else None
 
 
+@router.post("/runs/{run}/delete")
+def delete_run(service: ServiceOf, caller: MaySubmit, run: RunName, sent: Sent) -> Response:
+    """Delete a run; its job stays."""
+    Removal(service, caller).run(run, cascade=bool(one(sent, "cascade")))
+    return RedirectResponse("/runs", 303)
+
+
 @router.post("/runs/{run}/pick")
-def pick(runs: RunsOf, _: MaySubmit, run: RunName, sent: Sent) -> Response:
+def pick(runs: RunsOf, caller: MaySubmit, run: RunName, sent: Sent) -> Response:
     """Make a trial's file a model."""
     digest = one(sent, "trial")
-    runs.pick(run, digest)
+    runs.pick(run, digest, caller.id)
     return RedirectResponse(f"/runs/{run}#t-{digest}", 303)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from quantlab.errors import QuantlabError
-from quantlab.serve.access import MayRead
-from quantlab.serve.api.common import PREFIX, ServiceOf
+from quantlab.serve.access import MayRead, MaySubmit
+from quantlab.serve.api.common import PREFIX, NamePath, ServiceOf
+from quantlab.serve.removal import Removal
 from quantlab.serve.web import views
-from quantlab.serve.web.common import ROWS, further, page
+from quantlab.serve.web.common import ROWS, Sent, further, one, page
 
 router = APIRouter(include_in_schema=False)
 
@@ -30,6 +31,14 @@ def models_page(
     return page(
         request, "models.html.j2", rows=rows, older=further(request, older), api=f"{PREFIX}/models"
     )
+
+
+@router.post("/models/{sha256}/delete")
+def delete_model(service: ServiceOf, caller: MaySubmit, sha256: NamePath, sent: Sent) -> Response:
+    """Delete one name of a model, and with the last one its file."""
+    removal, name = Removal(service, caller), one(sent, "name")
+    removal.model(sha256, only=name or None, cascade=bool(one(sent, "cascade")))
+    return RedirectResponse("/models", 303)
 
 
 def _place(after: str) -> tuple[float, str] | None:
