@@ -28,9 +28,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
 
 def _complete(ctx: click.Context, params: dict[str, Any]) -> None:
     """The options that stand for others become these. Raises UsageError for what does not fit."""
-    params["models"] += (params["input_model"],) if params["input_model"] else ()
     if not params["models"]:
-        raise click.UsageError("Missing argument 'MODELS...'.")
+        raise click.UsageError("Missing argument 'MODELS...', and no quantlab.yaml names a model.")
     if params["processes"]:
         params["instances"] = (params["instances"] or 1) * params["processes"]
     if params["compat"] and (params["instances"] or params["rates"]):

@@ -31,6 +31,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.verbs.device import compare_device_answers, is_answers
     from quantlab.verbs.publish import publish
 
+    if missing := [name.upper() for name in ("fp32", "int8") if params[name] is None]:
+        raise click.UsageError(f"Missing argument '{missing[0]}', and no quantlab.yaml names it.")
     if params["criterion"] and "max_decline" in given(ctx):
         raise click.UsageError("Give --criterion or --max-decline, not both.")
     with recorded_run("compare", params) as (run, reporter):

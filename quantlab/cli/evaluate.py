@@ -24,11 +24,13 @@ def command(ctx: click.Context, /, **params: Any) -> None:
 
     Or say how accurate the answers are that another device gave: --results FILE --label LABELS.
     """
-    params["model"] = params["model"] or params["input_model"]
     if params["compat"]:
         params["batch_size"] = params["batch_size"] or 1
     if (params["model"] is None) == (params["results"] is None):
-        raise click.UsageError("Give one of MODEL and --results FILE. Missing argument 'MODEL'.")
+        raise click.UsageError(
+            "Missing argument 'MODEL', and no quantlab.yaml names a model: give one of "
+            "MODEL and --results FILE."
+        )
     if (params["results"] is None) != (params["label"] is None):
         raise click.UsageError("--results FILE and --label LABELS go together.")
     if params["results"] is not None and (others := set(given(ctx)) - _OF_RESULTS):

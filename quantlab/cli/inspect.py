@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import options_from, recorded_run
+from quantlab.cli.recorded_run import given, options_from, recorded_run
 
 _VIEWS = (
     "portability",
@@ -37,6 +37,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.verbs.inspect import InspectOptions, inspect_named_model
     from quantlab.verbs.publish import publish
 
+    if "models" not in given(ctx):
+        params["models"] = params["models"][: 1 + params["layers"]]
     spec = options_from(params, InspectOptions, **_view(**params))
     with recorded_run("inspect", params) as (run, reporter):
         result = publish(inspect_named_model(spec, reporter), run, reporter)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from quantlab._util.paths import location
+from quantlab.errors import meant
 
 if TYPE_CHECKING:
     from quantlab.verbs.options.option import Declared, Options, Unit
@@ -40,9 +40,20 @@ class NearestChoice(click.Choice[str]):
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
         """See click."""
-        near = get_close_matches(str(value), list(map(str, self.choices)), 1)
         said = super().get_invalid_choice_message(value, ctx)
-        return f"{said} Did you mean {near[0]}?" if near else said
+        return f"{said} {meant(value, map(str, self.choices))}".rstrip()
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    """A number within bounds."""
+
+    name = "number"
 
 
 class RoleType(AnyParam):
@@ -96,6 +107,20 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return tuple(item for part in value for item in part)
 
 
+class NearestGroup(click.Group):
+    """Commands; a name that is none of theirs is answered by the nearest."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click. Raises UsageError."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            hint = meant(name, self.list_commands(ctx))
+            raise click.UsageError(f"No such command {name!r}. {hint}".rstrip(), ctx)
+        return super().resolve_command(ctx, args)
+
+
 class OptionsCommand(click.Command):
     """A command whose parameters are the fields of an Options model.
 
@@ -127,6 +152,24 @@ class OptionsCommand(click.Command):
     def params(self, params: list[click.Parameter]) -> None:
         self._params = params or None
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click; flags that stand for an argument become it."""
+        from quantlab.verbs.options.option import declared
+
+        place = 0
+        for each in declared(self.model).values():
+            if each.option.argument and each.option.command:
+                found, args = taken(args, each.instead)
+                args = [*found, *args] if place == 0 else [*args, *found]
+                place += 1
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = [name for each in self.get_params(ctx) for name in each.opts]
+            known += [name for each in declared(self.model).values() for name in each.instead]
+            hint = meant(error.option_name, known, cutoff=0.7)
+            raise click.UsageError(f"{error.message} {hint}".rstrip(), ctx) from None
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under the headings of their groups, then the example."""
         from quantlab.verbs.options.option import GROUPS, declared
@@ -147,6 +190,21 @@ class OptionsCommand(click.Command):
                 formatter.write(f"  {self.model.EXAMPLE}\n")
 
 
+def taken(words: Sequence[str], flags: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The values of these flags among the words of a command line, and the other words."""
+    values, others, rest = list[str](), list[str](), list(words)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.partition("=")
+        if word == "--":
+            return values, [*others, word, *rest]
+        if flag not in flags or not (equals or rest):
+            others.append(word)
+        else:
+            values.append(value if equals else rest.pop(0))
+    return values, others
+
+
 def params_of(model: type[Options]) -> list[click.Parameter]:
     """The click options and arguments of a model, in the order of its groups."""
     from quantlab.verbs.options.option import declared
@@ -162,13 +220,15 @@ def _param(known: Declared) -> click.Parameter:
         settings: dict[str, Any] = {"type": kind, "required": required, "metavar": option.metavar}
         return click.Argument([known.name], nargs=-1 if known.several else 1, **settings, **default)
     if known.kind is bool:
-        return click.Option([known.name, *known.flags], is_flag=True, help=option.help)
+        flags = [f"{flag}/{option.off}" if option.off else flag for flag in known.flags]
+        unset = {} if option.off is None else default
+        return click.Option([known.name, *flags], is_flag=True, help=option.help, **unset)
     return click.Option(
         [known.name, *known.flags],
         type=Several(kind) if option.commas else kind,
         multiple=known.several,
         required=required,
-        metavar=option.metavar,
+        metavar=option.metavar or ("N" if known.kind in (int, float) and not known.unit else None),
         callback=_flat if option.commas else None,
         show_default=True,
         help=option.help,
@@ -215,7 +275,7 @@ def _number_type(kind: type, metadata: Iterable[Any]) -> AnyParam:
     }
     if ranges["min"] is None and ranges["max"] is None:
         return click.INT if kind is int else click.FLOAT
-    return click.IntRange(**ranges) if kind is int else click.FloatRange(**ranges)
+    return WholeNumber(**ranges) if kind is int else Number(**ranges)
 
 
 def _bound(metadata: Iterable[Any], name: str) -> Any:

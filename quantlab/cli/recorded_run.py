@@ -153,6 +153,6 @@ _DEFAULT = click.core.ParameterSource.DEFAULT
 def _option_words(param: click.Parameter, value: Any) -> list[str]:
     flag = next((opt for opt in param.opts if opt.startswith("--")), param.opts[0])
     if isinstance(value, bool):
-        return [flag] if value else []
+        return [flag] if value else list(param.secondary_opts)
     values = value if isinstance(value, tuple) else (value,)
     return [word for v in values for word in (flag, str(v))]

@@ -48,7 +48,10 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         if "engine" in now:
             params["engines"] = ()
     if params["model"] is None:
-        raise click.UsageError("Give --model MODEL, or --resume RUN to go on with a run.")
+        raise click.UsageError(
+            "Missing argument 'MODEL', and no quantlab.yaml names a model; or go on with a run by "
+            "--resume RUN."
+        )
     engines = params.get("engines") or [params["engine"]]
     if params["inc_strategy"] and not params["recipe"] and "inc" not in engines:
         raise click.UsageError("--inc-strategy goes with --engine inc.")

@@ -289,10 +289,13 @@ LEDGER = (
 )
 
 
+def int8_path(model: object) -> Path:
+    """Where the int8 file of a model is written when no place is named."""
+    return Path(f"{model_path(str(model)).stem}.int8.onnx")
+
+
 def _int8_name(values: Values) -> Path | None:
-    """Where ``tune`` writes to when no place is named."""
-    model = values.get("model")
-    return Path(f"{model_path(str(model)).stem}.int8.onnx") if model else None
+    return int8_path(values["model"]) if values.get("model") else None
 
 
 def _export_kind(path: Path) -> FileKind:

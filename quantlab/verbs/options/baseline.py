@@ -9,6 +9,8 @@ from quantlab.verbs import roles
 from quantlab.verbs.options.option import Name, Option, Stored
 from quantlab.verbs.options.shared import (
     BASELINE,
+    MODEL_FLAGS,
+    OUTPUT_FLAGS,
     DataOptions,
     EvaluationOptions,
     Force,
@@ -24,11 +26,26 @@ class BaselineUpdateOptions(DataOptions, EvaluationOptions, RunOptions):
 
     model: Annotated[
         str,
-        Option(argument=True, group="Model", role=roles.MODEL, remote=Stored("models"), main=True),
+        Option(
+            "A .onnx file, or a published model's name.",
+            argument=True,
+            flags=MODEL_FLAGS,
+            form_help="",
+            group="Model",
+            role=roles.MODEL,
+            remote=Stored("models"),
+            main=True,
+        ),
     ]
     baseline: Annotated[
         Path,
-        Option("The file to write.", group="Output", role=roles.WRITES_BASELINE, job_file=BASELINE),
+        Option(
+            "The file to write.",
+            group="Output",
+            flags=("--baseline", *OUTPUT_FLAGS),
+            role=roles.WRITES_BASELINE,
+            job_file=BASELINE,
+        ),
     ] = Path(BASELINE)
     no_predictions: Annotated[
         bool, Option("Write no answers (.npz) beside it.", group="Output")

@@ -12,6 +12,7 @@ from quantlab.bench.defaults import SECONDS, Isolation
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Batch, Count, Option, Stored
 from quantlab.verbs.options.shared import (
+    MODEL_FLAGS,
     MOST_ROUNDS,
     MOST_THREADS,
     Compat,
@@ -46,8 +47,12 @@ class BenchOptions(InputOptions, RunOptions):
     models: Annotated[
         tuple[str, ...],
         Option(
+            "One or more: .onnx files, or published models' names.",
             argument=True,
+            flags=MODEL_FLAGS,
+            configured=("model", "output"),
             required=False,
+            form_help="",
             group="Model",
             role=roles.MODEL,
             remote=Stored("models"),
@@ -58,10 +63,6 @@ class BenchOptions(InputOptions, RunOptions):
             boxes=4,
         ),
     ]
-    input_model: Annotated[
-        str | None,
-        Option("One more of MODELS.", flags=("--input_model",), group="Model", role=roles.MODEL),
-    ] = None
     batch_sizes: Annotated[
         tuple[Count, ...],
         _timing(

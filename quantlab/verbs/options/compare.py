@@ -9,6 +9,7 @@ from pydantic import Field
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Batch, Count, Option, Stored
 from quantlab.verbs.options.shared import (
+    MODEL_FLAGS,
     MOST_ROUNDS,
     DataOptions,
     Fp32Runtime,
@@ -34,7 +35,12 @@ class CompareOptions(DataOptions, ShardedOptions, RunOptions):
     fp32: Annotated[
         str,
         Option(
+            "The fp32 model: a .onnx file, or a published model's name.",
             argument=True,
+            flags=MODEL_FLAGS,
+            configured=("model",),
+            required=False,
+            form_help="",
             group="Model",
             role=roles.MODEL,
             remote=Stored("models"),
@@ -45,7 +51,11 @@ class CompareOptions(DataOptions, ShardedOptions, RunOptions):
     int8: Annotated[
         str,
         Option(
+            "The int8 model, or another device's answers.",
             argument=True,
+            configured=("output",),
+            required=False,
+            form_help="",
             group="Model",
             role=roles.MODEL_OR_ANSWERS,
             remote=Stored("models"),

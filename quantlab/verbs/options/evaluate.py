@@ -8,6 +8,7 @@ from typing import Annotated
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Option, Stored
 from quantlab.verbs.options.shared import (
+    MODEL_FLAGS,
     Compat,
     ConfigOptions,
     DataOptions,
@@ -27,18 +28,18 @@ class EvaluateOptions(DataOptions, ShardedOptions, RunOptions):
     model: Annotated[
         str,
         Option(
+            "A .onnx file, or a published model's name.",
             argument=True,
+            flags=MODEL_FLAGS,
+            configured=("model",),
             required=False,
+            form_help="",
             group="Model",
             role=roles.MODEL,
             remote=Stored("models"),
             main=True,
         ),
     ]
-    input_model: Annotated[
-        str | None,
-        Option("Instead of MODEL.", flags=("--input_model",), group="Model", role=roles.MODEL),
-    ] = None
     log_interval: LogInterval = None
     results: Annotated[
         Path | None,

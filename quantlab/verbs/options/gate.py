@@ -11,6 +11,7 @@ from pydantic import Field
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Option, Stored, Words
 from quantlab.verbs.options.shared import (
+    MODEL_FLAGS,
     MOST_ROUNDS,
     DataOptions,
     Force,
@@ -37,7 +38,10 @@ class GateOptions(DataOptions, ShardedOptions, RunOptions):
     models: Annotated[
         tuple[str, ...],
         Option(
+            "Two models, or int8 alone with a baseline, or a configuration that names them.",
             argument=True,
+            flags=MODEL_FLAGS,
+            form_help="",
             metavar="[CONFIG | FP32 INT8 | INT8]",
             group="Model",
             role=roles.MODEL_OR_ANSWERS,

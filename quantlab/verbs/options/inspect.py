@@ -10,7 +10,7 @@ from pydantic import Field
 
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Count, Option
-from quantlab.verbs.options.shared import DataOptions, ModelOptions, RunOptions
+from quantlab.verbs.options.shared import MODEL_FLAGS, DataOptions, ModelOptions, RunOptions
 
 View = Literal[
     "inspect",
@@ -35,7 +35,13 @@ class InspectOptions(DataOptions, ModelOptions, RunOptions):
     models: Annotated[
         tuple[str, ...],
         Option(
-            argument=True, required=True, metavar="MODEL [INT8]", group="Model", role=roles.MODEL
+            "A .onnx file, or a published model's name; with --layers both models.",
+            argument=True,
+            flags=MODEL_FLAGS,
+            configured=("model", "output"),
+            metavar="MODEL [INT8]",
+            group="Model",
+            role=roles.MODEL,
         ),
     ] = ()
     model: str

@@ -119,7 +119,10 @@ class Option:
         help: a sentence for the command line, ``quantlab.yaml``, forms and tables.
         group: its heading, one of GROUPS.
         flags: its spellings, those of other tools too; without any ``--the-field-s-name``.
-        argument: a word without a flag on the command line.
+        argument: a word without a flag on the command line; with ``flags`` it may be spelled with
+            one of these as well.
+        off: of a yes or no that may be left open, the flag that says no.
+        configured: the keys of ``quantlab.yaml`` that name models, where none is given.
         command: whether the command line has it.
         required: whether the command line must have it; None: as the field.
         metavar: what stands for its value in ``--help``.
@@ -150,6 +153,8 @@ class Option:
     group: str = "Run"
     flags: tuple[str, ...] = ()
     argument: bool = False
+    off: str | None = None
+    configured: tuple[Literal["model", "output"], ...] = ()
     command: bool = True
     required: bool | None = None
     metavar: str | None = None
@@ -225,6 +230,11 @@ class Declared:
         if self.option.argument:
             return ()
         return self.option.flags or (f"--{self.name.replace('_', '-')}",)
+
+    @property
+    def instead(self) -> tuple[str, ...]:
+        """The flags that an argument may be spelled with."""
+        return self.option.flags if self.option.argument else ()
 
     @property
     def flag(self) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Count, Option
-from quantlab.verbs.options.shared import Force, RunOptions
+from quantlab.verbs.options.shared import OUTPUT_FLAGS, Force, RunOptions
 
 Metric = Literal[
     "top1", "top5", "decline", "agreement", "kl", "latency", "speedup", "int8_macs"
@@ -24,7 +24,12 @@ class LedgerOptions(RunOptions):
 
     output: Annotated[
         Path,
-        Option("The folder for ledger.md and ledger.csv.", group="Output", role=roles.FILLS_LEDGER),
+        Option(
+            "The folder for ledger.md and ledger.csv.",
+            group="Output",
+            flags=OUTPUT_FLAGS,
+            role=roles.FILLS_LEDGER,
+        ),
     ] = Path("reports")
     force: Force = False
 
@@ -119,7 +124,12 @@ class TrendOptions(HistoryOptions):
     ] = ()
     plot: Annotated[
         Path | None,
-        Option("Draw it into this .png or .svg file.", group="Output", role=roles.WRITES_PLOT),
+        Option(
+            "Draw it into this .png or .svg file.",
+            group="Output",
+            flags=("--plot", *OUTPUT_FLAGS),
+            role=roles.WRITES_PLOT,
+        ),
     ] = None
     force: Force = False
     everywhere: Everywhere = False

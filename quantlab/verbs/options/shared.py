@@ -48,8 +48,12 @@ Fp32Runtime = Annotated[
     RuntimeName | None,
     Option("What runs the fp32 model, where that is another.", group="Speed", remote=True),
 ]
+MODEL_FLAGS = ("--model", "--input_model")
+OUTPUT_FLAGS = ("--output", "-o")
 FP32 = Option(
     "The fp32 model: a .onnx file, or a published model's name.",
+    argument=True,
+    flags=MODEL_FLAGS,
     group="Model",
     role=roles.MODEL,
     remote=Stored("models"),

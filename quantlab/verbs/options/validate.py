@@ -14,12 +14,13 @@ class ValidateOptions(EvaluationOptions, RunOptions):
     """The options of ``quantlab validate``."""
 
     COMMAND = "validate"
-    EXAMPLE = "quantlab validate -c mobilenetv2.yaml --data_dir val"
+    EXAMPLE = "quantlab validate mobilenetv2.yaml --data_dir val"
 
     config: Annotated[
         Path | None,
         Option(
             "quantlab's or MindCV's YAML.",
+            argument=True,
             flags=("--config", "-c"),
             group="Model",
             main=True,

@@ -62,11 +62,19 @@ LEFT_OUT: dict[str, str] = {
     "quiet": PRINTED,
     "log_interval": "progress is told by ``progress``",
     "compat": PRINTED,
-    "input_model": OTHER_TOOLS,
 }
 """Options that no function has, and why."""
 LEFT_OUT_OF: dict[str, dict[str, str]] = {
-    "quantize": {"output": "the model is returned"},
+    "quantize": {
+        "output": "the model is returned",
+        **dict.fromkeys(
+            (
+                *("engine", "ranges", "per_channel", "activations", "format"),
+                *("calibration_size", "images_per_class"),
+            ),
+            "recipe",
+        ),
+    },
     "tune": {
         "output": "the model is returned",
         "force": "nothing is overwritten",
