@@ -37,6 +37,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.verbs.inspect import InspectOptions, inspect_named_model
     from quantlab.verbs.publish import publish
 
+    if not params["models"]:
+        raise click.UsageError("Missing argument 'MODEL', and no quantlab.yaml names a model.")
     if "models" not in given(ctx):
         params["models"] = params["models"][: 1 + params["layers"]]
     spec = options_from(params, InspectOptions, **_view(**params))

@@ -221,7 +221,7 @@ def _param(known: Declared) -> click.Parameter:
         return click.Argument([known.name], nargs=-1 if known.several else 1, **settings, **default)
     if known.kind is bool:
         flags = [f"{flag}/{option.off}" if option.off else flag for flag in known.flags]
-        unset = {} if option.off is None else default
+        unset: dict[str, Any] = {} if option.off is None else {"default": None}
         return click.Option([known.name, *flags], is_flag=True, help=option.help, **unset)
     return click.Option(
         [known.name, *known.flags],
