@@ -39,9 +39,13 @@ def ledger(**params: Any) -> None:
     with recorded_run("runs", params) as (run, reporter):
         spec = options_from(params, LedgerOptions)
         page, rows = publish(compare_with_published(spec, reporter), run, reporter).value
-    if not params["as_json"]:
-        count = sum(row.whose == "here" for row in rows)
-        click.echo(f"Wrote {page} and ledger.csv: {len(rows)} rows, {count} measured here")
+    if params["as_json"]:
+        return
+    if params["output"] is None:
+        click.echo(page.rstrip())
+        return
+    count, written = sum(row.whose == "here" for row in rows), params["output"] / "ledger.md"
+    click.echo(f"Wrote {written} and ledger.csv: {len(rows)} rows, {count} measured here")
 
 
 def _reporter(params: dict[str, Any]) -> ConsoleReporter:

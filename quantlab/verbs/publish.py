@@ -130,7 +130,8 @@ def publish(result: R | Failed, run: Run, reporter: Reporter) -> R:
     conditions = PageConditions(
         record.command, record.environment, warnings, run.folder, record.source
     )
-    write_artifacts(run, result.artifacts(conditions))
+    if run.kept:
+        write_artifacts(run, result.artifacts(conditions))
     run.record.results = result.facts()
     result.deliver(conditions, reporter)
     if (status := result.status()) != "success":

@@ -32,6 +32,12 @@ calibration_size: 8
 
 
 @pytest.fixture
+def cli(cli: Any) -> Any:
+    """The command line, which keeps its runs."""
+    return lambda *words, **code: cli(*words, "--runs-dir", "runs", **code)
+
+
+@pytest.fixture
 def int8(cli: Any, scene: Any, tmp_path: Path) -> Path:
     """The scene's model, quantized by ONNX Runtime."""
     recipe, target = tmp_path / "recipe.yaml", tmp_path / "tiny-int8.onnx"

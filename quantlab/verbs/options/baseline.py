@@ -69,6 +69,7 @@ class BaselineShowOptions(RunOptions):
     """The options of ``quantlab baseline show``."""
 
     COMMAND = "baseline show"
+    KEPT = False
 
     file: Annotated[Path, Option(argument=True, role=roles.FILE)] = Path(BASELINE)
 
@@ -77,6 +78,7 @@ class BaselineDiffOptions(RunOptions):
     """The options of ``quantlab baseline diff``."""
 
     COMMAND = "baseline diff"
+    KEPT = False
 
     old: Annotated[Path, Option(argument=True, role=roles.FILE)]
     new: Annotated[Path, Option(argument=True, role=roles.FILE)] = Path(BASELINE)

@@ -30,6 +30,7 @@ class InspectOptions(DataOptions, ModelOptions, RunOptions):
     ``published`` a top-1 in percent, for ``preprocess-audit``."""
 
     COMMAND = "inspect"
+    KEPT = False
     EXAMPLE = "quantlab inspect --layers mobilenetv2-12.onnx int8.onnx --data val"
 
     models: Annotated[

@@ -185,13 +185,15 @@ _NONE = Option()
 class Options(BaseModel):
     """The options of a verb. Fields without an ``Option`` are set by code alone.
 
-    ``COMMAND`` is the verb's words, ``EXAMPLE`` a command line that ``--help`` ends with.
+    ``COMMAND`` is the verb's words, ``EXAMPLE`` a command line that ``--help`` ends with, ``KEPT``
+    whether a run of it is kept where no ``--runs-dir`` is given.
     """
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
     COMMAND: ClassVar[str] = ""
     EXAMPLE: ClassVar[str] = ""
+    KEPT: ClassVar[bool] = True
 
     @classmethod
     def words(cls) -> tuple[str, ...]:

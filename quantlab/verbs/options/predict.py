@@ -16,6 +16,7 @@ class PredictOptions(ModelOptions, RunOptions):
     """The options of ``quantlab predict``."""
 
     COMMAND = "predict"
+    KEPT = False
     EXAMPLE = "quantlab predict mobilenetv2-12.onnx cat.jpg dog.jpg"
 
     model: Annotated[

@@ -21,16 +21,17 @@ class LedgerOptions(RunOptions):
     """The options of ``quantlab runs ledger``."""
 
     COMMAND = "runs ledger"
+    KEPT = False
 
     output: Annotated[
-        Path,
+        Path | None,
         Option(
-            "The folder for ledger.md and ledger.csv.",
+            "The folder for ledger.md and ledger.csv. Default: the page is printed.",
             group="Output",
             flags=OUTPUT_FLAGS,
             role=roles.FILLS_LEDGER,
         ),
-    ] = Path("reports")
+    ] = None
     force: Force = False
 
 

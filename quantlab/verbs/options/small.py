@@ -15,6 +15,7 @@ class InitOptions(RunOptions):
     """The options of ``quantlab init``."""
 
     COMMAND = "init"
+    KEPT = False
     EXAMPLE = "quantlab init"
 
     path: Path = Path("quantlab.yaml")
@@ -27,6 +28,7 @@ class FetchOptions(RunOptions):
     """The options of ``quantlab fetch``."""
 
     COMMAND = "fetch"
+    KEPT = False
     EXAMPLE = "quantlab fetch mobilenetv2-12"
 
     name: Annotated[str, Option(argument=True, role=roles.FETCHES)]
@@ -40,6 +42,7 @@ class CacheOptions(RunOptions):
     """The options of ``quantlab cache``."""
 
     COMMAND = "cache"
+    KEPT = False
     EXAMPLE = "quantlab cache clear --kind crops"
 
     action: Annotated[Literal["ls", "clear"], Option(argument=True)]
@@ -50,4 +53,5 @@ class RecipesOptions(RunOptions):
     """The options of ``quantlab recipes``."""
 
     COMMAND = "recipes"
+    KEPT = False
     EXAMPLE = "quantlab recipes"
