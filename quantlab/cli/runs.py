@@ -144,6 +144,38 @@ def rm(**params: Any) -> None:
     click.echo(_as_json({"removed": names}) if params["as_json"] else f"Removed {len(names)}.")
 
 
+@command.command("prune", short_help="Remove old and failed runs.", options="runs:RunsPruneOptions")
+def prune(**params: Any) -> None:
+    """Remove runs by age, or because they failed, after asking.
+
+    Never removed: a run at work, what another run's options name, and what is about a baseline's
+    model.
+    """
+    from quantlab.report.history import prunable_table
+    from quantlab.verbs.runs import HistoryOptions, RunsPruneOptions, find_prunable, remove_runs
+
+    reporter = _reporter(params)
+    found = find_prunable(options_from(params, RunsPruneOptions), reporter)
+    rows = [{"run": p.folder.name, "why": p.why, "bytes": p.bytes} for p in found]
+    if found and not params["as_json"]:
+        click.echo(prunable_table(rows))
+    if found and not params["dry_run"]:
+        if not params["yes"] and not click.confirm(f"Remove {_count(len(found))}?", err=True):
+            click.echo("Nothing was removed.", err=True)
+            return
+        remove_runs(options_from(params, HistoryOptions), [p.folder for p in found], reporter)
+    if params["as_json"]:
+        click.echo(_as_json({"removed": not params["dry_run"], "runs": rows}))
+        return
+    size = sum(p.bytes for p in found) / 1e6
+    words = "Would remove" if params["dry_run"] else "Removed"
+    click.echo(f"{words} {_count(len(found))}, {size:.2f} MB.")
+
+
+def _count(runs: int) -> str:
+    return "1 run" if runs == 1 else f"{runs} runs"
+
+
 @command.command(
     "index", short_help="Make the index anew from the run folders.", options="runs:HistoryOptions"
 )

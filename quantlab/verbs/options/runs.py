@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from quantlab.verbs import roles
-from quantlab.verbs.options.option import Count, Option
+from quantlab.verbs.options.option import Count, Option, Seconds
 from quantlab.verbs.options.shared import OUTPUT_FLAGS, Force, RunOptions
 
 Metric = Literal[
@@ -95,6 +95,25 @@ class RunsRemoveOptions(SeveralRunsOptions):
     COMMAND = "runs rm"
     EXAMPLE = "quantlab runs rm latest"
 
+    yes: Annotated[bool, Option("Do not ask.", flags=("--yes", "-y"))] = False
+
+
+class RunsPruneOptions(HistoryOptions):
+    """The options of ``quantlab runs prune``."""
+
+    COMMAND = "runs prune"
+    EXAMPLE = "quantlab runs prune --older-than 30d --errors --keep-best --dry-run"
+
+    older_than: Annotated[
+        Seconds | None, Option("Runs that began so long ago: 30d, 12h.", group="View")
+    ] = None
+    errors: Annotated[
+        bool, Option("Runs that ended with an error, or never ended.", group="View")
+    ] = False
+    keep_best: Annotated[
+        bool, Option("Keep the fastest run of each model that passed.", group="View")
+    ] = False
+    dry_run: Annotated[bool, Option("Say what would go; remove nothing.", group="Output")] = False
     yes: Annotated[bool, Option("Do not ask.", flags=("--yes", "-y"))] = False
 
 
