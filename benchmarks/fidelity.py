@@ -170,7 +170,7 @@ class Case:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "quantized.onnx").unlink(missing_ok=True)
         crops = self.place.crops(self.subject.calibration, self.pipeline, images)
-        np.save(folder / "images.npy", crops.array)
+        np.save(folder / "images.npy", crops.planes)
         (folder / "task.json").write_text(json.dumps(task, indent=1))
         python = self.place.peers["ort"] if contender.peer == "ort" else sys.executable
         before = cpu_seconds()

@@ -1,6 +1,6 @@
 """One quantization in a process of its own: ``python one_file.py FOLDER``.
 
-FOLDER holds task.json and images.npy (crops, uint8 [n, h, w, 3]); quantized.onnx and answer.json
+FOLDER holds task.json and images.npy (crops, uint8 [n, 3, h, w]); quantized.onnx and answer.json
 are written. Needs quantlab, which fidelity.py puts on the path.
 """
 
@@ -65,9 +65,9 @@ def quantized(folder: Path, task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _crops(path: Path, pipeline: Any) -> Crops:
-    array = np.load(path, mmap_mode="r")
-    empty = tuple("" for _ in range(len(array)))
-    return Crops(array, empty, None, empty, "", pipeline, ())
+    planes = np.load(path, mmap_mode="r")
+    empty = tuple("" for _ in range(len(planes)))
+    return Crops(planes, empty, None, empty, "", pipeline, ())
 
 
 if __name__ == "__main__":

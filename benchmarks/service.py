@@ -1,10 +1,10 @@
-"""How fast the service answers, beside a bare FastAPI route on the same machine.
+"""How fast the service answers, beside bare FastAPI routes on the same machine.
 
     python benchmarks/service.py [--seconds 2] [--rounds 5] [--clients 50] [--out FILE]
 
 Real uvicorn processes on loopback, one for the service (without a worker) and one for the bare
-route; the clients are connections of this process that ask again as soon as they are answered. What
-is compared takes turns in one run.
+routes; the clients are connections of this process that ask again as soon as they are answered.
+What is compared takes turns in one run.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from quantlab._util.files import write_whole
 from quantlab.runs.entry import Entry
@@ -35,16 +39,25 @@ from quantlab.serve.settings import Settings
 from quantlab.serve.tokens import Tokens
 from quantlab.serve.worker import PLACE
 
+FloatArray = npt.NDArray[np.float64]
+Rounds = list[list[float]]
+"""The seconds of each request, round by round."""
 QUEUED, DONE, MODELS = 200, 200, 50
-BARE = "a bare FastAPI route"
 BARE_APP = """\
-import fastapi, uvicorn, socket
+import fastapi, json, pathlib, socket, sys, uvicorn
 app = fastapi.FastAPI()
 
-@app.get("/")
-def bare() -> dict[str, str]:
-    return {"status": "ok"}
+def serve(number, body):
+    @app.get(f"/def/{number}")
+    def bare() -> fastapi.Response:
+        return fastapi.Response(body, media_type="application/json")
 
+    @app.get(f"/async/{number}")
+    async def bare_async() -> fastapi.Response:
+        return fastapi.Response(body, media_type="application/json")
+
+for number, body in enumerate(json.loads(pathlib.Path(sys.argv[1]).read_text())):
+    serve(number, body.encode())
 listening = socket.create_server(("127.0.0.1", 0))
 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
@@ -54,18 +67,21 @@ uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening]
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it goes over the wire, to a port on loopback."""
+    """A request as it goes over the wire, to a port on loopback; ``apart``: each client has an
+    address of its own for it; ``written``: meanwhile the database is, ten times a second."""
 
     name: str
     port: int
     path: str
-    token: str = ""
+    headers: tuple[str, ...] = ()
+    apart: bool = False
+    written: bool = False
 
-    @property
-    def raw(self) -> bytes:
+    def raw(self, client: int) -> bytes:
         """The request's bytes."""
-        held = f"Authorization: Bearer {self.token}\r\n" if self.token else ""
-        return f"GET {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{held}\r\n".encode()
+        path = f"{self.path}?client={client}" if self.apart else self.path
+        lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *self.headers, "", ""]
+        return "\r\n".join(lines).encode()
 
 
 @dataclass(frozen=True)
@@ -122,15 +138,15 @@ def running(command: Sequence[str]) -> Iterator[int]:
             server.terminate()
 
 
-async def _client(asked: Asked, end: float, seconds: list[float]) -> None:
+async def _client(asked: Asked, number: int, end: float, seconds: list[float]) -> None:
     """One connection that asks until the end."""
     reader, writer = await asyncio.open_connection("127.0.0.1", asked.port)
-    raw = asked.raw
+    raw = asked.raw(number)
     try:
         while (start := time.perf_counter()) < end:
             writer.write(raw)
             head = await reader.readuntil(b"\r\n\r\n")
-            if not head.startswith(b"HTTP/1.1 200"):
+            if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 304")):
                 raise SystemExit(f"{asked.path}: {head.decode()}")
             length = re.search(rb"content-length: (\d+)", head)
             await reader.readexactly(int(length[1]) if length else 0)
@@ -145,39 +161,65 @@ def load(asked: Asked, clients: int, seconds: float) -> list[float]:
 
     async def all_of() -> None:
         end = time.perf_counter() + seconds
-        await asyncio.gather(*(_client(asked, end, found) for _ in range(clients)))
+        await asyncio.gather(*(_client(asked, i, end, found) for i in range(clients)))
 
     asyncio.run(all_of())
     return found
 
 
+@contextmanager
+def writing(beat: Callable[[], object]) -> Iterator[None]:
+    """Commit ten times a second, within the block."""
+    over = threading.Event()
+
+    def beats() -> None:
+        while not over.wait(0.1):
+            beat()
+
+    thread = threading.Thread(target=beats)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def in_turns(
-    requests: Sequence[Asked], rounds: int, clients: int, seconds: float
-) -> dict[str, list[list[float]]]:
+    requests: Sequence[Asked],
+    rounds: int,
+    clients: int,
+    seconds: float,
+    beat: Callable[[], object],
+) -> dict[str, Rounds]:
     """Round by round the seconds of each, every other round the other way about."""
-    found: dict[str, list[list[float]]] = {asked.name: [] for asked in requests}
+    found: dict[str, Rounds] = {asked.name: [] for asked in requests}
     for asked in requests:
         load(asked, clients, seconds / 4)
     for number in range(rounds):
         for asked in requests if number % 2 == 0 else reversed(requests):
-            found[asked.name].append(load(asked, clients, seconds))
+            with writing(beat) if asked.written else nullcontext():
+                found[asked.name].append(load(asked, clients, seconds))
             print(f"{number} {asked.name}: {len(found[asked.name][-1])}", file=sys.stderr)
     return found
 
 
-def row(name: str, rounds: list[list[float]], bare: list[list[float]], seconds: float) -> str:
+def rates(rounds: Rounds, seconds: float) -> FloatArray:
+    """The requests a second of each round."""
+    return np.array([len(each) for each in rounds]) / seconds
+
+
+def row(name: str, rounds: Rounds, bare: Rounds, bare_async: Rounds, seconds: float) -> str:
     """One request's figures: medians over the rounds, ratios round by round."""
-    rates = np.array([len(each) for each in rounds]) / seconds
-    tails = np.array([np.percentile(each, 99) for each in rounds])
-    base_rates = np.array([len(each) for each in bare]) / seconds
-    base_tails = np.array([np.percentile(each, 99) for each in bare])
+    tails = [np.percentile(each, 99) for each in rounds]
+    found = rates(rounds, seconds)
     cells = [
         name,
-        f"{np.median(rates):.0f}",
+        f"{np.median(found):.0f}",
         f"{1e3 * np.median([np.median(each) for each in rounds]):.1f}",
         f"{1e3 * np.median(tails):.1f}",
-        f"{np.median(rates / base_rates):.2f}",
-        f"{np.median(tails / base_tails):.2f}",
+        f"{np.median(found / rates(bare, seconds)):.2f}",
+        f"{np.median(found / rates(bare_async, seconds)):.2f}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -193,10 +235,30 @@ def reads(port: int, held: Stocked) -> list[Asked]:
         "`GET /runs`, 50 of 200": "/runs",
         "`GET /models`, 50": "/models",
     }
+    token = (f"Authorization: Bearer {held.token}",)
     return [
-        Asked(name, port, f"/api/v1{path}", "" if path == "/health" else held.token)
+        Asked(name, port, f"/api/v1{path}", () if path == "/health" else token)
         for name, path in paths.items()
     ]
+
+
+def got(asked: Asked) -> HTTPResponse:
+    """The answer to a request."""
+    connection = HTTPConnection("127.0.0.1", asked.port)
+    headers = dict(each.split(": ", 1) for each in asked.headers)
+    connection.request("GET", asked.path, headers=headers)
+    return connection.getresponse()
+
+
+def variants(asked: Asked) -> list[Asked]:
+    """A request, and of a list also: by clients that have the answer, and while the database is
+    written, by clients that share an address or not."""
+    if ", 50" not in asked.name:
+        return [asked]
+    known = (*asked.headers, f"If-None-Match: {got(asked).headers['ETag']}")
+    written = replace(asked, name=f"{asked.name}; 10 commits/s", written=True)
+    apart = replace(written, name=f"{written.name}, 50 addresses", apart=True)
+    return [asked, replace(asked, name=f"{asked.name}; 304", headers=known), written, apart]
 
 
 def report(rounds: int, clients: int, seconds: float) -> str:
@@ -208,13 +270,27 @@ def report(rounds: int, clients: int, seconds: float) -> str:
         places = ["--home", str(home), "--config", str(config)]
         serve = [sys.executable, "-m", "quantlab", "serve", "--no-worker", "--port", "0", *places]
         port = stack.enter_context(running(serve))
-        bare = Asked(BARE, stack.enter_context(running([sys.executable, "-c", BARE_APP])), "/")
-        queued = Asked("queued", port, f"/api/v1/jobs?state=queued&limit={QUEUED}", held.token)
+        asked = reads(port, held)
+        bodies = Path(folder) / "bodies.json"
+        bodies.write_text(json.dumps([got(each).read().decode() for each in asked]))
+        bare = stack.enter_context(running([sys.executable, "-c", BARE_APP, str(bodies)]))
+        queued = replace(asked[4], path=f"/api/v1/jobs?state=queued&limit={QUEUED}")
         load(queued, 1, seconds / 4)
         alone = 1e3 * np.array(load(queued, 1, seconds))
-        found = in_turns([bare, *reads(port, held)], rounds, clients, seconds)
+        service = stack.enter_context(Service.open(Settings(home=home)))
+        work = service.queue.claim("worker", "here")
+        assert work is not None
+        beat = partial(service.queue.heartbeat, work)
+        rows = []
+        for number, each in enumerate(asked):
+            base = [Asked(kind, bare, f"/{kind}/{number}") for kind in ("def", "async")]
+            mine = variants(each)
+            found = in_turns([base[0], *mine, base[1]], rounds, clients, seconds, beat)
+            rows += [
+                row(one.name, found[one.name], found["def"], found["async"], seconds)
+                for one in mine
+            ]
     facts = environment()
-    rows = [row(name, each, found[BARE], seconds) for name, each in found.items()]
     lines = [
         "# The service under load",
         "",
@@ -225,19 +301,24 @@ def report(rounds: int, clients: int, seconds: float) -> str:
         f"- Software: quantlab {facts['quantlab']}, Python {facts['python']}; SQLite; one uvicorn "
         "process, no worker.",
         f"- {clients} clients on loopback, each asks again as soon as it is answered; "
-        f"{seconds:g} s in each of {rounds} rounds, in turns with the bare route.",
+        f"{seconds:g} s in each of {rounds} rounds, in turns with the bare routes.",
         f"- The service holds {DONE} jobs that have ended, with as many runs, {QUEUED} that wait, "
         f"and {MODELS} models.",
         "",
-        "The bare route is a function that returns a constant: it reads no database, knows no "
-        "token and counts nothing.",
+        "A bare route is a FastAPI function that returns the same bytes as a constant: it reads no "
+        "database, knows no token and counts nothing. Declared with `def` it runs in a thread, as "
+        "functions that read a database must; with `async def` it does not. The service gives an "
+        "answer again until its SQLite database has changed, and requests for one address that "
+        "come at the same time share one: `10 commits/s` shows it while a worker writes as often, "
+        "`50 addresses` where besides no two clients ask for the same one.",
         "",
-        "| request | requests/s | median ms | p99 ms | requests/s ÷ bare | p99 ÷ bare |",
+        "| request | requests/s | median ms | p99 ms | requests/s ÷ bare `def` | ÷ bare "
+        "`async def` |",
         "|---|--:|--:|--:|--:|--:|",
         *rows,
         "",
-        f"One client lists the {QUEUED} queued jobs in {np.median(alone):.0f} ms (median of "
-        f"{len(alone)}; p99 {np.percentile(alone, 99):.0f} ms).",
+        f"One client lists the {QUEUED} queued jobs in {np.median(alone):.1f} ms (median of "
+        f"{len(alone)}; p99 {np.percentile(alone, 99):.1f} ms).",
     ]
     return "\n".join(lines) + "\n"
 

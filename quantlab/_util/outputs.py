@@ -52,7 +52,7 @@ def check(outputs: Sequence[Output], inputs: Sequence[Input], *, force: bool = F
     ``force`` for one that would replace what quantlab did not write."""
     _check_apart(outputs)
     there = [output for output in outputs if os.path.lexists(output.path)]
-    known = _identities(inputs) if there else {}
+    known = _identities(inputs, whole=any(not output.path.is_dir() for output in there))
     for output in there:
         _check_no_input(output, known)
     for output in there:
@@ -94,13 +94,14 @@ def _check_apart(outputs: Sequence[Output]) -> None:
             )
 
 
-def _identities(inputs: Sequence[Input]) -> _Known:
-    """Every file and folder that is read, what was named before what it consists of."""
+def _identities(inputs: Sequence[Input], *, whole: bool) -> _Known:
+    """Every file and folder that is read, what was named before what it consists of (if
+    ``whole``: that is files, which no folder can be)."""
     found: _Known = {}
     for source in inputs:
         if (key := identity(source.path)) is not None:
             found.setdefault(key, []).append((source, source.path))
-    for source in inputs:
+    for source in inputs if whole else ():
         for path in source.parts(source.path):
             if (key := identity(path)) is not None:
                 found.setdefault(key, []).append((source, path))

@@ -58,14 +58,16 @@ def bench(
     isolation: Isolation = "fresh",
     timeout: float = TIMEOUT,
     enough: Enough | None = None,
+    costs: bool = True,
     progress: Advance | None = None,
 ) -> BenchResult:
     """Latency of every model at every batch size, on seeded random input.
 
     ``rounds=None`` makes as many as fit into ``seconds`` per batch size, 8 to 15, and
     ``turns=None`` fills them. ``threads=0`` takes every physical core. From round 8 on ``enough``
-    may end a batch size's rounds. ``progress`` is told how many of ``steps(...)`` are done, and a
-    note.
+    may end a batch size's rounds. ``costs=False`` leaves out what takes processes of their own in
+    ``isolation="shared"``: the memory of each model. ``progress`` is told how many of
+    ``steps(...)`` are done, and a note.
 
     Raises ModelError for a model that cannot run at a batch size, QuantlabError for settings the
     machine cannot meet or when a benchmark process dies or all takes over ``timeout`` seconds.
@@ -82,8 +84,11 @@ def bench(
             )
             for number, size in enumerate(batch_sizes)
         ]
-    if isolation == "shared":
+    if isolation == "shared" and costs:
         _add_costs(batches, benchmark)
+    elif isolation == "shared":
+        for batch in batches:
+            batch.peaks = [[] for _ in batch.peaks]
     return _result(models, task, batches, isolation)
 
 
@@ -291,7 +296,7 @@ def _measurement(
         bytes=model.size_bytes,
         rounds=tuple(tuple(part) for part in batch.samples[session]),
         session_ms=median(batch.session_ms[session]),
-        peak_rss_bytes=max(batch.peaks[session]),
+        peak_rss_bytes=max(batch.peaks[session], default=None),
         conditions=replace(
             with_machine_state(conditions_of(task, batch.size), batch.plan.rounds, batch.monitor),
             runs=batch.plan.turns * batch.plan.runs,

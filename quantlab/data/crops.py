@@ -25,7 +25,7 @@ from quantlab.data.threads import ordered_map
 from quantlab.errors import DataError, OutputError
 from quantlab.model.model import InputSpec
 
-CROPS_FORMAT = 1  # raised whenever the same images would give other crops or another file
+CROPS_FORMAT = 2  # raised whenever the same images would give other crops or another file
 _TRIES = 3
 
 C = TypeVar("C", bound="Crops")
@@ -35,13 +35,13 @@ C = TypeVar("C", bound="Crops")
 class Crops:
     """The readable images of a dataset, cropped.
 
-    ``array`` is a read-only memory map [n, height, width, 3] of the pipeline's ``dtype``: uint8
-    RGB, or float32 of who preprocesses alone. ``digests`` are the content
-    digests of the n images; ``problems`` are all images of the dataset that are not among them;
-    ``root`` is the dataset's; ``dataset`` is the n images themselves.
+    ``planes`` is a read-only memory map [n, 3, height, width] of the pipeline's ``dtype``: uint8
+    RGB, or float32 of who preprocesses alone; ``array`` is the same as [n, height, width, 3].
+    ``digests`` are the content digests of the n images; ``problems`` are all images of the dataset
+    that are not among them; ``root`` is the dataset's; ``dataset`` is the n images themselves.
     """
 
-    array: NDArray[Any]
+    planes: NDArray[Any]
     names: tuple[str, ...]
     labels: NDArray[np.int64] | None
     digests: tuple[str, ...]
@@ -54,29 +54,36 @@ class Crops:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def array(self) -> NDArray[Any]:
+        """The crops [n, height, width, 3]."""
+        return self.planes.transpose(0, 2, 3, 1)
+
     def touch(self) -> None:
         """Mark the crops as used now: the cache removes the least recently used first."""
-        if isinstance(self.array, np.memmap) and self.array.filename is not None:
-            touch(Path(self.array.filename))
+        if isinstance(self.planes, np.memmap) and self.planes.filename is not None:
+            touch(Path(self.planes.filename))
 
     def inputs(self, rows: slice | NDArray[np.intp], spec: InputSpec) -> NDArray[np.generic]:
         """These crops as a batch for a model's input."""
         return self.pipeline.to_input(self.pixels(rows), spec)
 
     def pixels(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
-        """A copy of these crops.
+        """A copy of these crops [n, height, width, 3].
 
         The memory map's pages are given back to the system, so that memory does not grow with the
         number of images seen.
         """
-        pixels = np.array(self.array[rows])
-        release_pages(self.array, rows)
-        return pixels
+        planes = self.planes[rows]
+        if isinstance(rows, slice):
+            planes = np.array(planes)
+        release_pages(self.planes, rows)
+        return planes.transpose(0, 2, 3, 1)
 
     def some(self, rows: NDArray[np.intp]) -> Crops:
         """A subset of the crops, in memory, without labels."""
         return Crops(
-            array=self.pixels(rows),
+            planes=self.pixels(rows).transpose(0, 3, 1, 2),
             names=tuple(self.names[i] for i in rows),
             labels=None,
             digests=tuple(self.digests[i] for i in rows),
@@ -114,8 +121,10 @@ def load_crops(
     ``progress(done, total)`` is called while decoding. Raises DataError when there are more of
     them, OutputError when ``cache_dir`` cannot be written.
     """
-    array, bad = decoded(dataset, pipeline, cache_dir=cache_dir, progress=progress, workers=workers)
-    return _assemble(Crops, dataset, pipeline, array, bad, max_bad)
+    planes, bad = decoded(
+        dataset, pipeline, cache_dir=cache_dir, progress=progress, workers=workers
+    )
+    return _assemble(Crops, dataset, pipeline, planes, bad, max_bad)
 
 
 def decoded(
@@ -126,8 +135,8 @@ def decoded(
     progress: Counted | None = None,
     workers: int | None = None,
 ) -> tuple[NDArray[Any], dict[int, str]]:
-    """The crops of all usable images, and of the others, by index, why they are not. As
-    ``load_crops``, but for any number of unusable images."""
+    """The crops [n, 3, height, width] of all usable images, and of the others, by index, why they
+    are not. As ``load_crops``, but for any number of unusable images."""
     store, key = Store(cache_dir, ".npy"), cache_key(dataset, pipeline)
     path = store.path(key)
     read, tries = partial(_read, len(dataset), pipeline), 0
@@ -145,7 +154,7 @@ def undecoded(
 ) -> Undecoded:
     """The crops of a dataset whose images are all usable but the ``bad`` ones, by index with the
     reason. Raises DataError as ``load_crops``."""
-    nothing = np.empty((0, *pipeline.shape, 3), pipeline.dtype)
+    nothing = np.empty((0, 3, *pipeline.shape), pipeline.dtype)
     return _assemble(Undecoded, dataset, pipeline, nothing, bad, max_bad)
 
 
@@ -171,7 +180,7 @@ def _assemble(
     kind: type[C],
     dataset: Dataset,
     pipeline: Pipeline,
-    array: NDArray[Any],
+    planes: NDArray[Any],
     bad: dict[int, str],
     max_bad: float,
 ) -> C:
@@ -179,7 +188,7 @@ def _assemble(
     _ = dataset.content_digests
     kept = dataset.subset([i for i in range(len(dataset)) if i not in bad]) if bad else dataset
     return kind(
-        array=array,
+        planes=planes,
         names=kept.names,
         labels=kept.labels,
         digests=kept.content_digests,
@@ -234,13 +243,13 @@ def decode_to(
     total = len(dataset)
     with atomic_path(path) as temporary, temporary.open("wb") as file, quiet_pillow():
         _write_header(file, total, pipeline)
-        rows = ordered_map(lambda i: _crop_or_reason(dataset, pipeline, i), total, workers)
+        rows = ordered_map(lambda i: _planes_or_reason(dataset, pipeline, i), total, workers)
         for index, row in enumerate(rows):
             offset = None if isinstance(row, str) else file.tell()
             if isinstance(row, str):
                 bad[index] = row
             else:
-                file.write(row.tobytes())
+                file.write(row.data)
             if told is not None:
                 file.flush()
                 told(DecodedRow(temporary, offset))
@@ -265,7 +274,7 @@ def _pixels(pipeline: Pipeline) -> str:
 
 def _write_header(file: BinaryIO, rows: int, pipeline: Pipeline) -> None:
     """NumPy pads it so that its length does not depend on the number of rows."""
-    shape = (rows, *pipeline.shape, 3)
+    shape = (rows, 3, *pipeline.shape)
     descr = np.dtype(pipeline.dtype).str
     header = {"shape": shape, "fortran_order": False, "descr": descr}
     npy.write_array_header_1_0(file, header)
@@ -278,9 +287,10 @@ def crop_of(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray[Any]:
     return pipeline.crop_image(dataset[index].image)
 
 
-def _crop_or_reason(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray[Any] | str:
+def _planes_or_reason(dataset: Dataset, pipeline: Pipeline, index: int) -> NDArray[Any] | str:
+    """One image [3, height, width], the colours one after the other, as most models take them."""
     try:
-        return crop_of(dataset, pipeline, index)
+        return np.ascontiguousarray(crop_of(dataset, pipeline, index).transpose(2, 0, 1))
     except DataError as error:
         return error.problem.removeprefix(f"{dataset.names[index]}: ").removesuffix(".")
 
@@ -292,7 +302,7 @@ def _read(
     bad = {int(index): str(reason) for index, reason in facts["bad"]}
     rows = total - len(bad)
     if rows == 0:
-        return np.empty((0, *pipeline.shape, 3), pipeline.dtype), bad
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    usable = array.shape == (rows, *pipeline.shape, 3) and array.dtype == pipeline.dtype
-    return (array, bad) if usable else None
+        return np.empty((0, 3, *pipeline.shape), pipeline.dtype), bad
+    planes = np.load(path, mmap_mode="r", allow_pickle=False)
+    usable = planes.shape == (rows, 3, *pipeline.shape) and planes.dtype == pipeline.dtype
+    return (planes, bad) if usable else None

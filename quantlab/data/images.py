@@ -81,7 +81,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         return _high_byte(image).convert("RGB")
     if image.mode in ("P", "PA", "LA", "La", "RGBa"):
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _high_byte(image: Image.Image) -> Image.Image:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ _NEAR = 0.1  # of a pixel's step: float16 keeps less
 Resizer = Literal["pillow-bilinear", "pillow-bicubic", "opencv-bilinear"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Size = tuple[int, int]  # width, height, as Pillow and OpenCV have it
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -97,7 +100,8 @@ class Pipeline(BaseModel):
         return _short_hash(self.model_dump_json(include={"resizer", "resize", "crop"}))
 
     def crop_image(self, image: Image.Image) -> NDArray[Any]:
-        """An upright RGB image as uint8 [height, width, 3], RGB whatever ``color`` says.
+        """An upright RGB image as uint8 [height, width, 3], RGB whatever ``color`` says; not always
+        contiguous.
 
         Raises DataError for an image so elongated that resizing it would take too much memory,
         MissingExtraError when the resizer is OpenCV's and that is not installed.
@@ -105,10 +109,10 @@ class Pipeline(BaseModel):
         width, height = self._resized(*image.size)
         if width * height > _MAX_RESIZED:
             raise DataError(f"{image.width} x {image.height} is too elongated to be resized.")
-        pixels = _RESIZERS[self.resizer](image, (width, height))
         tall, wide = self.shape
         left, top = round((width - wide) / 2), round((height - tall) / 2)
-        return np.ascontiguousarray(pixels[top : top + tall, left : left + wide])
+        box = (left, top, left + wide, top + tall)
+        return _RESIZERS[self.resizer](image, (width, height), box)
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) after resizing, rounded as torchvision's functional.resize does."""
@@ -181,7 +185,7 @@ class Pipeline(BaseModel):
         return np.asarray(pixels, np.uint8)
 
     def _ordered(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """[n, 3, h, w], colours ordered."""
+        """[n, 3, h, w], colours ordered; no copy of crops whose colours lie so."""
         ordered = crops if self.color == "RGB" else crops[..., ::-1]
         return np.ascontiguousarray(ordered.transpose(0, 3, 1, 2))
 
@@ -339,21 +343,71 @@ def _opencv() -> Any:
     return cv2
 
 
-def _pillow(method: Image.Resampling, image: Image.Image, size: Size) -> NDArray[np.uint8]:
-    return np.asarray(image.resize(size, method), np.uint8)
+def _pillow(
+    method: Image.Resampling, image: Image.Image, size: Size, box: Box
+) -> NDArray[np.uint8]:
+    """Only what the crop needs is computed where that gives the same pixels, to the last bit."""
+    if size != image.size:
+        image, box = _resized_part(method, image, size, box)
+    cropped = image if box == (0, 0, *image.size) else image.crop(box)
+    return np.stack([np.asarray(band) for band in cropped.split()]).transpose(1, 2, 0)
 
 
-def _opencv_bilinear(image: Image.Image, size: Size) -> NDArray[np.uint8]:
+def _resized_part(
+    method: Image.Resampling, image: Image.Image, size: Size, box: Box
+) -> tuple[Image.Image, Box]:
+    """The image resized to ``size``, or a part of that, and where ``box`` is in it."""
+    left, top, right, bottom = box
+    across = _stretch(image.width, size[0], left, right)
+    down = _stretch(image.height, size[1], top, bottom)
+    part = across.length, down.length
+    if _rows_first(image.size, size) != _rows_first(image.size, part):
+        return image.resize(size, method), box
+    resized = image.resize(part, method, (across.first, down.first, across.last, down.last))
+    x, y = across.start, down.start
+    return resized, (left - x, top - y, right - x, bottom - y)
+
+
+class _Stretch(NamedTuple):
+    """Along one side, ``length`` pixels of the resized image from ``start`` on, and where in the
+    image itself they begin and end."""
+
+    start: int
+    length: int
+    first: float
+    last: float
+
+
+def _stretch(source: int, resized: int, start: int, end: int) -> _Stretch:
+    """From ``start`` to ``end`` where Pillow's numbers, float32 and then double, hold the place of
+    each of these pixels exactly: it weighs the same pixels then as for all. Else the whole side,
+    as where nothing is to be resized along it."""
+    common = math.gcd(source, resized)
+    parts = resized // common
+    if source == resized or parts & (parts - 1) or end * (source // common) >= 2**24:
+        return _Stretch(0, resized, 0, source)
+    return _Stretch(start, end - start, start * source / resized, end * source / resized)
+
+
+def _rows_first(source: Size, resized: Size) -> bool:
+    """Whether newer versions of Pillow resize the height first, which rounds differently."""
+    fewer = source[1] - resized[1]
+    return fewer > 0 and fewer > 2 * (source[0] - resized[0])
+
+
+def _opencv_bilinear(image: Image.Image, size: Size, box: Box) -> NDArray[np.uint8]:
     cv2 = _opencv()
     pixels: NDArray[np.uint8] = cv2.resize(np.asarray(image), size, interpolation=cv2.INTER_LINEAR)
-    return pixels
+    left, top, right, bottom = box
+    return pixels[top:bottom, left:right]
 
 
-_RESIZERS: dict[Resizer, Callable[[Image.Image, Size], NDArray[np.uint8]]] = {
-    "pillow-bilinear": lambda image, size: _pillow(Image.Resampling.BILINEAR, image, size),
-    "pillow-bicubic": lambda image, size: _pillow(Image.Resampling.BICUBIC, image, size),
+_RESIZERS: dict[Resizer, Callable[[Image.Image, Size, Box], NDArray[np.uint8]]] = {
+    "pillow-bilinear": partial(_pillow, Image.Resampling.BILINEAR),
+    "pillow-bicubic": partial(_pillow, Image.Resampling.BICUBIC),
     "opencv-bilinear": _opencv_bilinear,
 }
+"""How to resize an image to a size and crop it to a box."""
 
 
 def _short_hash(text: str) -> str:

@@ -27,7 +27,7 @@ class StreamingCrops:
 
     def __init__(self, count: int, pipeline: Pipeline) -> None:
         self._count, self._dtype = count, pipeline.dtype
-        self._shape = (*pipeline.shape, 3)
+        self._shape = (3, *pipeline.shape)
         self._news = threading.Condition()
         self._offsets: list[int | None] = []
         self._file: BufferedReader | None = None
@@ -42,12 +42,12 @@ class StreamingCrops:
             self._news.wait_for(lambda: len(self._offsets) > last or self._over)
             if len(self._offsets) <= last:
                 raise _ConsumerLeftError
-            for row, pixels in zip(rows.tolist(), taken, strict=True):
+            for row, planes in zip(rows.tolist(), taken, strict=True):
                 offset = self._offsets[row]
                 if offset is not None and self._file is not None:
                     self._file.seek(offset)
-                    self._file.readinto(pixels.data)
-        return taken
+                    self._file.readinto(planes.data)
+        return taken.transpose(0, 2, 3, 1)
 
     @property
     def usable(self) -> NDArray[np.bool_]:

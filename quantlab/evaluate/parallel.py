@@ -16,6 +16,7 @@ from quantlab.evaluate.evaluator import AnswerStream, Rows
 from quantlab.evaluate.execution import ALL_CORES, Execution
 from quantlab.evaluate.fold import fold_preprocess
 from quantlab.evaluate.plan import BATCHES, ParallelPlan, fastest, next_plan, splits
+from quantlab.model.kinds import ONNX_RUNTIME
 from quantlab.model.model import Model
 from quantlab.runtime.environment import default_threads
 from quantlab.runtime.providers import CPU
@@ -52,7 +53,8 @@ class ParallelRunner:
         usual = splits(cores) if self._on_cpu else ((1, cores),)
         self._splits = (execution.split,) if execution.split else usual
         fixed = model.input.batch or execution.batch
-        self._batches: Sequence[int] = (fixed,) if fixed else BATCHES
+        usual_batches = BATCHES if model.runtime == ONNX_RUNTIME else BATCHES[:1]
+        self._batches: Sequence[int] = (fixed,) if fixed else usual_batches
         self._runners: dict[int, Runner] = {}
         self._plan: ParallelPlan | None = None
         self._runner(self._splits[0][1])

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 BATCHES = (2, 8)
-"""Larger ones leave the processor's caches. The first is the usual one."""
+"""Larger ones leave the processor's caches. The first is the usual one, and OpenVINO's only one: it
+compiles the model for each, and was never clearly faster with another."""
 WORTH_CHANGING = 1.1
 """A plan counts as faster than an earlier one from here on: a few images tell no less."""
 _SIDE_BY_SIDE = 16

@@ -6,19 +6,19 @@ known size, nor the time until a host answers, and pooch asks one source only.
 
 from __future__ import annotations
 
-import http.client
 import queue
 import shutil
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from quantlab._util.reporter import Counted
 from quantlab.errors import FetchError
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 MAX_BYTES = 512 * 1024**2
 OPEN_SECONDS = 4.0
@@ -59,7 +59,7 @@ def copy_from(place: str, name: str, target: Path) -> None:
     return None
 
 
-def _open(url: str, seconds: float) -> http.client.HTTPResponse:
+def _open(url: str, seconds: float) -> HTTPResponse:
     """``urlopen``, given up after ``seconds`` in all.
 
     Its own timeout counts anew for each address of the host and not at all while the name is
@@ -72,25 +72,32 @@ def _open(url: str, seconds: float) -> http.client.HTTPResponse:
     except queue.Empty:
         raise FetchError(f"no answer within {seconds:g} s") from None
     if isinstance(answer, Exception):
-        reason = answer.reason if type(answer) is urllib.error.URLError else answer
+        from urllib.error import URLError
+
+        reason = answer.reason if type(answer) is URLError else answer
         raise FetchError(f"no download: {reason}") from answer
-    response: http.client.HTTPResponse = answer
+    response: HTTPResponse = answer
     return response
 
 
 def _answer(url: str, answers: queue.Queue[Any]) -> None:
-    request = urllib.request.Request(url, headers=_AGENT)
+    from http.client import HTTPException  # with TLS: 20 ms that only a download needs
+    from urllib.request import Request, urlopen
+
+    request = Request(url, headers=_AGENT)
     try:
-        answers.put(urllib.request.urlopen(request, timeout=STALL_SECONDS))
-    except (OSError, ValueError, http.client.HTTPException) as error:
+        answers.put(urlopen(request, timeout=STALL_SECONDS))
+    except (OSError, ValueError, HTTPException) as error:
         answers.put(error)
 
 
-def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+def _chunks(response: HTTPResponse) -> Iterator[bytes]:
+    from http.client import HTTPException
+
     try:
         while chunk := response.read(_CHUNK):
             yield chunk
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, HTTPException) as error:
         raise FetchError(f"the download broke off: {error}") from error
     if response.length:
         raise FetchError(f"the download broke off, {response.length} bytes before its end")

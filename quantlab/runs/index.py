@@ -61,6 +61,7 @@ _RUNS = Table(
     Column("top1", Float(53)),
     Column("decline", Float(53)),
     Column("problem", String, nullable=False),
+    sa.Index(f"quantlab_runs_v{VERSION}_newest", "place", "started", "folder"),
 )
 _FIGURES = Table(
     f"quantlab_figures_v{VERSION}",
@@ -112,7 +113,7 @@ class Index:
             self._engine = _engine(url)
         try:
             with self._plain_errors():
-                self._written(_META.create_all)
+                self._written(_create)
         except BaseException:
             self.close()
             raise
@@ -166,6 +167,11 @@ class Index:
     def entries(self, wanted: Filter, *, everywhere: bool = False) -> list[Listed]:
         """The entries that pass, the newest first, those with a problem last. ``everywhere``: of
         all places."""
+        rows = self.rows(wanted, everywhere=everywhere)
+        return [Listed(row.place, _entry(row)) for row in rows]
+
+    def rows(self, wanted: Filter, *, everywhere: bool = False) -> Sequence[Row[Any]]:
+        """The same as rows, whose ``models`` are for ``about``."""
         query = self._of_place(select(_RUNS), _RUNS, everywhere)
         if wanted.verb is not None:
             query = query.where(_RUNS.c.verb == wanted.verb)
@@ -177,7 +183,7 @@ class Index:
             query = query.where(_later_in_list(wanted.after))
         query = query.order_by(_RUNS.c.started.desc(), _RUNS.c.folder.desc()).limit(wanted.limit)
         with self._plain_errors(), self._engine.connect() as connection:
-            return [Listed(row.place, _entry(row)) for row in connection.execute(query)]
+            return connection.execute(query).all()
 
     def measured(
         self, model: str, metrics: Collection[str], *, everywhere: bool = False
@@ -253,6 +259,13 @@ class Index:
             yield
         except (SQLAlchemyError, ValueError) as error:
             raise _problem(self.url, error) from error
+
+
+def _create(connection: Connection) -> None:
+    """The tables, and what tables that were made before have not."""
+    _META.create_all(connection)
+    for index in _RUNS.indexes:
+        index.create(connection, checkfirst=True)
 
 
 def _later_in_list(folder: str) -> sa.ColumnElement[bool]:
@@ -333,6 +346,12 @@ def _entry(row: Row[Any]) -> Entry:
         decline=row.decline,
         problem=row.problem,
     )
+
+
+def about(models: str) -> tuple[str, str]:
+    """Of a row's models the name and sha256 of the one that the run is about."""
+    name, _, sha256 = models.rpartition("\n")[2].partition("\t")
+    return name, sha256
 
 
 def _figure(row: Row[Any]) -> Figure:

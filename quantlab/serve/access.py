@@ -14,7 +14,7 @@ import time
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request, Security
+from fastapi import Request, Security
 from fastapi.security import HTTPBearer, SecurityScopes
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -163,30 +163,32 @@ async def check_page(request: Request) -> None:
         raise HTTPException(403, "the request is not from a page of this service.")
 
 
-_BEARER = HTTPBearer(
+class _Authorized(HTTPBearer):
+    """Knows the caller by what the guard has found out, and describes tokens in the OpenAPI
+    document."""
+
+    async def __call__(  # type: ignore[override]
+        self, request: Request, scopes: SecurityScopes
+    ) -> Token:
+        """The caller. Raises HTTPException: 401 for an unknown one, 403 for one without the
+        scope."""
+        caller: Token | None = request.state.caller
+        if caller is None:
+            raise HTTPException(
+                401, "a token is needed that is known here.", {"WWW-Authenticate": "Bearer"}
+            )
+        scope: Scope = scopes.scopes[0]  # type: ignore[assignment]
+        if not caller.allows(scope):
+            raise HTTPException(403, f"this needs a token of scope {scope}, not {caller.scope}.")
+        await check_page(request)
+        return caller
+
+
+authorized = _Authorized(
     scheme_name="token",
     description="A token of `quantlab token create`. Scopes: read, submit, admin; each may do "
     "what those before it may.",
-    auto_error=False,
 )
-
-
-async def authorized(
-    request: Request, scopes: SecurityScopes, _: Annotated[Any, Depends(_BEARER)]
-) -> Token:
-    """The caller. Raises HTTPException: 401 for an unknown one, 403 for one without the scope."""
-    caller: Token | None = request.state.caller
-    if caller is None:
-        raise HTTPException(
-            401, "a token is needed that is known here.", {"WWW-Authenticate": "Bearer"}
-        )
-    scope: Scope = scopes.scopes[0]  # type: ignore[assignment]
-    if not caller.allows(scope):
-        raise HTTPException(403, f"this needs a token of scope {scope}, not {caller.scope}.")
-    await check_page(request)
-    return caller
-
-
 MayRead = Annotated[Token, Security(authorized, scopes=["read"])]
 MaySubmit = Annotated[Token, Security(authorized, scopes=["submit"])]
 MayAdminister = Annotated[Token, Security(authorized, scopes=["admin"])]

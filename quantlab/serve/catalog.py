@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert, literal, select, tuple_, update
+from sqlalchemy import Connection, Row, Table, delete, insert, literal, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from quantlab._util.yamlfile import parse_yaml, validate
@@ -80,13 +80,18 @@ class Catalog:
         self, *, before: tuple[float, str] | None = None, limit: int = 100
     ) -> list[StoredModel]:
         """The newest first; ``before``: those after the one of this time and sha256."""
+        rows = self.model_rows(before=before, limit=limit)
+        return [StoredModel(**row._asdict()) for row in rows]
+
+    def model_rows(self, *, before: tuple[float, str] | None, limit: int) -> Sequence[Row[Any]]:
+        """The same as rows."""
         place = tuple_(MODELS.c.created, MODELS.c.sha256)
         query = select(MODELS).order_by(MODELS.c.created.desc(), MODELS.c.sha256.desc())
         query = query.limit(limit)
         if before is not None:
             query = query.where(place < tuple_(*map(literal, before)))
         with self.database.reading() as connection:
-            return [StoredModel(**row._asdict()) for row in connection.execute(query)]
+            return connection.execute(query).all()
 
     def model(self, name: str) -> StoredModel:
         """The model of this sha256, else the newest of this name. Raises NotFoundError."""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,6 +40,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Of every response that does not have its own."""
+_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 log = logging.getLogger("quantlab.serve")
 
 
@@ -119,9 +119,9 @@ class _HeaderSender:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(raw=message["headers"])
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
+            own = {name for name, _ in message["headers"]}
+            more = [header for header in _RAW_HEADERS if header[0] not in own]
+            message["headers"] = [*message["headers"], *more]
         await self._send(message)
 
 

@@ -15,10 +15,10 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Column, Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from quantlab.errors import QuantlabError
@@ -124,6 +124,16 @@ class JobOutcome:
     files: Mapping[str, int] = field(default_factory=dict)
 
 
+class WantedJobs(TypedDict, total=False):
+    """Which jobs: of these states (none: of any), of a verb, older than the one of the number
+    ``before``; at most ``limit``."""
+
+    states: Sequence[JobState]
+    verb: str | None
+    before: int | None
+    limit: int
+
+
 class Queue:
     """The jobs of a database. All methods raise Unavailable where that does not answer."""
 
@@ -202,16 +212,23 @@ class Queue:
             raise NotFoundError(f"there is no run {run}.")
         return _job(row)
 
-    def recent(
+    def recent(self, **wanted: Unpack[WantedJobs]) -> list[Job]:
+        """The newest jobs first."""
+        return [_job(row) for row in self._newest(JOBS.columns.values(), **wanted)]
+
+    def summaries(self, **wanted: Unpack[WantedJobs]) -> Sequence[Row[Any]]:
+        """The same as rows, without what a job was given and has said."""
+        return self._newest(_SUMMARY, **wanted)
+
+    def _newest(
         self,
-        *,
+        columns: Sequence[Column[Any]],
         states: Sequence[JobState] = (),
         verb: str | None = None,
         before: int | None = None,
         limit: int = 50,
-    ) -> list[Job]:
-        """The newest jobs first; ``before``: older than the one of this number."""
-        query: Select[Any] = select(JOBS)
+    ) -> Sequence[Row[Any]]:
+        query = select(*columns)
         if states:
             query = query.where(JOBS.c.state.in_(states))
         if verb is not None:
@@ -220,7 +237,7 @@ class Queue:
             query = query.where(JOBS.c.number < before)
         query = query.order_by(JOBS.c.number.desc()).limit(limit)
         with self.database.reading() as connection:
-            return [_job(row) for row in connection.execute(query)]
+            return connection.execute(query).all()
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[JobEvent]:
         """A job's events with numbers above ``after``, the oldest first."""
@@ -368,6 +385,11 @@ class Queue:
         return row
 
 
+_SUMMARY = [
+    column
+    for column in JOBS.columns
+    if column.name not in ("token", "key", "digest", "inputs", "out", "error")
+]
 _FREE = (
     select(JOBS)
     .where(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
+from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Row
 
 from quantlab._util.reporter import NullReporter
 from quantlab.errors import RecordError
@@ -80,6 +81,11 @@ class Runs:
         """The entries that pass, the newest first."""
         with _answering():
             return [listed.entry for listed in self._index.entries(wanted)]
+
+    def rows(self, wanted: Filter) -> Sequence[Row[Any]]:
+        """The same as rows."""
+        with _answering():
+            return self._index.rows(wanted)
 
     def models(self) -> list[str]:
         """The names of all models that have figures."""

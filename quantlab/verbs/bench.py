@@ -102,9 +102,14 @@ def timed(
     spec: BenchOptions,
     reporter: Reporter,
     enough: Enough | None = None,
+    *,
+    costs: bool = True,
 ) -> BenchResult:
-    """Latency, with a progress bar; in fewer rounds where these are ``enough``."""
-    alone = partial(bench, threads=spec.threads, isolation=spec.isolation, enough=enough)
+    """Latency, with a progress bar; in fewer rounds where these are ``enough``. See ``bench`` for
+    ``costs``."""
+    alone = partial(
+        bench, threads=spec.threads, isolation=spec.isolation, enough=enough, costs=costs
+    )
     return _measured(alone, models, spec, reporter, "Timing", steps(1, spec.rounds))
 
 

@@ -275,14 +275,20 @@ class TrialRunner:
     def beside(self, int8: Model, other: RuntimeName) -> BenchResult:
         """int8 timed in its own and in the ``other`` runtime, in turns."""
         with self.timeline.step(f"{int8.name} timed in {other}"):
-            return self._timed([int8, int8.with_overrides(runtime=other)], TRIAL_TIMING)
+            return self._timed(
+                [int8, int8.with_overrides(runtime=other)], TRIAL_TIMING, costs=False
+            )
 
     def milliseconds(self, paths: Sequence[Path]) -> list[float]:
         """The median time of each file, all timed in turns."""
         models = [self.files.load(path, path.stem) for path in paths]
-        return [found.p50 for found, *_ in self._timed(models, TRIAL_TIMING).measurements]
+        return [
+            found.p50 for found, *_ in self._timed(models, TRIAL_TIMING, costs=False).measurements
+        ]
 
-    def _timed(self, models: Sequence[Model], conditions: BenchConditions) -> BenchResult:
+    def _timed(
+        self, models: Sequence[Model], conditions: BenchConditions, *, costs: bool = True
+    ) -> BenchResult:
         """Time the models in turns, at the model's fixed batch size if it has one."""
         fixed = self.prepared.model.input.batch
         spec = BenchOptions(
@@ -295,7 +301,7 @@ class TrialRunner:
             provider=self.execution.providers[0],
             isolation="shared",
         )
-        return timed(models, spec, self.reporter, told_apart)
+        return timed(models, spec, self.reporter, told_apart, costs=costs)
 
     def compare(self, int8: Model, answers: Predictions, timing: BenchResult | None) -> Comparison:
         """Compare int8 with fp32."""

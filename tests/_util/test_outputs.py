@@ -63,6 +63,16 @@ def test_parts_are_not_looked_for_where_no_output_exists(tmp_path: Path) -> None
     check([Output(tmp_path / "new", "--output", MINE)], [Input(tmp_path, "--data", parts)])
 
 
+def test_parts_are_not_looked_for_where_all_outputs_are_folders(tmp_path: Path) -> None:
+    """They are files: a folder of runs that is there costs no look at each image."""
+
+    def parts(path: Path) -> list[Path]:
+        raise AssertionError
+
+    (tmp_path / "runs").mkdir()
+    check([Output(tmp_path / "runs", "--runs-dir")], [Input(tmp_path, "--data", parts)])
+
+
 def test_a_folder_that_is_read_is_not_filled(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="what --data reads"):
         check([Output(tmp_path, "--runs-dir")], [Input(tmp_path, "--data")])

@@ -86,6 +86,22 @@ def test_rounds_end_as_soon_as_they_are_enough(tiny: Model) -> None:
     assert {len(m.rounds) for m in result.noise} == {10}
 
 
+def test_without_costs_no_other_process_is_started(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    start = BenchProcess.__init__
+
+    def counted(self: BenchProcess, *args: Any) -> None:
+        started.append(args)
+        start(self, *args)
+
+    monkeypatch.setattr(BenchProcess, "__init__", counted)
+    result = bench([tiny, tiny], isolation="shared", costs=False, **QUICK)
+    assert len(started) == 1
+    assert {m.peak_rss_bytes for m in (*result.measurements[0], *result.noise)} == {None}
+
+
 def test_the_model_file_is_not_touched(tiny: Model) -> None:
     bench([tiny], **QUICK)
     tiny.check_unchanged()

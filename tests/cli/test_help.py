@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -23,7 +24,13 @@ try:
 except SystemExit as end:
     print("exit", end.code)
 print("loaded", *[name for name in {heavy!r} if name in sys.modules])
+own = [name for name in sys.modules if name.split(".")[0] not in sys.stdlib_module_names]
+print(len([name for name in own if name.split(".")[0] == "quantlab"]), len(own))
 """
+MOST_MODULES = {"": (35, 70), "tune": (45, 180)}
+"""Of quantlab, and with those of its libraries: the first help is of all verbs, and tune has the
+targets' and the recipe's words."""
+MOST_OF_ANOTHER = (25, 135)
 
 
 def asked(*words: str) -> str:
@@ -33,11 +40,24 @@ def asked(*words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("words", [(), *((verb,) for verb in VERBS)])
-def test_help_loads_nothing_heavy(words: tuple[str, ...]) -> None:
-    *text, code, loaded = asked(*words, "--help").splitlines()
+def all_commands() -> Iterator[tuple[str, ...]]:
+    """Verbs, and those that are of one."""
+    for verb in VERBS:
+        yield (verb,)
+        command = main.get_command(click.Context(main), verb)
+        if isinstance(command, click.Group):
+            yield from ((verb, name) for name in command.commands)
+
+
+@pytest.mark.parametrize("words", [(), *all_commands()])
+def test_help_loads_nothing_heavy_and_little_at_all(words: tuple[str, ...]) -> None:
+    *text, code, loaded, counts = asked(*words, "--help").splitlines()
     assert (code, loaded.strip()) == ("exit 0", "loaded")
     assert " ".join(["Usage: quantlab", *words]) in "\n".join(text)
+    own, all_of = map(int, counts.split())
+    most_own, most = MOST_MODULES.get(" ".join(words), MOST_OF_ANOTHER)
+    assert 0 < own <= most_own
+    assert own < all_of <= most
 
 
 def test_the_version() -> None:

@@ -66,12 +66,12 @@ def test_batches_are_shaped_like_the_models_input(
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_images_seen_do_not_stay_in_memory(tmp_path: Path) -> None:
     """200 crops of 150 KB, 30 MB in all, through a memory map."""
-    np.save(tmp_path / "crops.npy", np.ones((200, 224, 224, 3), np.uint8))
-    array = np.load(tmp_path / "crops.npy", mmap_mode="r")
+    np.save(tmp_path / "crops.npy", np.ones((200, 3, 224, 224), np.uint8))
+    planes = np.load(tmp_path / "crops.npy", mmap_mode="r")
     names = tuple("" for _ in range(200))
     pipeline = get_pipeline({**PIPELINE, "crop": 224, "resize": 256})
     spec = replace(SPEC, height=224, width=224)
-    images = CalibrationImages(Crops(array, names, None, names, "", pipeline, ()), spec)
+    images = CalibrationImages(Crops(planes, names, None, names, "", pipeline, ()), spec)
     before = _mapped_kib()
     for _ in images:
         assert _mapped_kib() - before < 5_000

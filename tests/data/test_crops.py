@@ -15,6 +15,7 @@ from quantlab.data.dataset import Dataset
 from quantlab.data.preprocess import get_pipeline
 from quantlab.data.readers import open_dataset
 from quantlab.errors import DataError, OutputError
+from quantlab.model.model import InputSpec
 from quantlab.testing import image_folder, listed_folder, npz_file, photo, truncate
 
 PIPELINE = get_pipeline("torchvision", 32)
@@ -38,7 +39,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(crops_module, "_crop_or_reason", fail)
+    monkeypatch.setattr(crops_module, "_planes_or_reason", fail)
 
 
 def test_crops_are_those_of_the_pipeline_in_order(images: Path, cache: Path) -> None:
@@ -56,6 +57,20 @@ def test_crops_are_those_of_the_pipeline_in_order(images: Path, cache: Path) -> 
     assert crops.problems == ()
     assert len(crops) == 12
     assert not crops.array.flags.writeable
+
+
+@pytest.mark.parametrize("rows", [slice(2, 7), np.array([11, 0, 3])])
+def test_a_batch_is_the_same_however_pixels_lie_in_memory(
+    images: Path, cache: Path, rows: Any
+) -> None:
+    crops = load_crops(open_dataset(images), PIPELINE, cache_dir=cache)
+    taken = crops.pixels(rows)
+    assert taken.transpose(0, 3, 1, 2).flags.c_contiguous
+    assert not np.shares_memory(taken, crops.planes)
+    assert np.array_equal(taken, crops.array[rows])
+    spec = InputSpec("input", "NCHW", "float32", 32, 32, None)
+    made = PIPELINE.to_input(np.ascontiguousarray(taken), spec)
+    assert crops.inputs(rows, spec).tobytes() == made.tobytes()
 
 
 def test_the_second_time_nothing_is_decoded(

@@ -39,6 +39,36 @@ def test_other_formats_are_read(file_format: str) -> None:
     assert np.abs(decoded - np.asarray(image, float)).mean() < 6
 
 
+JPEGS: dict[str, dict[str, Any]] = {
+    "4:4:4": {"subsampling": "4:4:4"},
+    "4:2:2": {"subsampling": "4:2:2"},
+    "4:2:0": {"subsampling": "4:2:0"},
+    "progressive": {"progressive": True},
+    "restart markers": {"restart_marker_blocks": 2},
+    "RGB": {"keep_rgb": True},
+    "optimized": {"optimize": True, "quality": 20},
+}
+
+
+@pytest.mark.parametrize("kind", [*JPEGS, "grey", "CMYK"])
+@pytest.mark.parametrize("size", [(1, 1), (17, 9), (200, 3), (131, 97)])
+def test_a_jpeg_has_the_pixels_that_pillow_gives(kind: str, size: tuple[int, int]) -> None:
+    image = photo(5, size=size).convert({"grey": "L", "CMYK": "CMYK"}.get(kind, "RGB"))
+    data = encode(image, "JPEG", **JPEGS.get(kind, {}))
+    with Image.open(io.BytesIO(data)) as opened:
+        expected = np.asarray(opened.convert("RGB"))
+    assert np.array_equal(np.asarray(decode(data, "a")), expected)
+
+
+@pytest.mark.parametrize(
+    "file_format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF"]
+)
+def test_an_image_outlives_its_file(file_format: str) -> None:
+    decoded = decode(encode(photo(5, size=(40, 30)), file_format), "a")
+    assert decoded.resize((7, 5)).size == (7, 5)
+    assert np.array_equal(np.asarray(decoded.copy()), np.asarray(decoded))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF"])
 def test_exif_orientation_is_applied_once(orientation: int, file_format: str) -> None:

@@ -46,8 +46,64 @@ def test_torchvision_is_torchvisions(width: int, height: int) -> None:
     crop = get_pipeline("torchvision").crop_image(image)
     assert crop.dtype == np.uint8
     assert crop.shape == (224, 224, 3)
-    assert crop.flags.c_contiguous
+    assert crop.transpose(2, 0, 1).flags.c_contiguous
     assert np.array_equal(crop, torchvision_crop(image))
+
+
+SIDES = st.one_of(st.integers(20, 640), st.sampled_from([48, 64, 224, 227, 256, 375, 500, 512]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.tuples(SIDES, SIDES),
+    st.sampled_from(["bilinear", "bicubic"]),
+    st.sampled_from([(256, 224), (48, 32), (64, 64), (235, 224), ([64, 96], [64, 32])]),
+)
+def test_a_crop_is_cut_from_the_whole_resized_image(
+    size: tuple[int, int], method: str, sides: tuple[Any, Any]
+) -> None:
+    """The pixels are equal where only a part of the image was resized as well."""
+    noise = np.random.default_rng(size).integers(0, 256, (*size[::-1], 3), np.uint8)
+    image = Image.fromarray(noise)
+    fields = {"resizer": f"pillow-{method}", "resize": sides[0], "crop": sides[1]}
+    pipeline = Pipeline.model_validate({**FIELDS, **fields})
+    width, height = pipeline._resized(*size)
+    whole = image.resize((width, height), Image.Resampling[method.upper()])
+    tall, wide = pipeline.shape
+    left, top = round((width - wide) / 2), round((height - tall) / 2)
+    expected = np.asarray(whole.crop((left, top, left + wide, top + tall)))
+    assert np.array_equal(pipeline.crop_image(image), expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "resized"),
+    [
+        ((500, 375), 224, (341, 224)),
+        ((375, 500), 224, (224, 341)),
+        ((227, 227), 224, (224, 224)),
+        ((600, 400), 224, (224, 224)),
+        ((500, 375), 192, (292, 219)),
+        ((320, 240), 224, (341, 256)),
+        ((256, 341), 224, None),
+    ],
+)
+def test_only_what_the_crop_needs_is_resized_where_that_is_exact(
+    size: tuple[int, int],
+    side: int,
+    resized: tuple[int, int] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Resized to 256, a pixel begins at a binary fraction of one of the source, to 219 not; 320 x
+    240 would have its height resized before its width if it were resized in part."""
+    image, asked, resize = photo(size=size), list[tuple[int, int]](), Image.Image.resize
+
+    def spy(image: Image.Image, size: tuple[int, int], *rest: Any) -> Image.Image:
+        asked.append(size)
+        return resize(image, size, *rest)
+
+    monkeypatch.setattr(Image.Image, "resize", spy)
+    get_pipeline("torchvision", side).crop_image(image)
+    assert asked == ([resized] if resized else [])
 
 
 @pytest.mark.data

@@ -48,13 +48,13 @@ def test_rows_are_those_of_the_cache_it_leaves(dataset: Dataset, path: Path) -> 
 def test_a_reader_waits_for_its_row(
     dataset: Dataset, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go, crop = threading.Event(), crops_module._crop_or_reason
+    go, crop = threading.Event(), crops_module._planes_or_reason
 
     def held(dataset: Dataset, pipeline: Pipeline, index: int) -> Any:
         assert go.wait(10)
         return crop(dataset, pipeline, index)
 
-    monkeypatch.setattr(crops_module, "_crop_or_reason", held)
+    monkeypatch.setattr(crops_module, "_planes_or_reason", held)
     with streaming_crops(path, dataset, PIPELINE) as coming:
         assert len(coming.usable) == 0
         threading.Timer(0.05, go.set).start()
@@ -87,7 +87,7 @@ def test_what_ends_decoding_ends_the_reader(
     def full(dataset: Dataset, pipeline: Pipeline, index: int) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(crops_module, "_crop_or_reason", full)
+    monkeypatch.setattr(crops_module, "_planes_or_reason", full)
     with (
         pytest.raises(OutputError, match="the disk is full"),
         streaming_crops(path, dataset, PIPELINE) as coming,

@@ -15,6 +15,7 @@ from quantlab.evaluate.execution import Execution
 from quantlab.evaluate.parallel import ParallelRunner
 from quantlab.evaluate.plan import ParallelPlan
 from quantlab.model.model import Model
+from quantlab.runtime.openvino import OpenVinoSession
 from quantlab.runtime.runner import Runner
 from quantlab.testing import tiny_classifier
 
@@ -70,6 +71,25 @@ def test_what_is_asked_for_is_used(model: Model, images: NDArray[np.float32]) ->
     with ParallelRunner(model, Execution(batch=7, split=(2, 1))) as run:
         all_answers(run, images)
         assert run.plan == ParallelPlan(2, 1, 7)
+
+
+def test_openvino_compiles_the_model_for_two_batches_only(
+    model: Model, images: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the usual batch, and of the images that are computed alone."""
+    shapes, compile_for = list[int](), OpenVinoSession.compile
+
+    def counted(self: OpenVinoSession, shape: tuple[int, ...]) -> object:
+        shapes.append(shape[0])
+        return compile_for(self, shape)
+
+    monkeypatch.setattr(OpenVinoSession, "compile", counted)
+    monkeypatch.setattr(parallel, "PROBE_BATCHES", 0)
+    model = model.with_overrides(runtime="openvino")
+    with ParallelRunner(model) as run:
+        outputs = all_answers(run, images)[1]
+    assert sorted(shapes) == [1, 2]
+    np.testing.assert_array_equal(outputs, alone(model, images))
 
 
 def test_a_fixed_batch_is_kept(tmp_path: Path, images: NDArray[np.float32]) -> None:

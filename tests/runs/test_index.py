@@ -6,6 +6,7 @@ import builtins
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,7 @@ def test_what_it_holds_survives_it(url: str) -> None:
 
 AT_WORK = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from quantlab.runs.folders import refresh
 from quantlab.runs import index as module
@@ -250,3 +252,23 @@ def test_a_database_that_another_process_holds(
             held.close()
         index.update([("1", entry("a"))], ())
         assert folders(index) == ["a"]
+
+
+def test_a_list_is_read_in_its_order(tmp_path: Path) -> None:
+    """Not sorted at each request; also where an older quantlab has made the tables."""
+    path = tmp_path / "history.db"
+    with Index(f"sqlite:///{path}") as index:
+        index.update([("1", entry("a"))], ())
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("DROP INDEX quantlab_runs_v1_newest")
+    said: list[str] = []
+    sa.event.listen(sa.Engine, "before_cursor_execute", heard := lambda *a: said.append(a[2]))
+    try:
+        with Index(f"sqlite:///{path}") as index:
+            assert index.rows(Filter(limit=2))
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", heard)
+    with closing(sqlite3.connect(path)) as other:
+        plan = str(other.execute(f"EXPLAIN QUERY PLAN {said[-1]}", ("", 2, 0)).fetchall())
+    assert "quantlab_runs_v1_newest" in plan
+    assert "TEMP B-TREE" not in plan

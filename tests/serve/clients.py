@@ -26,6 +26,12 @@ def app_of(service: Service) -> FastAPI:
     return OPENED[-1]
 
 
+def close_applications() -> None:
+    """Let their databases go."""
+    while OPENED:
+        OPENED.pop().state.runs.close()
+
+
 def client_of(app: Any, token: str = "", **options: Any) -> TestClient:
     """A client on this machine; it never sees a server's exceptions."""
     given = {"base_url": HERE, "client": ("127.0.0.1", 5), "raise_server_exceptions": False}

@@ -86,5 +86,4 @@ def _applications_closed() -> Iterator[None]:
     """Applications of the test let their databases go."""
     yield
     if (clients := sys.modules.get("clients")) is not None:
-        while clients.OPENED:
-            clients.OPENED.pop().state.runs.close()
+        clients.close_applications()

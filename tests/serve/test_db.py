@@ -201,3 +201,37 @@ def test_a_user_who_may_make_no_tables_is_told(own_postgres: str) -> None:
     database = Database(poor.render_as_string(hide_password=False))
     with database, pytest.raises(QuantlabError, match="needs the right to make tables"):
         database.create()
+
+
+def test_every_commit_changes_the_version(database: Database, tmp_path: Path) -> None:
+    """One of another process too; it waits for nobody."""
+    if "postgresql" in database.url:
+        assert database.version() is None
+        return
+    seen = [database.version()]
+
+    def changed() -> bool:
+        seen.append(database.version())
+        return seen[-1] != seen[-2]
+
+    assert not changed()
+    add(database, "a")
+    assert changed()
+    recipes(database)
+    assert not changed()
+    with database.writing() as connection:
+        connection.execute(insert(RECIPES).values(name="b", text="", created=0.0))
+        assert not changed()
+        connection.rollback()
+    assert not changed()
+    with Database(database.url) as other:
+        add(other, "c")
+    assert changed()
+    with held(tmp_path / "server.db"):
+        assert not changed()
+    assert None not in seen
+
+
+def test_a_database_that_was_not_opened_has_no_version(db_url: str) -> None:
+    with Database(db_url) as database:
+        assert database.version() is None

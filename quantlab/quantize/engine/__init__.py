@@ -1,6 +1,6 @@
 """quantlab's own quantization engine: ranges, equalization, rounding and bias correction.
 
-    prepare → read_net → place → equalize → ranges → weights and biases → range search → write
+    prepare → read_net → place → describe → equalize → ranges → weights → range search → write
 
 Each part is a field of the Recipe. Nothing here needs more than numpy, scipy, onnx, onnxruntime.
 """
@@ -8,6 +8,7 @@ Each part is a field of the Recipe. Nothing here needs more than numpy, scipy, o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -19,18 +20,22 @@ from quantlab.model.model import Model
 from quantlab.quantize.checks import check_weights
 from quantlab.quantize.costs import Costs, shipped_costs
 from quantlab.quantize.engine.activations import HARD_SWISH_OPSET
+from quantlab.quantize.engine.channels import ChannelWatch
 from quantlab.quantize.engine.dynamic import write_dynamic
-from quantlab.quantize.engine.equalize import Equalized, Equalizer
+from quantlab.quantize.engine.equalize import Equalized, Equalizer, late, scaled_groups
 from quantlab.quantize.engine.forms import to_int8_forms
-from quantlab.quantize.engine.grid import Grid, activation_grid, weight_storage
-from quantlab.quantize.engine.held_out import HeldOut, clearly_less, held_out_images
+from quantlab.quantize.engine.grid import Doubles, Grid, activation_grid, weight_storage
+from quantlab.quantize.engine.held_out import HeldOut, Images, clearly_less
 from quantlab.quantize.engine.net import Net, check_excluded, read_net
 from quantlab.quantize.engine.observe import (
     Batches,
     Observe,
+    Watch,
     fixed_batch,
     observe_tensors,
+    showing,
     spread_batches,
+    watch,
 )
 from quantlab.quantize.engine.place import (
     Shapes,
@@ -216,14 +221,10 @@ def make_plan(
         raise QuantizeError("there is no calibration image.")
     told("describing channels", 0.05)
     some = spread_batches(net, calibration, SOME_IMAGES)
-    fitting, judging = some[::2], some[1::2] or some
-    judges = recipe.equalize or recipe.range_search
-    judge = held_out_images(net, judging) if judges else None
-    equalizer = Equalizer(net, recipe, some)
-    if judge is not None and recipe.equalize and _equalization_harms(equalizer, some, judge):
-        equalizer = Equalizer(net, recipe.model_copy(update={"equalize": False}), some)
+    fitting = some[::2]
+    equalizer, judge = _described(net, recipe, fitting, some[1::2])
     told("observing ranges", 0.2)
-    start, seen = _observed(equalizer, recipe, calibration, some, observe)
+    start, seen = _observed(equalizer, recipe, calibration, observe)
     ranges = _ranges(start, seen)
     plan = _unrounded(start.net, ranges, recipe)
     corrects = recipe.rounding != "nearest" or recipe.bias_correction
@@ -235,7 +236,7 @@ def make_plan(
         )
     else:
         plan = nearest_weights(plan, recipe)
-    if judge is None or not recipe.range_search:
+    if not recipe.range_search:
         return plan
     told("searching ranges", 0.8)
     found = {n: e.ranges() for n, e in seen.items() if isinstance(e, Candidates)}
@@ -268,22 +269,48 @@ def _written(recipe: Recipe) -> tuple[Literal["auto", "int32", "fp32"], bool]:
 
 
 @np.errstate(all="ignore")  # what is not finite is refused, by name, once all images are seen
-def _equalization_harms(equalizer: Equalizer, some: Batches, judge: HeldOut) -> bool:
+def _described(
+    net: Net, recipe: Recipe, fitting: Images, judging: Images
+) -> tuple[Equalizer, HeldOut]:
+    """What equalizes the network, and the images that judge, after one pass over both kinds of
+    images: equalization is left off where it harms."""
+    some = [*fitting, *judging]
+    groups = scaled_groups(net, recipe)
+    seen = ChannelWatch(net, [name for group in groups for name in group], late(net, groups))
+    judge = HeldOut(net, judging or fitting, range(len(fitting) if judging else 0, len(some)))
+    few = max(1, TRIED // len(some[0]))
+    tries = recipe.equalize and groups
+    others = [name for name in _open_tensors(net) if name not in seen.watch.names]
+    extremes = {name: MinMax() for name in others} if tries else {}
+    trial = Watch(list(extremes), showing(net, {}, extremes), range(few))
+    judges = [judge.watch] if recipe.range_search or tries else []
+    watch(net, [seen.watch, *judges, trial], some)
+    equalizer = Equalizer(net, recipe, seen.channels())
+    if tries:
+        rows = np.arange(sum(map(len, fitting)))
+        ranges = {name: found.range() for name, found in extremes.items()}
+        if _equalization_harms(equalizer, rows, ranges, partial(judge.errors, batches=few)):
+            plainly = recipe.model_copy(update={"equalize": False})
+            equalizer = Equalizer(net, plainly, seen.channels())
+    return equalizer, judge
+
+
+def _equalization_harms(
+    equalizer: Equalizer,
+    rows: NDArray[np.int64],
+    ranges: Mapping[str, Range],
+    errors: Callable[[QuantizationPlan], Doubles],
+) -> bool:
     """Whether the network clearly answers better without equalization to images that the channels'
-    scales were not made of: tried with min-max ranges and nearest weights."""
-    net, batches = equalizer.net, list(some)
-    few = max(1, TRIED // len(batches[0]))
-    part = np.repeat(np.arange(len(batches)) % 2, [len(batch) for batch in batches])
-    start, plain = equalizer.tried(np.flatnonzero(part == 0))
+    scales were not made of, which are the images of ``rows``: tried with min-max ranges, of the
+    tensors that are never scaled ``ranges``, and nearest weights."""
+    start, plain = equalizer.tried(rows)
     if not any(np.ptp(by) for by in start.scales.values()):
         return False
     recipe = _unbounded(equalizer.recipe)
-    seen = {name: MinMax() for name in _open_tensors(net) if name not in plain}
-    observe_tensors(net, {}, seen, batches[::2][:few])
-    ranges = {name: extremes.range() for name, extremes in seen.items()}
     without, equalized = (
-        judge.first(few).errors(nearest_weights(_unrounded(n, {**ranges, **more}, recipe), recipe))
-        for n, more in ((net, plain), (start.net, start.ranges))
+        errors(nearest_weights(_unrounded(n, {**ranges, **plain, **more}, recipe), recipe))
+        for n, more in ((equalizer.net, {}), (start.net, start.ranges))
     )
     return clearly_less(without, equalized * LEAST_GAIN)
 
@@ -305,19 +332,18 @@ def _observed(
     equalizer: Equalizer,
     recipe: Recipe,
     calibration: Batches,
-    some: Batches,
     observe: Observe,
 ) -> tuple[Equalized, dict[str, RangeEstimator]]:
     """The net equalized, and what was seen of each tensor whose range that leaves open: one pass
-    over all images, and ``some`` of them again."""
+    over all images; what waits for its scales was seen before, on some of them."""
     net, grid = equalizer.net, activation_grid(recipe)
     names = [name for name in _open_tensors(net) if name not in equalizer.peaks]
     seen = {name: _estimator(recipe, grid) for name in names}
-    late = {name: seen[name] for name in names if name in equalizer.waiting}
-    early = {name: seen[name] for name in names if name not in late}
+    early = {name: seen[name] for name in names if name not in equalizer.waiting}
     observe(net, equalizer.scales, {**early, **equalizer.peaks}, calibration)
     start = equalizer.finish()
-    observe_tensors(net, start.scales, late, some)
+    for name in (name for name in names if name not in early):
+        equalizer.channels[name].show(name, seen[name], start.scales[name])
     return start, seen
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from quantlab.quantize.engine.grid import Doubles, Floats
 from quantlab.quantize.engine.net import Net
-from quantlab.quantize.engine.observe import Batches, tensor_batches
-from quantlab.quantize.engine.ranges import Range
+from quantlab.quantize.engine.observe import Watch, by_image, naming
+from quantlab.quantize.engine.ranges import Range, RangeEstimator, image_extremes, sampled
 
 USUAL = 0.75
 """A channel's usual reach: this quantile over images of its largest magnitude."""
@@ -30,14 +30,17 @@ class Channels:
 @dataclass(frozen=True, eq=False)
 class ImageChannels:
     """A tensor's channels by image, float64 [n, channels] each: the least and the largest value,
-    and the mean square."""
+    and the mean square; and what ``sampled`` leaves of its values [n, s], if they were to be kept,
+    with their channels [s]."""
 
     low: Doubles
     high: Doubles
     power: Doubles
+    values: Floats | None = None
+    channel: NDArray[np.int64] | None = None
 
     def of(self, rows: NDArray[np.int64]) -> ImageChannels:
-        """The same of these images alone."""
+        """The same of these images alone, without values."""
         return ImageChannels(self.low[rows], self.high[rows], self.power[rows])
 
     @property
@@ -52,21 +55,49 @@ class ImageChannels:
         by = 1.0 if scales is None else scales.astype(np.float64)
         return float((self.low.min(0) * by).min()), float((self.high.max(0) * by).max())
 
+    def show(self, name: str, estimator: RangeEstimator, scales: Floats) -> None:
+        """Shows the estimator the values that were kept, channels times ``scales``; ``name`` is the
+        tensor's. Raises QuantizeError where one is NaN or infinite."""
+        assert self.values is not None
+        ends = np.concatenate([self.low, self.high], axis=1).astype(np.float32)
+        with naming(name):
+            extremes = image_extremes(ends * np.tile(scales, 2))
+            estimator.add(self.values * scales[self.channel], *extremes)
 
-def image_channels(net: Net, names: Sequence[str], batches: Batches) -> dict[str, ImageChannels]:
-    """The channels of these tensors on these images, in one pass."""
-    found: dict[str, list[tuple[Doubles, ...]]] = {name: [] for name in names}
-    for values in tensor_batches(net, names, batches):
-        count = len(values[net.input])
-        for name in names:
-            flat = _by_channel(values[name], count)
+
+class ChannelWatch:
+    """Describes the channels of these tensors on the images that ``watch`` is given; of those
+    ``kept`` values stay."""
+
+    def __init__(self, net: Net, names: Sequence[str], kept: Container[str] = ()) -> None:
+        self._net, self._kept = net, kept
+        self._parts: dict[str, list[tuple[Doubles, ...]]] = {name: [] for name in names}
+        self._values: dict[str, list[Floats]] = {name: [] for name in names if name in kept}
+        self._channel: dict[str, NDArray[np.int64]] = {}
+        self.watch = Watch(list(names), self._see)
+
+    def _see(self, seen: dict[str, Floats]) -> None:
+        count = len(seen[self._net.input])
+        for name, parts in self._parts.items():
+            values = seen[name]
+            flat = _by_channel(values, count)
             power = np.einsum("ncp,ncp->nc", flat, flat) / flat.shape[2]
-            parts = (flat.min(2), flat.max(2), power)
-            found[name].append(tuple(part.astype(np.float64) for part in parts))
-    return {
-        name: ImageChannels(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-        for name, parts in found.items()
-    }
+            found = (flat.min(2), flat.max(2), power)
+            parts.append(tuple(part.astype(np.float64) for part in found))
+            if name in self._values:
+                self._values[name].append(sampled(by_image(values, count)).copy())
+                numbers = np.arange(values.shape[1]).reshape(-1, *[1] * (values.ndim - 2))
+                channel = by_image(np.broadcast_to(numbers, values.shape), count)
+                self._channel[name] = sampled(channel)[0].copy()
+
+    def channels(self) -> dict[str, ImageChannels]:
+        """Those of the images so far."""
+        found = {}
+        for name, parts in self._parts.items():
+            low, high, power = (np.concatenate(part) for part in zip(*parts, strict=True))
+            values = np.concatenate(self._values[name]) if name in self._values else None
+            found[name] = ImageChannels(low, high, power, values, self._channel.get(name))
+        return found
 
 
 def _by_channel(values: Floats, count: int) -> Floats:

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from quantlab.model import graph as g
 from quantlab.model.large import Weights
-from quantlab.quantize.engine.channels import Channels, image_channels
+from quantlab.quantize.engine.channels import Channels, ImageChannels
 from quantlab.quantize.engine.grid import Doubles, Floats, activation_grid, weight_limit
 from quantlab.quantize.engine.net import Layer, Net
-from quantlab.quantize.engine.observe import Batches
 from quantlab.quantize.engine.ranges import ChannelPeaks, Range
 from quantlab.recipe import Recipe
 
@@ -51,12 +50,10 @@ class Equalizer:
     """
 
     @np.errstate(all="ignore")  # what is not finite is refused, by name, once all images are seen
-    def __init__(self, net: Net, recipe: Recipe, some: Batches) -> None:
-        self.net, self.recipe = net, recipe
-        groups = [group for group in tensor_groups(net) if self._wanted(group)]
-        names = [name for group in groups for name in group]
-        self.channels = image_channels(net, names, some) if names else {}
-        facts = {name: channels.facts for name, channels in self.channels.items()}
+    def __init__(self, net: Net, recipe: Recipe, channels: Mapping[str, ImageChannels]) -> None:
+        self.net, self.recipe, self.channels = net, recipe, channels
+        groups = scaled_groups(net, recipe)
+        facts = {name: channels[name].facts for group in groups for name in group}
         groups = [g for g in groups if len({len(facts[name].top) for name in g}) == 1]
         self._waiting = [group for group in groups if _activations(net, group)]
         self._groups, self._facts = groups, facts
@@ -90,7 +87,7 @@ class Equalizer:
         part = {name: channels.of(rows) for name, channels in self.channels.items()}
         scales = self._scales(self._groups, {name: seen.facts for name, seen in part.items()})
         ranges = {name: part[name].extremes(by) for name, by in scales.items()}
-        plain = {name: part[name].extremes() for name in scales}
+        plain = {name: seen.extremes() for name, seen in part.items()}
         return Equalized(_scaled_net(self.net, scales), scales, ranges), plain
 
     def _scales(
@@ -99,11 +96,22 @@ class Equalizer:
         by = {tuple(group): _group_scales(self.net, group, facts, self.recipe) for group in groups}
         return {name: scales for group, scales in by.items() for name in group}
 
-    def _wanted(self, group: Sequence[str]) -> bool:
-        wanted = self.recipe.equalize
-        if self.recipe.smooth is not None:
-            wanted = wanted or _read_by_gemm(self.net, group)
-        return wanted and _can_scale(self.net, group)
+
+def scaled_groups(net: Net, recipe: Recipe) -> list[list[str]]:
+    """The groups of tensors that the recipe wants scaled, and that can be."""
+    return [
+        group
+        for group in tensor_groups(net)
+        if (recipe.equalize or (recipe.smooth is not None and _read_by_gemm(net, group)))
+        and _can_scale(net, group)
+    ]
+
+
+def late(net: Net, groups: Sequence[Sequence[str]]) -> set[str]:
+    """The tensors of these groups whose scales are not known before ``finish``, nor their ranges
+    then: of these the channels' values are to be kept."""
+    waiting = (name for group in groups if _activations(net, group) for name in group)
+    return {name for name in waiting if not net.never_negative(name)}
 
 
 def tensor_groups(net: Net) -> list[list[str]]:

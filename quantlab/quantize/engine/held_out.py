@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from quantlab.data.threads import ordered_map
-from quantlab.quantize.engine.grid import Doubles
+from quantlab.quantize.engine.grid import Doubles, Floats
 from quantlab.quantize.engine.net import Net
+from quantlab.quantize.engine.observe import Watch
 from quantlab.quantize.engine.plan import QuantizationPlan
 from quantlab.quantize.engine.qdq import write_qdq
 from quantlab.runtime.environment import default_threads
@@ -25,6 +26,8 @@ SURE = 0.8
 """A change must lower the cost of so many of the samples that chance might have drawn instead."""
 FEWEST = 24
 """The KL of fewer images is that of one or two whose answer is at stake: it does not count."""
+PARTS = 8
+"""A change is tried on so many parts of the images in turn, as long as it may still be a gain."""
 _RESAMPLES = 256
 _LEAST, _MOST = 1e-12, 1e30
 _SHAPING = ("Flatten", "Reshape", "Squeeze", "Identity")
@@ -39,46 +42,87 @@ def cost(errors: Doubles) -> Doubles:
     return np.asarray(errors.mean(-1) + TAIL_WEIGHT * tail)
 
 
-def clearly_less(new: Doubles, old: Doubles) -> bool:
-    """Whether errors ``new`` cost less than ``old`` of the same images, both [kinds, n], and would
-    of nearly all samples of them (bootstrap). Each kind counts as a share of ``old``'s mean; of
-    fewer than FEWEST images the first kind alone counts."""
+def less(new: Doubles, old: Doubles) -> bool:
+    """Whether errors ``new`` cost less than ``old`` of the same images, both [kinds, n]. Each kind
+    counts as a share of ``old``'s mean; of fewer than FEWEST images the first kind alone counts."""
+    fresh, before = _together(new, old)
+    return bool(cost(fresh) < cost(before))
+
+
+def _together(new: Doubles, old: Doubles) -> tuple[Doubles, Doubles]:
     if old.shape[1] < FEWEST:
         new, old = new[:1], old[:1]
     level = np.maximum(old.mean(1, keepdims=True), _LEAST)
-    fresh, before = (new / level).sum(0), (old / level).sum(0)
+    return (new / level).sum(0), (old / level).sum(0)
+
+
+def clearly_less(new: Doubles, old: Doubles) -> bool:
+    """Whether they are ``less``, and would be of nearly all samples of the images (bootstrap)."""
+    fresh, before = _together(new, old)
     if not cost(fresh) < cost(before):
         return False
     drawn = np.random.default_rng(0).integers(len(fresh), size=(_RESAMPLES, len(fresh)))
     return bool((cost(fresh[drawn]) < cost(before[drawn])).mean() >= SURE)
 
 
-@dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Images, and the fp32 network's logits ``reference`` [n, classes] of them."""
+    """Images, and the fp32 network's logits of them, which are what goes into a final Softmax.
 
-    images: Images
-    output: str
-    reference: Doubles
+    ``watch`` is to be given these images, and nothing else, before errors are asked for.
+    """
 
-    @np.errstate(all="ignore")
-    def errors(self, plan: QuantizationPlan) -> Doubles:
+    def __init__(self, net: Net, images: Images, batches: range | None = None) -> None:
+        self.images, self.output = images, _logits(net)
+        self._seen: list[NDArray[np.generic]] = []
+        self.watch = Watch([self.output], self._see, batches)
+
+    def _see(self, values: dict[str, Floats]) -> None:
+        made = values[self.output]
+        self._seen.append(made.reshape(len(made), -1).copy())
+
+    @cached_property
+    def reference(self) -> Doubles:
+        """The fp32 network's logits, [n, classes]."""
+        return np.concatenate(self._seen).astype(np.float64)
+
+    def errors(self, plan: QuantizationPlan, batches: int | None = None) -> Doubles:
         """Each image's squared error of the logits, as a share of the logits' mean power, and the
-        KL divergence of the probabilities, [2, n].
+        KL divergence of the probabilities, [2, n]; of the first ``batches``, or of all.
 
         The former is alike for all images and says most of small changes, the latter is large on
         the few images whose answer is at stake.
         """
-        made = _answers(write_qdq(plan), plan.net.input, self.output, self.images)
-        power = max((self.reference**2).sum(1).mean(), 1e-30)
-        squared = ((made - self.reference) ** 2).sum(1) / power
-        found = np.stack([squared, _divergence(self.reference, made)])
-        return np.asarray(np.where(found < _MOST, found, _MOST))
+        order = np.arange(len(self.images))[:batches]
+        return np.concatenate([part for _, part in self.in_parts(plan, order)], axis=1)
 
-    def first(self, batches: int) -> HeldOut:
-        """The first of them."""
-        images = self.images[:batches]
-        return replace(self, images=images, reference=self.reference[: sum(map(len, images))])
+    def in_parts(
+        self, plan: QuantizationPlan, order: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], Doubles]]:
+        """The errors of the batches in this order, some at a time, with the images' numbers: what
+        is not asked for is not computed."""
+        answer = _answering(write_qdq(plan), plan.net.input, self.output)
+        for some in np.array_split(order, min(PARTS, len(order))):
+            rows = np.concatenate([self._rows[i] for i in some])
+            made = answer([self.images[i] for i in some])
+            yield rows, self._errors(made, self.reference[rows])
+
+    def worst_first(self, errors: Doubles) -> NDArray[np.int64]:
+        """The batches by the images' errors [2, n], largest first."""
+        one, _ = _together(errors, errors)
+        return np.argsort([-one[rows].mean() for rows in self._rows], kind="stable")
+
+    @cached_property
+    def _rows(self) -> list[NDArray[np.int64]]:
+        """The numbers of each batch's images."""
+        sizes = [len(batch) for batch in self.images]
+        return np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+
+    @np.errstate(all="ignore")
+    def _errors(self, made: Doubles, reference: Doubles) -> Doubles:
+        power = max((self.reference**2).sum(1).mean(), 1e-30)
+        squared = ((made - reference) ** 2).sum(1) / power
+        found = np.stack([squared, _divergence(reference, made)])
+        return np.asarray(np.where(found < _MOST, found, _MOST))
 
 
 def _divergence(reference: Doubles, made: Doubles) -> Doubles:
@@ -92,14 +136,6 @@ def _log_softmax(logits: Doubles) -> Doubles:
     return np.asarray(below - np.log(np.exp(below).sum(1, keepdims=True)))
 
 
-def held_out_images(net: Net, images: Images) -> HeldOut:
-    """These images with the fp32 network's logits, which are what goes into a final Softmax."""
-    output = _logits(net)
-    proto = onnx.ModelProto()
-    proto.CopyFrom(net.proto)
-    return HeldOut(images, output, _answers(proto, net.input, output, images))
-
-
 def _logits(net: Net) -> str:
     """The network's first output, or what the Softmax before it reads."""
     name = str(net.proto.graph.output[0].name)
@@ -109,16 +145,20 @@ def _logits(net: Net) -> str:
     return maker.inputs[0] if maker is not None and maker.kind == "Softmax" else name
 
 
-def _answers(proto: onnx.ModelProto, source: str, output: str, images: Images) -> Doubles:
+def _answering(proto: onnx.ModelProto, source: str, output: str) -> Callable[[Images], Doubles]:
+    """What gives the network's ``output`` of batches of images, [n, classes]."""
     del proto.graph.output[1:]
     proto.graph.output[0].CopyFrom(
         onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)
     )
     session = graph_session(proto, threads=1)
 
-    def answers(i: int) -> NDArray[np.generic]:
-        made = np.asarray(session.run([output], {source: images[i]})[0])
-        return made.reshape(len(made), -1)
+    def answers(images: Images) -> Doubles:
+        def of_batch(i: int) -> NDArray[np.generic]:
+            made = np.asarray(session.run([output], {source: images[i]})[0])
+            return made.reshape(len(made), -1)
 
-    made = list(ordered_map(answers, len(images), default_threads()))
-    return np.concatenate(made).astype(np.float64)
+        made = list(ordered_map(of_batch, len(images), default_threads()))
+        return np.concatenate(made).astype(np.float64)
+
+    return answers

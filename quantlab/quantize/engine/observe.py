@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -29,39 +30,61 @@ Observe = Callable[[Net, Mapping[str, Floats], Mapping[str, Observer], Batches],
 """``observe_tensors``, or what does the same elsewhere."""
 
 
-def tensor_batches(net: Net, names: Sequence[str], batches: Batches) -> Iterator[dict[str, Floats]]:
-    """The values of these tensors and of the input, for a few images at a time, in the images'
-    order; the next ones are computed while these are looked at."""
-    return ahead(_tensor_batches(net, names, batches))
+@dataclass(frozen=True)
+class Watch:
+    """Tensors that ``see`` is to be given, by name and with the input, of a few images at a time;
+    of these ``batches`` (default: of all)."""
+
+    names: Sequence[str]
+    see: Callable[[dict[str, Floats]], None]
+    batches: range | None = None
+
+    def wants(self, batch: int) -> bool:
+        """Whether it is to be given anything of this batch."""
+        return bool(self.names) and (self.batches is None or batch in self.batches)
+
+
+def watch(net: Net, watches: Sequence[Watch], batches: Batches) -> None:
+    """Runs the network once over the batches and gives each watch what it wants, in the images'
+    order; the next images are computed while these are looked at."""
+    if not any(each.names for each in watches):
+        return
+    for batch, values in ahead(_tensor_batches(net, watches, batches)):
+        for each in watches:
+            if each.wants(batch):
+                each.see({name: values[name] for name in (*each.names, net.input)})
 
 
 def _tensor_batches(
-    net: Net, names: Sequence[str], batches: Batches
-) -> Iterator[dict[str, Floats]]:
-    inner = [name for name in names if name != net.input]
+    net: Net, watches: Sequence[Watch], batches: Batches
+) -> Iterator[tuple[int, dict[str, Floats]]]:
+    every = dict.fromkeys(name for each in watches for name in each.names if name != net.input)
     proto = onnx.ModelProto()
     proto.CopyFrom(net.proto)
     outputs = {v.name for v in proto.graph.output}
     proto.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        for name in inner
+        for name in every
         if name not in outputs
     )
     # Where threads divide a tensor, some operators (Elu, Softplus, LRN) round differently.
     session = graph_session(proto, threads=1)
-    for images in _small(net, batches):
+    for batch, images in _small(net, batches):
+        wanted = [each for each in watches if each.wants(batch)]
+        if not wanted:
+            continue
+        inner = [name for name in every if any(name in each.names for each in wanted)]
         with plain_errors(CANNOT_RUN):
             found = session.run(inner, {net.input: images}) if inner else []
-        values = dict(zip(inner, found, strict=True))
-        yield {**values, net.input: np.asarray(images)}
+        yield batch, {**dict(zip(inner, found, strict=True)), net.input: np.asarray(images)}
 
 
-def _small(net: Net, batches: Batches) -> Iterator[NDArray[np.generic]]:
+def _small(net: Net, batches: Batches) -> Iterator[tuple[int, NDArray[np.generic]]]:
     fixed = fixed_batch(net)
-    for batch in batches:
+    for i, batch in enumerate(batches):
         step = len(batch) if fixed else _IMAGES_AT_ONCE
         for start in range(0, len(batch), step):
-            yield batch[start : start + step]
+            yield i, batch[start : start + step]
 
 
 def observe_tensors(
@@ -71,14 +94,23 @@ def observe_tensors(
 
     Raises QuantizeError when a tensor is NaN or infinite on some image, naming the tensor.
     """
-    names = list(estimators)
-    for values in tensor_batches(net, names, batches) if names else ():
+    watch(net, [Watch(list(estimators), showing(net, scales, estimators))], batches)
+
+
+def showing(
+    net: Net, scales: Mapping[str, Floats], estimators: Mapping[str, Observer]
+) -> Callable[[dict[str, Floats]], None]:
+    """What shows them the values of a few images; see ``observe_tensors``."""
+
+    def see(values: dict[str, Floats]) -> None:
         count = len(values[net.input])
         for name, estimator in estimators.items():
             found = scaled(values[name], scales.get(name))
             with naming(name):
                 by_channel = isinstance(estimator, ChannelPeaks)
                 estimator.update(found if by_channel else by_image(found, count))
+
+    return see
 
 
 def by_image(values: Floats, count: int) -> Floats:

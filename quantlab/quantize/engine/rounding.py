@@ -59,9 +59,9 @@ class Bound:
         for partner in self.pairs:
             first = np.flatnonzero(partner > np.arange(len(partner)))
             second = partner[first]
-            a, b = made[:, first], made[:, second]
-            row, pair = np.nonzero((np.abs(a + b) > PAIR) & (a * b > 0))
-            a, b, i, j = a[row, pair], b[row, pair], first[pair], second[pair]
+            row, pair = np.nonzero(np.abs(made[:, first] + made[:, second]) > PAIR)
+            i, j = first[pair], second[pair]
+            a, b = made[row, i], made[row, j]
             over = np.abs(a + b) - PAIR
             share = 0.5 if weights is None else weights[j] / (weights[i] + weights[j])
             taken = np.clip(np.rint(over * share), over - np.abs(b), np.abs(a))
@@ -126,7 +126,7 @@ def search_scales(rows: Doubles, H: Doubles | None, bound: Bound, least: Doubles
 
     def consider(some: NDArray[np.int64], tried: Doubles, place: NDArray[np.int64] | int) -> None:
         found = np.maximum(tried, least[some])
-        cost = _cost(rows[some], found, single, bound)
+        cost = _cost(rows if len(some) == len(rows) else rows[some], found, single, bound)
         wins = cost < best[some]
         won = some[wins]
         scales[won], best[won] = found[wins], cost[wins]
@@ -167,53 +167,58 @@ def gptq(rows: Doubles, H: Doubles, scales: Doubles, bound: Bound) -> Doubles:
     pairs = tuple(place[partner[order]] for partner in bound.pairs)
     inner, weights = Bound(bound.limit, pairs), np.diag(H)[order]
     upper = np.linalg.cholesky(np.linalg.inv(H[np.ix_(order, order)])).T
-    left, made = rows[:, order].copy(), np.zeros_like(rows)
+    left = np.asfortranarray(rows[:, order])
+    made = np.zeros_like(left)
     for start in range(0, rows.shape[1], _BLOCK):
         stop = min(start + _BLOCK, rows.shape[1])
-        lost = np.empty((len(rows), stop - start))
+        lost = np.zeros((stop - start, len(rows)))
         for j in range(start, stop):
-            made[:, j] = _next(left, made, scales, j, inner, weights)
-            lost[:, j - start] = (left[:, j] - made[:, j] * scales) / upper[j, j]
-            left[:, j:stop] -= np.outer(lost[:, j - start], upper[j, j:stop])
-        left[:, stop:] -= lost @ upper[start:stop, stop:]
-    integers = np.empty_like(made)
+            before = slice(start, j), lost[: j - start]
+            column = _without(left, upper, j, *before)
+            wanted = np.rint(column / scales)
+            for partner in inner.pairs[:1]:
+                k = int(partner[j])
+                if k > j:
+                    later = left[:, k] if k >= stop else _without(left, upper, k, *before)
+                    wanted = _with_room(wanted, np.rint(later / scales), bound, weights[[j, k]])
+            made[:, j] = np.clip(wanted, *inner.around(made, j))
+            lost[j - start] = (column - made[:, j] * scales) / upper[j, j]
+        left[:, stop:] -= (upper[start:stop, stop:].T @ lost).T
+    integers = np.empty_like(rows)
     integers[:, order] = made
     return integers
 
 
-def _next(
-    left: Doubles, made: Doubles, scales: Doubles, j: int, bound: Bound, weights: Doubles
-) -> Doubles:
-    """Column j's integers: the first of a pair leaves room for what the second wants to be."""
-    wanted = np.rint(left[:, j] / scales)
-    for partner in bound.pairs[:1]:
-        k = int(partner[j])
-        if k > j:
-            both = np.stack([wanted, np.rint(left[:, k] / scales)], axis=1)
-            pair = Bound(bound.limit, (np.array([1, 0]),))
-            wanted = pair.fitted(both, weights[[j, k]])[:, 0]
-    return np.clip(wanted, *bound.around(made, j))
+def _without(left: Doubles, upper: Doubles, j: int, before: slice, lost: Doubles) -> Doubles:
+    """What column j is to make up for what the columns ``before`` have ``lost``."""
+    return np.asarray(left[:, j] - upper[before, j] @ lost)
+
+
+def _with_room(first: Doubles, second: Doubles, bound: Bound, weights: Doubles) -> Doubles:
+    """Integers of the first column of a pair, [r], that leave room for what the second wants."""
+    if not (np.abs(first + second) > PAIR).any():
+        return first
+    pair = Bound(bound.limit, (np.array([1, 0]),))
+    return pair.fitted(np.stack([first, second], axis=1), weights)[:, 0]
 
 
 def descend(rows: Doubles, integers: Doubles, H: Doubles, scales: Doubles, bound: Bound) -> Doubles:
     """Coordinate descent: each integer in turn to its best value given the others, twice around.
 
-    Within a block of columns only that block's slopes are kept up to date; what it changed reaches
-    the others in one product.
+    What a block of columns changed reaches the slopes [k, r] in one product.
     """
-    made = integers.copy()
-    slope = (rows - made * scales[:, None]) @ H
+    made = integers.copy(order="F")
+    slope = H @ (rows - made * scales[:, None]).T
     for start in [*range(0, rows.shape[1], _BLOCK)] * _SWEEPS:
         stop = min(start + _BLOCK, rows.shape[1])
-        inside, changes = slope[:, start:stop].copy(), np.zeros((len(rows), stop - start))
+        changes = np.zeros((stop - start, len(rows)))
         for j in range(start, stop):
-            wanted = made[:, j] + np.rint(inside[:, j - start] / (H[j, j] * scales))
+            now = slope[j] - H[j, start:j] @ changes[: j - start]
+            wanted = made[:, j] + np.rint(now / (H[j, j] * scales))
             better = np.clip(wanted, *bound.around(made, j))
-            change = (better - made[:, j]) * scales
-            if change.any():
-                made[:, j], changes[:, j - start] = better, change
-                inside -= np.outer(change, H[j, start:stop])
-        slope -= changes @ H[start:stop]
+            changes[j - start] = (better - made[:, j]) * scales
+            made[:, j] = better
+        slope -= H[:, start:stop] @ changes
     return made
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from quantlab.quantize.engine.grid import Doubles
-from quantlab.quantize.engine.held_out import HeldOut, clearly_less
+from quantlab.quantize.engine.held_out import HeldOut, clearly_less, less
 from quantlab.quantize.engine.net import Net
 from quantlab.quantize.engine.plan import QuantizationPlan, input_takes_output_quantizer, quantizers
 from quantlab.quantize.engine.ranges import Range
@@ -33,12 +35,19 @@ class Search:
         self.errors = self.judge.errors(self.plan)
 
     def consider(self, plan: QuantizationPlan, *, adopt: bool = True) -> bool:
-        """Whether the plan clearly lowers the error; it is then adopted."""
-        errors = self.judge.errors(plan)
-        less = clearly_less(errors, self.errors)
-        if less and adopt:
+        """Whether the plan clearly lowers the error; it is then adopted.
+
+        It is tried on the worst images first, and on no more than it takes to cost as much.
+        """
+        errors = np.zeros_like(self.errors)
+        for rows, part in self.judge.in_parts(plan, self.judge.worst_first(self.errors)):
+            errors[:, rows] = part
+            if not less(errors, self.errors):
+                return False
+        gains = clearly_less(errors, self.errors)
+        if gains and adopt:
             self.plan, self.errors = plan, errors
-        return less
+        return gains
 
 
 def alike(first: Range, second: Range) -> bool:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayAdminister
+from quantlab.serve.api.answers import Answer, page, respond
 from quantlab.serve.api.common import (
     PREFIX,
     Limit,
@@ -13,8 +14,7 @@ from quantlab.serve.api.common import (
     Number,
     ServiceOf,
     iso,
-    page,
-    problems,
+    unchanged_or,
 )
 from quantlab.serve.audit_log import AuditEntry, AuditLog
 
@@ -33,18 +33,26 @@ class AuditLine(BaseModel):
     outcome: str = Field(description="the status", examples=["202"])
 
 
-@router.get("", summary="The audit log, the newest first", responses=problems())
-def audit(
+@router.get(
+    "",
+    summary="The audit log, the newest first",
+    response_model=ListPage[AuditLine],
+    responses=unchanged_or(),
+)
+async def audit(
     service: ServiceOf,
     _: MayAdminister,
     request: Request,
-    response: Response,
     limit: Limit = 100,
     after: Number = None,
-) -> ListPage[AuditLine]:
+) -> Response:
     """List the audit log. Needs the scope admin."""
-    rows = AuditLog(service.database).lines(before=after, limit=limit + 1)
-    return page(rows, limit, _view, lambda line: line.number, request, response)
+
+    def make() -> Answer:
+        rows = AuditLog(service.database).lines(before=after, limit=limit + 1)
+        return page(request, rows, limit, _view, lambda line: line.number)
+
+    return await respond(request, make)
 
 
 def _view(line: AuditEntry) -> AuditLine:

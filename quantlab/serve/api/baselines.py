@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.common import PREFIX, ListPage, NamePath, ServiceOf, address, iso, problems
+from quantlab.serve.api.answers import listed, respond, shown
+from quantlab.serve.api.common import (
+    PREFIX,
+    ListPage,
+    NamePath,
+    ServiceOf,
+    address,
+    iso,
+    unchanged_or,
+)
 from quantlab.serve.catalog import StoredBaseline
 
 router = APIRouter(prefix=f"{PREFIX}/baselines", tags=["baselines"])
@@ -29,18 +38,23 @@ class BaselineView(BaseModel):
     links: BaselineLinks
 
 
-@router.get("", summary="The baselines, by name", responses=problems())
-def baselines(service: ServiceOf, _: MayRead) -> ListPage[BaselineView]:
+@router.get(
+    "",
+    summary="The baselines, by name",
+    response_model=ListPage[BaselineView],
+    responses=unchanged_or(),
+)
+async def baselines(service: ServiceOf, _: MayRead, request: Request) -> Response:
     """List all baselines."""
-    return ListPage[BaselineView](
-        items=[_view(each) for each in service.catalog.baselines()], next=None
-    )
+    return await respond(request, lambda: listed(map(_view, service.catalog.baselines())))
 
 
-@router.get("/{name}", summary="One baseline", responses=problems(404))
-def baseline(service: ServiceOf, _: MayRead, name: NamePath) -> BaselineView:
+@router.get(
+    "/{name}", summary="One baseline", response_model=BaselineView, responses=unchanged_or(404)
+)
+async def baseline(service: ServiceOf, _: MayRead, request: Request, name: NamePath) -> Response:
     """Get a baseline by its name."""
-    return _view(service.catalog.baseline(name))
+    return await respond(request, lambda: shown(_view(service.catalog.baseline(name))))
 
 
 def _view(baseline: StoredBaseline) -> BaselineView:

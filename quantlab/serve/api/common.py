@@ -1,15 +1,16 @@
-"""Shared by the resources: the service, pages of lists, files, documented problems."""
+"""Shared by the resources: the service, files, documented problems."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Generic, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-from fastapi import Depends, Path, Query, Request, Response
+from fastapi import Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
@@ -24,8 +25,9 @@ PREFIX = "/api/v1"
 FILE_POLICY = "default-src 'none'; sandbox"
 """Of files that jobs have written: a browser runs nothing in them, and gives them no origin."""
 MOST_ITEMS = 200
+_REMEMBERED = 2**14
+"""Times and addresses: the same rows are in one list after the other."""
 Item = TypeVar("Item")
-Row = TypeVar("Row")
 
 
 async def _service(request: Request) -> Service:
@@ -66,24 +68,6 @@ class ListPage(BaseModel, Generic[Item]):
     next: str | None = Field(description="the next page", examples=[f"{PREFIX}/jobs?after=41"])
 
 
-def page(
-    rows: Sequence[Row],
-    limit: int,
-    view: Callable[[Row], Item],
-    cursor: Callable[[Row], object],
-    request: Request,
-    response: Response,
-) -> ListPage[Item]:
-    """The page of at most ``limit`` rows, of which one more was asked for; also sets a Link header
-    (RFC 8288) to the next page."""
-    after = None
-    if len(rows) > limit:
-        query = {**request.query_params, "after": str(cursor(rows[limit - 1]))}
-        after = f"{request.url.path}?{urlencode(query)}"
-        response.headers["Link"] = f'<{after}>; rel="next"'
-    return ListPage(items=[view(row) for row in rows[:limit]], next=after)
-
-
 def problems(*statuses: int, open_to_all: bool = False) -> dict[int | str, dict[str, Any]]:
     """The documented problems of an endpoint: these, and what any may answer; ``open_to_all``: it
     needs no token."""
@@ -96,6 +80,11 @@ def problems(*statuses: int, open_to_all: bool = False) -> dict[int | str, dict[
         }
         for status in sorted({*statuses, *refused, 400, 413, 422, 429, 503})
     }
+
+
+def unchanged_or(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The documented responses of an endpoint whose answers have an entity tag."""
+    return {304: {"description": "The client has it already."}, **problems(*statuses)}
 
 
 _MEANINGS = {
@@ -112,6 +101,7 @@ _MEANINGS = {
 }
 
 
+@lru_cache(_REMEMBERED)
 def iso(seconds: float | None) -> str | None:
     """Seconds since 1970 as ISO 8601 in UTC."""
     if seconds is None:
@@ -119,6 +109,7 @@ def iso(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
+@lru_cache(_REMEMBERED)
 def address(*parts: str) -> str:
     """The path of a resource."""
     return "/".join([PREFIX, *(quote(part) for part in parts)])

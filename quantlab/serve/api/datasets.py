@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.common import PREFIX, ListPage, NamePath, ServiceOf, iso, problems
+from quantlab.serve.api.answers import listed, respond, shown
+from quantlab.serve.api.common import (
+    PREFIX,
+    ListPage,
+    NamePath,
+    ServiceOf,
+    iso,
+    unchanged_or,
+)
 from quantlab.serve.catalog import StoredDataset
 
 router = APIRouter(prefix=f"{PREFIX}/datasets", tags=["datasets"])
@@ -22,16 +30,23 @@ class DatasetView(BaseModel):
     created: str
 
 
-@router.get("", summary="The datasets, by name", responses=problems())
-def datasets(service: ServiceOf, _: MayRead) -> ListPage[DatasetView]:
+@router.get(
+    "",
+    summary="The datasets, by name",
+    response_model=ListPage[DatasetView],
+    responses=unchanged_or(),
+)
+async def datasets(service: ServiceOf, _: MayRead, request: Request) -> Response:
     """List all datasets."""
-    return ListPage(items=[_view(each) for each in service.catalog.datasets()], next=None)
+    return await respond(request, lambda: listed(map(_view, service.catalog.datasets())))
 
 
-@router.get("/{name}", summary="One dataset", responses=problems(404))
-def dataset(service: ServiceOf, _: MayRead, name: NamePath) -> DatasetView:
+@router.get(
+    "/{name}", summary="One dataset", response_model=DatasetView, responses=unchanged_or(404)
+)
+async def dataset(service: ServiceOf, _: MayRead, request: Request, name: NamePath) -> Response:
     """Get a dataset by its name."""
-    return _view(service.catalog.dataset(name))
+    return await respond(request, lambda: shown(_view(service.catalog.dataset(name))))
 
 
 def _view(dataset: StoredDataset) -> DatasetView:

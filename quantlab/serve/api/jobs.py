@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
+from sqlalchemy import Row
 from starlette.exceptions import HTTPException
 
 from quantlab.serve.access import MayRead, MaySubmit
+from quantlab.serve.api.answers import Answer, listed, page, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
     FilePath,
@@ -22,8 +24,8 @@ from quantlab.serve.api.common import (
     download,
     file_of,
     iso,
-    page,
     problems,
+    unchanged_or,
 )
 from quantlab.serve.queue import Job, JobState
 from quantlab.serve.requests import VERBS
@@ -84,15 +86,11 @@ def job_view(job: Job) -> JobView:
     return JobView(**_facts(job), out=job.out, error=job.error, files=file_views(job))
 
 
-def job_summary(job: Job) -> JobSummary:
-    """As lists show it."""
-    return JobSummary(**_facts(job))
-
-
-def _facts(job: Job) -> dict[str, Any]:
+def _facts(job: Job | Row[Any]) -> dict[str, Any]:
+    """As lists show it: a JobSummary without the object."""
     where = address("jobs", job.id)
     run = None if job.run is None else address("runs", job.run)
-    reported = f"runs/{job.run}/report.html" in job.files
+    reported = f"runs/{job.run}/report.html" in (job.files or ())
     return {
         "id": job.id,
         "verb": job.verb,
@@ -106,13 +104,13 @@ def _facts(job: Job) -> dict[str, Any]:
         "created": iso(job.created),
         "started": iso(job.started),
         "finished": iso(job.finished),
-        "links": JobLinks(
-            self=where,
-            events=f"{where}/events",
-            files=f"{where}/files",
-            run=run,
-            report=f"{run}/report" if reported else None,
-        ),
+        "links": {
+            "self": where,
+            "events": f"{where}/events",
+            "files": f"{where}/files",
+            "run": run,
+            "report": f"{run}/report" if reported else None,
+        },
     }
 
 
@@ -160,28 +158,36 @@ def submit(
     return job_view(job)
 
 
-@router.get("", summary="The jobs, the newest first", responses=problems())
-def jobs(
+@router.get(
+    "",
+    summary="The jobs, the newest first",
+    response_model=ListPage[JobSummary],
+    responses=unchanged_or(),
+)
+async def jobs(
     service: ServiceOf,
     _: MayRead,
     request: Request,
-    response: Response,
     state: Annotated[
         list[JobState] | None, Query(max_length=5, description="one or several")
     ] = None,
     verb: Verb | None = None,
     limit: Limit = 50,
     after: Number = None,
-) -> ListPage[JobSummary]:
+) -> Response:
     """List jobs, without their output and files."""
-    rows = service.queue.recent(states=state or (), verb=verb, before=after, limit=limit + 1)
-    return page(rows, limit, job_summary, lambda job: job.number, request, response)
+
+    def make() -> Answer:
+        rows = service.queue.summaries(states=state or (), verb=verb, before=after, limit=limit + 1)
+        return page(request, rows, limit, _facts, lambda job: job.number)
+
+    return await respond(request, make)
 
 
-@router.get("/{job}", summary="One job", responses=problems(404))
-def job(service: ServiceOf, _: MayRead, job: Key) -> JobView:
+@router.get("/{job}", summary="One job", response_model=JobView, responses=unchanged_or(404))
+async def job(service: ServiceOf, _: MayRead, request: Request, job: Key) -> Response:
     """Get a job by its id."""
-    return job_view(service.queue.get(job))
+    return await respond(request, lambda: shown(job_view(service.queue.get(job))))
 
 
 @router.post(
@@ -196,10 +202,15 @@ def cancel(service: ServiceOf, token: MaySubmit, job: Key) -> JobView:
     return job_view(service.queue.cancel(job))
 
 
-@router.get("/{job}/files", summary="What a job has written", responses=problems(404))
-def files(service: ServiceOf, _: MayRead, job: Key) -> ListPage[FileView]:
+@router.get(
+    "/{job}/files",
+    summary="What a job has written",
+    response_model=ListPage[FileView],
+    responses=unchanged_or(404),
+)
+async def files(service: ServiceOf, _: MayRead, request: Request, job: Key) -> Response:
     """List the files of a job that has ended."""
-    return ListPage(items=file_views(service.queue.get(job)), next=None)
+    return await respond(request, lambda: listed(file_views(service.queue.get(job))))
 
 
 @router.get(

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
+from sqlalchemy import Row
 
 from quantlab.serve.access import MayRead
+from quantlab.serve.api.answers import Answer, page, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
     Limit,
@@ -18,8 +20,8 @@ from quantlab.serve.api.common import (
     binary,
     download,
     iso,
-    page,
     problems,
+    unchanged_or,
 )
 from quantlab.serve.catalog import StoredModel
 
@@ -49,16 +51,21 @@ class ModelView(BaseModel):
 
 def model_view(model: StoredModel) -> ModelView:
     """As the API shows it."""
+    return ModelView(**_facts(model))
+
+
+def _facts(model: StoredModel | Row[Any]) -> dict[str, Any]:
+    """As lists show it: a ModelView without the object."""
     where = address("models", model.sha256)
-    return ModelView(
-        sha256=model.sha256,
-        name=model.name,
-        bytes=model.bytes,
-        facts=model.facts,
-        job=model.job,
-        created=iso(model.created) or "",
-        links=ModelLinks(self=where, file=f"{where}/file"),
-    )
+    return {
+        "sha256": model.sha256,
+        "name": model.name,
+        "bytes": model.bytes,
+        "facts": model.facts,
+        "job": model.job,
+        "created": iso(model.created),
+        "links": {"self": where, "file": f"{where}/file"},
+    }
 
 
 Cursor = Annotated[
@@ -70,24 +77,32 @@ Cursor = Annotated[
 ]
 
 
-@router.get("", summary="The models, the newest first", responses=problems())
-def models(
+@router.get(
+    "",
+    summary="The models, the newest first",
+    response_model=ListPage[ModelView],
+    responses=unchanged_or(),
+)
+async def models(
     service: ServiceOf,
     _: MayRead,
     request: Request,
-    response: Response,
     limit: Limit = 50,
     after: Cursor = None,
-) -> ListPage[ModelView]:
+) -> Response:
     """List the models that jobs can use."""
-    rows = service.catalog.models(before=_place(after), limit=limit + 1)
-    return page(rows, limit, model_view, _cursor, request, response)
+
+    def make() -> Answer:
+        rows = service.catalog.model_rows(before=_place(after), limit=limit + 1)
+        return page(request, rows, limit, _facts, _cursor)
+
+    return await respond(request, make)
 
 
-@router.get("/{name}", summary="One model", responses=problems(404))
-def model(service: ServiceOf, _: MayRead, name: NamePath) -> ModelView:
+@router.get("/{name}", summary="One model", response_model=ModelView, responses=unchanged_or(404))
+async def model(service: ServiceOf, _: MayRead, request: Request, name: NamePath) -> Response:
     """Get a model by its sha256, or the newest of a name."""
-    return model_view(service.catalog.model(name))
+    return await respond(request, lambda: shown(model_view(service.catalog.model(name))))
 
 
 @router.get(
@@ -106,7 +121,7 @@ def model_file(service: ServiceOf, _: MayRead, name: NamePath) -> Response:
     return download(service.objects, found.key, file, found.bytes, media_type=kind)
 
 
-def _cursor(model: StoredModel) -> str:
+def _cursor(model: Row[Any]) -> str:
     return f"{model.created:.9f},{model.sha256}"
 
 

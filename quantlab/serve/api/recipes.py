@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import yaml
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, Field
 
 from quantlab.errors import RecipeError
 from quantlab.fetch import catalog as published
 from quantlab.serve.access import MayRead, MaySubmit
-from quantlab.serve.api.common import PREFIX, ListPage, NamePath, ServiceOf, address, iso, problems
+from quantlab.serve.api.answers import Answer, listed, respond
+from quantlab.serve.api.common import (
+    PREFIX,
+    ListPage,
+    NamePath,
+    ServiceOf,
+    address,
+    iso,
+    problems,
+    unchanged_or,
+)
 from quantlab.serve.problems import TooLargeError
 from quantlab.serve.queue import NotFoundError
 
@@ -36,12 +46,21 @@ class RecipeView(BaseModel):
     links: RecipeLinks
 
 
-@router.get("", summary="The recipes, by name", responses=problems())
-def recipes(service: ServiceOf, _: MayRead) -> ListPage[RecipeView]:
+@router.get(
+    "",
+    summary="The recipes, by name",
+    response_model=ListPage[RecipeView],
+    responses=unchanged_or(),
+)
+async def recipes(service: ServiceOf, _: MayRead, request: Request) -> Response:
     """List all recipes; an uploaded one hides the published one of its name."""
-    found = {name: _view(name, None) for name, entry in published().items() if entry.recipe}
-    found |= {each.name: _view(each.name, each.created) for each in service.catalog.recipes()}
-    return ListPage(items=[found[name] for name in sorted(found)], next=None)
+
+    def make() -> Answer:
+        found = {name: _view(name, None) for name, entry in published().items() if entry.recipe}
+        found |= {each.name: _view(each.name, each.created) for each in service.catalog.recipes()}
+        return listed(found[name] for name in sorted(found))
+
+    return await respond(request, make)
 
 
 @router.get(

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Row
 
-from quantlab.runs.entry import Entry
-from quantlab.runs.index import Filter
+from quantlab.runs.index import Filter, about
 from quantlab.runs.record import RunRecord
 from quantlab.serve.access import MayRead, MaySubmit
+from quantlab.serve.api.answers import Answer, listed, page, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
     FilePath,
@@ -24,8 +25,8 @@ from quantlab.serve.api.common import (
     binary,
     download,
     file_of,
-    page,
     problems,
+    unchanged_or,
 )
 from quantlab.serve.api.jobs import FileView
 from quantlab.serve.api.models import ModelView, model_view
@@ -113,28 +114,36 @@ class Picked(BaseModel):
 Text = Annotated[str | None, Query(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
-@router.get("", summary="The runs, the newest first", responses=problems())
-def runs(
+@router.get(
+    "",
+    summary="The runs, the newest first",
+    response_model=ListPage[RunSummary],
+    responses=unchanged_or(),
+)
+async def runs(
     found: RunsOf,
     _: MayRead,
     request: Request,
-    response: Response,
     verb: Annotated[str | None, Query(pattern=r"^[a-z]{1,20}$")] = None,
     model: Text = None,
     since: Text = None,
     limit: Limit = 50,
     after: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")] = None,
-) -> ListPage[RunSummary]:
+) -> Response:
     """`model`: a part of a name or sha256. `since`: a date, or an age such as 7d."""
-    begun = None if since is None else since_of(since, datetime.now(UTC))
-    rows = found.entries(Filter(verb, model, begun, limit + 1, after))
-    return page(rows, limit, _summary, lambda entry: entry.folder, request, response)
+
+    def make() -> Answer:
+        begun = None if since is None else since_of(since, datetime.now(UTC))
+        rows = found.rows(Filter(verb, model, begun, limit + 1, after))
+        return page(request, rows, limit, _summary, lambda row: row.folder)
+
+    return await respond(request, make, lasting=since is None)
 
 
-@router.get("/{run}", summary="One run", responses=problems(404))
-def run(found: RunsOf, _: MayRead, run: RunName) -> RunView:
+@router.get("/{run}", summary="One run", response_model=RunView, responses=unchanged_or(404))
+async def run(found: RunsOf, _: MayRead, request: Request, run: RunName) -> Response:
     """Get a run: its options, conditions and results."""
-    return _view(found.get(run))
+    return await respond(request, lambda: shown(_view(found.get(run))), lasting=False)
 
 
 @router.get(
@@ -166,15 +175,23 @@ def file(service: ServiceOf, found: RunsOf, _: MayRead, run: RunName, path: File
     return download(service.objects, stored.key(path), path.rpartition("/")[2], size)
 
 
-@router.get("/{run}/trials", summary="What a tune has tried", responses=problems(404))
-def trials(found: RunsOf, _: MayRead, run: RunName) -> ListPage[TrialView]:
+@router.get(
+    "/{run}/trials",
+    summary="What a tune has tried",
+    response_model=ListPage[TrialView],
+    responses=unchanged_or(404),
+)
+async def trials(found: RunsOf, _: MayRead, request: Request, run: RunName) -> Response:
     """List a tune's trials in their order; none for another verb's run."""
-    record = found.get(run).record
-    tried = trials_of(record)
-    front = {trial.digest for trial in pareto_front(tried)}
-    output: dict[str, Any] = record.results.get("output") or {}
-    views = [_trial(each, each.digest in front, output.get("sha256")) for each in tried]
-    return ListPage(items=views, next=None)
+
+    def make() -> Answer:
+        record = found.get(run).record
+        tried = trials_of(record)
+        front = {trial.digest for trial in pareto_front(tried)}
+        output: dict[str, Any] = record.results.get("output") or {}
+        return listed([_trial(each, each.digest in front, output.get("sha256")) for each in tried])
+
+    return await respond(request, make, lasting=False)
 
 
 @router.post(
@@ -185,20 +202,21 @@ def pick(found: RunsOf, _: MaySubmit, run: RunName, picked: Picked) -> ModelView
     return model_view(found.pick(run, picked.trial))
 
 
-def _summary(entry: Entry) -> RunSummary:
-    name, sha256 = entry.models[-1] if entry.models else ("", "")
-    return RunSummary(
-        run=entry.folder,
-        verb=entry.verb,
-        status=entry.status,
-        started=entry.started,
-        model=name,
-        sha256=sha256,
-        verdict=entry.verdict,
-        top1=entry.top1,
-        decline=entry.decline,
-        links=RunLinks(self=address("runs", entry.folder)),
-    )
+def _summary(row: Row[Any]) -> dict[str, Any]:
+    """As lists show it: a RunSummary without the object."""
+    name, sha256 = about(row.models)
+    return {
+        "run": row.folder,
+        "verb": row.verb,
+        "status": row.status,
+        "started": row.started,
+        "model": name,
+        "sha256": sha256,
+        "verdict": row.verdict,
+        "top1": row.top1,
+        "decline": row.decline,
+        "links": {"self": address("runs", row.folder)},
+    }
 
 
 def _view(stored: StoredRun) -> RunView:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from quantlab.runs.metrics import METRICS
 from quantlab.runs.trend import Series
 from quantlab.serve.access import MayRead
-from quantlab.serve.api.common import PREFIX, ListPage, NamePath, RunsOf, address, problems
+from quantlab.serve.api.answers import listed, respond, shown
+from quantlab.serve.api.common import (
+    PREFIX,
+    ListPage,
+    NamePath,
+    RunsOf,
+    address,
+    unchanged_or,
+)
 from quantlab.stats.paired import Interval
 from quantlab.verbs.runs import Metric, Trended
 
@@ -69,28 +77,38 @@ class TrendView(BaseModel):
     series: list[SeriesView]
 
 
-@router.get("", summary="The models that have figures", responses=problems())
-def trends(found: RunsOf, _: MayRead) -> ListPage[Measured]:
+@router.get(
+    "",
+    summary="The models that have figures",
+    response_model=ListPage[Measured],
+    responses=unchanged_or(),
+)
+async def trends(found: RunsOf, _: MayRead, request: Request) -> Response:
     """List the models that have figures, by name."""
-    items = [
-        Measured(model=name, links=TrendLinks(self=address("trends", name)))
-        for name in found.models()
-    ]
-    return ListPage(items=items, next=None)
+    return await respond(request, lambda: listed(map(_measured, found.models())))
 
 
-@router.get("/{model}", summary="A model over runs", responses=problems(404))
-def trend(
+@router.get(
+    "/{model}", summary="A model over runs", response_model=TrendView, responses=unchanged_or(404)
+)
+async def trend(
     found: RunsOf,
     _: MayRead,
+    request: Request,
     model: NamePath,
     metric: Annotated[
         list[Metric] | None, Query(max_length=len(METRICS), description="default: all")
     ] = None,
-) -> TrendView:
+) -> Response:
     """Get a model's figures over runs. Shares are fractions, latencies milliseconds a batch, KL in
     nats."""
-    return _view(found.trended(model, metric or METRICS))
+    return await respond(
+        request, lambda: shown(_view(found.trended(model, metric or METRICS))), lasting=False
+    )
+
+
+def _measured(name: str) -> Measured:
+    return Measured(model=name, links=TrendLinks(self=address("trends", name)))
 
 
 def _view(trended: Trended) -> TrendView:

@@ -14,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantlab.model.model import Model
 from quantlab.quantize.engine import QuantlabEngine
-from quantlab.quantize.engine.equalize import Equalizer
+from quantlab.quantize.engine.channels import ChannelWatch
+from quantlab.quantize.engine.equalize import Equalizer, scaled_groups
 from quantlab.quantize.engine.net import read_net
-from quantlab.quantize.engine.observe import spread_batches
+from quantlab.quantize.engine.observe import spread_batches, watch
 from quantlab.quantize.prepare import prepare
 from quantlab.recipe import Recipe
 from quantlab.runtime.graphs import graph_session
@@ -219,7 +220,9 @@ def test_no_channel_is_scaled_beyond_its_activations_bound(
         recipe = Recipe(smooth=smooth)
         net = read_net(proto, recipe)
         some = spread_batches(net, Batches([images(24, 1)]), 24)
-        equalizer = Equalizer(net, recipe, some)
+        seen = ChannelWatch(net, [name for group in scaled_groups(net, recipe) for name in group])
+        watch(net, [seen.watch], some)
+        equalizer = Equalizer(net, recipe, seen.channels())
         for name, peaks in equalizer.peaks.items():
             for batch in some:
                 copy = onnx.ModelProto()

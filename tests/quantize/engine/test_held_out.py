@@ -16,7 +16,8 @@ from scipy.stats import entropy
 
 from quantlab.model.model import Model
 from quantlab.quantize.engine import held_out, make_plan, placed_net, prepared_for
-from quantlab.quantize.engine.held_out import TAIL_WEIGHT, clearly_less, cost, held_out_images
+from quantlab.quantize.engine.held_out import TAIL_WEIGHT, HeldOut, clearly_less, cost
+from quantlab.quantize.engine.observe import watch
 from quantlab.quantize.engine.qdq import write_qdq
 from quantlab.recipe import Recipe
 from quantlab.runtime.runner import Runner
@@ -102,7 +103,9 @@ def test_errors_are_those_of_each_images_logits(tmp_path: Path) -> None:
     for model in (plain, with_softmax(plain, tmp_path)):
         net, _ = placed_net(prepared_for(model, QUICK), QUICK, images)
         plan = make_plan(net, QUICK, images)
-        found.append(held_out_images(net, list(images)).errors(plan))
+        judge = HeldOut(net, list(images))
+        watch(net, [judge.watch], judge.images)
+        found.append(judge.errors(plan))
     np.testing.assert_allclose(*found)
     (tmp_path / "int8.onnx").write_bytes(write_qdq(plan).SerializeToString())
     with Runner(plain) as fp32, Runner(Model.load(tmp_path / "int8.onnx")) as int8:
@@ -120,7 +123,7 @@ def test_errors_are_those_of_each_images_logits(tmp_path: Path) -> None:
 
 def made_logits(plan: held_out.QuantizationPlan, images: Images) -> np.ndarray:
     proto = write_qdq(plan)
-    return held_out._answers(proto, plan.net.input, held_out._logits(plan.net), list(images))
+    return held_out._answering(proto, plan.net.input, held_out._logits(plan.net))(list(images))
 
 
 def test_of_few_images_the_squared_error_alone_decides() -> None:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from quantlab.serve.api.answers import matches
 from quantlab.serve.web.assets import assets
 
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -21,6 +22,6 @@ def static(name: str, request: Request) -> Response:
         raise HTTPException(404)
     fixed = request.url.query == asset.digest
     headers = {"Cache-Control": FOR_EVER if fixed else "no-cache", "ETag": f'"{asset.digest}"'}
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    if matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(asset.content, headers=headers, media_type=asset.kind)
