@@ -78,8 +78,12 @@ class Verbs(NearestGroup):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; print errors that the user can mend in one or two lines."""
         as_json = "--json" in [*ctx._protected_args, *ctx.args]
+        from quantlab.cli.output import terminal_width
+        from quantlab.report.formats import table_width
+
         try:
-            return super().invoke(ctx)
+            with table_width(terminal_width()):
+                return super().invoke(ctx)
         except QuantlabError as error:
             _end(ctx, error, as_json)
         except click.UsageError as error:

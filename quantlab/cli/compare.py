@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import given, options_from, recorded_run
 
 
@@ -43,5 +44,12 @@ def command(ctx: click.Context, /, **params: Any) -> None:
             compared = compare_named_models(spec, reporter, run.record.command)
         result = publish(compared, run, reporter)
     if not params["as_json"]:
-        click.echo(compare_summary(result.comparison, result.verdict, result.context.early))
+        print_result(
+            compare_summary(
+                result.comparison,
+                result.verdict,
+                result.context.early,
+                zoo=params["compat"] == "zoo",
+            )
+        )
     ctx.exit(result.exit_code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -171,23 +172,31 @@ class OptionsCommand(click.Command):
             raise click.UsageError(f"{error.message} {hint}".rstrip(), ctx) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options under the headings of their groups, then the example."""
+        """Write arguments and options under the headings of their groups, then the examples."""
         from quantlab.verbs.options.option import GROUPS, declared
 
         known = declared(self.model)
         rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
         for param in self.get_params(ctx):
-            row = param.get_help_record(ctx)
-            option = known[str(param.name)].option if param.name in known else None
-            if row is not None and not isinstance(param, click.Argument):
-                rows[option.group if option else GROUPS[-1]].append(row)
+            each = known.get(str(param.name))
+            if isinstance(param, click.Argument) and each is not None and each.option.help:
+                words = ", ".join([param.make_metavar(ctx), *each.instead])
+                rows[each.option.group].append((words, each.option.help))
+            elif (row := param.get_help_record(ctx)) is not None:
+                rows[each.option.group if each else GROUPS[-1]].append(row)
         for group, written in rows.items():
             if written:
                 with formatter.section(group):
                     formatter.write_dl(written)
-        if self.model.EXAMPLE:
-            with formatter.section("Example"):
-                formatter.write(f"  {self.model.EXAMPLE}\n")
+        with formatter.section("Examples"):
+            for line in self.model.EXAMPLES:
+                formatter.write(_continued(line, formatter.width))
+
+
+def _continued(line: str, width: int) -> str:
+    """A command line over as many lines as it takes, each of which a shell goes on after."""
+    parts = wrap(line, width - 6, break_long_words=False, break_on_hyphens=False)
+    return "  " + " \\\n    ".join(parts) + "\n"
 
 
 def taken(words: Sequence[str], flags: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -232,6 +241,7 @@ def _param(known: Declared) -> click.Parameter:
         callback=_flat if option.commas else None,
         show_default=True,
         help=option.help,
+        **({} if option.bare is None else {"is_flag": False, "flag_value": option.bare}),
         **default,
     )
 

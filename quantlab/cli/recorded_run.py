@@ -101,8 +101,17 @@ def recorded_run(
     if params["as_json"]:
         click.echo(run.record.model_dump_json(indent=1))
     if kept:
+        tell_report(run.folder / run.record.artifacts.get("html_report", ""), params, reporter)
         reporter.say(f"Run:    {run.folder}")
         reporter.say(f"Repeat: {command}")
+
+
+def tell_report(report: Path, params: dict[str, Any], reporter: Reporter) -> None:
+    """Say where a report is, if there is one; open it where that is asked."""
+    if report.is_file():
+        reporter.say(f"Report: {report.resolve().as_uri()}")
+        if params.get("open_report"):
+            click.launch(str(report))
 
 
 def in_new_notation(*params: dict[str, Any]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.params import OptionsCommand
-from quantlab.cli.recorded_run import given, in_new_notation, repeat_command
+from quantlab.cli.recorded_run import given, in_new_notation, repeat_command, tell_report
 
 if TYPE_CHECKING:
     from quantlab._util.reporter import Reporter
@@ -56,6 +56,7 @@ def _run(
 ) -> None:
     from quantlab.cli.console import ConsoleReporter
     from quantlab.errors import MissingExtraError
+    from quantlab.report.files import HTML
 
     try:
         from quantlab.client.api import Api
@@ -78,6 +79,7 @@ def _run(
     else:
         click.echo(done.out, nl=not done.out.endswith("\n"))
     if done.run is not None:
+        tell_report(done.run / HTML, params, reporter)
         reporter.say(f"Run:    {done.run}")
     words = shlex.split(repeat_command(ctx))[1:]
     reporter.say(f"Repeat: {shlex.join(['quantlab', '--server', server, *words])}")

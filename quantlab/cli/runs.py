@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.files import VerbGroup
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import options_from, recorded_run
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def show(**params: Any) -> None:
     if params["as_json"]:
         click.echo(_as_json(shown.record.model_dump()))
     else:
-        click.echo(run_page(shown.folder, shown.record, shown.entry, shown.artifacts))
+        print_result(run_page(shown.folder, shown.record, shown.entry, shown.artifacts))
 
 
 @command.command(
@@ -104,7 +105,7 @@ def diff(**params: Any) -> None:
         click.echo(_as_json(diff_rows(*sides)))
     else:
         names = (found.folders[0].name, found.folders[1].name)
-        click.echo(diff_page(names, *sides, found.unpaired))
+        print_result(diff_page(names, *sides, found.unpaired))
 
 
 @command.command(
@@ -119,9 +120,9 @@ def trend(**params: Any) -> None:
     if params["as_json"]:
         click.echo(_as_json(trend_rows(found.series)))
         return
-    click.echo(trend_page(found.model, found.series, found.causes))
+    print_result(trend_page(found.model, found.series, found.causes))
     if params["plot"]:
-        click.echo(f"\nWrote {params['plot']}")
+        print_result(f"\nWrote {params['plot']}")
 
 
 @command.command(
@@ -158,7 +159,7 @@ def prune(**params: Any) -> None:
     found = find_prunable(options_from(params, RunsPruneOptions), reporter)
     rows = [{"run": p.folder.name, "why": p.why, "bytes": p.bytes} for p in found]
     if found and not params["as_json"]:
-        click.echo(prunable_table(rows))
+        print_result(prunable_table(rows))
     if found and not params["dry_run"]:
         if not params["yes"] and not click.confirm(f"Remove {_count(len(found))}?", err=True):
             click.echo("Nothing was removed.", err=True)

@@ -10,6 +10,7 @@ from quantlab._util.reporter import Reporter
 from quantlab.errors import RecordError
 from quantlab.fetch import catalog
 from quantlab.fetch.fetcher import cached_path
+from quantlab.report.formats import table_width
 from quantlab.report.ledger import ledger_csv, ledger_page
 from quantlab.runs.ledger import LedgerRow, ledger
 from quantlab.runs.record import RunRecord, load_record
@@ -30,7 +31,8 @@ def compare_with_published(
     here = {name for name, entry in entries.items() if cached_path(entry).exists()}
     rows = ledger(entries.values(), records, here)
     finished = sum(record.status == "success" for record in records)
-    page = ledger_page(rows, finished)
+    with table_width(None):
+        page = ledger_page(rows, finished)
     for path, text in zip(files, (page, ledger_csv(rows)), strict=False):
         write_whole(path, text)
     return Returned((page, rows), {"runs": finished, "rows": [asdict(row) for row in rows]})

@@ -224,9 +224,10 @@ def _figures(path: Path) -> bool:
 
 
 def _csv(path: Path) -> bool:
+    from quantlab.report.comparison_export import compared_csv
     from quantlab.report.export import as_csv
 
-    return _head(path).startswith(as_csv((), ""))
+    return _head(path).startswith((as_csv((), ""), compared_csv(())))
 
 
 def _page(path: Path) -> bool:
@@ -279,8 +280,8 @@ ANSWERS = FileKind("answers that quantlab wrote", _answers)
 JUNIT = FileKind("JUnit XML of quantlab gate", _junit)
 COMMENT = FileKind("comment of quantlab gate", _comment)
 FIGURES = FileKind("JSON of figures that quantlab wrote", _figures)
-CSV = FileKind("CSV of quantlab bench", _csv)
-PAGE = FileKind("page of quantlab bench", _page)
+CSV = FileKind("CSV of quantlab bench or compare", _csv)
+PAGE = FileKind("page of quantlab bench or compare", _page)
 PLOT = FileKind("plot of quantlab's", _plot)
 INPUTS = FileKind("file of quantlab data npz", _inputs)
 LEDGER = (

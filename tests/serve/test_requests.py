@@ -81,7 +81,7 @@ NOT_ASKED = {
     "tune": {"config": _PATH, "storage": _PATH, "resume": _OWN_RUN},
     "quantize": {},
     "evaluate": {
-        "results": _PATH, "label": _PATH, "compat": _OTHER,
+        "results": _PATH, "label": _PATH,
     },
     "compare": {},
     "gate": {
@@ -90,13 +90,14 @@ NOT_ASKED = {
     },
     "bench": {
         "dataset_location": _OTHER, "label_path": _OTHER, "mode": _OTHER,
-        "compat": _OTHER, "processes": "instances alone", "exports": _PATH,
+        "processes": "instances alone",
     },
     "baseline": {"baseline": "always quantlab-baseline.yaml", "no_predictions": "always written"},
 }  # fmt: skip
 EVERYWHERE = {
     "runs_dir": _OWN_RUN, "as_json": "the record is a result", "quiet": "what is said is kept",
     "list_file": _LISTS, "synsets": _LISTS, "eval_list": _LISTS, "provider": "jobs run on CPUs",
+    "open_report": "the client's own", "compat": _OTHER, "exports": _PATH,
     "executor": "a job runs where its worker is", "force": "a job's folder is empty",
 }  # fmt: skip
 """Options that no client can set, and why."""

@@ -22,7 +22,10 @@ class BaselineUpdateOptions(DataOptions, EvaluationOptions, RunOptions):
     """The options of ``quantlab baseline update``."""
 
     COMMAND = "baseline update"
-    EXAMPLE = "quantlab baseline update int8.onnx --data val"
+    EXAMPLES = (
+        "quantlab baseline update int8.onnx --data val",
+        "quantlab baseline update int8.onnx --data val -o accepted.yaml --no-predictions",
+    )
 
     model: Annotated[
         str,
@@ -69,6 +72,10 @@ class BaselineShowOptions(RunOptions):
     """The options of ``quantlab baseline show``."""
 
     COMMAND = "baseline show"
+    EXAMPLES = (
+        "quantlab baseline show",
+        "quantlab baseline show accepted.yaml --json",
+    )
     KEPT = False
 
     file: Annotated[Path, Option(argument=True, role=roles.FILE)] = Path(BASELINE)
@@ -78,6 +85,10 @@ class BaselineDiffOptions(RunOptions):
     """The options of ``quantlab baseline diff``."""
 
     COMMAND = "baseline diff"
+    EXAMPLES = (
+        "quantlab baseline diff old.yaml",
+        "quantlab baseline diff old.yaml new.yaml",
+    )
     KEPT = False
 
     old: Annotated[Path, Option(argument=True, role=roles.FILE)]

@@ -16,6 +16,7 @@ from quantlab.verbs.options.shared import (
     MOST_ROUNDS,
     MOST_THREADS,
     Compat,
+    Exports,
     Force,
     InputOptions,
     PlainSeed,
@@ -42,7 +43,10 @@ class BenchOptions(InputOptions, RunOptions):
     """The options of ``quantlab bench``; ``isolation`` is of latency alone."""
 
     COMMAND = "bench"
-    EXAMPLE = "quantlab bench mobilenetv2-12.onnx int8.onnx --batch 1,8"
+    EXAMPLES = (
+        "quantlab bench mobilenetv2-12.onnx int8.onnx --batch 1,8",
+        "quantlab bench int8.onnx --instances 2 --rate 50,100 --export bench.csv",
+    )
 
     models: Annotated[
         tuple[str, ...],
@@ -135,15 +139,7 @@ class BenchOptions(InputOptions, RunOptions):
             "With --mode accuracy: `name label` a line.", flags=("--label_path",), role=roles.FILE
         ),
     ] = None
-    exports: Annotated[
-        tuple[Path, ...],
-        Option(
-            "Also write FILE.json (github-action-benchmark), FILE.csv or FILE.md.",
-            flags=("--export",),
-            group="Output",
-            role=roles.WRITES_EXPORT,
-        ),
-    ] = ()
+    exports: Exports = ()
     profile: Annotated[
         bool,
         Option(

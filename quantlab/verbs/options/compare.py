@@ -12,14 +12,18 @@ from quantlab.verbs.options.shared import (
     MODEL_FLAGS,
     MOST_ROUNDS,
     DataOptions,
+    Exports,
+    Force,
     Fp32Runtime,
     InsteadOfDecline,
     MaxDecline,
     NoBench,
+    OpenReport,
     PlainSeed,
     Rounds,
     RunOptions,
     ShardedOptions,
+    ZooCompat,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +34,10 @@ class CompareOptions(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab compare``."""
 
     COMMAND = "compare"
-    EXAMPLE = "quantlab compare mobilenetv2-12.onnx int8.onnx --data val"
+    EXAMPLES = (
+        "quantlab compare mobilenetv2-12.onnx int8.onnx --data val",
+        "quantlab compare fp32.onnx int8.onnx --criterion 'agreement >= 96%' --export compare.csv",
+    )
 
     fp32: Annotated[
         str,
@@ -89,6 +96,10 @@ class CompareOptions(DataOptions, ShardedOptions, RunOptions):
             remote=True,
         ),
     ] = False
+    compat: ZooCompat = None
+    exports: Exports = ()
+    force: Force = False
+    open_report: OpenReport = False
     seed: PlainSeed = 0
     others: tuple[Any, ...] = Field((), description="of a gate: the criteria that it judges too")
 

@@ -21,7 +21,10 @@ class NpzOptions(DataOptions, ModelOptions, RunOptions):
     """The options of ``quantlab data npz``."""
 
     COMMAND = "data"
-    EXAMPLE = "quantlab data npz mobilenetv2-12.onnx --data val --output npz"
+    EXAMPLES = (
+        "quantlab data npz mobilenetv2-12.onnx --data val --output npz",
+        "quantlab data npz mobilenetv2-12.onnx --data val.tar -o npz --force",
+    )
 
     form: Annotated[
         Literal["npz"], Option(argument=True, required=True, group="Model", main=True)

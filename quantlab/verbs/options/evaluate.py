@@ -9,9 +9,9 @@ from quantlab.verbs import roles
 from quantlab.verbs.options.option import Option, Stored
 from quantlab.verbs.options.shared import (
     MODEL_FLAGS,
-    Compat,
     ConfigOptions,
     DataOptions,
+    EvaluateCompat,
     LogInterval,
     RunOptions,
     ShardedOptions,
@@ -23,7 +23,10 @@ class EvaluateOptions(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab evaluate``."""
 
     COMMAND = "evaluate"
-    EXAMPLE = "quantlab evaluate mobilenetv2-12.onnx --data val"
+    EXAMPLES = (
+        "quantlab evaluate mobilenetv2-12.onnx --data val",
+        "quantlab evaluate --results answers --label val.txt",
+    )
 
     model: Annotated[
         str,
@@ -55,7 +58,7 @@ class EvaluateOptions(DataOptions, ShardedOptions, RunOptions):
             "With --results: `name label` a line, or images.", group="Images", role=roles.OTHER_DATA
         ),
     ] = None
-    compat: Compat = None
+    compat: EvaluateCompat = None
 
 
 class ResultsOptions(ConfigOptions):

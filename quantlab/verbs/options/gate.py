@@ -16,6 +16,7 @@ from quantlab.verbs.options.shared import (
     DataOptions,
     Force,
     Fp32Runtime,
+    OpenReport,
     PlainSeed,
     Rounds,
     RunOptions,
@@ -31,8 +32,9 @@ class GateOptions(DataOptions, ShardedOptions, RunOptions):
     nothing, when the configuration names them."""
 
     COMMAND = "gate"
-    EXAMPLE = (
-        "quantlab gate mobilenetv2-12.onnx int8.onnx --data val --require 'top1.decline <= 1%'"
+    EXAMPLES = (
+        "quantlab gate mobilenetv2-12.onnx int8.onnx --data val --require 'top1.decline <= 1%'",
+        "quantlab gate int8.onnx --baseline quantlab-baseline.yaml --data val --junit gate.xml",
     )
 
     models: Annotated[
@@ -132,6 +134,7 @@ class GateOptions(DataOptions, ShardedOptions, RunOptions):
     annotations: Annotated[
         bool, Option("Print GitHub's ::error:: and ::warning:: lines.", group="Output", remote=True)
     ] = False
+    open_report: OpenReport = False
     seed: PlainSeed = 0
 
     @staticmethod

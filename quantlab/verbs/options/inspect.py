@@ -30,8 +30,11 @@ class InspectOptions(DataOptions, ModelOptions, RunOptions):
     ``published`` a top-1 in percent, for ``preprocess-audit``."""
 
     COMMAND = "inspect"
+    EXAMPLES = (
+        "quantlab inspect mobilenetv2-12.onnx",
+        "quantlab inspect --layers mobilenetv2-12.onnx int8.onnx --data val",
+    )
     KEPT = False
-    EXAMPLE = "quantlab inspect --layers mobilenetv2-12.onnx int8.onnx --data val"
 
     models: Annotated[
         tuple[str, ...],
@@ -56,6 +59,10 @@ class InspectOptions(DataOptions, ModelOptions, RunOptions):
     layers: Annotated[
         bool, _view("Errors layer by layer: quantlab inspect --layers FP32 INT8.")
     ] = False
+    fp32: Annotated[
+        str | None,
+        _view("With --layers: the fp32 model, where INT8 is the argument.", role=roles.MODEL),
+    ] = None
     sensitivity: Annotated[
         bool, _view("What each group of nodes costs in int8, left out and alone, of a fp32 model.")
     ] = False

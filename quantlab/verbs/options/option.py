@@ -122,6 +122,7 @@ class Option:
         argument: a word without a flag on the command line; with ``flags`` it may be spelled with
             one of these as well.
         off: of a yes or no that may be left open, the flag that says no.
+        bare: its value where the flag stands alone.
         configured: the keys of ``quantlab.yaml`` that name models, where none is given.
         command: whether the command line has it.
         required: whether the command line must have it; None: as the field.
@@ -154,6 +155,7 @@ class Option:
     flags: tuple[str, ...] = ()
     argument: bool = False
     off: str | None = None
+    bare: str | None = None
     configured: tuple[Literal["model", "output"], ...] = ()
     command: bool = True
     required: bool | None = None
@@ -185,14 +187,14 @@ _NONE = Option()
 class Options(BaseModel):
     """The options of a verb. Fields without an ``Option`` are set by code alone.
 
-    ``COMMAND`` is the verb's words, ``EXAMPLE`` a command line that ``--help`` ends with, ``KEPT``
-    whether a run of it is kept where no ``--runs-dir`` is given.
+    ``COMMAND`` is the verb's words, ``EXAMPLES`` command lines that ``--help`` ends with,
+    ``KEPT`` whether a run of it is kept where no ``--runs-dir`` is given.
     """
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
     COMMAND: ClassVar[str] = ""
-    EXAMPLE: ClassVar[str] = ""
+    EXAMPLES: ClassVar[tuple[str, ...]] = ()
     KEPT: ClassVar[bool] = True
 
     @classmethod

@@ -16,8 +16,11 @@ class PredictOptions(ModelOptions, RunOptions):
     """The options of ``quantlab predict``."""
 
     COMMAND = "predict"
+    EXAMPLES = (
+        "quantlab predict mobilenetv2-12.onnx cat.jpg dog.jpg",
+        "quantlab predict mobilenetv2-12 cat.jpg --top 1 --json",
+    )
     KEPT = False
-    EXAMPLE = "quantlab predict mobilenetv2-12.onnx cat.jpg dog.jpg"
 
     model: Annotated[
         str,

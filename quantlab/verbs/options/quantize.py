@@ -30,7 +30,10 @@ class QuantizeOptions(DataOptions, ModelOptions, RunOptions):
     """The options of ``quantlab quantize``."""
 
     COMMAND = "quantize"
-    EXAMPLE = "quantlab quantize mobilenetv2-12.onnx --data train -o int8.onnx"
+    EXAMPLES = (
+        "quantlab quantize mobilenetv2-12.onnx --data train -o int8.onnx",
+        "quantlab quantize m.onnx --data train --target openvino --ranges mse --per-tensor",
+    )
 
     model: Annotated[str, FP32]
     recipe: Annotated[

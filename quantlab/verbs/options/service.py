@@ -19,7 +19,10 @@ class ServerOptions(Options):
     """Which server: its folder, settings, database and store. Those of ``quantlab worker``."""
 
     COMMAND = "worker"
-    EXAMPLE = "quantlab worker --home server"
+    EXAMPLES = (
+        "quantlab worker --home server",
+        "quantlab worker --db postgresql://db/quantlab --store s3://bucket/quantlab",
+    )
 
     home: Annotated[
         Path | None,
@@ -49,7 +52,10 @@ class ServeOptions(ServerOptions):
     """The options of ``quantlab serve``."""
 
     COMMAND = "serve"
-    EXAMPLE = "quantlab serve --home server --port 8765"
+    EXAMPLES = (
+        "quantlab serve --home server --port 8765",
+        "quantlab serve --host 0.0.0.0 --no-worker",
+    )
 
     host: Annotated[str, Option("The address to listen at.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535), Option("The port; 0: one that is free.")] = 8765
@@ -60,7 +66,10 @@ class DatasetAddOptions(ServerOptions):
     """The options of ``quantlab dataset add``."""
 
     COMMAND = "dataset add"
-    EXAMPLE = "quantlab dataset add val data/val"
+    EXAMPLES = (
+        "quantlab dataset add val data/val",
+        "quantlab dataset add val data/val --list val.txt",
+    )
 
     name: ThingName
     path: Annotated[Path, Option(argument=True, role=roles.OTHER_DATA)]
@@ -77,14 +86,16 @@ class DatasetListOptions(ServerOptions):
     """The options of ``quantlab dataset ls``."""
 
     COMMAND = "dataset ls"
-    EXAMPLE = "quantlab dataset ls"
+    EXAMPLES = (
+        "quantlab dataset ls",
+        "quantlab dataset ls --home server",
+    )
 
 
 class NamedOptions(ServerOptions):
     """The options of ``quantlab dataset rm`` and ``token revoke``."""
 
-    EXAMPLE = ""
-
+    EXAMPLES = ()
     name: ThingName
 
 
@@ -92,7 +103,10 @@ class TokenCreateOptions(ServerOptions):
     """The options of ``quantlab token create``."""
 
     COMMAND = "token create"
-    EXAMPLE = "quantlab token create ci --scope submit --expires 30d"
+    EXAMPLES = (
+        "quantlab token create ci --scope submit --expires 30d",
+        "quantlab token create me --scope admin",
+    )
 
     name: ThingName
     scope: Annotated[
@@ -109,6 +123,9 @@ class TokenListOptions(ServerOptions):
     """The options of ``quantlab token ls``."""
 
     COMMAND = "token ls"
-    EXAMPLE = "quantlab token ls"
+    EXAMPLES = (
+        "quantlab token ls",
+        "quantlab token ls --json",
+    )
 
     as_json: Json = False

@@ -15,8 +15,11 @@ class InitOptions(RunOptions):
     """The options of ``quantlab init``."""
 
     COMMAND = "init"
+    EXAMPLES = (
+        "quantlab init",
+        "quantlab init --force",
+    )
     KEPT = False
-    EXAMPLE = "quantlab init"
 
     path: Path = Path("quantlab.yaml")
     force: Annotated[
@@ -28,8 +31,11 @@ class FetchOptions(RunOptions):
     """The options of ``quantlab fetch``."""
 
     COMMAND = "fetch"
+    EXAMPLES = (
+        "quantlab fetch mobilenetv2-12",
+        "quantlab fetch photos --from wheels",
+    )
     KEPT = False
-    EXAMPLE = "quantlab fetch mobilenetv2-12"
 
     name: Annotated[str, Option(argument=True, role=roles.FETCHES)]
     from_dir: Annotated[
@@ -42,8 +48,11 @@ class CacheOptions(RunOptions):
     """The options of ``quantlab cache``."""
 
     COMMAND = "cache"
+    EXAMPLES = (
+        "quantlab cache ls",
+        "quantlab cache clear --kind crops",
+    )
     KEPT = False
-    EXAMPLE = "quantlab cache clear --kind crops"
 
     action: Annotated[Literal["ls", "clear"], Option(argument=True)]
     kind: Annotated[EntryKind | None, Option("Only this kind.")] = None
@@ -53,5 +62,8 @@ class RecipesOptions(RunOptions):
     """The options of ``quantlab recipes``."""
 
     COMMAND = "recipes"
+    EXAMPLES = (
+        "quantlab recipes",
+        "quantlab recipes --json",
+    )
     KEPT = False
-    EXAMPLE = "quantlab recipes"

@@ -39,9 +39,11 @@ from quantlab.verbs.options.shared import (
     Force,
     MaxDecline,
     NoBench,
+    OpenReport,
     RunOptions,
     ShardedOptions,
     TargetName,
+    ZooCompat,
 )
 
 
@@ -80,7 +82,10 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab tune``."""
 
     COMMAND = "tune"
-    EXAMPLE = "quantlab tune mobilenetv2-12.onnx --data train --eval-data val --budget 10m"
+    EXAMPLES = (
+        "quantlab tune mobilenetv2-12.onnx",
+        "quantlab tune mobilenetv2-12.onnx --data train --eval-data val --budget 10m",
+    )
 
     config: Annotated[
         Path | None,
@@ -278,6 +283,8 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
     ] = None
     force: Force = False
     pick: Annotated[Pick, Option("Which trial to write.", group="Output", remote=True)] = "best"
+    compat: ZooCompat = None
+    open_report: OpenReport = False
     gate: Annotated[
         bool,
         Option(

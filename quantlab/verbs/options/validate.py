@@ -14,7 +14,10 @@ class ValidateOptions(EvaluationOptions, RunOptions):
     """The options of ``quantlab validate``."""
 
     COMMAND = "validate"
-    EXAMPLE = "quantlab validate mobilenetv2.yaml --data_dir val"
+    EXAMPLES = (
+        "quantlab validate mobilenetv2.yaml --data_dir val",
+        "quantlab validate mobilenetv2.yaml --ckpt_path mobilenetv2-12.onnx",
+    )
 
     config: Annotated[
         Path | None,

@@ -183,8 +183,9 @@ def test_declarations_are_complete(command: OptionsCommand) -> None:
         assert option.reader is None or callable(resolve_name(option.reader))
         sent = option.remote or option.config or option.command
         assert sent, f"{each.name} is declared for nothing"
-    if command.model.EXAMPLE:
-        verb, words = command.model.words(), shlex.split(command.model.EXAMPLE)
+    assert len(command.model.EXAMPLES) in (0, 2)
+    for example in command.model.EXAMPLES:
+        verb, words = command.model.words(), shlex.split(example)
         assert words[: len(verb) + 1] == ["quantlab", *verb]
         command.make_context(command.name, words[len(verb) + 1 :])
 
