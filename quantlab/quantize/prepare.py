@@ -33,6 +33,7 @@ from quantlab.quantize.fold import (
     fold_pads,
     plain_gemms,
 )
+from quantlab.quantize.lookups import lookups_as_gathers
 from quantlab.quantize.normalizations import (
     LAYER_NORMALIZATION_OPSET,
     can_be_joined,
@@ -61,7 +62,8 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
     and a constant for each channel that is added or multiplied, are folded into the Conv or Gemm
     before it, and zeros that a Pad adds into the Conv or pool after it; a Reshape that flattens is
     a Flatten (so that no Shape, Gather, Concat chain stays behind); a LayerNormalization or
-    InstanceNormalization in several nodes is one (and the opset 17); a MatMul of rank 2 with
+    InstanceNormalization in several nodes is one (and the opset 17); a MatMul of one-hot rows and a
+    constant table is a Gather; a MatMul of rank 2 with
     constant weights, and the Add of a bias after it, is a Gemm with the MatMul's name; ``auto_pad``
     is explicit pads where sizes are known; dead nodes and unused weights are gone; every node has a
     name of its own and every tensor its shape. Names of inputs, outputs and of nodes that have one
@@ -83,6 +85,7 @@ def prepare(proto: onnx.ModelProto, *, min_opset: int = MIN_OPSET) -> onnx.Model
     _compute_sizes(copy)
     copy = _with_normalizations(copy)
     shapes = g.tensor_shapes(copy)
+    lookups_as_gathers(copy.graph, shapes)
     _matmuls_to_gemms(copy.graph, shapes)
     _explicit_pads(copy.graph, shapes)
     _apply(copy, _remove_no_ops, fold_affine, fold_pads)
