@@ -22,6 +22,10 @@ else:
     AnyParam = click.ParamType  # click before 8.4 gives it no type argument
 
 
+LONGEST_CHOICES = 24
+"""Letters; more choices are listed in an option's help."""
+
+
 class Measure(AnyParam):
     """Text with a unit: ``90s``, ``1%``."""
 
@@ -177,15 +181,16 @@ class OptionsCommand(click.Command):
 
         known = declared(self.model)
         rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        arguments: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
         for param in self.get_params(ctx):
             each = known.get(str(param.name))
             if isinstance(param, click.Argument) and each is not None and each.option.help:
-                words = ", ".join([param.make_metavar(ctx), *each.instead])
-                rows[each.option.group].append((words, each.option.help))
+                words = ", ".join([param.make_metavar(ctx).strip("[]"), *each.instead])
+                arguments[each.option.group].append((words, each.option.help))
             elif (row := param.get_help_record(ctx)) is not None:
                 rows[each.option.group if each else GROUPS[-1]].append(row)
-        for group, written in rows.items():
-            if written:
+        for group in GROUPS:
+            if written := arguments[group] + rows[group]:
                 with formatter.section(group):
                     formatter.write_dl(written)
         with formatter.section("Examples"):
@@ -224,7 +229,9 @@ def params_of(model: type[Options]) -> list[click.Parameter]:
 def _param(known: Declared) -> click.Parameter:
     option, kind = known.option, _click_type(known)
     required = known.field.is_required() if option.required is None else option.required
-    default = {} if required or (value := _default(known)) is None else {"default": value}
+    default: dict[str, Any] = (
+        {} if required or (value := _default(known)) is None else {"default": value}
+    )
     if option.argument:
         settings: dict[str, Any] = {"type": kind, "required": required, "metavar": option.metavar}
         return click.Argument([known.name], nargs=-1 if known.several else 1, **settings, **default)
@@ -232,18 +239,37 @@ def _param(known: Declared) -> click.Parameter:
         flags = [f"{flag}/{option.off}" if option.off else flag for flag in known.flags]
         unset: dict[str, Any] = {} if option.off is None else {"default": None}
         return click.Option([known.name, *flags], is_flag=True, help=option.help, **unset)
+    if option.bare is not None:
+        default |= {"is_flag": False, "flag_value": option.bare}
     return click.Option(
         [known.name, *known.flags],
         type=Several(kind) if option.commas else kind,
         multiple=known.several,
         required=required,
-        metavar=option.metavar or ("N" if known.kind in (int, float) and not known.unit else None),
+        metavar=_metavar(known),
         callback=_flat if option.commas else None,
         show_default=True,
-        help=option.help,
-        **({} if option.bare is None else {"is_flag": False, "flag_value": option.bare}),
+        help=_help(known),
         **default,
     )
+
+
+def _metavar(known: Declared) -> str | None:
+    """What stands for the value; None: what click makes of its type."""
+    if known.option.metavar is None and _are_many(known.choices):
+        return "WORD"
+    number = known.kind in (int, float) and known.unit is None
+    return known.option.metavar or ("N" if number else None)
+
+
+def _are_many(choices: Sequence[str]) -> bool:
+    """Whether the choices are too long to stand beside the flag."""
+    return sum(map(len, choices)) > LONGEST_CHOICES
+
+
+def _help(known: Declared) -> str:
+    many = _are_many(known.choices) and known.option.metavar is None
+    return f"{known.option.help} One of {', '.join(known.choices)}." if many else known.option.help
 
 
 def _default(known: Declared) -> Any:

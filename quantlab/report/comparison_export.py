@@ -7,12 +7,12 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from quantlab._util.files import write_whole
 from quantlab.compare.comparison import Change, Comparison
-from quantlab.evaluate.accuracy import Share
 from quantlab.report.export import EXTRA, MARKER, smaller_is_better
-from quantlab.stats.paired import Interval
+from quantlab.stats.paired import Interval, Share
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _accuracy(
     )
 
 
-def _span(interval: Interval | None) -> dict[str, float]:
+def _span(interval: Interval | None) -> dict[str, Any]:
     return {} if interval is None else {"low": interval.low, "high": interval.high}
 
 

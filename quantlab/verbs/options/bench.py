@@ -10,7 +10,7 @@ from pydantic import Field
 
 from quantlab.bench.defaults import SECONDS, Isolation
 from quantlab.verbs import roles
-from quantlab.verbs.options.option import Batch, Count, Option, Stored
+from quantlab.verbs.options.option import Batch, Count, Option, Seconds, Stored
 from quantlab.verbs.options.shared import (
     MODEL_FLAGS,
     MOST_ROUNDS,
@@ -85,9 +85,9 @@ class BenchOptions(InputOptions, RunOptions):
         _timing("Default: as many as the time allows.", remote=True, most=MOST_ROUNDS),
     ] = None
     seconds: Annotated[
-        float,
+        Seconds,
         Field(gt=0),
-        _timing("For each batch size or rate, about.", remote=True, most=3600, main=True),
+        _timing("For each batch size or rate, about: 30s, 2m.", remote=True, most=3600, main=True),
     ] = SECONDS
     threads: Annotated[Count, _load("Of each model.", remote=True, most=MOST_THREADS)] = 1
     instances: Annotated[

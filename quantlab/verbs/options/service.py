@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ class ServerOptions(Options):
     """Which server: its folder, settings, database and store. Those of ``quantlab worker``."""
 
     COMMAND = "worker"
-    EXAMPLES = (
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
         "quantlab worker --home server",
         "quantlab worker --db postgresql://db/quantlab --store s3://bucket/quantlab",
     )
