@@ -17,12 +17,10 @@ from pydantic import (
 )
 
 from quantlab._util.yamlfile import validate
+from quantlab.model.kinds import ActivationType, FileFormat, RangeMethod
 from quantlab.targets import DEFAULT, find_target
 
-RangeMethod = Literal["minmax", "mean", "moving-average", "percentile", "entropy", "mse"]
-ActivationType = Literal["u8", "s8", "u16", "s16", "dynamic"]
 WeightType = Literal["u8", "s8", "s4", "s16"]
-FileFormat = Literal["qdq", "qoperator"]
 Placing = Literal["fastest", "widest", "measured"]
 
 

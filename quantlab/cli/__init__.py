@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from quantlab import __version__
+from quantlab._util.terminal import table_width, terminal_width
 from quantlab.cli.params import NearestGroup, taken
 from quantlab.errors import QuantlabError, disk_is_full
 
@@ -78,9 +79,6 @@ class Verbs(NearestGroup):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; print errors that the user can mend in one or two lines."""
         as_json = "--json" in [*ctx._protected_args, *ctx.args]
-        from quantlab.cli.output import terminal_width
-        from quantlab.report.formats import table_width
-
         try:
             with table_width(terminal_width()):
                 return super().invoke(ctx)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import sys
 
 import click
+
+from quantlab._util.terminal import TABLE_WIDTH
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}
 _VERDICT = re.compile(rf"({'|'.join(_COLOURS)}): ")
@@ -16,14 +16,9 @@ _AS_IT_IS = re.compile(r"[|{\s]|- ")
 """A line of a table, of JSON or of a list is not folded."""
 
 
-def terminal_width() -> int | None:
-    """The columns of the terminal that results are printed to; None where they go elsewhere."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
 def print_result(text: str) -> None:
     """Print a result. ``NO_COLOR`` is respected."""
-    width = terminal_width()
+    width = TABLE_WIDTH.get()
     lines = text.split("\n")
     if width is not None:
         lines = [part for line in lines for part in _folded(line, width)]

@@ -184,9 +184,10 @@ class OptionsCommand(click.Command):
         arguments: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
         for param in self.get_params(ctx):
             each = known.get(str(param.name))
-            if isinstance(param, click.Argument) and each is not None and each.option.help:
-                words = ", ".join([param.make_metavar(ctx).strip("[]"), *each.instead])
-                arguments[each.option.group].append((words, each.option.help))
+            if isinstance(param, click.Argument):
+                if each is not None and each.option.help:
+                    words = ", ".join([param.make_metavar(ctx).strip("[]"), *each.instead])
+                    arguments[each.option.group].append((words, each.option.help))
             elif (row := param.get_help_record(ctx)) is not None:
                 rows[each.option.group if each else GROUPS[-1]].append(row)
         for group in GROUPS:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from itertools import zip_longest
 from typing import TypeVar
 
+from quantlab._util.terminal import TABLE_WIDTH
 from quantlab.stats.paired import Interval
 
 Cell = TypeVar("Cell")
@@ -17,7 +16,6 @@ LONGEST = 1000
 """No cell is longer."""
 LONGEST_WORD = 24
 """A longer word is broken where a table has to be folded."""
-_WIDTH: ContextVar[int | None] = ContextVar("table width", default=None)
 NOTHING = "–"
 
 
@@ -80,16 +78,6 @@ def _plain(value: float, decimals: int) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
-@contextmanager
-def table_width(columns: int | None) -> Iterator[None]:
-    """Within the block tables are folded to so many columns; None: they are as wide as they are."""
-    token = _WIDTH.set(columns)
-    try:
-        yield
-    finally:
-        _WIDTH.reset(token)
-
-
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> str:
     """A markdown table with aligned columns, or ``""`` without rows.
 
@@ -107,7 +95,7 @@ def aligned(
         return ""
     lines = [[write(cell) for cell in line] for line in (head, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    limit = _WIDTH.get()
+    limit = TABLE_WIDTH.get()
     room = None if limit is None else limit - 3 * len(widths) - 1
     marks = [mark == "r" for mark in right.ljust(len(head))]
     if limit is None or room is None or sum(widths) <= room:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from quantlab._util.files import check_writable, write_whole
 from quantlab._util.reporter import Reporter
+from quantlab._util.terminal import table_width
 from quantlab.errors import RecordError
 from quantlab.fetch import catalog
 from quantlab.fetch.fetcher import cached_path
-from quantlab.report.formats import table_width
 from quantlab.report.ledger import ledger_csv, ledger_page
 from quantlab.runs.ledger import LedgerRow, ledger
 from quantlab.runs.record import RunRecord, load_record

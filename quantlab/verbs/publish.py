@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from quantlab._util.files import write_whole
 from quantlab._util.reporter import Reporter
-from quantlab.report.formats import table_width
+from quantlab._util.terminal import table_width
 from quantlab.report.plots import draw
 from quantlab.runs.record import RunStatus
 from quantlab.runs.run import Run

@@ -17,7 +17,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from quantlab.cli import VERBS, main
+from quantlab._util.terminal import table_width
+from quantlab.cli import VERBS, main, output
 
 FOLDER = Path(__file__).parent / "snapshots"
 WIDTHS = (100, 60)
@@ -126,7 +127,7 @@ def sitting(scene: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.usefixtures("no_timing", "no_database", "no_plots")
 def test_what_the_verbs_print(width: int, sitting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quantlab.cli.output.terminal_width", lambda: width)
+    monkeypatch.setattr("quantlab.cli.terminal_width", lambda: width)
     other = []
     for name, line in SESSION.items():
         said = CliRunner().invoke(main, shlex.split(line), prog_name="quantlab")
@@ -160,14 +161,14 @@ def test_no_snapshot_is_left_over() -> None:
     ("line", "colour"), [("PASS: a", "green"), ("FAIL: a", "red"), ("INCONCLUSIVE: a", "yellow")]
 )
 def test_the_verdict_has_a_colour(line: str, colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from quantlab.cli import output
-
     said: list[str] = []
-    monkeypatch.setattr(output, "terminal_width", lambda: 80)
     monkeypatch.setattr(output.click, "echo", said.append)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    output.print_result(f"{line}\nPlain text.")
-    assert said == [click.style(line, fg=colour, bold=True) + "\nPlain text."]
-    monkeypatch.setenv("NO_COLOR", "1")
+    with table_width(80):
+        output.print_result(f"{line}\nPlain text.")
+        assert said == [click.style(line, fg=colour, bold=True) + "\nPlain text."]
+        monkeypatch.setenv("NO_COLOR", "1")
+        output.print_result(line)
+    monkeypatch.delenv("NO_COLOR")
     output.print_result(line)
-    assert said[1:] == [line]
+    assert said[1:] == [line, line]

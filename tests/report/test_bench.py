@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from quantlab._util.terminal import table_width
 from quantlab.bench.measurement import BenchResult, Conditions
 from quantlab.bench.queueing import Load, LoadResult, LoadWindow
 from quantlab.bench.throughput import Throughput, ThroughputResult
@@ -17,7 +18,6 @@ from quantlab.compare.speeds import Contrast, Ratio, ratios_of
 from quantlab.errors import QuantlabError
 from quantlab.report.bench import bench_page, figures_of, ratio_sentence
 from quantlab.report.export import MARKER, ExportedFigure, check_exports, export
-from quantlab.report.formats import table_width
 from quantlab.stats.paired import Interval
 from quantlab.testing import fake_measurement
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from quantlab._util.terminal import table_width
 from quantlab.report import formats
 from quantlab.stats.paired import Interval
 
@@ -48,7 +49,7 @@ def test_no_cell_is_cut_where_nothing_limits_the_width() -> None:
 @pytest.mark.parametrize("width", [30, 60, 100])
 def test_tables_fold_on_a_terminal(width: int) -> None:
     rows = [["a-model-with-a-long-name.onnx", "12.34", "a sentence of several words"]] * 2
-    with formats.table_width(width):
+    with table_width(width):
         got = formats.table(["model", "ms/step", "what it is"], rows, right=" r")
     assert all(len(line) <= width for line in got.splitlines())
     words = "".join(re.sub(r"[|:\s-]|ms/step|model|what|it|is", "", got).split())
@@ -58,7 +59,7 @@ def test_tables_fold_on_a_terminal(width: int) -> None:
 
 
 def test_a_table_that_no_folding_helps_becomes_a_list() -> None:
-    with formats.table_width(30):
+    with table_width(30):
         got = formats.table(["model", "p50", "p90", "p99", "memory"], [["m", *["1234.56"] * 4]])
     assert got.splitlines() == [
         "model   m",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from quantlab.cluster.executor import INLINE
-from quantlab.recipe import ActivationType, FileFormat, RangeMethod
+from quantlab.model.kinds import ActivationType, FileFormat, RangeMethod
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Count, Name, Option, Seed, Stored
 from quantlab.verbs.options.shared import (
