@@ -116,7 +116,7 @@ def _print_json(problem: str, remedy: str, exit_code: int) -> None:
     click.echo(json.dumps(told, indent=1, ensure_ascii=False))
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs)
 @click.version_option(__version__, "--version", "-V", prog_name="quantlab")
 @click.option(
     "--server",

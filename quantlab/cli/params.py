@@ -112,7 +112,15 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return tuple(item for part in value for item in part)
 
 
-class NearestGroup(click.Group):
+class ShortHelp(click.Command):
+    """A command whose help is asked for by ``-h`` too, wherever it is run."""
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        """See click."""
+        return ["-h", "--help"]
+
+
+class NearestGroup(ShortHelp, click.Group):
     """Commands; a name that is none of theirs is answered by the nearest."""
 
     def resolve_command(
@@ -126,7 +134,7 @@ class NearestGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class OptionsCommand(click.Command):
+class OptionsCommand(ShortHelp):
     """A command whose parameters are the fields of an Options model.
 
     ``options`` is the model or its place in ``quantlab.verbs.options``, such as
