@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -55,7 +56,7 @@ def _rewritten(graph: Rewriting, node: onnx.NodeProto, shapes: _Shapes) -> list[
         return []
     made: list[onnx.NodeProto] = []
 
-    def add(op_type: str, *reads: str, **attributes: object) -> str:
+    def add(op_type: str, *reads: str, **attributes: Any) -> str:
         name = graph.names.new(f"{node.output[0]}_index")
         made.append(helper.make_node(op_type, reads, [name], **attributes))
         return name
@@ -85,7 +86,8 @@ def _of_one_hot(graph: Rewriting, node: onnx.NodeProto, rows: int, shapes: _Shap
     if depth is None or values is None or int(depth.item()) != rows or values.tolist() != [0, 1]:
         return None
     rank = len(shapes.get(node.output[0], ()))
-    return node.input[0] if g.attribute(node, "axis", -1) in (-1, rank - 1) else None
+    last = g.attribute(node, "axis", -1) in (-1, rank - 1)
+    return str(node.input[0]) if last else None
 
 
 def _of_equal(graph: Rewriting, node: onnx.NodeProto, rows: int, shapes: _Shapes) -> str | None:
@@ -97,7 +99,7 @@ def _of_equal(graph: Rewriting, node: onnx.NodeProto, rows: int, shapes: _Shapes
         axes = graph.weights.get(maker.input[1])
         last = axes is not None and axes.tolist() in ([-1], [rank - 1])
         if last and _counts(graph, other, rows, rank):
-            return maker.input[0]
+            return str(maker.input[0])
     return None
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from waiting import HANGS
 
 from quantlab.cluster.executor import open_executor
 from quantlab.cluster.shards import Sharded
@@ -61,21 +62,24 @@ def slurm(tmp_path: Path, port: int) -> Iterator[Path]:
     (tmp_path / "node").mkdir()
     (tmp_path / "jobs").touch()
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    with subprocess.Popen(
-        [sys.executable, "-c", recipe(port)],
-        env={**os.environ, "PATH": path},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as program:
-        assert program.stdout is not None
-        first = program.stdout.read(len("dask://HOST"))
+    said = tmp_path / "said"
+    with (
+        said.open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-c", recipe(port)],
+            env={**os.environ, "PATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as program,
+    ):
         try:
-            assert first == "dask://HOST", first + program.stdout.read()
+            assert program.stdout is not None
+            assert program.stdout.read(len("dask://HOST")) == "dask://HOST", said.read_text()
             yield tmp_path
-            said, _ = program.communicate("\n")
-            assert program.returncode == 0, said
+            program.communicate("\n", timeout=HANGS)
+            assert program.returncode == 0, said.read_text()
         finally:
             program.kill()
             for job in (tmp_path / "jobs").read_text().split():
