@@ -154,7 +154,7 @@ def warm(place: Place, rounds: int) -> list[str]:
     """Cached crops of val1300, in both runtimes."""
     crops = crops_of(place.images("val1300"), PIPELINE)
     fp32, int8 = (place.model(name) for name in MODELS)
-    qdq = quantize(fp32, open_dataset(place.images("calib1000"))).model
+    qdq = quantize(fp32, open_dataset(place.images("calib1000")))
     cases = dict(zip(MODELS, (fp32, int8), strict=True))
     for name, model in {MODELS[0]: fp32, f"{MODELS[0]} quantized by quantlab": qdq}.items():
         cases[f"{name}, OpenVINO"] = model.with_overrides(runtime=OPENVINO)
