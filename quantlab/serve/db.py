@@ -166,6 +166,64 @@ AUDIT = _table(
     Column("outcome", String(32), nullable=False),
     Column("request", String(64)),
 )
+MACHINES = _table(
+    "machines",
+    Column("machine", String(128), primary_key=True),
+    Column("words", Text, nullable=False),
+)
+"""CPU and runtimes of each worker's machine, as of its last worker's start."""
+MONITORS = _table(
+    "monitors",
+    Column("id", String(32), primary_key=True),
+    Column("name", String(128), nullable=False, unique=True),
+    Column("token", String(32), nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("schedule", String(128)),
+    Column("on_version", Boolean, nullable=False),
+    Column("on_environment", Boolean, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("receivers", JSON, nullable=False),
+    Column("silenced", Float(53)),
+    Column("turn", Integer, nullable=False),
+    Column("next", Float(53)),
+    Column("asked", Boolean, nullable=False),
+    Column("job", String(32)),
+    Column("created", Float(53), nullable=False),
+    Column("seen", JSON, nullable=False),
+    Column("last", JSON),
+)
+RECEIVERS = _table(
+    "receivers",
+    Column("name", String(128), primary_key=True),
+    Column("form", String(16), nullable=False),
+    Column("address", Text, nullable=False),
+    Column("secret", String(64), nullable=False),
+    Column("created", Float(53), nullable=False),
+)
+ALERTS = _table(
+    "alerts",
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("key", String(300), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("monitor", String(128), nullable=False, index=True),
+    Column("words", Text, nullable=False),
+    Column("was", String(32), nullable=False),
+    Column("now", String(32), nullable=False),
+    Column("links", JSON, nullable=False),
+    Column("silenced", Boolean, nullable=False),
+    Column("time", Float(53), nullable=False),
+)
+DELIVERIES = _table(
+    "deliveries",
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("alert", Integer, nullable=False, index=True),
+    Column("receiver", String(128), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due", Float(53), nullable=False),
+    Column("log", JSON, nullable=False),
+    sa.Index(f"quantlab_deliveries_v{VERSION}_of_state", "state", "due"),
+)
 
 
 class UnavailableError(QuantlabError):

@@ -27,6 +27,8 @@ from quantlab.serve.db import EVENTS, JOBS, MODELS, Database
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[JobState, ...] = get_args(JobState)
 OPEN: tuple[JobState, ...] = ("queued", "running")
+VERDICTS = {0: "pass", 1: "fail", 3: "inconclusive", 4: "another CPU"}
+"""By exit code, of verbs that judge."""
 LONGEST_TEXT = 20_000
 """Characters of an event, an error or a summary that are kept."""
 
@@ -83,6 +85,13 @@ class Job:
     def ended(self) -> bool:
         """Whether the job has ended."""
         return self.state not in OPEN
+
+    @property
+    def verdict(self) -> str:
+        """The verdict's word, "" where it has none."""
+        if self.exit_code is None or self.state != "done" or self.verb not in ("compare", "gate"):
+            return ""
+        return VERDICTS.get(self.exit_code, "")
 
     @property
     def folder(self) -> str:

@@ -42,7 +42,9 @@ def serve(
         import uvicorn
 
         from quantlab.serve.app import create_app
+        from quantlab.serve.runs import Runs
         from quantlab.serve.tokens import Tokens
+        from quantlab.serve.watcher import Watcher
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve", "the service") from error
     if log is not None:
@@ -65,7 +67,13 @@ def serve(
 
         # Before uvicorn has its own, and once more from it when it has ended.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with suppress(KeyboardInterrupt), _working(service, reporter) if worker else nullcontext():
+        url = settings.url or _url(address)
+        with (
+            suppress(KeyboardInterrupt),
+            _working(service, reporter) if worker else nullcontext(),
+            Runs(service) as runs,
+            Watcher(service, runs, url).working(),
+        ):
             reporter.say(f"Serving {_url(address)} from {settings.home} (Ctrl-C ends it)")
             Server(config).run(sockets=[listening])
 

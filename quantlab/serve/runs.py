@@ -21,7 +21,7 @@ from quantlab.runs.folders import RECORD, timing_of
 from quantlab.runs.index import Filter, Index
 from quantlab.runs.metrics import METRICS
 from quantlab.runs.record import RunRecord, load_record
-from quantlab.runs.trend import trend
+from quantlab.runs.trend import Series, trend
 from quantlab.serve.catalog import NAME, StoredModel
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.jobfolder import RUNS
@@ -110,6 +110,11 @@ class Runs:
     def trended(self, model: str, metrics: Collection[str] = METRICS) -> Trended:
         """The model's figures over runs."""
         name = model.removesuffix(".onnx")
+        series = self.series(name, metrics)
+        return Trended(name, series, causes(series, self._record))
+
+    def series(self, name: str, metrics: Collection[str] = METRICS) -> tuple[Series, ...]:
+        """The same without causes."""
         with _answering():
             measured = self._index.measured(name, METRICS)
         if not measured:
@@ -117,7 +122,7 @@ class Runs:
         series = trend(measured, metrics)
         if not series:
             raise NotFoundError(f"no run has {' or '.join(metrics)} of {name}.")
-        return Trended(name, series, causes(series, self._record))
+        return series
 
     def trials(self, run: str) -> tuple[Trial, ...]:
         """What a tune has tried. Raises RecordError."""

@@ -79,10 +79,11 @@ class Service:
         asked = Asked(request.verb, stored, {}, request.exclusive)
         if (known := self.queue.known(asked, token, key)) is not None:
             return known, False
-        asked = replace(asked, inputs=self._inputs(request))
+        asked = replace(asked, inputs=self.inputs(request))
         return self.queue.submit(asked, token, key, self.settings.max_queued)
 
-    def _inputs(self, request: AnyRequest) -> dict[str, Any]:
+    def inputs(self, request: AnyRequest) -> dict[str, Any]:
+        """What its names stand for now. Raises NotFoundError."""
         models = [self.catalog.model(name) for name in model_names(request)]
         data = {
             field: _dataset_words(self.catalog, name)
@@ -99,10 +100,15 @@ class Service:
 
 def request_of(job: Job) -> AnyRequest:
     """The request of a stored job. Raises QuantlabError for one of another quantlab."""
+    return stored_request(job.request, f"the job {job.id}")
+
+
+def stored_request(facts: Mapping[str, Any], what: str) -> AnyRequest:
+    """A request as it was stored. Raises QuantlabError for one of another quantlab."""
     try:
-        return _REQUEST.validate_python(job.request)
+        return _REQUEST.validate_python(facts)
     except ValidationError as error:
-        raise QuantlabError(f"the job {job.id} was asked of another version.") from error
+        raise QuantlabError(f"{what} was asked of another version.") from error
 
 
 def _model_words(model: StoredModel) -> dict[str, str]:

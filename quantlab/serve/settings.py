@@ -70,6 +70,16 @@ class Settings(BaseModel):
     )
     losses: int = Field(5, ge=0, description="workers that one job may lose before it fails")
 
+    url: str = Field("", description="of the pages, for the links in alerts")
+    alert_hosts: tuple[str, ...] = Field(
+        (), description="of webhooks, `HOST` or `HOST:PORT`, and the domains of e-mail addresses"
+    )
+    alert_private: bool = Field(
+        False, description="alerts may go to private addresses, and without TLS"
+    )
+    alert_smtp: str = Field("", description="such as smtp://USER:PASSWORD@HOST:587, or smtps://")
+    alert_from: str = Field("", description="the e-mail address that alerts come from")
+
     @property
     def db_url(self) -> str:
         """The database's URL."""

@@ -24,6 +24,7 @@ from quantlab.errors import OutputError, QuantlabError, RecordError
 from quantlab.runs.entry import Entry
 from quantlab.runs.folders import RECORD, read_entry, scan
 from quantlab.runs.index import Index
+from quantlab.runtime.environment import environment
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.jobfolder import RUNS, JobFolder
 from quantlab.serve.process import Child, Ended
@@ -38,6 +39,7 @@ from quantlab.serve.queue import (
 )
 from quantlab.serve.service import Service
 from quantlab.serve.vetting import facts_of
+from quantlab.serve.watching import Watching
 from quantlab.serve.workers import Present
 
 PLACE = "server"
@@ -53,6 +55,7 @@ GRACE = 60.0
 """Seconds that a job has to end after it was told to."""
 VERDICTS = (0, 1, 3, 4)
 """Exit codes of a verb that did what was asked."""
+_RUNTIMES = ("quantlab", "onnxruntime", "openvino")
 FoundJob = TypeVar("FoundJob")
 log = logging.getLogger("quantlab.worker")
 
@@ -73,9 +76,13 @@ class Worker:
             Present(self.service.database, self.name, self.machine),
         ):
             self.service.objects.sweep()
+            told = False
             while not self.stop.is_set():
                 worked = False
                 try:
+                    if not told:
+                        Watching(self.service.database).runs_on(self.machine, runtime_words())
+                        told = True
                     worked = self.step(folder)
                 except UnavailableError as error:
                     log.warning("%s", error)
@@ -108,6 +115,13 @@ class Worker:
                 return
             if now.ended and now.attempts != job.attempts:
                 self.service.objects.remove(job.folder)
+
+
+def runtime_words() -> str:
+    """This machine's CPU and runtimes: monitors may repeat their jobs when these change."""
+    facts = environment()
+    versions = [f"{name} {facts[name]}" for name in _RUNTIMES if name in facts]
+    return ", ".join([f"{facts['cpu']} ({facts['isa']})", *versions])
 
 
 class _Lease:

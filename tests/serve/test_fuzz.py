@@ -34,6 +34,7 @@ from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
 from quantlab.serve.tokens import SCOPES, Tokens
 from quantlab.serve.uploads import Upload, Uploads
+from quantlab.serve.watching import Watching
 
 EXAMPLES = int(os.environ.get("QUANTLAB_FUZZ", "4"))
 CHECKS = [
@@ -64,10 +65,21 @@ def service(home: Path, request: pytest.FixtureRequest) -> Iterator[Service]:
         job = leave_run(opened, RUN, accuracy(), {"report.html": b"<p>", "a/b.json": b"{}"})
         opened.catalog.add_baseline("accepted", job.id, {"b.yaml": f"{job.folder}/b.yaml"})
         opened.catalog.add_recipe("mine", "name: mine\n")
+        watch(opened)
         yield opened
         with opened.database.writing() as connection:
             META.drop_all(connection)
             HISTORY.drop_all(connection)
+
+
+def watch(service: Service) -> None:
+    """A monitor, a receiver and an alert."""
+    watching = Watching(service.database)
+    asked = {"verb": "evaluate", "model": "net", "data": "val"}
+    how = {"schedule": "0 3 * * *", "on_version": True, "on_environment": True, "enabled": True}
+    watching.add_receiver("net", "slack", "https://example.org/")
+    watching.create("net", "local", request=asked, receivers=["net"], **how)
+    watching.test("net")
 
 
 @pytest.fixture(scope="module")

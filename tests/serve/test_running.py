@@ -8,6 +8,7 @@ import signal
 import socket
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import optuna
 import psutil
@@ -15,17 +16,22 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from processes import started
+from receiving import Receiving, receiving
 from waiting import HANGS, IGNORED, interrupts, until
-from worksite import ask, await_end, await_word, equip, file_of, working
+from worksite import CLASSES, ask, await_end, await_word, equip, file_of, upload, working
 
 from quantlab._util.reporter import NullReporter
 from quantlab.cli import main
 from quantlab.errors import QuantlabError
+from quantlab.serve.alerts import SIGNATURE, signature
 from quantlab.serve.running import _bound, _check_tokens, _say_confinement, _url
 from quantlab.serve.sandbox import Held
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
+from quantlab.serve.watching import Watching
+from quantlab.serve.worker import runtime_words
 from quantlab.testing.images import image_folder, listed_folder
+from quantlab.testing.models import taught, tiny_classifier
 
 SERVING = r"Serving (http://\S+) from"
 WORKING = r"Working as \S+"
@@ -79,6 +85,46 @@ def test_ctrl_c_is_ignored_where_a_shell_says_so(verb: str, tmp_path: Path) -> N
             (job,) = await_end(service, ask(service, "evaluate"))
             assert job.state == "done"
             assert running.end() == 0
+
+
+def sent_of(got: Receiving, verdict: str) -> list[tuple[dict[str, Any], dict[str, str], bytes]]:
+    """What a receiver has got of this verdict."""
+    found = [(json.loads(b), h, b) for b, h in zip(got.bodies, got.headers, strict=False)]
+    return [each for each in found if each[0]["now"] == verdict]
+
+
+def test_a_damaged_version_raises_an_alert(tmp_path: Path) -> None:
+    """From the upload of a version to the receiver, by a server that runs."""
+    config = tmp_path / "settings.yaml"
+    with Service.open(Settings(home=tmp_path / "home")) as service, receiving() as got:
+        hosts = [got.url.removeprefix("http://")]
+        facts = {"home": str(tmp_path / "home"), "alert_hosts": hosts, "alert_private": True}
+        config.write_text(yaml.safe_dump(facts))
+        equip(service, tmp_path / "images", 10)
+        good = tiny_classifier(tmp_path / "good.onnx", classes=CLASSES, seed=1)
+        upload(service, taught(good, tmp_path / "images", "torchvision"), "candidate")
+        watching = Watching(service.database)
+        secret = watching.add_receiver("team", "webhook", got.url).secret
+        asked = {"verb": "compare", "fp32": "net", "int8": "candidate", "data": "val"}
+        watching.create(
+            "nightly", "local", request={**asked, "no_bench": True}, schedule=None,
+            on_version=True, on_environment=False, enabled=True, receivers=["team"],
+        )  # fmt: skip
+        with started("serve", "--config", config, "--port", 0) as server:
+            url = server.until(SERVING)
+            until(lambda: watching.monitor("nightly").last, lambda: server.said)
+            assert [alert.now for alert in watching.alerts()] in ([], ["inconclusive"])
+            bad = tiny_classifier(tmp_path / "bad.onnx", classes=CLASSES, seed=2)
+            upload(service, bad, "candidate")
+            until(lambda: sent_of(got, "fail"), lambda: server.said)
+            assert watching.seen([]).machines == (runtime_words(),)
+            assert server.end() == 0
+        ((told, headers, body),) = sent_of(got, "fail")
+        assert headers[SIGNATURE] == signature(secret, body)
+        assert (told["monitor"], told["kind"]) == ("nightly", "verdict")
+        (job, _) = service.queue.recent()
+        assert told["links"]["report"] == f"{url}/runs/{job.run}"
+    assert "Traceback" not in server.said
 
 
 @pytest.mark.parametrize("verb", ["serve", "worker"])

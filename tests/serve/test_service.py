@@ -124,6 +124,8 @@ def in_words(name: str) -> str:
         return "its host name"
     if value is None:
         return "for ever" if name.startswith("keep_") else "in `home`"
+    if value in ("", ()):
+        return "none"
     if isinstance(value, bool):
         return f"`{value}`".lower()
     if isinstance(value, tuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quantlab.serve.api import (
+    alerts,
     audit,
     baselines,
     datasets,
@@ -10,6 +11,7 @@ from quantlab.serve.api import (
     health,
     jobs,
     models,
+    monitors,
     operations,
     recipes,
     runs,
@@ -31,6 +33,8 @@ routes = [
         runs,
         baselines,
         trends,
+        monitors,
+        alerts,
         audit,
     )
     for route in resource.router.routes

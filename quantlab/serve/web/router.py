@@ -6,6 +6,7 @@ from quantlab.serve.web.routes import (
     account,
     compare,
     jobs,
+    monitors,
     runs,
     static,
     stock,
@@ -15,6 +16,6 @@ from quantlab.serve.web.routes import (
 
 routes = [
     route
-    for part in (static, account, runs, compare, trends, jobs, submit, stock)
+    for part in (static, account, runs, compare, trends, monitors, jobs, submit, stock)
     for route in part.router.routes
 ]

@@ -41,10 +41,6 @@ from quantlab.serve.service import request_of
 from quantlab.serve.web import pareto
 from quantlab.verbs.runs import Different, Trended
 
-_VERDICTS = {0: "pass", 1: "fail", 3: "inconclusive", 4: "another CPU"}
-_JUDGING = ("compare", "gate")
-"""Verbs whose exit code is a verdict."""
-
 
 @dataclass(frozen=True)
 class RunRow:
@@ -131,9 +127,7 @@ def _state(job: Job) -> str:
 
 
 def _outcome(job: Job) -> str:
-    if job.state == "done" and job.verb in _JUDGING and job.exit_code in _VERDICTS:
-        return _VERDICTS[job.exit_code]
-    return _state(job)
+    return job.verdict or _state(job)
 
 
 def _progress(job: Job) -> Progress | None:

@@ -19,11 +19,13 @@ from seeds import LONG, compared, furnish
 from served import served
 from worksite import working
 
+from quantlab.serve.alerts import Result, events_of
 from quantlab.serve.datasets import add_dataset
 from quantlab.serve.sandbox import available
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
 from quantlab.serve.tokens import Tokens
+from quantlab.serve.watching import Watching
 from quantlab.serve.web import assets
 from quantlab.testing.images import image_folder
 from quantlab.testing.models import taught, tiny_classifier
@@ -49,8 +51,26 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, s
         holdings.add_dataset(service)
         compared(service, 3, LONG)
         run = furnish(service)
+        watch(service)
         with served(service) as url:
             yield url, run, service
+
+
+def watch(service: Service) -> None:
+    """A monitor that has failed, and one that is paused."""
+    watching = Watching(service.database)
+    watching.add_receiver("a-receiver", "webhook", "https://hooks.example.org/")
+    asked = {"verb": "compare", "fp32": LONG, "int8": f"{LONG}.int8", "data": "val"}
+    how = {"on_version": True, "on_environment": True, "enabled": True, "schedule": "0 3 * * 1-5"}
+    for name, last in (
+        ("nightly", Result(time=1.8e9, verdict="fail")),
+        ("weekly", Result(time=1.8e9, problem="the service has no dataset called val.")),
+    ):
+        watching.create(name, "local", request=asked, receivers=["a-receiver"], **how)
+        values = {"asked": False, "last": last.model_dump(mode="json")}
+        watching.advance(watching.monitor(name), values, events_of(None, last))
+    (taken, *_) = watching.take()
+    watching.sent(taken, "hooks.example.org answered 503 Service Unavailable.", taken=False)
 
 
 @pytest.fixture
@@ -81,12 +101,14 @@ def show(browser: Browser) -> Iterator[Show]:
 
 
 def pages(service: Service, run: str) -> list[str]:
-    runs = [job.run for job in service.queue.recent(verb="compare")]
+    compared = service.queue.recent(verb="compare")
+    runs = [job.run for job in compared]
     jobs = {job.state: job.id for job in service.queue.recent()}
     return [
         "/runs", f"/runs/{run}", f"/runs/{runs[0]}", f"/compare?old={runs[1]}&new={runs[0]}",
         "/trends", "/trends/tiny-int8", f"/trends/{LONG}", "/jobs",
         *(f"/jobs/{jobs[state]}" for state in ("running", "queued", "failed", "done")),
+        "/monitors", "/monitors/nightly", f"/jobs/{compared[0].id}/watch",
         "/models", "/datasets", "/submit", "/submit/tune", "/submit/gate", "/sign-in",
     ]  # fmt: skip
 

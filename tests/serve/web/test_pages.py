@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,14 @@ from seeds import ENDED, LONG, furnish
 from starlette.testclient import TestClient
 
 from quantlab.runs.record import load_record
+from quantlab.serve.alerts import Event, Result
 from quantlab.serve.app import create_app
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.queue import Queue
 from quantlab.serve.service import Service
+from quantlab.serve.settings import Settings
 from quantlab.serve.tokens import Tokens
+from quantlab.serve.watching import Watching
 from quantlab.serve.web import assets
 
 HOSTILE = "</title></style><script>alert(1)</script><img src=x onerror='alert(2)'>\"&lt;{{ 7*7 }}"
@@ -83,7 +87,15 @@ def test_every_link_leads_somewhere(
 def test_an_empty_server_says_what_to_do_first(anyone: TestClient, sqlite_service: Service) -> None:
     first = read(anyone, "/runs").text
     assert "quantlab dataset add NAME FOLDER" in first
-    for address in ("/trends", "/jobs", "/models", "/datasets", "/compare", "/submit/tune"):
+    for address in (
+        "/trends",
+        "/monitors",
+        "/jobs",
+        "/models",
+        "/datasets",
+        "/compare",
+        "/submit/tune",
+    ):
         read(anyone, address)
     add_dataset(sqlite_service)
     add_model(sqlite_service)
@@ -407,3 +419,100 @@ def test_pages_do_without_htmx(anyone: TestClient, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(rendering._templates().globals, "htmx", False)
     sources = [x["src"] or "" for x in read(anyone, "/jobs").of("script")]
     assert not [source for source in sources if "htmx" in source]
+
+
+@pytest.fixture
+def alerting(tmp_path: Path) -> Iterator[Service]:
+    """A furnished service that may send alerts to a host."""
+    settings = Settings(home=tmp_path / "alerting", alert_hosts=("hooks.example.org",))
+    with Service.open(settings) as service:
+        furnish(service)
+        yield service
+
+
+def test_a_job_becomes_a_monitor(alerting: Service) -> None:
+    (job, *_) = alerting.queue.recent(verb="compare", states=["done"])
+    watching = Watching(alerting.database)
+    with client_of(create_app(alerting)) as anyone:
+        assert "No monitor watches" in read(anyone, "/monitors").text
+        receiver = {"name": "hook", "form": "webhook", "address": "https://hooks.example.org/x"}
+        made = anyone.post("/receivers", data=receiver)
+        secret = watching.receiver("hook").secret
+        assert secret in made.text
+        assert secret not in read(anyone, "/monitors").text
+        assert f"/jobs/{job.id}/watch" in [
+            x["href"] for x in read(anyone, f"/jobs/{job.id}").of("a")
+        ]
+        form = read(anyone, f"/jobs/{job.id}/watch")
+        assert [x["value"] for x in form.of("input", name="receiver")] == ["hook"]
+        given = {"job": job.id, "name": "nightly", "schedule": "0 3 * * *", "receiver": "hook"}
+        anyone.post("/monitors", data={**given, "on_version": "true"})
+        (monitor,) = watching.monitors()
+        assert monitor.request["fp32"] == "net", "the newest of its name"
+        assert (monitor.on_version, monitor.on_environment) == (True, False)
+        assert anyone.post("/monitors", data={**given, "name": "a b"}).status_code == 422
+        assert anyone.post("/monitors", data={**given, "schedule": "soon"}).status_code == 422
+
+
+def test_a_monitor_s_page_and_its_buttons(alerting: Service) -> None:
+    watching = Watching(alerting.database)
+    watching.add_receiver("hook", "webhook", "https://hooks.example.org/x")
+    watched = {"verb": "evaluate", "model": "net", "data": "val"}
+    watching.create(
+        "nightly", "local", request=watched, schedule="0 3 * * *", on_version=True,
+        on_environment=False, enabled=True, receivers=["hook"],
+    )  # fmt: skip
+    last = Result(time=1.0, problem=HOSTILE).model_dump(mode="json")
+    event = Event("cannot run", f"It cannot run: {HOSTILE}", "cannot run")
+    values = {"last": last, "asked": False}
+    watching.advance(watching.monitor("nightly"), values, [event], {})
+    with client_of(create_app(alerting)) as anyone:
+        for address in ("/monitors", "/monitors/nightly"):
+            found = read(anyone, address)
+            assert "cannot run" in found.text.lower()
+            assert "hook: waiting" in found.text
+            assert not found.of("img")
+            assert len(found.of("caption")) == len(found.of("table"))
+        for act, data in (("run", {}), ("pause", {}), ("silence", {"days": "7"})):
+            anyone.post(f"/monitors/nightly/{act}", data=data)
+        monitor = watching.monitor("nightly")
+        assert (monitor.asked, monitor.enabled) == (True, False)
+        assert monitor.silenced is not None
+        notes = read(anyone, "/monitors").text
+        assert "paused" in notes
+        assert "silenced until" in notes
+        anyone.post("/monitors/nightly/resume")
+        anyone.post("/monitors/nightly/silence")
+        monitor = watching.monitor("nightly")
+        assert (monitor.enabled, monitor.silenced) == (True, None)
+        anyone.post("/receivers/hook/test")
+        assert watching.alerts()[0].kind == "test"
+        assert anyone.post("/monitors/nightly/other").status_code == 404
+        anyone.post("/monitors/nightly/remove")
+        anyone.post("/receivers/hook/remove")
+        assert watching.monitors() == watching.receivers() == []
+
+
+def test_who_may_press_a_monitor_s_buttons(
+    guarded: tuple[TestClient, dict[str, str]], sqlite_service: Service
+) -> None:
+    client, tokens = guarded
+    mine = Tokens(sqlite_service.database).verify(tokens["submit"])
+    assert mine is not None
+    for name, owner in (("theirs", "another"), ("mine", mine.id)):
+        Watching(sqlite_service.database).create(
+            name, owner, request={"verb": "evaluate", "model": "net", "data": "val"},
+            schedule=None, on_version=True, on_environment=False, enabled=True, receivers=[],
+        )  # fmt: skip
+    for scope, name, may in (
+        ("read", "mine", False),
+        ("submit", "theirs", False),
+        ("submit", "mine", True),
+    ):
+        client.cookies.clear()
+        client.cookies.set("quantlab_token", tokens[scope])
+        forms = [form["action"] for form in read(client, f"/monitors/{name}").of("form")]
+        assert (f"/monitors/{name}/run" in forms) is may
+        assert "/receivers" not in [f["action"] for f in read(client, "/monitors").of("form")]
+        answer = client.post(f"/monitors/{name}/remove", follow_redirects=False)
+        assert answer.status_code == 403, "it has no second token of our page"

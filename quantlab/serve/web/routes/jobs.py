@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from quantlab.serve.access import MayRead, MaySubmit
 from quantlab.serve.api.common import PREFIX, Key, Number, ServiceOf
+from quantlab.serve.monitors import WATCHED
 from quantlab.serve.queue import OPEN, STATES, Job, JobState
 from quantlab.serve.removal import Removal
 from quantlab.serve.tokens import Token
@@ -59,6 +60,7 @@ def job_page(request: Request, service: ServiceOf, caller: MayRead, job_id: Key)
         left_out=len(events) > LINES_SHOWN,
         may_delete=job.ended and _may_change(caller, job),
         may_cancel=job.state in OPEN and not job.cancelled and _may_change(caller, job),
+        watched=WATCHED,
         made=list(map(views.model_row, service.catalog.made_by(job_id))),
         api=f"{PREFIX}/jobs/{job_id}",
         here=here(request),
