@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 demo: $(VENV)
 	$(BIN)/pip install --quiet .
-	$(BIN)/quantlab tune --model $(MODEL).onnx
+	$(BIN)/quantlab tune $(MODEL).onnx
 	$(BIN)/quantlab compare $(MODEL).onnx $(MODEL).int8.onnx || test $$? -eq 3
 
 test:

@@ -265,7 +265,7 @@ def quantize(
     fp32 = inputs.require_fp32(_classifier(model, spec), "quantize")
     found = _found(calibration, fp32, reporter, max_bad=max_bad, need_labels=False)
     through = _pipeline(pipeline, fp32, found, reporter)
-    chosen = quantize_verb.find_recipe(recipe, target)
+    chosen = quantize_verb.find_recipe(recipe, target).changed(spec.changes)
     asked = {"model": fp32.name, "calibration": found.dataset.root, "recipe": chosen.name}
     with _recorded("quantize", run_dir, reporter, asked) as run:
         made = quantize_verb.quantize(

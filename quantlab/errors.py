@@ -17,6 +17,7 @@ QuantlabError
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -123,6 +124,14 @@ def shown(text: object, most: int = 200) -> str:
     words = str(text)
     line = "".join(letter if letter.isprintable() else "?" for letter in words[:most])
     return line + "…" if len(words) > most else line
+
+
+def meant(word: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """``Did you mean NAME?`` with the nearest of the known names; nothing where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(word), [*known], n=1, cutoff=cutoff)
+    return f"Did you mean {near[0]}?" if near else ""
 
 
 def disk_is_full(error: BaseException) -> bool:

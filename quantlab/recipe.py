@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -16,10 +17,9 @@ from pydantic import (
 )
 
 from quantlab._util.yamlfile import validate
+from quantlab.model.kinds import ActivationType, FileFormat, RangeMethod
 from quantlab.targets import DEFAULT, find_target
 
-RangeMethod = Literal["minmax", "mean", "moving-average", "percentile", "entropy", "mse"]
-ActivationType = Literal["u8", "s8", "u16", "s16", "dynamic"]
 WeightType = Literal["u8", "s8", "s4", "s16"]
 Placing = Literal["fastest", "widest", "measured"]
 
@@ -46,7 +46,7 @@ class Recipe(BaseModel):
         "where they are not given",
     )
     engine: str = Field(default="quantlab", description="who quantizes: quantlab or ort")
-    format: Literal["qdq", "qoperator"] = "qdq"
+    format: FileFormat = "qdq"
     activations: ActivationType = Field(
         default="u8",
         description="dynamic: u8 by the range of each batch, in matrix products alone",
@@ -159,7 +159,16 @@ class Recipe(BaseModel):
         if target is None:
             return self
         find_target(target)
-        return validate(type(self), {**self.given, "target": target}, f"recipe {self.name}")
+        return self.changed({"target": target})
+
+    def changed(self, fields: Mapping[str, Any]) -> Self:
+        """The same with these fields. Raises RecipeError."""
+        if not fields:
+            return self
+        before = self.given
+        if "images_per_class" in fields:
+            before.pop("calibration_size", None)
+        return validate(type(self), {**before, **fields}, f"recipe {self.name}")
 
     @property
     def given(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -10,7 +9,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Tag, ValidationError
 
-from quantlab.errors import QuantlabError, RecipeError, shown
+from quantlab.errors import QuantlabError, RecipeError, meant, shown
 
 MAX_BYTES = 1024**2
 MAX_DEPTH = 50
@@ -104,8 +103,7 @@ def _explain(error: ValidationError, schema: type[BaseModel], where: str) -> Rec
         message = first["msg"].removeprefix("Value error, ")
         return RecipeError(f"{where}: {key + ': ' if key else ''}{message}.")
     known = _known_keys(schema, path[:-1])
-    near = difflib.get_close_matches(path[-1], known, n=1)
-    remedy = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(known)}."
+    remedy = meant(path[-1], known) or f"Known keys: {', '.join(known)}."
     return RecipeError(f"{where}: unknown key {key}.", remedy)
 
 

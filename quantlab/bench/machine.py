@@ -11,6 +11,8 @@ import psutil
 
 STEAL_LIMIT = 0.03
 """More than this share of the CPUs' time stolen is worth a word."""
+BUSY_LIMIT = 0.15
+"""So is a larger share in use before the benchmark begins."""
 FREQUENCY_LIMIT = 0.05
 """So is a clock rate that moved by more than this."""
 _STAT = Path("/proc/stat")
@@ -75,6 +77,27 @@ class CpuMonitor:
         """Record the current clock rate."""
         mhz = frequency_mhz(self._cpus)
         self.mhz += [] if mhz is None else [mhz]
+
+
+def busy_note(seconds: float = 0.2) -> str:
+    """Whether other programs use this machine now, in a sentence; "" where it is idle."""
+    try:
+        times = psutil.cpu_times_percent(interval=seconds)
+        load, cpus = psutil.getloadavg()[0], psutil.cpu_count() or 1
+    except (OSError, RuntimeError, AttributeError):
+        return ""
+    return busy_sentence(100 - times.idle, getattr(times, "steal", 0.0), load, cpus)
+
+
+def busy_sentence(used: float, steal: float, load: float, cpus: int) -> str:
+    """The sentence of these percentages of all CPUs' time and this load average, or ""."""
+    if used <= 100 * BUSY_LIMIT and steal <= 100 * STEAL_LIMIT:
+        return ""
+    return (
+        f"The machine is busy: {used:.0f}% of its CPU time is used ({steal:.0f}% by other guests "
+        f"of its host), load {load:.1f} on {cpus} CPUs. Latencies will be too high, and small "
+        "differences not seen."
+    )
 
 
 def machine_notes(steal: Sequence[float], mhz: Sequence[float]) -> tuple[str, ...]:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import atexit
 import gc
+import json
 import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from quantlab import __version__
+from quantlab._util.terminal import table_width, terminal_width
+from quantlab.cli.params import NearestGroup, taken
 from quantlab.errors import QuantlabError, disk_is_full
+
+_ENVIRONMENT = click.core.ParameterSource.ENVIRONMENT
 
 VERBS = (
     "init",
@@ -39,7 +44,7 @@ VERBS = (
 )
 
 
-class Verbs(click.Group):
+class Verbs(NearestGroup):
     """Loads each verb from its module; prints a QuantlabError in two lines and exits with code
     2."""
 
@@ -59,43 +64,66 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The verb's command, or with --server one that runs the verb on a server."""
         name, command, rest = super().resolve_command(ctx, args)
-        server = ctx.params.get("server")
+        servers, rest = taken(rest, ["--server"])
+        server = servers[-1] if servers else ctx.params.get("server")
         if not server or command is None:
             return name, command, rest
-        from quantlab.cli.remote import remote
+        from quantlab.cli.remote import is_served, remote
 
-        return name, remote(command, name or "", server, ctx.params["token"]), rest
+        asked = servers or ctx.get_parameter_source("server") != _ENVIRONMENT
+        if not asked and not is_served(command, name or ""):
+            return name, command, rest
+        tokens, rest = taken(rest, ["--token"])
+        token = tokens[-1] if tokens else ctx.params["token"]
+        return name, remote(command, name or "", server, token), rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; print errors that the user can mend in one or two lines."""
+        as_json = "--json" in [*ctx._protected_args, *ctx.args]
         try:
-            return super().invoke(ctx)
+            with table_width(terminal_width()):
+                return super().invoke(ctx)
         except QuantlabError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(error.exit_code)
+            _end(ctx, error, as_json)
+        except click.UsageError as error:
+            if as_json:
+                _print_json(error.format_message(), "", error.exit_code)
+            raise
         except OSError as error:
             if not disk_is_full(error):
                 raise
-            click.echo("Error: the disk is full.\nFree some space and run again.", err=True)
-            ctx.exit(2)
+            full = QuantlabError("the disk is full.", "Free some space and run again.")
+            _end(ctx, full, as_json)
         except MemoryError:
             if ctx.obj is not None:  # a job of the service, which says how much it may have
                 raise
-            click.echo(
-                "Error: not enough memory.\n"
-                "Free some and run again; fewer calibration images and threads need less.",
-                err=True,
-            )
-            ctx.exit(2)
+            remedy = "Free some and run again; fewer calibration images and threads need less."
+            _end(ctx, QuantlabError("not enough memory.", remedy), as_json)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(130)
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="quantlab")
+def _end(ctx: click.Context, error: QuantlabError, as_json: bool) -> NoReturn:
+    """Print the error, with --json as an object too, and exit with its code."""
+    click.echo(f"Error: {error}", err=True)
+    if as_json:
+        _print_json(error.problem, error.remedy, error.exit_code)
+    ctx.exit(error.exit_code)
+
+
+def _print_json(problem: str, remedy: str, exit_code: int) -> None:
+    told = {"error": problem, "remedy": remedy, "exit_code": exit_code}
+    click.echo(json.dumps(told, indent=1, ensure_ascii=False))
+
+
+@click.group(cls=Verbs)
+@click.version_option(__version__, "--version", "-V", prog_name="quantlab")
 @click.option(
-    "--server", metavar="URL", envvar="QUANTLAB_SERVER", help="Let a server do it (docs/serve.md)."
+    "--server",
+    metavar="URL",
+    envvar="QUANTLAB_SERVER",
+    help="Let a server do it (docs/serve.md); also behind the verb.",
 )
 @click.option(
     "--token", envvar="QUANTLAB_TOKEN", help="For --server; better in QUANTLAB_TOKEN than here."

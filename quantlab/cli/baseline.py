@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import VerbGroup
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import options_from, recorded_run
 
 
@@ -32,10 +33,10 @@ def update(**params: Any) -> None:
         spec = options_from(params, BaselineUpdateOptions)
         updated = publish(update_baseline(spec, reporter), run, reporter)
     if not params["as_json"]:
-        click.echo(baseline_summary(updated.baseline))
+        print_result(baseline_summary(updated.baseline))
         if updated.changes:
-            click.echo(f"\n{changes_summary(updated.changes)}")
-        click.echo(f"\nWrote {params['baseline']}: review and commit it.")
+            print_result(f"\n{changes_summary(updated.changes)}")
+        print_result(f"\nWrote {params['baseline']}: review and commit it.")
 
 
 @command.command("show", short_help="What was accepted.", options="baseline:BaselineShowOptions")
@@ -48,7 +49,7 @@ def show(**params: Any) -> None:
     with recorded_run("baseline", params) as (run, reporter):
         baseline = publish(show_baseline(params["file"]), run, reporter).value
     if not params["as_json"]:
-        click.echo(baseline_summary(baseline))
+        print_result(baseline_summary(baseline))
 
 
 @command.command(
@@ -65,4 +66,4 @@ def diff(**params: Any) -> None:
             diff_baselines(options_from(params, BaselineDiffOptions)), run, reporter
         ).value
     if not params["as_json"]:
-        click.echo(changes_summary(found.changes, found.comparison))
+        print_result(changes_summary(found.changes, found.comparison))

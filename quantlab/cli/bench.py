@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import given, options_from, recorded_run
 
 
@@ -28,9 +29,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
 
 def _complete(ctx: click.Context, params: dict[str, Any]) -> None:
     """The options that stand for others become these. Raises UsageError for what does not fit."""
-    params["models"] += (params["input_model"],) if params["input_model"] else ()
     if not params["models"]:
-        raise click.UsageError("Missing argument 'MODELS...'.")
+        raise click.UsageError("Missing argument 'MODELS...', and no quantlab.yaml names a model.")
     if params["processes"]:
         params["instances"] = (params["instances"] or 1) * params["processes"]
     if params["compat"] and (params["instances"] or params["rates"]):
@@ -65,11 +65,11 @@ def _measure(params: dict[str, Any]) -> None:
     if params["as_json"]:
         return
     if params["compat"] and isinstance(found.result, BenchResult):
-        click.echo(inc_performance(found.result))
+        print_result(inc_performance(found.result))
     else:
-        click.echo(bench_page(found.result, found.ratios))
+        print_result(bench_page(found.result, found.ratios))
     if profiles:
-        click.echo(f"\n{profile_summary(profiles)}")
+        print_result(f"\n{profile_summary(profiles)}")
 
 
 def _evaluate(ctx: click.Context, params: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import options_from, recorded_run
 
 
@@ -31,6 +32,6 @@ def command(**params: Any) -> None:
     if params["as_json"]:
         return
     if params["action"] == "clear":
-        click.echo(cache_cleared(result.rows, result.stuck, result.folder))
+        print_result(cache_cleared(result.rows, result.stuck, result.folder))
     else:
-        click.echo(cache_listing(result.rows, result.folder, result.limit))
+        print_result(cache_listing(result.rows, result.folder, result.limit))

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import given, options_from, recorded_run
 
 
@@ -31,6 +32,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.verbs.device import compare_device_answers, is_answers
     from quantlab.verbs.publish import publish
 
+    if missing := [name.upper() for name in ("fp32", "int8") if params[name] is None]:
+        raise click.UsageError(f"Missing argument '{missing[0]}', and no quantlab.yaml names it.")
     if params["criterion"] and "max_decline" in given(ctx):
         raise click.UsageError("Give --criterion or --max-decline, not both.")
     with recorded_run("compare", params) as (run, reporter):
@@ -41,5 +44,12 @@ def command(ctx: click.Context, /, **params: Any) -> None:
             compared = compare_named_models(spec, reporter, run.record.command)
         result = publish(compared, run, reporter)
     if not params["as_json"]:
-        click.echo(compare_summary(result.comparison, result.verdict, result.context.early))
+        print_result(
+            compare_summary(
+                result.comparison,
+                result.verdict,
+                result.context.early,
+                zoo=params["compat"] == "zoo",
+            )
+        )
     ctx.exit(result.exit_code)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from quantlab.cli.files import Verb
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import given, options_from, recorded_run
 
 _OF_RESULTS = {"results", "label", "synsets", "runs_dir", "as_json", "quiet"}
@@ -24,18 +26,20 @@ def command(ctx: click.Context, /, **params: Any) -> None:
 
     Or say how accurate the answers are that another device gave: --results FILE --label LABELS.
     """
-    params["model"] = params["model"] or params["input_model"]
-    if params["compat"]:
+    if params["compat"] == "inc":
         params["batch_size"] = params["batch_size"] or 1
     if (params["model"] is None) == (params["results"] is None):
-        raise click.UsageError("Give one of MODEL and --results FILE. Missing argument 'MODEL'.")
+        raise click.UsageError(
+            "Missing argument 'MODEL', and no quantlab.yaml names a model: give one of "
+            "MODEL and --results FILE."
+        )
     if (params["results"] is None) != (params["label"] is None):
         raise click.UsageError("--results FILE and --label LABELS go together.")
     if params["results"] is not None and (others := set(given(ctx)) - _OF_RESULTS):
         names = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in others))
         raise click.UsageError(f"--results cannot be combined with {names}.")
     from quantlab.compat import inc_accuracy
-    from quantlab.report.text import accuracy_summary
+    from quantlab.report.text import accuracy_summary, zoo_row
     from quantlab.verbs.device import ResultsOptions, evaluate_device_answers
     from quantlab.verbs.evaluate import EvaluateOptions, evaluate_named_model
     from quantlab.verbs.publish import publish
@@ -48,7 +52,14 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         publish(evaluated, run, reporter)
     if params["as_json"]:
         return
-    if params["compat"] and evaluated.accuracy is not None:
+    if params["compat"] == "inc" and evaluated.accuracy is not None:
         click.echo(inc_accuracy(params["batch_size"], evaluated.accuracy))
     else:
-        click.echo(accuracy_summary(evaluated.accuracy, evaluated.images))
+        print_result(accuracy_summary(evaluated.accuracy, evaluated.images))
+    if (
+        params["compat"] == "zoo"
+        and evaluated.accuracy is not None
+        and "model" in evaluated.subject
+    ):
+        model = evaluated.subject["model"]
+        print_result(f"\n{zoo_row(Path(model['path']).stem, model['bytes'], evaluated.accuracy)}")

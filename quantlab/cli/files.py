@@ -15,7 +15,7 @@ import click
 
 from quantlab._util.outputs import Input, Output, check
 from quantlab._util.paths import cache_dir
-from quantlab.cli.params import OptionsCommand, RoleType
+from quantlab.cli.params import NearestGroup, OptionsCommand, RoleType
 from quantlab.cli.recorded_run import given
 from quantlab.errors import QuantlabError
 from quantlab.verbs.roles import DATA, MODEL, Fills, Reads, Role, Values, Writes, place
@@ -35,13 +35,14 @@ class Verb(OptionsCommand):
         """Check that inputs and outputs are distinct, resolve what the configuration says, run.
         Raises OutputError."""
         now = given(ctx)
+        ctx.params.update(_from_file(self.model, ctx.params))
         known = _effective(ctx.command, ctx.params, now)
         check(*_files(ctx.command, known), force=bool(ctx.params.get("force")))
         ctx.params.update(_resolved(self.model, now, known))
         return super().invoke(ctx)
 
 
-class VerbGroup(click.Group):
+class VerbGroup(NearestGroup):
     """A group of click commands, with the same check."""
 
     command_class = Verb
@@ -58,6 +59,27 @@ def files_of(
     """What the command will write, and what it will read: ``params`` are its options by name,
     ``now`` those that were given."""
     return _files(command, _effective(command, params, now))
+
+
+def _from_file(options: type[Options], params: Values) -> Values:
+    """The models that the configuration names, where none is given. Raises RecipeError."""
+    from quantlab.verbs.options.option import declared
+
+    missing = {
+        name: each
+        for name, each in declared(options).items()
+        if each.option.configured and not params.get(name)
+    }
+    if not missing or params.get("results"):
+        return {}
+    from quantlab.verbs.config import load_config, models_of
+
+    named = models_of(load_config(params.get("config")))
+    found = {
+        name: tuple(named[key] for key in each.option.configured if key in named)
+        for name, each in missing.items()
+    }
+    return {k: v if missing[k].several else v[0] for k, v in found.items() if v}
 
 
 def _resolved(options: type[Options], now: Values, known: Known) -> Values:
@@ -138,7 +160,7 @@ def _effective(
         with suppress(QuantlabError):
             values = {**values, **load_record(Path(values["resume"])).spec, **now}
         return values, None, None
-    if "pipeline" not in names:
+    if not {"pipeline", "models"} & names:
         return values, None, None
     from quantlab.verbs.config import FILE_NAME, effective, load_config
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import options_from, recorded_run
 
 _YAML = (".yaml", ".yml")
@@ -50,7 +51,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
             click.echo(error_annotation(error), err=params["as_json"])
         raise
     if not params["as_json"]:
-        click.echo(gate_summary(gated.decision, gated.context))
+        print_result(gate_summary(gated.decision, gated.context))
     if params["annotations"]:
         for line in workflow_commands(gated.decision, gated.context):
             click.echo(line, err=params["as_json"])

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
-from quantlab.cli.recorded_run import options_from, recorded_run
+from quantlab.cli.output import print_result
+from quantlab.cli.recorded_run import given, options_from, recorded_run
 
 _VIEWS = (
     "portability",
@@ -37,17 +38,27 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     from quantlab.verbs.inspect import InspectOptions, inspect_named_model
     from quantlab.verbs.publish import publish
 
+    if "models" not in given(ctx) and params["fp32"]:
+        params["models"] = params["models"][1:]
+    if not params["models"]:
+        raise click.UsageError("Missing argument 'MODEL', and no quantlab.yaml names a model.")
+    if "models" not in given(ctx):
+        params["models"] = params["models"][: 1 + params["layers"]]
     spec = options_from(params, InspectOptions, **_view(**params))
     with recorded_run("inspect", params) as (run, reporter):
         result = publish(inspect_named_model(spec, reporter), run, reporter)
     if not params["as_json"]:
-        click.echo(inspected_summary(result.value, scales=params["scales"], form=params["form"]))
+        print_result(inspected_summary(result.value, scales=params["scales"], form=params["form"]))
     ctx.exit(result.exit_code)
 
 
 def _view(**params: Any) -> dict[str, str | None]:
     """The models and what to show of them."""
     models, layers = params["models"], params["layers"]
+    if params["fp32"] is not None:
+        if not layers:
+            raise click.UsageError("--fp32 goes with --layers.")
+        models = (params["fp32"], *models)
     views = [name for name in _VIEWS if params[name.replace("-", "_")]]
     if len(views) > 1:
         raise click.UsageError(f"--{views[0]} and --{views[1]} are two views: give one of them.")

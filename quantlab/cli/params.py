@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from quantlab._util.paths import location
+from quantlab.errors import meant
 
 if TYPE_CHECKING:
     from quantlab.verbs.options.option import Declared, Options, Unit
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     AnyParam = click.ParamType[Any]
 else:
     AnyParam = click.ParamType  # click before 8.4 gives it no type argument
+
+
+LONGEST_CHOICES = 24
+"""Letters; more choices are listed in an option's help."""
 
 
 class Measure(AnyParam):
@@ -40,9 +45,20 @@ class NearestChoice(click.Choice[str]):
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
         """See click."""
-        near = get_close_matches(str(value), list(map(str, self.choices)), 1)
         said = super().get_invalid_choice_message(value, ctx)
-        return f"{said} Did you mean {near[0]}?" if near else said
+        return f"{said} {meant(value, map(str, self.choices))}".rstrip()
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    """A number within bounds."""
+
+    name = "number"
 
 
 class RoleType(AnyParam):
@@ -96,7 +112,29 @@ def _flat(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return tuple(item for part in value for item in part)
 
 
-class OptionsCommand(click.Command):
+class ShortHelp(click.Command):
+    """A command whose help is asked for by ``-h`` too, wherever it is run."""
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        """See click."""
+        return ["-h", "--help"]
+
+
+class NearestGroup(ShortHelp, click.Group):
+    """Commands; a name that is none of theirs is answered by the nearest."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click. Raises UsageError."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            hint = meant(name, self.list_commands(ctx))
+            raise click.UsageError(f"No such command {name!r}. {hint}".rstrip(), ctx)
+        return super().resolve_command(ctx, args)
+
+
+class OptionsCommand(ShortHelp):
     """A command whose parameters are the fields of an Options model.
 
     ``options`` is the model or its place in ``quantlab.verbs.options``, such as
@@ -127,24 +165,67 @@ class OptionsCommand(click.Command):
     def params(self, params: list[click.Parameter]) -> None:
         self._params = params or None
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click; flags that stand for an argument become it."""
+        from quantlab.verbs.options.option import declared
+
+        place = 0
+        for each in declared(self.model).values():
+            if each.option.argument and each.option.command:
+                found, args = taken(args, each.instead)
+                args = [*found, *args] if place == 0 else [*args, *found]
+                place += 1
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = [name for each in self.get_params(ctx) for name in each.opts]
+            known += [name for each in declared(self.model).values() for name in each.instead]
+            hint = meant(error.option_name, known, cutoff=0.7)
+            raise click.UsageError(f"{error.message} {hint}".rstrip(), ctx) from None
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options under the headings of their groups, then the example."""
+        """Write arguments and options under the headings of their groups, then the examples."""
         from quantlab.verbs.options.option import GROUPS, declared
 
         known = declared(self.model)
         rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        arguments: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
         for param in self.get_params(ctx):
-            row = param.get_help_record(ctx)
-            option = known[str(param.name)].option if param.name in known else None
-            if row is not None and not isinstance(param, click.Argument):
-                rows[option.group if option else GROUPS[-1]].append(row)
-        for group, written in rows.items():
-            if written:
+            each = known.get(str(param.name))
+            if isinstance(param, click.Argument):
+                if each is not None and each.option.help:
+                    words = ", ".join([param.make_metavar(ctx).strip("[]"), *each.instead])
+                    arguments[each.option.group].append((words, each.option.help))
+            elif (row := param.get_help_record(ctx)) is not None:
+                rows[each.option.group if each else GROUPS[-1]].append(row)
+        for group in GROUPS:
+            if written := arguments[group] + rows[group]:
                 with formatter.section(group):
                     formatter.write_dl(written)
-        if self.model.EXAMPLE:
-            with formatter.section("Example"):
-                formatter.write(f"  {self.model.EXAMPLE}\n")
+        with formatter.section("Examples"):
+            for line in self.model.EXAMPLES:
+                formatter.write(_continued(line, formatter.width))
+
+
+def _continued(line: str, width: int) -> str:
+    """A command line over as many lines as it takes, each of which a shell goes on after."""
+    parts = wrap(line, width - 6, break_long_words=False, break_on_hyphens=False)
+    return "  " + " \\\n    ".join(parts) + "\n"
+
+
+def taken(words: Sequence[str], flags: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The values of these flags among the words of a command line, and the other words."""
+    values, others, rest = list[str](), list[str](), list(words)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.partition("=")
+        if word == "--":
+            return values, [*others, word, *rest]
+        if flag not in flags or not (equals or rest):
+            others.append(word)
+        else:
+            values.append(value if equals else rest.pop(0))
+    return values, others
 
 
 def params_of(model: type[Options]) -> list[click.Parameter]:
@@ -157,23 +238,47 @@ def params_of(model: type[Options]) -> list[click.Parameter]:
 def _param(known: Declared) -> click.Parameter:
     option, kind = known.option, _click_type(known)
     required = known.field.is_required() if option.required is None else option.required
-    default = {} if required or (value := _default(known)) is None else {"default": value}
+    default: dict[str, Any] = (
+        {} if required or (value := _default(known)) is None else {"default": value}
+    )
     if option.argument:
         settings: dict[str, Any] = {"type": kind, "required": required, "metavar": option.metavar}
         return click.Argument([known.name], nargs=-1 if known.several else 1, **settings, **default)
     if known.kind is bool:
-        return click.Option([known.name, *known.flags], is_flag=True, help=option.help)
+        flags = [f"{flag}/{option.off}" if option.off else flag for flag in known.flags]
+        unset: dict[str, Any] = {} if option.off is None else {"default": None}
+        return click.Option([known.name, *flags], is_flag=True, help=option.help, **unset)
+    if option.bare is not None:
+        default |= {"is_flag": False, "flag_value": option.bare}
     return click.Option(
         [known.name, *known.flags],
         type=Several(kind) if option.commas else kind,
         multiple=known.several,
         required=required,
-        metavar=option.metavar,
+        metavar=_metavar(known),
         callback=_flat if option.commas else None,
         show_default=True,
-        help=option.help,
+        help=_help(known),
         **default,
     )
+
+
+def _metavar(known: Declared) -> str | None:
+    """What stands for the value; None: what click makes of its type."""
+    if known.option.metavar is None and _are_many(known.choices):
+        return "WORD"
+    number = known.kind in (int, float) and known.unit is None
+    return known.option.metavar or ("N" if number else None)
+
+
+def _are_many(choices: Sequence[str]) -> bool:
+    """Whether the choices are too long to stand beside the flag."""
+    return sum(map(len, choices)) > LONGEST_CHOICES
+
+
+def _help(known: Declared) -> str:
+    many = _are_many(known.choices) and known.option.metavar is None
+    return f"{known.option.help} One of {', '.join(known.choices)}." if many else known.option.help
 
 
 def _default(known: Declared) -> Any:
@@ -215,7 +320,7 @@ def _number_type(kind: type, metadata: Iterable[Any]) -> AnyParam:
     }
     if ranges["min"] is None and ranges["max"] is None:
         return click.INT if kind is int else click.FLOAT
-    return click.IntRange(**ranges) if kind is int else click.FloatRange(**ranges)
+    return WholeNumber(**ranges) if kind is int else Number(**ranges)
 
 
 def _bound(metadata: Iterable[Any], name: str) -> Any:

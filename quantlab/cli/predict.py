@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import options_from, recorded_run
 
 
@@ -26,4 +27,4 @@ def command(**params: Any) -> None:
         spec = options_from(params, PredictOptions)
         answers = publish(predict_images(spec, reporter), run, reporter).value
     if not params["as_json"]:
-        click.echo(predict_summary(answers))
+        print_result(predict_summary(answers))

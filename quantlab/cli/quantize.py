@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import options_from, recorded_run
 
 
@@ -26,6 +27,6 @@ def command(**params: Any) -> None:
     with recorded_run("quantize", params) as (run, reporter):
         made = publish(quantize_named_model(spec, reporter), run, reporter)
     if not params["as_json"] and made.output is not None:
-        click.echo(made.check.line)
+        print_result(made.check.line)
         files = " and ".join(map(str, whole_files(made.output.path)))
         click.echo(f"Wrote {files} ({made.output.size_bytes / 1e6:.2f} MB)")

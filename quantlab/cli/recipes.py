@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import recorded_run
 
 
@@ -25,4 +26,4 @@ def command(**params: Any) -> None:
     with recorded_run("recipes", params) as (run, reporter):
         listing = publish(list_recipes(), run, reporter).value
     if not params["as_json"]:
-        click.echo(recipes_summary(listing.published, listing.ladder))
+        print_result(recipes_summary(listing.published, listing.ladder, listing.here))

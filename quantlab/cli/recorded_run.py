@@ -35,6 +35,11 @@ def given(ctx: click.Context) -> dict[str, Any]:
     }
 
 
+def _model(ctx: click.Context) -> type[Options] | None:
+    """What declares the options of the command."""
+    return ctx.command.model if isinstance(ctx.command, OptionsCommand) else None
+
+
 def resumed(ctx: click.Context, params: dict[str, Any]) -> dict[str, Any]:
     """With --resume, the options of that run where none is given now."""
     if params["resume"] is None:
@@ -43,7 +48,8 @@ def resumed(ctx: click.Context, params: dict[str, Any]) -> dict[str, Any]:
     from quantlab.verbs.options.option import declared
 
     stored = load_record(params["resume"]).spec
-    known = declared(ctx.command.model) if isinstance(ctx.command, OptionsCommand) else {}
+    model = _model(ctx)
+    known = {} if model is None else declared(model)
     momentary = {name for name, each in known.items() if each.option.momentary}
     given = {
         key: value
@@ -63,7 +69,7 @@ def recorded_run(
     verb: str, params: dict[str, Any], *, folder: Path | None = None
 ) -> Iterator[tuple[Run, Reporter]]:
     """Open a run folder and a Reporter for a verb; in the end print the folder and the command that
-    repeats the run.
+    repeats the run. What only lists or looks keeps no run unless ``--runs-dir`` is given.
 
     A click context whose ``obj`` is set makes the Reporter with it: a function of ``quiet``.
     """
@@ -74,9 +80,15 @@ def recorded_run(
     make_reporter: Callable[..., Reporter] = ctx.obj or ConsoleReporter
     reporter = make_reporter(quiet=params["quiet"] or params["as_json"])
     old_spellings = in_new_notation(ctx.params, params)
-    command = repeat_command(ctx)
+    command, model = repeat_command(ctx), _model(ctx)
+    kept = model is None or model.KEPT or "runs_dir" in given(ctx)
     spec = {key: _plain(value) for key, value in params.items() if key != "origins"}
-    opened = Run.resume(folder) if folder else Run(verb, spec, command, Path(params["runs_dir"]))
+    opened = (
+        Run.resume(folder)
+        if folder
+        else Run(verb, spec, command, Path(params["runs_dir"]), kept=kept)
+    )
+    opened.drops_failure = ctx.obj is None  # a job of the service has a folder to tell why
     with opened as run:
         if folder is None:
             run.record.origins = params.get("origins", {})
@@ -88,8 +100,18 @@ def recorded_run(
             run.record.warnings = reporter.warnings
     if params["as_json"]:
         click.echo(run.record.model_dump_json(indent=1))
-    reporter.say(f"Run:    {run.folder}")
-    reporter.say(f"Repeat: {command}")
+    if kept:
+        tell_report(run.folder / run.record.artifacts.get("html_report", ""), params, reporter)
+        reporter.say(f"Run:    {run.folder}")
+        reporter.say(f"Repeat: {command}")
+
+
+def tell_report(report: Path, params: dict[str, Any], reporter: Reporter) -> None:
+    """Say where a report is, if there is one; open it where that is asked."""
+    if report.is_file():
+        reporter.say(f"Report: {report.resolve().as_uri()}")
+        if params.get("open_report"):
+            click.launch(str(report))
 
 
 def in_new_notation(*params: dict[str, Any]) -> tuple[str, ...]:
@@ -153,6 +175,6 @@ _DEFAULT = click.core.ParameterSource.DEFAULT
 def _option_words(param: click.Parameter, value: Any) -> list[str]:
     flag = next((opt for opt in param.opts if opt.startswith("--")), param.opts[0])
     if isinstance(value, bool):
-        return [flag] if value else []
+        return [flag] if value else list(param.secondary_opts)
     values = value if isinstance(value, tuple) else (value,)
     return [word for v in values for word in (flag, str(v))]

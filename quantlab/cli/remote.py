@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.params import OptionsCommand
-from quantlab.cli.recorded_run import given, in_new_notation, repeat_command
+from quantlab.cli.recorded_run import given, in_new_notation, repeat_command, tell_report
 
 if TYPE_CHECKING:
     from quantlab._util.reporter import Reporter
@@ -22,12 +22,19 @@ if TYPE_CHECKING:
     from quantlab.verbs.options.option import Options
 
 
+def is_served(command: click.Command, verb: str) -> bool:
+    """Whether a server does this verb."""
+    from quantlab.serve.requests import SERVED
+
+    return isinstance(command, OptionsCommand) and (verb,) in [o.words() for o in SERVED]
+
+
 def remote(command: click.Command, verb: str, server: str, token: str | None) -> click.Command:
     """The same command, whose work a server does. Raises UsageError for a verb that none does."""
     from quantlab.serve.requests import SERVED
 
-    served = [o.COMMAND for o in SERVED if len(o.words()) == 1]
-    if verb not in served or not isinstance(command, OptionsCommand):
+    if not is_served(command, verb) or not isinstance(command, OptionsCommand):
+        served = [o.COMMAND for o in SERVED if len(o.words()) == 1]
         raise click.UsageError(f"--server is for {', '.join(served)}: quantlab {verb} works here.")
     model = command.model
 
@@ -49,6 +56,7 @@ def _run(
 ) -> None:
     from quantlab.cli.console import ConsoleReporter
     from quantlab.errors import MissingExtraError
+    from quantlab.report.files import HTML
 
     try:
         from quantlab.client.api import Api
@@ -71,6 +79,7 @@ def _run(
     else:
         click.echo(done.out, nl=not done.out.endswith("\n"))
     if done.run is not None:
+        tell_report(done.run / HTML, params, reporter)
         reporter.say(f"Run:    {done.run}")
     words = shlex.split(repeat_command(ctx))[1:]
     reporter.say(f"Repeat: {shlex.join(['quantlab', '--server', server, *words])}")
@@ -112,9 +121,8 @@ def _asked(ctx: click.Context, verb: str, params: Mapping[str, Any]) -> dict[str
     from quantlab.verbs.options.option import declared
     from quantlab.verbs.options.tune import TuneOptions
 
-    now = {name: value for name, value in given(ctx).items() if not _empty(value)}
-    if verb == "evaluate" and now.pop("input_model", None):
-        now["model"] = params["input_model"]
+    named = {name: params[name] for name in ("fp32", "int8", "model", "models") if name in params}
+    now = {k: v for k, v in {**named, **given(ctx)}.items() if not _empty(v)}
     if verb == "gate":
         return _of_gate(now)
     if verb != "tune":
@@ -146,7 +154,7 @@ def _of_gate(now: dict[str, Any]) -> dict[str, Any]:
 
 
 def _empty(value: Any) -> bool:
-    return value is None or value is False or value == ()
+    return value is None or value == ()
 
 
 def _check_datasets(request: Mapping[str, Any], fields: tuple[str, ...], api: Api) -> None:

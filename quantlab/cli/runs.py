@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.files import VerbGroup
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import options_from, recorded_run
 
 if TYPE_CHECKING:
@@ -39,9 +40,13 @@ def ledger(**params: Any) -> None:
     with recorded_run("runs", params) as (run, reporter):
         spec = options_from(params, LedgerOptions)
         page, rows = publish(compare_with_published(spec, reporter), run, reporter).value
-    if not params["as_json"]:
-        count = sum(row.whose == "here" for row in rows)
-        click.echo(f"Wrote {page} and ledger.csv: {len(rows)} rows, {count} measured here")
+    if params["as_json"]:
+        return
+    if params["output"] is None:
+        click.echo(page.rstrip())
+        return
+    count, written = sum(row.whose == "here" for row in rows), params["output"] / "ledger.md"
+    click.echo(f"Wrote {written} and ledger.csv: {len(rows)} rows, {count} measured here")
 
 
 def _reporter(params: dict[str, Any]) -> ConsoleReporter:
@@ -80,7 +85,7 @@ def show(**params: Any) -> None:
     if params["as_json"]:
         click.echo(_as_json(shown.record.model_dump()))
     else:
-        click.echo(run_page(shown.folder, shown.record, shown.entry, shown.artifacts))
+        print_result(run_page(shown.folder, shown.record, shown.entry, shown.artifacts))
 
 
 @command.command(
@@ -100,7 +105,7 @@ def diff(**params: Any) -> None:
         click.echo(_as_json(diff_rows(*sides)))
     else:
         names = (found.folders[0].name, found.folders[1].name)
-        click.echo(diff_page(names, *sides, found.unpaired))
+        print_result(diff_page(names, *sides, found.unpaired))
 
 
 @command.command(
@@ -115,9 +120,9 @@ def trend(**params: Any) -> None:
     if params["as_json"]:
         click.echo(_as_json(trend_rows(found.series)))
         return
-    click.echo(trend_page(found.model, found.series, found.causes))
+    print_result(trend_page(found.model, found.series, found.causes))
     if params["plot"]:
-        click.echo(f"\nWrote {params['plot']}")
+        print_result(f"\nWrote {params['plot']}")
 
 
 @command.command(
@@ -138,6 +143,38 @@ def rm(**params: Any) -> None:
     remove_runs(options_from(params, HistoryOptions), [folder for folder, _ in found], reporter)
     names = [folder.name for folder, _ in found]
     click.echo(_as_json({"removed": names}) if params["as_json"] else f"Removed {len(names)}.")
+
+
+@command.command("prune", short_help="Remove old and failed runs.", options="runs:RunsPruneOptions")
+def prune(**params: Any) -> None:
+    """Remove runs by age, or because they failed, after asking.
+
+    Never removed: a run at work, what another run's options name, and what is about a baseline's
+    model.
+    """
+    from quantlab.report.history import prunable_table
+    from quantlab.verbs.runs import HistoryOptions, RunsPruneOptions, find_prunable, remove_runs
+
+    reporter = _reporter(params)
+    found = find_prunable(options_from(params, RunsPruneOptions), reporter)
+    rows = [{"run": p.folder.name, "why": p.why, "bytes": p.bytes} for p in found]
+    if found and not params["as_json"]:
+        print_result(prunable_table(rows))
+    if found and not params["dry_run"]:
+        if not params["yes"] and not click.confirm(f"Remove {_count(len(found))}?", err=True):
+            click.echo("Nothing was removed.", err=True)
+            return
+        remove_runs(options_from(params, HistoryOptions), [p.folder for p in found], reporter)
+    if params["as_json"]:
+        click.echo(_as_json({"removed": not params["dry_run"], "runs": rows}))
+        return
+    size = sum(p.bytes for p in found) / 1e6
+    words = "Would remove" if params["dry_run"] else "Removed"
+    click.echo(f"{words} {_count(len(found))}, {size:.2f} MB.")
+
+
+def _count(runs: int) -> str:
+    return "1 run" if runs == 1 else f"{runs} runs"
 
 
 @command.command(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantlab.cli.files import VerbGroup
+from quantlab.cli.output import print_result
 from quantlab.cli.server import settings_of
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def ls(**params: Any) -> None:
         click.echo("No tokens.")
     else:
         cells = [[str(value or "never") for value in row.values()] for row in rows]
-        click.echo(table(list(rows[0]), cells))
+        print_result(table(list(rows[0]), cells))
 
 
 @command.command("revoke", short_help="Forget a token.", options="service:NamedOptions")

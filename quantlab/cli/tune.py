@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import given, options_from, recorded_run, resumed
 
 
@@ -24,7 +25,6 @@ def command(ctx: click.Context, /, **params: Any) -> None:
     speed, then fidelity to the fp32 model.
     """
     from quantlab.gate.notation import USUAL, parse_decline, spelled_now
-    from quantlab.report.files import MARKDOWN
     from quantlab.report.text import tune_summary
     from quantlab.runs.record import load_record
     from quantlab.verbs.config import Loaded, load, resolve, source_name
@@ -48,7 +48,10 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         if "engine" in now:
             params["engines"] = ()
     if params["model"] is None:
-        raise click.UsageError("Give --model MODEL, or --resume RUN to go on with a run.")
+        raise click.UsageError(
+            "Missing argument 'MODEL', and no quantlab.yaml names a model; or go on with a run by "
+            "--resume RUN."
+        )
     engines = params.get("engines") or [params["engine"]]
     if params["inc_strategy"] and not params["recipe"] and "inc" not in engines:
         raise click.UsageError("--inc-strategy goes with --engine inc.")
@@ -68,8 +71,8 @@ def command(ctx: click.Context, /, **params: Any) -> None:
         with resumable(run.folder):
             result = publish(tuned, run, reporter)
     if not params["as_json"]:
-        places = {"int8 model": result.output, "Report": run.folder / MARKDOWN}
-        click.echo(
+        places = {"int8 model": result.output}
+        print_result(
             tune_summary(
                 result.comparison,
                 result.verdict,
@@ -77,6 +80,7 @@ def command(ctx: click.Context, /, **params: Any) -> None:
                 result.missed,
                 places,
                 result.ended,
+                zoo=params["compat"] == "zoo",
             )
         )
     if result.interrupted or params["gate"]:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from quantlab.cli.files import Verb
+from quantlab.cli.output import print_result
 from quantlab.cli.recorded_run import options_from, recorded_run
 
 
@@ -27,4 +28,4 @@ def command(**params: Any) -> None:
         spec = evaluation_of(options_from(params, ValidateOptions))
         evaluated = publish(evaluate_named_model(spec, reporter), run, reporter)
     if not params["as_json"]:
-        click.echo(accuracy_summary(evaluated.accuracy, evaluated.images))
+        print_result(accuracy_summary(evaluated.accuracy, evaluated.images))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from quantlab._util.yamlfile import read_yaml, validate
-from quantlab.errors import DataError, MissingExtraError, RecipeError
+from quantlab.errors import DataError, MissingExtraError, RecipeError, meant
 from quantlab.model.model import InputSpec
 
 _MAX_SIDE = 4096
@@ -316,12 +315,8 @@ def _find(spec: Pipeline | Mapping[str, Any] | Path | str) -> Pipeline:
     if path.suffix.lower() in (".yaml", ".yml") or path.is_file():
         return validate(Pipeline, read_yaml(path), str(path))
     known = (*PIPELINES, *ALIASES)
-    near = difflib.get_close_matches(str(spec), known, n=1)
-    hint = f"Did you mean {near[0]}? " if near else ""
-    raise RecipeError(
-        f"There is no pipeline {str(spec)!r}.",
-        f"{hint}Known: {', '.join(known)}; or give a YAML file.",
-    )
+    hint = f"{meant(spec, known)} Known: {', '.join(known)}; or give a YAML file."
+    raise RecipeError(f"There is no pipeline {str(spec)!r}.", hint.strip())
 
 
 LUMA = (19595, 38470, 7471)

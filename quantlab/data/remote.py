@@ -144,6 +144,10 @@ def _make_room(wanted: int, limit: int) -> None:
         remove([kept.pop()])
 
 
+_PACKAGES = {"http": "aiohttp", "https": "aiohttp", "gs": "gcsfs", "gcs": "gcsfs"}
+"""By protocol, what fsspec needs of others."""
+
+
 @contextmanager
 def _plain_errors(url: str) -> Iterator[None]:
     """Turn any exception of fsspec's file systems into a DataError."""
@@ -152,9 +156,12 @@ def _plain_errors(url: str) -> Iterator[None]:
     except QuantlabError:
         raise
     except ImportError as error:
-        if url.startswith("s3"):
+        protocol = url.partition("://")[0]
+        if protocol == "s3":
             raise MissingExtraError("s3fs", "s3", "data on s3://") from error
-        raise DataError(f"{url} cannot be read: {error}.") from error
+        package = _PACKAGES.get(protocol)
+        remedy = f"Install it with: pip install {package}" if package else ""
+        raise DataError(f"{url} cannot be read: {error}.", remedy) from error
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].removesuffix(".")
         raise DataError(

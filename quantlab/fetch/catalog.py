@@ -151,10 +151,7 @@ class PublishedModel(_Part):
         if self.sources or self.same_as:
             return ""
         if self.made_from:
-            return (
-                f"quantlab quantize --model {self.made_from} --recipe {self.name} "
-                f"--output {self.file}"
-            )
+            return f"quantlab quantize {self.made_from} --recipe {self.name} --output {self.file}"
         return self.export or ""
 
     @property

@@ -15,6 +15,9 @@ Layout = Literal["NCHW", "NHWC"]
 OutputKind = Literal["logits", "probabilities"]
 RuntimeName = Literal["onnxruntime", "openvino"]
 """What runs a model."""
+RangeMethod = Literal["minmax", "mean", "moving-average", "percentile", "entropy", "mse"]
+ActivationType = Literal["u8", "s8", "u16", "s16", "dynamic"]
+FileFormat = Literal["qdq", "qoperator"]
 ONNX_RUNTIME: RuntimeName = "onnxruntime"
 OPENVINO: RuntimeName = "openvino"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from quantlab.errors import RecipeError
+from quantlab.errors import RecipeError, meant
 from quantlab.quantize.protocol import Calibration, Engine
 
 GROUP = "quantlab.engines"
@@ -36,9 +36,9 @@ def get_engine(name: str) -> Engine:
         from quantlab.quantize.peers.offered import OfferedEngine
 
         return OfferedEngine(entry)
-    raise RecipeError(
-        f"no engine is called {name!r}.", f"Engines: {', '.join(sorted(engine_names()))}."
-    )
+    names = sorted(engine_names())
+    hint = f"{meant(name, names)} Engines: {', '.join(names)}."
+    raise RecipeError(f"no engine is called {name!r}.", hint.strip())
 
 
 __all__ = ["GROUP", "Calibration", "Engine", "engine_names", "get_engine"]

@@ -27,8 +27,19 @@ def bench_page(result: AnyBenchResult, ratios: Sequence[Ratio]) -> str:
         shown = _throughput_table(result)
     else:
         shown = _load_table(result)
-    parts = [shown, "\n".join(how_measured(result)), "\n".join(map(ratio_sentence, ratios))]
+    compared = "\n".join(line for r in ratios for line in _compared(result, r) if line)
+    parts = [shown, "\n".join(how_measured(result)), compared]
     return "\n\n".join(part for part in parts if part)
+
+
+def _compared(result: AnyBenchResult, r: Ratio) -> Iterable[str]:
+    """The sentence, and why it is not the quotient of the medians in the table."""
+    yield ratio_sentence(r)
+    if isinstance(result, BenchResult):
+        rows = [m for row in result.measurements for m in row]
+        medians = {(m.model_name, m.conditions.batch_size): m.p50 for m in reversed(rows)}
+        first, this = (medians[name, r.batch_size] for name in (r.first, r.name))
+        yield comparison_tables.quotient_words(r.contrast.ratio, first / this)
 
 
 def _latency_table(result: BenchResult) -> str:

@@ -167,7 +167,7 @@ def _lead(c: Comparison, verdict: Verdict, context: ReportContext) -> Iterator[B
         yield say(Strong("What to do:"), f" {verdict.remedy}")
     if context.shortfall:
         yield say(Strong("No recipe met the criterion."), f" {context.shortfall}")
-    if quote := zoo_sentence(c):
+    if context.zoo and (quote := zoo_sentence(c)):
         yield Paragraph((quote,), quoted=True)
         yield comparison_tables.zoo(c)
         if c.n < FEW_IMAGES:

@@ -80,7 +80,8 @@ class ReportContext:
     images a sequential test stopped the evaluation, empty when none was asked to. ``problems`` are
     all images that could not be used. ``layers`` is where int8 departs from fp32, None where that
     is not known. ``steps`` are a tune's, with when each took place. ``thumbnails`` are small JPEG
-    files of evaluation images by their names.
+    files of evaluation images by their names. With ``zoo`` there is also what the ONNX model zoo
+    says of models.
     """
 
     command: str = ""
@@ -101,3 +102,4 @@ class ReportContext:
     layers: LayerReport | None = None
     steps: tuple[TimedStep, ...] = ()
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+    zoo: bool = False

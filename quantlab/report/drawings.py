@@ -174,7 +174,7 @@ def _ends(changed: list[ClassChange]) -> list[ClassChange]:
 
 def _class_label(c: ClassChange) -> str:
     name = c.name.split(",")[0][:28]
-    return f"{name or 'class'} ({c.index}), {c.n} images"
+    return f"{name or 'class'} ({c.index}), {c.n} image{'' if c.n == 1 else 's'}"
 
 
 def tradeoff(trials: Sequence[TrialRow]) -> Figure | None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from typing import TypeVar
 
+from quantlab._util.terminal import TABLE_WIDTH
 from quantlab.stats.paired import Interval
 
 Cell = TypeVar("Cell")
 
-MAX_WIDTH = 98
 LONGEST = 1000
-"""No cell is wider, before the widest column is narrowed."""
+"""No cell is longer."""
+LONGEST_WORD = 24
+"""A longer word is broken where a table has to be folded."""
 NOTHING = "–"
 
 
@@ -75,58 +79,84 @@ def _plain(value: float, decimals: int) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> str:
-    """A markdown table with aligned columns, at most MAX_WIDTH wide, or ``""`` without rows.
+    """A markdown table with aligned columns, or ``""`` without rows.
 
-    ``right`` has one character per column: ``r`` for those aligned to the right. Cells too long
-    lose their middle.
+    ``right`` has one character per column: ``r`` for those aligned to the right. It is as wide as
+    its cells are; within ``table_width`` it is folded.
     """
-    return aligned(head, rows, right, lambda cell, width: fitted(cell, width, _escaped))
+    return aligned(head, rows, right, lambda cell: _escaped(one_line(cell)))
 
 
 def aligned(
-    head: Sequence[Cell],
-    rows: Sequence[Sequence[Cell]],
-    right: str,
-    write: Callable[[Cell, int], str],
+    head: Sequence[Cell], rows: Sequence[Sequence[Cell]], right: str, write: Callable[[Cell], str]
 ) -> str:
-    """``table`` of cells that ``write(cell, width)`` writes, at most so many characters wide."""
+    """``table`` of cells that ``write`` writes."""
     if not rows:
         return ""
-    lines = [head, *rows]
-    columns = [[write(cell, LONGEST) for cell in column] for column in zip(*lines, strict=True)]
-    widths = _narrowed([max(3, *map(len, column)) for column in columns])
-    to_right = [mark == "r" for mark in right.ljust(len(head))]
-    rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, to_right, strict=True)]
+    lines = [[write(cell) for cell in line] for line in (head, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    limit = TABLE_WIDTH.get()
+    room = None if limit is None else limit - 3 * len(widths) - 1
+    marks = [mark == "r" for mark in right.ljust(len(head))]
+    if limit is None or room is None or sum(widths) <= room:
+        rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, marks, strict=True)]
+        return "\n".join(_row(line, widths, marks) for line in [lines[0], rule, *lines[1:]])
+    least = [max(3, *map(_longest_word, column)) for column in zip(*lines, strict=True)]
+    if sum(least) > room:
+        return _listed(lines, limit)
+    while sum(widths) > room:
+        spare = [w - low for w, low in zip(widths, least, strict=True)]
+        widths[max(range(len(widths)), key=lambda i: (spare[i] > 0, widths[i]))] -= 1
+    rule = ["-" * w for w in widths]
+    return "\n".join(_folded(line, widths, marks) for line in [lines[0], rule, *lines[1:]])
+
+
+def _row(cells: Sequence[str], widths: Sequence[int], to_right: Sequence[bool]) -> str:
     texts = [
-        [
-            write(cell, w).rjust(w) if r else write(cell, w).ljust(w)
-            for cell, w, r in zip(line, widths, to_right, strict=True)
-        ]
-        for line in lines
+        cell.rjust(w) if r else cell.ljust(w)
+        for cell, w, r in zip(cells, widths, to_right, strict=True)
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [texts[0], rule, *texts[1:]])
+    return f"| {' | '.join(texts)} |"
 
 
-def fitted(text: str, width: int, escape: Callable[[str], str]) -> str:
-    """The text in one line, shortened until what ``escape`` makes of it fits."""
-    line = " ".join(text.split())
-    room = width
-    while len(found := escape(shortened(line, room))) > width and room > 1:
-        room -= 1
-    return found
+def _folded(cells: Sequence[str], widths: Sequence[int], to_right: Sequence[bool]) -> str:
+    """One row over as many lines as its longest cell takes."""
+    parts = [wrap(cell, w) for cell, w in zip(cells, widths, strict=True)]
+    return "\n".join(_row(each, widths, to_right) for each in zip_longest(*parts, fillvalue=""))
+
+
+def _listed(lines: Sequence[Sequence[str]], width: int) -> str:
+    """Where no folding helps: a line a cell, after the name of its column."""
+    head, *rows = lines
+    name = min(max(map(len, head)), width // 3)
+    return "\n\n".join("\n".join(_cells(head, row, name, width - name - 2)) for row in rows)
+
+
+def _cells(head: Sequence[str], row: Sequence[str], name: int, width: int) -> Iterator[str]:
+    for title, cell in zip(head, row, strict=True):
+        first, *more = wrap(cell, width)
+        if first:
+            yield f"{title[:name]:{name}}  {first}"
+        yield from (f"{'':{name}}  {part}" for part in more)
+
+
+def _longest_word(cell: str) -> int:
+    """What a column needs: its words whole, but for those that no narrow one would hold."""
+    return min(max(map(len, cell.split()), default=0), LONGEST_WORD)
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """The text in lines of this width, words whole where they fit."""
+    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+
+
+def one_line(text: str) -> str:
+    """Spaces in the place of line ends; at most LONGEST characters."""
+    return shortened(" ".join(text.split()), LONGEST)
 
 
 def _escaped(cell: str) -> str:
     return cell.replace("|", "\\|").replace("<", "&lt;")
-
-
-def _narrowed(widths: list[int]) -> list[int]:
-    """The widths with the widest column narrowed until the table fits."""
-    room = MAX_WIDTH - 3 * len(widths) - 1
-    while sum(widths) > room:
-        widest = widths.index(max(widths))
-        widths[widest] -= 1
-    return widths
 
 
 def shortened(text: str, width: int) -> str:

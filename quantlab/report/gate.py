@@ -17,9 +17,9 @@ from quantlab.report.formats import (
     NOTHING,
     aligned,
     megabytes,
+    one_line,
     percent,
     percents,
-    shortened,
     table,
 )
 from quantlab.report.markdown import markdown
@@ -79,7 +79,7 @@ def _first(decision: Decision, context: GateContext) -> list[str]:
 
 def _plain(t: Table) -> str:
     """A table for a terminal, where nothing needs an escape."""
-    return aligned(t.head, t.rows, t.right, lambda cell, width: shortened(str(cell), width))
+    return aligned(t.head, t.rows, t.right, lambda cell: one_line(str(cell)))
 
 
 def comment(decision: Decision, context: GateContext) -> str:

@@ -199,6 +199,12 @@ def _title(figure: Figure) -> str:
     return METRICS[figure.metric].title + (f", {batch}" if batch else "")
 
 
+def prunable_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Runs that may go: why, and what they take."""
+    cells = [[str(r["run"]), str(r["why"]).splitlines()[0], f"{r['bytes']:,}"] for r in rows]
+    return table(["run", "why", "bytes"], cells)
+
+
 def diff_page(
     names: tuple[str, str],
     changes: Sequence[FieldChange],

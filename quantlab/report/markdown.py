@@ -42,7 +42,7 @@ def markdown(page: Page, files: Mapping[str, str]) -> str:
 
 
 def table_of(t: Table) -> str:
-    """An aligned table of limited width, or "" without rows."""
+    """An aligned table, or "" without rows."""
     return formats.aligned(t.head, t.rows, t.right, _cell)
 
 
@@ -94,11 +94,10 @@ def _inline(part: Inline) -> str:
             return _escaped(part)
 
 
-def _cell(cell: Inline, width: int) -> str:
+def _cell(cell: Inline) -> str:
     """In a table even code must not hold a bare bar."""
-    if isinstance(cell, Code):
-        return formats.fitted(cell.text, width, lambda text: _code(text).replace("|", "\\|"))
-    return formats.fitted(cell if isinstance(cell, str) else cell.text, width, _escaped)
+    text = formats.one_line(cell if isinstance(cell, str) else cell.text)
+    return _code(text).replace("|", "\\|") if isinstance(cell, Code) else _escaped(text)
 
 
 def _escaped(text: str) -> str:

@@ -45,13 +45,17 @@ from quantlab.stats.paired import Share
 FP32_SHOWN = LAYERS_SHOWN = 10
 
 
-def compare_summary(comparison: Comparison, verdict: Verdict, early: str = "") -> str:
-    """The verdict, where the answers hold, whether int8 pays when it does not, the figures, the
-    zoo's sentence; ``early`` is about stopping early."""
-    return _judged(comparison, verdict, worth(comparison), early)
+def compare_summary(
+    comparison: Comparison, verdict: Verdict, early: str = "", *, zoo: bool = False
+) -> str:
+    """The verdict, where the answers hold, whether int8 pays when it does not, the figures;
+    ``early`` is about stopping early. With ``zoo`` the ONNX model zoo's table and sentence."""
+    return _judged(comparison, verdict, worth(comparison), early, zoo=zoo)
 
 
-def _judged(comparison: Comparison, verdict: Verdict, pays: str = "", early: str = "") -> str:
+def _judged(
+    comparison: Comparison, verdict: Verdict, pays: str = "", early: str = "", *, zoo: bool = False
+) -> str:
     fidelity = comparison.fidelity
     noise = "no noise" if fidelity.identical else f"{number(fidelity.sqnr_db, '.1f')} dB"
     head = headline(comparison, verdict), where_line(comparison.where), *comparison.lead
@@ -66,7 +70,8 @@ def _judged(comparison: Comparison, verdict: Verdict, pays: str = "", early: str
     lines += map(comparison_tables.runtime_sentence, comparison.runtime_gains)
     if comparison.runtime_speed is not None:
         lines.append(comparison_tables.other_runtime_sentence(comparison.runtime_speed))
-    lines += ["", table_of(comparison_tables.zoo(comparison)), "", zoo_sentence(comparison)]
+    if zoo:
+        lines += ["", table_of(comparison_tables.zoo(comparison)), "", zoo_sentence(comparison)]
     return "\n".join(lines).strip()
 
 
@@ -86,6 +91,8 @@ def tune_summary(
     missed: str,
     places: Mapping[str, Path],
     ended: Unfinished | None = None,
+    *,
+    zoo: bool = False,
 ) -> str:
     """First which limit ended it, and whether int8 pays when it does not; then the trials, the
     verdict on the best, and where everything is."""
@@ -93,12 +100,24 @@ def tune_summary(
     parts = [text for text in first if text]
     parts += [""] if parts else []
     failed = [f"✗ {t.recipe}: {' '.join(t.error.split())}" for t in trials if t.error]
-    parts += [table_of(comparison_tables.trials(trials)), *failed, "", _judged(comparison, verdict)]
+    parts += [
+        table_of(comparison_tables.trials(trials)),
+        *failed,
+        "",
+        _judged(comparison, verdict, zoo=zoo),
+    ]
     parts += [missed] if missed else []
     width = max(len(name) for name in places) + 1
     return "\n".join(
         [*parts, "", *(f"{name + ':':{width}} {path}" for name, path in places.items())]
     )
+
+
+def zoo_row(name: str, size: int, accuracy: Accuracy) -> str:
+    """One model as the ONNX model zoo's README lists it."""
+    top5 = NOTHING if accuracy.top5 is None else f"{100 * accuracy.top5.value:.2f}"
+    row = [name, megabytes(size), f"{100 * accuracy.top1.value:.2f}", top5]
+    return table(comparison_tables.ZOO, [row], right=" rrr")
 
 
 def accuracy_summary(result: Accuracy | None, images: int) -> str:

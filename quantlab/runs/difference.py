@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from quantlab._util.flat import flat as joined
 from quantlab.runs.entry import Entry, entry_of
-from quantlab.runs.figures import Figure, File, Shape, isa_of, plain, read
+from quantlab.runs.figures import Figure, File, Shape, isa_of, knows_isa, plain, read
 from quantlab.runs.record import RunRecord
 from quantlab.stats.paired import Interval
 
@@ -146,7 +146,7 @@ def _conditions(record: RunRecord) -> dict[str, _Facts]:
         "model": _files(run),
         "recipe": flat(run.recipe),
         "calibration": _images(run.calibration),
-        "instructions": {"int8 instructions": isa_of(here)},
+        "instructions": {"int8 instructions": isa_of(here)} if knows_isa(here) else {},
         "runtime": _runtimes(run),
         "provider": {"providers": ", ".join(map(plain, run.providers))} if run.providers else {},
         "versions": {k: plain(here[k]) for k in _VERSIONS if k in here},

@@ -279,6 +279,11 @@ def _of_timing(timing: BenchResult) -> Iterator[Figure]:
         yield Figure("latency", plain(name), plain(m.model_sha256), place, m.p50, reach)
 
 
+def knows_isa(environment: Mapping[str, str]) -> bool:
+    """Whether the record says which int8 instructions its CPU has."""
+    return bool(environment.get("isa") or environment.get("int8_isa"))
+
+
 def isa_of(environment: Mapping[str, str]) -> str:
     """The kind of int8 instructions."""
     return plain(environment.get("isa") or environment.get("int8_isa") or "unknown instructions")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from quantlab.errors import OutputError, QuantlabError, RecordError, ResumeError
 from quantlab.runs.record import RunRecord, RunStatus, load_record
 
 _LOCK = ".lock"
+_ASKED = ("config", "mapped")
+"""Artifacts that say what was asked."""
 
 
 @contextmanager
@@ -49,17 +52,26 @@ class Run:
     that left the block (which goes on to the caller). A run that could not be resumed as asked
     keeps the record it had. The folder is locked until the block or the process ends: ``held``
     tells by it which runs are at work.
+
+    One that is not ``kept`` has a record in memory alone. One that ``drops_failure`` leaves nothing
+    when an error of the user's ends it before anything came out.
     """
 
     before: RunRecord | None = None
+    kept: bool = True
+    drops_failure: bool = False
 
-    def __init__(self, verb: str, spec: dict[str, Any], command: str, root: Path) -> None:
+    def __init__(
+        self, verb: str, spec: dict[str, Any], command: str, root: Path, *, kept: bool = True
+    ) -> None:
         now = datetime.now(UTC)
         run_id = f"{now:%Y%m%dT%H%M%SZ}-{verb}-{secrets.token_hex(3)}"
         from quantlab.runtime.environment import environment
 
-        self.folder = root / run_id
-        self._lock()
+        self.folder, self.kept = root / run_id, kept
+        self._new_root = kept and not root.exists()
+        if kept:
+            self._lock()
         self.record = RunRecord(
             id=run_id,
             verb=verb,
@@ -112,6 +124,8 @@ class Run:
 
     def save(self) -> None:
         """Write ``run.json``. Raises OutputError."""
+        if not self.kept:
+            return
         text = json.dumps(self.record.model_dump(mode="json"), indent=1, ensure_ascii=False)
         write_whole(self.folder / "run.json", text + "\n")
 
@@ -131,10 +145,24 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self.kept:
+            return self._end(error)
         try:
             self._end(error)
         finally:
             self._held.release()
+        if self.drops_failure and isinstance(error, QuantlabError) and self._is_bare():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if self._new_root:
+                with suppress(OSError):
+                    self.folder.parent.rmdir()
+        return None
+
+    def _is_bare(self) -> bool:
+        """Whether nothing came out of it: there is no more than the record and what was asked."""
+        asked = {"run.json", _LOCK} | {self.record.artifacts.get(name) for name in _ASKED}
+        there = {path.name for path in self.folder.iterdir()}
+        return self.before is None and not self.record.results and there <= asked
 
     def _end(self, error: BaseException | None) -> None:
         if error is None:

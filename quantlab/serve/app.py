@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from quantlab import __version__
 from quantlab.serve import problems, responses
-from quantlab.serve.api.answers import Answers
+from quantlab.serve.api.answers import Replies
 from quantlab.serve.api.common import PREFIX
 from quantlab.serve.api.events import Streams
 from quantlab.serve.api.router import routes as api
@@ -56,7 +56,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service, app.state.runs = service, runs
     app.state.uploads, app.state.streams = Uploads(service), Streams()
-    app.state.answers = Answers(service.database)
+    app.state.answers = Replies(service.database)
     app.state.metrics = Metrics(service)
     app.add_middleware(Guard, service=service, metrics=app.state.metrics)
     responses.install(app)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from pathlib import PurePosixPath
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, Union, get_args
 
@@ -155,18 +154,13 @@ def command_line(request: AnyRequest, places: Places) -> list[str]:
     known = declared(request.OPTIONS)
     words = [*request.OPTIONS.words()]
     models = request.stored("models")
-    positional = known[models[0]].option.argument
-    if not positional:
-        words += [known[models[0]].flag, places.models[0]]
-    given = _given(request, places)
-    for name, value in given.items():
-        words += _option(known[name].flag, value)
+    assert known[models[0]].option.argument
+    for name, value in _given(request, places).items():
+        words += _option(known[name], value)
     for each in known.values():
         if each.option.job_file is not None:
             words += [each.flag, each.option.job_file]
-    if "output" in known and known["output"].field.is_required() and "output" not in given:
-        words += ["--output", f"{PurePosixPath(places.models[0]).stem}.int8.onnx"]
-    return [*words, *(places.models if positional else ())]
+    return [*words, *places.models]
 
 
 def _given(request: AnyRequest, places: Places) -> dict[str, Any]:
@@ -181,13 +175,13 @@ def _given(request: AnyRequest, places: Places) -> dict[str, Any]:
     return {**asked, **named}
 
 
-def _option(flag: str, value: Any) -> list[str]:
-    if value is None or value is False:
+def _option(known: Declared, value: Any) -> list[str]:
+    if value is None or (value is False and known.option.off is None):
         return []
-    if value is True:
-        return [flag]
+    if isinstance(value, bool):
+        return [known.flag if value else str(known.option.off)]
     values = value if isinstance(value, tuple | list) else (value,)
-    return [f"{flag}={each}" for each in values]
+    return [f"{known.flag}={each}" for each in values]
 
 
 def command_of(path: Sequence[str]) -> click.Command:

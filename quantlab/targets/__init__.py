@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
+from quantlab.errors import meant
 from quantlab.targets.arm64 import ARM64
 from quantlab.targets.openvino import OPENVINO
 from quantlab.targets.qnn import QNN
@@ -25,9 +24,8 @@ def find_target(name: str) -> Target:
     """The target of that name. Raises TargetError with the nearest."""
     if (found := TARGETS.get(name)) is not None:
         return found
-    near = difflib.get_close_matches(name, TARGETS, n=1)
-    hint = f"Did you mean {near[0]}? " if near else ""
-    raise TargetError(f"no target is called {name!r}.", f"{hint}Targets: {', '.join(TARGETS)}.")
+    hint = f"{meant(name, TARGETS)} Targets: {', '.join(TARGETS)}."
+    raise TargetError(f"no target is called {name!r}.", hint.strip())
 
 
 __all__ = ["DEFAULT", "TARGETS", "Breach", "Target", "TargetError", "find_target"]

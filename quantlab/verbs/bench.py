@@ -14,7 +14,7 @@ from quantlab.bench import load, measurement
 from quantlab.bench.harness import Enough, bench, steps
 from quantlab.bench.instances import throughput
 from quantlab.bench.load import offered_load
-from quantlab.bench.machine import machine_notes
+from quantlab.bench.machine import busy_note, machine_notes
 from quantlab.bench.measurement import BenchResult
 from quantlab.bench.queueing import LoadResult
 from quantlab.bench.throughput import ThroughputResult
@@ -70,6 +70,8 @@ def bench_named_models(spec: BenchOptions, reporter: Reporter) -> Benched:
     """Measure the named models."""
     check_exports(spec.exports)
     models = [inputs.find_model(text, spec, reporter) for text in spec.models]
+    if note := busy_note():
+        reporter.warn(note)
     return measure(models, spec, reporter)
 
 

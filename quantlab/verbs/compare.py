@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from quantlab._util.reporter import Reporter
@@ -30,9 +31,12 @@ from quantlab.model.model import Model
 from quantlab.quantize.placement import read_placement
 from quantlab.quantize.stamp import SOURCE_KEY, calibrated_on
 from quantlab.report.advice import unfinished
+from quantlab.report.comparison_export import export_comparison
 from quantlab.report.context import ReportContext
+from quantlab.report.export import check_exports
 from quantlab.report.pays_off import worth
 from quantlab.report.placement import slower_in_int8
+from quantlab.report.text import compare_summary
 from quantlab.report.where import where_line
 from quantlab.verbs import inputs
 from quantlab.verbs.bench import BenchOptions, timed
@@ -62,7 +66,8 @@ class SideBySide:
 
 @dataclass(frozen=True)
 class Compared(VerbResult):
-    """Two models side by side with their Verdict: what every verb that compares ends with.
+    """Two models side by side with their Verdict: what every verb that compares ends with;
+    ``exports`` are files that are to have the figures.
 
     ``subject`` are the facts of what was compared, ``context`` is what the report says beside the
     comparison.
@@ -72,6 +77,7 @@ class Compared(VerbResult):
     verdict: Verdict
     subject: Mapping[str, Any]
     context: ReportContext
+    exports: tuple[Path, ...] = ()
 
     @property
     def comparison(self) -> Comparison:
@@ -97,10 +103,18 @@ class Compared(VerbResult):
         context = conditions.complete(self.context)
         yield from comparison_report(self.comparison, self.verdict, context, self.side.crops)
 
+    def deliver(self, conditions: PageConditions, reporter: Reporter) -> None:
+        """Export the figures."""
+        for path in self.exports:
+            page = compare_summary(self.comparison, self.verdict, self.context.early)
+            export_comparison(path, self.comparison, page)
+            reporter.say(f"Wrote {path}")
+
 
 def compare_named_models(spec: CompareOptions, reporter: Reporter, command: str = "") -> Compared:
     """Evaluate the named models (with ``early_stop`` until the verdict is certain), time both,
     compare, judge. An error about their order proposes the ``command`` with them exchanged."""
+    check_exports(spec.exports)
     judged = (spec.judged, *spec.others)
     test = watch(spec.judged) if spec.early_stop else None
     metrics = metrics_of(*judged)
@@ -201,9 +215,9 @@ def judge_models(
         "data": inputs.data_facts(found, side.crops),
         "providers": list(spec.execution.providers),
     }
-    return judge_side(
-        side, criterion, subject, int8_context(models[1], found, side.crops), spec.others
-    )
+    context = int8_context(models[1], found, side.crops)
+    judged = judge_side(side, criterion, subject, context, spec.others)
+    return replace(judged, exports=spec.exports)
 
 
 def int8_context(int8: Model, found: LocatedDataset, crops: Crops) -> ReportContext:

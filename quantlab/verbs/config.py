@@ -24,7 +24,7 @@ from quantlab.verbs.options.gate import GateOptions
 from quantlab.verbs.options.option import Declared, Options, Unit, declared, without_flags
 from quantlab.verbs.options.shared import ConfigOptions
 from quantlab.verbs.options.tune import TuneOptions
-from quantlab.verbs.roles import Reads
+from quantlab.verbs.roles import Reads, int8_path
 
 FILE_NAME = "quantlab.yaml"
 Settled = TypeVar("Settled", bound=ConfigOptions)
@@ -156,6 +156,15 @@ def load(path: Path | None = None) -> Loaded:
             return Loaded()
     made = translated(read_yaml(path), str(path))
     return Loaded(_placed(validate(Config, made.settings, str(path)), path.parent), made.table)
+
+
+def models_of(config: Config) -> dict[str, str]:
+    """The models that it names, by key: ``model``, and with it ``output``, where tune writes to
+    if nothing else is said and there is such a file."""
+    usual = None if config.model is None else int8_path(config.model)
+    made = config.output or (usual if usual is not None and usual.is_file() else None)
+    named = {"model": config.model, "output": made}
+    return {key: str(value) for key, value in named.items() if value is not None}
 
 
 def load_config(path: Path | None = None) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from quantlab.evaluate.predictions import Predictions
 from quantlab.gate.metrics import metrics_of
 from quantlab.model.model import Model
 from quantlab.report.context import ReportContext
+from quantlab.report.export import check_exports
 from quantlab.verbs import inputs
 from quantlab.verbs.compare import Compared, CompareOptions, SideBySide, judge_side, named
 from quantlab.verbs.evaluate import Evaluated, predict
@@ -61,6 +63,7 @@ def compare_device_answers(spec: CompareOptions, reporter: Reporter) -> Compared
     """Evaluate fp32 here, read the other device's answers, compare, judge."""
     if spec.early_stop:
         raise DataError("--early-stop needs two models to evaluate.", "Leave it out.")
+    check_exports(spec.exports)
     judged = (spec.judged, *spec.others)
     model = inputs.find_model(spec.fp32, spec, reporter)
     path = Path(spec.int8)
@@ -94,7 +97,8 @@ def compare_device_answers(spec: CompareOptions, reporter: Reporter) -> Compared
     words["Int8 answers"] = f"{path} (another device's; nothing was timed)"
     side = SideBySide(comparison, predictions, None, crops)
     context = ReportContext(data=words)
-    return judge_side(side, spec.judged, subject, context, spec.others)
+    made = judge_side(side, spec.judged, subject, context, spec.others)
+    return replace(made, exports=spec.exports)
 
 
 def predictions_of(

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -19,7 +18,7 @@ from quantlab.data.crops import Crops, load_crops
 from quantlab.data.dataset import NO_LABEL, Dataset, describe
 from quantlab.data.preprocess import Pipeline, get_pipeline
 from quantlab.data.readers import open_dataset
-from quantlab.errors import DataError, LabelError, ModelError, shown
+from quantlab.errors import DataError, LabelError, ModelError, meant, shown
 from quantlab.fetch import catalog, fetch
 from quantlab.model.kinds import RuntimeName, with_runtime
 from quantlab.model.model import Model
@@ -86,8 +85,7 @@ def _check_no_runtime(text: str) -> None:
         known = get_args(RuntimeName)
         raise ModelError(
             f"{text}: there is no runtime called {shown(name)}.",
-            f"Did you mean {get_close_matches(name, known, 1, 0)[0]}? There are: "
-            f"{', '.join(known)}.",
+            f"{meant(name, known, cutoff=0)} There are: {', '.join(known)}.",
         )
 
 

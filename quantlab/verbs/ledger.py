@@ -7,6 +7,7 @@ from pathlib import Path
 
 from quantlab._util.files import check_writable, write_whole
 from quantlab._util.reporter import Reporter
+from quantlab._util.terminal import table_width
 from quantlab.errors import RecordError
 from quantlab.fetch import catalog
 from quantlab.fetch.fetcher import cached_path
@@ -19,18 +20,21 @@ from quantlab.verbs.publish import Returned
 
 def compare_with_published(
     spec: LedgerOptions, reporter: Reporter
-) -> Returned[tuple[Path, tuple[LedgerRow, ...]]]:
-    """Write ``ledger.md`` and ``ledger.csv`` into the folder ``output``; the page and its rows."""
-    page, sheet = spec.output / "ledger.md", spec.output / "ledger.csv"
-    for path in (page, sheet):
+) -> Returned[tuple[str, tuple[LedgerRow, ...]]]:
+    """The ledger as a page, and its rows; written as ``ledger.md`` and ``ledger.csv`` where there
+    is a folder ``output``."""
+    files = [] if spec.output is None else [spec.output / "ledger.md", spec.output / "ledger.csv"]
+    for path in files:
         check_writable(path)
     records = read_records(spec.runs_dir, reporter)
     entries = catalog()
     here = {name for name, entry in entries.items() if cached_path(entry).exists()}
     rows = ledger(entries.values(), records, here)
     finished = sum(record.status == "success" for record in records)
-    write_whole(page, ledger_page(rows, finished))
-    write_whole(sheet, ledger_csv(rows))
+    with table_width(None):
+        page = ledger_page(rows, finished)
+    for path, text in zip(files, (page, ledger_csv(rows)), strict=False):
+        write_whole(path, text)
     return Returned((page, rows), {"runs": finished, "rows": [asdict(row) for row in rows]})
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from quantlab._util.files import write_whole
 from quantlab._util.reporter import Reporter
+from quantlab._util.terminal import table_width
 from quantlab.report.plots import draw
 from quantlab.runs.record import RunStatus
 from quantlab.runs.run import Run
@@ -31,13 +32,15 @@ R = TypeVar("R", bound="VerbResult")
 @dataclass(frozen=True)
 class PageConditions:
     """What a run knows beside the result: the ``command`` that repeats it, the machine and the
-    versions, every warning, the run folder, and in ``source`` the run whose trials it picked."""
+    versions, every warning, the run folder, in ``source`` the run whose trials it picked, and
+    whether the ONNX model zoo's table is wanted."""
 
     command: str
     environment: Mapping[str, str]
     warnings: tuple[str, ...]
     folder: Path
     source: str | None = None
+    zoo: bool = False
 
     def complete(self, context: ReportContext) -> ReportContext:
         """The context of a report with these conditions; its own warnings come last."""
@@ -48,6 +51,7 @@ class PageConditions:
             command=self.command,
             environment=self.environment,
             warnings=(*self.warnings, *context.warnings),
+            zoo=self.zoo,
         )
 
 
@@ -128,11 +132,18 @@ def publish(result: R | Failed, run: Run, reporter: Reporter) -> R:
     """
     record, warnings = run.record, tuple(reporter.warnings)
     conditions = PageConditions(
-        record.command, record.environment, warnings, run.folder, record.source
+        record.command,
+        record.environment,
+        warnings,
+        run.folder,
+        record.source,
+        zoo=record.spec.get("compat") == "zoo",
     )
-    write_artifacts(run, result.artifacts(conditions))
-    run.record.results = result.facts()
-    result.deliver(conditions, reporter)
+    with table_width(None):
+        if run.kept:
+            write_artifacts(run, result.artifacts(conditions))
+        run.record.results = result.facts()
+        result.deliver(conditions, reporter)
     if (status := result.status()) != "success":
         run.finish(status)
     return succeeded(result)

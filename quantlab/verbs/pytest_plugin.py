@@ -107,6 +107,7 @@ def _judged(
     from quantlab.verbs.publish import publish
 
     force = bool(options.pop("force", False))
+    options = {_spelled(name): value for name, value in options.items()}
     given = (options.pop(name, ()) for name in ("require", "fail_if"))
     rules = [r for each in given for r in ([each] if isinstance(each, str) else each)]
     if (most := options.pop("max_decline", None)) is not None:
@@ -125,8 +126,24 @@ def _judged(
             reporter = NullReporter()
             gated = publish(gate_named_models(spec, reporter), run, reporter)
     except QuantlabError as error:
-        pytest.fail(f"quantlab gate could not judge: {error}", pytrace=False)
+        words = f"quantlab gate could not judge: {error}"
+        raise pytest.fail.Exception(words, pytrace=False) from None
     return gated.decision, gate_summary(gated.decision, gated.context)
+
+
+def _spelled(name: str) -> str:
+    """The option of this name, or of this flag of ``quantlab gate``. Fails the test for another."""
+    from quantlab.errors import meant
+    from quantlab.verbs.options.gate import GateOptions
+    from quantlab.verbs.options.option import declared
+
+    known = declared(GateOptions)
+    flags = {f.strip("-").replace("-", "_"): k for k, each in known.items() for f in each.flags}
+    named = {**flags, **{k: k for k in (*known, "fail_if", "max_decline", "inconclusive")}}
+    if name not in named:
+        hint = meant(name, named) or f"There are {', '.join(sorted(known))}."
+        pytest.fail(f"quantlab_gate has no option {name}.\n{hint}", pytrace=False)
+    return named[name]
 
 
 _FILES = {"config", "data", "list_file", "synsets", "baseline", "junit", "comment", "summary"}

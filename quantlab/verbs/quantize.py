@@ -34,6 +34,7 @@ from quantlab.verbs.calibration_sample import calibration_images, drawn
 from quantlab.verbs.inputs import LocatedDataset, model_facts
 from quantlab.verbs.options.quantize import QuantizeOptions as QuantizeOptions
 from quantlab.verbs.publish import Artifact, PageConditions, VerbResult
+from quantlab.verbs.roles import int8_path
 from quantlab.verbs.selfcheck import ADVICE, SelfCheck, choose_images, self_check
 
 if TYPE_CHECKING:
@@ -75,27 +76,28 @@ class Quantized(VerbResult):
 def quantize_named_model(spec: QuantizeOptions, reporter: Reporter) -> Quantized:
     """Write the quantized model to ``spec.output``, once it was checked against fp32; IR is checked
     in OpenVINO where no runtime is named."""
-    runtime = spec.runtime
-    if is_ir(spec.output):
+    output, runtime = spec.output or int8_path(spec.model), spec.runtime
+    if is_ir(output):
         import_openvino("OpenVINO IR")
         runtime = runtime or OPENVINO
-    for path in whole_files(spec.output):
+    for path in whole_files(output):
         check_writable(path)
-    recipe, name = find_recipe(spec.recipe, spec.target), str(spec.output)
+    recipe = find_recipe(spec.recipe, spec.target).changed(spec.changes)
+    get_engine(recipe.engine)
     model = inputs.find_model(spec.model, spec, reporter, runtime)
     model = inputs.require_fp32(model, "quantize")
     pipeline = inputs.find_pipeline(model, spec, reporter)
     found = inputs.find_calibration_data(spec, model, reporter)
-    if makes_ir(recipe, model) and not is_ir(spec.output):
+    if makes_ir(recipe, model) and not is_ir(output):
         raise OutputError(
-            f"{spec.output}: NNCF's file for OpenVINO is OpenVINO IR, whose name ends in .xml.",
+            f"{output}: NNCF's file for OpenVINO is OpenVINO IR, whose name ends in .xml.",
             "Give --output NAME.xml; without --runtime openvino NNCF writes ONNX.",
         )
-    result = quantize(model, recipe, found, pipeline, spec, reporter, name)
+    result = quantize(model, recipe, found, pipeline, spec, reporter, str(output))
     if result.error is not None:
         return result
     warn_of_speed(result.int8, reporter)
-    return replace(result, output=Model.load(result.int8.save(spec.output)))
+    return replace(result, output=Model.load(result.int8.save(output)))
 
 
 def quantize(
@@ -109,8 +111,6 @@ def quantize(
 ) -> Quantized:
     """Make the file by the recipe, calibrated on its sample of the images, and compare its answers
     with fp32's on images that did not calibrate where there are; ``name`` is what it is called."""
-    if spec.seed is not None:
-        recipe = recipe.model_copy(update={"seed": spec.seed})
     sample, recipe = drawn(found.dataset, model, recipe, reporter, spare=True)
     images = calibration_images(found, sample, model, pipeline, spec, reporter)
     reporter.say(f"Quantizing by recipe {recipe.name}, calibrated on {len(images)} images.")

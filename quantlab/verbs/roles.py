@@ -224,9 +224,10 @@ def _figures(path: Path) -> bool:
 
 
 def _csv(path: Path) -> bool:
+    from quantlab.report.comparison_export import compared_csv
     from quantlab.report.export import as_csv
 
-    return _head(path).startswith(as_csv((), ""))
+    return _head(path).startswith((as_csv((), ""), compared_csv(())))
 
 
 def _page(path: Path) -> bool:
@@ -279,8 +280,8 @@ ANSWERS = FileKind("answers that quantlab wrote", _answers)
 JUNIT = FileKind("JUnit XML of quantlab gate", _junit)
 COMMENT = FileKind("comment of quantlab gate", _comment)
 FIGURES = FileKind("JSON of figures that quantlab wrote", _figures)
-CSV = FileKind("CSV of quantlab bench", _csv)
-PAGE = FileKind("page of quantlab bench", _page)
+CSV = FileKind("CSV of quantlab bench or compare", _csv)
+PAGE = FileKind("page of quantlab bench or compare", _page)
 PLOT = FileKind("plot of quantlab's", _plot)
 INPUTS = FileKind("file of quantlab data npz", _inputs)
 LEDGER = (
@@ -289,10 +290,13 @@ LEDGER = (
 )
 
 
+def int8_path(model: object) -> Path:
+    """Where the int8 file of a model is written when no place is named."""
+    return Path(f"{model_path(str(model)).stem}.int8.onnx")
+
+
 def _int8_name(values: Values) -> Path | None:
-    """Where ``tune`` writes to when no place is named."""
-    model = values.get("model")
-    return Path(f"{model_path(str(model)).stem}.int8.onnx") if model else None
+    return int8_path(values["model"]) if values.get("model") else None
 
 
 def _export_kind(path: Path) -> FileKind:

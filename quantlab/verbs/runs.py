@@ -30,11 +30,13 @@ from quantlab.runs.folders import (
     read_entry,
     refresh,
     remove,
+    scan,
     timing_of,
 )
 from quantlab.runs.index import IN_MEMORY, Filter, Index, IndexBusyError, shown
 from quantlab.runs.metrics import METRICS
 from quantlab.runs.mlflow import Logged, log_run
+from quantlab.runs.prune import PastRun, prunable
 from quantlab.runs.record import RunRecord, load_record
 from quantlab.runs.trend import Series, trend
 from quantlab.verbs.options.runs import ExportOptions as ExportOptions
@@ -42,8 +44,10 @@ from quantlab.verbs.options.runs import HistoryOptions as HistoryOptions
 from quantlab.verbs.options.runs import Metric as Metric
 from quantlab.verbs.options.runs import RunsDiffOptions as RunsDiffOptions
 from quantlab.verbs.options.runs import RunsListOptions as RunsListOptions
+from quantlab.verbs.options.runs import RunsPruneOptions as RunsPruneOptions
 from quantlab.verbs.options.runs import SeveralRunsOptions as SeveralRunsOptions
 from quantlab.verbs.options.runs import TrendOptions as TrendOptions
+from quantlab.verbs.options.shared import BASELINE
 
 if TYPE_CHECKING:
     from quantlab.compare.comparison import Comparison
@@ -136,6 +140,9 @@ def diff_runs(spec: RunsDiffOptions, reporter: Reporter) -> Different:
 def different(folders: tuple[Path, Path], reporter: Reporter) -> Different:
     """What changed between the runs of two folders. Raises RecordError."""
     old, new = (load_record(folder) for folder in folders)
+    for folder, record in zip(folders, (old, new), strict=True):
+        if record.status != "success":
+            reporter.warn(f"{folder.name} {_ENDS[record.status]}: it may lack results.")
     found = Different(folders, changes(old, new), outcomes(old, new))
     answers = [_answers(*pair, reporter) for pair in zip(folders, (old, new), strict=True)]
     if answers[0] is None or answers[1] is None:
@@ -160,6 +167,13 @@ def _answers(folder: Path, record: RunRecord, reporter: Reporter) -> Predictions
             except RecordError as error:
                 reporter.warn(error.problem)
     return None
+
+
+_ENDS = {
+    "started": "has not ended",
+    "error": "ended with an error",
+    "interrupted": "was interrupted",
+}
 
 
 def show_trend(spec: TrendOptions, reporter: Reporter) -> Trended:
@@ -227,6 +241,66 @@ def remove_runs(spec: HistoryOptions, folders: Sequence[Path], reporter: Reporte
     finally:
         with _history(spec, reporter):
             pass
+
+
+@dataclass(frozen=True)
+class Prunable:
+    """A run folder that may go: why, and its bytes."""
+
+    folder: Path
+    why: str
+    bytes: int
+
+
+def find_prunable(spec: RunsPruneOptions, reporter: Reporter) -> list[Prunable]:
+    """The runs that may go, the oldest first. Raises QuantlabError where it is not said
+    which."""
+    if spec.older_than is None and not spec.errors:
+        raise QuantlabError(
+            "it is not said which runs may go.",
+            "Give --older-than 30d, --errors, or both; --dry-run removes nothing.",
+        )
+    runs = dict[str, PastRun]()
+    for name in scan(spec.runs_dir):
+        folder = spec.runs_dir / name
+        try:
+            record = load_record(folder)
+        except RecordError as error:
+            reporter.warn(error.problem)
+            continue
+        runs[name] = PastRun(record, entry_of(record, name, timing_of(folder, record)))
+    age = spec.older_than
+    found = prunable(
+        runs,
+        before=None if age is None else datetime.now(UTC) - timedelta(seconds=age),
+        errors=spec.errors,
+        keep_best=spec.keep_best,
+        accepted=_accepted([run.record for run in runs.values()]),
+    )
+    kept = list[Prunable]()
+    for name, why in sorted(found.items(), key=lambda each: runs[each[0]].record.started):
+        folder = spec.runs_dir / name
+        with suppress(RecordError):  # a run that is at work, or a link
+            check_removable(folder, spec.runs_dir)
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            kept.append(Prunable(folder, why, size))
+    return kept
+
+
+def _accepted(records: Sequence[RunRecord]) -> set[str]:
+    """The sha256s of the models of baselines: those here, of the configuration, and of runs."""
+    from quantlab.gate.baseline import load_baseline
+    from quantlab.verbs.config import load_config
+
+    places = {Path(BASELINE), *(Path(str(r.spec.get("baseline") or BASELINE)) for r in records)}
+    with suppress(QuantlabError):
+        if (named := load_config().rules.baseline) is not None:
+            places.add(named)
+    found = set[str]()
+    for place in places:
+        with suppress(QuantlabError, OSError):
+            found.add(load_baseline(place).model.sha256)
+    return found
 
 
 def rebuild_index(spec: HistoryOptions, reporter: Reporter) -> tuple[str, int]:

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from quantlab.bench import machine
-from quantlab.bench.machine import CpuMonitor, frequency_mhz, machine_notes, steal_share
+from quantlab.bench.machine import (
+    CpuMonitor,
+    busy_sentence,
+    frequency_mhz,
+    machine_notes,
+    steal_share,
+)
 
 BEFORE = """\
 cpu  9 9 9 9 9 9 9 9 9 9
@@ -69,3 +75,12 @@ def test_a_watch_keeps_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
         with monitor:
             monitor.sample_clock_rate()
     assert (monitor.steal, monitor.mhz) == ([pytest.approx(0.2)], [1000.0, 1000.0])
+
+
+@pytest.mark.parametrize(
+    ("used", "steal", "busy"), [(5, 0, False), (90, 0, True), (10, 8, True), (14, 2, False)]
+)
+def test_a_busy_machine_is_said(used: float, steal: float, busy: bool) -> None:
+    said = busy_sentence(used, steal, 1.5, 2)
+    assert ("The machine is busy" in said) == busy
+    assert (f"{used}% of its CPU time" in said) == busy

@@ -108,6 +108,12 @@ def cli() -> Cli:
     return run
 
 
+@pytest.fixture(autouse=True)
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other program uses the machine, as far as bench is told."""
+    monkeypatch.setattr("quantlab.verbs.bench.busy_note", lambda: "")
+
+
 @dataclass(frozen=True)
 class Scene:
     """Forty images of ten classes, a model and the pipeline between them."""

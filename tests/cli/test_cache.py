@@ -17,6 +17,8 @@ from quantlab.testing import tiny_classifier
 pytestmark = pytest.mark.usefixtures("no_timing", "no_database", "no_plots")
 FAIL = 1
 
+KEPT = ("--runs-dir", "runs")
+
 
 def forbid_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -70,7 +72,7 @@ def test_a_second_tune_runs_no_whole_evaluation(
 
 
 def test_ls_names_what_is_kept(cli: Any, scene: Any, filled: Path) -> None:
-    said = cli("cache", "ls")
+    said = cli("cache", "ls", *KEPT)
     lines = [line.split(" | ") for line in said.out.splitlines() if line.startswith("| ")]
     assert [line[0].strip("| ") for line in lines[2:]].count("predictions") == 2
     assert re.search(r"crops +\| +\d+\.\d\d MB \| \d{4}-\d\d-\d\d \d\d:\d\d \| 40 images", said.out)
@@ -102,7 +104,7 @@ def test_clear_leaves_published_models_and_all_else(cli: Any, filled: Path) -> N
     published = filled / "published" / "model.onnx"
     published.parent.mkdir()
     published.write_bytes(b"model")
-    freed = cli("cache", "clear").record.results
+    freed = cli("cache", "clear", *KEPT).record.results
     assert [row["kind"] for row in freed["removed"]].count("crops") == 1
     assert [p for p in filled.rglob("*") if p.is_file()] == [published]
     empty = cli("cache", "ls")
@@ -116,11 +118,11 @@ def test_the_limit_is_kept_after_each_write(
     monkeypatch.setenv("QUANTLAB_CACHE_SIZE", "150kB")
     for model in (scene.model, other, scene.model):
         cli("evaluate", model, *scene.words)
-    results = cli("cache", "ls").record.results
+    results = cli("cache", "ls", *KEPT).record.results
     assert results["bytes"] <= results["limit"] == 150_000
     monkeypatch.setenv("QUANTLAB_CACHE_SIZE", "0")
     cli("evaluate", other, *scene.words)
-    assert cli("cache", "ls").record.results["bytes"] == 0
+    assert cli("cache", "ls", *KEPT).record.results["bytes"] == 0
 
 
 @pytest.mark.parametrize("words", [("cache", "ls"), ("evaluate", "MODEL", "DATA")])

@@ -60,7 +60,7 @@ def test_neural_compressors_benchmark_of_performance(cli: Any, scene: Any) -> No
 def test_several_models_are_named_by_arguments_and_flag(cli: Any, scene: Any) -> None:
     said = cli("bench", scene.model, "--input_model", scene.model, "--seconds", 0.1)
     assert said.out.count("| tiny ") == 3  # one of them A/A
-    assert said.record.spec["input_model"] == str(scene.model)
+    assert said.record.spec["models"] == [str(scene.model)] * 2
 
 
 @pytest.mark.parametrize(("given", "expected"), [("QDQ", "qdq"), ("qoperator", "qoperator")])

@@ -249,7 +249,7 @@ LINES = {
     "quantize": ("--output", "{output}"),
     "evaluate": (),
     "compare": ("--no-bench",),
-    "inspect": (),
+    "inspect": ("--runs-dir", "runs"),
     "bench": (),
 }
 

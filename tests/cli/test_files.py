@@ -173,7 +173,7 @@ def test_what_is_read_unnamed_is_not_written(
     for victim in (image, labels, "weights.bin", "quantlab.yaml", "recipe.yaml", scene.pipeline):
         assert f"--output {victim} would write what" in refused(cli, *quantize, victim)
     assert "--output" in refused(cli, "tune")
-    assert "what --model reads" in refused(cli, "tune", "--force")
+    assert "what MODEL reads" in refused(cli, "tune", "--force")
     assert "what output of quantlab.yaml reads" in refused(
         cli, "gate", "--comment", big, "--force", "--data", scene.data
     ).replace("model of", "output of")

@@ -170,3 +170,29 @@ def test_a_postgresql_index(cli: Any, runs: list[str], postgres_url: str) -> Non
     )
     assert [x["id"] for x in json.loads(cli("runs", "ls", "--json", *words).out)] == runs
     assert cli("runs", "show", "latest", *words).out.startswith(runs[0])
+
+
+def test_prune(cli: Any, scene: Any) -> None:
+    assert "--older-than 30d" in cli("runs", "prune", code=2).err
+    first, second = (cli("evaluate", scene.model, *scene.words).folder for _ in range(2))
+    text = (first / "run.json").read_text()
+    (first / "run.json").write_text(text.replace('"status": "success"', '"status": "error"'))
+    words = ("runs", "prune", "--errors")
+    told = cli(*words, "--dry-run")
+    assert first.name in told.out
+    assert second.name not in told.out
+    assert told.out.splitlines()[-1].startswith("Would remove 1 run, ")
+    assert first.is_dir()
+    assert json.loads(cli(*words, "--yes", "--json").out)["runs"][0]["run"] == first.name
+    assert (first.exists(), second.is_dir()) == (False, True)
+    assert cli(*words, "--yes").out == "Removed 0 runs, 0.00 MB.\n"
+
+
+def test_a_run_without_an_end_is_no_other_cpu(cli: Any, scene: Any) -> None:
+    first, second = (cli("evaluate", scene.model, *scene.words).folder for _ in range(2))
+    record = json.loads((second / "run.json").read_text())
+    record |= {"status": "started", "environment": {}, "results": {}}
+    (second / "run.json").write_text(json.dumps(record))
+    said = cli("runs", "diff", first, second)
+    assert "int8 instructions" not in said.out
+    assert said.warnings == [f"Warning: {second.name} has not ended: it may lack results."]

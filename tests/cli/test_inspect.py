@@ -32,6 +32,12 @@ calibration_size: 8
 
 
 @pytest.fixture
+def cli(cli: Any) -> Any:
+    """The command line, which keeps its runs."""
+    return lambda *words, **code: cli(*words, "--runs-dir", "runs", **code)
+
+
+@pytest.fixture
 def int8(cli: Any, scene: Any, tmp_path: Path) -> Path:
     """The scene's model, quantized by ONNX Runtime."""
     recipe, target = tmp_path / "recipe.yaml", tmp_path / "tiny-int8.onnx"
@@ -188,3 +194,11 @@ def test_json_alone(cli: Any, scene: Any, int8: Path, tmp_path: Path) -> None:
     said = cli("inspect", int8, "--portability", *scene.words, "--json")
     assert json.loads(said.out)["results"]["images"] == 32
     onnx.checker.check_model(onnx.load(int8))
+
+
+def test_layers_of_int8_with_fp32_as_an_option(cli: Any, scene: Any, int8: Path) -> None:
+    words = (*scene.words, "--images", "8")
+    usual = cli("inspect", "--layers", scene.model, int8, *words)
+    other = cli("inspect", "--layers", int8, "--fp32", scene.model, *words)
+    assert other.out == usual.out
+    assert "--fp32 goes with --layers" in cli("inspect", int8, "--fp32", scene.model, code=2).err

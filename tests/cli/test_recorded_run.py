@@ -54,8 +54,8 @@ def test_wrong_durations(text: str) -> None:
             "a.onnx b.onnx --max-bad 0.001% --max-decline 0.5pp -q",
             "quantlab compare a.onnx b.onnx --max-bad 1e-05 --max-decline 0.5pp --quiet",
         ),
-        (tune, "--model m.onnx --budget 2m", "quantlab tune --model m.onnx --budget 120.0"),
-        (tune, "--model m.onnx --gate --json", "quantlab tune --model m.onnx --gate --json"),
+        (tune, "--model m.onnx --budget 2m", "quantlab tune m.onnx --budget 120.0"),
+        (tune, "m.onnx --gate --json", "quantlab tune m.onnx --gate --json"),
         (fetch, "photos --from wheels", "quantlab fetch photos --from wheels"),
     ],
 )

@@ -60,6 +60,8 @@ ARTIFACTS = {
 }
 """What is in the run folder afterwards, trials apart."""
 INCONCLUSIVE = 3
+LOOKING = ("init", "predict", "inspect", "fetch", "recipes", "runs", "cache")
+"""Verbs that keep a run only where --runs-dir is given."""
 
 
 @pytest.fixture
@@ -91,6 +93,8 @@ def words(
         "runs": (["ledger", "--output", str(tmp_path / "reports")], 0),
         "cache": (["ls"], 0),
     }
+    kept = ["--runs-dir", "runs"]
+    lines = {k: (v[0] + kept if k in LOOKING else v[0], v[1]) for k, v in lines.items()}
     return lambda verb: ([verb, *lines[verb][0]], lines[verb][1])
 
 
@@ -152,12 +156,45 @@ def test_json_is_the_record_and_nothing_else(verb: str, cli: Any, words: Any) ->
     assert printed.warnings == [w.removeprefix("Warning: ") for w in said.warnings]
 
 
-def test_a_failed_verb_leaves_its_reason(cli: Any, scene: Any) -> None:
-    said = cli("evaluate", scene.model, "--data", "nowhere", code=2)
-    (folder,) = Path("runs").iterdir()
-    record = RunRecord.model_validate_json((folder / "run.json").read_text())
-    assert record.status == "error"
-    assert f"Error: {record.error}\n" in said.err
+@pytest.mark.parametrize("verb", LOOKING)
+def test_a_verb_that_lists_or_looks_leaves_nothing(
+    verb: str, cli: Any, words: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    line, code = words(verb)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    said = cli(*line[:-2], code=code)
+    assert said.out.strip()
+    assert "Run:" not in said.err
+    left = [path.name for path in Path().iterdir()]
+    assert left == (["quantlab.yaml"] if verb == "init" else [])
+    printed = RunRecord.model_validate_json(cli(*line[:-2], "--json", code=code).out)
+    assert (printed.status, printed.verb) == ("success", verb)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate MODEL --data nowhere",
+        "tune nowhere.onnx",
+        "tune MODEL --data nowhere",
+        "quantize MODEL --data nowhere",
+        "compare MODEL nowhere.onnx",
+        "bench nowhere.onnx",
+        "gate MODEL nowhere.onnx",
+    ],
+)
+def test_a_failed_usage_leaves_nothing(
+    line: str, cli: Any, scene: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    words = [str(scene.model) if word == "MODEL" else word for word in line.split()]
+    assert "Error: " in cli(*words, code=2).err
+    assert list(Path().iterdir()) == []
+    Path("runs").mkdir()
+    cli(*words, code=2)
+    assert [path.name for path in Path().rglob("*")] == ["runs"]
 
 
 def test_quantize_writes_what_it_says(cli: Any, scene: Any, tmp_path: Path) -> None:
@@ -291,7 +328,7 @@ def test_overrides_are_recorded(cli: Any, scene: Any) -> None:
 def test_inspect_lists_scales(cli: Any, scene: Any, tmp_path: Path) -> None:
     target = tmp_path / "int8.onnx"
     cli("quantize", "--model", scene.model, *scene.words, "--output", target)
-    short, long = cli("inspect", target), cli("inspect", target, "--scales")
+    short, long = cli("inspect", target), cli("inspect", target, "--scales", "--runs-dir", "runs")
     assert "(--scales lists them)" in short.out
     assert "zero point" in long.out
     inspection = json.loads((long.folder / "inspection.json").read_text())

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from quantlab._util.terminal import table_width
 from quantlab.report import formats
 from quantlab.stats.paired import Interval
 
@@ -36,11 +39,35 @@ def test_tables_are_aligned_and_escaped() -> None:
     assert formats.table(["a"], []) == ""
 
 
-def test_wide_tables_are_narrowed() -> None:
+def test_no_cell_is_cut_where_nothing_limits_the_width() -> None:
     got = formats.table(["name", "long"], [["a", "x" * 300], ["b" * 40, "y"]])
-    assert {len(line) for line in got.splitlines()} == {formats.MAX_WIDTH}
-    assert "b" * 40 in got
-    assert "…" in got
+    assert {len(line) for line in got.splitlines()} == {347}
+    assert "x" * 300 in got
+    assert "…" in formats.table(["a"], [["x" * 1001]]), "but what nobody reads"
+
+
+@pytest.mark.parametrize("width", [30, 60, 100])
+def test_tables_fold_on_a_terminal(width: int) -> None:
+    rows = [["a-model-with-a-long-name.onnx", "12.34", "a sentence of several words"]] * 2
+    with table_width(width):
+        got = formats.table(["model", "ms/step", "what it is"], rows, right=" r")
+    assert all(len(line) <= width for line in got.splitlines())
+    words = "".join(re.sub(r"[|:\s-]|ms/step|model|what|it|is", "", got).split())
+    for word in ("12.34", "sentence", "several"):
+        assert word in words
+    assert formats.table(["model", "ms/step", "what it is"], rows).count("\n") == 3
+
+
+def test_a_table_that_no_folding_helps_becomes_a_list() -> None:
+    with table_width(30):
+        got = formats.table(["model", "p50", "p90", "p99", "memory"], [["m", *["1234.56"] * 4]])
+    assert got.splitlines() == [
+        "model   m",
+        "p50     1234.56",
+        "p90     1234.56",
+        "p99     1234.56",
+        "memory  1234.56",
+    ]
 
 
 def test_shortened_keeps_both_ends() -> None:

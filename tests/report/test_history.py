@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from quantlab._util.terminal import table_width
 from quantlab.report import drawings
 from quantlab.report.history import (
     diff_page,
@@ -67,7 +68,8 @@ def test_how_a_run_ended(status: str, verdict: str, words: str) -> None:
 
 def test_lists_are_narrow_and_tell_places() -> None:
     entry = Entry("20260101-tune-abc123", models=(("m" * 200, ""),), started="2026-01-01T00:00:00Z")
-    page = listing([Listed("host:/a/b", entry)], "table", Path("runs"), everywhere=True)
+    with table_width(99):
+        page = listing([Listed("host:/a/b", entry)], "table", Path("runs"), everywhere=True)
     assert all(len(line) < 100 for line in page.splitlines())
     assert "host:/a/b" in page
     assert "abc123" in page

@@ -88,13 +88,11 @@ def test_code_and_listings_are_what_they_were(text: str) -> None:
 
 
 @given(st.lists(st.text("a|<`*_", min_size=60, max_size=90), min_size=2, max_size=2))
-def test_narrowed_cells_keep_their_table(cells: list[str]) -> None:
+def test_long_cells_keep_their_table(cells: list[str]) -> None:
     text = table_of(Table(["a", "b"], [cells, ["c", "d"]]))
-    assert max(map(len, text.splitlines())) <= 98
     found = GITHUB.parse(text)
     assert sum(token.type == "td_open" for token in found) == 4
-    for token in [token for token in found if token.type == "inline"][2:4]:
-        assert "…" in plain(token)
+    assert "…" not in text
 
 
 def test_every_block() -> None:
@@ -130,7 +128,6 @@ def test_a_whole_report_is_githubs_markdown(labelled: bool) -> None:
     assert sum(token.type == "td_open" for token in found) == sum(
         len(table.head) * len(table.rows) for table in tables
     )
-    assert max(len(line) for line in text.splitlines() if line.startswith("|")) < 100
     titles = [token.tag for token in found if token.type == "heading_open"]
     assert titles.count("h1") == 1
     assert set(titles) == {"h1", "h2", "h3"}

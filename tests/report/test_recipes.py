@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantlab.fetch import PROJECTS, catalog
-from quantlab.report.recipes import NOT_HERE, model_words, recipes_summary
+from quantlab.report.recipes import TO_EXPORT, model_words, recipes_summary
 from quantlab.tune.ladder import ladder
 
 TEXT = recipes_summary(tuple(catalog().values()), ladder())
@@ -23,7 +23,8 @@ def test_projects_are_apart_and_lead_to_their_pages() -> None:
 
 def test_whether_a_model_can_be_had_is_said() -> None:
     words = {name: model_words(entry) for name, entry in catalog().items()}
-    assert words["mobilenetv2-12"] == "fetched"
+    assert words["mobilenetv2-12"] == "can be fetched"
     assert words["npu-torchvision"] == "is mobilenetv2-12"
     assert words["a16w16"] == "made from mxnet-mobilenetv2-1.0"
-    assert words["npu-timm"] == NOT_HERE
+    assert model_words(catalog()["mobilenetv2-12"], {"mobilenetv2-12"}) == "cached"
+    assert words["npu-timm"] == TO_EXPORT

@@ -38,8 +38,8 @@ def comparison(
     )
 
 
-def summary(c: Comparison, limit: str = "1%") -> str:
-    return compare_summary(c, judge(c, parse_decline(limit)))
+def summary(c: Comparison, limit: str = "1%", *, zoo: bool = False) -> str:
+    return compare_summary(c, judge(c, parse_decline(limit)), zoo=zoo)
 
 
 def test_compare_says_the_verdict_first() -> None:
@@ -59,6 +59,8 @@ def test_compare_says_the_verdict_first() -> None:
         "Speedup 2.",
     ):
         assert part in text
+    assert "Download" not in text
+    lines = summary(c, "50%", zoo=True).splitlines()
     assert lines[-1].startswith("Compared with the fp32 net, int8 net-int8's Top-1 accuracy")
     head, _, fp32, int8 = ([cell.strip() for cell in x.split("|")[1:-1]] for x in lines[-6:-2])
     assert head == ["Model", "Download", "Top-1 accuracy (%)", "Top-5 accuracy (%)"]

@@ -44,7 +44,9 @@ MOST: dict[str, dict[str, Any]] = {
         "early_stop": "off", "inc_strategy": "basic", "output": "best.onnx", "target": "openvino",
     },
     "quantize": {
-        "recipe": "r", "seed": 1, "output": "best.onnx", "force": True, "target": "qnn"
+        "recipe": "r", "seed": 1, "output": "best.onnx", "force": True, "target": "qnn",
+        "engine": "ort", "ranges": "mse", "per_channel": False, "activations": "s8",
+        "format": "qoperator", "calibration_size": 8, "images_per_class": 2,
     },
     "evaluate": {"log_interval": 10},
     "compare": {
@@ -79,7 +81,7 @@ NOT_ASKED = {
     "tune": {"config": _PATH, "storage": _PATH, "resume": _OWN_RUN},
     "quantize": {},
     "evaluate": {
-        "results": _PATH, "label": _PATH, "input_model": _OTHER, "compat": _OTHER,
+        "results": _PATH, "label": _PATH,
     },
     "compare": {},
     "gate": {
@@ -87,14 +89,15 @@ NOT_ASKED = {
         "benchmark_json": "always written", "summary": "the client's own, from comment.md",
     },
     "bench": {
-        "input_model": _OTHER, "dataset_location": _OTHER, "label_path": _OTHER, "mode": _OTHER,
-        "compat": _OTHER, "processes": "instances alone", "exports": _PATH,
+        "dataset_location": _OTHER, "label_path": _OTHER, "mode": _OTHER,
+        "processes": "instances alone",
     },
     "baseline": {"baseline": "always quantlab-baseline.yaml", "no_predictions": "always written"},
 }  # fmt: skip
 EVERYWHERE = {
     "runs_dir": _OWN_RUN, "as_json": "the record is a result", "quiet": "what is said is kept",
     "list_file": _LISTS, "synsets": _LISTS, "eval_list": _LISTS, "provider": "jobs run on CPUs",
+    "open_report": "the client's own", "compat": _OTHER, "exports": _PATH,
     "executor": "a job runs where its worker is", "force": "a job's folder is empty",
 }  # fmt: skip
 """Options that no client can set, and why."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from quantlab.serve.access import MayAdminister, MayRead
 from quantlab.serve.alerts import Alert, Form, Kind
-from quantlab.serve.api.answers import Answer, listed, page, respond
+from quantlab.serve.api.answers import Reply, listed, page, respond
 from quantlab.serve.api.common import (
     PREFIX,
     Limit,
@@ -108,7 +108,7 @@ async def alerts(
     """List alerts, also those that were silenced."""
     watching = Watching(service.database)
 
-    def make() -> Answer:
+    def make() -> Reply:
         rows = watching.alerts(monitor=monitor, before=after, limit=limit + 1)
         return page(request, rows, limit, _alert, lambda alert: alert.number)
 
@@ -133,7 +133,7 @@ async def deliveries(
     """List deliveries, each with the outcome of every attempt."""
     watching = Watching(service.database)
 
-    def make() -> Answer:
+    def make() -> Reply:
         rows = watching.deliveries(alert=alert, state=state, before=after, limit=limit + 1)
         return page(request, rows, limit, _delivery, lambda delivery: delivery.number)
 

@@ -30,7 +30,7 @@ MOST_KNOWN = 256
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """A body in JSON and its headers."""
 
     body: bytes
@@ -42,16 +42,16 @@ class Answer:
         return f'W/"{hashlib.sha256(self.body).hexdigest()[:32]}"'
 
 
-class Answers:
+class Replies:
     """Makes the answers of one application. For the event loop's thread alone."""
 
     def __init__(self, database: Database) -> None:
         self._version = database.version
-        self._known = dict[str, tuple[int | None, Answer]]()
-        self._making = dict[str, asyncio.Task[Answer]]()
-        self._next = dict[str, asyncio.Task[Answer]]()
+        self._known = dict[str, tuple[int | None, Reply]]()
+        self._making = dict[str, asyncio.Task[Reply]]()
+        self._next = dict[str, asyncio.Task[Reply]]()
 
-    async def made(self, address: str, make: Callable[[], Answer], *, lasting: bool) -> Answer:
+    async def made(self, address: str, make: Callable[[], Reply], *, lasting: bool) -> Reply:
         """An answer for this address that holds now; ``make`` runs in a thread. ``lasting``: it
         stays the same until the database changes."""
         version, known = self._known.get(address, (None, None))
@@ -62,7 +62,7 @@ class Answers:
             task = self._next[address] = asyncio.create_task(self._make(address, make, lasting))
         return await asyncio.shield(task)  # who goes away takes it from nobody
 
-    async def _make(self, address: str, make: Callable[[], Answer], lasting: bool) -> Answer:
+    async def _make(self, address: str, make: Callable[[], Reply], lasting: bool) -> Reply:
         if (before := self._making.get(address)) is not None:
             await asyncio.wait([before])
         self._making[address] = self._next.pop(address)
@@ -78,13 +78,11 @@ class Answers:
         return answer
 
 
-async def respond(
-    request: Request, make: Callable[[], Answer], *, lasting: bool = True
-) -> Response:
+async def respond(request: Request, make: Callable[[], Reply], *, lasting: bool = True) -> Response:
     """Answer a request: with 304 and no body where the client has the answer already.
     ``lasting``: the answer stays the same until the database changes."""
     url, answers = request.url, request.app.state.answers
-    found: Answer = await answers.made(f"{url.path}?{url.query}", make, lasting=lasting)
+    found: Reply = await answers.made(f"{url.path}?{url.query}", make, lasting=lasting)
     headers = {"Cache-Control": TO_ASK_AGAIN, "ETag": found.tag, **found.headers}
     if matches(request.headers.get("if-none-match"), found.tag):
         return Response(status_code=304, headers=headers)
@@ -97,14 +95,14 @@ def matches(given: str | None, tag: str) -> bool:
     return tags == ["*"] or tag.removeprefix("W/") in tags
 
 
-def shown(value: BaseModel) -> Answer:
+def shown(value: BaseModel) -> Reply:
     """One thing."""
-    return Answer(value.model_dump_json().encode())
+    return Reply(value.model_dump_json().encode())
 
 
-def listed(items: Iterable[Any]) -> Answer:
+def listed(items: Iterable[Any]) -> Reply:
     """A whole list of models, or of mappings that say what a model would."""
-    return Answer(_list(items, None))
+    return Reply(_list(items, None))
 
 
 def page(
@@ -113,14 +111,14 @@ def page(
     limit: int,
     show: Callable[[Row], Any],
     cursor: Callable[[Row], object],
-) -> Answer:
+) -> Reply:
     """The page of at most ``limit`` rows, of which one more was asked for; also with a Link header
     (RFC 8288) to the next page."""
     if len(rows) <= limit:
         return listed(map(show, rows))
     query = {**request.query_params, "after": str(cursor(rows[limit - 1]))}
     after = f"{request.url.path}?{urlencode(query)}"
-    return Answer(_list(map(show, rows[:limit]), after), {"Link": f'<{after}>; rel="next"'})
+    return Reply(_list(map(show, rows[:limit]), after), {"Link": f'<{after}>; rel="next"'})
 
 
 def _list(items: Iterable[Any], after: str | None) -> bytes:

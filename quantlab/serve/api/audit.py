@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from quantlab.serve.access import MayAdminister
-from quantlab.serve.api.answers import Answer, page, respond
+from quantlab.serve.api.answers import Reply, page, respond
 from quantlab.serve.api.common import (
     PREFIX,
     Limit,
@@ -49,7 +49,7 @@ async def audit(
 ) -> Response:
     """List the audit log. Needs the scope admin."""
 
-    def make() -> Answer:
+    def make() -> Reply:
         rows = AuditLog(service.database).lines(before=after, limit=limit + 1)
         return page(request, rows, limit, _view, lambda line: line.number)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from starlette.exceptions import HTTPException
 
 from quantlab.serve.access import MayRead, MaySubmit
-from quantlab.serve.api.answers import Answer, listed, page, respond, shown
+from quantlab.serve.api.answers import Reply, listed, page, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
     Cascade,
@@ -179,7 +179,7 @@ async def jobs(
 ) -> Response:
     """List jobs, without their output and files."""
 
-    def make() -> Answer:
+    def make() -> Reply:
         rows = service.queue.summaries(states=state or (), verb=verb, before=after, limit=limit + 1)
         return page(request, rows, limit, _facts, lambda job: job.number)
 

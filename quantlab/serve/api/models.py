@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Row
 
 from quantlab.serve.access import MayRead, MaySubmit
-from quantlab.serve.api.answers import Answer, page, respond, shown
+from quantlab.serve.api.answers import Reply, page, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
     Cascade,
@@ -94,7 +94,7 @@ async def models(
 ) -> Response:
     """List the models that jobs can use."""
 
-    def make() -> Answer:
+    def make() -> Reply:
         rows = service.catalog.model_rows(before=_place(after), limit=limit + 1)
         return page(request, rows, limit, _facts, _cursor)
 

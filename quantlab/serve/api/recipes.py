@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from quantlab.errors import RecipeError
 from quantlab.fetch import catalog as published
 from quantlab.serve.access import MayRead, MaySubmit
-from quantlab.serve.api.answers import Answer, listed, respond
+from quantlab.serve.api.answers import Reply, listed, respond
 from quantlab.serve.api.common import (
     PREFIX,
     ListPage,
@@ -56,7 +56,7 @@ class RecipeView(BaseModel):
 async def recipes(service: ServiceOf, _: MayRead, request: Request) -> Response:
     """List all recipes; an uploaded one hides the published one of its name."""
 
-    def make() -> Answer:
+    def make() -> Reply:
         found = {name: _view(name, None) for name, entry in published().items() if entry.recipe}
         found |= {each.name: _view(each.name, each.created) for each in service.catalog.recipes()}
         return listed(found[name] for name in sorted(found))

@@ -12,7 +12,7 @@ from sqlalchemy import Row
 from quantlab.runs.index import Filter, about
 from quantlab.runs.record import RunRecord
 from quantlab.serve.access import MayRead, MaySubmit
-from quantlab.serve.api.answers import Answer, listed, page, respond, shown
+from quantlab.serve.api.answers import Reply, listed, page, respond, shown
 from quantlab.serve.api.common import (
     PREFIX,
     Cascade,
@@ -134,7 +134,7 @@ async def runs(
 ) -> Response:
     """`model`: a part of a name or sha256. `since`: a date, or an age such as 7d."""
 
-    def make() -> Answer:
+    def make() -> Reply:
         begun = None if since is None else since_of(since, datetime.now(UTC))
         rows = found.rows(Filter(verb, model, begun, limit + 1, after))
         return page(request, rows, limit, _summary, lambda row: row.folder)
@@ -186,7 +186,7 @@ def file(service: ServiceOf, found: RunsOf, _: MayRead, run: RunName, path: File
 async def trials(found: RunsOf, _: MayRead, request: Request, run: RunName) -> Response:
     """List a tune's trials in their order; none for another verb's run."""
 
-    def make() -> Answer:
+    def make() -> Reply:
         record = found.get(run).record
         tried = trials_of(record)
         front = {trial.digest for trial in pareto_front(tried)}

@@ -146,6 +146,8 @@ def _fields(known: Declared, required: bool, stock: Stock, given: Sequence[str])
         lines = known.kind is str
         text = ("\n" if lines else " ").join(given)
         return [replace(first, kind="lines" if lines else "text", value=text)]
+    if known.kind is bool and option.off is not None:
+        return [replace(first, kind="choice", choices=[("true", "yes"), ("false", "no")])]
     if known.kind is bool:
         return [replace(first, kind="flag", label=first.help.rstrip("."), help="")]
     if known.choices:

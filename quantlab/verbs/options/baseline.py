@@ -9,6 +9,8 @@ from quantlab.verbs import roles
 from quantlab.verbs.options.option import Name, Option, Stored
 from quantlab.verbs.options.shared import (
     BASELINE,
+    MODEL_FLAGS,
+    OUTPUT_FLAGS,
     DataOptions,
     EvaluationOptions,
     Force,
@@ -20,15 +22,33 @@ class BaselineUpdateOptions(DataOptions, EvaluationOptions, RunOptions):
     """The options of ``quantlab baseline update``."""
 
     COMMAND = "baseline update"
-    EXAMPLE = "quantlab baseline update int8.onnx --data val"
+    EXAMPLES = (
+        "quantlab baseline update int8.onnx --data val",
+        "quantlab baseline update int8.onnx --data val -o accepted.yaml --no-predictions",
+    )
 
     model: Annotated[
         str,
-        Option(argument=True, group="Model", role=roles.MODEL, remote=Stored("models"), main=True),
+        Option(
+            "A .onnx file, or a published model's name.",
+            argument=True,
+            flags=MODEL_FLAGS,
+            form_help="",
+            group="Model",
+            role=roles.MODEL,
+            remote=Stored("models"),
+            main=True,
+        ),
     ]
     baseline: Annotated[
         Path,
-        Option("The file to write.", group="Output", role=roles.WRITES_BASELINE, job_file=BASELINE),
+        Option(
+            "The file to write.",
+            group="Output",
+            flags=("--baseline", *OUTPUT_FLAGS),
+            role=roles.WRITES_BASELINE,
+            job_file=BASELINE,
+        ),
     ] = Path(BASELINE)
     no_predictions: Annotated[
         bool, Option("Write no answers (.npz) beside it.", group="Output")
@@ -52,6 +72,11 @@ class BaselineShowOptions(RunOptions):
     """The options of ``quantlab baseline show``."""
 
     COMMAND = "baseline show"
+    EXAMPLES = (
+        "quantlab baseline show",
+        "quantlab baseline show accepted.yaml --json",
+    )
+    KEPT = False
 
     file: Annotated[Path, Option(argument=True, role=roles.FILE)] = Path(BASELINE)
 
@@ -60,6 +85,11 @@ class BaselineDiffOptions(RunOptions):
     """The options of ``quantlab baseline diff``."""
 
     COMMAND = "baseline diff"
+    EXAMPLES = (
+        "quantlab baseline diff old.yaml",
+        "quantlab baseline diff old.yaml new.yaml",
+    )
+    KEPT = False
 
     old: Annotated[Path, Option(argument=True, role=roles.FILE)]
     new: Annotated[Path, Option(argument=True, role=roles.FILE)] = Path(BASELINE)

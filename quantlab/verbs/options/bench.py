@@ -10,11 +10,13 @@ from pydantic import Field
 
 from quantlab.bench.defaults import SECONDS, Isolation
 from quantlab.verbs import roles
-from quantlab.verbs.options.option import Batch, Count, Option, Stored
+from quantlab.verbs.options.option import Batch, Count, Option, Seconds, Stored
 from quantlab.verbs.options.shared import (
+    MODEL_FLAGS,
     MOST_ROUNDS,
     MOST_THREADS,
     Compat,
+    Exports,
     Force,
     InputOptions,
     PlainSeed,
@@ -41,13 +43,20 @@ class BenchOptions(InputOptions, RunOptions):
     """The options of ``quantlab bench``; ``isolation`` is of latency alone."""
 
     COMMAND = "bench"
-    EXAMPLE = "quantlab bench mobilenetv2-12.onnx int8.onnx --batch 1,8"
+    EXAMPLES = (
+        "quantlab bench mobilenetv2-12.onnx int8.onnx --batch 1,8",
+        "quantlab bench int8.onnx --instances 2 --rate 50,100 --export bench.csv",
+    )
 
     models: Annotated[
         tuple[str, ...],
         Option(
+            "One or more: .onnx files, or published models' names.",
             argument=True,
+            flags=MODEL_FLAGS,
+            configured=("model", "output"),
             required=False,
+            form_help="",
             group="Model",
             role=roles.MODEL,
             remote=Stored("models"),
@@ -58,10 +67,6 @@ class BenchOptions(InputOptions, RunOptions):
             boxes=4,
         ),
     ]
-    input_model: Annotated[
-        str | None,
-        Option("One more of MODELS.", flags=("--input_model",), group="Model", role=roles.MODEL),
-    ] = None
     batch_sizes: Annotated[
         tuple[Count, ...],
         _timing(
@@ -80,9 +85,9 @@ class BenchOptions(InputOptions, RunOptions):
         _timing("Default: as many as the time allows.", remote=True, most=MOST_ROUNDS),
     ] = None
     seconds: Annotated[
-        float,
+        Seconds,
         Field(gt=0),
-        _timing("For each batch size or rate, about.", remote=True, most=3600, main=True),
+        _timing("For each batch size or rate, about: 30s, 2m.", remote=True, most=3600, main=True),
     ] = SECONDS
     threads: Annotated[Count, _load("Of each model.", remote=True, most=MOST_THREADS)] = 1
     instances: Annotated[
@@ -134,15 +139,7 @@ class BenchOptions(InputOptions, RunOptions):
             "With --mode accuracy: `name label` a line.", flags=("--label_path",), role=roles.FILE
         ),
     ] = None
-    exports: Annotated[
-        tuple[Path, ...],
-        Option(
-            "Also write FILE.json (github-action-benchmark), FILE.csv or FILE.md.",
-            flags=("--export",),
-            group="Output",
-            role=roles.WRITES_EXPORT,
-        ),
-    ] = ()
+    exports: Exports = ()
     profile: Annotated[
         bool,
         Option(

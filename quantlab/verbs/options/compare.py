@@ -9,16 +9,21 @@ from pydantic import Field
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Batch, Count, Option, Stored
 from quantlab.verbs.options.shared import (
+    MODEL_FLAGS,
     MOST_ROUNDS,
     DataOptions,
+    Exports,
+    Force,
     Fp32Runtime,
     InsteadOfDecline,
     MaxDecline,
     NoBench,
+    OpenReport,
     PlainSeed,
     Rounds,
     RunOptions,
     ShardedOptions,
+    ZooCompat,
 )
 
 if TYPE_CHECKING:
@@ -29,12 +34,20 @@ class CompareOptions(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab compare``."""
 
     COMMAND = "compare"
-    EXAMPLE = "quantlab compare mobilenetv2-12.onnx int8.onnx --data val"
+    EXAMPLES = (
+        "quantlab compare mobilenetv2-12.onnx int8.onnx --data val",
+        "quantlab compare fp32.onnx int8.onnx --criterion 'agreement >= 96%' --export compare.csv",
+    )
 
     fp32: Annotated[
         str,
         Option(
+            "The fp32 model: a .onnx file, or a published model's name.",
             argument=True,
+            flags=MODEL_FLAGS,
+            configured=("model",),
+            required=False,
+            form_help="",
             group="Model",
             role=roles.MODEL,
             remote=Stored("models"),
@@ -45,7 +58,11 @@ class CompareOptions(DataOptions, ShardedOptions, RunOptions):
     int8: Annotated[
         str,
         Option(
+            "The int8 model, or another device's answers.",
             argument=True,
+            configured=("output",),
+            required=False,
+            form_help="",
             group="Model",
             role=roles.MODEL_OR_ANSWERS,
             remote=Stored("models"),
@@ -79,6 +96,10 @@ class CompareOptions(DataOptions, ShardedOptions, RunOptions):
             remote=True,
         ),
     ] = False
+    compat: ZooCompat = None
+    exports: Exports = ()
+    force: Force = False
+    open_report: OpenReport = False
     seed: PlainSeed = 0
     others: tuple[Any, ...] = Field((), description="of a gate: the criteria that it judges too")
 

@@ -8,9 +8,10 @@ from typing import Annotated
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Option, Stored
 from quantlab.verbs.options.shared import (
-    Compat,
+    MODEL_FLAGS,
     ConfigOptions,
     DataOptions,
+    EvaluateCompat,
     LogInterval,
     RunOptions,
     ShardedOptions,
@@ -22,23 +23,26 @@ class EvaluateOptions(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab evaluate``."""
 
     COMMAND = "evaluate"
-    EXAMPLE = "quantlab evaluate mobilenetv2-12.onnx --data val"
+    EXAMPLES = (
+        "quantlab evaluate mobilenetv2-12.onnx --data val",
+        "quantlab evaluate --results answers --label val.txt",
+    )
 
     model: Annotated[
         str,
         Option(
+            "A .onnx file, or a published model's name.",
             argument=True,
+            flags=MODEL_FLAGS,
+            configured=("model",),
             required=False,
+            form_help="",
             group="Model",
             role=roles.MODEL,
             remote=Stored("models"),
             main=True,
         ),
     ]
-    input_model: Annotated[
-        str | None,
-        Option("Instead of MODEL.", flags=("--input_model",), group="Model", role=roles.MODEL),
-    ] = None
     log_interval: LogInterval = None
     results: Annotated[
         Path | None,
@@ -54,7 +58,7 @@ class EvaluateOptions(DataOptions, ShardedOptions, RunOptions):
             "With --results: `name label` a line, or images.", group="Images", role=roles.OTHER_DATA
         ),
     ] = None
-    compat: Compat = None
+    compat: EvaluateCompat = None
 
 
 class ResultsOptions(ConfigOptions):

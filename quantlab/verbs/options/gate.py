@@ -11,10 +11,12 @@ from pydantic import Field
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Option, Stored, Words
 from quantlab.verbs.options.shared import (
+    MODEL_FLAGS,
     MOST_ROUNDS,
     DataOptions,
     Force,
     Fp32Runtime,
+    OpenReport,
     PlainSeed,
     Rounds,
     RunOptions,
@@ -30,14 +32,18 @@ class GateOptions(DataOptions, ShardedOptions, RunOptions):
     nothing, when the configuration names them."""
 
     COMMAND = "gate"
-    EXAMPLE = (
-        "quantlab gate mobilenetv2-12.onnx int8.onnx --data val --require 'top1.decline <= 1%'"
+    EXAMPLES = (
+        "quantlab gate mobilenetv2-12.onnx int8.onnx --data val --require 'top1.decline <= 1%'",
+        "quantlab gate int8.onnx --baseline quantlab-baseline.yaml --data val --junit gate.xml",
     )
 
     models: Annotated[
         tuple[str, ...],
         Option(
+            "Two models, or int8 alone with a baseline, or a configuration that names them.",
             argument=True,
+            flags=MODEL_FLAGS,
+            form_help="",
             metavar="[CONFIG | FP32 INT8 | INT8]",
             group="Model",
             role=roles.MODEL_OR_ANSWERS,
@@ -128,6 +134,7 @@ class GateOptions(DataOptions, ShardedOptions, RunOptions):
     annotations: Annotated[
         bool, Option("Print GitHub's ::error:: and ::warning:: lines.", group="Output", remote=True)
     ] = False
+    open_report: OpenReport = False
     seed: PlainSeed = 0
 
     @staticmethod

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from quantlab.verbs import roles
 from quantlab.verbs.options.option import Count, Option
-from quantlab.verbs.options.shared import DataOptions, ModelOptions, RunOptions
+from quantlab.verbs.options.shared import MODEL_FLAGS, DataOptions, ModelOptions, RunOptions
 
 View = Literal[
     "inspect",
@@ -30,12 +30,22 @@ class InspectOptions(DataOptions, ModelOptions, RunOptions):
     ``published`` a top-1 in percent, for ``preprocess-audit``."""
 
     COMMAND = "inspect"
-    EXAMPLE = "quantlab inspect --layers mobilenetv2-12.onnx int8.onnx --data val"
+    EXAMPLES = (
+        "quantlab inspect mobilenetv2-12.onnx",
+        "quantlab inspect --layers mobilenetv2-12.onnx int8.onnx --data val",
+    )
+    KEPT = False
 
     models: Annotated[
         tuple[str, ...],
         Option(
-            argument=True, required=True, metavar="MODEL [INT8]", group="Model", role=roles.MODEL
+            "A .onnx file, or a published model's name; with --layers both models.",
+            argument=True,
+            flags=MODEL_FLAGS,
+            configured=("model", "output"),
+            metavar="MODEL [INT8]",
+            group="Model",
+            role=roles.MODEL,
         ),
     ] = ()
     model: str
@@ -49,6 +59,10 @@ class InspectOptions(DataOptions, ModelOptions, RunOptions):
     layers: Annotated[
         bool, _view("Errors layer by layer: quantlab inspect --layers FP32 INT8.")
     ] = False
+    fp32: Annotated[
+        str | None,
+        _view("With --layers: the fp32 model, where INT8 is the argument.", role=roles.MODEL),
+    ] = None
     sensitivity: Annotated[
         bool, _view("What each group of nodes costs in int8, left out and alone, of a fp32 model.")
     ] = False

@@ -119,7 +119,11 @@ class Option:
         help: a sentence for the command line, ``quantlab.yaml``, forms and tables.
         group: its heading, one of GROUPS.
         flags: its spellings, those of other tools too; without any ``--the-field-s-name``.
-        argument: a word without a flag on the command line.
+        argument: a word without a flag on the command line; with ``flags`` it may be spelled with
+            one of these as well.
+        off: of a yes or no that may be left open, the flag that says no.
+        bare: its value where the flag stands alone.
+        configured: the keys of ``quantlab.yaml`` that name models, where none is given.
         command: whether the command line has it.
         required: whether the command line must have it; None: as the field.
         metavar: what stands for its value in ``--help``.
@@ -150,6 +154,9 @@ class Option:
     group: str = "Run"
     flags: tuple[str, ...] = ()
     argument: bool = False
+    off: str | None = None
+    bare: str | None = None
+    configured: tuple[Literal["model", "output"], ...] = ()
     command: bool = True
     required: bool | None = None
     metavar: str | None = None
@@ -180,13 +187,15 @@ _NONE = Option()
 class Options(BaseModel):
     """The options of a verb. Fields without an ``Option`` are set by code alone.
 
-    ``COMMAND`` is the verb's words, ``EXAMPLE`` a command line that ``--help`` ends with.
+    ``COMMAND`` is the verb's words, ``EXAMPLES`` command lines that ``--help`` ends with,
+    ``KEPT`` whether a run of it is kept where no ``--runs-dir`` is given.
     """
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
     COMMAND: ClassVar[str] = ""
-    EXAMPLE: ClassVar[str] = ""
+    EXAMPLES: ClassVar[tuple[str, ...]] = ()
+    KEPT: ClassVar[bool] = True
 
     @classmethod
     def words(cls) -> tuple[str, ...]:
@@ -225,6 +234,11 @@ class Declared:
         if self.option.argument:
             return ()
         return self.option.flags or (f"--{self.name.replace('_', '-')}",)
+
+    @property
+    def instead(self) -> tuple[str, ...]:
+        """The flags that an argument may be spelled with."""
+        return self.option.flags if self.option.argument else ()
 
     @property
     def flag(self) -> str:

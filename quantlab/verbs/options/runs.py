@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from quantlab.verbs import roles
-from quantlab.verbs.options.option import Count, Option
-from quantlab.verbs.options.shared import Force, RunOptions
+from quantlab.verbs.options.option import Count, Option, Seconds
+from quantlab.verbs.options.shared import OUTPUT_FLAGS, Force, RunOptions
 
 Metric = Literal[
     "top1", "top5", "decline", "agreement", "kl", "latency", "speedup", "int8_macs"
@@ -21,11 +21,21 @@ class LedgerOptions(RunOptions):
     """The options of ``quantlab runs ledger``."""
 
     COMMAND = "runs ledger"
+    EXAMPLES = (
+        "quantlab runs ledger",
+        "quantlab runs ledger -o reports",
+    )
+    KEPT = False
 
     output: Annotated[
-        Path,
-        Option("The folder for ledger.md and ledger.csv.", group="Output", role=roles.FILLS_LEDGER),
-    ] = Path("reports")
+        Path | None,
+        Option(
+            "The folder for ledger.md and ledger.csv. Default: the page is printed.",
+            group="Output",
+            flags=OUTPUT_FLAGS,
+            role=roles.FILLS_LEDGER,
+        ),
+    ] = None
     force: Force = False
 
 
@@ -34,6 +44,10 @@ class HistoryOptions(RunOptions):
     runs."""
 
     COMMAND = "runs index"
+    EXAMPLES = (
+        "quantlab runs index",
+        "quantlab runs index --db sqlite:///history.db",
+    )
 
     db: Annotated[
         str | None,
@@ -48,7 +62,10 @@ class RunsListOptions(HistoryOptions):
     """The options of ``quantlab runs ls``; ``since`` is a date or an age such as 7d."""
 
     COMMAND = "runs ls"
-    EXAMPLE = "quantlab runs ls --verb tune --since 7d"
+    EXAMPLES = (
+        "quantlab runs ls --verb tune --since 7d",
+        "quantlab runs ls --model mobilenet --format csv",
+    )
 
     verb: Annotated[str | None, Option("Only runs of this verb.", group="View")] = None
     model: Annotated[
@@ -78,7 +95,10 @@ class RunsShowOptions(HistoryOptions):
     """The options of ``quantlab runs show``."""
 
     COMMAND = "runs show"
-    EXAMPLE = "quantlab runs show latest"
+    EXAMPLES = (
+        "quantlab runs show latest",
+        "quantlab runs show latest~1 --json",
+    )
 
     run: OneRun
 
@@ -87,8 +107,33 @@ class RunsRemoveOptions(SeveralRunsOptions):
     """The options of ``quantlab runs rm``."""
 
     COMMAND = "runs rm"
-    EXAMPLE = "quantlab runs rm latest"
+    EXAMPLES = (
+        "quantlab runs rm latest",
+        "quantlab runs rm latest latest~1 --yes",
+    )
 
+    yes: Annotated[bool, Option("Do not ask.", flags=("--yes", "-y"))] = False
+
+
+class RunsPruneOptions(HistoryOptions):
+    """The options of ``quantlab runs prune``."""
+
+    COMMAND = "runs prune"
+    EXAMPLES = (
+        "quantlab runs prune --errors",
+        "quantlab runs prune --older-than 30d --errors --keep-best --dry-run",
+    )
+
+    older_than: Annotated[
+        Seconds | None, Option("Runs that began so long ago: 30d, 12h.", group="View")
+    ] = None
+    errors: Annotated[
+        bool, Option("Runs that ended with an error, or never ended.", group="View")
+    ] = False
+    keep_best: Annotated[
+        bool, Option("Keep the fastest run of each model that passed.", group="View")
+    ] = False
+    dry_run: Annotated[bool, Option("Say what would go; remove nothing.", group="Output")] = False
     yes: Annotated[bool, Option("Do not ask.", flags=("--yes", "-y"))] = False
 
 
@@ -96,7 +141,10 @@ class RunsDiffOptions(HistoryOptions):
     """The options of ``quantlab runs diff``."""
 
     COMMAND = "runs diff"
-    EXAMPLE = "quantlab runs diff latest~1 latest"
+    EXAMPLES = (
+        "quantlab runs diff latest~1 latest",
+        "quantlab runs diff latest~1 latest --json",
+    )
 
     old: OneRun
     new: OneRun
@@ -106,7 +154,10 @@ class TrendOptions(HistoryOptions):
     """The options of ``quantlab runs trend``."""
 
     COMMAND = "runs trend"
-    EXAMPLE = "quantlab runs trend mobilenetv2-12 --metric latency"
+    EXAMPLES = (
+        "quantlab runs trend mobilenetv2-12",
+        "quantlab runs trend mobilenetv2-12 --metric latency --plot trend.svg",
+    )
 
     model: Annotated[str, Option(argument=True)]
     metrics: Annotated[
@@ -119,7 +170,12 @@ class TrendOptions(HistoryOptions):
     ] = ()
     plot: Annotated[
         Path | None,
-        Option("Draw it into this .png or .svg file.", group="Output", role=roles.WRITES_PLOT),
+        Option(
+            "Draw it into this .png or .svg file.",
+            group="Output",
+            flags=("--plot", *OUTPUT_FLAGS),
+            role=roles.WRITES_PLOT,
+        ),
     ] = None
     force: Force = False
     everywhere: Everywhere = False
@@ -129,7 +185,10 @@ class ExportOptions(SeveralRunsOptions):
     """The options of ``quantlab runs export``; ``to`` is a tracking URI or a folder."""
 
     COMMAND = "runs export"
-    EXAMPLE = "quantlab runs export mlflow latest"
+    EXAMPLES = (
+        "quantlab runs export mlflow latest",
+        "quantlab runs export mlflow latest --to mlruns --experiment int8",
+    )
 
     target: Annotated[Literal["mlflow"], Option(argument=True, required=True, group="View")] = (
         "mlflow"

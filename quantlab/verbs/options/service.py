@@ -52,7 +52,10 @@ class WorkerOptions(ServerOptions):
     """The options of ``quantlab worker``."""
 
     COMMAND = "worker"
-    EXAMPLE = "quantlab worker --home server"
+    EXAMPLES = (
+        "quantlab worker --home server",
+        "quantlab worker --db postgresql://db/quantlab --store s3://bucket/quantlab",
+    )
 
     log: Log = None
 
@@ -61,7 +64,10 @@ class ServeOptions(ServerOptions):
     """The options of ``quantlab serve``."""
 
     COMMAND = "serve"
-    EXAMPLE = "quantlab serve --home server --port 8765"
+    EXAMPLES = (
+        "quantlab serve --home server --port 8765",
+        "quantlab serve --host 0.0.0.0 --no-worker",
+    )
 
     host: Annotated[str, Option("The address to listen at.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535), Option("The port; 0: one that is free.")] = 8765
@@ -73,7 +79,10 @@ class CollectOptions(ServerOptions):
     """The options of ``quantlab server gc``."""
 
     COMMAND = "server gc"
-    EXAMPLE = "quantlab server gc --dry-run"
+    EXAMPLES = (
+        "quantlab server gc --dry-run",
+        "quantlab server gc --config server.yaml",
+    )
 
     dry_run: Annotated[bool, Option("Only list what would be deleted.")] = False
 
@@ -82,7 +91,10 @@ class DatasetAddOptions(ServerOptions):
     """The options of ``quantlab dataset add``."""
 
     COMMAND = "dataset add"
-    EXAMPLE = "quantlab dataset add val data/val"
+    EXAMPLES = (
+        "quantlab dataset add val data/val",
+        "quantlab dataset add val data/val --list val.txt",
+    )
 
     name: ThingName
     path: Annotated[Path, Option(argument=True, role=roles.OTHER_DATA)]
@@ -99,14 +111,16 @@ class DatasetListOptions(ServerOptions):
     """The options of ``quantlab dataset ls``."""
 
     COMMAND = "dataset ls"
-    EXAMPLE = "quantlab dataset ls"
+    EXAMPLES = (
+        "quantlab dataset ls",
+        "quantlab dataset ls --home server",
+    )
 
 
 class NamedOptions(ServerOptions):
     """The options of ``quantlab dataset rm`` and ``token revoke``."""
 
-    EXAMPLE = ""
-
+    EXAMPLES = ()
     name: ThingName
 
 
@@ -114,7 +128,10 @@ class TokenCreateOptions(ServerOptions):
     """The options of ``quantlab token create``."""
 
     COMMAND = "token create"
-    EXAMPLE = "quantlab token create ci --scope submit --expires 30d"
+    EXAMPLES = (
+        "quantlab token create ci --scope submit --expires 30d",
+        "quantlab token create me --scope admin",
+    )
 
     name: ThingName
     scope: Annotated[
@@ -131,6 +148,9 @@ class TokenListOptions(ServerOptions):
     """The options of ``quantlab token ls``."""
 
     COMMAND = "token ls"
-    EXAMPLE = "quantlab token ls"
+    EXAMPLES = (
+        "quantlab token ls",
+        "quantlab token ls --json",
+    )
 
     as_json: Json = False

@@ -48,8 +48,12 @@ Fp32Runtime = Annotated[
     RuntimeName | None,
     Option("What runs the fp32 model, where that is another.", group="Speed", remote=True),
 ]
+MODEL_FLAGS = ("--model", "--input_model")
+OUTPUT_FLAGS = ("--output", "-o")
 FP32 = Option(
     "The fp32 model: a .onnx file, or a published model's name.",
+    argument=True,
+    flags=MODEL_FLAGS,
     group="Model",
     role=roles.MODEL,
     remote=Stored("models"),
@@ -94,7 +98,39 @@ Force = Annotated[
 ]
 Recorded = Annotated[Path, Option("Where run folders go.", role=roles.FILLS_RUNS, local=True)]
 Compat = Annotated[
-    Literal["inc"] | None, Option("Print the lines of Neural Compressor's example.", group="Output")
+    Literal["inc"] | None,
+    Option("Print the lines of Neural Compressor's example.", group="Output", bare="inc"),
+]
+ZooCompat = Annotated[
+    Literal["zoo"] | None,
+    Option("Also print what the ONNX model zoo says of models.", group="Output", bare="zoo"),
+]
+EvaluateCompat = Annotated[
+    Literal["zoo", "inc"] | None,
+    Option(
+        "Print the row of the ONNX model zoo, or the lines of Neural Compressor's example.",
+        group="Output",
+        bare="zoo",
+    ),
+]
+Exports = Annotated[
+    tuple[Path, ...],
+    Option(
+        "Also write FILE.json (github-action-benchmark), FILE.csv or FILE.md.",
+        flags=("--export",),
+        group="Output",
+        role=roles.WRITES_EXPORT,
+    ),
+]
+OpenReport = Annotated[
+    bool,
+    Option(
+        "Open the report in a browser.",
+        flags=("--open",),
+        group="Output",
+        local=True,
+        momentary=True,
+    ),
 ]
 PlainSeed = Annotated[Seed, Option("Of all that is drawn.", remote=True, most=MOST_SEED)]
 MaxDecline = Annotated[

@@ -15,7 +15,11 @@ class InitOptions(RunOptions):
     """The options of ``quantlab init``."""
 
     COMMAND = "init"
-    EXAMPLE = "quantlab init"
+    EXAMPLES = (
+        "quantlab init",
+        "quantlab init --force",
+    )
+    KEPT = False
 
     path: Path = Path("quantlab.yaml")
     force: Annotated[
@@ -27,7 +31,11 @@ class FetchOptions(RunOptions):
     """The options of ``quantlab fetch``."""
 
     COMMAND = "fetch"
-    EXAMPLE = "quantlab fetch mobilenetv2-12"
+    EXAMPLES = (
+        "quantlab fetch mobilenetv2-12",
+        "quantlab fetch photos --from wheels",
+    )
+    KEPT = False
 
     name: Annotated[str, Option(argument=True, role=roles.FETCHES)]
     from_dir: Annotated[
@@ -40,7 +48,11 @@ class CacheOptions(RunOptions):
     """The options of ``quantlab cache``."""
 
     COMMAND = "cache"
-    EXAMPLE = "quantlab cache clear --kind crops"
+    EXAMPLES = (
+        "quantlab cache ls",
+        "quantlab cache clear --kind crops",
+    )
+    KEPT = False
 
     action: Annotated[Literal["ls", "clear"], Option(argument=True)]
     kind: Annotated[EntryKind | None, Option("Only this kind.")] = None
@@ -50,4 +62,8 @@ class RecipesOptions(RunOptions):
     """The options of ``quantlab recipes``."""
 
     COMMAND = "recipes"
-    EXAMPLE = "quantlab recipes"
+    EXAMPLES = (
+        "quantlab recipes",
+        "quantlab recipes --json",
+    )
+    KEPT = False

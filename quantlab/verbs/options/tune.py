@@ -39,9 +39,11 @@ from quantlab.verbs.options.shared import (
     Force,
     MaxDecline,
     NoBench,
+    OpenReport,
     RunOptions,
     ShardedOptions,
     TargetName,
+    ZooCompat,
 )
 
 
@@ -80,7 +82,10 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
     """The options of ``quantlab tune``."""
 
     COMMAND = "tune"
-    EXAMPLE = "quantlab tune --model mobilenetv2-12.onnx --data train --eval-data val --budget 10m"
+    EXAMPLES = (
+        "quantlab tune mobilenetv2-12.onnx",
+        "quantlab tune mobilenetv2-12.onnx --data train --eval-data val --budget 10m",
+    )
 
     config: Annotated[
         Path | None,
@@ -92,9 +97,7 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
             local=True,
         ),
     ] = None
-    model: Annotated[
-        str, replace(FP32, flags=("--model", "--input_model"), required=False, config="model")
-    ]
+    model: Annotated[str, replace(FP32, required=False, config="model")]
     threads: Annotated[int, Field(ge=0), replace(THREADS, config="threads")] = 0
     eval_data: Annotated[
         Location | None, replace(EVAL_DATA, command=True, remote=Stored("datasets"))
@@ -270,7 +273,7 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
         Option(
             "The int8 file. Default: <model>.int8.onnx here.",
             group="Output",
-            flags=("--output", "--output_model"),
+            flags=("--output", "-o", "--output_model"),
             role=roles.WRITES_INT8,
             config="output",
             remote=FileName | None,
@@ -280,6 +283,8 @@ class TuneOptions(DataOptions, ShardedOptions, RunOptions):
     ] = None
     force: Force = False
     pick: Annotated[Pick, Option("Which trial to write.", group="Output", remote=True)] = "best"
+    compat: ZooCompat = None
+    open_report: OpenReport = False
     gate: Annotated[
         bool,
         Option(

@@ -14,12 +14,16 @@ class ValidateOptions(EvaluationOptions, RunOptions):
     """The options of ``quantlab validate``."""
 
     COMMAND = "validate"
-    EXAMPLE = "quantlab validate -c mobilenetv2.yaml --data_dir val"
+    EXAMPLES = (
+        "quantlab validate mobilenetv2.yaml --data_dir val",
+        "quantlab validate mobilenetv2.yaml --ckpt_path mobilenetv2-12.onnx",
+    )
 
     config: Annotated[
         Path | None,
         Option(
             "quantlab's or MindCV's YAML.",
+            argument=True,
             flags=("--config", "-c"),
             group="Model",
             main=True,

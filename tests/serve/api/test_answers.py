@@ -21,7 +21,7 @@ from waiting import HANGS, until
 
 from quantlab.runs.index import _META as HISTORY
 from quantlab.runs.index import Index
-from quantlab.serve.api.answers import TO_ASK_AGAIN, Answer, Answers, matches
+from quantlab.serve.api.answers import TO_ASK_AGAIN, Replies, Reply, matches
 from quantlab.serve.api.audit import AuditLine
 from quantlab.serve.api.baselines import BaselineView
 from quantlab.serve.api.common import ListPage
@@ -286,8 +286,8 @@ def test_pages_neither_repeat_nor_skip_while_rows_are_added(
         assert found == there
 
 
-def answers(service: Service) -> Answers:
-    return Answers(service.database)
+def answers(service: Service) -> Replies:
+    return Replies(service.database)
 
 
 class Slow:
@@ -296,11 +296,11 @@ class Slow:
     def __init__(self) -> None:
         self.begun, self.let = 0, threading.Semaphore(0)
 
-    def __call__(self) -> Answer:
+    def __call__(self) -> Reply:
         self.begun += 1
         number = self.begun
         assert self.let.acquire(timeout=HANGS)
-        return Answer(str(number).encode())
+        return Reply(str(number).encode())
 
 
 async def begun(slow: Slow, count: int) -> None:
@@ -313,13 +313,13 @@ def test_who_asks_meanwhile_shares_what_is_made_after_it(service: Service) -> No
     async def asked() -> None:
         found, slow = answers(service), Slow()
 
-        def again() -> asyncio.Task[Answer]:
+        def again() -> asyncio.Task[Reply]:
             return asyncio.create_task(found.made("/a", slow, lasting=False))
 
         first = again()
         await begun(slow, 1)
         later = [again() for _ in range(20)]
-        elsewhere = await found.made("/b", lambda: Answer(b"b"), lasting=False)
+        elsewhere = await found.made("/b", lambda: Reply(b"b"), lasting=False)
         assert (elsewhere.body, first.done()) == (b"b", False)
         slow.let.release()
         assert (await first).body == b"1"
@@ -338,14 +338,14 @@ def test_an_error_is_of_all_who_asked_and_of_nobody_after(service: Service) -> N
     async def asked() -> None:
         found = answers(service)
 
-        def fails() -> Answer:
+        def fails() -> Reply:
             raise NotFoundError("there is no such thing.")
 
         tasks = [asyncio.create_task(found.made("/a", fails, lasting=True)) for _ in range(3)]
         for task in tasks:
             with pytest.raises(NotFoundError):
                 await task
-        assert (await found.made("/a", lambda: Answer(b"a"), lasting=True)).body == b"a"
+        assert (await found.made("/a", lambda: Reply(b"a"), lasting=True)).body == b"a"
 
     asyncio.run(asked())
 
@@ -356,12 +356,12 @@ def test_an_answer_is_given_again_until_a_commit(sqlite_service: Service) -> Non
     async def asked() -> None:
         found, made = answers(sqlite_service), 0
 
-        def make() -> Answer:
+        def make() -> Reply:
             nonlocal made
             made += 1
             if made == 2:
                 sqlite_service.catalog.add_recipe("while", "name: a\n")
-            return Answer(str(made).encode())
+            return Reply(str(made).encode())
 
         async def body(lasting: bool = True) -> bytes:
             return (await found.made("/a", make, lasting=lasting)).body
@@ -379,7 +379,7 @@ def test_what_does_not_last_is_made_each_time(service: Service) -> None:
     async def asked() -> None:
         found, made = answers(service), iter(range(9))
         bodies = [
-            (await found.made("/a", lambda: Answer(str(next(made)).encode()), lasting=False)).body
+            (await found.made("/a", lambda: Reply(str(next(made)).encode()), lasting=False)).body
             for _ in range(3)
         ]
         assert bodies == [b"0", b"1", b"2"]
@@ -393,7 +393,7 @@ def test_not_all_answers_are_kept(sqlite_service: Service, monkeypatch: pytest.M
     async def asked() -> None:
         found = answers(sqlite_service)
         for number in range(20):
-            await found.made(f"/{number}", lambda: Answer(b""), lasting=True)
+            await found.made(f"/{number}", lambda: Reply(b""), lasting=True)
             assert len(found._known) <= 4
 
     asyncio.run(asked())

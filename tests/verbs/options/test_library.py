@@ -62,11 +62,21 @@ LEFT_OUT: dict[str, str] = {
     "quiet": PRINTED,
     "log_interval": "progress is told by ``progress``",
     "compat": PRINTED,
-    "input_model": OTHER_TOOLS,
+    "open_report": PRINTED,
+    "exports": "the figures are returned",
 }
 """Options that no function has, and why."""
 LEFT_OUT_OF: dict[str, dict[str, str]] = {
-    "quantize": {"output": "the model is returned"},
+    "quantize": {
+        "output": "the model is returned",
+        **dict.fromkeys(
+            (
+                *("engine", "ranges", "per_channel", "activations", "format"),
+                *("calibration_size", "images_per_class"),
+            ),
+            "recipe",
+        ),
+    },
     "tune": {
         "output": "the model is returned",
         "force": "nothing is overwritten",
@@ -76,7 +86,7 @@ LEFT_OUT_OF: dict[str, dict[str, str]] = {
         "quant_format": OTHER_TOOLS,
     },
     "evaluate": {"results": DEVICE, "label": DEVICE},
-    "compare": {"max_decline": "criterion"},
+    "compare": {"max_decline": "criterion", "force": "nothing is overwritten"},
     "gate": {
         "models": "subject",
         "junit": EXIT,
@@ -91,12 +101,12 @@ LEFT_OUT_OF: dict[str, dict[str, str]] = {
         "mode": OTHER_TOOLS,
         "dataset_location": OTHER_TOOLS,
         "label_path": OTHER_TOOLS,
-        "exports": "the figures are returned",
         "profile": "profiles are the command line's",
         "force": "nothing is overwritten",
     },
     "inspect": {
         "models": "model and int8",
+        "fp32": "model and int8",
         "scales": PRINTED,
         "form": PRINTED,
         **dict.fromkeys(

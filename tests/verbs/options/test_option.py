@@ -34,7 +34,7 @@ class Toy(RunOptions):
     """The options of a verb that there is not."""
 
     COMMAND = "toy"
-    EXAMPLE = "quantlab toy net"
+    EXAMPLES = ("quantlab toy net", "quantlab toy other")
 
     model: Annotated[str, Option(argument=True, group="Model", remote=Stored("models"), main=True)]
 
@@ -85,8 +85,8 @@ def test_the_command_line_has_it(toy: type[Toy]) -> None:
     assert ("When it ends:" in page) == has(toy)
     assert ("--patience, --old_patience DURATION" in page) == has(toy)
     assert ("[default: 90s]" in page) == has(toy)
-    assert "\nModel:\n" not in page, "an argument stands in the usage line alone"
-    assert page.endswith("Example:\n  quantlab toy net\n")
+    assert "\nModel:\n" not in page, "an argument without help stands in the usage line alone"
+    assert page.endswith("Examples:\n  quantlab toy net\n  quantlab toy other\n")
     for flag in ("--patience", "--old_patience"):
         said = CliRunner().invoke(command(), ["net", flag, "5m"])
         assert said.output == "300.0\n" if has(toy) else said.exit_code == 2
@@ -183,8 +183,9 @@ def test_declarations_are_complete(command: OptionsCommand) -> None:
         assert option.reader is None or callable(resolve_name(option.reader))
         sent = option.remote or option.config or option.command
         assert sent, f"{each.name} is declared for nothing"
-    if command.model.EXAMPLE:
-        verb, words = command.model.words(), shlex.split(command.model.EXAMPLE)
+    assert len(command.model.EXAMPLES) in (0, 2)
+    for example in command.model.EXAMPLES:
+        verb, words = command.model.words(), shlex.split(example)
         assert words[: len(verb) + 1] == ["quantlab", *verb]
         command.make_context(command.name, words[len(verb) + 1 :])
 
