@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Row, select
+from sqlalchemy import Column, Row, select
 
 from quantlab.runs.index import Filter, Index
-from quantlab.serve.db import BASELINES, JOBS, MODELS, UPLOADS
+from quantlab.serve.db import BASELINES, JOBS, MODELS, MONITORS, UPLOADS
 from quantlab.serve.objects import ObjectFacts
 from quantlab.serve.queue import OPEN, ConflictError, NotFoundError
 from quantlab.serve.removal import Removal, baseline_jobs_of, jobs_of_keys, models_of
@@ -59,6 +61,7 @@ class Holdings:
     models: list[Row[Any]]
     baselines: list[Row[Any]]
     uploads: set[str]
+    monitors: list[Row[Any]]
     now: float
 
 
@@ -134,15 +137,22 @@ class Collector:
                 models=list(connection.execute(select(MODELS))),
                 baselines=list(connection.execute(select(BASELINES))),
                 uploads=set(connection.scalars(select(UPLOADS.c.id))),
+                monitors=list(connection.execute(select(*_OF_MONITOR))),
                 now=database.now(connection),
             )
 
 
+_OF_MONITOR: list[Column[Any]] = [MONITORS.c.request, MONITORS.c.job, MONITORS.c.last]
+_SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
+
+
 def due_jobs(held: Holdings, rules: Rules) -> list[Row[Any]]:
-    """Jobs that ended long enough ago, and that no baseline, no open job and no newest version of
-    a model came from."""
+    """Jobs that ended long enough ago, that no baseline and no newest version of a model came
+    from, that no open job needs, and that are not a monitor's last."""
     needed = {baseline.job for baseline in held.baselines}
     needed |= {model.job for model in _newest(held.models)}
+    for monitor in held.monitors:
+        needed |= {monitor.job, (monitor.last or {}).get("job")}
     for baseline in held.baselines:
         needed |= jobs_of_keys(baseline.files.values())
     for job in held.jobs:
@@ -159,10 +169,12 @@ def due_jobs(held: Holdings, rules: Rules) -> list[Row[Any]]:
 
 def due_models(held: Holdings, rules: Rules) -> list[Row[Any]]:
     """Models that were added long enough ago, are not the newest of their name, and that no open
-    job works on."""
+    job works on and no monitor names."""
     if rules.models is None:
         return []
     needed = set[str]().union(*(models_of(job) for job in held.jobs if job.state in OPEN))
+    for monitor in held.monitors:
+        needed |= set(_SHA256.findall(json.dumps(monitor.request)))
     newest = {(model.sha256, model.name) for model in _newest(held.models)}
     return [
         model

@@ -22,9 +22,10 @@ from waiting import HANGS
 from quantlab.cli import main
 from quantlab.runs.index import Filter, Index
 from quantlab.serve.collector import UNCLAIMED, Collected, Collector, Rules
-from quantlab.serve.db import JOBS, MODELS
+from quantlab.serve.db import JOBS, MODELS, MONITORS
 from quantlab.serve.service import Service
 from quantlab.serve.settings import Settings
+from quantlab.serve.watching import Watching
 from quantlab.serve.worker import PLACE
 
 DAY = 86400.0
@@ -132,6 +133,28 @@ class TestRules:
         held.catalog.add_model(model.sha256, "made", model.bytes, {}, ids[1])
         age(held, JOBS, "finished", 100)
         assert keys(collector(held, runs=DAY).plan(), "job") == {ids[2]}
+
+    def test_what_monitors_need(self, held: Service) -> None:
+        old = held.catalog.model("net")
+        add_model(held, "net", seed=1)
+        age(held, MODELS, "created", 40)
+        age(held, MODELS, "created", 50, sha256=old.sha256)
+        jobs = [ask(held).id for _ in range(2)]
+        for _ in jobs:
+            end(held)
+        age(held, JOBS, "finished", 40)
+        found = collector(held, models=DAY, runs=DAY)
+        assert keys(found.plan(), "job") == set(jobs)
+        assert keys(found.plan(), "model") == {old.sha256}
+        watched = {"request": {"verb": "evaluate", "model": old.sha256, "data": "val"}}
+        Watching(held.database).create(
+            "nightly", "local", **watched, schedule=None, on_version=False, on_environment=False,
+            enabled=False, receivers=[],
+        )  # fmt: skip
+        with held.database.writing() as connection:
+            connection.execute(update(MONITORS).values(last={"job": jobs[0]}))
+        assert keys(found.plan(), "job") == {jobs[1]}
+        assert keys(found.plan(), "model") == set()
 
     def test_what_came_to_hang_on_it_since(self, held: Service) -> None:
         job = ask(held)
