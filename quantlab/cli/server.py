@@ -33,8 +33,7 @@ def command() -> None:
     "gc", short_help="Delete what the settings do not keep.", options="service:CollectOptions"
 )
 def collect(**params: Any) -> None:
-    """Delete jobs, runs and models that are older than the settings keep them (`keep_runs`,
-    `keep_errors`, `keep_models`), and what nothing in the database names.
+    """Delete what is older than the settings keep it, and what nothing in the database names.
 
     What a baseline, an open job or the newest version of a model needs always stays.
     """

@@ -98,7 +98,7 @@ def test_labels_are_needed(cli: Any, scene: Any, tmp_path: Path) -> None:
     line = ("evaluate", "--results", tmp_path / "r.txt")
     assert "--results FILE and --label LABELS go together." in cli(*line, code=2).err
     assert "go together" in cli("evaluate", scene.model, "--label", "l.txt", code=2).err
-    assert "Give one of MODEL and --results" in cli("evaluate", scene.model, *line[1:], code=2).err
+    assert "give one of MODEL and --results" in cli("evaluate", scene.model, *line[1:], code=2).err
     said = cli(*line, "--label", scene.data, *scene.words, code=2)
     assert "--results cannot be combined with --data, --pipeline." in said.err
     said = cli(*line, "--label", scene.data / "0", code=2)

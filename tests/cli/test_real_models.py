@@ -147,6 +147,6 @@ def test_preprocess_audit(
     few = "".join(Path("first.txt").read_text().splitlines(True)[:AUDITED])
     Path("few.txt").write_text(few)
     words = (models / f"{name}.onnx", *first_images[:2], "--list", "few.txt")
-    said = cli("inspect", "--preprocess-audit", *words)
+    said = cli("inspect", "--preprocess-audit", *words, "--runs-dir", "runs")
     assert f"rained for {sees}" in said.out
     assert said.record.results["tried"][0]["top1"]["n"] == AUDITED

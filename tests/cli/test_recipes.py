@@ -35,7 +35,7 @@ def test_the_zoos_own_files_give_its_table_and_sentence(
     cli: Any, some: Path, data_root: Path
 ) -> None:
     fp32, int8 = (data_root / "models" / f"mobilenetv2-12{x}.onnx" for x in ("", "-int8"))
-    words = ("--data", some, "--list", "few.txt", "--no-bench")
+    words = ("--data", some, "--list", "few.txt", "--no-bench", "--compat")
     said = cli("compare", fp32, int8, *words, code=None)
     scores = said.record.results["comparison"]
     rows = [line for line in said.out.splitlines() if line.startswith("| mobilenetv2-12")]

@@ -112,7 +112,8 @@ def test_benchmarks_start_processes(scene: tuple[Path, Path]) -> None:
     argv = ["bench", "m.onnx", "--rounds", "2", "--quiet", "--threads", "1"]
     events, ended = verb(folder, data, *argv)
     assert ended == Ended(0), events
-    assert [event["kind"] for event in events] == ["out", "exit"]
+    kinds = [event["kind"] for event in events]
+    assert [kind for kind in kinds if kind != "warn"] == ["out", "exit"], "it may warn of load"
     assert "m (A/A)" in text(events, "out")
 
 

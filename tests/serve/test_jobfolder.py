@@ -108,8 +108,8 @@ def test_a_zip_with_external_data(name: str, service: Service, tmp_path: Path) -
     stored = upload(service, tmp_path / "packed", name)
     folder = laid_out(service, ask(service, "quantize", model=name), tmp_path / "job")
     mine = stored.sha256[:12]
-    assert folder.argv[1:3] == ["--model", f"{mine}/deep/{name}.onnx"]
-    assert folder.argv[-1] == f"{name}.int8.onnx"
+    assert folder.argv[0] == "quantize"
+    assert f"{mine}/deep/{name}.onnx" in folder.argv
     model = Model.load(folder.path / mine / "deep" / f"{name}.onnx")
     assert model.num_classes == CLASSES
     assert folder.results() == {}
@@ -232,10 +232,12 @@ def test_recipes(service: Service, tmp_path: Path) -> None:
 
 
 def test_a_baseline(service: Service, tmp_path: Path) -> None:
-    for name in ("quantlab-baseline.yaml", "quantlab-baseline.npz"):
-        service.objects.put(f"jobs/b/1/{name}", write(tmp_path / name, name))
-    files = {n: f"jobs/b/1/{n}" for n in ("quantlab-baseline.npz", "quantlab-baseline.yaml")}
-    service.catalog.add_baseline("release", "b", files)
+    names = ("quantlab-baseline.yaml", "quantlab-baseline.npz")
+    made = ask(service, "evaluate").id
+    for name in names:
+        service.objects.put(f"jobs/{made}/1/{name}", write(tmp_path / name, name))
+    files = {name: f"jobs/{made}/1/{name}" for name in names}
+    service.catalog.add_baseline("release", made, files)
     asked = ask(service, "gate", models=["net"], baseline="release")
     folder = laid_out(service, asked, tmp_path / "job")
     assert "--baseline=quantlab-baseline.yaml" in folder.argv
@@ -321,7 +323,9 @@ class TestWhatIsKept:
         write(first.path / "runs" / "r" / "trials" / "a.json")
         first.keep()
         second = self.tune(service, tmp_path, 2)
-        assert second.argv[:3] == ["tune", "--model", "net.onnx"]
+        assert second.argv[0] == "tune"
+        assert "net.onnx" in second.argv
+        assert "--resume" not in second.argv
         assert not (second.path / "runs").exists()
 
     def test_other_verbs_begin_again(self, service: Service, tmp_path: Path) -> None:

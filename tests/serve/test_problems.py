@@ -11,8 +11,15 @@ from starlette.exceptions import HTTPException
 from quantlab.errors import DataError, ModelError, OutputError, QuantlabError, RecordError
 from quantlab.serve.db import UnavailableError
 from quantlab.serve.objects import ObjectMissingError
+from quantlab.serve.outgoing import NotSentError
 from quantlab.serve.problems import Problem, TooFast, TooLargeError, status_of
-from quantlab.serve.queue import ConflictError, LeaseLostError, NotFoundError, TooManyError
+from quantlab.serve.queue import (
+    ConflictError,
+    ForbiddenError,
+    LeaseLostError,
+    NotFoundError,
+    TooManyError,
+)
 from quantlab.serve.responses import MOST_ERRORS, answer
 
 
@@ -53,6 +60,8 @@ def test_no_error_of_the_package_is_forgotten() -> None:
     found = {kind for kind in kinds(QuantlabError) if kind.__module__.startswith("quantlab.serve")}
     assert found <= {
         NotFoundError,
+        ForbiddenError,
+        NotSentError,  # of an alert, which no request waits for
         ObjectMissingError,
         ConflictError,
         TooLargeError,

@@ -23,7 +23,7 @@ LIVE, READY, METRICS = "/health/live", "/health/ready", "/metrics"
 RETRY_SECONDS = "2"
 READY_SECONDS = 1.0
 """How long a probe's answer is given again: it needs no token."""
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], include_in_schema=False)
 
 
 class Live(BaseModel):
