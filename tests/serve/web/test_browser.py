@@ -243,6 +243,7 @@ def test_from_an_upload_to_a_trend(show: Show, real: tuple[str, Path, str]) -> N
     page.get_by_label("Dataset", exact=True).select_option("val")
     page.get_by_text("More options").click()
     page.get_by_label("Leave the timing out").check()
+    page.get_by_label("Strategy (optional)", exact=True).select_option("exhaustive")
     page.get_by_label("Max trials").fill("3")
     page.get_by_label("Max decline").fill("50%")
     page.get_by_role("button", name="Submit").click()
