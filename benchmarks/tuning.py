@@ -167,15 +167,15 @@ def judged(place: Place, files: list[Path]) -> list[list[str]]:
 def bare(place: Place, int8: Path) -> float:
     """Seconds of the least that a tune must do: decode all images once, run fp32 and int8 over the
     evaluation images, a call of one image in each core."""
-    pipeline, cores = get_pipeline("torchvision"), default_threads()
+    pipeline, cores, fp32 = get_pipeline("torchvision"), default_threads(), place.model
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as cache:
         for name in ("calib1000", "val1300"):
             crops = load_crops(open_dataset(place.images(name)), pipeline, cache_dir=Path(cache))
-        for model in (place.model, Model.load(int8)):
+        for model in (fp32, Model.load(int8)):
             with Runner(model, threads=1) as run, ThreadPoolExecutor(cores) as pool:
                 rows = [slice(i, i + 1) for i in range(len(crops))]
-                list(pool.map(lambda row: run(crops.inputs(row, place.model.input)), rows))
+                list(pool.map(lambda row: run(crops.inputs(row, fp32.input)), rows))
     return time.perf_counter() - start
 
 
