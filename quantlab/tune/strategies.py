@@ -35,7 +35,8 @@ QUANTIZING = "quantizing more operators, while the criterion holds"
 
 
 def _met(trial: Trial) -> bool:
-    return trial.judged and trial.scores is not None and trial.scores.meets
+    evaluated = trial.status in ("done", "stopped")
+    return evaluated and trial.scores is not None and trial.scores.meets
 
 
 def _pays(trial: Trial) -> bool:
