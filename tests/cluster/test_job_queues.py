@@ -87,7 +87,7 @@ def slurm(tmp_path: Path, port: int) -> Iterator[Path]:
                     os.killpg(int(job), signal.SIGKILL)
 
 
-def test_slurm_starts_workers_when_there_is_work(slurm: Path, port: int, scene: Any) -> None:
+def test_workers_that_slurm_starts(slurm: Path, port: int, scene: Any) -> None:
     """They give the very bits, and keep their crops on their node."""
     with open_executor(f"dask://127.0.0.1:{port}") as executor:
         assert executor is not None
@@ -98,5 +98,6 @@ def test_slurm_starts_workers_when_there_is_work(slurm: Path, port: int, scene: 
         for rows, outputs in found:
             np.testing.assert_array_equal(outputs, scene.answers[rows])
         assert sum(len(rows) for rows, _ in found) == len(crops)
+    assert len((slurm / "jobs").read_text().split()) == 1
     assert "#SBATCH -t 04:00:00" in (slurm / "job.sh").read_text()
     assert (slurm / "node" / "quantlab").is_dir()
