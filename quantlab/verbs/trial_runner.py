@@ -154,9 +154,9 @@ class TrialRunner:
         fault of the recipe; ClusterError when workers cannot be reached."""
         start = time.monotonic()
         recipe = proposal.recipe
-        self.reporter.say(
-            f"Trial {number}: {recipe.name}{f' ({proposal.note})' if proposal.note else ''}"
-        )
+        note = f" ({proposal.note})" if proposal.note else ""
+        again = "" if known is None else ", on the evaluation images"
+        self.reporter.say(f"Trial {number}: {recipe.name}{note}{again}")
         trial = Trial(number=number, recipe=recipe, status="failed", seconds=0, note=proposal.note)
         if known is None and (elsewhere := self._trial_of_other_machine(recipe)) is not None:
             self.reporter.say("  done on another machine")
@@ -240,10 +240,15 @@ class TrialRunner:
         return np.random.default_rng(self.seed).permutation(len(self.prepared.crops))
 
     def known_answers(self, trial: Trial) -> Predictions | None:
-        """The trial's answers on the images that its evaluation saw; None of one made on another
-        machine, or that failed."""
+        """The trial's answers on the images that its evaluation saw, the first of ``_order``; None
+        of one made on another machine or in another order, or that failed."""
         path = self.store.predictions_path(trial.digest)
-        return Predictions.load(path) if trial.judged and path.is_file() else None
+        if not trial.judged or not path.is_file():
+            return None
+        known = Predictions.load(path)
+        digests = self.prepared.crops.digests
+        seen = np.sort(self._order[: len(known)])
+        return known if known.digests == tuple(digests[i] for i in seen) else None
 
     def all_answers(self, trial: Trial, int8: Model) -> Predictions:
         """The trial's answers on all images, those computed that are not known."""

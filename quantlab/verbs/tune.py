@@ -573,11 +573,10 @@ def _finish(
     with trials.timeline.step("other CPUs and runtimes"):
         holds = where(int8, prepared.images.crops, trials.execution)
     comparison = comparison.model_copy(update={"where": holds, "runtime_speed": speed})
-    baseline, seen, total = prepared.baseline, len(answers), len(prepared.crops)
-    early = None
-    if seen < total:
-        baseline = align(baseline, answers).first
-        early = SequentialEvaluation((baseline, answers), seen, total, decided=True)
+    baseline, seen, early = prepared.baseline, len(answers), None
+    if seen < len(baseline):
+        same = align(baseline, answers)
+        early = SequentialEvaluation((same.first, same.second), seen, len(baseline), decided=True)
     return Tuned(
         output=output.output,
         int8=int8,

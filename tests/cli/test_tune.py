@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from quantlab.evaluate.predictions import Predictions
@@ -110,6 +111,21 @@ def test_also_the_report_may_end_early(tune: Any, engine: Any) -> None:
     assert said.record.results["comparison"]["n"] == seen < 60
     assert said.record.results["early_stop"] == {"seen": seen, "images": 60, "decided": True}
     assert f"certain (5%) after {seen} of 60 images" in (said.folder / "report.md").read_text()
+
+
+def test_answers_that_another_seed_has_seen_are_computed_again(
+    tune: Any, engine: Any, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All 40 images calibrate, so that another seed is the same sample, and another order."""
+    engine(1e-6)
+    every = ("--calibration-size", 40, "--early-stop")
+    folder = tune(*SURELY, *every, "report").folder
+    said = cli("tune", "--resume", folder, "--seed", 7, "--early-stop", "search", "--max-trials", 9)
+    monkeypatch.setenv("QUANTLAB_CACHE", "nothing-is-known-here")
+    whole = tune(*SURELY, *every, "off")
+    answers = [Predictions.load(x.folder / "int8-predictions.npz") for x in (said, whole)]
+    assert answers[0].names == answers[1].names
+    assert np.array_equal(answers[0].outputs, answers[1].outputs)
 
 
 def test_early_stop_off_evaluates_what_meets_on_all_images(tune: Any, engine: Any) -> None:
