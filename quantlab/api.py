@@ -384,7 +384,7 @@ def tune(
         ...     pipeline="torchvision", criterion="agreement >= 50%", max_trials=1, timing=False,
         ... )
         >>> result.verdict.status, result.stop
-        ('pass', 'finished')
+        ('pass', 'max-trials')
         >>> result.model.save("tiny.int8.onnx").name
         'tiny.int8.onnx'
     """

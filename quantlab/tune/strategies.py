@@ -40,8 +40,8 @@ def _met(trial: Trial) -> bool:
 
 
 def _pays(trial: Trial) -> bool:
-    """Whether the trial meets the criterion and is faster than fp32, or was not timed."""
-    return _met(trial) and getattr(trial.scores, "faster", None) is not False
+    """Whether the trial meets the criterion and is known to be faster than fp32."""
+    return _met(trial) and getattr(trial.scores, "faster", None) is True
 
 
 def ladder(

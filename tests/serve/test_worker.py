@@ -148,7 +148,7 @@ def test_tune_writes_the_best_and_its_trials(service: Service, tmp_path: Path) -
     assert (job.state, job.error) == ("done", None)
     assert "net.int8.onnx" in job.files
     assert service.catalog.model("net.int8").job == job.id
-    assert len(trials(service, job.folder)) == 1
+    assert len(trials(service, job.folder)) == 2
     assert job.progress is None
     assert "best so far" in said(service, job)
     record = record_of(service, job)
